@@ -24,7 +24,7 @@ MASKS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class AdaptedMatrix:
-    """Where the factors of one matrix are; the allocator looks them up at every step.
+    """The places of the factors of one matrix; the allocator looks them up at every step.
 
     Parameters may be replaced between two steps (moved, sharded, created anew by a load), but the
     dictionaries of the modules that hold them stay.

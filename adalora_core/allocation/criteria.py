@@ -136,7 +136,7 @@ class Factors:
 
 
 class Criterion:
-    """How triplets are scored.
+    """Scores triplets.
 
     Args:
         spec: the numbers of the adapter.
@@ -183,7 +183,7 @@ class Sensitivity(Criterion):
         return factors.scores()
 
     def observe_and_score(self, factors: Factors) -> tuple[int | Tensor, Tensor]:
-        """Do both in one pass."""
+        """Update both averages and score by them, in one pass."""
         return factors.observe_and_score()
 
 

@@ -125,7 +125,7 @@ class ShardedFactors(Factors):
         return self._sums_of_E
 
     def named(self) -> Iterator[dict[str, Tensor]]:
-        """Yield the same; every process gathers them, one matrix at a time."""
+        """Yield the whole factors, which every process gathers, one matrix at a time."""
         self._local_gradients()  # refuses those that are divided in another way
         return super().named()
 

@@ -115,7 +115,7 @@ class RootOverrides(InjectedOverrides):
 
 
 class PretrainedOverrides(RootOverrides):
-    """The same for a module with a `save_pretrained`, such as a model of transformers."""
+    """Methods of such a module that has a `save_pretrained`, as models of transformers have."""
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Save as the library does, and add the training state while a run is unfinished.
@@ -141,7 +141,7 @@ class PretrainedOverrides(RootOverrides):
 
 
 class DiffusersOverrides(PretrainedOverrides):
-    """The same for a module with a `save_lora_adapter`, a model of diffusers."""
+    """Methods of such a module that has a `save_lora_adapter`, as models of diffusers have."""
 
     def save_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """Save as diffusers does; the file holds what the model computes."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Watcher(Protocol):
-    """Is told of the steps of optimizers."""
+    """Is called after the steps of optimizers."""
 
     def see_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Note that `optimizer` has made a step."""
@@ -162,7 +162,7 @@ def factor_groups(
 
 
 class Holders:
-    """Counts which factors of an adapter the optimizers hold that make steps."""
+    """Counts which factors of an adapter are held by optimizers that make steps."""
 
     def __init__(self) -> None:
         self._held: set[int] = set()
@@ -263,7 +263,7 @@ class Changes:
         return f"E has not changed at {count} calls of update_and_allocate in a row: {how}"
 
     def rounding_fault(self, allocator: RankAllocator, calls: int) -> str:
-        """Return what is wrong if most of A is in the middle of a run as at the start."""
+        """Return what is wrong if most of A is, in the middle of a run, as at the start."""
         if calls != (self._total_step + 1) // 2:
             return ""
         factor, before = allocator.parameters()[0], self._first

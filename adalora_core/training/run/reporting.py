@@ -88,7 +88,7 @@ def frames_inside() -> int:
 
 
 def refuse_other_than_module(model: object) -> None:
-    """Refuse what is given in the place of the base model.
+    """Refuse a base model that is not a module.
 
     Raises:
         TypeError: `model` is not a `torch.nn.Module`.
@@ -148,7 +148,7 @@ def refuse_wasted_backward(adapters: Iterable[Mapping[str, AdaLoraLayer]]) -> No
 
 
 def explain_backward(active: Sequence[str], loss: torch.Tensor) -> None:
-    """Let the method `backward` of a `loss` that nothing trained has led to explain itself.
+    """Let `loss.backward()` explain why it fails, if nothing that is trained has led to `loss`.
 
     A graph that raises would change outputs that a critic or a head outside is trained on.
     """
