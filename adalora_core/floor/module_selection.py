@@ -110,22 +110,6 @@ def outermost(paths: Collection[str]) -> Iterator[str]:
             yield path
 
 
-def matches(path: str, expression: str, matcher: Matcher, setting: str) -> bool:
-    """Return whether `path` matches a regular expression whole.
-
-    Args:
-        path: of a module.
-        expression: the expression.
-        matcher: matches it.
-        setting: the field of the configuration that holds it.
-
-    Raises:
-        re.error: the string is not a regular expression.
-        ExpressionError: the expression takes too long.
-    """
-    return matcher.find("fullmatch", expression, path, setting) is not None
-
-
 class PathEnds:
     """Names of modules, of which each means every path that ends with it.
 
@@ -260,7 +244,7 @@ class ModuleSelection:
             ExpressionError: an expression takes too long.
         """
         if isinstance(self.targets, str):
-            return matches(path, self.targets, self.matcher, "target_modules")
+            return self.matcher.matches(self.targets, path, "target_modules")
         if path in self._names:
             # A whole path names its layer.
             return True
@@ -283,5 +267,5 @@ class ModuleSelection:
             ExpressionError: the expression takes too long.
         """
         if self.exclude and isinstance(self.exclude, str):
-            return matches(path, self.exclude, self.matcher, "exclude_modules")
+            return self.matcher.matches(self.exclude, path, "exclude_modules")
         return self._excluded.end_of(path) is not None

@@ -218,7 +218,7 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool)
         expression = rf"(.*\.)?({entry})$"
         return matcher.find("match", expression, path, field) is not None
     if is_text and field == "exclude_modules":
-        return matcher.find("fullmatch", entry, path, field) is not None
+        return matcher.matches(entry, path, field)
     return path.endswith(entry) if field == "modules_to_save" else ends_with(path, (entry,))
 
 

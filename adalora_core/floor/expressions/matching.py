@@ -74,6 +74,10 @@ class Matcher:
             raise _refusal(field, pattern, text, self._late)
         return found
 
+    def matches(self, pattern: str, path: str, field: str) -> bool:
+        """Return whether an expression matches a path whole, with the errors of `find`."""
+        return self.find("fullmatch", pattern, path, field) is not None
+
     def rehearse(self, method: Method, pattern: str, texts: Sequence[str], field: str) -> None:
         """Raise the errors of `find` unless another library can match all of `texts` quickly.
 
