@@ -142,7 +142,9 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
             self._save_module(path, name)
         leave_fast_path(self.model, AdaLoraLayer)
         self.adapters[name] = adapter
-        self.freeze_base()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        self.set_adapter(self.active_adapters)  # which learn
         return adapter
 
     def _replace(self, path: str, module: nn.Module) -> None:
@@ -158,12 +160,6 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
             module = ModulesToSave(module)
             self._replace(path, module)
         module.add_adapter(name)
-
-    def freeze_base(self) -> None:
-        """Freeze every parameter but those of the active adapters."""
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-        self.set_adapter(self.active_adapters)
 
     def layers(self) -> Iterator[AdaLoraLayer]:
         """Yield every adapted layer."""
