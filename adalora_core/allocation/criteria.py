@@ -144,9 +144,11 @@ class Criterion:
 
     Attributes:
         keeps_averages: whether `observe` fills the averages, which a checkpoint then holds.
+        squares: whether these are of g² and not of |p·g|.
     """
 
     keeps_averages: ClassVar = False
+    squares: ClassVar = False
 
     def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
         del spec
@@ -154,8 +156,7 @@ class Criterion:
 
     def observe(self, factors: Factors) -> int | Tensor:
         """Look at the gradients of one step; return how many entries were skipped."""
-        del factors
-        return 0
+        return factors.observe(squares=self.squares) if self.keeps_averages else 0
 
     def scores(self, factors: Factors) -> Tensor:
         """Return the scores of all triplets, `[sum of ranks]`, the same on every process."""
@@ -173,10 +174,6 @@ class Sensitivity(Criterion):
     """
 
     keeps_averages = True
-
-    def observe(self, factors: Factors) -> int | Tensor:
-        """Update both averages."""
-        return factors.observe()
 
     def scores(self, factors: Factors) -> Tensor:
         """Score by both averages."""
@@ -215,11 +212,7 @@ class SignalToNoise(Criterion):
     The first of both averages holds h. The second average is that of |g² - h|, and is not used.
     """
 
-    keeps_averages = True
-
-    def observe(self, factors: Factors) -> int | Tensor:
-        """Update the average of the squared gradient."""
-        return factors.observe(squares=True)
+    keeps_averages = squares = True
 
     def scores(self, factors: Factors) -> Tensor:
         """Score by the factors and their average squared gradient."""
