@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adalora_core.trainers.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
-    from adalora_core.training.factor_groups import factor_groups as factor_groups
+    from adalora_core.training.run.optimizers import factor_groups as factor_groups
     from adalora_core.training.run.reporting import ignore_run_findings as ignore_run_findings
     from adalora_core.training.state_dict import (
         get_peft_model_state_dict as get_peft_model_state_dict,
@@ -45,7 +45,7 @@ _EXPORTS = {
     "RunWarning": "adalora_core.floor.errors",
     "allocate_on_step": "adalora_core.trainers.optimizer_hook",
     "check_config": "adalora_core.checker.check",
-    "factor_groups": "adalora_core.training.factor_groups",
+    "factor_groups": "adalora_core.training.run.optimizers",
     "find_ranks": "adalora_core.commands.rank_report.pilot",
     "get_peft_model": "adalora_core.training",
     "get_peft_model_state_dict": "adalora_core.training.state_dict",

@@ -1,4 +1,4 @@
-"""Hand on PEFT's public names, with the bridge installed: `from adalora_core.peft import ...`.
+"""Re-export PEFT's public names, with the bridge installed: `from adalora_core.peft import ...`.
 
 A script that trains AdaLoRA with PEFT changes the module that it imports from, and nothing else.
 Every public name is the object of the installed PEFT, so that `isinstance` and files agree with

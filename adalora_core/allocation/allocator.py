@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adalora_core.allocation.criteria import criterion_of
-from adalora_core.allocation.factors import Factors, ShardedFactors
+from adalora_core.allocation.criteria import Factors, criterion_of
+from adalora_core.allocation.factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.floor.budget import Phase
-from adalora_core.sharding import are_sharded
+from adalora_core.sharding.layout import are_sharded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ MASKS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class AdaptedMatrix:
-    """Where the factors of one matrix are; the allocator looks them up at every step.
+    """The places of the factors of one matrix; the allocator looks them up at every step.
 
     Parameters may be replaced between two steps (moved, sharded, created anew by a load), but the
     dictionaries of the modules that hold them stay.
@@ -169,7 +169,7 @@ class RankAllocator:
         skipped: int | torch.Tensor = 0
         allocated = now.allocates
         if now.phase is Phase.FINAL:
-            # The first final step may be left out (uneven accumulation, a resumed run).
+            # The first final step may be missing (uneven accumulation, a resumed run).
             allocated = not self.target_reached
             self._enforce_target(factors)
         elif allocated:
@@ -215,12 +215,7 @@ class RankAllocator:
         self.target_reached = True
 
     def _keep_best(
-        self,
-        factors: Factors,
-        scores: torch.Tensor,
-        budget: int,
-        *,
-        spares: bool = True,
+        self, factors: Factors, scores: torch.Tensor, budget: int, *, spares: bool = True
     ) -> None:
         """Choose the kept set.
 

@@ -13,23 +13,130 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from adalora_core.allocation.statistics import average_dtype
 from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name
 from adalora_core.floor.errors import CriterionError
+from adalora_core.ops import apply_mask, select_triplets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from torch import Tensor
 
-    from adalora_core.allocation.factors import Factors
+    from adalora_core.allocation.statistics import ImportanceStatistics
     from adalora_core.floor.adapter_spec import AdapterSpec
 
     ScoreFunction: TypeAlias = Callable[[str, Mapping[str, Tensor]], Tensor]
 
 
+FACTORS_PER_MATRIX = 3
+
+
+class Factors:
+    """A, E and B of every matrix, which every process holds whole (one process, or DDP).
+
+    Args:
+        parameters: in the order A, E, B of the first matrix, then of the next.
+        statistics: the moving averages.
+
+    Attributes:
+        ranks: triplets of each matrix, dropped ones included; empty before the first scores.
+    """
+
+    def __init__(self, parameters: Sequence[Any], statistics: ImportanceStatistics) -> None:
+        self.parameters = self.local = parameters
+        self.statistics = statistics
+        self.singular_values = parameters[1::3]
+        self.ranks: list[int] = []
+
+    def observe(self, *, squares: bool = False) -> int | Tensor:
+        """Update the averages from the gradients or their squares; return the skipped entries."""
+        return self.statistics.observe(self.parameters, squares=squares)
+
+    def observe_and_score(self) -> tuple[int | Tensor, Tensor]:
+        """Return the results of `observe` and of `scores`, in one pass."""
+        scores = self._empty_scores()
+        return self.statistics.observe(self.parameters, scores=scores), scores
+
+    def averages(self) -> list[Tensor]:
+        """Return the first average of each factor, for what this process holds of it."""
+        self.statistics.prepare(self.local)
+        return self.statistics.smoothed
+
+    def scores(self) -> Tensor:
+        """Return the importance scores of all triplets."""
+        scores = self._empty_scores()
+        self.statistics.score(self.parameters, scores)
+        return scores
+
+    def sums_of_E(self) -> Tensor:  # noqa: N802
+        """Return the sum of the smoothed sensitivity of E of each matrix, `[matrices]`."""
+        self.statistics.prepare(self.parameters)
+        return self.statistics.sums_of_E()
+
+    def keep_best(self, scores: Tensor, budget: int, spared: Tensor | None = None) -> Tensor:
+        """Choose the kept set, and zero the dropped entries of E, but for those in `spared`."""
+        if spared is None:
+            return select_triplets(scores, budget, self.singular_values)
+        mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
+        self.apply(mask | spared)
+        return mask
+
+    def apply(self, mask: Tensor) -> None:
+        """Zero the singular values that `mask` drops."""
+        apply_mask(mask, self.singular_values)
+
+    def scores_of_entries(self, entry_scores: Callable[[int, Tensor], Tensor | None]) -> Tensor:
+        """Return the scores of all triplets from scores of entries.
+
+        Args:
+            entry_scores: gives the scores of the entries of a factor, by its place in
+                `parameters`; None counts as zero.
+        """
+        scores = self.zero_scores()
+        for matrix, part in enumerate(scores.split(self.ranks)):
+            for place in range(3 * matrix, 3 * matrix + 3):
+                entries = entry_scores(place, self.parameters[place].detach())
+                if entries is not None:
+                    axis = 0 if place % 3 == 2 else 1  # noqa: PLR2004 - B has a triplet per column
+                    means = entries.sum(axis) / max(entries.shape[axis], 1)
+                    part.add_(means.to(part.device))
+        return scores
+
+    def named(self) -> Iterator[dict[str, Tensor]]:
+        """Yield the whole factors of each matrix and their gradients, by name."""
+        names = ("lora_A", "lora_E", "lora_B")
+        for start in range(0, len(self.parameters), FACTORS_PER_MATRIX):
+            factors = dict(zip(names, self.parameters[start : start + 3], strict=True))
+            gradients = {
+                f"{name}.grad": each.grad for name, each in factors.items() if each.grad is not None
+            }
+            yield {name: self._whole(each) for name, each in (factors | gradients).items()}
+
+    def _whole(self, tensor: Tensor) -> Tensor:
+        return tensor.detach()
+
+    def same_on_all(self, scores: Tensor) -> Tensor:
+        """Return `scores`: every process computes its own, from the same factors."""
+        return scores
+
+    def zero_scores(self) -> Tensor:
+        """Return a score of zero for every triplet."""
+        return self._empty([int(each.shape[0]) for each in self.singular_values]).zero_()
+
+    def _empty_scores(self) -> Tensor:
+        self.statistics.prepare(self.parameters)
+        return self._empty(self.statistics.ranks)
+
+    def _empty(self, ranks: list[int]) -> Tensor:
+        self.ranks = ranks
+        like = self.parameters[0] if self.parameters else torch.empty(0)
+        return like.new_empty(sum(self.ranks), dtype=average_dtype(like.dtype))
+
+
 class Criterion:
-    """How triplets are scored.
+    """Scores triplets.
 
     Args:
         spec: the numbers of the adapter.
@@ -37,9 +144,11 @@ class Criterion:
 
     Attributes:
         keeps_averages: whether `observe` fills the averages, which a checkpoint then holds.
+        squares: whether these are of g² and not of |p·g|.
     """
 
     keeps_averages: ClassVar = False
+    squares: ClassVar = False
 
     def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
         del spec
@@ -47,8 +156,7 @@ class Criterion:
 
     def observe(self, factors: Factors) -> int | Tensor:
         """Look at the gradients of one step; return how many entries were skipped."""
-        del factors
-        return 0
+        return factors.observe(squares=self.squares) if self.keeps_averages else 0
 
     def scores(self, factors: Factors) -> Tensor:
         """Return the scores of all triplets, `[sum of ranks]`, the same on every process."""
@@ -67,16 +175,12 @@ class Sensitivity(Criterion):
 
     keeps_averages = True
 
-    def observe(self, factors: Factors) -> int | Tensor:
-        """Update both averages."""
-        return factors.observe()
-
     def scores(self, factors: Factors) -> Tensor:
         """Score by both averages."""
         return factors.scores()
 
     def observe_and_score(self, factors: Factors) -> tuple[int | Tensor, Tensor]:
-        """Do both in one pass."""
+        """Update both averages and score by them, in one pass."""
         return factors.observe_and_score()
 
 
@@ -108,11 +212,7 @@ class SignalToNoise(Criterion):
     The first of both averages holds h. The second average is that of |g² - h|, and is not used.
     """
 
-    keeps_averages = True
-
-    def observe(self, factors: Factors) -> int | Tensor:
-        """Update the average of the squared gradient."""
-        return factors.observe(squares=True)
+    keeps_averages = squares = True
 
     def scores(self, factors: Factors) -> Tensor:
         """Score by the factors and their average squared gradient."""

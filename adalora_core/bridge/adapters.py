@@ -20,16 +20,18 @@ from adalora_core.floor.expressions.matching import Matcher, Method
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.nn.encoder_fast_path import return_to_fast_path
-from adalora_core.training.adapter import Adapter
-from adalora_core.training.configuration import use_plain_numbers, written_values
+from adalora_core.training.adapter import Adapter, use_plain_numbers, written_values
+from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
 from adalora_core.training.host import Host, TrainingRun
 from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import candidates, unmatched_entries
+from adalora_core.training.training_state.state import restore_allocator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from adalora_core.training.host import Host
+    from adalora_core.training.adapter_file.folder import SavedAdapter
+    from adalora_core.training.training_state.state import TrainingState
 
 _ATTRIBUTE = "_adalora_bridge"
 
@@ -127,6 +129,40 @@ def resize_adapter(tuner: Host, name: str, positions: dict[str, list[int]]) -> N
     state.adapters.pop(name, None)
 
 
+def resume(tuner: Host, name: str, state: TrainingState) -> None:
+    """Continue the run of `state` with the adapter `name`."""
+    resize_adapter(tuner, name, state.positions)
+    adapter = adapter_of(tuner, name)
+    with torch.no_grad():
+        for path, layer in adapter.layers.items():
+            for factor in FACTORS:
+                getattr(layer, factor)[name].copy_(state.factors[f"{path}.{factor}"])
+    restore_allocator(adapter, state)
+    adapter.is_stale = True
+
+
+def fill_divided_adapter(
+    tuner: Host, name: str, saved: SavedAdapter, state: TrainingState | None
+) -> None:
+    """Give the adapter `name` the values of a save, as every process does, and restore its run.
+
+    Raises:
+        ParallelismError: a tensor of the save has another shape than its parameter; nothing was
+            changed.
+    """
+    tensors = saved.tensors | ({} if state is None else state.factors)
+    places = divided_places(tuner.model, name, tensors, saved.folder)
+    fill_divided(places)
+    configs_of(tuner)[name].rank_pattern = saved.config.rank_pattern
+    bridge = state_of(tuner)
+    bridge.adapters.pop(name, None)
+    if state is not None:
+        bridge.positions[name] = state.positions
+        adapter = adapter_of(tuner, name)
+        restore_allocator(adapter, state)
+        adapter.is_stale = True
+
+
 def refuse_slow_expressions(config: Any, paths: Sequence[str]) -> None:
     """Refuse a configuration whose expressions PEFT would match against `paths` for too long.
 
@@ -182,14 +218,14 @@ def remember_optimizer(tuner: Host, optimizer: torch.optim.Optimizer) -> None:
     _compacted[tuner] = weakref.ref(optimizer)
 
 
-def hand_back(tuner: Host) -> None:
+def return_to_peft(tuner: Host) -> None:
     """Let PEFT's methods continue with `tuner`.
 
     PEFT masks rows by patterns of `init_r` entries, so that triplets which were cut out come back,
     as zeros, in the parameters and in the state of the optimizer that was cut with them.
     """
     adapters = trained_adapters(tuner)
-    hand_averages_over(tuner, adapters)
+    copy_averages_to_peft(tuner, adapters)
     sync_patterns(tuner)
     tuner.__dict__.pop(_ATTRIBUTE, None)
     clear_initial_ranks(tuner.model)
@@ -279,7 +315,7 @@ def follow_reset(tuner: Host, adapters: Iterable[Adapter]) -> None:
         show_averages(tuner, adapter)
 
 
-def hand_averages_over(tuner: Host, adapters: Iterable[Adapter]) -> None:
+def copy_averages_to_peft(tuner: Host, adapters: Iterable[Adapter]) -> None:
     """Give copies of the averages to PEFT's allocator, which goes on with them."""
     for adapter in adapters:
         allocator = _allocator_of(tuner, adapter)

@@ -12,17 +12,12 @@ from torch import nn
 
 from adalora_core.bridge.adapters import (
     configs_of,
-    hand_back,
     refuse_changed_allocator,
     report_unmatched,
+    return_to_peft,
     state_of,
 )
-from adalora_core.bridge.building import (
-    BuiltConfigOverrides,
-    BuiltModelOverrides,
-    BuiltTunerOverrides,
-    built,
-)
+from adalora_core.bridge.configurations import BuiltConfigOverrides
 from adalora_core.bridge.injected import (
     Attached,
     InjectedOverrides,
@@ -35,15 +30,18 @@ from adalora_core.bridge.injected import (
 )
 from adalora_core.bridge.layers import (
     OVERRIDES,
-    ConvolutionOverrides,
     LayerOverrides,
-    LinearOverrides,
     adalora_layers,
     start_fresh_adapters,
     store_initial_rank,
 )
-from adalora_core.bridge.model import ModelOverrides, PlainModelOverrides, is_adalora
-from adalora_core.bridge.tuner import TunerOverrides
+from adalora_core.bridge.model import (
+    BuiltModelOverrides,
+    ModelOverrides,
+    PlainModelOverrides,
+    is_adalora,
+)
+from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
 from adalora_core.training.host import TUNER, register
@@ -88,7 +86,7 @@ def uninstall() -> None:
             setattr(target, name, member)
     for tuner in list(built):
         if not is_attached_tuner(tuner):
-            hand_back(tuner)
+            return_to_peft(tuner)
     built.clear()
 
 
@@ -131,7 +129,10 @@ def attach(model: Module) -> Module:
     if is_attached(model):
         return model
     if is_adalora(model):
-        _attach_model(model)
+        _attach_tuner(model.base_model, TunerOverrides)
+        plain = type(model).forward is PeftModel.forward
+        override(model, PlainModelOverrides if plain else ModelOverrides)
+        register(model)
         return model
     inside = _models_inside(model)
     tuner = tuner_inside(model) if not inside else None
@@ -158,13 +159,6 @@ def _models_inside(module: Any) -> list[Any]:
     )
 
 
-def _attach_model(model: Any) -> None:
-    _attach_tuner(model.base_model, TunerOverrides)
-    plain = type(model).forward is PeftModel.forward
-    override(model, PlainModelOverrides if plain else ModelOverrides)
-    register(model)
-
-
 def _attach_tuner(tuner: Any, overrides: type) -> None:
     _refuse_nested(tuner)
     refuse_changed_allocator(tuner, "attach")
@@ -174,7 +168,7 @@ def _attach_tuner(tuner: Any, overrides: type) -> None:
     start_fresh_adapters(tuner, configs)
     override(tuner, overrides)
     for _, layer in list(adalora_layers(tuner.model)):
-        override(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
+        override(layer, OVERRIDES.get(type(layer), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             store_initial_rank(layer, name, configs[name].init_r)
@@ -219,7 +213,7 @@ def detach(model: Module) -> Module:
     if tuner is None:
         raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
     if is_attached_tuner(tuner):
-        hand_back(tuner)
+        return_to_peft(tuner)
         inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
         if not is_adalora(model):
             inside += _models_inside(model)
@@ -254,17 +248,3 @@ def _methods_of(overrides: type) -> dict[str, Any]:
             if callable(each) or isinstance(each, (property, classmethod))
         }
     return members
-
-
-class _AttachedLinearOverrides(LinearOverrides, LayerOverrides):
-    """The overrides of PEFT's linear layers, which `install()` puts on two classes."""
-
-
-class _AttachedConvolutionOverrides(ConvolutionOverrides, LayerOverrides):
-    """The overrides of PEFT's convolutions, which `install()` puts on two classes."""
-
-
-_ATTACHED: dict[type | None, type] = {
-    LinearOverrides: _AttachedLinearOverrides,
-    ConvolutionOverrides: _AttachedConvolutionOverrides,
-}

@@ -12,18 +12,20 @@ from peft.tuners.adalora.layer import RankAllocator
 from peft.tuners.adalora.model import AdaLoraModel
 from torch import nn
 
-from adalora_core.bridge.adapters import sync_patterns, trained_adapters
+from adalora_core.bridge.adapters import resume, sync_patterns, trained_adapters
 from adalora_core.bridge.layers import adalora_layers
-from adalora_core.bridge.model import checked_save, commit_save, resume
+from adalora_core.bridge.model import checked_save, commit_save
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.sharding import are_sharded
+from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.host import TUNER, add_penalty, check_forward, forwards_of
 from adalora_core.training.model import class_like
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from adalora_core.training.adapter import Adapter
 
 
 class InjectedTunerOverrides(TunerOverrides):
@@ -105,17 +107,13 @@ class RootOverrides(InjectedOverrides):
     def peft_config(self) -> None:
         del vars(self)["peft_config"]
 
-    def resize_modules_by_rank_pattern(self, *args: Any) -> None:
-        """Resize the modules to the ranks of a file, as PEFT's tuner does."""
-        vars(self)[TUNER].resize_modules_by_rank_pattern(*args)
 
-    def resize_state_dict_by_rank_pattern(self, *args: Any) -> Any:
-        """Cut dropped triplets out of a state dictionary, as PEFT's tuner does."""
-        return vars(self)[TUNER].resize_state_dict_by_rank_pattern(*args)
+for _name in ("resize_modules_by_rank_pattern", "resize_state_dict_by_rank_pattern"):
+    setattr(RootOverrides, _name, _method_of_tuner(_name))
 
 
 class PretrainedOverrides(RootOverrides):
-    """The same for a module with a `save_pretrained`, such as a model of transformers."""
+    """Methods of such a module that has a `save_pretrained`, as models of transformers have."""
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Save as the library does, and add the training state while a run is unfinished.
@@ -127,10 +125,7 @@ class PretrainedOverrides(RootOverrides):
         tuner = vars(self)[TUNER]
         with_state = kwargs.pop("save_training_state", None)
         resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
-        adapters = trained_adapters(tuner)
-        for adapter in adapters:
-            judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
-        with _patterns_of_files(tuner):
+        with _saving(tuner, is_checkpoint=resumes) as adapters:
             parent: Any = super()
             result = parent.save_pretrained(save_directory, *args, **kwargs)
         folder = Path(save_directory)
@@ -141,27 +136,26 @@ class PretrainedOverrides(RootOverrides):
 
 
 class DiffusersOverrides(PretrainedOverrides):
-    """The same for a module with a `save_lora_adapter`, a model of diffusers."""
+    """Methods of such a module that has a `save_lora_adapter`, as models of diffusers have."""
 
     def save_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """Save as diffusers does; the file holds what the model computes."""
         tuner = vars(self)[TUNER]
-        for adapter in trained_adapters(tuner):
-            judge_end(adapter, "saved", forwards_of(tuner, adapter))
-        with _patterns_of_files(tuner):
+        with _saving(tuner, is_checkpoint=False):
             parent: Any = super()
             return parent.save_lora_adapter(*args, **kwargs)
 
 
 @contextlib.contextmanager
-def _patterns_of_files(tuner: Any) -> Iterator[None]:
-    """Let the configurations show what the model computes, as files have to."""
+def _saving(tuner: Any, *, is_checkpoint: bool) -> Iterator[list[Adapter]]:
+    """Judge the trained adapters, and let the configurations show what the model computes."""
     adapters = trained_adapters(tuner)
     for adapter in adapters:
+        judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=is_checkpoint)
         adapter.config.rank_pattern = adapter.rank_pattern(live=True)
     try:
         with tuner.saving():
-            yield
+            yield adapters
     finally:
         for adapter in adapters:
             adapter.sync_pattern()

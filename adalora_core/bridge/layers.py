@@ -13,13 +13,13 @@ from torch import nn
 
 from adalora_core.floor.adapter_spec import LORA_START, scale_of
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, Product
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, Product, dropout_of
 from adalora_core.nn.initial_factors import lora_start, rounding_dtype
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import may_keep_output
 from adalora_core.ops._portable.svd_linear import without_autocast
-from adalora_core.sharding import are_sharded, whole
+from adalora_core.sharding.layout import are_sharded, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ class LayerOverrides:
                 store_initial_rank(self, adapter_name, self.r[adapter_name])
 
 
-class LinearOverrides:
+class LinearOverrides(LayerOverrides):
     """Methods of PEFT's layers that map `[..., in] -> [..., out]`, quantised ones included."""
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -73,7 +73,7 @@ class LinearOverrides:
         return adapted_output(base, x, _products(self), *args, keeps_output=keeps_output, **kwargs)
 
 
-class ConvolutionOverrides:
+class ConvolutionOverrides(LayerOverrides):
     """Methods of PEFT's `SVDConv2d`."""
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -125,15 +125,11 @@ def _products(layer: Any) -> list[Product]:
             layer.lora_E[name],
             layer.lora_B[name],
             scale_of(layer.scaling[name], ranks[name]),
-            _dropout_of(layer.lora_dropout[name]),
+            dropout_of(layer.lora_dropout[name]),
         )
         for name in layer.active_adapters
         if name in layer.lora_A
     ]
-
-
-def _dropout_of(module: nn.Module) -> float:
-    return module.p if isinstance(module, nn.Dropout) and module.training else 0.0
 
 
 def store_initial_rank(layer: Any, name: str, rank: int) -> None:

@@ -17,24 +17,38 @@ from torch.nn.modules.module import _IncompatibleKeys
 from adalora_core.bridge.adapters import (
     adapter_of,
     configs_of,
+    fill_divided_adapter,
     resize_adapter,
+    resume,
     state_of,
     trained_adapters,
 )
-from adalora_core.bridge.tuner import adapters_are_disabled
+from adalora_core.bridge.layers import adalora_layers
+from adalora_core.bridge.tuner import adapters_are_disabled, loading
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import locked, staging_folder, write_file
 from adalora_core.floor.rank_pattern import pattern_positions
-from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import are_sharded, whole
+from adalora_core.sharding.layout import are_sharded, reshard, whole
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
-from adalora_core.training.adapter_file.folder import folder_of, read_adapter, read_tensors
-from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
-from adalora_core.training.host import add_penalty, check_forward, forwards_of
-from adalora_core.training.parallelism import refuse_state_of_one_process, reshard
+from adalora_core.training.adapter_file.folder import (
+    CONFIG_NAME,
+    commit,
+    folder_of,
+    read_adapter,
+    read_tensors,
+    weights_in,
+)
+from adalora_core.training.host import (
+    add_penalty,
+    check_forward,
+    forwards_of,
+    model_around,
+    register,
+)
+from adalora_core.training.parallelism import refuse_state_of_one_process
+from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.run_end import (
     is_checkpoint_folder,
     judge_choice,
@@ -43,12 +57,7 @@ from adalora_core.training.run_end import (
     judge_load,
 )
 from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
-from adalora_core.training.training_state.state import (
-    encode_state,
-    read_state,
-    restore_allocator,
-    run_is_unfinished,
-)
+from adalora_core.training.training_state.state import encode_state, read_state, run_is_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,10 +67,13 @@ if TYPE_CHECKING:
     from adalora_core.training.host import Host
     from adalora_core.training.training_state.state import TrainingState
 
+_peft_init: Any = PeftModel.__init__
+_peft_from_pretrained: Any = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]
 _peft_forward = PeftModel.forward
 _peft_save = PeftModel.save_pretrained
 _peft_load = PeftModel.load_adapter
 _SAVE_SIGNATURE = inspect.signature(_peft_save)
+_LOAD_SIGNATURE = inspect.signature(_peft_from_pretrained)
 
 
 class ModelOverrides:
@@ -152,7 +164,7 @@ class ModelOverrides:
             saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
             reshard(self)
             if existing is not None and saved is not None and are_sharded(self.parameters()):
-                _fill_divided_adapter(tuner, adapter_name, saved, state)
+                fill_divided_adapter(tuner, adapter_name, saved, state)
                 if learns:
                     judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
                 return _IncompatibleKeys([], [])
@@ -181,6 +193,52 @@ class PlainModelOverrides(ModelOverrides):
             check_forward(self.base_model)
         outputs = _peft_forward(self, *args, **kwargs)
         return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
+
+
+class BuiltModelOverrides(PlainModelOverrides):
+    """Methods of `PeftModel` after `install()`."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        _peft_init(self, *args, **kwargs)
+        if is_adalora(self):
+            register(self)
+
+    @classmethod
+    def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as PEFT does, and an adapter that is trained on the base model in place.
+
+        PEFT would replace the parameters of the adapter, which an optimizer holds, and freeze them.
+        Here the model that is trained gets the saved values and the training state beside them, and
+        is returned. The adapter stays trainable.
+        """
+        given = _LOAD_SIGNATURE.bind(cls, *args, **kwargs).arguments
+        given.pop("cls")
+        name = given.setdefault("adapter_name", "default")
+        refuse_other_than_module(given["model"])
+        around = model_around(given["model"])
+        if is_adalora(around) and _is_trained(around, name):
+            del given["model"]
+            given.pop("config", None)
+            around.load_adapter(**given.pop("kwargs", {}), **given)
+            return around
+        token = loading.set(name)
+        try:
+            with locked(Path(str(given["model_id"])), shared=True):
+                return _peft_from_pretrained(cls, *args, **kwargs)
+        except (OSError, ValueError) as error:
+            if not Path(source := str(given["model_id"])).exists():
+                # PEFT then asks the Hub, and its error is about the connection.
+                error.add_note(f"No folder {source!r} was found here; correct the path or the id")
+            raise
+        finally:
+            loading.reset(token)
+
+
+def _is_trained(model: Any, name: str) -> bool:
+    config = configs_of(model.base_model).get(name)
+    # `unload()` takes the layers away and leaves the configuration.
+    has_layers = any(name in layer.lora_A for _, layer in adalora_layers(model.base_model.model))
+    return has_layers and config is not None and not config.inference_mode
 
 
 def is_adalora(model: Any) -> bool:
@@ -303,37 +361,3 @@ def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> It
             f"load_adapter: {str(saved.folder)!r} does not fit the model ({found}); nothing was "
             "loaded"
         ) from error
-
-
-def resume(tuner: Host, name: str, state: TrainingState) -> None:
-    """Continue the run of `state` with the adapter `name`."""
-    resize_adapter(tuner, name, state.positions)
-    adapter = adapter_of(tuner, name)
-    with torch.no_grad():
-        for path, layer in adapter.layers.items():
-            for factor in FACTORS:
-                getattr(layer, factor)[name].copy_(state.factors[f"{path}.{factor}"])
-    restore_allocator(adapter, state)
-    adapter.is_stale = True
-
-
-def _fill_divided_adapter(
-    tuner: Host, name: str, saved: SavedAdapter, state: TrainingState | None
-) -> None:
-    """Give the adapter `name` the values of a save, as every process does, and restore its run.
-
-    Raises:
-        ParallelismError: a tensor of the save has another shape than its parameter; nothing was
-            changed.
-    """
-    tensors = saved.tensors | ({} if state is None else state.factors)
-    places = divided_places(tuner.model, name, tensors, saved.folder)
-    fill_divided(places)
-    configs_of(tuner)[name].rank_pattern = saved.config.rank_pattern
-    bridge = state_of(tuner)
-    bridge.adapters.pop(name, None)
-    if state is not None:
-        bridge.positions[name] = state.positions
-        adapter = adapter_of(tuner, name)
-        restore_allocator(adapter, state)
-        adapter.is_stale = True

@@ -1,8 +1,8 @@
 """Write files whole or not at all: every file that this package writes is written here.
 
-A process that is killed leaves its temporary file behind. The name of such a file depends on its
-target, so the next write to the target finds and deletes it. A lock, which dies with its process,
-tells the file of a living process from one that was left behind.
+A process that is killed leaves its temporary files behind. The next write into their folder finds
+them by their names and deletes them. A lock, which dies with its process, tells the file of a
+living process from one that was left behind.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_FIXED_NAMES = 4
-"""How many writers of one target get a name that the next write looks for."""
+_TEMPORARY = ".adalora-{}.tmp"
+"""The names of temporary files: hidden, with a suffix that no search looks for."""
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -52,25 +59,39 @@ def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
     """Write `contents` under temporary names, and yield `{path: temporary path}`.
 
     A file has the permissions and the owner of the file at its path, without setuid and setgid, or
-    else those of a new file. Files that are still there at the end are deleted, also if SIGTERM
-    ends the process. What a killed process has left for the same paths is deleted first.
+    else those of a new file. Files that are still there at the end are deleted. What killed
+    processes have left in the same folders is deleted first.
 
     Raises:
         OSError: as `write_files`.
     """
-    files = _TemporaryFiles()
-    with _deleted_at_the_end(files.delete):
+    names: dict[Path, Path] = {}
+    with _temporary_files() as files:
         for path, content in contents.items():
             with _naming(path):
-                _refuse_folder(path)
-                descriptor = files.create(path)
+                if path.is_dir() and not path.is_symlink():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                like = path.lstat() if path.is_file() and not path.is_symlink() else None
+                names[path], descriptor = files.create(path, 0o666 if like is None else 0o600)
                 rest = memoryview(content)
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
-                _set_permissions(files.names[path], path)
+                if like is not None:
+                    # Only root may give files away, and only root has to.
+                    with contextlib.suppress(PermissionError, AttributeError):
+                        os.chown(names[path], like.st_uid, like.st_gid)
+                    names[path].chmod(stat.S_IMODE(like.st_mode) & 0o777)
                 os.fsync(descriptor)
-                files.release(path)
-        yield files.names
+                if fcntl is None:  # Windows renames no open file
+                    files.close()
+        yield names
+
+
+@contextlib.contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder in `target` that is deleted as the temporary files of `staged` are."""
+    with _temporary_files() as files:
+        yield files.create(target / "staging", None)[0]
 
 
 @contextlib.contextmanager
@@ -85,9 +106,7 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         shared: only read, beside others that only read.
     """
     descriptor = None
-    if os.name != "nt":
-        import fcntl
-
+    if fcntl is not None:
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -100,81 +119,62 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
             os.close(descriptor)
 
 
-_STAGING = "staging"
+class _TemporaryFiles:
+    """Temporary files and folders of one block, locked where the system has locks."""
+
+    def __init__(self) -> None:
+        self._names: list[Path] = []
+        self._descriptors: list[int] = []
+
+    def create(self, path: Path, mode: int | None) -> tuple[Path, int]:
+        """Create a file of a mode, or a folder, beside `path`; return its name and descriptor."""
+        _delete_leftovers(path)
+        while True:
+            name = path.with_name(_TEMPORARY.format(os.urandom(8).hex()))
+            self._names.append(name)  # before it is there: a signal may arrive at any moment
+            try:
+                if mode is None:
+                    name.mkdir(0o700)
+                    descriptor = os.open(os.devnull if fcntl is None else name, os.O_RDONLY)
+                else:
+                    descriptor = os.open(name, _NEW, mode)
+                self._descriptors.append(descriptor)
+                if fcntl is None:
+                    return name, descriptor
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(descriptor), name.lstat()):
+                    return name, descriptor
+            except FileNotFoundError:
+                if not path.parent.is_dir():
+                    raise
+            # Another process took it for a leftover.
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def delete(self) -> None:
+        """Delete what is still there."""
+        for name in self._names:
+            with contextlib.suppress(OSError):
+                _delete(name)
+        self.close()
 
 
 @contextlib.contextmanager
-def staging_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder in `target` that is deleted as the temporary files of `staged` are."""
+def _temporary_files() -> Iterator[_TemporaryFiles]:
+    """Yield temporary files that are deleted at the end, unless they were renamed."""
     files = _TemporaryFiles()
-    with _deleted_at_the_end(files.delete):
-        path = target / _STAGING
-        files.create(path, _new_folder)
-        yield files.names[path]
-
-
-def delete_staging(target: Path) -> None:
-    """Delete the folders of `staging_folder` that killed processes have left in `target`."""
-    path = target / _STAGING
-    for name in _fixed_names(path):
-        _delete_leftover(name, path)
-
-
-@contextlib.contextmanager
-def _deleted_at_the_end(delete: Callable[[], None]) -> Iterator[None]:
-    """Call `delete` at the end of a block, also if SIGTERM ends the process.
-
-    A handler that the program has set is kept, and has to raise to have the same effect. Only the
-    main thread can set one.
-    """
-    import signal
-    from threading import current_thread, main_thread
-
-    is_free = (
-        current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    )
-    pending = os.getpid(), delete
-    _PENDING.append(pending)
     try:
-        if is_free:
-            signal.signal(signal.SIGTERM, _die)
         try:
-            yield
+            yield files
         finally:
-            delete()
+            files.delete()
     except BaseException:
-        delete()  # SIGINT may have come in the middle of it
+        files.delete()  # SIGINT may have come in the middle of it
         raise
-    finally:
-        if is_free:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _PENDING.remove(pending)
-
-
-_PENDING: list[tuple[int, Callable[[], None]]] = []
-"""What SIGTERM has to delete, with the processes: a fork inherits the list, but not the files."""
-
-
-def _die(number: int, _: object) -> None:
-    """Delete all temporary files, and let the signal end the process as it would have."""
-    import signal
-
-    for process, delete in _PENDING:
-        if process == os.getpid():
-            delete()
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)
-
-
-def _new_file(name: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.open(name, flags, 0o600)
-
-
-def _new_folder(name: Path) -> int:
-    name.mkdir(0o700)
-    # Windows opens no folder.
-    return os.open(os.devnull if os.name == "nt" else name, os.O_RDONLY)
 
 
 def _delete(name: Path) -> None:
@@ -186,116 +186,30 @@ def _delete(name: Path) -> None:
         name.unlink()
 
 
-class _TemporaryFiles:
-    """Temporary files and folders beside their targets, locked where the system has locks."""
+def _delete_leftovers(path: Path) -> None:
+    """Delete the temporary files and folders beside `path` whose writers are dead.
 
-    def __init__(self) -> None:
-        self.names: dict[Path, Path] = {}
-        self._open: dict[Path, int] = {}
-        self._tried: tuple[Path, Path] | None = None
-
-    def create(self, path: Path, make: Callable[[Path], int] = _new_file) -> int:
-        """Create the file for a target and return its descriptor."""
-        for name in _fixed_names(path):
-            _delete_leftover(name, path)
-            # A signal may arrive at any moment: `delete` must not take the file of another process.
-            self._tried = name, path
-            try:
-                self._open[path] = make(name)
-            except (FileExistsError, FileNotFoundError):
-                continue  # another process has the name, or took a new folder for a leftover
-            self.names[path] = name
-            self._tried = None
-            if _is_locked(self._open[path], name):
-                return self._open[path]
-            del self.names[path]
-            os.close(self._open.pop(path))
-        name = _temporary_name(path, os.urandom(8).hex())
-        self.names[path] = name
-        self._open[path] = make(name)
-        return self._open[path]
-
-    def release(self, path: Path) -> None:
-        """Close a written file on Windows, which renames no open file; others keep the lock."""
-        if os.name == "nt":
-            os.close(self._open.pop(path))
-
-    def delete(self) -> None:
-        """Delete the files that were not renamed."""
-        if self._tried is not None:
-            _delete_leftover(*self._tried)
-        for each in self.names.values():
-            with contextlib.suppress(OSError):
-                _delete(each)
-        while self._open:
-            os.close(self._open.popitem()[1])
-
-
-def _fixed_names(path: Path) -> Iterator[Path]:
-    """Yield the names of temporary files for a target that every process tries first."""
-    for number in range(_FIXED_NAMES):
-        yield _temporary_name(path, str(number))
-
-
-def _temporary_name(path: Path, end: str) -> Path:
-    """Return a name that is hidden and has a suffix that no search looks for."""
-    from hashlib import sha256
-
-    digest = sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f".adalora-{digest}-{end}.tmp")
-
-
-def _delete_leftover(name: Path, path: Path) -> None:
-    """Delete the temporary file or folder of a writer of `path` that is dead.
-
-    It is kept if its writer lives, if it may belong to another user or program, and where there
+    One is kept if its writer lives, if it may belong to another user or program, and where there
     are no locks.
     """
-    if os.name == "nt":
+    if fcntl is None:
         return
-    import fcntl
-
-    try:
-        # Neither follow a link nor wait for a pipe that somebody has put there.
-        access = os.O_RDONLY if name.is_dir() else os.O_RDWR
-        descriptor = os.open(name, access | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # usually: there is none
-        return
-    try:
-        found = os.fstat(descriptor)
-        is_file = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        if (is_file or stat.S_ISDIR(found.st_mode)) and found.st_uid in _owners(path):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its writer may have renamed it before the lock, and another one taken the name.
-            if os.path.samestat(found, name.lstat()):
-                _delete(name)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
-
-
-def _owners(path: Path) -> set[int]:
-    """Return the users whose temporary files for `path` this process may delete."""
     owners = {os.geteuid()}
-    if owners == {0}:  # root gives a file to the owner of its target
-        with contextlib.suppress(OSError):
-            owners.add(path.lstat().st_uid)
-    return owners
-
-
-def _is_locked(descriptor: int, name: Path) -> bool:
-    """Lock a new file; return whether it is still there, and not deleted as a leftover."""
-    if os.name == "nt":
-        return True
-    import fcntl
-
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return os.path.samestat(os.fstat(descriptor), name.lstat())
-    except FileNotFoundError:
-        return False
+    with contextlib.suppress(OSError):
+        owners.add(path.lstat().st_uid)  # root gives a file to the owner of its target
+    for name in path.parent.glob(_TEMPORARY.format("*")):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            # Neither follow a link nor wait for a pipe that somebody has put there.
+            access = os.O_RDONLY if name.is_dir() else os.O_RDWR
+            descriptor = os.open(name, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+            stack.callback(os.close, descriptor)
+            found = os.fstat(descriptor)
+            is_file = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+            if (is_file or stat.S_ISDIR(found.st_mode)) and found.st_uid in owners:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its writer may have renamed it before the lock.
+                if os.path.samestat(found, name.lstat()):
+                    _delete(name)
 
 
 def rename(source: Path, target: Path) -> None:
@@ -316,30 +230,6 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _refuse_folder(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-
-
-def _set_permissions(temporary: Path, path: Path) -> None:
-    like = path.lstat() if path.is_file() and not path.is_symlink() else None
-    if like is None:
-        temporary.chmod(0o666 & ~_umask())
-        return
-    if hasattr(os, "chown"):
-        # Only root may give files away, and only root has to.
-        with contextlib.suppress(PermissionError):
-            os.chown(temporary, like.st_uid, like.st_gid)
-    temporary.chmod(stat.S_IMODE(like.st_mode) & 0o777)
-
-
-def _umask() -> int:
-    # Files that another thread creates in between are private, and not open to everybody.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 @contextlib.contextmanager

@@ -17,6 +17,39 @@ if TYPE_CHECKING:
 ALL_LINEAR = "all-linear"
 """The `target_modules` for every linear module but the output head; its case does not matter."""
 
+_QV = ("q_proj", "v_proj")
+_BART = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+
+DEFAULT_TARGETS: dict[str, tuple[str, ...] | str] = {
+    "bart": _BART,
+    "bert": ("query", "value"),
+    "bloom": ("query_key_value",),
+    "deberta": ("in_proj",),
+    "deberta-v2": ("query_proj", "key_proj", "value_proj", "dense"),
+    "gemma": _QV,
+    "gemma2": _QV,
+    "gemma3_text": _QV,
+    "gemma4": r".*language_model\..*\.(q_proj|v_proj)",
+    "gpt2": ("c_attn",),
+    "gpt_bigcode": ("c_attn",),
+    "gpt_neo": _QV,
+    "gpt_neox": ("query_key_value",),
+    "gptj": _QV,
+    "llama": _QV,
+    "llama4": _QV,
+    "mt5": ("q", "k", "v", "o", "wi_0", "wi_1", "wo"),
+    "nemotron_h": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "opt": _BART,
+    "qwen2": _QV,
+    "qwen3": _QV,
+    "roberta": ("query", "key", "value", "dense"),
+    "t5": ("q", "k", "v", "o", "wi", "wo"),
+}
+"""The modules to adapt where a configuration names none, as in PEFT 0.21.
+
+`{transformers model type: module names, or a regular expression over the whole path}`.
+"""
+
 _HEADS_BY_TASK = {
     "SEQ_CLS": ("classifier", "score"),
     "TOKEN_CLS": ("classifier", "score"),
@@ -75,22 +108,6 @@ def outermost(paths: Collection[str]) -> Iterator[str]:
             outer = outer.rpartition(".")[0]
         if not outer:
             yield path
-
-
-def matches(path: str, expression: str, matcher: Matcher, setting: str) -> bool:
-    """Return whether `path` matches a regular expression whole.
-
-    Args:
-        path: of a module.
-        expression: the expression.
-        matcher: matches it.
-        setting: the field of the configuration that holds it.
-
-    Raises:
-        re.error: the string is not a regular expression.
-        ExpressionError: the expression takes too long.
-    """
-    return matcher.find("fullmatch", expression, path, setting) is not None
 
 
 class PathEnds:
@@ -227,11 +244,13 @@ class ModuleSelection:
             ExpressionError: an expression takes too long.
         """
         if isinstance(self.targets, str):
-            return matches(path, self.targets, self.matcher, "target_modules")
+            return self.matcher.matches(self.targets, path, "target_modules")
         if path in self._names:
             # A whole path names its layer.
             return True
-        return self._ends.end_of(path) is not None and self._layer_is_selected(path)
+        if self._ends.end_of(path) is None:
+            return False
+        return self.layers in (None, []) or self._layers.of(path) in self._wanted
 
     def excludes(self, path: str) -> bool:
         """Return whether the module gets no adapter even if it is a target.
@@ -248,10 +267,5 @@ class ModuleSelection:
             ExpressionError: the expression takes too long.
         """
         if self.exclude and isinstance(self.exclude, str):
-            return matches(path, self.exclude, self.matcher, "exclude_modules")
+            return self.matcher.matches(self.exclude, path, "exclude_modules")
         return self._excluded.end_of(path) is not None
-
-    def _layer_is_selected(self, path: str) -> bool:
-        if self.layers is None or self.layers == []:
-            return True
-        return self._layers.of(path) in self._wanted

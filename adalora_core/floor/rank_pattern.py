@@ -8,16 +8,6 @@ RankPattern = dict[str, list[bool]]
 """`{<module path>.lora_E: [kept]}`; True keeps the triplet. The keys hold no adapter name."""
 
 
-def active_rank(kept: list[bool]) -> int:
-    """Return how many triplets of one matrix are kept.
-
-    Example:
-        >>> active_rank([True, False, True])
-        2
-    """
-    return sum(kept)
-
-
 def module_path(key: str, adapter_name: str | None = None) -> str:
     """Return the module path in a pattern key, which may end in an adapter name.
 

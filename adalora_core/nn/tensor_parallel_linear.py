@@ -10,7 +10,7 @@ from torch.nn import functional
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.nn.svd_linear import SVDLinear
-from adalora_core.sharding import is_sharded
+from adalora_core.sharding.layout import is_sharded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from adalora_core.floor.adapter_spec import AdapterSpec
     from adalora_core.nn.adapter_layer import Product
-    from adalora_core.sharding import LinearDivision
+    from adalora_core.sharding.layout import LinearDivision
 
 
 class TensorParallelLinear(SVDLinear):

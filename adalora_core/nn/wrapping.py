@@ -13,7 +13,7 @@ from adalora_core.nn.svd_linear import SVDLinear
 from adalora_core.nn.tensor_parallel_linear import TensorParallelLinear
 
 if TYPE_CHECKING:
-    from adalora_core.sharding import LinearDivision
+    from adalora_core.sharding.layout import LinearDivision
 
 _SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx", "nf"))
 """Attributes with the sizes of modules `[..., in] -> [..., out]`, quantised ones included."""

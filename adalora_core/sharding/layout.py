@@ -65,6 +65,11 @@ class Piece:
         )
 
 
+def is_distributed() -> bool:
+    """Return whether this process belongs to a process group."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
 def is_sharded(tensor: object) -> bool:
     """Return whether `tensor` is a DTensor, without importing its module."""
     return _is_divided_type(type(tensor))
@@ -72,7 +77,7 @@ def is_sharded(tensor: object) -> bool:
 
 def are_sharded(tensors: Iterable[object]) -> bool:
     """Return whether any of `tensors` is a DTensor, at no cost in a single process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not is_distributed():
         return False
     # By the types, of which there are one or two: every step asks this of all factors.
     return any(map(_is_divided_type, {type(tensor) for tensor in tensors}))
@@ -81,6 +86,22 @@ def are_sharded(tensors: Iterable[object]) -> bool:
 def _is_divided_type(kind: type) -> bool:
     loaded = sys.modules.get("torch.distributed.tensor")
     return loaded is not None and issubclass(kind, loaded.DTensor)
+
+
+def reshard(model: nn.Module) -> None:
+    """Free the parameters that a forward pass under FSDP2 has gathered and kept.
+
+    A forward pass without a backward pass leaves the root's parameters whole, without gradients.
+    """
+    for module in model.modules() if is_fsdp2(model) else ():
+        if is_fsdp2(module):
+            module.reshard()  # type: ignore[operator]  # of FSDPModule
+
+
+def is_fsdp2(candidate: object) -> bool:
+    """Return whether `fully_shard` was called on a module, by its type alone."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and issubclass(type(candidate), fsdp.FSDPModule)
 
 
 def piece_of(tensor: Any, name: str) -> Piece:
@@ -237,7 +258,7 @@ def tensor_parallel_mesh(model: nn.Module) -> DeviceMesh | None:
     Raises:
         ParallelismError: there are several such sets, or another method divides the model too.
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not is_distributed():
         return None
     meshes = {
         parameter.device_mesh: path

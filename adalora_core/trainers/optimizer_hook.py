@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 from torch.utils.hooks import RemovableHandle
 
 from adalora_core.config.rules.runs import TwoHooks
-from adalora_core.floor.errors import CheckpointError
-from adalora_core.training.adapter_file.folder import folder_of
-from adalora_core.training.host import allocate_next, host_of
+from adalora_core.training.host import host_of
 from adalora_core.training.parallelism import is_in_zero
 from adalora_core.training.run.optimizers import show_step
 from adalora_core.training.run.reporting import nothing_trainable, refuse
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from adalora_core.training.adapter import Adapter
@@ -78,12 +74,19 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         # After an overflow the scaler still calls a fused optimizer, which then does nothing.
         if getattr(stepped, "found_inf", None):
             return
-        allocate_next(tuner)
+        _allocate_next(tuner)
 
     handle = inner.register_step_post_hook(after_step)
     for adapter in adapters:
         adapter.run.driver = handle
     return handle
+
+
+def _allocate_next(host: Host) -> None:
+    """Call the allocators after the step that follows the last one they have seen."""
+    allocators = [adapter.allocator for adapter in host.trained_adapters()]
+    steps = [each.last_step for each in allocators if each and each.last_step is not None]
+    host.update_and_allocate(max(steps, default=-1) + 1)
 
 
 def refuse_second_hook(adapter: Adapter) -> None:
@@ -201,33 +204,9 @@ class ZeroHook:
         from deepspeed.utils import safe_set_full_fp32_param
 
         show_step(cast("torch.optim.Optimizer", self))  # only its groups are read
-        allocate_next(self._tuner)
+        _allocate_next(self._tuner)
         for adapter in self._tuner.trained_adapters():
             for matrix in adapter.matrices():
                 values = matrix.lora_E[adapter.name]
                 if values is not None:
                     safe_set_full_fp32_param(values, values.detach().float())
-
-
-def resume_under_zero(model: Any, tuner: Host, checkpoint: Path) -> None:
-    """Load the training state of the checkpoint from which DeepSpeed has resumed a Trainer.
-
-    DeepSpeed restores factors and optimizer, and knows nothing of the averages and the schedule.
-
-    Args:
-        model: the model of the Trainer, unwrapped.
-        tuner: its tuner.
-        checkpoint: the folder of the checkpoint.
-
-    Raises:
-        CheckpointError: the folder is not there.
-    """
-    if not checkpoint.is_dir():
-        raise CheckpointError(
-            f"AdaLoraCallback: DeepSpeed has resumed a run, and {str(checkpoint)!r}, where its "
-            "training state should be, is not a folder; use AdaLoraCallback().add_to(trainer), "
-            "which learns of the checkpoint, before trainer.train(resume_from_checkpoint=...)"
-        )
-    for adapter in tuner.trained_adapters():
-        folder = folder_of(checkpoint, adapter.name)
-        model.load_adapter(folder, adapter.name, is_trainable=True)

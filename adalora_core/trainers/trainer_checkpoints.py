@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import distributed
 
 from adalora_core.floor.errors import CheckpointError, ParallelismError
-from adalora_core.sharding import are_sharded
-from adalora_core.training.adapter_file.commit import states_in
-from adalora_core.training.adapter_file.folder import folder_of
-from adalora_core.training.host import TUNER, host_of, unwrapped
-from adalora_core.training.penalty_per_step import add_to_loss
+from adalora_core.sharding.layout import are_sharded
+from adalora_core.training.adapter_file.folder import folder_of, states_in
+from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -62,22 +60,35 @@ class _ShownTrain:
         return self._train(resume_from_checkpoint, *args, **options)
 
 
-def save_divided(model: Any, checkpoint: Path) -> None:
-    """Write the adapters with their training state into `checkpoint`; every process calls it."""
-    unwrapped(model).save_pretrained(checkpoint, save_training_state=True)  # type: ignore[operator]
+def resume(model: Any, checkpoint: Path, *, is_in_zero: bool) -> None:
+    """Give the trained adapters values and training state of `checkpoint`, if they are divided.
 
+    Trainer loads the parameters alone, and DeepSpeed restores factors and optimizer. Every process
+    has to call it.
 
-def resume_divided(model: Any, checkpoint: Path) -> None:
-    """Give the trained adapters values and training state of `checkpoint`; every process calls it.
+    Args:
+        model: the model of the Trainer.
+        checkpoint: the folder of the checkpoint.
+        is_in_zero: whether DeepSpeed's ZeRO divides the optimizer.
 
     Raises:
         CheckpointError: the checkpoint is missing, or has no training state; nothing was changed.
     """
-    distributed.barrier()  # the first process may still be writing it
+    divided = is_divided(model)
+    if divided:
+        distributed.barrier()  # the first process may still be writing it
+    elif not is_in_zero:
+        return
+    elif not checkpoint.is_dir():
+        raise CheckpointError(
+            f"AdaLoraCallback: DeepSpeed has resumed a run, and {str(checkpoint)!r}, where its "
+            "training state should be, is not a folder; use AdaLoraCallback().add_to(trainer), "
+            "which learns of the checkpoint, before trainer.train(resume_from_checkpoint=...)"
+        )
     inner: Any = unwrapped(model)
     for adapter in host_of(model, "AdaLoraCallback").trained_adapters():
         folder = folder_of(checkpoint, adapter.name)
-        if not states_in(folder):
+        if divided and not states_in(folder):
             raise CheckpointError(
                 f"AdaLoraCallback: {str(folder)!r} has no training state of the adapter "
                 f"{adapter.name!r}: the run was killed while it was saved, or resumes from another "
@@ -135,7 +146,7 @@ class _CompleteLoss:
         per_step = tuner.training_run.penalty
         if not model.training or per_step.is_left_out:
             return self._compute_loss(model, inputs, **options)
-        is_first, per_step.latest = per_step.is_first, None
+        is_first, per_step.latest = per_step.is_first is not False, None
         result = self._compute_loss(model, inputs, **options)
         loss = result[0] if return_outputs else result
         if per_step.latest is not None and self._contains_computed is None:

@@ -13,24 +13,19 @@ from adalora_core.config.rules.runs import PenaltyMissing, ScheduleDoesNotFit, T
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
 from adalora_core.nn import TensorParallelLinear
-from adalora_core.trainers.optimizer_hook import (
-    ZeroHook,
-    refuse_second_hook,
-    resume_under_zero,
-    zero_optimizer,
-)
+from adalora_core.sharding.layout import reshard
+from adalora_core.trainers.optimizer_hook import ZeroHook, refuse_second_hook, zero_optimizer
 from adalora_core.trainers.trainer_checkpoints import (
     complete_loss,
     is_divided,
     refuse_divided_injected,
-    resume_divided,
-    save_divided,
+    resume,
     show_checkpoint,
 )
 from adalora_core.training import AdaLoraModel
-from adalora_core.training.adapter_file.commit import states_in
+from adalora_core.training.adapter_file.folder import states_in
 from adalora_core.training.host import Host, host_of, unwrapped
-from adalora_core.training.parallelism import refuse_fsdp1, reshard
+from adalora_core.training.parallelism import refuse_fsdp1
 from adalora_core.training.run.reporting import nothing_trainable, refuse
 from adalora_core.training.run_end import judge_best_checkpoint
 
@@ -123,16 +118,14 @@ class AdaLoraCallback(TrainerCallback):
         """
         # Trainer.add_callback and model_init come after on_init_end.
         _check_model(args, model)
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         zero = zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
-        if state.global_step and is_divided(model):
-            resume_divided(model, self.checkpoint or _checkpoint_of(args, state.global_step))
         if not tuner.trained_adapters():
             raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
-        if zero is not None and state.global_step:
+        if state.global_step:
             folder = self.checkpoint or _checkpoint_of(args, state.global_step)
-            resume_under_zero(unwrapped(model), tuner, folder)
+            resume(model, folder, is_in_zero=zero is not None)
         for adapter in tuner.trained_adapters():
             refuse_second_hook(adapter)
             if optimizer is not None and zero is None:
@@ -148,7 +141,7 @@ class AdaLoraCallback(TrainerCallback):
         self, args: TrainingArguments, *_: Any, model: Any = None, optimizer: Any = None, **__: Any
     ) -> None:
         """Begin an optimizer step: its first micro-batch comes next."""
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         for adapter in tuner.trained_adapters():
             if adapter.run.driver not in (self, self._zero):
                 refuse(
@@ -177,7 +170,7 @@ class AdaLoraCallback(TrainerCallback):
             # Ignore the gradients of a skipped step; Trainer would clear them next.
             unwrapped(model).zero_grad()
         reshard(unwrapped(model))
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         self._warn_if_penalty_is_missing(tuner)
         if self._zero is None:  # whose hook allocates
             tuner.update_and_allocate(state.global_step)
@@ -188,7 +181,8 @@ class AdaLoraCallback(TrainerCallback):
         """Complete the checkpoint of a model that FSDP2 has divided."""
         if not is_divided(model):
             return
-        save_divided(model, _checkpoint_of(args, state.global_step))
+        folder = _checkpoint_of(args, state.global_step)
+        unwrapped(model).save_pretrained(folder, save_training_state=True)  # type: ignore[operator]
         # With sharded files Trainer looks for the folder of the best checkpoint before it makes it.
         # Some processes or all then take an older one for the best.
         best_step = getattr(state, "best_global_step", None)
@@ -210,7 +204,7 @@ class AdaLoraCallback(TrainerCallback):
         reshard(unwrapped(model))
         numbers = self._numbers(model)
         if "train_runtime" in logs:
-            run = self._tuner(model).run_report()
+            run = host_of(model, "AdaLoraCallback").run_report()
             numbers |= {
                 "steps": run.steps,
                 "allocations": run.allocations,
@@ -227,7 +221,7 @@ class AdaLoraCallback(TrainerCallback):
     ) -> None:
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         reshard(unwrapped(model))
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         tuner.training_run.penalty.end_steps()
         zero, self._zero = self._zero, None
         if zero is not None:
@@ -239,18 +233,12 @@ class AdaLoraCallback(TrainerCallback):
             tuner.finalize()
             return
         best = Path(state.best_model_checkpoint)
-        # Trainer has loaded the parameters alone.
-        if states_in(best) and is_divided(model):
-            resume_divided(model, best)
-        elif states_in(best) and zero is not None:
-            resume_under_zero(unwrapped(model), tuner, best)
+        if states_in(best):
+            resume(model, best, is_in_zero=zero is not None)
         for adapter in tuner.trained_adapters():
             judge_best_checkpoint(adapter, state.best_model_checkpoint)
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _tuner(self, model: Any) -> Host:
-        return host_of(model, "AdaLoraCallback")
 
     def _warn_if_penalty_is_missing(self, tuner: Host) -> None:
         if not tuner.training_run.penalty.is_missing:
@@ -266,7 +254,7 @@ class AdaLoraCallback(TrainerCallback):
                 )
 
     def _numbers(self, model: Any) -> dict[str, float]:
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         allocators = [each.allocator for each in tuner.trained_adapters() if each.allocator]
         with torch.no_grad():
             penalty = float(tuner.orthogonality_penalty())

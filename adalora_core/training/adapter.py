@@ -1,4 +1,4 @@
-"""Hold one adapter of a model: its configuration, layers and allocator."""
+"""Hold one adapter of a model: its configuration, which is checked first, layers and allocator."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.config.fields.block import AUTO
+from adalora_core.config.fields.readings import exact
+from adalora_core.config.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
 from adalora_core.config.loading import config_of
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules.runs import (
@@ -19,8 +21,7 @@ from adalora_core.config.rules.runs import (
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
-from adalora_core.sharding import whole
-from adalora_core.training.configuration import checked_copy, run_values
+from adalora_core.sharding.layout import whole
 from adalora_core.training.run.judging import RunWatch
 from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
@@ -74,6 +75,7 @@ class Adapter:
         self.allocator: RankAllocator | None = None
         self.run = RunWatch(name)
         self.is_stale = False
+        self._followed: list[Any] = []
 
     @classmethod
     def keeping(cls, name: str, config: AdaLoraConfig) -> Adapter:
@@ -153,15 +155,16 @@ class Adapter:
             ConfigError: the contract does not allow the values.
             RunError: a field was assigned later.
         """
-        wanted = AdapterSpec.of(self.config)
-        if wanted == self.spec:
+        if (values := _schedule_of(self.config)) == self._followed:
             return
+        wanted = AdapterSpec.of(self.config)
         changes = {
             field: getattr(wanted, field)
             for field in SCHEDULE_FIELDS
             if getattr(wanted, field) != getattr(self.spec, field)
         }
         if not changes:
+            self._followed = values
             return
         if self.allocator is not None and self.allocator.last_step is not None:
             was = ", ".join(
@@ -177,6 +180,7 @@ class Adapter:
         if isinstance(self.config, AdaLoraConfig):
             checked_copy(self.config)
         self.spec = dataclasses.replace(self.spec, **changes)
+        self._followed = values
         if self.is_trainable:
             self.start_allocation()
 
@@ -227,7 +231,7 @@ class Adapter:
             self.allocator.keep_all()
 
     def refuse_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse an optimizer that leaves out factors of the adapter.
+        """Refuse an optimizer that does not hold all factors of the adapter.
 
         Raises:
             RunError: `optimizer` holds none or only some of the factors.
@@ -285,14 +289,80 @@ class Adapter:
         kept = None if pattern is None else pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
         return [row for row, place in enumerate(places) if kept is None or kept[place]]
 
-    def current_pattern(self) -> RankPattern | None:
-        """Return the kept set keyed as PEFT keys it in memory, None before an allocation."""
-        pattern = self.rank_pattern()
-        return pattern and {f"{key}.{self.name}": kept for key, kept in pattern.items()}
-
     def sync_pattern(self) -> None:
-        """Write the kept set into `config.rank_pattern`."""
+        """Write the kept set into `config.rank_pattern`, keyed as PEFT keys it in memory."""
         self.is_stale = False
-        pattern = self.current_pattern()
+        kept = self.rank_pattern()
+        pattern = kept and {f"{key}.{self.name}": flags for key, flags in kept.items()}
         if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern
+
+
+def _schedule_of(config: Any) -> list[Any]:
+    return [getattr(config, field, None) for field in SCHEDULE_FIELDS]
+
+
+def checked_copy(config: Any) -> AdaLoraConfig:
+    """Return a copy of `config` after the whole contract, since its fields can be assigned.
+
+    Raises:
+        ConfigError: the configuration breaks the contract.
+        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
+    """
+    return config_of(run_values(config))
+
+
+def check_in_place(config: Any) -> Any:
+    """Return `config` itself after the whole contract, so that later assignments count.
+
+    Raises:
+        ConfigError: the configuration breaks the contract.
+        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
+    """
+    checked = checked_copy(config)
+    for name, field in FIELDS.items():
+        if field.is_number and getattr(config, name) is not None:
+            # PEFT's class takes 8.0 and a number of NumPy for 8; a shape needs 8.
+            setattr(config, name, getattr(checked, name))
+    return config
+
+
+def use_plain_numbers(config: Any) -> None:
+    """Replace numbers of NumPy, and floats like 8.0 for 8: shapes and files need plain ones."""
+    for name, field in FIELDS.items():
+        value = getattr(config, name, None)
+        if field.is_number and value is not None:
+            setattr(config, name, exact(value, name))
+
+
+def run_values(config: Any) -> dict[str, Any]:
+    """Return `written_values`, and the fields of this package that no file holds.
+
+    Raises:
+        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
+    """
+    own = {name: getattr(config, name) for name in OWN_FIELDS if hasattr(config, name)}
+    return written_values(config) | own
+
+
+def written_values(config: Any) -> dict[str, Any]:
+    """Return the content of `adapter_config.json` for a configuration, of PEFT or of this package.
+
+    Raises:
+        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
+    """
+    if isinstance(config, AdaLoraConfig):
+        return config.to_json_dict()
+    method = getattr(config, "peft_type", None)
+    if getattr(method, "value", method) != PEFT_TYPE or not hasattr(config, "to_dict"):
+        raise TypeError(
+            f"peft_config: expected an AdaLoraConfig of adalora_core or of PEFT, got "
+            f"{type(config).__module__}.{type(config).__name__}; other methods are PEFT's: call "
+            "peft.get_peft_model"
+        )
+    values = config.to_dict()
+    return {
+        name: exact(values[name], name)
+        for name, field in sorted(FIELDS.items())
+        if field.written and name in values
+    }

@@ -14,8 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core.floor.adapter_spec import criterion_name
 from adalora_core.floor.errors import ParallelismError, RankDisagreementError
-from adalora_core.sharding import are_sharded, is_sharded
-from adalora_core.sharding.layout import device_of
+from adalora_core.sharding.layout import are_sharded, device_of, is_sharded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,7 +55,6 @@ class AgreementCheck:
         self.group = group
         self._calls = 0
         self._allocations: set[int] = set()
-        self._has_function = False
 
     def __deepcopy__(self, _: dict[int, Any]) -> AgreementCheck:
         """Let a copy of the model begin anew, in the same group."""
@@ -79,15 +77,11 @@ class AgreementCheck:
         self._calls += 1
         if self._calls == 1:
             self._allocations = {1 + each for each in _calls_before(adapters, step)}
-            criteria = [each.spec.importance_criterion for each in adapters]
-            self._has_function = any(map(callable, criteria))
         if self._calls.bit_count() == 1 or self._calls in self._allocations:
-            mine = {
-                "step of the call": str(step),
-                **comparable_state(adapters, with_gradients=True),
-            }
+            state = comparable_state(adapters, with_gradients=True)
+            mine = {"step of the call": str(step), **state}
             compare(mine, adapters, self.group, "update_and_allocate")
-        elif self._has_function:
+        elif any(callable(each.spec.importance_criterion) for each in adapters):
             kept = {f"kept set of adapter {each.name!r}": _kept_set(each) for each in adapters}
             compare(kept, adapters, self.group, "update_and_allocate")
 

@@ -9,7 +9,7 @@ import torch
 
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.sharding import are_sharded
+from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.parallelism import refuse_compacting
 
 if TYPE_CHECKING:

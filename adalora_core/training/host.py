@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import weakref
 from typing import TYPE_CHECKING, Any, cast
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from adalora_core.config.rules.runs import PenaltyCountedTwice
-from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
+from adalora_core.sharding.layout import is_distributed
+from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import compact
-from adalora_core.training.parallelism import DivisionCheck, is_distributed
-from adalora_core.training.penalty_per_step import PenaltyPerStep, add_to_loss
+from adalora_core.training.parallelism import refuse_unsupported
 from adalora_core.training.run.reporting import (
     explain_backward,
     nothing_trainable,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 TUNER = "_adalora_tuner"
 """Attribute of a module with injected adapters that is attached: its tuner."""
 
+MOST_WATCHED = 8
+"""How many training forwards are watched for a penalty that counts twice."""
+
 _models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 """The model of this package or of PEFT around each base model."""
 
@@ -47,19 +51,122 @@ def model_around(base: nn.Module) -> Any:
     return _models.get(base, lambda: None)()
 
 
+class PenaltyPerStep:
+    """Decides which training forwards of an optimizer step add the penalty, and its weight.
+
+    Under gradient accumulation, transformers' Trainer divides the losses of a step by the number of
+    micro-batches. Losses that are normalised over the whole step (the model gets
+    `num_items_in_batch`) are different: they are summed, and multiplied by the number of processes
+    before gradients are averaged over processes. A penalty in each of them would count once per
+    micro-batch and process, so the first forward alone adds a share of it.
+
+    Without calls of `begin_step` every forward adds the whole penalty.
+
+    Attributes:
+        forwards: training forwards so far, without those of compiled models.
+        was_in_a_loss: whether a backward pass has reached a penalty so far.
+        was_added: whether its gradient was added after a backward pass so far.
+        was_counted_twice: whether one forward's losses had the penalty of `outputs.loss` and one
+            that the caller added.
+        is_left_out: whether forwards add no penalty to the losses.
+        is_first: whether the next forward is the first of its step; None without calls of
+            `begin_step`.
+        reached: the last forward whose penalty a backward pass of the step has reached, by whether
+            the forward has added it.
+        latest: the penalty that was computed last, until a backward pass reaches it; None without
+            calls of `begin_step`.
+    """
+
+    def __init__(self) -> None:
+        self.forwards = 0
+        self.was_in_a_loss = False
+        self.was_added = False
+        self.was_counted_twice = False
+        self.is_left_out = False
+        self.latest: torch.Tensor | None = None
+        self._trained = False
+        self.reached: dict[bool, int] = {}
+        self.is_first: bool | None = None
+        self._share = 1.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Only the model that computed a penalty can have a backward pass that reaches it.
+        return self.__dict__ | {"latest": None}
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether no backward pass has reached a penalty since the step began."""
+        return self.is_first is not None and not self._trained
+
+    def begin_step(self, *, multiplied_by: int = 1) -> None:
+        """Begin an optimizer step: the next forward is its first.
+
+        Args:
+            multiplied_by: the number by which the caller multiplies a loss that is normalised over
+                the step, such as the number of processes; the penalty is divided by it.
+        """
+        self._trained = False
+        self.is_first = True
+        self._share = 1 / multiplied_by
+
+    def end_steps(self) -> None:
+        """Stop counting steps: `begin_step` is not called any more."""
+        self.is_first = None
+        self.latest = None
+
+    def weight_for_forward(self, *, normalised_over_step: bool) -> float:
+        """Return the weight of the penalty in the loss, which may be normalised over the step."""
+        if self.is_first is None or not normalised_over_step:
+            return 1.0
+        weight = self._share if self.is_first else 0.0
+        self.end_first_forward()
+        return weight
+
+    def end_first_forward(self) -> None:
+        """End the first forward of the step."""
+        if self.is_first is not None:
+            self.is_first = False
+
+    def record(self, penalty: torch.Tensor, *, by_forward: bool) -> None:
+        """Watch for a backward pass that reaches `penalty`, which a forward or the caller adds."""
+        if torch.compiler.is_compiling():
+            # Only written: a compiled model would be compiled anew for each value that it reads.
+            self._trained = self.was_in_a_loss = True
+            return
+        is_known = self.was_in_a_loss and self.forwards > MOST_WATCHED
+        if not penalty.requires_grad or (self.is_first is None and is_known):
+            return
+        if self.is_first is not None:
+            self.latest = penalty
+        penalty.register_hook(functools.partial(self._mark_trained, by_forward, self.forwards))
+
+    def record_added(self) -> None:
+        """Note that the gradient of the penalty was added after a backward pass."""
+        self._trained = self.was_added = True
+
+    def _mark_trained(self, by_forward: bool, forward: int, _: torch.Tensor) -> None:
+        self._trained = self.was_in_a_loss = True
+        self.reached[by_forward] = forward
+        self.was_counted_twice |= self.reached.get(not by_forward) == forward
+        self.latest = None
+
+
 class TrainingRun:
     """The state of the training of a model, beside its adapters.
 
     Attributes:
         penalty: decides which forwards of an optimizer step add the penalty.
-        division: checks whether the model is divided over processes in a way that trains wrongly.
-        agreement: compares the processes of a run.
+        checked: the calls before which the division of the model over processes was checked.
     """
 
     def __init__(self) -> None:
         self.penalty = PenaltyPerStep()
-        self.division = DivisionCheck()
-        self.agreement = AgreementCheck()
+        self.checked: set[str] = set()
+
+    @functools.cached_property
+    def agreement(self) -> AgreementCheck:
+        """Compares the processes of a run."""
+        return AgreementCheck()
 
 
 class Host:
@@ -97,13 +204,17 @@ class Host:
             raise nothing_trainable("update_and_allocate", self.active_adapters)
         step = _number_of(global_step)
         if is_distributed():
-            self.training_run.division.refuse_unsupported(adapters, "update_and_allocate")
+            refuse_unsupported(adapters, "update_and_allocate", self.training_run.checked)
             self.training_run.agreement.before_step(adapters, step)
         seen = self.training_run.penalty
         has_penalty = seen.was_in_a_loss or seen.was_added
         seen.reached.clear()
-        if seen.was_counted_twice:
-            _report_second_penalty(adapters)
+        for each in _with_penalty(adapters) if seen.was_counted_twice else ():
+            each.run.report(
+                PenaltyCountedTwice,
+                f"the penalty of the adapter {each.name!r}, which outputs.loss contains in "
+                "training mode, was added to a loss of the same forward once more",
+            )
         for each in adapters:
             each.allocate(step, forwards=seen.forwards, has_penalty=has_penalty)
 
@@ -160,7 +271,8 @@ class Host:
 
     def leave_penalty_out_of_loss(self) -> None:
         """Add no penalty to `outputs.loss` from now on."""
-        self.training_run.penalty.leave_out()
+        seen = self.training_run.penalty
+        seen.is_left_out, seen.was_in_a_loss = True, False
 
 
 def host_of(model: Any, purpose: str) -> Host:
@@ -191,13 +303,6 @@ def unwrapped(model: Any) -> nn.Module:
         model = inner
 
 
-def allocate_next(host: Host) -> None:
-    """Call the allocators after the step that follows the last one they have seen."""
-    allocators = [adapter.allocator for adapter in host.trained_adapters()]
-    steps = [each.last_step for each in allocators if each and each.last_step is not None]
-    host.update_and_allocate(max(steps, default=-1) + 1)
-
-
 def forwards_of(host: Host, adapter: Adapter) -> int | None:
     """Return the training forwards of `host` so far; None if `adapter` is not active."""
     is_active = adapter.name in host.active_adapters
@@ -213,8 +318,9 @@ def check_forward(host: Host) -> None:
     if torch.compiler.is_compiling():
         return
     adapters = host.trained_adapters()
-    host.training_run.division.refuse_unsupported(adapters, "forward")
-    refuse_unsynchronised(host.model, adapters)
+    if is_distributed():
+        refuse_unsupported(adapters, "forward", host.training_run.checked)
+        refuse_unsynchronised(host.model, adapters)
     refuse_wasted_backward([each.layers for each in adapters])
 
 
@@ -252,13 +358,13 @@ def add_penalty(
     return outputs
 
 
-def _weighted_penalty(host: Host, *, by_forward: bool) -> torch.Tensor:
-    """Return the weighted penalties of the trained adapters, a scalar.
+def add_to_loss(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    """Return `loss + penalty`, in the dtype and on the device of `loss`."""
+    return loss + penalty.to(loss.device, loss.dtype)
 
-    Args:
-        host: the tuner.
-        by_forward: whether a forward adds it to `outputs.loss`.
-    """
+
+def _weighted_penalty(host: Host, *, by_forward: bool) -> torch.Tensor:
+    """Return the weighted penalties, a scalar; `by_forward`: `outputs.loss` will contain it."""
     terms = [
         orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
         for adapter in _with_penalty(host.trained_adapters())
@@ -274,21 +380,8 @@ def _with_penalty(adapters: Sequence[Adapter]) -> list[Adapter]:
     return [each for each in adapters if each.spec.orth_reg_weight > 0]
 
 
-def _report_second_penalty(adapters: Sequence[Adapter]) -> None:
-    for adapter in _with_penalty(adapters):
-        adapter.run.report(
-            PenaltyCountedTwice,
-            f"the penalty of the adapter {adapter.name!r}, which outputs.loss contains in "
-            "training mode, was added to a loss of the same forward once more",
-        )
-
-
 def _number_of(step: Any) -> int:
-    """Return the number of an optimizer step, as the caller gave it.
-
-    Raises:
-        TypeError: `step` is not a number.
-    """
+    """Return the number of an optimizer step, as the caller gave it, or raise TypeError."""
     if isinstance(step, float) and step.is_integer():
         return step  # type: ignore[return-value]
     try:

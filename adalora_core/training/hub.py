@@ -12,7 +12,7 @@ import yaml
 
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.files import write_file
-from adalora_core.training.adapter_file.commit import (
+from adalora_core.training.adapter_file.folder import (
     CONFIG_NAME,
     LEGACY_WEIGHTS_NAME,
     WEIGHTS_NAME,
@@ -22,7 +22,7 @@ from adalora_core.training.adapter_file.commit import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -36,8 +36,6 @@ CARD_NAME = "README.md"
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-
-_PIPELINES = {"CAUSAL_LM": "text-generation"}
 
 _TEXT = """
 # AdaLoRA adapter{of_base}
@@ -122,7 +120,9 @@ def adapter_folder(
 
     try:
         folder = download(CONFIG_NAME, revision).parent
-        commit = _commit_of(folder) or revision
+        # In the cache of the Hub the folder has the name of the commit.
+        parts = reversed(folder.parts)
+        commit = next((part for part in parts if _COMMIT.fullmatch(part)), revision)
         try:
             download(WEIGHTS_NAME, commit)
         except EntryNotFoundError:
@@ -137,11 +137,6 @@ def adapter_folder(
         with contextlib.suppress(EntryNotFoundError):  # A finished run has none.
             download(state_path(folder, digest_of_weights(folder)).name, commit)
     return folder
-
-
-def _commit_of(folder: Path) -> str | None:
-    """Return the commit of a folder in the cache of the Hub."""
-    return next((part for part in reversed(folder.parts) if _COMMIT.fullmatch(part)), None)
 
 
 def push_folder(
@@ -175,7 +170,7 @@ def push_folder(
         save(folder)
         if not any(folder.rglob(WEIGHTS_NAME)):
             return None  # Another process writes.
-        add_tags(folder, tags or ())
+        _update(folder, {}, set(tags or ()), {}, "")
         return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, **commit)
 
 
@@ -195,13 +190,8 @@ def write_card(folder: Path, config: AdaLoraConfig, base: nn.Module) -> None:
     if base_name:
         metadata["base_model"] = base_name
         tags.add(f"base_model:adapter:{base_name}")
-    defaults = {"pipeline_tag": _PIPELINES.get(config.task_type or "")}
+    defaults = {"pipeline_tag": "text-generation"} if config.task_type == "CAUSAL_LM" else {}
     _update(folder, metadata, tags, defaults, _text(config, base, base_name))
-
-
-def add_tags(folder: Path, tags: Iterable[str]) -> None:
-    """Add `tags` to the card in `folder`."""
-    _update(folder, {}, set(tags), {}, "")
 
 
 def _update(
@@ -214,7 +204,7 @@ def _update(
         return
     found = old.get("tags") or []
     known = [found] if isinstance(found, str) else list(found)
-    values = {name: each for name, each in defaults.items() if each is not None} | old | metadata
+    values = defaults | old | metadata
     values["tags"] = [*known, *sorted(tags - set(known))]
     header = yaml.safe_dump(values, sort_keys=True, allow_unicode=True)
     content = f"---\n{header}---\n{text}".encode()

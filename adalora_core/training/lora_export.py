@@ -18,18 +18,18 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import are_sharded
+from adalora_core.sharding.layout import are_sharded
+from adalora_core.training.adapter import written_values
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
     SavedAdapter,
+    commit,
     encode_config,
     encode_tensors,
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors
 from adalora_core.training.compaction import TENSOR_PREFIX
-from adalora_core.training.configuration import written_values
 from adalora_core.training.host import forwards_of
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import judge_end
@@ -85,11 +85,7 @@ def export_folder(
 
 
 def export_adapter(
-    tuner: AdaLoraTuner,
-    name: str,
-    destination: str | os.PathLike[str],
-    *,
-    pad_ranks: bool = False,
+    tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str], *, pad_ranks: bool = False
 ) -> None:
     """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`.
 

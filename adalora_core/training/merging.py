@@ -34,7 +34,7 @@ def merge_all(tuner: Any, adapter_names: Sequence[str] | None, *, safe_merge: bo
     for adapter in tuner.trained_adapters():
         adapter.drop_again()
     try:
-        with all_or_none(layers.values(), _unmerge):
+        with all_or_none(layers.values(), lambda layer, keep: layer.unmerge(keep=keep)):
             separate(tuner.model, layers.values(), tuner.untied)
             for layer in layers.values():
                 layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
@@ -58,10 +58,6 @@ def all_or_none(layers: Iterable[Any], unmerge: Callable[[Any, int], None]) -> I
             if len(layer.merged_adapters) > count:
                 unmerge(layer, count)
         raise
-
-
-def _unmerge(layer: AdaLoraLayer, keep: int) -> None:
-    layer.unmerge(keep=keep)
 
 
 def separate(

@@ -8,11 +8,11 @@ import inspect
 from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.floor.peft_identity import SeenAsPeft
+from adalora_core.sharding.layout import reshard
+from adalora_core.training.adapter import check_in_place
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
-from adalora_core.training.configuration import check_in_place
 from adalora_core.training.host import register
 from adalora_core.training.model_files import AdapterFiles
-from adalora_core.training.parallelism import reshard
 from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
+from adalora_core.sharding.layout import reshard
 from adalora_core.training import hub, saving
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER, folder_of
 from adalora_core.training.host import model_around
 from adalora_core.training.hub import write_card
 from adalora_core.training.lora_export import export_adapter
-from adalora_core.training.parallelism import reshard
 from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.run_end import judge_choice
 
@@ -82,19 +82,11 @@ class AdapterFiles(nn.Module):
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
         folders = {name: folder_of(save_directory, name) for name in selected}
         judge_choice([adapters[name] for name in selected], adapters.values())
-        card_folder: Path | None = Path(save_directory)
+        options = (save_training_state, is_main_process, gathered, embeddings)
         for name, folder in folders.items():
-            saving.save_adapter(
-                self.base_model,
-                name,
-                folder,
-                save_training_state,
-                is_main_process,
-                card_folder,
-                gathered,
-                embeddings,
-            )
-            card_folder = None  # one card for all adapters, as in PEFT
+            # One card for all adapters, as in PEFT.
+            card = Path(save_directory) if name == selected[0] else None
+            saving.save_adapter(self.base_model, name, folder, card, *options)
 
     def export_lora(
         self,
@@ -105,8 +97,8 @@ class AdapterFiles(nn.Module):
     ) -> None:
         """Write an adapter as plain LoRA: `lora_A = A · E · scale`, `lora_B = B`, the same outputs.
 
-        Every module gets its own rank and alpha; modules at rank 0 are left out. PEFT and servers
-        for LoRA load the folder.
+        Every module gets its own rank and alpha; modules at rank 0 are not written. PEFT and
+        servers for LoRA load the folder.
 
         Args:
             save_directory: the folder to write; not the folder of the AdaLoRA adapter.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,14 @@ from torch import distributed, nn
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import are_sharded, is_sharded, tensor_parallel_mesh
-from adalora_core.sharding.layout import FACTOR_DIMENSIONS
+from adalora_core.sharding.layout import (
+    FACTOR_DIMENSIONS,
+    are_sharded,
+    is_distributed,
+    is_fsdp2,
+    is_sharded,
+    tensor_parallel_mesh,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,11 +57,6 @@ _HOW_ZERO = (
 )
 
 
-def is_distributed() -> bool:
-    """Return whether this process belongs to a process group."""
-    return distributed.is_available() and distributed.is_initialized()
-
-
 def refuse_divided_base(model: nn.Module) -> None:
     """Refuse to add an adapter to a model that is divided or wrapped already.
 
@@ -83,13 +83,13 @@ def refuse_divided_base(model: nn.Module) -> None:
     mesh = tensor_parallel_mesh(model)
     for name, parameter in model.named_parameters():
         if is_sharded(parameter) and parameter.device_mesh != mesh:  # type: ignore[attr-defined]
-            is_fsdp2 = any(map(_is_fsdp2, model.modules()))
+            uses_fsdp2 = any(map(is_fsdp2, model.modules()))
             raise ParallelismError(
                 f"get_peft_model: {name} is divided over processes already, new adapters would not "
                 "be. "
                 + (
                     "Add the adapter first, then call fully_shard"
-                    if is_fsdp2
+                    if uses_fsdp2
                     else _HOW_TENSOR_PARALLEL
                 )
             )
@@ -141,30 +141,25 @@ def refuse_fsdp1(model: object, purpose: str) -> None:
         raise ParallelismError(f"{purpose}: {_HOW_FSDP1}")
 
 
-class DivisionCheck:
-    """Check the division of a model once for each kind of call, since the check takes time."""
+def refuse_unsupported(adapters: Iterable[Adapter], purpose: str, checked: set[str]) -> None:
+    """Refuse to train `adapters` if their division over processes trains wrongly.
 
-    def __init__(self) -> None:
-        self._checked: set[str] = set()
+    Args:
+        adapters: the trained adapters.
+        purpose: the call to refuse, for the message.
+        checked: the calls that were checked before; each is checked once, since this takes time.
 
-    def refuse_unsupported(self, adapters: Iterable[Adapter], purpose: str) -> None:
-        """Refuse to train `adapters` if their division trains wrongly.
-
-        Args:
-            adapters: the trained adapters.
-            purpose: the call to refuse, for the message.
-
-        Raises:
-            ParallelismError: the division is not supported; nothing was changed.
-        """
-        if purpose in self._checked or not is_distributed():
-            return
-        around = _Around()
-        for adapter in adapters:
-            _refuse_division(adapter, purpose, around)
-            if purpose == "update_and_allocate":
-                _warn_if_fsdp_is_ignored(adapter)
-        self._checked.add(purpose)
+    Raises:
+        ParallelismError: the division is not supported; nothing was changed.
+    """
+    if purpose in checked:
+        return
+    around = _Around()
+    for adapter in adapters:
+        _refuse_division(adapter, purpose, around)
+        if purpose == "update_and_allocate":
+            _warn_if_fsdp_is_ignored(adapter)
+    checked.add(purpose)
 
 
 class _Around:
@@ -182,7 +177,7 @@ class _Around:
         for each in gc.get_objects():
             if _is_wrapper(each) and type(each).__name__ == _FSDP1:
                 self.flattened |= set(each.modules())
-            elif _is_fsdp2(each):
+            elif is_fsdp2(each):
                 self.gathered |= _gathered_by(each)
 
     def mesh_of(self, module: nn.Module, name: str) -> DeviceMesh | None:
@@ -327,24 +322,6 @@ def refuse_state_of_one_process(is_asked: bool | None) -> None:
             "save_pretrained: got state_dict and save_training_state=True, but the averages are "
             "divided over processes; leave state_dict out, and call it on every process"
         )
-
-
-def reshard(model: nn.Module) -> None:
-    """Free the parameters that a forward pass under FSDP2 has gathered and kept.
-
-    A forward pass without a backward pass leaves the root's parameters whole, without gradients.
-    """
-    if not _is_fsdp2(model):
-        return
-    for module in model.modules():
-        if _is_fsdp2(module):
-            module.reshard()  # type: ignore[operator]  # of FSDPModule
-
-
-def _is_fsdp2(candidate: object) -> bool:
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    # By the type alone, as below.
-    return fsdp is not None and issubclass(type(candidate), fsdp.FSDPModule)
 
 
 def _is_wrapper(candidate: object) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from adalora_core.config.rules import runs
-from adalora_core.sharding import are_sharded, local_part
+from adalora_core.sharding.layout import are_sharded, local_part
 from adalora_core.training.run.optimizers import CERTAIN
 
 if TYPE_CHECKING:
@@ -22,25 +22,6 @@ MOST_NAMES = 8
 """Modules that a finding names."""
 _IN_FILES = (".lora_", ".modules_to_save.", ".ranknum.")
 """Parts of the names of parameters that files of adapters hold, or that PEFT computes anew."""
-
-
-class Budget(NamedTuple):
-    """Triplets of an adapter over all of its matrices.
-
-    Attributes:
-        kept: now; waits for a GPU.
-        target: at the end of the run.
-        start: at its start.
-    """
-
-    kept: int
-    target: int
-    start: int
-
-    @property
-    def is_reached(self) -> bool:
-        """Whether no more triplets are kept than at the end."""
-        return self.kept <= self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +69,12 @@ class RunReport:
         return "\n".join(lines if self.findings else [*lines, "no findings"])
 
 
-def budget_of(adapter: Adapter) -> Budget:
-    """Return the triplets of `adapter`."""
+def budget_of(adapter: Adapter) -> tuple[int, int, int]:
+    """Return how many triplets are kept now, and at the end and the start; waits for a GPU."""
     allocator, spec = adapter.allocator, adapter.spec
     kept = sum(map(len, adapter.positions.values())) if allocator is None else allocator.budget
     count = len(adapter.layers)
-    return Budget(kept, spec.target_r * count, spec.init_r * count)
+    return kept, spec.target_r * count, spec.init_r * count
 
 
 def run_report(adapter: Adapter) -> RunReport:

@@ -12,10 +12,11 @@ from adalora_core.config.fields.block import AUTO
 from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
-from adalora_core.sharding import are_sharded
+from adalora_core.sharding.layout import are_sharded
+from adalora_core.training.adapter import checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
-from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
+    commit,
     encode_config,
     encode_tensors,
     read_adapter,
@@ -29,16 +30,10 @@ from adalora_core.training.adapter_file.tensors import (
     pretrained_name,
 )
 from adalora_core.training.compaction import TENSOR_PREFIX
-from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.host import forwards_of
 from adalora_core.training.hub import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
-from adalora_core.training.run_end import (
-    is_checkpoint_folder,
-    judge_end,
-    judge_file,
-    judge_load,
-)
+from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_file, judge_load
 from adalora_core.training.training_state.progress import (
     fingerprint,
     refuse_other_criterion,
@@ -68,11 +63,11 @@ def save_adapter(
     tuner: AdaLoraTuner,
     name: str,
     folder: Path,
+    card_folder: Path | None,
     save_training_state: bool | None,
     is_main_process: bool,
-    card_folder: Path | None,
-    gathered: Mapping[str, torch.Tensor] | None = None,
-    embeddings: Saved = "auto",
+    gathered: Mapping[str, torch.Tensor] | None,
+    embeddings: Saved,
 ) -> None:
     """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
 

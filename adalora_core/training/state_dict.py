@@ -88,7 +88,7 @@ def set_peft_model_state_dict(
         model: an `AdaLoraModel` that has the adapter; under DDP the model inside.
         peft_model_state_dict: the values, under the names of PEFT's files.
         adapter_name: name of the adapter.
-        ignore_mismatched_sizes: leave out tensors of another shape, with a warning.
+        ignore_mismatched_sizes: ignore tensors of another shape, with a warning.
         low_cpu_mem_usage: PEFT's; changes nothing.
 
     Raises:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from adalora_core.floor.default_targets import DEFAULT_TARGETS
 from adalora_core.floor.errors import TargetError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import (
+    DEFAULT_TARGETS,
     ModuleSelection,
     PathEnds,
     ends_with,
@@ -23,7 +23,7 @@ from adalora_core.floor.module_selection import (
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
-from adalora_core.sharding import division_of, tensor_parallel_mesh
+from adalora_core.sharding.layout import division_of, tensor_parallel_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -193,7 +193,7 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
 def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
     for field in ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"):
         value = getattr(config, field)
-        if field == "layers_pattern" and not _selects_layers(config):
+        if field == "layers_pattern" and config.layers_to_transform in (None, []):
             continue  # as in PEFT, nothing reads it then
         if isinstance(value, str):
             # An expression in target_modules that matches nothing is an error.
@@ -204,10 +204,6 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             yield field, sorted(set(value or ()) - set(heads))
     for field in ("rank_pattern", "alpha_pattern"):
         yield field, sorted(getattr(config, field) or ())
-
-
-def _selects_layers(config: Any) -> bool:
-    return config.layers_to_transform not in (None, [])
 
 
 def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool) -> bool:
@@ -222,7 +218,7 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool)
         expression = rf"(.*\.)?({entry})$"
         return matcher.find("match", expression, path, field) is not None
     if is_text and field == "exclude_modules":
-        return matcher.find("fullmatch", entry, path, field) is not None
+        return matcher.matches(entry, path, field)
     return path.endswith(entry) if field == "modules_to_save" else ends_with(path, (entry,))
 
 

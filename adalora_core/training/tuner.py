@@ -15,13 +15,8 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.training.adapter import Adapter
-from adalora_core.training.host import (
-    Host,
-    TrainingRun,
-    add_penalty,
-    check_forward,
-    forwards_of,
-)
+from adalora_core.training.compaction import cut_state, resize_to
+from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward, forwards_of
 from adalora_core.training.merging import (
     merge_all,
     record_untied,
@@ -37,16 +32,16 @@ from adalora_core.training.targets import (
     refuse_unsupported,
     unmatched_entries,
 )
-from adalora_core.training.tuner_names import TunerNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adalora_core.config.model import AdaLoraConfig
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.targets import Targets
 
 
-class AdaLoraTuner(SeenAsPeft, TunerNames, Host, nn.Module):
+class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
     """The base model, its adapted layers and the adapters.
 
     Attributes:
@@ -58,6 +53,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, Host, nn.Module):
     """
 
     seen_as = ("peft.tuners.tuners_utils", "BaseTuner")
+    prefix = "lora_"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -146,7 +142,9 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, Host, nn.Module):
             self._save_module(path, name)
         leave_fast_path(self.model, AdaLoraLayer)
         self.adapters[name] = adapter
-        self.freeze_base()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        self.set_adapter(self.active_adapters)  # which learn
         return adapter
 
     def _replace(self, path: str, module: nn.Module) -> None:
@@ -162,12 +160,6 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, Host, nn.Module):
             module = ModulesToSave(module)
             self._replace(path, module)
         module.add_adapter(name)
-
-    def freeze_base(self) -> None:
-        """Freeze every parameter but those of the active adapters."""
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-        self.set_adapter(self.active_adapters)
 
     def layers(self) -> Iterator[AdaLoraLayer]:
         """Yield every adapted layer."""
@@ -241,13 +233,10 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, Host, nn.Module):
 
     def disable_adapter_layers(self) -> None:
         """Let no adapter act on the output before `enable_adapter_layers`."""
-        self._enable(enabled=False)
+        self.enable_adapter_layers(enabled=False)
 
-    def enable_adapter_layers(self) -> None:
+    def enable_adapter_layers(self, *, enabled: bool = True) -> None:
         """Let the active adapters act on the output again."""
-        self._enable(enabled=True)
-
-    def _enable(self, *, enabled: bool) -> None:
         for layer in self.layers():
             layer.enable_adapters(enabled)
         for _, module in self.saved_modules():
@@ -321,3 +310,37 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, Host, nn.Module):
         self.untied.clear()
         record_untied(self.model)
         return self.model
+
+    # --- names that PEFT's functions and trainers read --------------------------------------------
+
+    @property
+    def peft_config(self) -> dict[str, Any]:
+        """The configuration of each adapter, with its rank pattern as it is now."""
+        for adapter in self.adapters.values():
+            adapter.sync_pattern()
+        return {name: adapter.config for name, adapter in self.adapters.items()}
+
+    @property
+    def trainable_adapter_name(self) -> str:
+        """The adapter that is made for training, an active one first; no attribute if none is."""
+        for each in (*self.active_adapters, *self.adapters):
+            if self.adapters[each].is_trainable:
+                return each
+        raise AttributeError("trainable_adapter_name")
+
+    def resize_modules_by_rank_pattern(self, rank_pattern: RankPattern, adapter_name: str) -> None:
+        """Give the modules of an adapter the triplets that `rank_pattern` keeps.
+
+        The allocation starts anew if a rank changes, and an optimizer with a state has to be made
+        anew; `AdaLoraModel.compact` keeps both.
+        """
+        resize_to(self.adapters[adapter_name], rank_pattern)
+
+    def resize_state_dict_by_rank_pattern(
+        self, rank_pattern: RankPattern, state_dict: dict[str, torch.Tensor], adapter_name: str
+    ) -> dict[str, torch.Tensor]:
+        """Cut the triplets of `state_dict` that the adapter has dropped, for PEFT's function."""
+        del rank_pattern  # the configuration's, out of whose keys PEFT has cut the adapter's name
+        adapter = self.adapters[adapter_name]
+        adapter.sync_pattern()
+        return cut_state(adapter, adapter.rank_pattern(), state_dict)

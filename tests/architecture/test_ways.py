@@ -165,6 +165,10 @@ CALLS = {
 }
 
 
+MOST = {"A gradient becomes a mask": 9, "A model of PEFT allocates": 15}
+"""How many modules a way may enter, without those that many ways share."""
+SHARED = ("config/", "floor/", "nn/", "ops/")
+
 WITHOUT_TORCH = {"A configuration text becomes a report", "A script becomes findings"}
 
 
@@ -179,6 +183,8 @@ def test_modules_of_a_way_are_entered_in_the_order_of_the_page(title: str, tmp_p
     missing = [each for each in way if each not in order]
     assert missing == [], order
     assert sorted(way, key=order.index) == way
+    own = [each for each in order if not each.startswith(SHARED)]
+    assert len(own) <= MOST.get(title, len(own)), own
 
 
 def test_a_script_passes_few_modules_between_its_text_and_its_findings(tmp_path: Path) -> None:

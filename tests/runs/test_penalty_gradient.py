@@ -16,7 +16,7 @@ from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.bridge import attach
 from adalora_core.trainers.trainer_checkpoints import complete_loss
-from adalora_core.training.penalty_per_step import PenaltyPerStep
+from adalora_core.training.host import PenaltyPerStep
 
 __all__ = ["op_backend"]
 

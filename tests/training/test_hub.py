@@ -19,7 +19,7 @@ from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.training.adapter_file.commit import CONFIG_NAME, WEIGHTS_NAME
+from adalora_core.training.adapter_file.folder import CONFIG_NAME, WEIGHTS_NAME
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ID = "me/adapter"

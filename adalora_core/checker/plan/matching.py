@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.rules.conflicts import NOT_TRAINED_HERE
-from adalora_core.floor.default_targets import DEFAULT_TARGETS
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import (
+    DEFAULT_TARGETS,
     ModuleSelection,
     PathEnds,
     is_all_linear,
-    matches,
     outermost,
     saved_module_names,
 )
@@ -181,7 +180,7 @@ def _unmatched(
     """Yield a problem for each pattern that matches no module, exclusions and layers aside."""
     configured = block["target_modules"]
     if isinstance(targets, str):
-        if not any(matches(path, targets, matcher, "target_modules") for path in model.modules):
+        if not any(matcher.matches(targets, path, "target_modules") for path in model.modules):
             message = f"target_modules {_shown(targets)} matches no module"
             yield Mismatch("target_modules", message, _hint_on_expression(targets, model, matcher))
         return
@@ -202,7 +201,7 @@ def _unmatched(
 def _hint_on_expression(expression: str, model: BaseModel, matcher: Matcher) -> str:
     paths = [module.path for module in _adaptable(model)]
     anywhere = f".*(?:{expression})"
-    if any(matches(path, anywhere, matcher, "target_modules") for path in paths):
+    if any(matcher.matches(anywhere, path, "target_modules") for path in paths):
         return f'a string must match a whole path: write ".*({expression})" or a list of names'
     return f"write an expression for paths such as {', '.join(paths[:_PATHS_SHOWN]) or 'none'}"
 

@@ -19,9 +19,8 @@ from adalora_core.floor.errors import RunWarning
 from adalora_core.floor.files import write_files
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.training import get_peft_model
-from adalora_core.training.adapter_file.commit import CONFIG_NAME
-from adalora_core.training.adapter_file.folder import encode_config
-from adalora_core.training.configuration import run_values
+from adalora_core.training.adapter import run_values
+from adalora_core.training.adapter_file.folder import CONFIG_NAME, encode_config
 from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import find_targets
 

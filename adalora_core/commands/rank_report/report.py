@@ -10,7 +10,7 @@ from adalora_core.commands.rank_report.heatmap import rank_heatmap
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_files
-from adalora_core.floor.rank_pattern import active_rank, module_path
+from adalora_core.floor.rank_pattern import module_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
             "rank_pattern is null: there was no allocation, so every matrix has rank "
             f"{config.init_r}; call model.update_and_allocate(step) in training"
         )
-    return {module_path(key): active_rank(kept) for key, kept in config.rank_pattern.items()}
+    return {module_path(key): sum(kept) for key, kept in config.rank_pattern.items()}
 
 
 def render_rank_report(

@@ -12,10 +12,10 @@ from adalora_core.config.fields import known_modules as known
 from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
-from adalora_core.floor.default_targets import DEFAULT_TARGETS
 from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import shapes
 from adalora_core.floor.module_selection import (
+    DEFAULT_TARGETS,
     PathEnds,
     ends_with,
     is_all_linear,

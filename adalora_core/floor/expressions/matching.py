@@ -44,12 +44,7 @@ class Matcher:
         self._late = f"exceeds the {seconds:g} s for all expressions"
 
     def find(
-        self,
-        method: Method,
-        pattern: str,
-        text: str,
-        field: str,
-        group: int | str = 0,
+        self, method: Method, pattern: str, text: str, field: str, group: int | str = 0
     ) -> str | None:
         r"""Return a group of what the function `method` of `re` finds in `text`, or None.
 
@@ -78,6 +73,10 @@ class Matcher:
         if self._left <= 0:
             raise _refusal(field, pattern, text, self._late)
         return found
+
+    def matches(self, pattern: str, path: str, field: str) -> bool:
+        """Return whether an expression matches a path whole, with the errors of `find`."""
+        return self.find("fullmatch", pattern, path, field) is not None
 
     def rehearse(self, method: Method, pattern: str, texts: Sequence[str], field: str) -> None:
         """Raise the errors of `find` unless another library can match all of `texts` quickly.

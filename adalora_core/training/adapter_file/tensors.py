@@ -11,7 +11,7 @@ import torch
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
-from adalora_core.sharding import fill, whole
+from adalora_core.sharding.layout import fill, whole
 from adalora_core.training.compaction import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:
@@ -69,12 +69,11 @@ def collect_tensors(
             copy = f"{path}.modules_to_save.{adapter.name}"
             for name, values in module.modules_to_save[adapter.name].state_dict().items():
                 tensors[f"{path}.{name}"] = taken(f"{copy}.{name}", values)
-    if adapter.config.bias != "none":
-        for name, values in tuner.bias_parameters(adapter.config.bias):
-            tensors[name] = taken(name, values)
-    pretrained = pretrained_name(adapter.config, tuner.model)
-    for name, values in saved_embeddings(tuner.model, pretrained, embeddings).items():
-        tensors[name] = taken(name, values)
+    bias, pretrained = adapter.config.bias, pretrained_name(adapter.config, tuner.model)
+    others = [] if bias == "none" else tuner.bias_parameters(bias)
+    if _is_resized(tuner.model, pretrained) if embeddings == "auto" else embeddings:
+        others += embeddings_of(tuner.model).items()
+    tensors |= {name: taken(name, values) for name, values in others}
     return {f"{TENSOR_PREFIX}{name}": values for name, values in tensors.items()}
 
 
@@ -110,13 +109,9 @@ def load_tensors(
         prefix = f"{path}."
         copy = module.modules_to_save[adapter.name]
         copy.load_state_dict({name: saved.tensors[prefix + name] for name in copy.state_dict()})
-    if adapter.config.bias != "none":
-        _load_biases(tuner, adapter.config, saved)
-
-
-def _load_biases(tuner: AdaLoraTuner, config: AdaLoraConfig, saved: SavedAdapter) -> None:
+    bias = adapter.config.bias
     with torch.no_grad():
-        for name, parameter in tuner.bias_parameters(config.bias):
+        for name, parameter in tuner.bias_parameters(bias) if bias != "none" else ():
             if name in saved.tensors:
                 parameter.copy_(saved.tensors[name])
 
@@ -185,21 +180,8 @@ def embeddings_of(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def saved_embeddings(
-    model: nn.Module, pretrained: str | None, saved: Saved
-) -> dict[str, nn.Parameter]:
-    """Return the embeddings of `model` if they belong into a file, else none.
-
-    Args:
-        model: the base model.
-        pretrained: the folder or the id of the Hub that it was loaded from; nothing is downloaded.
-        saved: PEFT's `save_embedding_layers`.
-    """
-    are_saved = _is_resized(model, pretrained) if saved == "auto" else saved
-    return embeddings_of(model) if are_saved else {}
-
-
 def _is_resized(model: nn.Module, pretrained: str | None) -> bool:
+    """Return whether the vocabulary has another size than at `pretrained`; never downloads."""
     config: Any = getattr(model, "config", None)
     size = getattr(config, "vocab_size", None)
     if size and pretrained:

@@ -132,9 +132,9 @@ class RunWatch:
         self, allocator: RankAllocator
     ) -> tuple[torch.Tensor, torch.Tensor, int] | None:
         """Return the first E that has a gradient, the gradient and its version."""
-        for index in range(len(allocator.matrices)):
-            values = _singular_values(allocator, index)
-            if values.grad is not None:
+        for matrix in allocator.matrices:
+            values = matrix.lora_E[matrix.adapter_name]
+            if values is not None and values.grad is not None:
                 return values, values.grad, values.grad._version  # noqa: SLF001
         return None
 
@@ -339,16 +339,11 @@ class RunWatch:
         )
 
 
-def _singular_values(allocator: RankAllocator, index: int) -> torch.Tensor:
-    matrix = allocator.matrices[index]
-    return matrix.lora_E[matrix.adapter_name]  # type: ignore[return-value]  # never None
-
-
 class StepOrder:
     """Judges the step of each call by the one before.
 
-    A loop may leave out the call where a gradient scaler skips the step, so a step that is too high
-    is a fault only if there were fewer training forwards than steps.
+    A loop may make no call where a gradient scaler skips the step, so a step that is too high is a
+    fault only if there were fewer training forwards than steps.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""See the steps of every optimizer of torch, by one global hook, and whether they move factors."""
+"""See the steps of every optimizer, by one global hook, and whether they move factors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from adalora_core.sharding import local_part
+from adalora_core.sharding.layout import local_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import nn
 
     from adalora_core.allocation import RankAllocator
 
 
 class Watcher(Protocol):
-    """Is told of the steps of optimizers."""
+    """Is called after the steps of optimizers."""
 
     def see_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Note that `optimizer` has made a step."""
@@ -118,8 +120,49 @@ def moves_nothing(optimizer: torch.optim.Optimizer) -> bool:
     return all(each.grad is None for group in optimizer.param_groups for each in group["params"])
 
 
+def factor_groups(
+    model: nn.Module, lr: float, *, singular_values: float = 16
+) -> list[dict[str, Any]]:
+    """Return two parameter groups: what `model` trains but E, and E with a larger learning rate.
+
+    Adam moves each number by about its learning rate. E has one number per triplet, and A and B
+    have hundreds, so that with PEFT's start, E = 0, the adapter hardly moves at first. With
+    `init_lora_weights="lora"` no group is needed.
+
+    Args:
+        model: a model with an AdaLoRA adapter, of this package or of PEFT, wrapped or not.
+        lr: learning rate of A, B, and whatever else is trained: heads, `modules_to_save`, biases.
+        singular_values: how many times `lr` the learning rate of E is.
+
+    Raises:
+        ValueError: `model` has no AdaLoRA adapter that is trained, or `singular_values` is not
+            above 0.
+
+    Example:
+        >>> import torch
+        >>> from adalora_core import AdaLoraConfig, factor_groups, get_peft_model
+        >>> config = AdaLoraConfig(total_step=10, target_modules=["0"])
+        >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+        >>> optimizer = torch.optim.AdamW(factor_groups(model, lr=1e-3))
+        >>> [(len(group["params"]), group["lr"]) for group in optimizer.param_groups]
+        [(2, 0.001), (1, 0.016)]
+    """
+    if not singular_values > 0:
+        raise ValueError(f"singular_values: expected a number above 0, got {singular_values!r}")
+    trained = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    E = [each for name, each in trained if "lora_E" in name.split(".")]
+    if not E:
+        raise ValueError(
+            f"factor_groups: expected a model with an AdaLoRA adapter that is trained, got "
+            f"{type(model).__name__} without a trainable lora_E; adapt it with get_peft_model "
+            "first, or load its adapter with is_trainable=True"
+        )
+    others = [each for name, each in trained if "lora_E" not in name.split(".")]
+    return [{"params": others, "lr": lr}, {"params": E, "lr": lr * singular_values}]
+
+
 class Holders:
-    """Counts which factors of an adapter the optimizers hold that make steps."""
+    """Counts which factors of an adapter are held by optimizers that make steps."""
 
     def __init__(self) -> None:
         self._held: set[int] = set()
@@ -130,7 +173,7 @@ class Holders:
     def fault_of(
         self, optimizer: torch.optim.Optimizer, allocator: Any, held: frozenset[int]
     ) -> str:
-        """Return what is wrong if `optimizer`, after a step, leaves out factors with gradients."""
+        """Return what is wrong if `optimizer`, after a step, lacks factors with gradients."""
         total = 3 * len(allocator.matrices)
         if len(self._held) == total:
             return ""
@@ -149,7 +192,7 @@ class Holders:
         return self._holding(made, allocator) if count > 1 else ""
 
     def take_others(self) -> int:
-        """Return the steps since the last call of optimizers that leave out factors."""
+        """Return the steps since the last call of optimizers that lack factors."""
         steps, self._others_since = self._others_since, 0
         return 0 if self._held else steps
 
@@ -220,7 +263,7 @@ class Changes:
         return f"E has not changed at {count} calls of update_and_allocate in a row: {how}"
 
     def rounding_fault(self, allocator: RankAllocator, calls: int) -> str:
-        """Return what is wrong if most of A is in the middle of a run as at the start."""
+        """Return what is wrong if most of A is, in the middle of a run, as at the start."""
         if calls != (self._total_step + 1) // 2:
             return ""
         factor, before = allocator.parameters()[0], self._first

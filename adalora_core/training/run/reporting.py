@@ -88,7 +88,7 @@ def frames_inside() -> int:
 
 
 def refuse_other_than_module(model: object) -> None:
-    """Refuse what is given in the place of the base model.
+    """Refuse a base model that is not a module.
 
     Raises:
         TypeError: `model` is not a `torch.nn.Module`.
@@ -143,11 +143,12 @@ def refuse_wasted_backward(adapters: Iterable[Mapping[str, AdaLoraLayer]]) -> No
         layer = next(iter(layers.values()), None)
         if layer is not None and layer.merged_adapters:
             seen = f"backward pass while the adapter {layer.merged_adapters[0]!r} is merged"
-            _fail_at_next_backward(layer, seen)
+            _stop_failing(layer)  # not every forward calls the layer
+            layer.register_forward_hook(functools.partial(_refuse_output, seen))
 
 
 def explain_backward(active: Sequence[str], loss: torch.Tensor) -> None:
-    """Let the method `backward` of a `loss` that nothing trained has led to explain itself.
+    """Let `loss.backward()` explain why it fails, if nothing that is trained has led to `loss`.
 
     A graph that raises would change outputs that a critic or a head outside is trained on.
     """
@@ -160,12 +161,6 @@ def _refuse_backward(seen: str, *_: Any, **__: Any) -> None:
     raise RunError(text_of(runs.NothingTrainable, seen))
 
 
-def _fail_at_next_backward(layer: Any, seen: str) -> None:
-    """Let a backward pass through the next output of `layer`, if it is merged still, raise."""
-    _stop_failing(layer)  # forwards may leave the layer out
-    layer.register_forward_hook(functools.partial(_refuse_output, seen))
-
-
 def _stop_failing(layer: nn.Module) -> None:
     hooks = layer._forward_hooks  # noqa: SLF001 - a copy of the model has no handle
     for key, hook in list(hooks.items()):
@@ -174,8 +169,9 @@ def _stop_failing(layer: nn.Module) -> None:
 
 
 def _refuse_output(seen: str, layer: Any, _inputs: Any, output: Any) -> Any:
+    """Let a backward pass through this output of `layer`, if it is merged still, raise."""
     _stop_failing(layer)
-    # An earlier forward may have left the layer out, and the fault is mended since.
+    # An earlier forward may not have called the layer, and the fault is mended since.
     if not layer.merged_adapters or not torch.is_grad_enabled():
         return None
     source = torch.zeros((), requires_grad=True)

@@ -22,7 +22,7 @@ from adalora_core.floor.adapter_spec import (
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
-from adalora_core.sharding import local_part
+from adalora_core.sharding.layout import local_part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -205,20 +205,12 @@ def _check_history(values: Mapping[str, Any], most: int) -> None:
         what = "[step, phase, budget, allocated, skipped entries]"
         require(isinstance(entry, list) and len(entry) == 5, name, what, entry)  # noqa: PLR2004 - these
         step, phase, budget, allocated, skipped = entry
-        require(
-            _is_count(step) and before[0] <= step <= last,
-            f"{name}: step",
-            f"a whole number from {before[0]} to {last}",
-            step,
-        )
+        is_due = _is_count(step) and before[0] <= step <= last
+        require(is_due, f"{name}: step", f"a whole number from {before[0]} to {last}", step)
         allowed = _PHASES[before[1] :]
         require(phase in allowed, f"{name}: phase", f"one of {allowed}", phase)
-        require(
-            _is_count(budget) and budget <= most,
-            f"{name}: budget",
-            f"a whole number from 0 to {most}",
-            budget,
-        )
+        is_possible = _is_count(budget) and budget <= most
+        require(is_possible, f"{name}: budget", f"a whole number from 0 to {most}", budget)
         require(allocated is True, f"{name}: allocated", "true", allocated)
         require(_is_count(skipped), f"{name}: skipped entries", "a whole number from 0", skipped)
         before = step, _PHASES.index(phase)
@@ -232,23 +224,13 @@ def _check_ranks(values: Mapping[str, Any], init_r: int) -> None:
         require(sorted(found) == wanted, name, f"the modules {wanted}", sorted(found))
     for path, flags in values["mask"].items():
         rows, ranks = positions[path], values["ranks"][path]
-        require(
-            isinstance(flags, list)
-            and len(flags) == len(rows)
-            and all(isinstance(flag, bool) for flag in flags),
-            f"mask of {path}",
-            f"true or false for each of {len(rows)} positions",
-            flags,
-        )
-        require(
-            isinstance(ranks, list)
-            and len(ranks) == len(history)
-            and all(_is_count(rank) and rank <= init_r for rank in ranks)
-            and ranks[-1] == sum(flags),
-            f"ranks of {path}",
-            f"{len(history)} whole numbers from 0 to {init_r}, the last of which is {sum(flags)}",
-            ranks,
-        )
+        what = f"true or false for each of {len(rows)} positions"
+        is_flags = isinstance(flags, list) and all(isinstance(flag, bool) for flag in flags)
+        require(is_flags and len(flags) == len(rows), f"mask of {path}", what, flags)
+        what = f"{len(history)} whole numbers from 0 to {init_r}, the last of which is {sum(flags)}"
+        are_ranks = isinstance(ranks, list) and len(ranks) == len(history)
+        are_ranks = are_ranks and all(_is_count(rank) and rank <= init_r for rank in ranks)
+        require(are_ranks and ranks[-1] == sum(flags), f"ranks of {path}", what, ranks)
     for index, entry in enumerate(history):
         kept = sum(ranks[index] for ranks in values["ranks"].values())
         require(kept <= entry[2], f"ranks[{index}]", f"at most {entry[2]} together", kept)

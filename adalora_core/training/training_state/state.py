@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,15 +31,17 @@ from adalora_core.config.loading import config_of
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
-from adalora_core.sharding import part_of
+from adalora_core.sharding.layout import part_of
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.commit import (
+from adalora_core.training.adapter_file.folder import (
+    DAMAGED,
+    SavedAdapter,
     digest_of_weights,
+    encode_tensors,
     is_interrupted,
     state_path,
     states_in,
 )
-from adalora_core.training.adapter_file.folder import DAMAGED, SavedAdapter, encode_tensors
 from adalora_core.training.training_state import tensors as state_tensors
 from adalora_core.training.training_state.progress import (
     CRITERION,
@@ -75,6 +78,7 @@ _ZEROS = "0" * 64
 _LENGTH_BYTES = 8
 
 
+@dataclass(slots=True)
 class TrainingState:
     """A training state, read into memory.
 
@@ -86,14 +90,11 @@ class TrainingState:
         averages: `{kind: {path.factor: values}}`; empty before `complete`.
     """
 
-    def __init__(
-        self, path: Path, values: dict[str, Any], tensors: dict[str, torch.Tensor]
-    ) -> None:
-        self.path = path
-        self.values = values
-        self.tensors = tensors
-        self.factors: dict[str, torch.Tensor] = {}
-        self.averages: dict[str, dict[str, torch.Tensor]] = {}
+    path: Path
+    values: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+    factors: dict[str, torch.Tensor] = field(default_factory=dict)
+    averages: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from adalora_core.allocation.statistics import average_dtype
 from adalora_core.floor.escaping import visible
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.sharding import divided_like, whole
+from adalora_core.sharding.layout import divided_like, whole
 from adalora_core.training.adapter_file.tensors import whole_factors
 from adalora_core.training.compaction import keep_rows
 from adalora_core.training.training_state.progress import require
@@ -42,8 +42,7 @@ def factor_names(paths: Iterable[str]) -> list[str]:
 def dropped_factors(adapter: Adapter, pattern: RankPattern | None) -> dict[str, torch.Tensor]:
     """Return the factors of the triplets that `pattern` drops, `{dropped.path.factor: values}`.
 
-    Modules without dropped triplets are left out. With a sharded model every process has to call
-    it.
+    Modules without dropped triplets have none. With a sharded model every process has to call it.
     """
     dropped: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():

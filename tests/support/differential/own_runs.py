@@ -14,7 +14,7 @@ from adalora_core.config.fields.block import AUTO
 from adalora_core.config.fields.readings import exact, reading_of
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.config.fields.value_kinds import wrong_at
-from adalora_core.training.configuration import written_values
+from adalora_core.training.adapter import written_values
 from differential import bases, outcomes
 from differential.outcomes import Outcome, Wrong, outputs, stage
 

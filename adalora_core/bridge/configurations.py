@@ -1,0 +1,86 @@
+"""Convert configurations of both libraries, and override how PEFT checks its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import peft
+
+from adalora_core.config.fields.block import AUTO
+from adalora_core.config.fields.readings import plain
+from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.loading import config_of
+from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name
+from adalora_core.training.adapter import use_plain_numbers
+
+if TYPE_CHECKING:
+    from adalora_core.config.model import AdaLoraConfig
+
+_peft_check: Any = peft.AdaLoraConfig.__post_init__
+
+
+class BuiltConfigOverrides:
+    """Methods of PEFT's `AdaLoraConfig` after `install()`."""
+
+    def __post_init__(self: Any) -> None:
+        """Check as PEFT does, but accept an adapter for inference without a `total_step`.
+
+        Numbers of NumPy become plain ones, since PEFT could not write them into a file.
+        Releases of PEFT before 0.15 have saved such adapters. To train one raises an error.
+        """
+        use_plain_numbers(self)
+        if self.total_step is not None or not self.inference_mode:
+            _peft_check(self)
+            return
+        self.total_step = self.tinit + self.tfinal + 1
+        try:
+            _peft_check(self)
+        finally:
+            self.total_step = None
+
+
+def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
+    """Return PEFT's configuration with the values of `config`.
+
+    PEFT alone reads an `init_lora_weights` of "lora" as true; the bridge starts like LoRA.
+
+    Raises:
+        ValueError: PEFT refuses the values, or `total_step` is "auto", which PEFT does not support.
+    """
+    if config.total_step == AUTO:
+        raise ValueError(
+            'to_peft_config: PEFT needs a number for total_step, got "auto"; set the optimizer '
+            "steps of the run"
+        )
+    if config.importance_criterion != SENSITIVITY:
+        raise ValueError(
+            "to_peft_config: PEFT has no importance_criterion, got "
+            f"{criterion_name(config.importance_criterion)!r}; train with get_peft_model of "
+            f"adalora_core, set it to {SENSITIVITY!r}, or assign it to the result for a model that "
+            "the bridge serves"
+        )
+    values = config.to_json_dict()
+    changed = {
+        name: value for name, value in values.items() if value != FIELDS[name].fresh_default()
+    }
+    return peft.AdaLoraConfig(**changed)
+
+
+def from_peft_config(config: peft.AdaLoraConfig) -> AdaLoraConfig:
+    """Return a configuration of this package with the values of PEFT's `config`.
+
+    Raises:
+        ConfigError: the values break the contract; the message lists every finding.
+        TypeError: `config` is not PEFT's AdaLoraConfig.
+    """
+    if not isinstance(config, peft.AdaLoraConfig):
+        raise TypeError(
+            f"from_peft_config: expected peft.AdaLoraConfig, got {type(config).__name__}"
+        )
+    values = config.to_dict()
+    written = {
+        name: plain(value, name)
+        for name, value in values.items()
+        if name in FIELDS and FIELDS[name].written
+    }
+    return config_of(written)
