@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adalora_core.checker.report import Examined
-    from adalora_core.commands.server.checked import CheckedSnapshot
-    from adalora_core.commands.server.snapshots import ClientRange, Replacement
+    from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange, Replacement
     from adalora_core.config.findings import Diagnostic
 
 SOURCE = "adalora"

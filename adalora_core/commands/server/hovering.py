@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.checker.plan.plan import Plan
-    from adalora_core.commands.server.checked import CheckedSnapshot
-    from adalora_core.commands.server.snapshots import ClientRange, Snapshot
+    from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange, Snapshot
     from adalora_core.commands.server.text import Position
     from adalora_core.config.fields.block import Block
     from adalora_core.config.fields.table import Field
@@ -48,15 +47,11 @@ def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover
             pages[each.code] = _page(BY_CODE[each.code], checked.snapshot)
             around = around or place
     fields = []
-    for block in checked.found.blocks:
-        for field, place in _fields(checked, block):
-            if place.holds(uri, position):
-                fields.append(about(field))
-                around = place
-                break
-        else:
-            continue
-        break
+    for field, place in _fields(checked):
+        if place.holds(uri, position):
+            fields.append(about(field))
+            around = place
+            break
     if around is None:
         return None
     content = types.MarkupContent(
@@ -99,14 +94,13 @@ def about(field: Field) -> str:
     return "\n".join(lines)
 
 
-def _fields(checked: CheckedSnapshot, block: Block) -> Iterator[tuple[Field, ClientRange]]:
-    """Yield each field that is written in a block, with the places of its key and its value."""
+def _fields(checked: CheckedSnapshot) -> Iterator[tuple[Field, ClientRange]]:
+    """Yield each field that is written, with the places of its key and its value."""
     assert checked.found is not None  # noqa: S101 - the caller has tested it
     document = checked.found.document
-    for name in block.values:
-        if name not in FIELDS:
-            continue
-        for at in ("key", "value"):
+    written = [(block, name) for block in checked.found.blocks for name in block.values]
+    for block, name in written:
+        for at in ("key", "value") if name in FIELDS else ():
             place = checked.snapshot.place(document.span_of(block.at(name), at))
             if place is not None:
                 yield FIELDS[name], place
@@ -137,9 +131,5 @@ def _plan_of(block: Block) -> Plan | None:
 
 
 def _phases(plan: Plan) -> str:
-    shown = [
-        f"{phase.name} {phase.first} to {phase.last}: {phase.what}"
-        for phase in plan.phases()
-        if phase.length
-    ]
-    return " | ".join(shown)
+    phases = [phase for phase in plan.phases() if phase.length]
+    return " | ".join(f"{each.name} {each.first} to {each.last}: {each.what}" for each in phases)

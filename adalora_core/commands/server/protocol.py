@@ -1,16 +1,12 @@
-"""Speak the protocol: read messages, keep the documents, and survive what is malformed."""
+"""Read the messages of a client, and survive what is malformed."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
-from lsprotocol import types
 from pygls.exceptions import JsonRpcException
-from pygls.protocol import LanguageServerProtocol, lsp_method
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from pygls.protocol import LanguageServerProtocol
 
 LARGEST_MESSAGE = 64 << 20
 """Bytes; a longer message is passed over."""
@@ -43,11 +39,7 @@ class Messages:
 
 
 class Protocol(LanguageServerProtocol):
-    """The protocol of pygls without its copies of the documents, which the server keeps itself.
-
-    pygls splits lines at other characters than the protocol does, and takes the time of a whole
-    text for each edit.
-    """
+    """The protocol of pygls, which answers every request."""
 
     def structure_message(self, data: dict[str, Any]) -> Any:
         """Return a message as an object; answer a request that cannot be one.
@@ -62,48 +54,3 @@ class Protocol(LanguageServerProtocol):
             if "method" in data and isinstance(number, (int, str)):
                 self._send_response(number, None, error.to_response_error())
             raise
-
-    def _hand_on(self, method: str, params: Any) -> Generator[Any, Any, None]:
-        yield self.fm.features[method], (params,), None
-
-    @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
-    def lsp_text_document__did_open(
-        self, params: types.DidOpenTextDocumentParams
-    ) -> Generator[Any, Any, None]:
-        """Hand on that a text document is open."""
-        yield from self._hand_on(types.TEXT_DOCUMENT_DID_OPEN, params)
-
-    @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
-    def lsp_text_document__did_change(
-        self, params: types.DidChangeTextDocumentParams
-    ) -> Generator[Any, Any, None]:
-        """Hand on the edits of a text document."""
-        yield from self._hand_on(types.TEXT_DOCUMENT_DID_CHANGE, params)
-
-    @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
-    def lsp_text_document__did_close(
-        self, params: types.DidCloseTextDocumentParams
-    ) -> Generator[Any, Any, None]:
-        """Hand on that a text document is closed."""
-        yield from self._hand_on(types.TEXT_DOCUMENT_DID_CLOSE, params)
-
-    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_OPEN)
-    def lsp_notebook_document__did_open(
-        self, params: types.DidOpenNotebookDocumentParams
-    ) -> Generator[Any, Any, None]:
-        """Hand on that a notebook is open."""
-        yield from self._hand_on(types.NOTEBOOK_DOCUMENT_DID_OPEN, params)
-
-    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
-    def lsp_notebook_document__did_change(
-        self, params: types.DidChangeNotebookDocumentParams
-    ) -> Generator[Any, Any, None]:
-        """Hand on the edits of a notebook."""
-        yield from self._hand_on(types.NOTEBOOK_DOCUMENT_DID_CHANGE, params)
-
-    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
-    def lsp_notebook_document__did_close(
-        self, params: types.DidCloseNotebookDocumentParams
-    ) -> Generator[Any, Any, None]:
-        """Hand on that a notebook is closed."""
-        yield from self._hand_on(types.NOTEBOOK_DOCUMENT_DID_CLOSE, params)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,8 +18,12 @@ from adalora_core.commands.server.text import MARK, Encoding, Position, Text, di
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lsprotocol import types
+
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.pipeline.inspection import Inspector
+    from adalora_core.checker.report import Examined
     from adalora_core.floor.places import Span
 
 
@@ -164,6 +168,25 @@ class Snapshot:
     def _shift(self) -> int:
         # The reader of bytes takes a byte order mark off.
         return self.raw.startswith(codecs.BOM_UTF8)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSnapshot:
+    """A checked snapshot.
+
+    Args:
+        snapshot: the document.
+        inspector: the settings that it was checked with; None: a search leaves the file out.
+        found: what is in it; None: nothing about AdaLoRA.
+        problem: why the settings of the project are not used, or why the text is not checked.
+        diagnostics: the findings on each text, for the client.
+    """
+
+    snapshot: Snapshot
+    inspector: Inspector | None = None
+    found: Examined | None = None
+    problem: str | None = None
+    diagnostics: dict[str, list[types.Diagnostic]] = field(default_factory=dict)
 
 
 def _encoded(text: str, format: Format) -> bytes:  # noqa: A002 - as in the contract
