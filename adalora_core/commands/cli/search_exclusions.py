@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable
 
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})
@@ -37,16 +37,12 @@ class _Repository:
 
     Args:
         top: the folder of the repository.
-        searched: the folders that the run searches, which hold no program to run.
         outer: the repository around this one, whose tracked files are never left out either.
         path: the path of the folder from the top of that one, with a slash at the end.
     """
 
-    def __init__(
-        self, top: str, searched: Sequence[str], outer: _Repository | None = None, path: str = ""
-    ) -> None:
+    def __init__(self, top: str, outer: _Repository | None = None, path: str = "") -> None:
         self._top = top
-        self._searched = searched
         self.outer = outer
         self.path = path
 
@@ -54,7 +50,7 @@ class _Repository:
     def tracked(self) -> frozenset[str] | None:
         from adalora_core.commands.cli.git_index import tracked_files
 
-        return tracked_files(self._top, self._searched)
+        return tracked_files(self._top)
 
     @cached_property
     def folders(self) -> frozenset[str]:
@@ -113,7 +109,6 @@ class SearchExclusions:
         self._files: dict[str, str] = {}
         self._folders: dict[str, str] = {}
         self._scopes: dict[str, _Scope] = {}
-        self._tops: list[str] = []
         self._seconds_left = MOST_SECONDS
 
     def enter(self, folder: str, entries: Collection[str]) -> None:
@@ -192,12 +187,11 @@ class SearchExclusions:
         Nothing above a folder that is named although git ignores it applies to the folder.
         """
         real = Path(os.path.realpath(folder))
-        self._tops.append(str(real))
         repository, top = None, real
         for folder_above in (*reversed(real.parents), real):
             if _exists(folder_above, ".git"):
                 path = "" if repository is None else f"{folder_above.relative_to(top).as_posix()}/"
-                repository = _Repository(str(folder_above), self._tops, repository, path)
+                repository = _Repository(str(folder_above), repository, path)
                 top = folder_above
         if repository is None:
             return _Scope()
@@ -213,7 +207,7 @@ class SearchExclusions:
         """Return the scope of a folder inside of another one."""
         if ".git" in entries:
             top = os.path.realpath(folder)
-            scope = _Scope(_Repository(top, self._tops, above.repository, above.path + name))
+            scope = _Scope(_Repository(top, above.repository, above.path + name))
         else:
             scope = _Scope(above.repository, above.path + name, above.specs)
         return self._with_ignore_file(scope, folder) if IGNORE_FILE in entries else scope
