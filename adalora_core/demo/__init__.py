@@ -13,7 +13,7 @@ from adalora_core.floor.errors import AdaLoraError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adalora_core.demo.outcome import Outcome
+    from adalora_core.demo.output import Outcome
 
 EXIT_OK = 0
 EXIT_WRONG_RESULT = 1
@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _run(output: Path, *, quick: bool) -> int:
-    from adalora_core.demo.installed import require_all
+    from adalora_core.demo.data import require_all
 
     require_all()
     from adalora_core.demo.experiment import run_experiment

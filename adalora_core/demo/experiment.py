@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from adalora_core.checker.check import validate_config
 from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap
@@ -20,21 +22,62 @@ from adalora_core.demo.encoder import (
     features,
     load_encoder,
     logits,
+    predictions_with_peft,
+    save_head,
     verified_model_folder,
 )
-from adalora_core.demo.outcome import Outcome, phase_rows
-from adalora_core.demo.peft_check import largest_difference, predictions_with_peft, save_head
-from adalora_core.demo.progress import ProgressBar
-from adalora_core.demo.report import render_report
+from adalora_core.demo.output import Outcome, phase_rows, render_report
 from adalora_core.demo.training import allocator_of, probe_accuracy, train_adapter
 from adalora_core.floor.files import write_file
 from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import TextIO
 
     from adalora_core.demo.settings import DemoSettings
+    from adalora_core.demo.training import StepReport
     from adalora_core.floor.budget import BudgetSchedule
+
+SMOOTHING = 0.9
+"""Weight of the past in the shown loss; the loss of a single batch jumps too much."""
+
+LOG_WIDTH = 100
+LOG_SECONDS = 10.0
+"""Time between two refreshes if the bar goes into a file or a pipe, which keeps each."""
+
+
+class ProgressBar(tqdm):  # type: ignore[type-arg]
+    """Shows loss, phase, budget and active rank of a running training loop.
+
+    Args:
+        total: optimizer steps of the run.
+        stream: the stream that the bar is drawn on.
+    """
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self._loss: float | None = None
+        super().__init__(
+            total=total,
+            file=stream,
+            mininterval=0.1 if stream.isatty() else LOG_SECONDS,
+            # tqdm's own width shows nothing on a terminal that reports no size.
+            ncols=shutil.get_terminal_size((LOG_WIDTH, 0)).columns,
+            nrows=2,
+            # Short enough for a terminal of 80 columns.
+            bar_format="{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
+        )
+
+    def show(self, report: StepReport) -> None:
+        """Advance the bar by one step."""
+        past = report.loss if self._loss is None else self._loss
+        self._loss = SMOOTHING * past + (1 - SMOOTHING) * report.loss
+        self.set_postfix_str(
+            f"loss {self._loss:.2f}, {report.phase.value}, budget {report.budget}, "
+            f"rank {report.mean_rank:.1f}",
+            refresh=False,
+        )
+        self.update()
 
 
 def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
@@ -84,7 +127,7 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
             trainable_parameters=trainable,
             base_parameters=base_parameters,
             training_seconds=seconds,
-            prediction_difference=largest_difference(predictions, reloaded),
+            prediction_difference=(predictions - reloaded).abs().max().item(),
         )
         _write_findings(outcome, staging)
         output.publish(staging, folder)
@@ -117,9 +160,9 @@ def _count(parameters: Any) -> int:
 
 def _say_phases(schedule: BudgetSchedule) -> None:
     _say("config", "valid; its phases in absolute optimizer steps:")
-    for row in phase_rows(schedule):
-        span = f"{row.first_step}-{row.last_step}"
-        _say("", f"  {row.name:<10}{span:<9}{row.meaning}")
+    for name, first, last, meaning in phase_rows(schedule):
+        span = f"{first}-{last}"
+        _say("", f"  {name:<10}{span:<9}{meaning}")
 
 
 def _say(topic: str, text: str) -> None:
