@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import FINE
-from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.failing import FINE, fail
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
@@ -51,8 +50,7 @@ def run(argv: Sequence[str]) -> int:
     folder = Path(arguments.adapter)
 
     from adalora_core.commands.rank_report import write_rank_report
-    from adalora_core.commands.rank_report.progress import steps_made
-    from adalora_core.commands.rank_report.report import progress_of, ranks_of
+    from adalora_core.commands.rank_report.report import progress_of, ranks_of, steps_made
     from adalora_core.config.loading import read_config
     from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 

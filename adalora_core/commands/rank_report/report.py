@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_files
 from adalora_core.floor.rank_pattern import active_rank, module_path
+from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 HEAT_MAP_NAME = "rank_heatmap.png"
 REPORT_NAME = "rank_report.md"
+_STATES = "adalora_state.*.safetensors"
+_LONGEST_HEADER = 32 << 20
 
 
 def write_rank_report(
@@ -67,6 +72,25 @@ def progress_of(config: AdaLoraConfig, ranks: Mapping[str, int], steps: int | No
     if steps is not None:
         return f"step {steps} of {config.total_step}, {triplets}"
     return f"an unfinished run, {triplets}" if kept > target else ""
+
+
+def steps_made(folder: Path) -> int | None:
+    """Return how many steps an unfinished run in `folder` has made; None without a training state.
+
+    Only the header of the state is read, and only for the title of a report, so a state that cannot
+    be read counts as none. After an interrupted save there may be two: the first one counts.
+    """
+    for path in sorted(folder.glob(_STATES)):
+        try:
+            with os.fdopen(open_regular_file(path), "rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+            step = json.loads(header["__metadata__"]["adalora_state"])["step"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if isinstance(step, int):
+            return step + 1
+    return None
 
 
 def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
