@@ -17,7 +17,7 @@ from adalora_core.checker.pipeline.selection import WILDCARDS, fits
 from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from adalora_core.commands.cli.search_exclusions import SearchExclusions
 
@@ -77,29 +77,22 @@ def targets(
                 found[target.name] = target
             elif exclusions and target.was_named:
                 exclusions.note_excluded(target.name, pattern)
-    yield from _without_links_to_others(list(found.values()))
+    yield from _without_links_to_others(found.values())
 
 
-def _without_links_to_others(found: list[Target]) -> Iterator[Target]:
+def _without_links_to_others(found: Collection[Target]) -> Iterator[Target]:
     """Yield the targets without links to files that are targets under their own names.
 
     Several links to one file that is not a target itself are one target for each suffix, which
     decides on the format. A hard link is a file of its own: a fix replaces one of the names.
     """
-    numbers = [_number(target) for target in found]
-    same: dict[tuple[int, int], list[Target]] = {}
-    for target, number in zip(found, numbers, strict=True):
-        if number is not None:
-            same.setdefault(number, []).append(target)
-    kept: dict[tuple[int, int], dict[str, Target]] = {}
-    for target, number in zip(found, numbers, strict=True):
-        if number is None or len(same[number]) == 1:
-            yield target
-            continue
-        if number not in kept:
-            kept[number] = _own_names(same[number])
-        if target.name in kept[number]:
-            yield kept[number][target.name]
+    same: dict[object, list[Target]] = {}
+    for target in found:
+        same.setdefault(_number(target) or target.name, []).append(target)
+    kept: dict[str, Target] = {}
+    for targets_ in same.values():
+        kept |= _own_names(targets_) if len(targets_) > 1 else {targets_[0].name: targets_[0]}
+    yield from (kept[target.name] for target in found if target.name in kept)
 
 
 def _own_names(same: list[Target]) -> dict[str, Target]:
@@ -109,13 +102,11 @@ def _own_names(same: list[Target]) -> dict[str, Target]:
     # `sorted` is stable: own names come first, then links in the order of the search.
     for target in sorted(same, key=lambda each: not _is_own(each.name, real[each.name])):
         path = real[target.name]
-        suffix = (
-            "" if (path, "") in kept or _is_own(target.name, path) else Path(target.name).suffix
-        )
-        first = kept.setdefault((path, suffix), target)
-        kept[path, suffix] = dataclasses.replace(
-            first, was_named=first.was_named or target.was_named
-        )
+        is_own = (path, "") in kept or _is_own(target.name, path)
+        key = path, "" if is_own else Path(target.name).suffix
+        first = kept.setdefault(key, target)
+        named = first.was_named or target.was_named
+        kept[key] = dataclasses.replace(first, was_named=named)
     return {target.name: target for target in kept.values()}
 
 
@@ -251,45 +242,12 @@ def _folders(
     Folders end with a slash. A folder is searched once, by whatever links it is reached.
     """
     problems: list[Target] = []
-
-    def refuse(error: OSError) -> None:
-        name = str(Path(error.filename))
-        problems.append(Target(name, False, OSError(error.errno, error.strerror, name)))
-
     seen = {os.path.realpath(top)}
     ignoring = _ignoring(exclusions, follow=follow)
-    for root, folders, files in _walk(top or ".", refuse):
-        inner = sorted(name for name in folders if not _is_hidden(root, name, exclusions))
-        if ignoring:
-            ignoring.enter(root.rstrip("/"), {*folders, *files})
-            inner = [name for name in inner if not ignoring.has_folder(root.rstrip("/"), name)]
-        kept = []
-        for name in inner:
-            path = Path(root, name)
-            if follow:
-                real = os.path.realpath(path)
-                if real not in seen:
-                    seen.add(real)
-                    kept.append(name)
-            elif not path.is_symlink():
-                kept.append(name)
-            elif not is_inside(path, tree):
-                problems.append(_not_followed(str(path), may_pass=True))
-        folders[:] = kept
-        shown = root if top else root.removeprefix(".").removeprefix("/")
-        yield (f"{shown.rstrip('/')}/" if shown else ""), files, problems
-        problems.clear()
-    if problems:
-        yield top, [], problems
-
-
-def _walk(
-    top: str, refuse: Callable[[OSError], None]
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield folders as `os.walk` does, which ends in a RecursionError before Python 3.12."""
-    waiting = [top]
-    while waiting:
+    waiting = [top or "."]
+    while waiting:  # os.walk ends in a RecursionError before Python 3.12
         root = waiting.pop()
+        place = root.rstrip("/")
         folders: list[str] = []
         files: list[str] = []
         try:
@@ -297,11 +255,32 @@ def _walk(
                 for entry in entries:
                     (folders if _is_folder(entry) else files).append(entry.name)
         except OSError as error:
-            refuse(error)
+            name = str(Path(root))
+            problems.append(Target(name, False, OSError(error.errno, error.strerror, name)))
             continue
-        yield root, folders, files
-        # The caller drops folders that are not searched.
-        waiting += [os.path.join(root, name) for name in reversed(folders)]  # noqa: PTH118 - fast
+        if ignoring:
+            ignoring.enter(place, {*folders, *files})
+        inner = []
+        for name in sorted(folders):
+            path = os.path.join(root, name)  # noqa: PTH118 - fast
+            if _is_hidden(place, name, exclusions):
+                continue
+            if ignoring and ignoring.has_folder(place, name):
+                continue
+            if follow:
+                if (real := os.path.realpath(path)) not in seen:
+                    seen.add(real)
+                    inner.append(path)
+            elif not os.path.islink(path):  # noqa: PTH114 - fast
+                inner.append(path)
+            elif not is_inside(path, tree):
+                problems.append(_not_followed(str(Path(path)), may_pass=True))
+        waiting += reversed(inner)
+        shown = root if top else root.removeprefix(".").removeprefix("/")
+        yield (f"{shown.rstrip('/')}/" if shown else ""), files, problems
+        problems.clear()
+    if problems:
+        yield top, [], problems
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -313,10 +292,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_hidden(parent: str, name: str, exclusions: SearchExclusions | None) -> bool:
     """Return whether a search leaves out a folder for its name, and count it."""
-    if not name.startswith("."):
-        return False
-    # git tracks nothing in a folder of this name.
-    return exclusions is None or name == ".git" or exclusions.hides(parent.rstrip("/"), name)
+    if exclusions is None or name == ".git":  # in which git tracks nothing
+        return name.startswith(".")
+    return name.startswith(".") and exclusions.hides(parent, name)
 
 
 def _mode(name: str, *, follow_links: bool = True) -> int:
