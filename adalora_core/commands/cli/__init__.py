@@ -6,8 +6,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
-from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.failing import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED, fail
 from adalora_core.commands.cli.signals import Terminated, raising
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from adalora_core.checker.reports import FOR_PEOPLE, render
 from adalora_core.checker.reports.summary import fixing_lines, settings_lines
 from adalora_core.commands.cli.check_job import Job, inspector_of
 from adalora_core.commands.cli.check_options import parse
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
-from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.failing import CANNOT_RUN, FINDINGS, FINE, fail
 from adalora_core.commands.cli.files import LINK_OUT, STDIN
 from adalora_core.commands.cli.output import parse_output_file, print_text
 from adalora_core.config.fields.table import PEFT_VERSION
@@ -22,7 +21,6 @@ from adalora_core.floor.files import write_file
 from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Sequence
 
     from adalora_core.checker.reports import Outcome
@@ -42,7 +40,9 @@ def run(argv: Sequence[str]) -> int:
     if not options.diff and not (is_empty and job.failed and options.output_format in FOR_PEOPLE):
         # With --fix and -, the fixed text goes to standard output.
         writes_text = options.fix or options.add_ignores
-        print_text(_shown(outcome, options), to_stderr=writes_text and STDIN in options.paths)
+        print_text(
+            render(outcome, options.output_format), to_stderr=writes_text and STDIN in options.paths
+        )
     _write(outcome, files, job)
     if options.add_ignores:
         from adalora_core.commands.cli.ignoring import print_added
@@ -93,14 +93,6 @@ def _refuse_link_out(path: Path) -> None:
     # A link in the place of the file itself is replaced.
     if is_in_tree and not is_inside(path.parent, here):
         raise OSError(errno.ELOOP, LINK_OUT, str(path))
-
-
-def _shown(outcome: Outcome, options: Namespace) -> str:
-    if not options.statistics:
-        return render(outcome, options.output_format)
-    from adalora_core.checker.reports.summary import render_statistics
-
-    return render_statistics(outcome, options.output_format)
 
 
 def _end_of_diff(job: Job, outcome: Outcome) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINE
+from adalora_core.commands.cli.failing import CANNOT_RUN, FINE
 from adalora_core.commands.cli.output import print_text
 from adalora_core.floor.errors import BackendUnavailableError
 

@@ -1,10 +1,23 @@
-"""Report why a command could not run: in one line, or as the report on a configuration."""
+"""Name the exit codes of all commands, and report why one could not run."""
 
 from __future__ import annotations
 
 import sys
 
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN
+FINE = 0
+"""No finding at or above the fail level."""
+
+FINDINGS = 1
+"""Findings; content that cannot be parsed is one."""
+
+CANNOT_RUN = 2
+"""Wrong usage, a missing or unreadable file, or nothing to check."""
+
+INTERRUPTED = 130
+"""Stopped from the keyboard: 128 plus the number of SIGINT, as in a shell."""
+
+TERMINATED = 143
+"""Ended by another program: 128 plus the number of SIGTERM."""
 
 
 def fail(command: str, error: Exception | str) -> int:

@@ -9,8 +9,7 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
-from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.failing import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED, fail
 from adalora_core.floor.errors import MissingExtraError
 
 if TYPE_CHECKING:
