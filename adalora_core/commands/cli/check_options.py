@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from adalora_core.checker.documents.formats import FORMATS
 from adalora_core.checker.reports import FORMATS as OUTPUT_FORMATS
-from adalora_core.commands.cli.arguments import Parser
+from adalora_core.commands.cli.arguments import Parser, add, choice, flag, text, texts
 from adalora_core.commands.cli.settings import Settings, project_settings, read_settings
 from adalora_core.config.fields.table import Runtime
 from adalora_core.config.fields.tools import Layout
@@ -21,54 +21,46 @@ NAMES_AFTER_DASHES = "--names-after-dashes"
 """The option of hooks; a program that adds names of files calls the command with it."""
 
 
-def _codes(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+_SOURCE: dict[str, dict[str, Any]] = {
+    "--isolated": flag("do not read [tool.adalora] of any file"),
+    "--settings": text(
+        "FILE", "read [tool.adalora] of this file, and not of the nearest pyproject.toml"
+    ),
+}
 
 
-def _flag(help_: str) -> dict[str, Any]:
-    return {"action": "store_true", "help": help_}
-
-
-def _text(metavar: str, help_: str) -> dict[str, Any]:
-    return {"metavar": metavar, "help": help_}
-
-
-def _texts(metavar: str, help_: str) -> dict[str, Any]:
-    return {"action": "append", "default": [], "metavar": metavar, "help": help_}
-
-
-def _choice(choices: Sequence[str], help_: str, default: str | None = None) -> dict[str, Any]:
-    return {"choices": choices, "default": default, "help": help_}
+def _codes(value: str) -> list[str]:
+    return [word.strip() for word in value.split(",") if word.strip()]
 
 
 _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "how to check": {
-        "--runtime": _choice(
+        "--runtime": choice(
             get_args(Runtime), "the package that will train (default: peft)", "peft"
         ),
-        "--strict-keys": _flag("make unknown keys errors instead of warnings"),
-        "--strict-types": _flag(
+        "--strict-keys": flag("make unknown keys errors instead of warnings"),
+        "--strict-types": flag(
             "make values of another type errors also where the runtime works with them"
         ),
-        "--peft-version": _text("X.Y", "also report what this PEFT release ignores or refuses"),
-        "--policy": _text(
+        "--peft-version": text("X.Y", "also report what this PEFT release ignores or refuses"),
+        "--policy": text(
             "FILE", "a JSON Schema of your own that every configuration must satisfy too"
         ),
-        "--limit": _texts(
+        "--limit": texts(
             "NAME=NUMBER",
             "change a limit: file-bytes, depth, nodes, regex-length, diagnostics",
         ),
     },
     "where to look": {
-        "--key": _text("POINTER", "JSON pointer of the AdaLoRA mapping, such as /model/peft"),
-        "--layout": _choice(
+        "--key": text("POINTER", "JSON pointer of the AdaLoRA mapping, such as /model/peft"),
+        "--layout": choice(
             get_args(Layout),
             "how the file lays out AdaLoRA's settings (default: try every layout)",
         ),
-        "--format": _choice(FORMATS, "of every file (default: by its suffix, else json)"),
-        "--stdin-filename": _text("NAME", "the name that reports show for -"),
-        "--exclude": _texts("GLOB", "ignore matching files"),
-        "--all-files": _flag(
+        "--format": choice(FORMATS, "of every file (default: by its suffix, else json)"),
+        "--stdin-filename": text("NAME", "the name that reports show for -"),
+        "--exclude": texts("GLOB", "ignore matching files"),
+        "--all-files": flag(
             "search folders without leaving out what git ignores, hidden folders and folders of "
             "installed packages"
         ),
@@ -78,51 +70,51 @@ _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
             "--no-follow-links not even links that are arguments (default: only those, and only "
             "to read)",
         },
-        NAMES_AFTER_DASHES: _flag(
+        NAMES_AFTER_DASHES: flag(
             "for hooks: refuse to run unless -- precedes the names of the files"
         ),
-        "--ignore-unmatched": _flag("accept named files without AdaLoRA"),
-        "--allow-empty": _flag("accept that no file matches"),
+        "--ignore-unmatched": flag("accept named files without AdaLoRA"),
+        "--allow-empty": flag("accept that no file matches"),
     },
     "what to fix": {
-        "--fix": _flag(
+        "--fix": flag(
             "apply the safe fixes to the files, then report what is left; with -, print the fixed "
             "text to standard output and the report to standard error"
         ),
-        "--unsafe-fixes": _flag(
+        "--unsafe-fixes": flag(
             "also apply fixes that change the meaning to what was probably meant"
         ),
-        "--diff": _flag(
+        "--diff": flag(
             "write no file: print what --fix would change; exit with 1 if there is a change"
         ),
-        "--add-ignores": _flag(
+        "--add-ignores": flag(
             "write comments that suppress all findings, then report what is left; JSON has no "
             "comments, so print the settings to add"
         ),
     },
     "what to report": {
-        "-q --quiet": _flag("print the findings only, without a summary"),
-        "-o --output-format": _choice(
+        "-q --quiet": flag("print the findings only, without a summary"),
+        "-o --output-format": choice(
             OUTPUT_FORMATS, "format of the printed report (default: full)", "full"
         ),
-        "--output-file": _texts("FORMAT=FILE", "also write a report to a file; may be repeated"),
+        "--output-file": texts("FORMAT=FILE", "also write a report to a file; may be repeated"),
         "--select": {
             "type": _codes,
             "default": [],
-            **_text("CODES", "report these rules only, such as ADA2,ADA301"),
+            **text("CODES", "report these rules only, such as ADA2,ADA301"),
         },
-        "--ignore": {"type": _codes, "default": [], **_text("CODES", "ignore these rules")},
-        "--per-file-ignores": _texts(
+        "--ignore": {"type": _codes, "default": [], **text("CODES", "ignore these rules")},
+        "--per-file-ignores": texts(
             "PATTERN:CODES", "ignore these rules in files whose name matches; may be repeated"
         ),
-        "--no-suppressions": _flag(
+        "--no-suppressions": flag(
             "report findings although comments such as # adalora: ignore[ADA202] suppress them"
         ),
-        "--fail-level": _choice(
+        "--fail-level": choice(
             SEVERITIES, "the mildest severity that makes the exit code 1 (default: error)", "error"
         ),
-        "--exit-zero": _flag("exit with 0 even if there are findings"),
-        "--color": _choice(
+        "--exit-zero": flag("exit with 0 even if there are findings"),
+        "--color": choice(
             ("auto", "always", "never"), "colour the printed report (default: auto)", "auto"
         ),
     },
@@ -176,14 +168,7 @@ def _without_dashes(argv: Sequence[str]) -> str:
 def _source_of_settings() -> Parser:
     """Return a parser of the options that decide on the defaults of all other options."""
     parser = Parser(add_help=False)
-    parser.add_argument(
-        "--isolated", action="store_true", help="do not read [tool.adalora] of any file"
-    )
-    parser.add_argument(
-        "--settings",
-        metavar="FILE",
-        help="read [tool.adalora] of this file, and not of the nearest pyproject.toml",
-    )
+    add(parser, _SOURCE)
     return parser
 
 
@@ -203,9 +188,7 @@ def make_parser() -> Parser:
         help="a file, a folder or a pattern; - for standard input (default: the working folder)",
     )
     for title, options in _OPTIONS.items():
-        group = parser.add_argument_group(title)
-        for names, details in options.items():
-            group.add_argument(*names.split(), **details)
+        add(parser.add_argument_group(title), options)
     return parser
 
 

@@ -248,12 +248,8 @@ def _folders(
     while waiting:  # os.walk ends in a RecursionError before Python 3.12
         root = waiting.pop()
         place = root.rstrip("/")
-        folders: list[str] = []
-        files: list[str] = []
         try:
-            with os.scandir(root) as entries:
-                for entry in entries:
-                    (folders if _is_folder(entry) else files).append(entry.name)
+            folders, files = _entries(root)
         except OSError as error:
             name = str(Path(root))
             problems.append(Target(name, False, OSError(error.errno, error.strerror, name)))
@@ -263,24 +259,32 @@ def _folders(
         inner = []
         for name in sorted(folders):
             path = os.path.join(root, name)  # noqa: PTH118 - fast
-            if _is_hidden(place, name, exclusions):
+            is_hidden = _is_hidden(place, name, exclusions)
+            if is_hidden or (ignoring and ignoring.has_folder(place, name)):
                 continue
-            if ignoring and ignoring.has_folder(place, name):
-                continue
-            if follow:
-                if (real := os.path.realpath(path)) not in seen:
-                    seen.add(real)
-                    inner.append(path)
-            elif not os.path.islink(path):  # noqa: PTH114 - fast
+            real = os.path.realpath(path) if follow else path
+            if not follow and os.path.islink(path):  # noqa: PTH114 - fast
+                if not is_inside(path, tree):
+                    problems.append(_not_followed(str(Path(path)), may_pass=True))
+            elif real not in seen:
+                seen.add(real)
                 inner.append(path)
-            elif not is_inside(path, tree):
-                problems.append(_not_followed(str(Path(path)), may_pass=True))
         waiting += reversed(inner)
         shown = root if top else root.removeprefix(".").removeprefix("/")
         yield (f"{shown.rstrip('/')}/" if shown else ""), files, problems
         problems.clear()
     if problems:
         yield top, [], problems
+
+
+def _entries(folder: str) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the files in a folder."""
+    folders: list[str] = []
+    files: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            (folders if _is_folder(entry) else files).append(entry.name)
+    return folders, files
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
