@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from adalora_core.checker.check import validate_config
@@ -22,22 +24,26 @@ from adalora_core.demo.encoder import (
     features,
     load_encoder,
     logits,
+    mean_pooled,
     predictions_with_peft,
     save_head,
     verified_model_folder,
 )
 from adalora_core.demo.output import Outcome, phase_rows, render_report
-from adalora_core.demo.training import allocator_of, probe_accuracy, train_adapter
 from adalora_core.floor.files import write_file
 from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import TextIO
 
+    from torch import Tensor
+
+    from adalora_core.allocation import RankAllocator
     from adalora_core.demo.settings import DemoSettings
-    from adalora_core.demo.training import StepReport
-    from adalora_core.floor.budget import BudgetSchedule
+    from adalora_core.floor.budget import BudgetSchedule, Phase
+    from adalora_core.training import AdaLoraModel
 
 SMOOTHING = 0.9
 """Weight of the past in the shown loss; the loss of a single batch jumps too much."""
@@ -45,6 +51,16 @@ SMOOTHING = 0.9
 LOG_WIDTH = 100
 LOG_SECONDS = 10.0
 """Time between two refreshes if the bar goes into a file or a pipe, which keeps each."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """The figures of the progress bar after one optimizer step."""
+
+    loss: float
+    phase: Phase
+    budget: int
+    mean_rank: float
 
 
 class ProgressBar(tqdm):  # type: ignore[type-arg]
@@ -132,6 +148,100 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         _write_findings(outcome, staging)
         output.publish(staging, folder)
     return outcome
+
+
+def probe_accuracy(encoder: nn.Module, train: WordBatches, held_out: WordBatches) -> float:
+    """Return the held-out accuracy of a linear classifier on the features of the frozen encoder.
+
+    The classifier is trained to convergence (logistic regression with a small L2 penalty), so that
+    the adapters are compared with the best result of the frozen features.
+    """
+    inputs = features(encoder, train)
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0)
+    head = nn.Linear(inputs.shape[1], 1)
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    standardised = (inputs - mean) / deviation
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = binary_cross_entropy_with_logits(logits(head, standardised), train.labels)
+        loss = loss + 1e-3 * head.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with torch.inference_mode():
+        scores = logits(head, (features(encoder, held_out) - mean) / deviation)
+    return accuracy(scores, held_out.labels)
+
+
+def train_adapter(
+    model: AdaLoraModel,
+    head: nn.Module,
+    words: WordBatches,
+    settings: DemoSettings,
+    on_step: Callable[[StepReport], None],
+) -> None:
+    """Train adapters and head together; the budget is enforced after every step.
+
+    Args:
+        model: an AdaLoRA model around the encoder.
+        head: maps pooled features `[n, hidden]` to one logit `[n, 1]`.
+        words: the training words.
+        settings: batch size, epochs, learning rate and seed.
+        on_step: called after each optimizer step.
+    """
+    optimizer, rates = optimizer_and_rates(model, head, settings)
+    order = torch.Generator().manual_seed(settings.seed)
+    allocator = allocator_of(model)
+    model.train()
+    step = 0
+    for _ in range(settings.epochs):
+        for indices in torch.randperm(len(words), generator=order).split(settings.batch_size):
+            inputs, labels = words.batch(indices)
+            task_loss = binary_cross_entropy_with_logits(
+                logits(head, mean_pooled(model, inputs)), labels
+            )
+            (task_loss + model.orthogonality_penalty()).backward()
+            optimizer.step()
+            # After the optimizer, which would revive triplets that were just pruned; before
+            # zero_grad, since importance is |parameter * gradient|.
+            model.update_and_allocate(step)
+            optimizer.zero_grad()
+            rates.step()
+            on_step(step_report(allocator, step, task_loss.item()))
+            step += 1
+    model.eval()
+
+
+def optimizer_and_rates(
+    model: nn.Module, head: nn.Module, settings: DemoSettings
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """Return AdamW over the trained parameters, and the schedule of the learning rate."""
+    parameters = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=0.0, fused=True
+    )
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
+    return optimizer, rates
+
+
+def allocator_of(model: AdaLoraModel) -> RankAllocator:
+    """Return the allocator of the model's only adapter."""
+    (adapter,) = model.base_model.trained_adapters()
+    if adapter.allocator is None:
+        raise RuntimeError("the adapter is frozen; the demo trains the one it has just made")
+    return adapter.allocator
+
+
+def step_report(allocator: RankAllocator, step: int, loss: float) -> StepReport:
+    """Return the figures after the 0-based optimizer step `step`."""
+    return StepReport(
+        loss=loss,
+        phase=allocator.phase,
+        budget=allocator.schedule.at(step).budget,
+        mean_rank=allocator.budget / len(allocator.matrices),
+    )
 
 
 def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatches, WordBatches]:

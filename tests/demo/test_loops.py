@@ -8,8 +8,8 @@ import pytest
 import torch
 from demo_loops import prepare, train
 
+from adalora_core.demo.experiment import allocator_of
 from adalora_core.demo.settings import QUICK
-from adalora_core.demo.training import allocator_of
 
 # All words in one batch, so that the order in which a loop draws them does not matter.
 SETTINGS = dataclasses.replace(QUICK, train_words=16, batch_size=16, epochs=20, tfinal=4)

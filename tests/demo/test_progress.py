@@ -6,8 +6,7 @@ import io
 
 import pytest
 
-from adalora_core.demo.experiment import ProgressBar
-from adalora_core.demo.training import StepReport
+from adalora_core.demo.experiment import ProgressBar, StepReport
 from adalora_core.floor.budget import Phase
 
 

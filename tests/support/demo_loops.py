@@ -20,7 +20,12 @@ from adalora_core.demo.encoder import (
     mean_pooled,
     verified_model_folder,
 )
-from adalora_core.demo.training import allocator_of, optimizer_and_rates, step_report, train_adapter
+from adalora_core.demo.experiment import (
+    allocator_of,
+    optimizer_and_rates,
+    step_report,
+    train_adapter,
+)
 from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
@@ -31,8 +36,8 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from adalora_core.config.model import AdaLoraConfig
+    from adalora_core.demo.experiment import StepReport
     from adalora_core.demo.settings import DemoSettings
-    from adalora_core.demo.training import StepReport
 
 LOOPS = ("raw", "trainer", "peft")
 """The loop of the demo itself, then the others."""

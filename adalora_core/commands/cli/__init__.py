@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from adalora_core.commands.cli.failing import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED, fail
-from adalora_core.commands.cli.signals import Terminated, raising
+from adalora_core.commands.cli.output import (
+    CANNOT_RUN,
+    FINE,
+    INTERRUPTED,
+    TERMINATED,
+    fail,
+    print_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 COMMANDS = {
     "check": ("commands.cli.check", "check AdaLoRA configurations, scripts and notebooks"),
@@ -47,8 +55,6 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         module = importlib.import_module(f"adalora_core.{COMMANDS[command][0]}")
         exit_code: int = module.run(arguments)
         return exit_code
-    from adalora_core.commands.cli.output import print_text
-
     if command in {"-h", "--help"}:
         print_text(f"{_usage()}\n")
         return FINE
@@ -77,3 +83,36 @@ def _usage() -> str:
     lines += ["", "Exit codes: 0 fine, 1 findings, 2 could not run."]
     lines += ["Run 'adalora COMMAND --help' for the options of a command."]
     return "\n".join(lines)
+
+
+class Terminated(BaseException):
+    """The process received SIGTERM."""
+
+
+@contextlib.contextmanager
+def raising() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt and SIGTERM raise Terminated, once each.
+
+    Repetitions are ignored: files are being deleted. Handlers that a program has set stay, and so
+    do signals that it ignores.
+    """
+    usual: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    free = [each for each, handler in usual.items() if signal.getsignal(each) == handler]
+
+    def end(number: int, _: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    try:
+        for each in free:
+            signal.signal(each, end)
+    except ValueError:  # only the main thread has signals
+        free = []
+    try:
+        yield
+    finally:
+        for each in free:
+            signal.signal(each, usual[each])

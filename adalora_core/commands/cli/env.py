@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.failing import CANNOT_RUN, FINE
-from adalora_core.commands.cli.output import print_text
+from adalora_core.commands.cli.output import CANNOT_RUN, FINE, print_text
 from adalora_core.floor.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -66,17 +65,12 @@ def _cpu_backend() -> tuple[str, int]:
     except BackendUnavailableError as error:
         return f"missing: {error}", CANNOT_RUN
     if not backend.HAS_CORE:
-        return _without_core(backend.CHOICE), FINE
+        if backend.CHOICE:
+            return f"none: ADALORA_BACKEND is {backend.CHOICE!r}", FINE
+        return "none: installed with ADALORA_NATIVE=OFF; ops use the portable backend", FINE
     threads = backend.core.thread_count()
     plural = "thread" if threads == 1 else "threads"
     return f"compiled, {_instruction_set(backend.core.isa_name())}, {threads} {plural}", FINE
-
-
-def _without_core(choice: str) -> str:
-    """Return one line about ops that use torch's operations alone."""
-    if choice:
-        return f"none: ADALORA_BACKEND is {choice!r}"
-    return "none: installed with ADALORA_NATIVE=OFF; ops use the portable backend"
 
 
 def _cuda_backend() -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from adalora_core.commands.cli.search_exclusions import SearchExclusions
 
 STDIN = "-"
+NO_NAME = "<stdin>"
+"""The name of standard input in reports, if none is given."""
 _UNMATCHED = "no file matches this pattern"
 LINK_OUT = "a link out of the checked tree is not followed; pass --follow-links to follow it"
 

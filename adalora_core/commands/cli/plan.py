@@ -19,8 +19,7 @@ from adalora_core.checker.plan.matching import match
 from adalora_core.checker.plan.modules import read_model
 from adalora_core.checker.plan.plan import MANY_MATRICES, as_dict, as_text, plan_of
 from adalora_core.commands.cli.arguments import Parser, add, choice, text
-from adalora_core.commands.cli.failing import FINDINGS, FINE, fail
-from adalora_core.commands.cli.output import print_text
+from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import visible

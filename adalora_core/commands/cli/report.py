@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.failing import FINE, fail
+from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.failing import FINE, fail
-from adalora_core.commands.cli.output import print_text
+from adalora_core.commands.cli.output import FINE, fail, print_text
 from adalora_core.floor.files import write_files
 
 if TYPE_CHECKING:

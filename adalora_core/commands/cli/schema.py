@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.reports.schema import report_schema_text
 from adalora_core.commands.cli.arguments import Parser, add, choice, flag, text
-from adalora_core.commands.cli.failing import FINDINGS, FINE, fail
-from adalora_core.commands.cli.output import print_text
+from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
 from adalora_core.config.schemas.config import DRAFTS, config_schema, to_text
 from adalora_core.config.schemas.editor import editor_schema
 from adalora_core.floor.escaping import visible

@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 PatternFormat = Literal["peft", "axolotl", "json"]
 FORMATS: tuple[PatternFormat, ...] = get_args(PatternFormat)
 
-_AXOLOTL = {
-    "r": "lora_r",
-    "lora_alpha": "lora_alpha",
-    "target_modules": "lora_target_modules",
-    "rank_pattern": "lora_rank_pattern",
-    "alpha_pattern": "lora_alpha_pattern",
-}
-"""The keys of axolotl for those of PEFT."""
-
 
 def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
     r"""Return arguments of PEFT's `LoraConfig` that give every module the rank that was found.
@@ -97,7 +88,8 @@ def render_rank_pattern(config: AdaLoraConfig, form: PatternFormat) -> str:
 
 def _axolotl(settings: Mapping[str, Any]) -> str:
     """Return `settings` as YAML for axolotl, which takes whole alphas from 1 alone."""
-    values = {"adapter": "lora"} | {_AXOLOTL[name]: value for name, value in settings.items()}
+    values = {"adapter": "lora"}
+    values |= {f"lora_{name.removeprefix('lora_')}": value for name, value in settings.items()}
     alphas, ranks = settings["alpha_pattern"], settings["rank_pattern"]
     whole = {key: max(1, round(alpha)) for key, alpha in alphas.items()}
     values |= {"lora_alpha": max(1, round(settings["lora_alpha"])), "lora_alpha_pattern": whole}

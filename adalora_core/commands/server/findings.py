@@ -83,13 +83,10 @@ def actions(
     offered: list[types.CodeAction] = []
     if _wants(kinds, types.CodeActionKind.QuickFix.value):
         offered += _quick_fixes(checked, found, place, versioned=versioned)
-    if _wants(kinds, FIX_ALL):
-        fixed = checked.inspector.fix(found, checked.snapshot.name, was_named=False, unsafe=False)
-        replaced = checked.snapshot.replacements(found.document, fixed.document)
-        if replaced:
-            edit = _workspace_edit(checked, replaced, versioned=versioned)
-            title = "Apply all safe fixes of adalora"
-            offered.append(types.CodeAction(title, FIX_ALL, edit=edit))
+    if _wants(kinds, FIX_ALL) and (replaced := _replaced(checked, found)):
+        edit = _workspace_edit(checked, replaced, versioned=versioned)
+        title = "Apply all safe fixes of adalora"
+        offered.append(types.CodeAction(title, FIX_ALL, edit=edit))
     return offered
 
 
@@ -111,8 +108,8 @@ def _quick_fixes(
         near.append((each, each.fix, there))
     near.sort(key=lambda one: not one[2].meets(place))
     for each, fix, there in near[:MOST_ACTIONS]:
-        replaced = _replaced(checked, found, each)
-        if replaced:
+        # Nothing is replaced if the result is not as promised.
+        if replaced := _replaced(checked, found, only=each):
             yield types.CodeAction(
                 f"{each.code}: {visible(fix.description)}"
                 + ("" if fix.is_safe else " (may change what the file means)"),
@@ -123,11 +120,13 @@ def _quick_fixes(
             )
 
 
-def _replaced(checked: CheckedSnapshot, found: Examined, finding: Diagnostic) -> list[Replacement]:
-    """Return what the fix of one finding replaces; nothing if the result is not as promised."""
+def _replaced(
+    checked: CheckedSnapshot, found: Examined, only: Diagnostic | None = None
+) -> list[Replacement]:
+    """Return what the safe fixes replace, or the fix of one finding."""
     assert checked.inspector is not None  # noqa: S101 - the caller has tested it
     fixed = checked.inspector.fix(
-        found, checked.snapshot.name, was_named=False, unsafe=True, only=finding
+        found, checked.snapshot.name, was_named=False, unsafe=only is not None, only=only
     )
     return checked.snapshot.replacements(found.document, fixed.document)
 

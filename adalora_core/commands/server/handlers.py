@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
+from pygls.protocol import LanguageServerProtocol
 
 from adalora_core.commands.server.checking import Checker
 from adalora_core.commands.server.completing import completions
 from adalora_core.commands.server.documents import Documents, path_of
 from adalora_core.commands.server.findings import ACTION_KINDS, actions
 from adalora_core.commands.server.hovering import hover, lenses
-from adalora_core.commands.server.protocol import Protocol
 from adalora_core.commands.server.schedule import Schedule
 from adalora_core.commands.server.snapshots import ClientRange
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
 
 _Found = TypeVar("_Found")
+LARGEST_MESSAGE = 64 << 20
+"""Bytes; a longer message is passed over."""
+_LONGEST_HEADER = 4096
 _LOG = logging.getLogger(__name__)
 _NOTEBOOKS = types.NotebookDocumentSyncOptions(
     [
@@ -34,6 +38,48 @@ _NOTEBOOKS = types.NotebookDocumentSyncOptions(
         )
     ]
 )
+
+
+class Messages:
+    """Standard input, whose messages have a largest size.
+
+    Args:
+        stream: the stream of bytes.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readline(self) -> bytes:
+        """Return a line of a header, or a part of a line that is too long."""
+        return self._stream.readline(_LONGEST_HEADER)
+
+    def read(self, size: int) -> bytes:
+        """Return the bytes of a message; of one that is too long, a message of nothing."""
+        if size <= LARGEST_MESSAGE:
+            return self._stream.read(size)
+        _LOG.error("a message of %d bytes is passed over", size)
+        while size > 0 and (chunk := self._stream.read(min(size, LARGEST_MESSAGE))):
+            size -= len(chunk)
+        return b"{}"
+
+
+class Protocol(LanguageServerProtocol):
+    """The protocol of pygls, which answers every request."""
+
+    def structure_message(self, data: dict[str, Any]) -> Any:
+        """Return a message as an object; answer a request that cannot be one.
+
+        Raises:
+            JsonRpcException: the message is not as the protocol has it.
+        """
+        try:
+            return super().structure_message(data)
+        except JsonRpcException as error:
+            number = data.get("id")
+            if "method" in data and isinstance(number, (int, str)):
+                self._send_response(number, None, error.to_response_error())
+            raise
 
 
 class Server(LanguageServer):

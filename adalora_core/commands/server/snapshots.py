@@ -119,11 +119,7 @@ class Snapshot:
             part = self.parts[0]
             shift = self._shift
             start, end = (0, 0) if span is None else (span.start + shift, span.end + shift)
-            return ClientRange(
-                part.uri,
-                part.text.position(start, self.encoding),
-                part.text.position(end, self.encoding),
-            )
+            return self.stretch(part, start, end)
         if span is None or span.cell is None:
             return ClientRange(self.parts[0].uri, (0, 0), (0, 0))
         cell = span.cell
@@ -134,6 +130,11 @@ class Snapshot:
             (first, part.text.units(first, cell.start_column - 1, self.encoding)),
             (last, part.text.units(last, cell.end_column - 1, self.encoding)),
         )
+
+    def stretch(self, part: Part, start: int, end: int) -> ClientRange:
+        """Return the stretch of a text between two offsets."""
+        first, last = (part.text.position(each, self.encoding) for each in (start, end))
+        return ClientRange(part.uri, first, last)
 
     def replacements(self, old: Document, new: Document) -> list[Replacement]:
         """Return what turns the texts of the client into those of a fixed document."""
@@ -147,12 +148,7 @@ class Snapshot:
         for part, before, after, shift in texts:
             if before != after:
                 start, end, text = difference(before, after)
-                place = ClientRange(
-                    part.uri,
-                    part.text.position(start + shift, self.encoding),
-                    part.text.position(end + shift, self.encoding),
-                )
-                found.append(Replacement(place, text))
+                found.append(Replacement(self.stretch(part, start + shift, end + shift), text))
         return found
 
     def part(self, uri: str) -> Part | None:
