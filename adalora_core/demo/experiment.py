@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
     from adalora_core.allocation import RankAllocator
     from adalora_core.demo.settings import DemoSettings
-    from adalora_core.floor.budget import BudgetSchedule, Phase
+    from adalora_core.floor.budget import BudgetSchedule
     from adalora_core.training import AdaLoraModel
 
 SMOOTHING = 0.9
@@ -53,25 +52,17 @@ LOG_SECONDS = 10.0
 """Time between two refreshes if the bar goes into a file or a pipe, which keeps each."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """The figures of the progress bar after one optimizer step."""
-
-    loss: float
-    phase: Phase
-    budget: int
-    mean_rank: float
-
-
 class ProgressBar(tqdm):  # type: ignore[type-arg]
     """Shows loss, phase, budget and active rank of a running training loop.
 
     Args:
+        allocator: of the model that is trained.
         total: optimizer steps of the run.
         stream: the stream that the bar is drawn on.
     """
 
-    def __init__(self, total: int, stream: TextIO) -> None:
+    def __init__(self, allocator: RankAllocator, total: int, stream: TextIO) -> None:
+        self._allocator = allocator
         self._loss: float | None = None
         super().__init__(
             total=total,
@@ -84,13 +75,15 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
             bar_format="{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
         )
 
-    def show(self, report: StepReport) -> None:
-        """Advance the bar by one step."""
-        past = report.loss if self._loss is None else self._loss
-        self._loss = SMOOTHING * past + (1 - SMOOTHING) * report.loss
+    def show(self, step: int, loss: float) -> None:
+        """Advance the bar after the 0-based optimizer step `step`."""
+        past = loss if self._loss is None else self._loss
+        self._loss = SMOOTHING * past + (1 - SMOOTHING) * loss
+        allocator = self._allocator
         self.set_postfix_str(
-            f"loss {self._loss:.2f}, {report.phase.value}, budget {report.budget}, "
-            f"rank {report.mean_rank:.1f}",
+            f"loss {self._loss:.2f}, {allocator.phase.value}, "
+            f"budget {allocator.schedule.at(step).budget}, "
+            f"rank {allocator.budget / len(allocator.matrices):.1f}",
             refresh=False,
         )
         self.update()
@@ -124,7 +117,7 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         head = nn.Linear(encoder.config.hidden_size, 1)
         trainable = _count(p for p in (*model.parameters(), *head.parameters()) if p.requires_grad)
         started = time.perf_counter()
-        with ProgressBar(settings.total_step, sys.stderr) as bar:
+        with ProgressBar(allocator, settings.total_step, sys.stderr) as bar:
             train_adapter(model, head, train, settings, bar.show)
         seconds = time.perf_counter() - started
 
@@ -180,7 +173,7 @@ def train_adapter(
     head: nn.Module,
     words: WordBatches,
     settings: DemoSettings,
-    on_step: Callable[[StepReport], None],
+    on_step: Callable[[int, float], None],
 ) -> None:
     """Train adapters and head together; the budget is enforced after every step.
 
@@ -189,11 +182,10 @@ def train_adapter(
         head: maps pooled features `[n, hidden]` to one logit `[n, 1]`.
         words: the training words.
         settings: batch size, epochs, learning rate and seed.
-        on_step: called after each optimizer step.
+        on_step: called after each optimizer step with its 0-based number and its loss.
     """
     optimizer, rates = optimizer_and_rates(model, head, settings)
     order = torch.Generator().manual_seed(settings.seed)
-    allocator = allocator_of(model)
     model.train()
     step = 0
     for _ in range(settings.epochs):
@@ -209,7 +201,7 @@ def train_adapter(
             model.update_and_allocate(step)
             optimizer.zero_grad()
             rates.step()
-            on_step(step_report(allocator, step, task_loss.item()))
+            on_step(step, task_loss.item())
             step += 1
     model.eval()
 
@@ -232,16 +224,6 @@ def allocator_of(model: AdaLoraModel) -> RankAllocator:
     if adapter.allocator is None:
         raise RuntimeError("the adapter is frozen; the demo trains the one it has just made")
     return adapter.allocator
-
-
-def step_report(allocator: RankAllocator, step: int, loss: float) -> StepReport:
-    """Return the figures after the 0-based optimizer step `step`."""
-    return StepReport(
-        loss=loss,
-        phase=allocator.phase,
-        budget=allocator.schedule.at(step).budget,
-        mean_rank=allocator.budget / len(allocator.matrices),
-    )
 
 
 def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatches, WordBatches]:

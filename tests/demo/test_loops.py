@@ -22,7 +22,7 @@ def trained(loop: str) -> tuple[list[torch.Tensor], list[int]]:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    train(model, head, words, SETTINGS, lambda _: None, loop)
+    train(model, head, words, SETTINGS, lambda *_: None, loop)
     parameters = [each.detach() for each in model.parameters() if each.requires_grad]
     return [*head.parameters(), *parameters], allocator_of(model).active_ranks()
 

@@ -21,9 +21,7 @@ from adalora_core.demo.encoder import (
     verified_model_folder,
 )
 from adalora_core.demo.experiment import (
-    allocator_of,
     optimizer_and_rates,
-    step_report,
     train_adapter,
 )
 from adalora_core.training import get_peft_model
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from adalora_core.config.model import AdaLoraConfig
-    from adalora_core.demo.experiment import StepReport
     from adalora_core.demo.settings import DemoSettings
 
 LOOPS = ("raw", "trainer", "peft")
@@ -90,7 +87,7 @@ def train(
     head: nn.Module,
     words: WordBatches,
     settings: DemoSettings,
-    on_step: Callable[[StepReport], None],
+    on_step: Callable[[int, float], None],
     loop: str,
 ) -> None:
     """Train adapters and head together through one of `LOOPS`; see `train_adapter`."""
@@ -107,7 +104,7 @@ def trainer_for(
     head: nn.Module,
     words: WordBatches,
     settings: DemoSettings,
-    on_step: Callable[[StepReport], None],
+    on_step: Callable[[int, float], None],
     folder: str | Path,
     **arguments: Any,
 ) -> Trainer:
@@ -115,8 +112,6 @@ def trainer_for(
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from adalora_core.trainers.transformers import AdaLoraCallback
-
-    allocator = allocator_of(model)
 
     class WordTrainer(Trainer):  # type: ignore[misc,unused-ignore]  # untyped in some releases
         def compute_loss(
@@ -138,7 +133,7 @@ def trainer_for(
             del args, control
             logs = kwargs["logs"]
             if "loss" in logs:
-                on_step(step_report(allocator, state.global_step - 1, logs["loss"]))
+                on_step(state.global_step - 1, logs["loss"])
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             del args, state, control, kwargs
