@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.arguments import Parser
+from adalora_core.commands.cli.arguments import Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.escaping import visible
 
@@ -20,14 +20,13 @@ def make_parser() -> Parser:
         "base model is not needed. For adapted convolutions call AdaLoraModel.export_lora instead.",
         epilog="exit code: 0 written, 2 could not run",
     )
-    parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the AdaLoRA adapter")
-    parser.add_argument("out", metavar="OUT", help="folder for the LoRA adapter")
-    parser.add_argument(
-        "--pad-ranks",
-        action="store_true",
-        help="give every module the largest rank, with zeros, for loaders that take one rank and "
-        "one alpha for all modules (TensorRT-LLM, llama.cpp)",
+    pad_ranks = (
+        "give every module the largest rank, with zeros, for loaders that take one rank and one "
+        "alpha for all modules (TensorRT-LLM, llama.cpp)"
     )
+    adapter = text("ADAPTER_DIR", "folder of the AdaLoRA adapter")
+    out = text("OUT", "folder for the LoRA adapter")
+    add(parser, {"adapter": adapter, "out": out, "--pad-ranks": flag(pad_ranks)})
     return parser
 
 

@@ -16,7 +16,7 @@ from adalora_core.commands.rank_report.half_pilot import (
     left_as_it_was,
     most_important,
 )
-from adalora_core.commands.rank_report.plain_lora import lora_settings
+from adalora_core.commands.rank_report.report import lora_settings
 from adalora_core.config.loading import config_of
 from adalora_core.floor.errors import RunWarning
 from adalora_core.floor.files import write_files
