@@ -129,9 +129,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ValueError: the project's settings are wrong.
         SystemExit: the arguments are wrong (exit code 2) or ask for help (0).
     """
-    parser = make_parser()
     if NAMES_AFTER_DASHES in argv and "--" not in argv:
-        parser.error(_without_dashes(argv))
+        make_parser().error(_without_dashes(argv))
     source, _ = _source_of_settings().parse_known_args(argv)
     here = Path.cwd()
     if source.isolated:
@@ -140,7 +139,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         project = read_settings(Path(source.settings).absolute(), here)
     else:
         project = project_settings(here)
-    parser.set_defaults(**project.defaults, project=project)
+    parser = make_parser(project)
     options: argparse.Namespace = parser.parse_args(argv)
     if not options.paths and argv[-1:] != ["--"]:  # which ends a list of names that is empty
         options.paths = ["."]
@@ -172,8 +171,8 @@ def _source_of_settings() -> Parser:
     return parser
 
 
-def make_parser() -> Parser:
-    """Return the parser of `adalora check`."""
+def make_parser(project: Settings | None = None) -> Parser:
+    """Return the parser of `adalora check`, with the project's settings as defaults."""
     parser = Parser(
         prog="adalora check",
         description="Check AdaLoRA configurations in JSON, YAML and TOML files, Python scripts and "
@@ -189,12 +188,12 @@ def make_parser() -> Parser:
     )
     for title, options in _OPTIONS.items():
         add(parser.add_argument_group(title), options)
+    if project is not None:
+        parser.set_defaults(**project.defaults, project=project)
     return parser
 
 
 def options_in(project: Settings) -> argparse.Namespace:
     """Return the options of a run that checks the working folder, by a project's settings."""
-    parser = make_parser()
-    parser.set_defaults(**project.defaults, project=project)
-    options: argparse.Namespace = parser.parse_args(["."])
+    options: argparse.Namespace = make_parser(project).parse_args(["."])
     return options

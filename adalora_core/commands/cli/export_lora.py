@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
+from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
@@ -33,16 +34,11 @@ def make_parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Run `adalora export-lora ADAPTER_DIR OUT [--pad-ranks]` and return the exit code."""
     arguments = make_parser().parse_args(argv)
-
     try:
         from adalora_core.training.lora_export import export_folder
     except ModuleNotFoundError as error:
-        from adalora_core.floor.errors import MissingExtraError
-
         missing = MissingExtraError(error.name or "torch", "torch", "this command")
         return fail("export-lora", missing)
-    from adalora_core.floor.errors import AdaLoraError
-
     try:
         export_folder(arguments.adapter, arguments.out, pad_ranks=arguments.pad_ranks)
     except (AdaLoraError, OSError) as error:

@@ -142,16 +142,14 @@ def _not_followed(name: str, *, may_pass: bool = False) -> Target:
     return Target(name, False, OSError(errno.ELOOP, LINK_OUT, name), may_pass)
 
 
-def _unmatched(pattern: str) -> Target:
-    return Target(pattern, False, OSError(errno.ENOENT, _UNMATCHED, pattern), may_pass=True)
-
-
 def _expand(
     argument: str, follow: bool | None, exclusions: SearchExclusions | None
 ) -> Iterator[Target]:
     is_folder = os.path.isdir(argument)  # noqa: PTH112 - faster, for long lists of files
     is_pattern = not (is_folder or WILDCARDS.isdisjoint(argument) or Path(argument).exists())
-    top = _fixed_part(argument) if is_pattern else argument
+    # The folder that a pattern names before its first wildcard.
+    fixed = os.path.dirname(re.split(r"[*?[]", argument, maxsplit=1)[0]) or "."  # noqa: PTH120
+    top = fixed if is_pattern else argument
     if argument == STDIN:
         yield Target(STDIN, was_named=True)
     elif follow is False and link_out(top):
@@ -159,15 +157,11 @@ def _expand(
     elif is_folder:
         yield from _below(argument, exclusions, follow=bool(follow))
     elif is_pattern:
+        error = OSError(errno.ENOENT, _UNMATCHED, argument)
         matching = list(_matching(argument, top, follow=bool(follow)))
-        yield from matching or [_unmatched(argument)]
+        yield from matching or [Target(argument, was_named=False, problem=error, may_pass=True)]
     else:
         yield Target(argument, was_named=True)
-
-
-def _fixed_part(pattern: str) -> str:
-    """Return the folder that a pattern names before its first wildcard."""
-    return os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0]) or "."  # noqa: PTH120
 
 
 def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:

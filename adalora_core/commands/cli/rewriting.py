@@ -23,7 +23,7 @@ from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from adalora_core.checker.reports import Outcome
     from adalora_core.commands.cli.check_job import Job
@@ -39,17 +39,11 @@ def unified_diff(name: str, old: str, new: str) -> str:
     """
     # A tab marks the end of a name that holds blanks, as in git.
     shown = visible(name, None) + ("\t" if " " in name else "")
-    return "".join(_mark_ends(difflib.unified_diff(_lines(old), _lines(new), shown, shown)))
-
-
-def _lines(text: str) -> list[str]:
     # str.splitlines would also split at characters inside of strings.
-    return [line for line in re.split(r"(?<=\n)", text) if line]
-
-
-def _mark_ends(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+    before, after = ([line for line in re.split(r"(?<=\n)", each) if line] for each in (old, new))
+    lines = difflib.unified_diff(before, after, shown, shown)
+    end = "\n\\ No newline at end of file\n"
+    return "".join(line if line.endswith("\n") else line + end for line in lines)
 
 
 def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:

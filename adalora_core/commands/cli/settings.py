@@ -180,7 +180,8 @@ def _check(file: Path, key: str, value: Any) -> None:
     wanted = _TYPES[key]
     lists = value.values() if isinstance(value, dict) else [value]
     is_whole = wanted not in (list, dict) or all(_is_list_of_strings(each) for each in lists)
-    if not isinstance(value, wanted) or not is_whole:
+    fits = isinstance(value, wanted) and is_whole
+    if not fits:
         raise ValueError(f"{where}: expected {_NAMES.get(wanted, wanted.__name__)}, got {value!r}")
     if wanted in (list, dict):
         _refuse_large(where, value)

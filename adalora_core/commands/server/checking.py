@@ -77,36 +77,24 @@ def _marks(folder: str) -> list[str]:
     return [name for name in (".git", IGNORE_FILE) if os.path.lexists(Path(folder, name))]
 
 
-class Projects:
-    """The projects of all documents, each read once until one of its files changes."""
+class Checker:
+    """Checks snapshots with the settings of their projects, which are read when they change."""
 
     def __init__(self) -> None:
-        self.folders: tuple[Path, ...] = ()
-        """The folders that the editor has open."""
+        self.with_related = False
+        """Whether the client shows further places of a finding."""
+        self._folders: tuple[Path, ...] = ()
         self._known: dict[Path | None, tuple[_Stamp, Project]] = {}
         self._left_out: dict[Path, bool] = {}
 
+    def open_folders(self, folders: tuple[Path, ...]) -> None:
+        """Set the folders that the editor has open."""
+        self._folders = folders
+        self.forget()
+
     def forget(self) -> None:
-        """Read everything again for the next check."""
+        """Read the settings of every project again for the next check."""
         self._known, self._left_out = {}, {}
-
-    def of(self, path: Path | None) -> Project:
-        """Return the project of a file; of a document without one, that of the first folder."""
-        top = self._top(path)
-        known = self._known.get(top)
-        if known is None or known[0] != _stamp(top, known[1]):
-            project = _read(top)
-            known = (_stamp(top, project), project)
-            self._known[top] = known
-            self._left_out = {}
-        return known[1]
-
-    def leaves_out(self, path: Path, project: Project) -> bool:
-        """Return whether a search passes over a file."""
-        found = self._left_out.get(path)
-        if found is None:
-            found = self._left_out[path] = project.leaves_out(path)
-        return found
 
     def reads(self, path: Path) -> bool:
         """Return whether a file may change what is checked, and how."""
@@ -114,10 +102,50 @@ class Projects:
         names = {"pyproject.toml", IGNORE_FILE}
         return path.name in names or any(str(path) == name for name, _, _ in stamps)
 
+    def check(self, snapshot: Snapshot) -> CheckedSnapshot:
+        """Check a document; a fault of the checker is a problem of the result."""
+        try:
+            checked = self._check(snapshot)
+            shown = diagnostics(checked, with_related=self.with_related)
+            return replace(checked, diagnostics=shown)
+        except Exception as error:  # noqa: BLE001 - the server lives on
+            _LOG.exception("a check failed")
+            return CheckedSnapshot(
+                snapshot,
+                problem=f"{visible(snapshot.name)} is not checked, by a fault of adalora-core: "
+                f"{visible(repr(error))}; please report it with the file, the log of the "
+                "language server and the output of `adalora env`",
+            )
+
+    def inspector_of(self, snapshot: Snapshot) -> Inspector | None:
+        """Return what checks a document; None: a search leaves the file out."""
+        path, project = snapshot.path, self._project_of(snapshot.path)
+        if path is not None and path not in self._left_out:
+            self._left_out[path] = project.leaves_out(path)
+        return None if path is not None and self._left_out[path] else project.inspector
+
+    def _check(self, snapshot: Snapshot) -> CheckedSnapshot:
+        project = self._project_of(snapshot.path)
+        inspector = self.inspector_of(snapshot)
+        if inspector is None:
+            return CheckedSnapshot(snapshot, problem=project.problem)
+        found = inspector.inspect(snapshot.raw, snapshot.name, was_named=False)
+        return CheckedSnapshot(snapshot, inspector, found, project.problem)
+
+    def _project_of(self, path: Path | None) -> Project:
+        """Return the project of a file; of a document without one, that of the first folder."""
+        top = self._top(path)
+        known = self._known.get(top)
+        if known is None or known[0] != _stamp(top, known[1]):
+            project = _read(top)
+            known = self._known[top] = _stamp(top, project), project
+            self._left_out = {}
+        return known[1]
+
     def _top(self, path: Path | None) -> Path | None:
         if path is None:
-            return next(iter(self.folders), None)
-        above = [folder for folder in self.folders if path.is_relative_to(folder)]
+            return next(iter(self._folders), None)
+        above = [folder for folder in self._folders if path.is_relative_to(folder)]
         return max(above, key=lambda folder: len(folder.parts), default=path.parent)
 
 
@@ -147,46 +175,3 @@ def _state(file: Path) -> tuple[str, int, int] | None:
     except OSError:
         return None
     return str(file), found.st_mtime_ns, found.st_size
-
-
-class Checker:
-    """Checks snapshots, each with the settings of its project."""
-
-    def __init__(self) -> None:
-        self.projects = Projects()
-        self.with_related = False
-        """Whether the client shows further places of a finding."""
-
-    def open_folders(self, folders: tuple[Path, ...]) -> None:
-        """Set the folders that the editor has open."""
-        self.projects.folders = folders
-        self.projects.forget()
-
-    def check(self, snapshot: Snapshot) -> CheckedSnapshot:
-        """Check a document; a fault of the checker is a problem of the result."""
-        try:
-            checked = self._check(snapshot)
-            shown = diagnostics(checked, with_related=self.with_related)
-            return replace(checked, diagnostics=shown)
-        except Exception as error:  # noqa: BLE001 - the server lives on
-            _LOG.exception("a check failed")
-            return CheckedSnapshot(
-                snapshot,
-                problem=f"{visible(snapshot.name)} is not checked, by a fault of adalora-core: "
-                f"{visible(repr(error))}; please report it with the file, the log of the "
-                "language server and the output of `adalora env`",
-            )
-
-    def inspector_of(self, snapshot: Snapshot) -> Inspector | None:
-        """Return what checks a document; None: a search leaves the file out."""
-        project = self.projects.of(snapshot.path)
-        is_left_out = snapshot.path is not None and self.projects.leaves_out(snapshot.path, project)
-        return None if is_left_out else project.inspector
-
-    def _check(self, snapshot: Snapshot) -> CheckedSnapshot:
-        project = self.projects.of(snapshot.path)
-        inspector = self.inspector_of(snapshot)
-        if inspector is None:
-            return CheckedSnapshot(snapshot, problem=project.problem)
-        found = inspector.inspect(snapshot.raw, snapshot.name, was_named=False)
-        return CheckedSnapshot(snapshot, inspector, found, project.problem)

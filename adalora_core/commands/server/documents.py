@@ -56,9 +56,7 @@ class Documents(Workspace):
     @property
     def encoding(self) -> Encoding:
         """The units in which the client counts."""
-        # The name of a member of an enumeration, or the word itself.
-        agreed = self.position_encoding
-        return cast("Encoding", getattr(agreed, "value", agreed))
+        return cast("Encoding", self.position_encoding)  # a member of an enumeration is a string
 
     def put_text_document(
         self, text_document: types.TextDocumentItem, notebook_uri: str | None = None

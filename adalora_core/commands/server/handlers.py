@@ -162,18 +162,15 @@ class Server(LanguageServer):
             )
 
 
-def _initialize(ls: Server, params: types.InitializeParams) -> None:
-    del params
+def _initialize(ls: Server, _: types.InitializeParams) -> None:
     ls.begin()
 
 
-def _shutdown(ls: Server, params: None) -> None:
-    del params
+def _shutdown(ls: Server, _: None) -> None:
     ls.was_shut_down = True
 
 
-def _folders_changed(ls: Server, params: types.DidChangeWorkspaceFoldersParams) -> None:
-    del params
+def _folders_changed(ls: Server, _: types.DidChangeWorkspaceFoldersParams) -> None:
     ls.note_folders()
     ls.check_again()
 
@@ -186,8 +183,8 @@ def _text_changed(
 
 def _text_saved(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
     path = path_of(params.text_document.uri)
-    is_setting = path is not None and ls.checker.projects.reads(path)
-    ls.checker.projects.forget()
+    is_setting = path is not None and ls.checker.reads(path)
+    ls.checker.forget()
     if is_setting:
         ls.check_again()
 
