@@ -61,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
     if options.add_ignores:
         from adalora_core.commands.cli.rewriting import print_added
 
-        print_added(job, outcome)
+        print_added(job.ignored, options, outcome)
     if job.failed:
         return CANNOT_RUN
     if options.diff:

@@ -110,11 +110,11 @@ class Job:
         reports: list[Report] = []
         names: list[str] = []
         searched = set()
-        follow = self.options.follow_links
-        exclusions = SearchExclusions(all_files=self.options.all_files)
-        for target in targets(self.options.paths, self.options.exclude, follow, exclusions):
+        options = self.options
+        exclusions = SearchExclusions(all_files=options.all_files)
+        for target in targets(options.paths, options.exclude, options.follow_links, exclusions):
             if target.problem is not None:
-                if target.is_unmatched and self.options.allow_empty:
+                if target.is_unmatched and options.allow_empty:
                     continue
                 self.notify(target.problem, fails=not target.may_pass)
                 continue
@@ -135,13 +135,13 @@ class Job:
             tuple(self.inspector.with_unused_ignores(reports, searched)),
             self.skipped,
             len(self.too_large),
-            colour=wants_colour(self.options.color),
-            fail_level=self.options.fail_level,
-            fixing=self.options.fix,
-            settings_file=self.options.project.file,
-            settings=self.options.project.values,
+            colour=wants_colour(options.color),
+            fail_level=options.fail_level,
+            fixing=options.fix,
+            settings_file=options.project.file,
+            settings=options.project.values,
             left_out=left_out,
-            is_quiet=self.options.quiet,
+            is_quiet=options.quiet,
             notices=tuple(self.notices),
         )
 

@@ -8,6 +8,7 @@ import glob
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -279,15 +280,11 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
     files: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            (folders if _is_folder(entry) else files).append(entry.name)
+            is_folder = False
+            with suppress(OSError):
+                is_folder = entry.is_dir()
+            (folders if is_folder else files).append(entry.name)
     return folders, files
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def _is_hidden(parent: str, name: str, exclusions: SearchExclusions | None) -> bool:

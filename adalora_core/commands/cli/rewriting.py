@@ -23,10 +23,9 @@ from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from adalora_core.checker.reports import Outcome
-    from adalora_core.commands.cli.check_job import Job
     from adalora_core.floor.limits import Limits
 
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -67,16 +66,22 @@ def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:
         raise OSError(error.errno, f"not written: {error.strerror}", name) from None
 
 
-def print_added(job: Job, outcome: Outcome) -> None:
-    """Print to standard error how many findings are suppressed now, and the settings for JSON."""
+def print_added(ignored: Sequence[int], options: Namespace, outcome: Outcome) -> None:
+    """Print to standard error how many findings are suppressed now, and the settings for JSON.
+
+    Args:
+        ignored: how many findings were suppressed, for each changed file.
+        options: the options of the run.
+        outcome: what is left.
+    """
     lines = []
     if not outcome.is_quiet:
-        findings, files = sum(job.ignored), len(job.ignored)
+        findings, files = sum(ignored), len(ignored)
         lines.append(
             f"added ignores for {findings} finding{'s' * (findings != 1)} "
             f"in {files} file{'s' * (files != 1)}"
         )
-    lines += _settings_for(_in_json(job.options, outcome), job.options)
+    lines += _settings_for(_in_json(options, outcome), options)
     if lines:
         print(*[visible(line, None) for line in lines], sep="\n", file=sys.stderr)
 
@@ -85,8 +90,7 @@ def _in_json(options: Namespace, outcome: Outcome) -> dict[str, list[str]]:
     """Return the codes that a setting can ignore in files without comments, by file."""
     found = {}
     for report in outcome.reports:
-        codes = {d.code for d in report.diagnostics}
-        codes = {code for code in codes if unsuppressible(BY_CODE[code], code) is None}
+        codes = {d.code for d in report.diagnostics if not unsuppressible(BY_CODE[d.code], d.code)}
         name = report.source or ""
         is_json = (options.format or format_of(name)) == "json"
         if codes and is_json and report.was_checked and name != NO_NAME:

@@ -26,13 +26,11 @@ if TYPE_CHECKING:
         CheckedSnapshot,
         ClientRange,
         Replacement,
-        Snapshot,
     )
     from adalora_core.commands.server.text import Position
     from adalora_core.config.fields.block import Block
     from adalora_core.config.fields.table import Field
     from adalora_core.config.findings import Diagnostic
-    from adalora_core.config.rules.base import Rule
 
 SOURCE = "adalora"
 FIX_ALL = "source.fixAll.adalora"
@@ -178,11 +176,15 @@ def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover
     if checked.found is None:
         return None
     causes, pages, around = [], {}, None
+    written = checked.snapshot.format
+    language = "python" if written == "notebook" else written
     for each in checked.found.report.diagnostics:
         place = checked.snapshot.place(each.span)
         if place is not None and place.holds(uri, position):
             causes.append(_cause(each))
-            pages[each.code] = _page(BY_CODE[each.code], checked.snapshot)
+            rule = BY_CODE[each.code]
+            # With its examples if they are in the document's language.
+            pages[each.code] = page(rule, with_examples=rule.language == language)
             around = around or place
     fields = []
     for field, place in _fields(checked):
@@ -209,12 +211,6 @@ def _escaped(text: str) -> str:
     return _CODE_OR_MARK.sub(
         lambda found: found[0] if found["code"] else f"\\{found[0]}", visible(text)
     )
-
-
-def _page(rule: Rule, snapshot: Snapshot) -> str:
-    """Return the page of a rule; with its examples if they are in the document's language."""
-    language = "python" if snapshot.format == "notebook" else snapshot.format
-    return page(rule, with_examples=rule.language == language)
 
 
 def about(field: Field) -> str:
