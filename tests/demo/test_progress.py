@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 
-from adalora_core.demo.progress import ProgressBar
-from adalora_core.demo.training import StepReport
+from adalora_core.demo.experiment import ProgressBar
 from adalora_core.floor.budget import Phase
+
+
+def allocator(phase, budget):
+    """Return the figures of an allocator of 36 matrices after a step."""
+    schedule = SimpleNamespace(at=lambda _: SimpleNamespace(budget=budget))
+    return SimpleNamespace(phase=phase, schedule=schedule, budget=198, matrices=range(36))
 
 
 class Terminal(io.StringIO):
@@ -19,9 +25,9 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "file"])
 def test_progress_bar_fits_80_columns_with_all_figures(monkeypatch, stream):
     monkeypatch.setenv("COLUMNS", "80")
-    with ProgressBar(314, stream) as bar:
-        for _ in range(314):
-            bar.show(StepReport(loss=0.5, phase=Phase.BUDGETING, budget=200, mean_rank=5.5))
+    with ProgressBar(allocator(Phase.BUDGETING, 200), 314, stream) as bar:
+        for step in range(314):
+            bar.show(step, 0.5)
     last = stream.getvalue().rstrip("\n").split("\r")[-1]
     assert last.startswith("100%|")
     assert last.endswith("314/314, 00:00 left, loss 0.50, budgeting, budget 200, rank 5.5")
@@ -30,7 +36,7 @@ def test_progress_bar_fits_80_columns_with_all_figures(monkeypatch, stream):
 
 def test_progress_bar_into_a_file_writes_few_lines():
     stream = io.StringIO()
-    with ProgressBar(1000, stream) as bar:
-        for _ in range(1000):
-            bar.show(StepReport(loss=0.5, phase=Phase.FINAL, budget=144, mean_rank=4.0))
+    with ProgressBar(allocator(Phase.FINAL, 144), 1000, stream) as bar:
+        for step in range(1000):
+            bar.show(step, 0.5)
     assert stream.getvalue().count("\r") <= 5

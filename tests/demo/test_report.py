@@ -6,8 +6,7 @@ import dataclasses
 
 import pytest
 
-from adalora_core.demo.outcome import Outcome
-from adalora_core.demo.report import render_report
+from adalora_core.demo.output import Outcome, render_report
 from adalora_core.demo.settings import FULL
 from adalora_core.floor.budget import BudgetSchedule
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from adalora_core import validate_config
-from adalora_core.demo.outcome import phase_rows
+from adalora_core.demo.output import phase_rows
 from adalora_core.demo.settings import FULL, QUICK
 from adalora_core.floor.adapter_spec import AdapterSpec
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from demo_loops import prepare, train
 
+from adalora_core.demo.experiment import allocator_of
 from adalora_core.demo.settings import QUICK
-from adalora_core.demo.training import allocator_of
 
 # All words in one batch, so that the order in which a loop draws them does not matter.
 SETTINGS = dataclasses.replace(QUICK, train_words=16, batch_size=16, epochs=20, tfinal=4)
@@ -22,7 +22,7 @@ def trained(loop: str) -> tuple[list[torch.Tensor], list[int]]:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    train(model, head, words, SETTINGS, lambda _: None, loop)
+    train(model, head, words, SETTINGS, lambda *_: None, loop)
     parameters = [each.detach() for each in model.parameters() if each.requires_grad]
     return [*head.parameters(), *parameters], allocator_of(model).active_ranks()
 

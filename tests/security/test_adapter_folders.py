@@ -13,7 +13,7 @@ from malformed_adapters import CONFIG, WEIGHTS, described
 
 from adalora_core import AdaLoraConfig, AdaLoraModel
 from adalora_core.commands.cli import main
-from adalora_core.commands.rank_report.progress import steps_made
+from adalora_core.commands.rank_report.report import steps_made
 from adalora_core.config.findings import ConfigError
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.hub import write_card

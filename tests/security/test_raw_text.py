@@ -33,8 +33,7 @@ def test_no_line_begins_with_a_command(confined):
     write_model(confined.tree / "m.safetensors", weights)
     calls = [["check", ".", "-o", format_] for format_ in ("full", "concise", "github")]
     calls += [["check", ".", "--runtime", "adalora-core"]]
-    for option in ("--statistics", "--add-ignores"):
-        calls.append(["check", ".", option])
+    calls += [["check", ".", "--add-ignores"]]
     calls += [["report", "a", "--rank-pattern", each] for each in ("peft", "axolotl", "json")]
     (confined.tree / ":").write_text(f"{wrong}\n")
     calls += [["check", "-o", each, "--format", "yaml", "--", ":"] for each in ("full", "concise")]
@@ -43,7 +42,7 @@ def test_no_line_begins_with_a_command(confined):
         done = confined.run(*call)
         found = COMMAND.search(done.stdout) or COMMAND.search(done.stderr)
         assert not found, (call, found.group())
-        assert "add-mask" in done.stdout + done.stderr or call[-1] in {"--statistics", ":"}
+        assert "add-mask" in done.stdout + done.stderr or call[-1] == ":"
 
 
 def _assert_clean(done):
@@ -147,5 +146,4 @@ def test_names_of_files_and_keys_are_escaped_in_every_human_format(confined):
         lines = [line for line in done.stdout.splitlines() if not line.startswith("::")]
         done.stdout = "\n".join(lines)
         _assert_clean(done)
-    _assert_clean(confined.run("check", ".", "--statistics"))
     _assert_clean(confined.run("check", ".", "--add-ignores"))

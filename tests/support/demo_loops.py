@@ -20,7 +20,10 @@ from adalora_core.demo.encoder import (
     mean_pooled,
     verified_model_folder,
 )
-from adalora_core.demo.training import allocator_of, optimizer_and_rates, step_report, train_adapter
+from adalora_core.demo.experiment import (
+    optimizer_and_rates,
+    train_adapter,
+)
 from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.demo.settings import DemoSettings
-    from adalora_core.demo.training import StepReport
 
 LOOPS = ("raw", "trainer", "peft")
 """The loop of the demo itself, then the others."""
@@ -85,7 +87,7 @@ def train(
     head: nn.Module,
     words: WordBatches,
     settings: DemoSettings,
-    on_step: Callable[[StepReport], None],
+    on_step: Callable[[int, float], None],
     loop: str,
 ) -> None:
     """Train adapters and head together through one of `LOOPS`; see `train_adapter`."""
@@ -102,7 +104,7 @@ def trainer_for(
     head: nn.Module,
     words: WordBatches,
     settings: DemoSettings,
-    on_step: Callable[[StepReport], None],
+    on_step: Callable[[int, float], None],
     folder: str | Path,
     **arguments: Any,
 ) -> Trainer:
@@ -110,8 +112,6 @@ def trainer_for(
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from adalora_core.trainers.transformers import AdaLoraCallback
-
-    allocator = allocator_of(model)
 
     class WordTrainer(Trainer):  # type: ignore[misc,unused-ignore]  # untyped in some releases
         def compute_loss(
@@ -133,7 +133,7 @@ def trainer_for(
             del args, control
             logs = kwargs["logs"]
             if "loss" in logs:
-                on_step(step_report(allocator, state.global_step - 1, logs["loss"]))
+                on_step(state.global_step - 1, logs["loss"])
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             del args, state, control, kwargs

@@ -24,8 +24,6 @@ NO_NAME = "<config>"
 """The name of a source that is not a file."""
 LONGEST_SETTING, LONGEST_HIDING_SETTING = 100, 2000
 """Largest number of characters of one setting that are shown."""
-STATISTICS_FORMATS = ("full", "concise", "json")
-"""The formats of a report that have statistics; the first two are the same table."""
 _HIDING = frozenset({"exclude", "ignore", "per-file-ignores", "select"})
 """The settings that hide findings; they are shown in whole entries."""
 WIDEST = 100
@@ -259,40 +257,3 @@ def _by_code(found: Counter[str]) -> str:
 
 def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def render_statistics(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name
-    """Return one line, or one object, for each rule and severity; the most frequent first."""
-    rules: dict[tuple[str, str, str], list[Diagnostic]] = {}
-    for _, each in outcome.findings:
-        rules.setdefault((each.code, each.name, each.severity), []).append(each)
-    ordered = sorted(rules.items(), key=lambda entry: (-len(entry[1]), entry[0]))
-    if format == "json":
-        counts = [
-            {
-                "code": code,
-                "name": name,
-                "severity": severity,
-                "count": len(found),
-                "fixable": sum(_options(found).values()),
-            }
-            for (code, name, severity), found in ordered
-        ]
-        return json.dumps(counts, indent=2) + "\n"
-    width = len(str(len(ordered[0][1]))) if ordered else 0
-    lines = [
-        f"{len(found):>{width}}  {code}  {severity:<7}  {name}{_fixable(found)}"
-        for (code, name, severity), found in ordered
-    ]
-    return "".join(f"{line}\n" for line in [*lines, *closing_lines(outcome, with_fixes=True)])
-
-
-def _fixable(found: list[Diagnostic]) -> str:
-    options = _options(found)
-    shown = [f"{number} with {option}" for option, number in sorted(options.items())]
-    return f" [{', '.join(shown)}]" if shown else ""
-
-
-def _options(found: list[Diagnostic]) -> Counter[str]:
-    """Return how many findings each option fixes."""
-    return Counter(option_of(d.fix) for d in found if d.fix and not d.fix.obstacle)

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
-from adalora_core.commands.cli.failing import fail
-from adalora_core.commands.cli.signals import Terminated, raising
+from adalora_core.commands.cli.output import (
+    CANNOT_RUN,
+    FINE,
+    INTERRUPTED,
+    TERMINATED,
+    fail,
+    print_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 COMMANDS = {
-    "check": (
-        "adalora_core.commands.cli.check:run",
-        "check AdaLoRA configurations, scripts and notebooks",
-    ),
-    "rule": ("adalora_core.commands.cli.rule:run", "explain one rule, or list them all"),
-    "plan": (
-        "adalora_core.commands.cli.plan:run",
-        "show phases, allocations and budget of a configuration",
-    ),
-    "schema": ("adalora_core.commands.cli.schema:run", "print the JSON Schema of a configuration"),
-    "server": ("adalora_core.commands.server.command:run", "serve an editor while you type"),
-    "env": (
-        "adalora_core.commands.cli.env:run",
-        "print versions and backends, and why a backend is missing",
-    ),
-    "report": (
-        "adalora_core.commands.cli.report:run",
-        "draw or print the ranks of a saved adapter",
-    ),
-    "export-lora": (
-        "adalora_core.commands.cli.export_lora:run",
-        "write a saved adapter as plain LoRA",
-    ),
-    "demo": ("adalora_core.demo:run", "fine-tune a real sentence encoder with AdaLoRA"),
+    "check": ("commands.cli.check", "check AdaLoRA configurations, scripts and notebooks"),
+    "rule": ("commands.cli.rule", "explain one rule, or list them all"),
+    "plan": ("commands.cli.plan", "show phases, allocations and budget of a configuration"),
+    "schema": ("commands.cli.schema", "print the JSON Schema of a configuration"),
+    "server": ("commands.server.command", "serve an editor while you type"),
+    "env": ("commands.cli.env", "print versions and backends, and why a backend is missing"),
+    "report": ("commands.cli.report", "draw or print the ranks of a saved adapter"),
+    "export-lora": ("commands.cli.export_lora", "write a saved adapter as plain LoRA"),
+    "demo": ("demo", "fine-tune a real sentence encoder with AdaLoRA"),
 }
-"""`{command: (module:function, one line of help)}`; the function turns argv into an exit code."""
+"""`{command: (module, one line of help)}`; the function `run` turns argv into an exit code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,11 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: str, arguments: Sequence[str]) -> int:
     if command in COMMANDS:
-        module, _, function = COMMANDS[command][0].partition(":")
-        exit_code: int = getattr(importlib.import_module(module), function)(arguments)
+        module = importlib.import_module(f"adalora_core.{COMMANDS[command][0]}")
+        exit_code: int = module.run(arguments)
         return exit_code
-    from adalora_core.commands.cli.output import print_text
-
     if command in {"-h", "--help"}:
         print_text(f"{_usage()}\n")
         return FINE
@@ -93,3 +83,36 @@ def _usage() -> str:
     lines += ["", "Exit codes: 0 fine, 1 findings, 2 could not run."]
     lines += ["Run 'adalora COMMAND --help' for the options of a command."]
     return "\n".join(lines)
+
+
+class Terminated(BaseException):
+    """The process received SIGTERM."""
+
+
+@contextlib.contextmanager
+def raising() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt and SIGTERM raise Terminated, once each.
+
+    Repetitions are ignored: files are being deleted. Handlers that a program has set stay, and so
+    do signals that it ignores.
+    """
+    usual: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    free = [each for each, handler in usual.items() if signal.getsignal(each) == handler]
+
+    def end(number: int, _: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    try:
+        for each in free:
+            signal.signal(each, end)
+    except ValueError:  # only the main thread has signals
+        free = []
+    try:
+        yield
+    finally:
+        for each in free:
+            signal.signal(each, usual[each])

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 _LONGEST = 80
 """The longest part of a word that is compared: comparing takes quadratic time."""
-
-
-class _Formatter(argparse.HelpFormatter):
-    """A formatter that knows the width of the terminal without shutil, which is slow to import."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
-
-
-def _columns() -> int:
-    try:
-        columns = int(os.environ["COLUMNS"])
-    except (KeyError, ValueError):
-        columns = 0
-    if columns > 0:
-        return columns
-    try:
-        if sys.__stdout__ is not None:
-            return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
-    except (ValueError, OSError):  # closed, or not a terminal
-        pass
-    return 80
 
 
 def similar(words: Iterable[str], known: Iterable[str]) -> str:
@@ -47,11 +24,47 @@ def similar(words: Iterable[str], known: Iterable[str]) -> str:
     return f"; did you mean {' '.join(dict.fromkeys(found))}?" if found else ""
 
 
+def flag(help_: str) -> dict[str, Any]:
+    """Return the details of an option without a value."""
+    return {"action": "store_true", "help": help_}
+
+
+def text(metavar: str, help_: str) -> dict[str, Any]:
+    """Return the details of an argument with a value."""
+    return {"metavar": metavar, "help": help_}
+
+
+def texts(metavar: str, help_: str) -> dict[str, Any]:
+    """Return the details of an option that may be repeated."""
+    return {"action": "append", "default": [], "metavar": metavar, "help": help_}
+
+
+def choice(choices: Sequence[str], help_: str, default: str | None = None) -> dict[str, Any]:
+    """Return the details of an option with one of a few values."""
+    return {"choices": choices, "default": default, "help": help_}
+
+
+def add(group: argparse._ActionsContainer, arguments: Mapping[str, dict[str, Any]]) -> None:
+    """Add arguments to a parser, or to a group of it, by their names and details."""
+    for names, details in arguments.items():
+        group.add_argument(*names.split(), **details)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are safe to print: names of files may be hostile."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_Formatter, **options)
+        # Without a width each argument would import shutil, which is slow.
+        formatter = partial(argparse.HelpFormatter, width=80)
+        super().__init__(formatter_class=formatter, **options)
+
+    def format_help(self) -> str:
+        """Return the help in the width of the terminal."""
+        import shutil
+
+        columns = shutil.get_terminal_size().columns
+        self.formatter_class = partial(argparse.HelpFormatter, width=columns - 2)
+        return super().format_help()
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse all arguments; the error for an unknown option names a similar one."""

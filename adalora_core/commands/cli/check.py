@@ -9,23 +9,35 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.reports import FOR_PEOPLE, render
+from adalora_core.checker.reports import FOR_PEOPLE, FORMATS, render
 from adalora_core.checker.reports.text import fixing_lines, settings_lines
 from adalora_core.commands.cli.check_job import Job, inspector_of
 from adalora_core.commands.cli.check_options import parse
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
-from adalora_core.commands.cli.failing import fail
 from adalora_core.commands.cli.files import LINK_OUT, STDIN
-from adalora_core.commands.cli.output import parse_output_file, print_text
+from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, fail, print_text
 from adalora_core.config.fields.table import PEFT_VERSION
 from adalora_core.floor.files import write_file
 from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Sequence
 
     from adalora_core.checker.reports import Outcome
+
+
+def parse_output_file(setting: str) -> tuple[str, Path]:
+    """Split `FORMAT=FILE`.
+
+    Raises:
+        ValueError: the format is unknown, or the file is missing.
+    """
+    format_, _, name = setting.partition("=")
+    if format_ not in FORMATS or not name:
+        raise ValueError(
+            f"--output-file: expected FORMAT=FILE, where FORMAT is one of {', '.join(FORMATS)}, "
+            f"got {setting!r}"
+        )
+    return format_, Path(name)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -37,17 +49,19 @@ def run(argv: Sequence[str]) -> int:
         _notify_of_settings(job)
         outcome = job.run()
     except (OSError, ValueError) as error:  # a PolicyError is a ValueError
-        return _fail(error)
+        return fail("check", error)
     is_empty = not (outcome.reports or outcome.skipped or outcome.too_large)
     if not options.diff and not (is_empty and job.failed and options.output_format in FOR_PEOPLE):
         # With --fix and -, the fixed text goes to standard output.
         writes_text = options.fix or options.add_ignores
-        print_text(_shown(outcome, options), to_stderr=writes_text and STDIN in options.paths)
+        print_text(
+            render(outcome, options.output_format), to_stderr=writes_text and STDIN in options.paths
+        )
     _write(outcome, files, job)
     if options.add_ignores:
-        from adalora_core.commands.cli.ignoring import print_added
+        from adalora_core.commands.cli.rewriting import print_added
 
-        print_added(job, outcome)
+        print_added(job.ignored, options, outcome)
     if job.failed:
         return CANNOT_RUN
     if options.diff:
@@ -77,13 +91,9 @@ def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> Non
             write_file(path, render(whole, format_).encode())
         except OSError as error:
             job.failed = True
-            if isinstance(error, FileNotFoundError):
-                _fail(
-                    f"--output-file {format_}={path}: the folder {str(path.parent)!r} does not "
-                    "exist; create it first"
-                )
-            else:
-                _fail(error)
+            missing = f"the folder {str(path.parent)!r} does not exist; create it first"
+            is_missing = isinstance(error, FileNotFoundError)
+            fail("check", f"--output-file {format_}={path}: {missing}" if is_missing else error)
 
 
 def _refuse_link_out(path: Path) -> None:
@@ -95,14 +105,6 @@ def _refuse_link_out(path: Path) -> None:
         raise OSError(errno.ELOOP, LINK_OUT, str(path))
 
 
-def _shown(outcome: Outcome, options: Namespace) -> str:
-    if not options.statistics:
-        return render(outcome, options.output_format)
-    from adalora_core.checker.reports.text import render_statistics
-
-    return render_statistics(outcome, options.output_format)
-
-
 def _end_of_diff(job: Job, outcome: Outcome) -> int:
     """Print how many findings a fix would remove, and return the exit code of `--diff`."""
     preview = dataclasses.replace(outcome, reports=tuple(job.previews), fixing=True)
@@ -110,7 +112,3 @@ def _end_of_diff(job: Job, outcome: Outcome) -> int:
     if not outcome.is_quiet:
         print(*lines, *settings_lines(outcome), sep="\n", file=sys.stderr)
     return FINDINGS if any(report.fixed for report in job.previews) else FINE
-
-
-def _fail(error: Exception | str) -> int:
-    return fail("check", error)

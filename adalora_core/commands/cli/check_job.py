@@ -16,9 +16,15 @@ from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.reports import Notice, Outcome
 from adalora_core.checker.reports.text import left_out_phrase
-from adalora_core.commands.cli.failing import fail, in_one_line
-from adalora_core.commands.cli.files import STDIN, Target, link_out, targets
-from adalora_core.commands.cli.output import is_terminal, print_bytes, print_text, wants_colour
+from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, link_out, targets
+from adalora_core.commands.cli.output import (
+    fail,
+    in_one_line,
+    is_terminal,
+    print_bytes,
+    print_text,
+    wants_colour,
+)
 from adalora_core.commands.cli.search_exclusions import EXCLUDED, SearchExclusions
 from adalora_core.floor.errors import PolicyError
 from adalora_core.floor.escaping import visible
@@ -30,9 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from adalora_core.checker.reports import Examined, Report
-
-NO_NAME = "<stdin>"
-"""The name of standard input in reports, if none is given."""
 
 
 def inspector_of(options: Namespace) -> Inspector:
@@ -104,14 +107,14 @@ class Job:
 
     def run(self) -> Outcome:
         """Check every file; report one that cannot be read at once and go on with the others."""
-        reports = []
+        reports: list[Report] = []
         names: list[str] = []
         searched = set()
-        follow = self.options.follow_links
-        exclusions = SearchExclusions(all_files=self.options.all_files)
-        for target in targets(self.options.paths, self.options.exclude, follow, exclusions):
+        options = self.options
+        exclusions = SearchExclusions(all_files=options.all_files)
+        for target in targets(options.paths, options.exclude, options.follow_links, exclusions):
             if target.problem is not None:
-                if target.is_unmatched and self.options.allow_empty:
+                if target.is_unmatched and options.allow_empty:
                     continue
                 self.notify(target.problem, fails=not target.may_pass)
                 continue
@@ -119,31 +122,26 @@ class Job:
             if not target.was_named:
                 searched.add(target.name)
             try:
-                report = self._report(target)
+                reports += self._report(target)
             except PolicyError:
                 raise
             except Exception as error:  # noqa: BLE001 - one bad file never ends the run
                 is_expected = isinstance(error, OSError)
                 message = f"{target.name}: not checked: {error!r}"
                 self.notify(error if is_expected else message, target.name)
-                continue
-            if report is not None:
-                reports.append(report)
-            elif target.name not in self.too_large[-1:]:
-                self.skipped += 1
         left_out = exclusions.counts(names)
         self._notify_of_the_whole(reports, left_out)
         return Outcome(
             tuple(self.inspector.with_unused_ignores(reports, searched)),
             self.skipped,
             len(self.too_large),
-            colour=wants_colour(self.options.color),
-            fail_level=self.options.fail_level,
-            fixing=self.options.fix,
-            settings_file=self.options.project.file,
-            settings=self.options.project.values,
+            colour=wants_colour(options.color),
+            fail_level=options.fail_level,
+            fixing=options.fix,
+            settings_file=options.project.file,
+            settings=options.project.values,
             left_out=left_out,
-            is_quiet=self.options.quiet,
+            is_quiet=options.quiet,
             notices=tuple(self.notices),
         )
 
@@ -173,14 +171,11 @@ class Job:
 
         What names files one by one, as hooks do, may have none left that is not excluded.
         """
-        if self.options.ignore_unmatched and all(
-            Path(path).is_file() for path in self.options.paths
-        ):
-            return True
-        return bool(self.options.allow_empty)
+        are_files = all(Path(path).is_file() for path in self.options.paths)
+        return bool(self.options.allow_empty or (self.options.ignore_unmatched and are_files))
 
-    def _report(self, target: Target) -> Report | None:
-        """Return the report on a file; None if it holds no configuration and need not hold one."""
+    def _report(self, target: Target) -> list[Report]:
+        """Return the report on a file; none if it holds no configuration and need not hold one."""
         limits = self.inspector.check.limits
         if target.name == STDIN:
             name = self.options.stdin_filename or NO_NAME
@@ -195,11 +190,12 @@ class Job:
         if self.inspector.leaves_out(raw, name, was_named=target.was_named):
             self.too_large.append(target.name)
             self._pass_through(target, raw)
-            return None
+            return []
         found = self.inspector.inspect(raw, name, was_named=target.was_named)
         if found is None:
             self._pass_through(target, raw)
-            return None
+            self.skipped += 1
+            return []
         if self.options.fix or self.options.diff:
             found = self._fix(target, name, raw, found)
         elif self.options.add_ignores:
@@ -208,7 +204,7 @@ class Job:
             found = self._written(target, name, raw, found, better)
             if number := len(found.report.suppressed) - before:
                 self.ignored.append(number)
-        return found.report
+        return [found.report]
 
     def _fix(self, target: Target, name: str, raw: bytes, found: Examined) -> Examined:
         """Show or write the fixed file, and return what is left to report."""

@@ -9,11 +9,10 @@ import platform
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINE
-from adalora_core.commands.cli.output import print_text
+from adalora_core.commands.cli.output import CANNOT_RUN, FINE, print_text
 from adalora_core.floor.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -66,17 +65,12 @@ def _cpu_backend() -> tuple[str, int]:
     except BackendUnavailableError as error:
         return f"missing: {error}", CANNOT_RUN
     if not backend.HAS_CORE:
-        return _without_core(backend.CHOICE), FINE
+        if backend.CHOICE:
+            return f"none: ADALORA_BACKEND is {backend.CHOICE!r}", FINE
+        return "none: installed with ADALORA_NATIVE=OFF; ops use the portable backend", FINE
     threads = backend.core.thread_count()
     plural = "thread" if threads == 1 else "threads"
-    return f"compiled, {_instruction_set(backend.core.isa_name())}, {threads} {plural}", FINE
-
-
-def _without_core(choice: str) -> str:
-    """Return one line about ops that use torch's operations alone."""
-    if choice:
-        return f"none: ADALORA_BACKEND is {choice!r}"
-    return "none: installed with ADALORA_NATIVE=OFF; ops use the portable backend"
+    return f"{_compiled(backend.core)}, {threads} {plural}", FINE
 
 
 def _cuda_backend() -> str:
@@ -136,12 +130,11 @@ def _driver() -> str:
 def _core_alone() -> str:
     """Describe the compiled core where torch is not installed."""
     try:
-        core = importlib.import_module("adalora_core._cpu")
-        return f"compiled, {_instruction_set(core.isa_name())}"
+        return _compiled(importlib.import_module("adalora_core._cpu"))
     except (ImportError, ValueError) as error:
         return f"none ({error})"
 
 
-def _instruction_set(name: str) -> str:
-    forced = os.environ.get("ADALORA_CORE_ISA")
-    return f"instruction set {name}" + (" (ADALORA_CORE_ISA)" if forced else "")
+def _compiled(core: Any) -> str:
+    forced = " (ADALORA_CORE_ISA)" if os.environ.get("ADALORA_CORE_ISA") else ""
+    return f"compiled, instruction set {core.isa_name()}{forced}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import FINE
-from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.arguments import Parser, add, flag, text
+from adalora_core.commands.cli.output import FINE, fail
+from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
@@ -22,16 +22,16 @@ def make_parser() -> Parser:
         "base model is not needed. For adapted convolutions call AdaLoraModel.export_lora instead.",
         epilog="exit code: 0 written, 2 could not run",
     )
-    parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the AdaLoRA adapter")
-    parser.add_argument("out", metavar="OUT", help="folder for the LoRA adapter")
-    parser.add_argument(
-        "--pad-ranks",
-        action="store_true",
-        help="give every module the largest rank, with zeros, for loaders that take one rank and "
-        "one alpha for all modules (TensorRT-LLM, llama.cpp)",
+    pad_ranks = (
+        "give every module the largest rank, with zeros, for loaders that take one rank and one "
+        "alpha for all modules (TensorRT-LLM, llama.cpp)"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the adapter that is in OUT"
+    adapter = text("ADAPTER_DIR", "folder of the AdaLoRA adapter")
+    out = text("OUT", "folder for the LoRA adapter")
+    overwrite = flag("replace the adapter that is in OUT")
+    add(
+        parser,
+        {"adapter": adapter, "out": out, "--pad-ranks": flag(pad_ranks), "--overwrite": overwrite},
     )
     return parser
 
@@ -39,16 +39,11 @@ def make_parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Run `adalora export-lora ADAPTER_DIR OUT ...` and return the exit code."""
     arguments = make_parser().parse_args(argv)
-
     try:
         from adalora_core.training.lora_export import export_folder
     except ModuleNotFoundError as error:
-        from adalora_core.floor.errors import MissingExtraError
-
         missing = MissingExtraError(error.name or "torch", "torch", "this command")
         return fail("export-lora", missing)
-    from adalora_core.floor.errors import AdaLoraError
-
     held = Path(arguments.out, "adapter_config.json")
     if held.exists() and not arguments.overwrite:
         return fail(

@@ -8,6 +8,7 @@ import glob
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,13 @@ from adalora_core.checker.pipeline.selection import WILDCARDS, fits
 from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from adalora_core.commands.cli.search_exclusions import SearchExclusions
 
 STDIN = "-"
+NO_NAME = "<stdin>"
+"""The name of standard input in reports, if none is given."""
 _UNMATCHED = "no file matches this pattern"
 LINK_OUT = "a link out of the checked tree is not followed; pass --follow-links to follow it"
 
@@ -77,29 +80,22 @@ def targets(
                 found[target.name] = target
             elif exclusions and target.was_named:
                 exclusions.note_excluded(target.name, pattern)
-    yield from _without_links_to_others(list(found.values()))
+    yield from _without_links_to_others(found.values())
 
 
-def _without_links_to_others(found: list[Target]) -> Iterator[Target]:
+def _without_links_to_others(found: Collection[Target]) -> Iterator[Target]:
     """Yield the targets without links to files that are targets under their own names.
 
     Several links to one file that is not a target itself are one target for each suffix, which
     decides on the format. A hard link is a file of its own: a fix replaces one of the names.
     """
-    numbers = [_number(target) for target in found]
-    same: dict[tuple[int, int], list[Target]] = {}
-    for target, number in zip(found, numbers, strict=True):
-        if number is not None:
-            same.setdefault(number, []).append(target)
-    kept: dict[tuple[int, int], dict[str, Target]] = {}
-    for target, number in zip(found, numbers, strict=True):
-        if number is None or len(same[number]) == 1:
-            yield target
-            continue
-        if number not in kept:
-            kept[number] = _own_names(same[number])
-        if target.name in kept[number]:
-            yield kept[number][target.name]
+    same: dict[object, list[Target]] = {}
+    for target in found:
+        same.setdefault(_number(target) or target.name, []).append(target)
+    kept: dict[str, Target] = {}
+    for targets_ in same.values():
+        kept |= _own_names(targets_) if len(targets_) > 1 else {targets_[0].name: targets_[0]}
+    yield from (kept[target.name] for target in found if target.name in kept)
 
 
 def _own_names(same: list[Target]) -> dict[str, Target]:
@@ -109,13 +105,11 @@ def _own_names(same: list[Target]) -> dict[str, Target]:
     # `sorted` is stable: own names come first, then links in the order of the search.
     for target in sorted(same, key=lambda each: not _is_own(each.name, real[each.name])):
         path = real[target.name]
-        suffix = (
-            "" if (path, "") in kept or _is_own(target.name, path) else Path(target.name).suffix
-        )
-        first = kept.setdefault((path, suffix), target)
-        kept[path, suffix] = dataclasses.replace(
-            first, was_named=first.was_named or target.was_named
-        )
+        is_own = (path, "") in kept or _is_own(target.name, path)
+        key = path, "" if is_own else Path(target.name).suffix
+        first = kept.setdefault(key, target)
+        named = first.was_named or target.was_named
+        kept[key] = dataclasses.replace(first, was_named=named)
     return {target.name: target for target in kept.values()}
 
 
@@ -149,16 +143,14 @@ def _not_followed(name: str, *, may_pass: bool = False) -> Target:
     return Target(name, False, OSError(errno.ELOOP, LINK_OUT, name), may_pass)
 
 
-def _unmatched(pattern: str) -> Target:
-    return Target(pattern, False, OSError(errno.ENOENT, _UNMATCHED, pattern), may_pass=True)
-
-
 def _expand(
     argument: str, follow: bool | None, exclusions: SearchExclusions | None
 ) -> Iterator[Target]:
     is_folder = os.path.isdir(argument)  # noqa: PTH112 - faster, for long lists of files
     is_pattern = not (is_folder or WILDCARDS.isdisjoint(argument) or Path(argument).exists())
-    top = _fixed_part(argument) if is_pattern else argument
+    # The folder that a pattern names before its first wildcard.
+    fixed = os.path.dirname(re.split(r"[*?[]", argument, maxsplit=1)[0]) or "."  # noqa: PTH120
+    top = fixed if is_pattern else argument
     if argument == STDIN:
         yield Target(STDIN, was_named=True)
     elif follow is False and link_out(top):
@@ -166,15 +158,11 @@ def _expand(
     elif is_folder:
         yield from _below(argument, exclusions, follow=bool(follow))
     elif is_pattern:
+        error = OSError(errno.ENOENT, _UNMATCHED, argument)
         matching = list(_matching(argument, top, follow=bool(follow)))
-        yield from matching or [_unmatched(argument)]
+        yield from matching or [Target(argument, was_named=False, problem=error, may_pass=True)]
     else:
         yield Target(argument, was_named=True)
-
-
-def _fixed_part(pattern: str) -> str:
-    """Return the folder that a pattern names before its first wildcard."""
-    return os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0]) or "."  # noqa: PTH120
 
 
 def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:
@@ -251,31 +239,34 @@ def _folders(
     Folders end with a slash. A folder is searched once, by whatever links it is reached.
     """
     problems: list[Target] = []
-
-    def refuse(error: OSError) -> None:
-        name = str(Path(error.filename))
-        problems.append(Target(name, False, OSError(error.errno, error.strerror, name)))
-
     seen = {os.path.realpath(top)}
     ignoring = _ignoring(exclusions, follow=follow)
-    for root, folders, files in _walk(top or ".", refuse):
-        inner = sorted(name for name in folders if not _is_hidden(root, name, exclusions))
+    waiting = [top or "."]
+    while waiting:  # os.walk ends in a RecursionError before Python 3.12
+        root = waiting.pop()
+        place = root.rstrip("/")
+        try:
+            folders, files = _entries(root)
+        except OSError as error:
+            name = str(Path(root))
+            problems.append(Target(name, False, OSError(error.errno, error.strerror, name)))
+            continue
         if ignoring:
-            ignoring.enter(root.rstrip("/"), {*folders, *files})
-            inner = [name for name in inner if not ignoring.has_folder(root.rstrip("/"), name)]
-        kept = []
-        for name in inner:
-            path = Path(root, name)
-            if follow:
-                real = os.path.realpath(path)
-                if real not in seen:
-                    seen.add(real)
-                    kept.append(name)
-            elif not path.is_symlink():
-                kept.append(name)
-            elif not is_inside(path, tree):
-                problems.append(_not_followed(str(path), may_pass=True))
-        folders[:] = kept
+            ignoring.enter(place, {*folders, *files})
+        inner = []
+        for name in sorted(folders):
+            path = os.path.join(root, name)  # noqa: PTH118 - fast
+            is_hidden = _is_hidden(place, name, exclusions)
+            if is_hidden or (ignoring and ignoring.has_folder(place, name)):
+                continue
+            real = os.path.realpath(path) if follow else path
+            if not follow and os.path.islink(path):  # noqa: PTH114 - fast
+                if not is_inside(path, tree):
+                    problems.append(_not_followed(str(Path(path)), may_pass=True))
+            elif real not in seen:
+                seen.add(real)
+                inner.append(path)
+        waiting += reversed(inner)
         shown = root if top else root.removeprefix(".").removeprefix("/")
         yield (f"{shown.rstrip('/')}/" if shown else ""), files, problems
         problems.clear()
@@ -283,40 +274,24 @@ def _folders(
         yield top, [], problems
 
 
-def _walk(
-    top: str, refuse: Callable[[OSError], None]
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield folders as `os.walk` does, which ends in a RecursionError before Python 3.12."""
-    waiting = [top]
-    while waiting:
-        root = waiting.pop()
-        folders: list[str] = []
-        files: list[str] = []
-        try:
-            with os.scandir(root) as entries:
-                for entry in entries:
-                    (folders if _is_folder(entry) else files).append(entry.name)
-        except OSError as error:
-            refuse(error)
-            continue
-        yield root, folders, files
-        # The caller drops folders that are not searched.
-        waiting += [os.path.join(root, name) for name in reversed(folders)]  # noqa: PTH118 - fast
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+def _entries(folder: str) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the files in a folder."""
+    folders: list[str] = []
+    files: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            is_folder = False
+            with suppress(OSError):
+                is_folder = entry.is_dir()
+            (folders if is_folder else files).append(entry.name)
+    return folders, files
 
 
 def _is_hidden(parent: str, name: str, exclusions: SearchExclusions | None) -> bool:
     """Return whether a search leaves out a folder for its name, and count it."""
-    if not name.startswith("."):
-        return False
-    # git tracks nothing in a folder of this name.
-    return exclusions is None or name == ".git" or exclusions.hides(parent.rstrip("/"), name)
+    if exclusions is None or name == ".git":  # in which git tracks nothing
+        return name.startswith(".")
+    return name.startswith(".") and exclusions.hides(parent, name)
 
 
 def _mode(name: str, *, follow_links: bool = True) -> int:

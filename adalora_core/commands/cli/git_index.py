@@ -1,57 +1,40 @@
-"""List the files that git tracks, without reading the configuration of the repository."""
+"""List the files that git tracks, from the index of a repository alone; no program is run."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
-import tempfile
+import re
+import struct
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.floor.regular_files import is_inside, open_regular_file
+from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
 MOST_BYTES = 64 << 20
 """The largest index, and the most names, that are read."""
-LONGEST_SECONDS = 20
 _LONGEST_LINK = 4096
-_EMPTY = b"DIRC\0\0\0\2\0\0\0\0"
-_EMPTY += hashlib.sha1(_EMPTY, usedforsecurity=False).digest()
-"""The index of a repository to which nothing was added yet; git then has no such file."""
+_CHECKSUM = 20
+_MODES = {0o100644, 0o100755, 0o120000, 0o160000}
+"""The modes of entries that are one file; a sparse index has folders too."""
 
 
-def tracked_files(top: str, searched: Sequence[str] = ()) -> frozenset[str] | None:
+def tracked_files(top: str) -> frozenset[str] | None:
     """Return the names of all files that git tracks below `top`, as `folded` returns them.
 
-    Args:
-        top: the folder of the repository.
-        searched: other folders of strangers; no program in one of them is run.
-
-    Git's configuration can name programs to run. So git reads a copy of the index from an empty
-    repository in a temporary folder, and nothing of the checked repository but that.
-
     Returns:
-        None if git is missing, or does not read the index within the bounds.
+        None if the index cannot be read, or does not list all files itself.
     """
-    program = _git([top, *searched])
-    if program is None:
+    try:
+        raw = _index(Path(top, ".git"))
+        names = [] if raw is None else _names(raw)
+        return frozenset(folded(os.fsdecode(name)) for name in names)
+    except (OSError, ValueError, IndexError, struct.error):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            raw = _index(Path(top, ".git"))
-            Path(folder, "index").write_bytes(raw)
-            for name in ("objects", "refs"):
-                Path(folder, name).mkdir()
-            Path(folder, "HEAD").write_text("ref: refs/heads/none\n", "ascii")
-            names = _listed(program, folder)
-        except (OSError, ValueError):
-            return None
-    return frozenset(folded(os.fsdecode(name)) for name in names.split(b"\0") if name)
 
 
 def folded(name: str) -> str:
@@ -59,22 +42,13 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _git(trees: Sequence[str]) -> str | None:
-    """Return the program git, unless it is a file of a checked tree."""
-    program = shutil.which("git")
-    if program is None or not os.path.isabs(program):  # noqa: PTH117 - as it was found
-        return None
-    places = program, Path(program).parent
-    return None if any(is_inside(each, tree) for each in places for tree in trees) else program
-
-
-def _index(link: Path) -> bytes:
-    """Return the content of the index; `.git` may be a file that names the folder."""
-    if link.is_file():
+def _index(link: Path) -> bytes | None:
+    """Return the content of the index; None: nothing was added to the repository yet."""
+    if link.is_file():  # which names the folder
         text = _read(link, _LONGEST_LINK).decode("utf-8", "surrogateescape")
         link = link.parent / text.removeprefix("gitdir:").strip()
     if not (link / "index").exists() and (link / "HEAD").is_file():
-        return _EMPTY
+        return None
     return _read(link / "index", MOST_BYTES)
 
 
@@ -86,49 +60,49 @@ def _read(path: Path, most: int) -> bytes:
     return raw
 
 
-def _listed(program: str, folder: str) -> bytes:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.upper().startswith("GIT_")
-    }
-    environment |= {
-        "GIT_DIR": folder,
-        "GIT_WORK_TREE": folder,
-        "GIT_INDEX_FILE": str(Path(folder, "index")),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_OPTIONAL_LOCKS": "0",
-        "HOME": folder,
-    }
-    errors = Path(folder, "errors")
-    with (
-        errors.open("wb") as file,
-        subprocess.Popen(  # noqa: S603 - git with fixed arguments
-            [program, "ls-files", "-z", "--cached"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=file,
-        ) as process,
-    ):
-        names = _within_bounds(process)
-    # Of a sparse index git lists a part, prints errors and ends with 0.
-    if process.returncode or errors.stat().st_size:
-        raise ValueError("git does not read the index")
-    return names
+def _names(raw: bytes) -> Iterator[bytes]:
+    """Yield the names in an index, whose form git describes in its page gitformat-index.
+
+    Raises:
+        ValueError, IndexError, struct.error: the index is damaged, of an unknown form, or sparse,
+            or a part of the names is in another file.
+    """
+    signature, version, count = struct.unpack_from(">4sII", raw)
+    end = len(raw) - _CHECKSUM
+    checksum = hashlib.sha1(raw[:end], usedforsecurity=False).digest()
+    # Git may be told to leave the checksum out.
+    if signature != b"DIRC" or version not in {2, 3, 4} or raw[end:] not in {checksum, bytes(20)}:
+        raise ValueError("an index of an unknown form")
+    at, name, room = 12, b"", MOST_BYTES
+    for _ in range(count):
+        mode, flags = struct.unpack_from(">I32xH", raw, at + 24)
+        start = at + (64 if flags & 0x4000 else 62)
+        kept = b""
+        if version == 4:  # noqa: PLR2004
+            dropped, start = _number(raw, start)
+            kept = name[: len(name) - dropped]
+        stop = raw.index(b"\0", start, end)
+        name = kept + raw[start:stop]
+        room -= len(name)
+        if room < 0 or mode not in _MODES or flags & 0xFFF != min(len(name), 0xFFF):
+            raise ValueError("an entry of another form")
+        yield name
+        at = stop + 1 if version == 4 else stop + 8 - (stop - at) % 8  # noqa: PLR2004
+    while at < end:
+        extension, length = struct.unpack_from(">4sI", raw, at)
+        if not re.match(rb"[A-Z]", extension):  # others change what the entries mean
+            raise ValueError("an extension that is not optional")
+        at += 8 + length
+    if at != end:
+        raise ValueError("an extension beyond the end")
 
 
-def _within_bounds(process: subprocess.Popen[bytes]) -> bytes:
-    """Return the output of a process, which is killed if it is too long or takes too long."""
-    from threading import Timer
-
-    timer = Timer(LONGEST_SECONDS, process.kill)
-    timer.start()
-    try:
-        names = process.stdout.read(MOST_BYTES + 1) if process.stdout else b""
-    finally:
-        timer.cancel()
-    if len(names) > MOST_BYTES:
-        process.kill()
-        raise ValueError(f"the names in the index have more than {MOST_BYTES} bytes")
-    return names
+def _number(raw: bytes, at: int) -> tuple[int, int]:
+    """Return a number of variable width, and the offset behind it."""
+    value = raw[at] & 0x7F
+    while raw[at] & 0x80:
+        at += 1
+        value = ((value + 1) << 7) | (raw[at] & 0x7F)
+        if value > MOST_BYTES:
+            raise ValueError("a number of another form")
+    return value, at + 1

@@ -1,32 +1,29 @@
-"""Print reports, and read where else they go."""
+"""Print what a command reports or why it could not run, and name the exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
-
-from adalora_core.checker.reports import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+FINE = 0
+"""No finding at or above the fail level."""
 
-def parse_output_file(setting: str) -> tuple[str, Path]:
-    """Split `FORMAT=FILE`.
+FINDINGS = 1
+"""Findings; content that cannot be parsed is one."""
 
-    Raises:
-        ValueError: the format is unknown, or the file is missing.
-    """
-    format_, _, name = setting.partition("=")
-    if format_ not in FORMATS or not name:
-        raise ValueError(
-            f"--output-file: expected FORMAT=FILE, where FORMAT is one of {', '.join(FORMATS)}, "
-            f"got {setting!r}"
-        )
-    return format_, Path(name)
+CANNOT_RUN = 2
+"""Wrong usage, a missing or unreadable file, or nothing to check."""
+
+INTERRUPTED = 130
+"""Stopped from the keyboard: 128 plus the number of SIGINT, as in a shell."""
+
+TERMINATED = 143
+"""Ended by another program: 128 plus the number of SIGTERM."""
 
 
 def print_text(text: str, *, to_stderr: bool = False) -> None:
@@ -81,3 +78,27 @@ def wants_colour(choice: str) -> bool:
 def is_terminal() -> bool:
     """Return whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+def fail(command: str, error: Exception | str) -> int:
+    """Print why `adalora COMMAND` could not run, and return the exit code 2."""
+    from adalora_core.config.findings import ConfigError
+    from adalora_core.floor.escaping import visible
+
+    # The lines of a report hold no line break of the file; another message may hold one.
+    if isinstance(error, ConfigError):
+        lines = ["the configuration has errors", *str(error).split("\n")]
+    else:
+        lines = [in_one_line(error)]
+    shown = "\n".join(visible(line) for line in lines)
+    print(f"adalora {visible(command)}: {shown}", file=sys.stderr)
+    return CANNOT_RUN
+
+
+def in_one_line(error: Exception | str) -> str:
+    """Return the message of an error, with the name of its file."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        # Without the error number, which helps nobody.
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror}"
+    return str(error)

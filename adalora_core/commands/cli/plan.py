@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from adalora_core.checker.documents import read
 from adalora_core.checker.documents.document import FORMATS
@@ -18,10 +18,8 @@ from adalora_core.checker.plan import costs as weights_costs
 from adalora_core.checker.plan.matching import match
 from adalora_core.checker.plan.modules import read_model
 from adalora_core.checker.plan.plan import MANY_MATRICES, as_dict, as_text, plan_of
-from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import FINDINGS, FINE
-from adalora_core.commands.cli.failing import fail
-from adalora_core.commands.cli.output import print_text
+from adalora_core.commands.cli.arguments import Parser, add, choice, text
+from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import visible
@@ -108,16 +106,11 @@ def _json(file: str, entries: dict[str, object]) -> str:
 
 
 def _problems_text(block: Block, matched: Matched, options: argparse.Namespace) -> str:
-    problems = [
-        {
-            "pointer": to_pointer(
-                block.at(problem.field, *(() if problem.index is None else (problem.index,)))
-            ),
-            "message": problem.message,
-            "hint": problem.hint,
-        }
-        for problem in matched.problems
-    ]
+    problems = []
+    for each in matched.problems:
+        index = () if each.index is None else (each.index,)
+        pointer = to_pointer(block.at(each.field, *index))
+        problems.append({"pointer": pointer, "message": each.message, "hint": each.hint})
     if options.output_format == "json":
         return _json(options.file, {"problems": problems})
     lines = []
@@ -162,10 +155,29 @@ def _picture(plan: Plan) -> bytes:
     return buffer.getvalue()
 
 
-def _matrices(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
+def _matrices(value: str) -> int:
+    if not value.isdecimal() or not int(value):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+_MODEL: dict[str, dict[str, Any]] = {
+    "--weights": text(
+        "PLACE",
+        "safetensors file, index or folder of the model to adapt: also show the matched modules "
+        "and their costs (only headers are read)",
+    ),
+    "--matrices": {"type": _matrices, **text("N", "number of adapted matrices in the model")},
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "-o --output-format": choice(
+        ("text", "json"), "format of the printed plan (default: text)", "text"
+    ),
+    "--plot": text("FILE.png", "also draw the curve to this file"),
+    "--key": text("POINTER", "JSON pointer of the AdaLoRA mapping"),
+    "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),
+    "--runtime": choice(get_args(Runtime), "the package that will train (default: peft)", "peft"),
+}
 
 
 def make_parser() -> Parser:
@@ -176,35 +188,8 @@ def make_parser() -> Parser:
         epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
         "2 could not run",
     )
-    parser.add_argument(
-        "file", metavar="FILE", help="a JSON, YAML or TOML file, a Python script or a notebook"
-    )
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--weights",
-        metavar="PLACE",
-        help="safetensors file, index or folder of the model to adapt: also show the matched "
-        "modules and their costs (only headers are read)",
-    )
-    model.add_argument(
-        "--matrices", type=_matrices, metavar="N", help="number of adapted matrices in the model"
-    )
-    parser.add_argument(
-        "-o",
-        "--output-format",
-        choices=("text", "json"),
-        default="text",
-        help="format of the printed plan (default: text)",
-    )
-    parser.add_argument("--plot", metavar="FILE.png", help="also draw the curve to this file")
-    parser.add_argument("--key", metavar="POINTER", help="JSON pointer of the AdaLoRA mapping")
-    parser.add_argument(
-        "--format", choices=FORMATS, help="of the file (default: by its suffix, else json)"
-    )
-    parser.add_argument(
-        "--runtime",
-        choices=get_args(Runtime),
-        default="peft",
-        help="the package that will train (default: peft)",
-    )
+    shown = "a JSON, YAML or TOML file, a Python script or a notebook"
+    add(parser, {"file": text("FILE", shown)})
+    add(parser.add_mutually_exclusive_group(), _MODEL)
+    add(parser, _OPTIONS)
     return parser

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import FINE
-from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.arguments import Parser, add, text
+from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 def make_parser() -> Parser:
     """Return the parser of `adalora report`."""
-    from adalora_core.commands.rank_report.plain_lora import FORMATS
+    from adalora_core.commands.rank_report.report import FORMATS
 
     parser = Parser(
         prog="adalora report",
@@ -25,47 +24,45 @@ def make_parser() -> Parser:
         "adapter. Only adapter_config.json and the step of an unfinished run are read.",
         epilog="exit code: 0 written, 2 could not run; a line names an unfinished run",
     )
-    parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the adapter")
-    parser.add_argument(
-        "--output", metavar="DIR", help="folder for the files (default: ADAPTER_DIR)"
+    ranks = (
+        "print the ranks as settings for a fresh run with plain LoRA instead of writing files: "
+        "peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every module)"
     )
-    parser.add_argument(
-        "--rank-pattern",
-        metavar="FORMAT",
-        choices=FORMATS,
-        help="print the ranks as settings for a fresh run with plain LoRA instead of writing "
-        "files: peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every "
-        "module)",
-    )
+    adapter = text("ADAPTER_DIR", "folder of the adapter")
+    output = text("DIR", "folder for the files (default: ADAPTER_DIR)")
+    pattern = {"choices": FORMATS, **text("FORMAT", ranks)}
+    add(parser, {"adapter": adapter, "--output": output, "--rank-pattern": pattern})
     return parser
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora report ADAPTER_DIR [options]` and return the exit code."""
-    from adalora_core.commands.rank_report.plain_lora import render_rank_pattern
-
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.rank_pattern and arguments.output:
         parser.error("--output has no effect with --rank-pattern, which prints")
     folder = Path(arguments.adapter)
 
-    from adalora_core.commands.rank_report import write_rank_report
-    from adalora_core.commands.rank_report.progress import steps_made
-    from adalora_core.commands.rank_report.report import progress_of, ranks_of
+    from adalora_core.commands.rank_report.report import (
+        progress_of,
+        ranks_of,
+        render_rank_pattern,
+        steps_made,
+        write_rank_report,
+    )
     from adalora_core.config.loading import read_config
     from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 
     try:
         config = read_config(folder / "adapter_config.json")
+        steps = steps_made(folder)
         if arguments.rank_pattern:
             print(render_rank_pattern(config, arguments.rank_pattern))
             written = []
         else:
-            written = write_rank_report(
-                config, Path(arguments.output or folder), name=folder.name, steps=steps_made(folder)
-            )
-        unfinished = progress_of(config, ranks_of(config), steps_made(folder))
+            out = Path(arguments.output or folder)
+            written = write_rank_report(config, out, name=folder.name, steps=steps)
+        unfinished = progress_of(config, ranks_of(config), steps)
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("report", error)
     if unfinished:

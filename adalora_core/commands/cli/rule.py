@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import FINE
-from adalora_core.commands.cli.failing import fail
-from adalora_core.commands.cli.output import print_text
+from adalora_core.commands.cli.arguments import Parser, add, text
+from adalora_core.commands.cli.output import FINE, fail, print_text
 from adalora_core.floor.files import write_files
 
 if TYPE_CHECKING:
@@ -18,13 +16,9 @@ if TYPE_CHECKING:
 def make_parser() -> Parser:
     """Return the parser of `adalora rule`."""
     parser = Parser(prog="adalora rule", description="Explain one rule, or list them all.")
-    parser.add_argument("rule", nargs="?", metavar="CODE", help="a code such as ADA202, or a name")
-    parser.add_argument(
-        "--write",
-        metavar="FOLDER",
-        type=Path,
-        help="write the pages of all rules and their index to FOLDER",
-    )
+    page_ = {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}
+    all_ = text("FOLDER", "write the pages of all rules and their index to FOLDER")
+    add(parser, {"rule": page_, "--write": {"type": Path, **all_}})
     return parser
 
 
@@ -38,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
 
     if options.write is not None:
         options.write.mkdir(parents=True, exist_ok=True)
-        write_files({options.write / name: text.encode() for name, text in pages(RULES).items()})
+        write_files({options.write / name: shown.encode() for name, shown in pages(RULES).items()})
         return FINE
     if wanted is None:
         width = max(len(rule.name) for rule in RULES)

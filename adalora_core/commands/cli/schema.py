@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.reports.json_report import report_schema_text
-from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import FINDINGS, FINE
-from adalora_core.commands.cli.failing import fail
-from adalora_core.commands.cli.output import print_text
+from adalora_core.commands.cli.arguments import Parser, add, choice, flag, text
+from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
 from adalora_core.config.schemas.config import DRAFTS, config_schema, to_text
 from adalora_core.config.schemas.editor import editor_schema
 from adalora_core.floor.escaping import visible
@@ -24,27 +22,24 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="adalora schema", description="Print the JSON Schema of an AdaLoRA configuration."
     )
-    parser.add_argument(
-        "--flavour",
-        choices=("portable", "editor"),
-        help="portable: for any validator (default); editor: draft-07 with the keywords of VS Code "
-        "and yaml-language-server",
-    )
-    parser.add_argument("--draft", choices=tuple(DRAFTS), help="for portable (default: 2020-12)")
-    parser.add_argument(
-        "--strict-keys", action="store_true", help="reject keys that PEFT does not know"
-    )
-    parser.add_argument(
-        "--check",
-        metavar="FILE",
-        help="compare FILE, a schema written earlier, with that of this version",
-    )
-    parser.add_argument(
-        "--of",
-        choices=("config", "report"),
-        default="config",
-        help="config: the schema of a configuration (default); report: that of `adalora check "
-        "--output-format json`",
+    add(
+        parser,
+        {
+            "--flavour": choice(
+                ("portable", "editor"),
+                "portable: for any validator (default); editor: draft-07 with the keywords of VS "
+                "Code and yaml-language-server",
+            ),
+            "--draft": choice(tuple(DRAFTS), "for portable (default: 2020-12)"),
+            "--strict-keys": flag("reject keys that PEFT does not know"),
+            "--check": text("FILE", "compare FILE, a schema written earlier, with this one"),
+            "--of": choice(
+                ("config", "report"),
+                "config: the schema of a configuration (default); report: that of `adalora check "
+                "--output-format json`",
+                "config",
+            ),
+        },
     )
     return parser
 
@@ -57,9 +52,9 @@ def run(argv: Sequence[str]) -> int:
         parser.error(f"--of {options.of} accepts none of --flavour, --draft and --strict-keys")
     if options.flavour == "editor" and (options.draft or options.strict_keys):
         parser.error("--flavour editor accepts neither --draft nor --strict-keys")
-    text = _text(options)
+    schema = _text(options)
     if options.check is None:
-        print_text(text)
+        print_text(schema)
         return FINE
     try:
         committed = Path(options.check).read_text(encoding="utf-8")
@@ -68,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
     except UnicodeDecodeError as error:
         return fail("schema", f"{options.check}: {error}")
     name = visible(options.check)
-    if committed == text:
+    if committed == schema:
         print(f"{name} is up to date")
         return FINE
     if '"properties"' not in committed:  # never advise to replace a configuration

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable
 
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})
@@ -37,48 +37,36 @@ class _Repository:
 
     Args:
         top: the folder of the repository.
-        searched: the folders that the run searches, which hold no program to run.
         outer: the repository around this one, whose tracked files are never left out either.
         path: the path of the folder from the top of that one, with a slash at the end.
     """
 
-    def __init__(
-        self, top: str, searched: Sequence[str], outer: _Repository | None = None, path: str = ""
-    ) -> None:
+    def __init__(self, top: str, outer: _Repository | None = None, path: str = "") -> None:
         self._top = top
-        self._searched = searched
-        self.outer = outer
+        self._outer = outer
         self.path = path
 
     @cached_property
-    def tracked(self) -> frozenset[str] | None:
+    def _tracked(self) -> frozenset[str] | None:
+        """The files that git tracks, and the folders that hold them."""
         from adalora_core.commands.cli.git_index import tracked_files
 
-        return tracked_files(self._top, self._searched)
-
-    @cached_property
-    def folders(self) -> frozenset[str]:
-        found: set[str] = set()
-        for name in self.tracked or ():
+        names = tracked_files(self._top)
+        folders: set[str] = set()
+        for name in names or ():
             folder = name.rpartition("/")[0]
-            while folder and folder not in found:
-                found.add(folder)
+            while folder and folder not in folders:
+                folders.add(folder)
                 folder = folder.rpartition("/")[0]
-        return frozenset(found)
+        return None if names is None else names | folders
 
     def may_leave_out(self, path: str) -> bool:
         """Return whether git tracks neither the path nor anything below it."""
         from adalora_core.commands.cli.git_index import folded
 
-        repository: _Repository | None = self
-        while repository is not None:
-            name = folded(path)
-            tracked = repository.tracked
-            if tracked is None or name in tracked or name in repository.folders:
-                return False
-            path = repository.path + path
-            repository = repository.outer
-        return True
+        if self._tracked is None or folded(path) in self._tracked:
+            return False
+        return self._outer is None or self._outer.may_leave_out(self.path + path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +101,6 @@ class SearchExclusions:
         self._files: dict[str, str] = {}
         self._folders: dict[str, str] = {}
         self._scopes: dict[str, _Scope] = {}
-        self._tops: list[str] = []
         self._seconds_left = MOST_SECONDS
 
     def enter(self, folder: str, entries: Collection[str]) -> None:
@@ -127,17 +114,11 @@ class SearchExclusions:
 
     def has_folder(self, parent: str, name: str) -> bool:
         """Return whether a folder is left out, and count it."""
-        scope = self._scopes[parent]
-        reason = IGNORED if self._ignores(scope, f"{name}/") else None
-        if reason is None and _is_vendored(parent, name):
-            reason = INSTALLED
-        return _notes(self._folders, scope, parent, name, reason)
+        return self._has(self._folders, parent, f"{name}/")
 
     def has_file(self, parent: str, name: str) -> bool:
         """Return whether a file is left out, and count it."""
-        scope = self._scopes[parent]
-        reason = IGNORED if self._ignores(scope, name) else None
-        return _notes(self._files, scope, parent, name, reason)
+        return self._has(self._files, parent, name)
 
     def hides(self, parent: str, name: str) -> bool:
         """Return whether a hidden folder is left out, and count it."""
@@ -167,24 +148,41 @@ class SearchExclusions:
             for reason, number in Counter(reasons.values()).items()
         }
 
+    def _has(self, noted: dict[str, str], parent: str, name: str) -> bool:
+        """Return whether an entry is left out, and note why; a folder ends with a slash."""
+        scope = self._scopes[parent]
+        if self._ignores(scope, name):
+            reason = IGNORED
+        elif name.endswith("/") and _is_vendored(parent, name[:-1]):
+            reason = INSTALLED
+        else:
+            return False
+        name = name.rstrip("/")
+        if scope.specs is None:
+            return False
+        if scope.repository and not scope.repository.may_leave_out(scope.path + name):
+            return False
+        noted[os.path.abspath(os.path.join(parent, name))] = reason  # noqa: PTH100, PTH118 - fast
+        return True
+
     def _ignores(self, scope: _Scope, name: str) -> bool:
         """Return whether git ignores an entry of a folder; a folder ends with a slash."""
         path = scope.path + name
         if not scope.specs or len(path) > LONGEST_PATH:
             return False
         began = thread_time()
-        # The last pattern that matches decides, of the innermost file that has one.
-        for folder, spec in reversed(scope.specs):
-            inner = path.removeprefix(folder)
-            for pattern in reversed(spec.patterns):
-                if self._seconds_left < thread_time() - began:
-                    self._seconds_left = 0
-                    return False
-                if pattern.include is not None and pattern.match_file(inner):
-                    self._seconds_left -= thread_time() - began
-                    return bool(pattern.include)
-        self._seconds_left -= thread_time() - began
-        return False
+        try:
+            # The last pattern that matches decides, of the innermost file that has one.
+            for folder, spec in reversed(scope.specs):
+                inner = path.removeprefix(folder)
+                for pattern in reversed(spec.patterns):
+                    if self._seconds_left < thread_time() - began:
+                        return False
+                    if pattern.include is not None and pattern.match_file(inner):
+                        return bool(pattern.include)
+            return False
+        finally:
+            self._seconds_left -= thread_time() - began
 
     def _scope_from_above(self, folder: str) -> _Scope:
         """Return the scope of a folder where a search begins.
@@ -192,12 +190,11 @@ class SearchExclusions:
         Nothing above a folder that is named although git ignores it applies to the folder.
         """
         real = Path(os.path.realpath(folder))
-        self._tops.append(str(real))
         repository, top = None, real
         for folder_above in (*reversed(real.parents), real):
             if _exists(folder_above, ".git"):
                 path = "" if repository is None else f"{folder_above.relative_to(top).as_posix()}/"
-                repository = _Repository(str(folder_above), self._tops, repository, path)
+                repository = _Repository(str(folder_above), repository, path)
                 top = folder_above
         if repository is None:
             return _Scope()
@@ -213,7 +210,7 @@ class SearchExclusions:
         """Return the scope of a folder inside of another one."""
         if ".git" in entries:
             top = os.path.realpath(folder)
-            scope = _Scope(_Repository(top, self._tops, above.repository, above.path + name))
+            scope = _Scope(_Repository(top, above.repository, above.path + name))
         else:
             scope = _Scope(above.repository, above.path + name, above.specs)
         return self._with_ignore_file(scope, folder) if IGNORE_FILE in entries else scope
@@ -237,18 +234,6 @@ class SearchExclusions:
         finally:
             self._seconds_left -= thread_time() - began
         return _Scope(scope.repository, scope.path, (*scope.specs, (scope.path, spec)))
-
-
-def _notes(
-    noted: dict[str, str], scope: _Scope, parent: str, name: str, reason: str | None
-) -> bool:
-    """Return whether an entry is left out for a reason, and note it."""
-    if reason is None or scope.specs is None:
-        return False
-    if scope.repository and not scope.repository.may_leave_out(scope.path + name):
-        return False
-    noted[os.path.abspath(os.path.join(parent, name))] = reason  # noqa: PTH100, PTH118 - fast
-    return True
 
 
 def _read(path: Path) -> str | None:

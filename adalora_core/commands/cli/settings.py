@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from adalora_core.checker.documents import decode, read_bytes
 from adalora_core.checker.documents.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
@@ -18,24 +18,28 @@ from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.limits import DEFAULT_LIMITS, MOST_TIMES, Limits
 from adalora_core.floor.regular_files import is_inside
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "output-format": FORMATS,
     "fail-level": SEVERITIES,
     "runtime": get_args(Runtime),
 }
 _TYPES: dict[str, type] = {
-    "select": list,
-    "ignore": list,
-    "exclude": list,
-    "limit": list,
-    "strict-keys": bool,
-    "strict-types": bool,
-    "exit-zero": bool,
-    "all-files": bool,
-    "peft-version": str,
-    "policy": str,
+    **dict.fromkeys(("select", "ignore", "exclude", "limit"), list),
+    **dict.fromkeys(("strict-keys", "strict-types", "exit-zero", "all-files"), bool),
+    **dict.fromkeys(("peft-version", "policy"), str),
     "per-file-ignores": dict,
 }
+_READERS: dict[str, Callable[[Any], object]] = {
+    "select": lambda value: Selection.of(select=value),
+    "ignore": lambda value: Selection.of(ignore=value),
+    "per-file-ignores": lambda value: FileIgnore.parse(_entries(value.items())),
+    "peft-version": parse_version,
+    "limit": lambda value: Limits.parse(value, most=MOST_TIMES),
+}
+"""How the options read their values; each raises a ValueError for one that it refuses."""
 MOST_ENTRIES, MOST_CHARACTERS = 200, 20_000
 """Bounds of a setting with a list or a table: the search compares each name with each pattern."""
 KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
@@ -135,13 +139,16 @@ def _defaults(section: dict[str, Any], beside: Path, folder: Path) -> dict[str, 
     if "exclude" in settings:
         settings["exclude"] = [_anchored(pattern, folder) for pattern in settings["exclude"]]
     if "per_file_ignores" in settings:
-        settings["per_file_ignores"] = [
-            f"{_anchored(pattern, folder)}:{','.join(words)}"
-            for pattern, words in settings["per_file_ignores"].items()
-        ]
+        ignores = settings["per_file_ignores"].items()
+        settings["per_file_ignores"] = _entries((_anchored(p, folder), w) for p, w in ignores)
     if "policy" in settings:
         settings["policy"] = str(beside / settings["policy"])
     return settings
+
+
+def _entries(ignores: Iterable[tuple[str, list[str]]]) -> list[str]:
+    """Return the ignores of patterns as the option takes them."""
+    return [f"{pattern}:{','.join(words)}" for pattern, words in ignores]
 
 
 def _anchored(pattern: str, folder: Path) -> str:
@@ -165,53 +172,30 @@ def _check(file: Path, key: str, value: Any) -> None:
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise ValueError(f"{where}: expected one of {', '.join(_CHOICES[key])}, got {value!r}")
-    elif key in _TYPES:
-        wanted = _TYPES[key]
-        fits = _is_list_of_strings(value) if wanted is list else isinstance(value, wanted)
-        if wanted is dict:
-            fits = fits and all(_is_list_of_strings(entry) for entry in value.values())
-        if not fits:
-            name = _NAMES.get(wanted, wanted.__name__)
-            raise ValueError(f"{where}: expected {name}, got {value!r}")
-        if wanted in (list, dict):
-            _refuse_large(where, value)
-        try:
-            _parse(key, value)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-    else:
+        return
+    if key not in _TYPES:
         known = ", ".join(KEYS)
         raise ValueError(f"{where}: unknown key{similar([key], KEYS)}; expected one of {known}")
+    wanted = _TYPES[key]
+    lists = value.values() if isinstance(value, dict) else [value]
+    is_whole = wanted not in (list, dict) or all(_is_list_of_strings(each) for each in lists)
+    fits = isinstance(value, wanted) and is_whole
+    if not fits:
+        raise ValueError(f"{where}: expected {_NAMES.get(wanted, wanted.__name__)}, got {value!r}")
+    if wanted in (list, dict):
+        _refuse_large(where, value)
+    try:
+        _READERS.get(key, bool)(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _refuse_large(where: str, value: list[str] | dict[str, list[str]]) -> None:
-    entries, names = (
-        (value, [])
-        if isinstance(value, list)
-        else (
-            [*chain.from_iterable(value.values())],
-            [*value],
-        )
-    )
-    characters = sum(map(len, [*names, *entries]))
+    lists = [value] if isinstance(value, list) else [*value.values(), [*value]]
+    characters = sum(map(len, chain.from_iterable(lists)))
+    entries = value if isinstance(value, list) else [*chain.from_iterable(lists[:-1])]
     if len(entries) > MOST_ENTRIES or characters > MOST_CHARACTERS:
         raise ValueError(
             f"{where}: expected at most {MOST_ENTRIES} entries with {MOST_CHARACTERS} characters "
             f"together, got {len(entries)} with {characters}; one pattern may stand for many files"
         )
-
-
-def _parse(key: str, value: Any) -> None:
-    """Read a value as the option reads it, so that an error can name file and key.
-
-    Raises:
-        ValueError: the option refuses the value.
-    """
-    if key in {"select", "ignore"}:
-        Selection.of(**{key: value})
-    elif key == "per-file-ignores":
-        FileIgnore.parse(f"{pattern}:{','.join(words)}" for pattern, words in value.items())
-    elif key == "peft-version":
-        parse_version(value)
-    elif key == "limit":
-        Limits.parse(value, most=MOST_TIMES)

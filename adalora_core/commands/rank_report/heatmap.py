@@ -136,19 +136,14 @@ def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
     axes = figure.subplots()
     grid = [[float(cells.get((kind, layer), "nan")) for layer in layers] for kind in kinds]
     image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=init_r, aspect="auto")
+    numbers = cells if len(cells) <= MOST_NUMBERS else {}
     for row, kind in enumerate(kinds):
         for column, layer in enumerate(layers):
-            if (kind, layer) in cells and len(cells) <= MOST_NUMBERS:
-                rank = cells[kind, layer]
-                dark = rank > 0.6 * init_r
-                axes.text(
-                    column,
-                    row,
-                    f"{rank:.3g}" if isinstance(rank, float) else str(rank),
-                    ha="center",
-                    va="center",
-                    color="white" if dark else "black",
-                )
+            rank = numbers.get((kind, layer))
+            if rank is not None:
+                number = f"{rank:.3g}" if isinstance(rank, float) else str(rank)
+                colour = "white" if rank > 0.6 * init_r else "black"
+                axes.text(column, row, number, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(layers)), [visible(layer, _LONGEST_LABEL) for layer in layers])
     axes.set_yticks(range(len(kinds)), [visible(kind, _LONGEST_LABEL) for kind in kinds])
     axes.set_xlabel("layer")

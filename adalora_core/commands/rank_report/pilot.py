@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from adalora_core.commands.rank_report.half_pilot import HalfPilot, most_important
-from adalora_core.commands.rank_report.plain_lora import lora_settings
-from adalora_core.commands.rank_report.restoring import left_as_it_was
-from adalora_core.commands.rank_report.trainer_step import TrainerStep
+from adalora_core.commands.rank_report.half_pilot import (
+    HalfPilot,
+    TrainerStep,
+    left_as_it_was,
+    most_important,
+)
+from adalora_core.commands.rank_report.report import lora_settings
 from adalora_core.config.loading import config_of
 from adalora_core.floor.errors import RunWarning
 from adalora_core.floor.files import write_files

@@ -1,40 +1,106 @@
-"""Check snapshots of documents, and find what else a client may ask about them.
+"""Check snapshots of documents with the settings that `adalora check` would take for them.
 
+The command is taken to run in the folder that the editor has open, or else in that of the file.
 Everything here runs in one thread beside the loop that talks to the client.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.server.checked import CheckedSnapshot
+from adalora_core.checker.pipeline.selection import fits
+from adalora_core.commands.cli.check_job import inspector_of
+from adalora_core.commands.cli.check_options import options_in
+from adalora_core.commands.cli.output import in_one_line
+from adalora_core.commands.cli.search_exclusions import IGNORE_FILE, SearchExclusions
+from adalora_core.commands.cli.settings import Settings, project_settings
 from adalora_core.commands.server.findings import diagnostics
-from adalora_core.commands.server.projects import Projects
+from adalora_core.commands.server.snapshots import CheckedSnapshot
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from argparse import Namespace
 
     from adalora_core.checker.pipeline.inspection import Inspector
     from adalora_core.commands.server.snapshots import Snapshot
 
 _LOG = logging.getLogger(__name__)
+_Stamp = tuple[tuple[str, int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The settings for the documents of a folder.
+
+    Args:
+        top: the folder; None: the document has no file.
+        options: the options of `adalora check`.
+        inspector: checks a document.
+        problem: the reason why the settings of the project are not used.
+    """
+
+    top: Path | None
+    options: Namespace
+    inspector: Inspector
+    problem: str | None = None
+
+    def leaves_out(self, path: Path) -> bool:
+        """Return whether a search of the folder passes over a file."""
+        if any(fits(str(path), pattern) for pattern in self.options.exclude):
+            return True
+        assert self.top is not None  # noqa: S101 - a document with a path has a folder
+        *folders, name = path.relative_to(self.top).parts
+        if ".git" in folders or not is_inside(path, self.top):
+            return True
+        if self.options.all_files:
+            return False
+        if any(folder.startswith(".") for folder in folders):
+            return True
+        exclusions = SearchExclusions()
+        parent = str(self.top)
+        for folder in folders:
+            exclusions.enter(parent, _marks(parent))
+            if exclusions.has_folder(parent, folder):
+                return True
+            parent = os.path.join(parent, folder)  # noqa: PTH118 - as the search does
+        exclusions.enter(parent, _marks(parent))
+        return exclusions.has_file(parent, name)
+
+
+def _marks(folder: str) -> list[str]:
+    """Return the entries of a folder that decide what is left out of it."""
+    return [name for name in (".git", IGNORE_FILE) if os.path.lexists(Path(folder, name))]
 
 
 class Checker:
-    """Checks snapshots, each with the settings of its project."""
+    """Checks snapshots with the settings of their projects, which are read when they change."""
 
     def __init__(self) -> None:
-        self.projects = Projects()
         self.with_related = False
         """Whether the client shows further places of a finding."""
+        self._folders: tuple[Path, ...] = ()
+        self._known: dict[Path | None, tuple[_Stamp, Project]] = {}
+        self._left_out: dict[Path, bool] = {}
 
     def open_folders(self, folders: tuple[Path, ...]) -> None:
         """Set the folders that the editor has open."""
-        self.projects.folders = folders
-        self.projects.forget()
+        self._folders = folders
+        self.forget()
+
+    def forget(self) -> None:
+        """Read the settings of every project again for the next check."""
+        self._known, self._left_out = {}, {}
+
+    def reads(self, path: Path) -> bool:
+        """Return whether a file may change what is checked, and how."""
+        stamps = [state for stamp, _ in self._known.values() for state in stamp if state]
+        names = {"pyproject.toml", IGNORE_FILE}
+        return path.name in names or any(str(path) == name for name, _, _ in stamps)
 
     def check(self, snapshot: Snapshot) -> CheckedSnapshot:
         """Check a document; a fault of the checker is a problem of the result."""
@@ -53,14 +119,59 @@ class Checker:
 
     def inspector_of(self, snapshot: Snapshot) -> Inspector | None:
         """Return what checks a document; None: a search leaves the file out."""
-        project = self.projects.of(snapshot.path)
-        is_left_out = snapshot.path is not None and self.projects.leaves_out(snapshot.path, project)
-        return None if is_left_out else project.inspector
+        path, project = snapshot.path, self._project_of(snapshot.path)
+        if path is not None and path not in self._left_out:
+            self._left_out[path] = project.leaves_out(path)
+        return None if path is not None and self._left_out[path] else project.inspector
 
     def _check(self, snapshot: Snapshot) -> CheckedSnapshot:
-        project = self.projects.of(snapshot.path)
+        project = self._project_of(snapshot.path)
         inspector = self.inspector_of(snapshot)
         if inspector is None:
             return CheckedSnapshot(snapshot, problem=project.problem)
         found = inspector.inspect(snapshot.raw, snapshot.name, was_named=False)
         return CheckedSnapshot(snapshot, inspector, found, project.problem)
+
+    def _project_of(self, path: Path | None) -> Project:
+        """Return the project of a file; of a document without one, that of the first folder."""
+        top = self._top(path)
+        known = self._known.get(top)
+        if known is None or known[0] != _stamp(top, known[1]):
+            project = _read(top)
+            known = self._known[top] = _stamp(top, project), project
+            self._left_out = {}
+        return known[1]
+
+    def _top(self, path: Path | None) -> Path | None:
+        if path is None:
+            return next(iter(self._folders), None)
+        above = [folder for folder in self._folders if path.is_relative_to(folder)]
+        return max(above, key=lambda folder: len(folder.parts), default=path.parent)
+
+
+def _read(top: Path | None) -> Project:
+    try:
+        settings = Settings() if top is None else project_settings(top)
+        options = options_in(settings)
+        return Project(top, options, inspector_of(options), settings.problem)
+    except (OSError, ValueError) as error:
+        options = options_in(Settings())
+        shown = visible(in_one_line(error))
+        problem = f"{shown}; the settings of the project are not used"
+        return Project(top, options, inspector_of(options), problem)
+
+
+def _stamp(top: Path | None, project: Project) -> _Stamp:
+    """Return what changes with the files of the settings."""
+    files = [] if top is None else [folder / "pyproject.toml" for folder in (top, *top.parents)]
+    if project.options.policy is not None:
+        files.append(Path(project.options.policy))
+    return tuple(_state(file) for file in files)
+
+
+def _state(file: Path) -> tuple[str, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return str(file), found.st_mtime_ns, found.st_size

@@ -9,8 +9,7 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
-from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.output import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED, fail
 from adalora_core.floor.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ def run(argv: Sequence[str]) -> int:
     make_parser().parse_args(argv)
     if importlib.util.find_spec("pygls") is None:
         return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
-    from adalora_core.commands.server.handlers import new_server
-    from adalora_core.commands.server.protocol import Messages
+    from adalora_core.commands.server.handlers import Messages, new_server
 
     _end_at_signals()
     answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation

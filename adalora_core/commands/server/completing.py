@@ -16,9 +16,7 @@ from lsprotocol import types
 from adalora_core.checker.documents import decode
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.commands.server.findings import range_of
-from adalora_core.commands.server.hovering import about
-from adalora_core.commands.server.snapshots import ClientRange
+from adalora_core.commands.server.findings import about, range_of
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.table import ADALORA_FIELDS, FIELDS
 from adalora_core.config.fields.tools import PREFIX
@@ -43,7 +41,7 @@ SAVED = "adapter_config.json"
 _BEFORE = re.compile(r"""["']?[\w-]*\Z""")
 _BEHIND = re.compile(r"[\w-]*")
 _ASSIGNS: dict[Format, str] = {
-    "json": ":", "yaml": ":", "toml": "=", "python": "=", "notebook": "=",
+    "json": ": ", "yaml": ": ", "toml": " = ", "python": "=", "notebook": "=",
 }  # fmt: skip
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _TOKEN = re.compile(r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|\#[^\n]*)|([\[\](){}])""")
@@ -76,7 +74,7 @@ class _Cursor:
         quote = text[start:offset][:1]
         if quote in {'"', "'"} and text.startswith(quote, end):
             end += 1
-        sign = _ASSIGNS[language]
+        sign = _ASSIGNS[language].strip()
         before, behind = text[:start], text[end:]
         return cls(
             before,
@@ -88,10 +86,9 @@ class _Cursor:
 
     def completed(self, language: Format) -> Iterator[str]:
         """Yield texts with the word written out: the whole text, and closed behind the word."""
-        sign = _ASSIGNS[language]
         word = json.dumps(_WORD) if self.is_value or language == "json" else _WORD
         if not self.is_value and not self.has_value:
-            word += f"{sign} 0"
+            word += f"{_ASSIGNS[language].strip()} 0"
         behind = self.behind
         if language not in {"json", "python", "notebook"}:
             yield self.before + word + behind
@@ -133,12 +130,7 @@ def completions(
         return []
     block, name = found
     end = len(text) - len(cursor.behind)
-    place = ClientRange(
-        uri,
-        part.text.position(len(cursor.before), snapshot.encoding),
-        part.text.position(end, snapshot.encoding),
-    )
-    where = range_of(place)
+    where = range_of(snapshot.stretch(part, len(cursor.before), end))
     if name is None:
         return list(_keys(block, cursor, snapshot.format, where))
     own = OWN_CHOICES.get(name, {}) if block.runtime == "adalora-core" else {}
@@ -208,7 +200,7 @@ def _keys(
         if block.layout == "prefixed" and name == field.name:
             name = f"{PREFIX}{name}"
         key = json.dumps(name) if language == "json" else name
-        text = key if cursor.has_value else key + _assignment(language)
+        text = key if cursor.has_value else key + _ASSIGNS[language]
         yield types.CompletionItem(
             name,
             kind=types.CompletionItemKind.Property,
@@ -218,12 +210,6 @@ def _keys(
             filter_text=key,
             text_edit=types.TextEdit(where, text),
         )
-
-
-def _assignment(language: Format) -> str:
-    if language in {"python", "notebook"}:
-        return "="
-    return " = " if language == "toml" else ": "
 
 
 def _values(

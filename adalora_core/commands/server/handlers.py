@@ -1,113 +1,242 @@
-"""Handle the messages of a client, one function for each kind."""
+"""Answer a client: documents in; diagnostics, descriptions, fixes and proposals out."""
 
 from __future__ import annotations
 
+import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+from pygls.protocol import LanguageServerProtocol
 
+from adalora_core.commands.server.checking import Checker
 from adalora_core.commands.server.completing import completions
-from adalora_core.commands.server.documents import path_of
-from adalora_core.commands.server.findings import ACTION_KINDS, actions
-from adalora_core.commands.server.hovering import hover, lenses
-from adalora_core.commands.server.language_server import Server
+from adalora_core.commands.server.documents import Documents, path_of
+from adalora_core.commands.server.findings import ACTION_KINDS, actions, hover, lenses
+from adalora_core.commands.server.schedule import Schedule
 from adalora_core.commands.server.snapshots import ClientRange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from adalora_core.commands.server.snapshots import Snapshot
+    from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
+
+_Found = TypeVar("_Found")
+LARGEST_MESSAGE = 64 << 20
+"""Bytes; a longer message is passed over."""
+_LONGEST_HEADER = 4096
+_LOG = logging.getLogger(__name__)
+_NOTEBOOKS = types.NotebookDocumentSyncOptions(
+    [
+        types.NotebookDocumentFilterWithNotebook(
+            types.NotebookDocumentFilterNotebookType("jupyter-notebook"),
+            [types.NotebookCellLanguage("python")],
+        )
+    ]
+)
 
 
-def _initialize(ls: Server, params: types.InitializeParams) -> None:
-    del params
+class Messages:
+    """Standard input, whose messages have a largest size.
+
+    Args:
+        stream: the stream of bytes.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readline(self) -> bytes:
+        """Return a line of a header, or a part of a line that is too long."""
+        return self._stream.readline(_LONGEST_HEADER)
+
+    def read(self, size: int) -> bytes:
+        """Return the bytes of a message; of one that is too long, a message of nothing."""
+        if size <= LARGEST_MESSAGE:
+            return self._stream.read(size)
+        _LOG.error("a message of %d bytes is passed over", size)
+        while size > 0 and (chunk := self._stream.read(min(size, LARGEST_MESSAGE))):
+            size -= len(chunk)
+        return b"{}"
+
+
+class Protocol(LanguageServerProtocol):
+    """The protocol of pygls, which answers every request."""
+
+    def structure_message(self, data: dict[str, Any]) -> Any:
+        """Return a message as an object; answer a request that cannot be one.
+
+        Raises:
+            JsonRpcException: the message is not as the protocol has it.
+        """
+        try:
+            return super().structure_message(data)
+        except JsonRpcException as error:
+            number = data.get("id")
+            if "method" in data and isinstance(number, (int, str)):
+                self._send_response(number, None, error.to_response_error())
+            raise
+
+
+class Server(LanguageServer):
+    """The language server of one client."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "adalora",
+            version("adalora-core"),
+            notebook_document_sync=_NOTEBOOKS,
+            protocol_cls=Protocol,
+        )
+        self._use(Documents(None))
+        self.checker = Checker()
+        self.schedule = Schedule(
+            lambda uri: self.documents.snapshot(uri),  # noqa: PLW0108 - others are used later
+            self.checker.check,
+            self._publish,
+        )
+        self.was_shut_down = False
+        self._shown: set[str] = set()
+
+    def begin(self) -> None:
+        """Take over what the client has asked for in its first message."""
+        given = self.workspace
+        folders = [*given.folders.values()]
+        self._use(
+            Documents(
+                given.root_uri, workspace_folders=folders, position_encoding=given.position_encoding
+            )
+        )
+        self.checker.with_related = self.has_client(
+            "text_document", "publish_diagnostics", "related_information"
+        )
+        self.note_folders()
+
+    def _use(self, documents: Documents) -> None:
+        # pygls makes a workspace of its own for the first message.
+        self.documents = self.protocol._workspace = documents  # noqa: SLF001
+
+    def note_folders(self) -> None:
+        """Take over the folders that the client has open."""
+        uris = [*self.workspace.folders] or [self.workspace.root_uri or ""]
+        self.checker.open_folders(tuple(path for uri in uris if (path := path_of(uri))))
+
+    def has_client(self, *names: str) -> bool:
+        """Return whether the client has a capability."""
+        value: Any = getattr(self.protocol, "client_capabilities", None)
+        for name in names:
+            value = getattr(value, name, None)
+        return bool(value)
+
+    def check_again(self) -> None:
+        """Check every open document with the settings as they are now."""
+        for uri in self.documents.names():
+            self.schedule.changed(uri)
+
+    def clear(self, texts: Iterable[types.TextDocumentIdentifier]) -> None:
+        """Remove the diagnostics of texts that are closed."""
+        for each in texts:
+            self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(each.uri, []))
+
+    def show_once(self, message: str) -> None:
+        """Show a message to the user, the first time only."""
+        if message not in self._shown:
+            self._shown.add(message)
+            kind = types.MessageType.Error
+            self.window_show_message(types.ShowMessageParams(kind, f"adalora: {message}"))
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """Log an error that no answer reports; a malformed message may be one of thousands."""
+        _LOG.error("%s: %s", getattr(source, "__name__", source), error)
+
+    def _publish(self, checked: CheckedSnapshot) -> None:
+        if checked.problem is not None:
+            self.show_once(checked.problem)
+        for part in checked.snapshot.parts:
+            found = checked.diagnostics.get(part.uri, [])
+            self.text_document_publish_diagnostics(
+                types.PublishDiagnosticsParams(part.uri, found, part.version)
+            )
+
+
+def _initialize(ls: Server, _: types.InitializeParams) -> None:
     ls.begin()
 
 
-def _shutdown(ls: Server, params: None) -> None:
-    del params
+def _shutdown(ls: Server, _: None) -> None:
     ls.was_shut_down = True
 
 
-def _folders_changed(ls: Server, params: types.DidChangeWorkspaceFoldersParams) -> None:
-    del params
+def _folders_changed(ls: Server, _: types.DidChangeWorkspaceFoldersParams) -> None:
     ls.note_folders()
     ls.check_again()
 
 
-def _text_opened(ls: Server, params: types.DidOpenTextDocumentParams) -> None:
-    ls.documents.open_text(params.text_document)
-    ls.schedule.changed(params.text_document.uri)
-
-
-def _text_changed(ls: Server, params: types.DidChangeTextDocumentParams) -> None:
-    ls.documents.change_text(params.text_document, params.content_changes)
+def _text_changed(
+    ls: Server, params: types.DidOpenTextDocumentParams | types.DidChangeTextDocumentParams
+) -> None:
     ls.schedule.changed(params.text_document.uri)
 
 
 def _text_saved(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
     path = path_of(params.text_document.uri)
-    is_setting = path is not None and ls.checker.projects.reads(path)
-    ls.checker.projects.forget()
+    is_setting = path is not None and ls.checker.reads(path)
+    ls.checker.forget()
     if is_setting:
         ls.check_again()
 
 
 def _text_closed(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
     uri = params.text_document.uri
-    ls.documents.close_text(uri)
     ls.schedule.closed(uri)
-    ls.clear([uri])
+    ls.clear([params.text_document])
 
 
 def _notebook_opened(ls: Server, params: types.DidOpenNotebookDocumentParams) -> None:
-    ls.documents.open_notebook(params.notebook_document, params.cell_text_documents)
     ls.schedule.changed(params.notebook_document.uri)
 
 
 def _notebook_changed(ls: Server, params: types.DidChangeNotebookDocumentParams) -> None:
-    uri = params.notebook_document.uri
-    ls.clear(ls.documents.change_notebook(uri, params.change))
-    ls.schedule.changed(uri)
+    structure = params.change.cells and params.change.cells.structure
+    ls.clear((structure and structure.did_close) or ())
+    ls.schedule.changed(params.notebook_document.uri)
 
 
 def _notebook_closed(ls: Server, params: types.DidCloseNotebookDocumentParams) -> None:
-    uri = params.notebook_document.uri
-    ls.schedule.closed(uri)
-    ls.clear(ls.documents.close_notebook(uri))
+    ls.schedule.closed(params.notebook_document.uri)
+    ls.clear(params.cell_text_documents)
+
+
+async def _about(
+    ls: Server, uri: str, find: Callable[[CheckedSnapshot], _Found], nothing: _Found
+) -> _Found:
+    """Return what is found in the newest state of the document of a text."""
+    checked = await ls.schedule.newest(ls.documents.owner(uri))
+    return nothing if checked is None else await ls.schedule.beside(partial(find, checked))
 
 
 async def _hover(ls: Server, params: types.HoverParams) -> types.Hover | None:
     uri, position = params.text_document.uri, params.position
-    checked = await ls.schedule.newest(ls.documents.owner(uri))
-    if checked is None:
-        return None
     place = position.line, position.character
-    return await ls.schedule.beside(partial(hover, checked, uri, place))
+    return await _about(ls, uri, lambda checked: hover(checked, uri, place), None)
 
 
 async def _code_lens(ls: Server, params: types.CodeLensParams) -> list[types.CodeLens]:
     uri = params.text_document.uri
-    checked = await ls.schedule.newest(ls.documents.owner(uri))
-    if checked is None:
-        return []
-    return await ls.schedule.beside(partial(lenses, checked, uri))
+    return await _about(ls, uri, lambda checked: lenses(checked, uri), [])
 
 
 async def _code_action(ls: Server, params: types.CodeActionParams) -> list[types.CodeAction]:
-    uri, range_ = params.text_document.uri, params.range
-    checked = await ls.schedule.newest(ls.documents.owner(uri))
-    if checked is None:
-        return []
-    place = ClientRange(
-        uri,
-        (range_.start.line, range_.start.character),
-        (range_.end.line, range_.end.character),
-    )
+    uri, start, end = params.text_document.uri, params.range.start, params.range.end
+    place = ClientRange(uri, (start.line, start.character), (end.line, end.character))
     versioned = ls.has_client("workspace", "workspace_edit", "document_changes")
-    work = partial(actions, checked, place, params.context.only, versioned=versioned)
-    return await ls.schedule.beside(work)
+    kinds = params.context.only
+    return await _about(
+        ls, uri, lambda checked: actions(checked, place, kinds, versioned=versioned), []
+    )
 
 
 async def _completion(ls: Server, params: types.CompletionParams) -> types.CompletionList:
@@ -127,7 +256,7 @@ _HANDLERS: dict[str, tuple[Callable[..., Any], Any]] = {
     types.INITIALIZE: (_initialize, None),
     types.SHUTDOWN: (_shutdown, None),
     types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: (_folders_changed, None),
-    types.TEXT_DOCUMENT_DID_OPEN: (_text_opened, None),
+    types.TEXT_DOCUMENT_DID_OPEN: (_text_changed, None),
     types.TEXT_DOCUMENT_DID_CHANGE: (_text_changed, None),
     types.TEXT_DOCUMENT_DID_SAVE: (_text_saved, None),
     types.TEXT_DOCUMENT_DID_CLOSE: (_text_closed, None),

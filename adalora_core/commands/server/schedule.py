@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adalora_core.commands.server.checked import CheckedSnapshot
-    from adalora_core.commands.server.snapshots import Snapshot
+    from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
 
 _Result = TypeVar("_Result")
 

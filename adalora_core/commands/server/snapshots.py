@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,11 @@ from adalora_core.commands.server.text import MARK, Encoding, Position, Text, di
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lsprotocol import types
+
     from adalora_core.checker.documents.document import Document, Format
+    from adalora_core.checker.pipeline.inspection import Inspector
+    from adalora_core.checker.reports import Examined
     from adalora_core.floor.places import Span
 
 
@@ -114,11 +118,7 @@ class Snapshot:
             part = self.parts[0]
             shift = self._shift
             start, end = (0, 0) if span is None else (span.start + shift, span.end + shift)
-            return ClientRange(
-                part.uri,
-                part.text.position(start, self.encoding),
-                part.text.position(end, self.encoding),
-            )
+            return self.stretch(part, start, end)
         if span is None or span.cell is None:
             return ClientRange(self.parts[0].uri, (0, 0), (0, 0))
         cell = span.cell
@@ -129,6 +129,11 @@ class Snapshot:
             (first, part.text.units(first, cell.start_column - 1, self.encoding)),
             (last, part.text.units(last, cell.end_column - 1, self.encoding)),
         )
+
+    def stretch(self, part: Part, start: int, end: int) -> ClientRange:
+        """Return the stretch of a text between two offsets."""
+        first, last = (part.text.position(each, self.encoding) for each in (start, end))
+        return ClientRange(part.uri, first, last)
 
     def replacements(self, old: Document, new: Document) -> list[Replacement]:
         """Return what turns the texts of the client into those of a fixed document."""
@@ -142,12 +147,7 @@ class Snapshot:
         for part, before, after, shift in texts:
             if before != after:
                 start, end, text = difference(before, after)
-                place = ClientRange(
-                    part.uri,
-                    part.text.position(start + shift, self.encoding),
-                    part.text.position(end + shift, self.encoding),
-                )
-                found.append(Replacement(place, text))
+                found.append(Replacement(self.stretch(part, start + shift, end + shift), text))
         return found
 
     def part(self, uri: str) -> Part | None:
@@ -163,6 +163,25 @@ class Snapshot:
     def _shift(self) -> int:
         # The reader of bytes takes a byte order mark off.
         return self.raw.startswith(codecs.BOM_UTF8)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSnapshot:
+    """A checked snapshot.
+
+    Args:
+        snapshot: the document.
+        inspector: the settings that it was checked with; None: a search leaves the file out.
+        found: what is in it; None: nothing about AdaLoRA.
+        problem: why the settings of the project are not used, or why the text is not checked.
+        diagnostics: the findings on each text, for the client.
+    """
+
+    snapshot: Snapshot
+    inspector: Inspector | None = None
+    found: Examined | None = None
+    problem: str | None = None
+    diagnostics: dict[str, list[types.Diagnostic]] = field(default_factory=dict)
 
 
 def _encoded(text: str, format: Format) -> bytes:  # noqa: A002 - as in the contract

@@ -25,7 +25,7 @@ from jobs import SHUFFLED, Job, Plan, Setting
 from results import Results
 from sentences import MEMBERS, read, sdist, split
 
-from adalora_core.demo.installed import require_all
+from adalora_core.demo.data import require_all
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from adalora_core.demo.encoder import load_encoder, mean_pooled, verified_model_folder
-from adalora_core.demo.training import allocator_of
+from adalora_core.demo.experiment import allocator_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -60,7 +60,6 @@ def test_missing_file_exits_2_with_one_line(check, tmp_path):
         ["-", "--peft-version", "new"],
         ["--add-ignores", "--fix"],
         ["--add-ignores", "--diff"],
-        ["--statistics", "-o", "sarif"],
     ],
 )
 def test_wrong_usage_exits_2(check, arguments):

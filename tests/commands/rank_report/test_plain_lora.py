@@ -13,7 +13,7 @@ import yaml
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from adalora_core.commands.rank_report.plain_lora import lora_settings, render_rank_pattern
+from adalora_core.commands.rank_report.report import lora_settings, render_rank_pattern
 from adalora_core.config.model import AdaLoraConfig
 
 INIT_R = 6

@@ -8,8 +8,7 @@ import pytest
 from served_documents import WRONG, json_text
 
 from adalora_core.commands.server import schedule
-from adalora_core.commands.server.checked import CheckedSnapshot
-from adalora_core.commands.server.snapshots import Part, Snapshot
+from adalora_core.commands.server.snapshots import CheckedSnapshot, Part, Snapshot
 from adalora_core.commands.server.text import Text
 
 URI = "untitled:a"

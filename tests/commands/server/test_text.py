@@ -11,7 +11,7 @@ from adalora_core.commands.server.text import Text, difference
 
 ENCODINGS = st.sampled_from(("utf-8", "utf-16", "utf-32"))
 CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
-TEXTS = st.text("ab é\U0001f600\ud800\u2028\x0b\r\n", max_size=30)
+TEXTS = st.text("ab é\U0001f600\ud800\u2028\x0b\x0c\x85\r\n", max_size=30)
 POSITIONS = st.tuples(st.integers(0, 12), st.integers(0, 30))
 
 
