@@ -8,6 +8,7 @@ from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run t
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -192,14 +193,14 @@ def _block(first: Tensor, entries: int) -> Tensor:
     try:
         block = unused.pop()
     except IndexError:  # not asked before: another thread may be faster
-        block = b""
-    if len(block) != size:
+        block = None
+    if block is None or len(block) != size:
         del block  # before there is a new one: both together may not fit
-        block = bytearray(size)
-    lent = memoryview(block)
+        block = np.empty(size, np.uint8)
+    lent = block[:]
     # Torch lets go of what it was lent with the last tensor on it, whoever held that.
     weakref.finalize(lent, unused.append, block).atexit = False
-    return torch.frombuffer(lent, dtype=first.dtype)
+    return torch.from_numpy(lent).view(first.dtype)
 
 
 class CompiledPenalty(torch.autograd.Function):
