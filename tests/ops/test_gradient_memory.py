@@ -84,6 +84,7 @@ HOLDERS: dict[str, Callable[[torch.Tensor], Callable[[], Any]]] = {
     "the gradient": lambda gradient: gradient.clone,
     "a view": lambda gradient: gradient[1:2].clone,
     "a detached alias": lambda gradient: gradient.detach().clone,
+    "the whole block": lambda gradient: gradient._base.clone,  # type: ignore[union-attr] # a view has one
     "its storage": lambda gradient: gradient.untyped_storage().tolist,
     "an array": lambda gradient: gradient.numpy().copy,
     "a DLPack capsule": lambda gradient: functools.partial(
