@@ -50,7 +50,7 @@ def without_memory(step: Callable[[], object]) -> Callable[[], object]:
     """Return `step` with new memory for the gradients in each call, as without the kept one."""
 
     def call() -> None:
-        orthogonality._memories.clear()
+        orthogonality._unused.clear()
         step()
 
     return call

@@ -73,7 +73,7 @@ class ShardedFactors(Factors):
         Returns:
             How many entries of this process were skipped.
         """
-        return self.statistics.observe_parts(self.local, self._local_gradients(), squares=squares)
+        return self.statistics.observe(self.local, self._local_gradients(), squares=squares)
 
     def _local_gradients(self) -> list[Tensor | None]:
         return [None if each.grad is None else _local_gradient(each) for each in self.parameters]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adalora_core.ops import averages_of, update_averages, update_importance
+from adalora_core.ops import averages_of, update_importance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,15 +68,18 @@ class ImportanceStatistics:
     def observe(
         self,
         parameters: Sequence[torch.Tensor],
+        gradients: Sequence[torch.Tensor | None] | None = None,
         *,
         scores: torch.Tensor | None = None,
         squares: bool = False,
     ) -> int | torch.Tensor:
-        """Update the averages with |p·g|, from the gradients of `parameters`.
+        """Update the averages with |p·g|.
 
         Args:
-            parameters: A, E, B of every matrix, in a fixed order; the averages of one without a
-                gradient stay.
+            parameters: A, E, B of every matrix, or the parts of them that a process holds, in a
+                fixed order.
+            gradients: one per parameter; the averages of a parameter with None stay. None instead
+                of a sequence means each parameter's own `.grad`.
             scores: if given, overwritten with the importance scores of all triplets.
             squares: average g² in place of |p·g|.
 
@@ -85,15 +88,20 @@ class ImportanceStatistics:
             dimensions.
         """
         self.prepare(parameters)
-        if not squares:
-            return self._update(parameters, None, scores)
-        gradients = [each.grad for each in parameters]
-        return self._update(_squared(parameters, gradients), gradients, scores)
+        if squares:
+            gradients = [each.grad for each in parameters] if gradients is None else gradients
+            pairs = zip(parameters, gradients, strict=True)
+            parameters = [each if gradient is None else gradient for each, gradient in pairs]
+        averages = self._smoothed, self._uncertainty
+        skipped = update_importance(
+            parameters, gradients, *averages, self.beta1, self.beta2, scores=scores
+        )
+        self._skipped = self._skipped + skipped
+        return skipped
 
     def score(self, parameters: Sequence[torch.Tensor], scores: torch.Tensor) -> None:
         """Overwrite `scores` with the importance scores, without an update of the averages."""
-        self.prepare(parameters)
-        self._update(parameters, [None] * len(parameters), scores)
+        self.observe(parameters, [None] * len(parameters), scores=scores)
 
     def prepare(self, parameters: Sequence[torch.Tensor]) -> None:
         """Create averages of zero if there are none, or move them to where `parameters` are."""
@@ -165,57 +173,9 @@ class ImportanceStatistics:
             self._index[name] = torch.tensor(numbers(), dtype=torch.long, device="cpu").to(device)
         return self._index[name]
 
-    def observe_parts(
-        self,
-        parts: Sequence[torch.Tensor],
-        gradients: Sequence[torch.Tensor | None],
-        *,
-        squares: bool = False,
-    ) -> int | torch.Tensor:
-        """Update the averages of parts of factors as `observe` does, without scores."""
-        self.prepare(parts)
-        skipped = update_averages(
-            _squared(parts, gradients) if squares else parts,
-            gradients,
-            self._smoothed,
-            self._uncertainty,
-            self.beta1,
-            self.beta2,
-        )
-        self._skipped = self._skipped + skipped
-        return skipped
-
-    def _update(
-        self,
-        parameters: Sequence[torch.Tensor],
-        gradients: Sequence[torch.Tensor | None] | None,
-        scores: torch.Tensor | None,
-    ) -> int | torch.Tensor:
-        skipped = update_importance(
-            parameters,
-            gradients,
-            self._smoothed,
-            self._uncertainty,
-            self.beta1,
-            self.beta2,
-            scores=scores,
-        )
-        self._skipped = self._skipped + skipped
-        return skipped
-
     def release(self) -> None:
         """Free the averages, which the final phase does not need."""
         self.restore([], [])
-
-
-def _squared(
-    parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
-) -> list[torch.Tensor]:
-    """Return the other factors of g²: the gradients, where there are some."""
-    return [
-        parameter if gradient is None else gradient
-        for parameter, gradient in zip(parameters, gradients, strict=True)
-    ]
 
 
 def average_dtype(parameter_dtype: torch.dtype) -> torch.dtype:

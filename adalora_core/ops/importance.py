@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +31,8 @@ def update_importance(
     `smoothed * uncertainty` (equations 7 and 8).
 
     Args:
-        parameters: A `[r, in]`, E `[r, 1]`, B `[out, r]` of the first matrix, then of the next.
+        parameters: A `[r, in]`, E `[r, 1]`, B `[out, r]` of the first matrix, then of the next; any
+            matrices where no scores are wanted.
         gradients: one per parameter; the averages of a parameter with None stay as they are. None
             instead of a sequence means each parameter's own `.grad`.
         smoothed: one per parameter, same shape; or one flat contiguous tensor with the entries of
@@ -100,54 +100,6 @@ def update_importance(
     return skipped
 
 
-def update_averages(
-    left: Sequence[Tensor],
-    right: Sequence[Tensor | None],
-    smoothed: Sequence[Tensor] | Tensor,
-    uncertainty: Sequence[Tensor] | Tensor,
-    beta1: float,
-    beta2: float,
-) -> int | Tensor:
-    """Update both averages with `I = |left * right|`, for contiguous tensors of any shape.
-
-    Entry by entry the same as `update_importance`, whose other arguments, results and errors this
-    function has. The averages of a tensor whose `right` is None stay as they are.
-
-    Example:
-        >>> import torch
-        >>> smoothed, uncertainty = torch.zeros(3), torch.zeros(3)
-        >>> update_averages([torch.ones(3)], [torch.ones(3)], smoothed, uncertainty, 0.75, 0.75)
-        0
-        >>> smoothed
-        tensor([0.2500, 0.2500, 0.2500])
-    """
-    return update_importance(
-        _as_factors(left),
-        _as_factors(right),
-        _as_factors(smoothed),
-        _as_factors(uncertainty),
-        beta1,
-        beta2,
-    )
-
-
-def _as_factors(tensors: Sequence[Tensor | None] | Tensor) -> Any:
-    """Return the factors of matrices without rows and columns, whose E are `tensors`.
-
-    A flat tensor is returned unchanged.
-    """
-    if isinstance(tensors, torch.Tensor):
-        return tensors
-    factors: list[Tensor | None] = []
-    for each in tensors:
-        if each is None:
-            factors += (None, None, None)
-        else:
-            count = each.numel()
-            factors += (each.new_empty(count, 0), each.view(count, 1), each.new_empty(0, count))
-    return factors
-
-
 def _are_on_one_device(averages: Sequence[Tensor] | Tensor) -> bool:
     return isinstance(averages, torch.Tensor) or len({each.device for each in averages}) == 1
 
@@ -157,8 +109,8 @@ def _as_list(averages: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
 
 
 def _flat_or_list(averages: Sequence[Tensor]) -> Sequence[Tensor] | Tensor:
-    """Undo `_as_list`: a single tensor is a flat one, since a matrix has three factors."""
-    return averages[0] if len(averages) == 1 else averages
+    """Undo `_as_list`: a flat tensor has one dimension, and a parameter has two."""
+    return averages[0] if len(averages) == 1 and averages[0].dim() == 1 else averages
 
 
 @torch.library.custom_op(

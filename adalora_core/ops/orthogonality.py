@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -171,8 +174,8 @@ def _dense(factors: Sequence[Tensor]) -> list[Tensor]:
     return [each.contiguous() for each in factors]
 
 
-_memories = WeakTensorKeyDictionary()
-"""The memory of all gradients, by the first factor, with which it is freed."""
+_unused = WeakTensorKeyDictionary()
+"""At most one block of memory on which no tensor is, by the first factor, with which it goes."""
 
 
 def _block(first: Tensor, entries: int) -> Tensor:
@@ -183,10 +186,21 @@ def _block(first: Tensor, entries: int) -> Tensor:
     """
     if _backend.core_of(first) is not _backend.core or not entries:
         return first.new_empty(entries)
-    memory = _memories.get(first)
-    if memory is None:
-        memory = _memories[first] = _backend.core.orthogonality_memory()
-    return _backend.core.orthogonality_block(memory, first, entries)
+    unused = _unused.get(first)
+    if unused is None:
+        unused = _unused[first] = deque(maxlen=1)
+    size = entries * first.element_size()
+    try:
+        block = unused.pop()
+    except IndexError:  # not asked before: another thread may be faster
+        block = None
+    if block is None or len(block) != size:
+        del block  # before there is a new one: both together may not fit
+        block = np.empty(size, np.uint8)
+    lent = block[:]
+    # Torch lets go of what it was lent with the last tensor on it, whoever held that.
+    weakref.finalize(lent, unused.append, block).atexit = False
+    return torch.from_numpy(lent).view(first.dtype)
 
 
 class CompiledPenalty(torch.autograd.Function):

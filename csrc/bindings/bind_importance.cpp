@@ -11,10 +11,10 @@ std::int64_t update(py::handle parameters, py::handle gradients, py::handle smoo
                     py::handle uncertainty, py::handle beta1, py::handle beta2, py::handle scores) {
   const double decay1 = read_beta(beta1, "beta1");
   const double decay2 = read_beta(beta2, "beta2");
-  const ImportanceArguments arguments(parameters, gradients, smoothed, uncertainty);
-  const MatrixView score_view = arguments.scores(scores);
+  ImportanceArguments arguments(parameters, gradients, smoothed, uncertainty, scores);
+  arguments.overlap().check();
   const py::gil_scoped_release unlocked;
-  return update_importance(arguments.entries(), decay1, decay2, score_view);
+  return update_importance(arguments.entries(), decay1, decay2, arguments.scores());
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 #include "bindings/bindings.hpp"
 #include "bindings/define.hpp"
 #include "bindings/orthogonality_arguments.hpp"
-#include "bindings/orthogonality_memory.hpp"
 
 namespace adalora::bindings {
 
@@ -30,12 +29,6 @@ void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::hand
                          outputs.views());
 }
 
-py::object block(py::handle memory, py::handle like, py::handle entries) {
-  const SharedMemory shared = read_memory(memory, {kOrthogonality, "memory"});
-  const DType dtype = read_known_matrix(like, {kOrthogonality, "like"}).dtype;
-  return new_tensor(shared, read_integer(entries, {kOrthogonality, "entries"}), dtype);
-}
-
 double add_gradient(py::handle lora_As, py::handle lora_Bs, py::handle weight,
                     py::handle gradients) {
   const Factors factors(lora_As, lora_Bs);
@@ -53,8 +46,6 @@ void bind_orthogonality(py::module_& module) {
   define<&gradient>(module, "orthogonality_gradient", "Write the gradients of all factors.");
   define<&add_gradient>(module, "add_orthogonality_gradient",
                         "Add the gradients of all factors, weighted; return the mean.");
-  define<&new_memory>(module, "orthogonality_memory", "Return memory for blocks of gradients.");
-  define<&block>(module, "orthogonality_block", "Return a flat tensor on that memory, not set.");
 }
 
 }  // namespace adalora::bindings

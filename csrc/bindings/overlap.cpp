@@ -4,6 +4,9 @@
 
 namespace adalora::bindings {
 
+namespace {
+
+/// Throws if elements of `view`, an output, share memory.
 void require_separate_elements(const MatrixView& view, const Argument& argument) {
   if (view.rows == 0 || view.cols == 0) return;
   const bool rows_inside = view.row_stride < view.col_stride;
@@ -18,16 +21,18 @@ void require_separate_elements(const MatrixView& view, const Argument& argument)
   }
 }
 
+[[noreturn]] void throw_overlap(const Argument& first, const Argument& second) {
+  throw_value_error(first, "in memory of its own, since the op writes to it",
+                    "memory that " + second.text() + " uses too");
+}
+
+}  // namespace
+
 Interval memory_of(const MatrixView& view) {
   if (view.rows == 0 || view.cols == 0) return {};
   const auto begin = reinterpret_cast<std::uintptr_t>(view.data);
   const auto end = reinterpret_cast<std::uintptr_t>(view.at(view.rows - 1, view.cols - 1));
   return {begin, end + item_size(view.dtype)};
-}
-
-void throw_overlap(const Argument& first, const Argument& second) {
-  throw_value_error(first, "in memory of its own, since the op writes to it",
-                    "memory that " + second.text() + " uses too");
 }
 
 void Overlap::write(const MatrixView& view, const Argument& argument) {

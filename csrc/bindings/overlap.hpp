@@ -7,17 +7,12 @@
 
 namespace adalora::bindings {
 
-/// Throws if elements of `view`, an output, share memory.
-void require_separate_elements(const MatrixView& view, const Argument& argument);
-
 /// Memory from `begin` up to `end`, as addresses; empty for a view without elements.
 struct Interval {
   std::uintptr_t begin = 0;
   std::uintptr_t end = 0;
 
   bool empty() const { return begin == end; }
-  bool overlaps(const Interval& other) const { return begin < other.end && other.begin < end; }
-  bool operator==(const Interval&) const = default;
 };
 
 Interval memory_of(const MatrixView& view);
@@ -25,6 +20,7 @@ Interval memory_of(const MatrixView& view);
 /// Finds arguments that share memory: an output must not overlap any other argument.
 class Overlap {
  public:
+  /// An output, whose elements must not share memory either.
   void write(const MatrixView& view, const Argument& argument);
   void write(const Interval& memory, const Argument& argument);
   void read(const MatrixView& view, const Argument& argument) { read(memory_of(view), argument); }
@@ -42,7 +38,5 @@ class Overlap {
   std::vector<Use> writes_;
   std::vector<Use> reads_;
 };
-
-[[noreturn]] void throw_overlap(const Argument& first, const Argument& second);
 
 }  // namespace adalora::bindings

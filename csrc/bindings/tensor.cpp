@@ -16,7 +16,6 @@ struct Torch {
   PyObject* count_modes = nullptr;
   PyObject* disable_functions = nullptr;
   int (*read)(void* object, dlpack::Tensor* out) = nullptr;
-  int (*make)(dlpack::ManagedTensor* managed, void** out) = nullptr;
   int (*current_stream)(std::int32_t device_type, std::int32_t device, void** out) = nullptr;
 };
 
@@ -124,6 +123,17 @@ dlpack::Tensor read(py::handle object, const Argument& argument, std::int32_t nd
   return tensor;
 }
 
+/// Throws if `object` is a negative view, whose numbers in memory have the opposite sign.
+void require_not_negative(py::handle object, const Argument& argument) {
+  PyObject* const arguments[] = {object.ptr()};
+  const auto answer =
+      py::reinterpret_steal<py::object>(PyObject_Vectorcall(torch.is_neg, arguments, 1, nullptr));
+  if (!answer) throw py::error_already_set();
+  if (answer.ptr() == Py_True) {
+    throw_value_error(argument, "an ordinary tensor", "a negative view; call resolve_neg() on it");
+  }
+}
+
 }  // namespace
 
 std::string Argument::text() const {
@@ -155,12 +165,10 @@ void connect() {
     header = header->previous;
   }
   const auto* api = reinterpret_cast<const dlpack::ExchangeApi*>(header);
-  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr ||
-      api->managed_tensor_to_py_object_no_sync == nullptr) {
+  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr) {
     throw py::import_error("this torch offers no DLPack 1.x exchange API; adalora-core needs one");
   }
   torch.read = api->dltensor_from_py_object_no_sync;
-  torch.make = api->managed_tensor_to_py_object_no_sync;
   torch.current_stream = api->current_work_stream;
   torch.grad = PyUnicode_InternFromString("grad");
   const py::object internals = module.attr("_C");
@@ -182,17 +190,6 @@ void* current_stream(const dlpack::Device& device) {
   return stream;
 }
 
-dlpack::DataType dlpack_type(DType dtype) {
-  const auto code = dtype == DType::kBFloat16 ? dlpack::kBfloat : dlpack::kFloat;
-  return {code, static_cast<std::uint8_t>(8 * item_size(dtype)), 1};
-}
-
-py::object tensor_of(dlpack::ManagedTensor* managed) {
-  void* made = nullptr;
-  if (torch.make(managed, &made) != 0) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(static_cast<PyObject*>(made));
-}
-
 NoTorchFunctions::NoTorchFunctions() {
   if (torch.count_modes == nullptr) return;  // not connected: every tensor is refused
   const auto modes = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(torch.count_modes));
@@ -207,16 +204,6 @@ NoTorchFunctions::~NoTorchFunctions() {
   if (guard_) guard_.attr("__exit__")(py::none(), py::none(), py::none());
 }
 
-void require_not_negative(py::handle object, const Argument& argument) {
-  PyObject* const arguments[] = {object.ptr()};
-  const auto answer =
-      py::reinterpret_steal<py::object>(PyObject_Vectorcall(torch.is_neg, arguments, 1, nullptr));
-  if (!answer) throw py::error_already_set();
-  if (answer.ptr() == Py_True) {
-    throw_value_error(argument, "an ordinary tensor", "a negative view; call resolve_neg() on it");
-  }
-}
-
 py::object read_gradient(py::handle object, const Argument& argument) {
   require_tensor(object, argument);
   auto gradient = py::reinterpret_steal<py::object>(PyObject_GetAttr(object.ptr(), torch.grad));
@@ -224,14 +211,14 @@ py::object read_gradient(py::handle object, const Argument& argument) {
   return gradient;
 }
 
-MatrixView read_known_matrix(py::handle object, const Argument& argument) {
+MatrixView read_matrix_of_any_sign(py::handle object, const Argument& argument) {
   const dlpack::Tensor tensor = read(object, argument, 2, "a matrix [rows, columns]");
   return view_of(tensor, argument, tensor.shape[0], tensor.shape[1], tensor.strides[0],
                  tensor.strides[1]);
 }
 
 MatrixView read_matrix(py::handle object, const Argument& argument) {
-  const MatrixView view = read_known_matrix(object, argument);
+  const MatrixView view = read_matrix_of_any_sign(object, argument);
   require_not_negative(object, argument);
   return view;
 }

@@ -37,11 +37,6 @@ void require_device(const dlpack::Device& device, const Argument& argument);
 /// The stream that torch currently uses on `device`; null is the default stream.
 void* current_stream(const dlpack::Device& device);
 
-dlpack::DataType dlpack_type(DType dtype);
-
-/// Makes a torch.Tensor, which calls the deleter of `managed` when its memory is free.
-py::object tensor_of(dlpack::ManagedTensor* managed);
-
 /// Keeps torch from calling Python code while it exists. A TorchFunctionMode sees every query of a
 /// tensor, and could free memory that was checked and is not used yet.
 class NoTorchFunctions {
@@ -71,15 +66,12 @@ MatrixView read_vector(py::handle object, const Argument& argument);
 /// A tensor without dimensions as a matrix [1, 1].
 MatrixView read_scalar(py::handle object, const Argument& argument);
 
-/// Like `read_matrix`, without the check for negative views: for tensors that need none.
-MatrixView read_known_matrix(py::handle object, const Argument& argument);
+/// Like `read_matrix`, but the numbers in memory may have the opposite sign.
+MatrixView read_matrix_of_any_sign(py::handle object, const Argument& argument);
 
 /// The `.grad` of a tensor: a new reference, or None. It may run Python code, for example that of a
 /// warning, so it comes before any view.
 py::object read_gradient(py::handle object, const Argument& argument);
-
-/// Throws if `object` is a negative view, whose numbers in memory have the opposite sign.
-void require_not_negative(py::handle object, const Argument& argument);
 
 /// The scores of `count` triplets, float32 or float64, as a matrix [count, 1].
 MatrixView read_scores(py::handle object, const Argument& argument, std::int64_t count);

@@ -379,15 +379,18 @@ void update_importance(std::span<const ImportanceEntry> entries, double beta1, d
                        const ImportanceOutputs& outputs, const Stream& stream) {
   const CurrentDevice current(stream.device);
   ImportanceOutputs rest = outputs;
+  const bool scored = outputs.scores.present();
   while (!entries.empty()) {
     const DType dtype = entries.front().parameter.dtype;
     std::size_t count = 0;
-    while (count < entries.size() && entries[count].parameter.dtype == dtype) count += kFactors;
+    while (count < entries.size() && entries[count].parameter.dtype == dtype) {
+      count += scored ? kFactors : 1;
+    }
     const auto matrices = entries.first(count);
     with_format(dtype, [&](auto format) {
       Pass<decltype(format)>(beta1, beta2, rest, stream).run(matrices);
     });
-    if (rest.scores.present()) skip(rest, matrices);
+    if (scored) skip(rest, matrices);
     entries = entries.subspan(count);
   }
 }

@@ -22,8 +22,8 @@ struct ImportanceOutputs {
 
 /// Enqueues one launch per 678 tensors, and for the scores one more per 2,000 matrices.
 ///
-/// All tensors are contiguous; the factors of a matrix have one dtype, and a change of dtype
-/// between matrices costs a launch. The averages are bit-equal to those of the CPU; sums of the
+/// All tensors are contiguous; where scores are wanted, the factors of a matrix have one dtype. A
+/// change of dtype costs a launch. The averages are bit-equal to those of the CPU; sums of the
 /// scores have the same order on every device.
 void update_importance(std::span<const ImportanceEntry> entries, double beta1, double beta2,
                        const ImportanceOutputs& outputs, const Stream& stream);

@@ -67,8 +67,6 @@ pybind11_add_module(_cuda MODULE NO_EXTRAS
   ${adalora_bindings}/tensor.cpp)
 # As in _cpu.
 set_target_properties(_cuda PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 5)
-set_source_files_properties(${adalora_bindings}/importance_arguments.cpp PROPERTIES
-  SKIP_UNITY_BUILD_INCLUSION ON)
 target_link_libraries(_cuda PRIVATE adalora_cuda)
 target_compile_definitions(_cuda PRIVATE ADALORA_VERSION="${SKBUILD_PROJECT_VERSION_FULL}")
 target_compile_options(_cuda PRIVATE -Wall -Wextra)

@@ -36,13 +36,6 @@ SAME_SIZE(ours::Version, DLPackVersion);
 SAME_PLACE(ours::Version, major, DLPackVersion, major);
 SAME_PLACE(ours::Version, minor, DLPackVersion, minor);
 
-SAME_SIZE(ours::ManagedTensor, DLManagedTensorVersioned);
-SAME_PLACE(ours::ManagedTensor, version, DLManagedTensorVersioned, version);
-SAME_PLACE(ours::ManagedTensor, context, DLManagedTensorVersioned, manager_ctx);
-SAME_PLACE(ours::ManagedTensor, deleter, DLManagedTensorVersioned, deleter);
-SAME_PLACE(ours::ManagedTensor, flags, DLManagedTensorVersioned, flags);
-SAME_PLACE(ours::ManagedTensor, tensor, DLManagedTensorVersioned, dl_tensor);
-
 SAME_SIZE(ours::ExchangeHeader, DLPackExchangeAPIHeader);
 SAME_PLACE(ours::ExchangeHeader, version, DLPackExchangeAPIHeader, version);
 SAME_PLACE(ours::ExchangeHeader, previous, DLPackExchangeAPIHeader, prev_api);

@@ -67,20 +67,33 @@ def check_against_oracle(
     assert_close(*scores, dtype)
 
 
-@pytest.mark.parametrize("is_flat", [True, False])
-@pytest.mark.parametrize("model", MODELS)
-def test_averages_of_tensors_of_any_shape_equal_those_of_factors(
-    model: list[tuple[int, int, int]], is_flat: bool
-) -> None:
-    theirs = make(model)
-    theirs[1][0] = None  # type: ignore[call-overload]
-    ours = [[each if each is None else each.flatten() for each in one] for one in copy(theirs)]
-    averages = [torch.cat(each) for each in ours[2:]] if is_flat else ours[2:]
-    ops.update_importance(*theirs, BETA1, BETA2)
-    assert ops.update_averages(*ours[:2], *averages, BETA1, BETA2) == 0
-    for found, wanted in zip(averages, theirs[2:], strict=True):
-        flat = [found] if is_flat else found
-        assert_all_equal([torch.cat([*flat])], [torch.cat([each.flatten() for each in wanted])])
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
+def test_without_scores_any_matrices_are_served(count: int) -> None:
+    lists = make([(7, 3, 11), (5, 2, 4), (9, 2, 6)])
+    lists[1][-1] = None  # type: ignore[call-overload] # no observation
+    flat, theirs = copy(lists), copy(lists)
+    for each in (flat, theirs, lists):
+        for tensors in each:
+            del tensors[:-count]
+    averages = [torch.cat([each.flatten() for each in average]) for average in flat[2:]]
+    for arguments in ((*flat[:2], *averages), lists):
+        assert ops.update_importance(*arguments, BETA1, BETA2) == 0
+    reference.update_importance(*theirs, BETA1, BETA2)
+    shapes = [each.shape for each in flat[0]]
+    assert_averages_equal([[], [], *(ops.averages_of(each, shapes) for each in averages)], theirs)  # type: ignore[list-item] # lists are sequences
+    assert_averages_equal(lists, theirs)
+
+
+def test_matrices_of_several_dtypes_are_served_in_any_order() -> None:
+    ours = [
+        [*one, *other, one[0].clone()]
+        for one, other in zip(make([(7, 3, 11)]), make([(5, 2, 4)], torch.float64), strict=True)
+    ]
+    ours = [[each[i] for i in (0, 3, 1, 4, 5, 2, 6)] for each in ours]
+    theirs = copy(ours)
+    assert ops.update_importance(*ours, BETA1, BETA2) == 0
+    reference.update_importance(*theirs, BETA1, BETA2)
+    assert_averages_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -84,6 +84,7 @@ HOLDERS: dict[str, Callable[[torch.Tensor], Callable[[], Any]]] = {
     "the gradient": lambda gradient: gradient.clone,
     "a view": lambda gradient: gradient[1:2].clone,
     "a detached alias": lambda gradient: gradient.detach().clone,
+    "the whole block": lambda gradient: gradient._base.clone,  # type: ignore[union-attr] # a view has one
     "its storage": lambda gradient: gradient.untyped_storage().tolist,
     "an array": lambda gradient: gradient.numpy().copy,
     "a DLPack capsule": lambda gradient: functools.partial(
@@ -192,14 +193,14 @@ def test_threads_never_write_into_each_others_gradients(share: bool) -> None:
 
 def test_the_memory_goes_with_the_factors() -> None:
     gc.collect()
-    before = len(orthogonality._memories)
+    before = len(orthogonality._unused)
     made = factors()
     held = gradients(made)
     copies = [each.clone() for each in held]
-    assert len(orthogonality._memories) == before + 1
+    assert len(orthogonality._unused) == before + 1
     del made
     gc.collect()
-    assert len(orthogonality._memories) == before
+    assert len(orthogonality._unused) == before
     assert all(map(torch.equal, held, copies))
 
 

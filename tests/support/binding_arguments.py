@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from adalora_core import _cpu
-
 N, N_IN, R, N_OUT = 5, 7, 3, 4
 
 
@@ -59,8 +57,6 @@ def of_the_cpu() -> dict[str, list[Any]]:
         "orthogonality_penalty": [[A], [B], grams, norms],
         "orthogonality_gradient": [[A], [B], grams, norms, 1.0, [like[1], like[3]]],
         "add_orthogonality_gradient": [[A], [B], 0.5, [like[1], like[3]]],
-        "orthogonality_memory": [],
-        "orthogonality_block": [_cpu.orthogonality_memory(), A, 7],
         "orthogonality_gradient flat": [
             [A],
             [B],

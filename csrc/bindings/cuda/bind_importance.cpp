@@ -35,7 +35,7 @@ std::int64_t score_room(py::handle parameters) {
   const py::tuple items = read_items(parameters, {kUpdateImportance, "parameters"});
   std::vector<ImportanceEntry> entries(items.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
-    entries[i].parameter = read_known_matrix(
+    entries[i].parameter = read_matrix_of_any_sign(
         items[i], {kUpdateImportance, "parameters", static_cast<std::int64_t>(i)});
   }
   return cuda::score_room(entries);
@@ -48,14 +48,13 @@ bool update(py::handle parameters, py::handle gradients, py::handle smoothed,
   const Call call;
   const double decay1 = read_beta(beta1, "beta1");
   const double decay2 = read_beta(beta2, "beta2");
-  const ImportanceArguments arguments(parameters, gradients, smoothed, uncertainty);
+  ImportanceArguments arguments(parameters, gradients, smoothed, uncertainty, scores);
   const std::vector<ImportanceEntry>& entries = arguments.entries();
-  require_dtypes(entries);
   cuda::ImportanceOutputs outputs;
-  outputs.scores = arguments.scores(scores);
-  if (!is_dense(entries, outputs.scores)) return false;
+  outputs.scores = arguments.scores();
   outputs.skipped = read_int64(skipped, {kUpdateImportance, "skipped"});
   if (!scores.is_none()) {
+    require_dtypes(entries);
     const Argument score_argument{kUpdateImportance, "scores"},
         room_argument{kUpdateImportance, "partials"};
     for (const ImportanceEntry& entry : entries) {
@@ -66,9 +65,11 @@ bool update(py::handle parameters, py::handle gradients, py::handle smoothed,
     require_dtype(room, room_argument, DType::kFloat64, "as the op stores sums");
     require_shape(room, room_argument, cuda::score_room(entries), 1, "[score_room, 1]");
     require_contiguous(room, room_argument);
-    arguments.require_apart_from(room, room_argument);
+    arguments.overlap().write(room, room_argument);
     outputs.partials = static_cast<double*>(room.data);
   }
+  arguments.overlap().check();
+  if (!is_dense(entries, outputs.scores)) return false;
   if (entries.empty()) return true;
   const cuda::Stream stream = call.stream();
   const py::gil_scoped_release unlocked;

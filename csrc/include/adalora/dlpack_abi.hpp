@@ -1,5 +1,5 @@
 #pragma once
-/// The structs of the DLPack 1.x C exchange API through which the bindings read and make tensors.
+/// The structs of the DLPack 1.x C exchange API through which the bindings read tensors.
 ///
 /// DLPack freezes this layout for every 1.x version, so the core needs neither its header nor one
 /// of torch. tests/csrc/test_native.py compares every size and offset with a packaged dlpack.h.
@@ -42,15 +42,6 @@ struct Version {
   std::uint32_t minor;
 };
 
-/// A tensor that gives its memory back by a call of `deleter`, from any thread.
-struct ManagedTensor {
-  Version version;
-  void* context;
-  void (*deleter)(ManagedTensor* self);
-  std::uint64_t flags;
-  Tensor tensor;
-};
-
 struct ExchangeHeader {
   Version version;
   ExchangeHeader* previous;
@@ -61,7 +52,7 @@ struct ExchangeApi {
   ExchangeHeader header;
   void* managed_tensor_allocator;
   void* managed_tensor_from_py_object_no_sync;
-  int (*managed_tensor_to_py_object_no_sync)(ManagedTensor* tensor, void** out_py_object);
+  void* managed_tensor_to_py_object_no_sync;
   int (*dltensor_from_py_object_no_sync)(void* py_object, Tensor* out);
   int (*current_work_stream)(std::int32_t device_type, std::int32_t device_id, void** out_stream);
 };

@@ -30,7 +30,8 @@ struct ImportanceEntry {
 /// torch, whatever the instruction set and the number of threads. An entry whose I is not finite is
 /// not changed, but counted as skipped.
 ///
-/// `entries` holds A [r, in], E [r, 1], B [out, r] of matrix 0, then those of matrix 1, and so on.
+/// Without scores, `entries` are any matrices. With scores they are A [r, in], E [r, 1], B [out, r]
+/// of matrix 0, then those of matrix 1, and so on.
 ///
 /// If `scores` is present ([sum of ranks, 1], the compute type of the parameters) it is overwritten
 /// with one score per triplet, from the new averages (equations 7 and 8), also where no gradient
