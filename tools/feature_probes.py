@@ -177,11 +177,6 @@ GROUPS: dict[str, list[Probe]] = {
         ),
     ],
     "torch and other libraries": [
-        Probe(
-            "torch.compile without a graph break",
-            frameworks.compiled(fullgraph=True),
-            bridged="compiles with breaks",
-        ),
         Probe("FSDP2: train and save", frameworks.sharded),
         Probe("Trainer: a callback that allocates", frameworks.trainer_allocates),
     ],

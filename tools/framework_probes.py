@@ -8,39 +8,21 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from probe_setting import (
     BRIDGED,
-    batch,
     live_triplets,
     llama,
     make,
     need,
-    need_equal,
-    outputs,
     train,
 )
 from target_probes import IDS, LANGUAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 # --- torch ----------------------------------------------------------------------------------------
-
-
-def compiled(**options: Any) -> Callable[[str], None]:
-    """Return a probe that compiles a model and trains it."""
-
-    def run(library: str) -> None:
-        model = make(library).train()
-        torch.compiler.reset()
-        whole = torch.compile(model, backend="aot_eager", **options)
-        whole(batch(0)).loss.backward()
-        model.base_model.update_and_allocate(0)
-        need_equal(whole.eval()(batch(99)).logits.detach(), outputs(model))
-
-    return run
 
 
 @contextlib.contextmanager

@@ -54,6 +54,16 @@ class TestAttach:
         x = two_layer_batch(0)["x"]
         torch.testing.assert_close(model(x).logits, plain(x).logits)
 
+    def test_torch_compile_makes_one_graph_of_a_model(self) -> None:
+        torch.compiler.reset()
+        model = fresh("attached", init_lora_weights=False)
+        whole = torch.compile(model, backend="aot_eager", fullgraph=True)
+        whole(**two_layer_batch(0)).loss.backward()
+        expected = fresh("attached", init_lora_weights=False)
+        expected(**two_layer_batch(0)).loss.backward()
+        for one, other in zip(model.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+
     def test_same_budget_and_ranks_as_peft_at_every_step_in_float64(self) -> None:
         # Task type given: without one PEFT leaves the penalty out.
         settings = SETTINGS | {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "v_proj"]}
