@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
 
 from adalora_core.floor.module_aliases import ModuleAliases, present_path
 
+TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from adalora_core.checker.check import check_config as check_config
     from adalora_core.checker.check import validate_config as validate_config
     from adalora_core.checker.reports import Report as Report

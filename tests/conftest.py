@@ -137,7 +137,7 @@ def _outside_the_source_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def _peft_as_it_was() -> Iterator[None]:
     """Fail the test that leaves PEFT bridged, instead of a later one that asks PEFT itself."""
     yield
-    bridge = sys.modules.get("adalora_core.bridge.bridge")
+    bridge = sys.modules.get("adalora_core.bridge.attaching")
     if bridge is not None and bridge._replaced:
         bridge.uninstall()
         pytest.fail("the bridge to PEFT was left installed: use the fixture `installed`")

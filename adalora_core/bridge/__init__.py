@@ -11,7 +11,7 @@ from adalora_core.bridge.versions import require_supported_peft
 
 require_supported_peft()
 
-from adalora_core.bridge.bridge import attach, detach, install, is_attached, uninstall  # noqa: E402 - after the check of PEFT's version
+from adalora_core.bridge.attaching import attach, detach, install, is_attached, uninstall  # noqa: E402 - after the check of PEFT's version
 from adalora_core.bridge.configurations import from_peft_config, to_peft_config  # noqa: E402 - same
 
 __all__ = [

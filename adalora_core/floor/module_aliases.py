@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as in the facade, which imports this module at once
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
+    from typing import Any
 
 
 class ModuleAliases:
@@ -68,6 +69,7 @@ _FORMER = {
     "files": "floor.files",
     "integrations": "trainers",
     "integrations.peft": "bridge",
+    "integrations.peft.bridge": "bridge.attaching",
     "rank_report": "commands.rank_report",
     "server": "commands.server",
 }
@@ -81,7 +83,7 @@ def present_path(name: str) -> str | None:
 
     Example:
         >>> present_path("adalora_core.integrations.peft.bridge")
-        'adalora_core.bridge.bridge'
+        'adalora_core.bridge.attaching'
     """
     if not name.startswith(_PACKAGE):
         return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CORE = [
-    *(f"tests/bridge/test_{name}.py" for name in ("bridge", "injected", "layers")),
+    *(f"tests/bridge/test_{name}.py" for name in ("attaching", "injected", "layers")),
     *(f"tests/peft/test_peft_{name}.py" for name in ("module", "reuse", "start")),
 ]
 ALL = [

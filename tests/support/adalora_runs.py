@@ -11,7 +11,7 @@ import torch
 from toy_models import TwoLayer, two_layer_batch
 
 import adalora_core
-from adalora_core.bridge import bridge
+from adalora_core import bridge
 from adalora_core.config.findings import ConfigWarning
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from adalora_core.checker.rules.usage_base import (
     example,
 )
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.names import ALLOCATE, HOOKS
+from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS
 from adalora_core.checker.scripts.steps import (
     accumulation,
     accumulation_guards,

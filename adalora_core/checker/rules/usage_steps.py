@@ -16,7 +16,7 @@ from adalora_core.checker.rules.usage_base import (
     UsageRule,
 )
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
-from adalora_core.checker.scripts.names import ALLOCATE
+from adalora_core.checker.scripts.frameworks import ALLOCATE
 from adalora_core.checker.scripts.steps import is_per_micro_batch, placement
 from adalora_core.checker.scripts.trainings import trainings
 

@@ -14,7 +14,7 @@ from adalora_core.checker.documents.python.syntax import (
     walk,
 )
 from adalora_core.checker.scripts.events import adds_to_itself
-from adalora_core.checker.scripts.names import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
+from adalora_core.checker.scripts.frameworks import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.checker.scripts.steps import accumulation_guards, placement
 
 if TYPE_CHECKING:

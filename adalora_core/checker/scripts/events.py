@@ -18,7 +18,7 @@ from adalora_core.checker.documents.python.syntax import (
     spend,
     walk,
 )
-from adalora_core.checker.scripts.names import ALLOCATE, OPTIMIZER, WRAPPERS
+from adalora_core.checker.scripts.frameworks import ALLOCATE, OPTIMIZER, WRAPPERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

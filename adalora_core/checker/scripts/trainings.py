@@ -15,7 +15,7 @@ from adalora_core.checker.documents.python.syntax import (
     walk,
 )
 from adalora_core.checker.scripts.events import excludes, receiver, trainer_calls
-from adalora_core.checker.scripts.names import ALLOCATE, KNOWN_MODULES
+from adalora_core.checker.scripts.frameworks import ALLOCATE, KNOWN_MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name, spend
 from adalora_core.checker.scripts.events import Trace, traces
-from adalora_core.checker.scripts.names import ONLY_LIGHTNING, WRAPPERS, Framework
+from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.checker.scripts.sources import Sources
 
 if TYPE_CHECKING:

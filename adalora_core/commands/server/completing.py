@@ -16,7 +16,8 @@ from lsprotocol import types
 from adalora_core.checker.documents import decode
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.commands.server.findings import about, range_of
+from adalora_core.commands.server.findings import range_of
+from adalora_core.commands.server.hovering import about
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.table import ADALORA_FIELDS, FIELDS
 from adalora_core.config.fields.tools import PREFIX

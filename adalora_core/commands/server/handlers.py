@@ -15,7 +15,8 @@ from pygls.protocol import LanguageServerProtocol
 from adalora_core.commands.server.checking import Checker
 from adalora_core.commands.server.completing import completions
 from adalora_core.commands.server.documents import Documents, path_of
-from adalora_core.commands.server.findings import ACTION_KINDS, actions, hover, lenses
+from adalora_core.commands.server.findings import ACTION_KINDS, actions
+from adalora_core.commands.server.hovering import hover, lenses
 from adalora_core.commands.server.schedule import Schedule
 from adalora_core.commands.server.snapshots import ClientRange
 

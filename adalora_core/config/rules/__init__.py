@@ -17,6 +17,7 @@ from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     settings,
     targets,
     tools,
+    total_step,
     values,
     versions,
 )

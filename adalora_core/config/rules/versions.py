@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 ORTH_ZERO_SINCE = (0, 20)
 """The first PEFT release whose forward accepts a penalty weight of 0."""
 
-TOTAL_STEP_ENFORCED_SINCE = "0.15.0"
-
 
 def release(version: str) -> tuple[int, ...]:
     """Return the numbers that a version starts with: `0.18.2.dev0@UNKNOWN` gives (0, 18, 2).
@@ -56,33 +54,6 @@ class KeyNewerThanPeft(Rule):
                     f"{'.'.join(map(str, block.options.peft_version))} ignores it"
                 )
                 yield self.found(block.at(name), message, "key")
-
-
-class NullTotalStepInAdapter(Rule):
-    code = "ADA702"
-    summary = "a saved adapter has no total_step: PEFT no longer loads it"
-    why = f"""Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an
-    adapter for inference, where the number has no effect. Older adapters, saved by runs that never
-    set it, raise a ValueError. The runtime adalora-core loads them with a warning."""
-    bad = {key: value for key, value in SOUND.items() if key != "total_step"} | {
-        "inference_mode": True,
-        "rank_pattern": {"q_proj.lora_E": [True] * 8 + [False] * 4},
-    }
-    good = bad | {"total_step": 1000}
-    hint = """set total_step to the number of steps of the training run; for inference any number
-    above tinit + tfinal works"""
-    inputs = ("inference_mode", "total_step")
-    only_if_set = ("inference_mode",)
-
-    def check(self, block: Block) -> Findings:
-        if block.is_saved and block["total_step"] is None:
-            yield self.found(
-                block.at("total_step"),
-                "AdaLoRA does not work when `total_step` is None, supply a value > 0. This saved "
-                f"adapter has none, and PEFT >= {TOTAL_STEP_ENFORCED_SINCE} refuses to load it",
-                "key",
-                severity=None if block.runtime == "peft" else "warning",
-            )
 
 
 class OrthZeroOnOldPeft(Rule):
