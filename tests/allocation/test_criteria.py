@@ -249,5 +249,5 @@ class TestTripletScores:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"importance_criterion should be one of.*'gradient'"):
-        allocator("gradient")
+    with pytest.raises(ValueError, match=r"importance_criterion should be one of.*'no-such-score'"):
+        allocator("no-such-score")

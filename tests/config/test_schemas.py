@@ -171,6 +171,6 @@ def test_bad_example_of_an_error_rule_is_rejected_unless_listed_as_a_gap():
         and validator.is_valid(rule.bad)
     }
     assert silent == GAPS, (
-        "state the rule in `conflicts` of contract/schemas/config.py, or explain the gap in GAPS "
+        "state the rule in `conflicts` of config/schemas/config.py, or explain the gap in GAPS "
         "and in docs/contract/policy.md"
     )

@@ -17,7 +17,7 @@ def _finding(values, code):
 def test_share_in_place_of_steps_gets_the_steps_of_the_run(field):
     hint = _finding(SOUND | {field: 0.25, "total_step": 2000}, "ADA102").hint
     assert f"`{field}` counts steps, not a share of the run" in hint
-    assert "10 % of 2000 is 200" in hint
+    assert "0.25 of 2000 steps is 500" in hint
 
 
 @pytest.mark.parametrize("fields", [{"total_step": 0.5}, {"tinit": 0.1, "total_step": None}])

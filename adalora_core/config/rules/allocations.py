@@ -45,7 +45,11 @@ class OneForcedCut(Rule):
                 f"no step between {schedule.tinit} and {schedule.final_start} is a multiple of "
                 f"deltaT {schedule.deltaT}: all pruning happens at once at step "
                 f"{schedule.final_start}",
+                hint=_OF_EPOCHS if schedule.deltaT == 1 else None,
             )
+
+
+_OF_EPOCHS = "make the budgeting phase longer; if these are epochs, count optimizer steps instead"
 
 
 class NoAllocationAtAll(Rule):

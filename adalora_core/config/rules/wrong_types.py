@@ -96,18 +96,16 @@ def _number(text: str) -> float | None:
 
 def share_hint(block: Block, fault: Fault) -> str | None:
     """Return the hint for a share of the run in a field that counts steps."""
-    if not is_share(fault.name, block.values[fault.name]):
+    share = block.values[fault.name]
+    if not is_share(fault.name, share):
         return None
     hint = f"write a number of steps: `{fault.name}` counts steps, not a share of the run"
     total = block.values.get("total_step")
-    if type(total) is not int or total < _STEPS_OF_EXAMPLE:
+    if type(total) is not int or not 1 <= share * total < kinds.LARGEST_INTEGER:
         return hint
-    about = "about " if total % 10 else ""
-    return f"{hint}; 10 % of {total} is {about}{total // 10}"
-
-
-_STEPS_OF_EXAMPLE = 10
-"""The shortest run whose tenth part is a step."""
+    steps = round(share * total)
+    about = "" if steps == share * total else "about "
+    return f"{hint}; {share:.3g} of {total} steps is {about}{steps}"
 
 
 def unquoted_hint(value: Any, *, is_python: bool) -> str | None:

@@ -125,9 +125,14 @@ def _property_of(field: Field, body: dict[str, Any]) -> dict[str, Any]:
         harmless: list[Any] = [field.default, {} if field.default is None else None]
         described["if"] = {"enum": harmless}
         described["else"] = {
-            "deprecationMessage": "ADA405: AdaLoRA does not read this setting; remove it"
+            "deprecationMessage": f"{_CODES.get(field.name, 'ADA405')}: AdaLoRA does not read this "
+            "setting; remove it"
         }
     return described
+
+
+_CODES = {"r": "ADA303", "runtime_config": "ADA108"}
+"""The rules on settings without an effect that have one of their own."""
 
 
 def is_proposed(field: Field) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from contract_configs import SOUND, configurations
 from hypothesis import example, given, settings
 
+from adalora_core.checker.check import check_config
 from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import FIELDS, Treatment
 from adalora_core.config.schemas.config import config_schema, to_text
@@ -92,3 +93,13 @@ def test_snippet_is_a_sound_configuration():
     (snippet,) = SCHEMA["defaultSnippets"]
     assert EDITOR.is_valid(snippet["body"])
     assert snippet["body"] == SOUND
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("r", 16), ("runtime_config", {"ephemeral_gpu_offload": True}), ("use_rslora", True)],
+)
+def test_a_setting_without_effect_is_marked_with_the_code_of_the_check(name, value):
+    marked = SCHEMA["properties"][name]["else"]["deprecationMessage"]
+    found = {d.code for d in check_config(SOUND | {name: value}).diagnostics}
+    assert found == {marked[:6]}
