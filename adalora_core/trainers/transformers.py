@@ -14,7 +14,7 @@ from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.sharding.layout import reshard
-from adalora_core.trainers.optimizer_hook import ZeroHook, refuse_second_hook, zero_optimizer
+from adalora_core.trainers.optimizer_hook import refuse_second_hook
 from adalora_core.trainers.trainer_checkpoints import (
     complete_loss,
     is_divided,
@@ -22,6 +22,7 @@ from adalora_core.trainers.trainer_checkpoints import (
     resume,
     show_checkpoint,
 )
+from adalora_core.trainers.zero import ZeroHook, zero_optimizer
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.folder import states_in
 from adalora_core.training.host import Host, host_of, unwrapped

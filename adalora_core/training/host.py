@@ -391,3 +391,10 @@ def _number_of(step: Any) -> int:
             "update_and_allocate: expected the number of the optimizer step, an integer from "
             f"0, got {step!r}; count the optimizer steps, and pass the number of the step"
         ) from None
+
+
+def allocate_next(host: Host) -> None:
+    """Call the allocators after the step that follows the last one they have seen."""
+    allocators = [adapter.allocator for adapter in host.trained_adapters()]
+    steps = [each.last_step for each in allocators if each and each.last_step is not None]
+    host.update_and_allocate(max(steps, default=-1) + 1)

@@ -10,7 +10,7 @@ from usage_texts import HEAD, LOOP, allocation, usage
 from adalora_core.checker.documents.python.syntax import within_bounds
 from adalora_core.checker.rules.usage_steps import AllocationNeverCalled, StepRestarts
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.steps import is_per_micro_batch, placement
+from adalora_core.checker.scripts.step_order import is_per_micro_batch, placement
 from adalora_core.checker.scripts.trainings import (
     late_adapters,
     second_wraps,

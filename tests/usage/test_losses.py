@@ -7,7 +7,7 @@ from usage_texts import HEAD, LOOP, usage
 
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.scripts.losses import doubled_penalties, own_losses
-from adalora_core.checker.scripts.steps import run_length, unit
+from adalora_core.checker.scripts.step_order import run_length, unit
 from adalora_core.checker.scripts.trainings import trainings
 
 

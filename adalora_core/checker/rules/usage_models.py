@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
-from adalora_core.checker.scripts.steps import accumulation, batch_size, run_length, unit
+from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
 from adalora_core.checker.scripts.trainings import (
     late_adapters,
     second_wraps,

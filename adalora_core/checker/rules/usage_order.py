@@ -17,7 +17,7 @@ from adalora_core.checker.rules.usage_base import (
 )
 from adalora_core.checker.scripts.counters import step_counter
 from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS
-from adalora_core.checker.scripts.steps import (
+from adalora_core.checker.scripts.step_order import (
     accumulation,
     accumulation_guards,
     is_per_micro_batch,

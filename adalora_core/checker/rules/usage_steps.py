@@ -17,7 +17,7 @@ from adalora_core.checker.rules.usage_base import (
 )
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
 from adalora_core.checker.scripts.frameworks import ALLOCATE
-from adalora_core.checker.scripts.steps import is_per_micro_batch, placement
+from adalora_core.checker.scripts.step_order import is_per_micro_batch, placement
 from adalora_core.checker.scripts.trainings import trainings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from adalora_core.checker.documents.python.syntax import (
 )
 from adalora_core.checker.scripts.events import adds_to_itself
 from adalora_core.checker.scripts.frameworks import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
-from adalora_core.checker.scripts.steps import accumulation_guards, placement
+from adalora_core.checker.scripts.step_order import accumulation_guards, placement
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Binding
