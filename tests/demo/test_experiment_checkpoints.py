@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from demo_loops import prepare, trainer_for
 
+from adalora_core.demo.experiment import allocator_of
 from adalora_core.demo.settings import FULL, QUICK
 
 LIMIT = 5_000_000
@@ -19,13 +20,14 @@ PHASES = {5: "warmup", 10: "budgeting", 15: "budgeting", 20: "final"}
 @pytest.mark.parametrize("loop", ["trainer", "peft"])
 def test_checkpoint_in_each_phase_is_under_5_mb(loop, tmp_path):
     phases = {}
+    model, head, words = prepare(SETTINGS, loop)
+
+    def on_step(step: int, loss: float) -> None:
+        del loss
+        phases[step + 1] = allocator_of(model).phase.value
+
     trainer = trainer_for(
-        *prepare(SETTINGS, loop),
-        SETTINGS,
-        lambda report: phases.update({len(phases) + 1: report.phase.value}),
-        tmp_path,
-        save_strategy="steps",
-        save_steps=5,
+        model, head, words, SETTINGS, on_step, tmp_path, save_strategy="steps", save_steps=5
     )
     trainer.train()
     assert {step: phases[step] for step in PHASES} == PHASES

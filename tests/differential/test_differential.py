@@ -86,8 +86,14 @@ def test_runner_names_the_part_of_the_run_that_fails(changes: dict[str, Any], st
     assert outcome.stage.split()[0] == stage, outcome
 
 
+BY_NAME = {"ADA513"}
+"""Rules on the model that a configuration names; no base here has a published name."""
 FIXABLE = [
-    rule for rule in RULES if (rule.safe_fix or rule.unsafe_fix) and isinstance(rule.bad, dict)
+    rule
+    for rule in RULES
+    if rule.code not in BY_NAME
+    and isinstance(rule.bad, dict)
+    and (rule.safe_fix or rule.unsafe_fix)
 ]
 
 

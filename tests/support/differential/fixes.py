@@ -50,6 +50,8 @@ def with_values(case: Case, values: Mapping[str, Any]) -> Case:
 
 def for_some_base(values: Mapping[str, Any]) -> Case:
     """Return a case of a configuration whose model is not known: a base that has its targets."""
+    # Their names are not that of the model for which the configuration was written.
+    values = {name: value for name, value in values.items() if name != "base_model_name_or_path"}
     for base in bases.BASES:
         case = Case(base, "training", dict(values), ())
         if not verdict(case, "peft")[0]:
