@@ -9,6 +9,7 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     input,  # noqa: A004 - the module's name
     usage_models,
     usage_order,
+    usage_setup,
     usage_steps,
     yaml_traps,
 )

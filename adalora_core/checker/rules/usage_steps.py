@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import (
     EPOCHS,
     HEAD,
@@ -58,12 +58,39 @@ class AllocationNeverCalled(UsageRule):
             )
             yield CodeFault(call, f"{message}`{ALLOCATE}`?", f"write {ALLOCATE}")
         found: dict[ast.AST, Training] = {}
-        for training in usage.once(trainings) if not misspelt else ():
-            if training.allocates is False:
+        made = usage.once(trainings) if not misspelt else []
+        for training in made:
+            if training.allocates is False and not _trains_others(usage, training, made):
                 event, is_loop = training.event, training.kind in {"loop", "accelerate"}
                 found.setdefault(event.loops[-1] if is_loop else event.node, training)
         for training in found.values():
             yield CodeFault(training.event.node, _message(training), _hint(usage, training))
+
+
+def _trains_others(usage: Usage, training: Training, made: list[Training]) -> bool:
+    """Return whether a loop trains without the adapter, beside one that allocates: a head alone."""
+    function = training.event.frame.function
+    if function is None or not any(each.allocates for each in made):
+        return False
+    return any(
+        _freezes(each) or _freezes(usage.called(each))
+        for each in walk(function)
+        if isinstance(each, ast.Call)
+    )
+
+
+def _freezes(node: ast.AST | None) -> bool:
+    """Return whether a call, or a function, changes which parameters are trained."""
+    if isinstance(node, ast.Call):
+        return last_name(node.func) == "requires_grad_"
+    return node is not None and any(
+        isinstance(each, ast.Attribute)
+        and (
+            each.attr == "requires_grad_"
+            or (each.attr == "requires_grad" and isinstance(each.ctx, ast.Store))
+        )
+        for each in walk(node)
+    )
 
 
 def _misspelt(usage: Usage) -> list[ast.Call]:

@@ -84,7 +84,7 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
     makers += call.args
     optimizers = [made for maker in makers for made in usage.calls(maker)]
-    models = [model for optimizer in optimizers for model in _held_models(usage, optimizer)]
+    models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
     if models:
         is_late = not usage.once(late_adapters).keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
@@ -111,7 +111,7 @@ def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
 def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
     held = {
         id(leaf)
-        for model in _held_models(usage, optimizer.call)
+        for model in held_models(usage, optimizer.call)
         for leaf in usage.origins(model)
         if usage.wrap_of.get(leaf) is None
     }
@@ -124,7 +124,7 @@ def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
     return None
 
 
-def _held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
+def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
     """Yield the models whose parameters an optimizer is given."""
     for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
         for node in usage.mentions(given):
@@ -145,7 +145,7 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
             return None
         inside = _class_allocates(usage, owner)
     else:
-        models = [model for call in made for model in _models(usage, call)]
+        models = [model for call in made for model in models_of_trainer(usage, call)]
         trains = any(map(usage.is_adalora_model, models)) or any(
             wrap.call in made and wrap.is_adalora for wrap in usage.wraps
         )
@@ -159,7 +159,7 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
     return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
 
 
-def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
+def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
     """Yield the models that a trainer is given, or that a function makes for it."""
     given = usage.keywords(trainer)
     if "model" in given or trainer.args:
@@ -247,7 +247,7 @@ def allocates_loosely(usage: Usage) -> bool:
         function = trace.function
         if function is None or event.loops or usage.framework(function) is not None:
             continue
-        if _is_passed_on(usage, function):
+        if function.name == "__call__" or _is_passed_on(usage, function):
             return True
     return any(
         isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)

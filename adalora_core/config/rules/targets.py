@@ -23,7 +23,7 @@ from adalora_core.floor.module_selection import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
@@ -225,20 +225,29 @@ class TargetsOfAnotherModel(Rule):
         names, base = block["target_modules"], block["base_model_name_or_path"]
         if not isinstance(names, list) or not isinstance(base, str):
             return
-        found = known.linear_layers_of(base)
-        if found is None or any(name.rpartition(".")[2] in found[1] for name in names):
-            return
-        architecture, linear = found
-        shown = "{" + ", ".join(sorted(map(repr, names))) + "}"
-        yield self.found(
-            block.at("target_modules"),
-            f"Target modules {shown} not found in the base model {base!r}: the linear layers of "
-            f"{architecture} are {', '.join(linear)}",
-            hint=f"write the names of this architecture, such as {json.dumps(_usual(linear))}",
-            remedy=Remedy(
-                "Write usual targets", Put(block.at("target_modules"), _usual(linear)), False
-            ),
-        )
+        at = block.at("target_modules")
+        for message, usual in lacking(base, names):
+            remedy = Remedy("Write usual targets", Put(at, usual), is_safe=False)
+            yield self.found(at, message, hint=usual_hint(usual), remedy=remedy)
+
+
+def lacking(base: str, names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield a message and the usual targets if a published model has none of the targets."""
+    found = known.linear_layers_of(base)
+    if found is None or any(name.rpartition(".")[2] in found[1] for name in names):
+        return
+    architecture, linear = found
+    shown = "{" + ", ".join(sorted(map(repr, names))) + "}"
+    message = (
+        f"Target modules {shown} not found in the base model {base!r}: the linear layers of "
+        f"{architecture} are {', '.join(linear)}"
+    )
+    yield message, _usual(linear)
+
+
+def usual_hint(usual: list[str]) -> str:
+    """Return the hint that names the usual targets of an architecture."""
+    return f"write the names of this architecture, such as {json.dumps(usual)}"
 
 
 def _usual(linear: Collection[str]) -> list[str]:

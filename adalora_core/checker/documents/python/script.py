@@ -250,11 +250,25 @@ def _evaluate(call: Call, values: Values) -> None:
 
 def _assigned_later(node: ast.Call, scopes: Scopes) -> list[str]:
     """Return the fields that the script assigns after the call: `config.target_r = 4`."""
+    live = _assigned_in_model(scopes)
     parent = scopes.parents.get(node)
     if not isinstance(parent, ast.Assign) or not isinstance(parent.targets[0], ast.Name):
-        return []
+        return live
     changes = scopes.changes(parent.targets[0])
-    return [change.attr for change in changes if isinstance(change, ast.Attribute)]
+    return live + [change.attr for change in changes if isinstance(change, ast.Attribute)]
+
+
+def _assigned_in_model(scopes: Scopes) -> list[str]:
+    """Return the fields that are assigned to what a model holds: `model.peft_config[name].tinit`."""
+    found = ["total_step"] if "set_total_step" in scopes.callers else []
+    for node in scopes.of:
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            held = [node.value]
+            if isinstance(node.value, ast.Name):
+                held = [b.value for b in scopes.bindings(node.value) if b.value is not None]
+            if any("peft_config" in ast.unparse(each)[:200] for each in held):
+                found.append(node.attr)
+    return found
 
 
 @dataclass(slots=True)
