@@ -90,6 +90,7 @@ def test_targets_are_an_error_where_no_module_can_be_adapted(written):
         ("google-bert/bert-base-uncased", ["q_proj"], True),
         ("google-bert/bert-base-uncased", ["query", "value"], False),
         ("google/flan-t5-base", ["wi_0"], False),
+        ("google/vit-base-patch16-224-in21k", ["query", "value"], False),
         ("mistralai/Mistral-7B-v0.1", ["query"], True),
         ("somebody/gpt2-of-my-own", ["q_proj"], False),
         ("./models/gpt2", ["q_proj"], False),

@@ -46,7 +46,10 @@ _NAMES_OF = {
 }
 """Which names of published models, without their owner, have which architecture."""
 
-_OTHER_FORMS = {"T5ForConditionalGeneration": {"wi_0", "wi_1"}}
+_OTHER_FORMS = {
+    "T5ForConditionalGeneration": {"wi_0", "wi_1"},
+    "ViTForImageClassification": {"query", "key", "value", "dense"},  # until transformers 5
+}
 """Linear layers that some models of an architecture have in place of those in the table."""
 
 _TOKEN = re.compile(r"[^\s()!]+|[()!]")
