@@ -17,7 +17,12 @@ from adalora_core.checker.rules.usage_base import (
     UsageRule,
     example,
 )
-from adalora_core.checker.scripts.trainings import held_models, models_of_trainer, trainings
+from adalora_core.checker.scripts.trainings import (
+    held_models,
+    models_of_trainer,
+    second_wraps,
+    trainings,
+)
 from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
@@ -224,12 +229,12 @@ class EpochIsCut(UsageRule):
     begun to fall, when the training ends."""
     bad = HEAD.replace("total_step=1000", "total_step=3 * len(loader)") + (
         "step = 0\nfor epoch in range(3):\n    for i, batch in enumerate(loader):\n"
-        "        if i == 100:\n            break\n"
+        "        if i == 1000:\n            break\n"
         "        model(**batch).loss.backward()\n        optimizer.step()\n"
         "        model.base_model.update_and_allocate(step)\n        optimizer.zero_grad()\n"
         "        step += 1\n"
     )
-    good = bad.replace("3 * len(loader)", "3 * 100")
+    good = bad.replace("3 * len(loader)", "3 * 1000")
     hint = "count the batches that are trained: epochs * the limit of the loop"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
@@ -347,9 +352,10 @@ class ConfigurationShared(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each later use of a configuration."""
         first: dict[ast.Call, ast.Call] = {}
+        again = {call for call, _ in second_wraps(usage)}
         for wrap in usage.wraps if any(True for _ in usage.events("allocate")) else ():
             made = [call for call in usage.calls(wrap.config) if usage.makes_config(call)]
-            if not wrap.is_adalora or wrap.is_injected or len(made) != 1:
+            if not wrap.is_adalora or wrap.is_injected or wrap.call in again or len(made) != 1:
                 continue
             before = first.setdefault(made[0], wrap.call)
             of = usage.scopes.of
