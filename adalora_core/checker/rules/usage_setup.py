@@ -189,6 +189,10 @@ def _takes_e(words: set[str]) -> bool:
 
 class LoadedAdapterTrained(UsageRule):
     code = "ADA920"
+    errors = (
+        "element 0 of tensors does not require grad",
+        "optimizer got an empty parameter list",
+    )
     summary = "an adapter is loaded for inference, and then trained"
     why = """from_pretrained freezes the adapter unless is_trainable is true. The optimizer then has
     no parameters to train, or trains the others alone, and `loss.backward()` may raise `element 0

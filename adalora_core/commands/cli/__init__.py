@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "check": ("commands.cli.check", "check AdaLoRA configurations, scripts and notebooks"),
     "rule": ("commands.cli.rule", "explain one rule, or list them all"),
+    "explain": ("commands.cli.explain", "name the rule about an error of PEFT or torch"),
     "plan": ("commands.cli.plan", "show phases, allocations and budget of a configuration"),
     "schema": ("commands.cli.schema", "print the JSON Schema of a configuration"),
     "server": ("commands.server.command", "serve an editor while you type"),

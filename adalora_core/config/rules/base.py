@@ -98,6 +98,9 @@ class Rule:
     """The corrected example, without findings."""
     hint: ClassVar[str]
     """The advice, as an order without a full stop; a finding may have its own."""
+    errors: ClassVar[tuple[str, ...]] = ()
+    """What PEFT, torch or transformers say where the fault stays, as they write it; `...` stands
+    for what varies. `adalora explain` looks these up."""
     since: ClassVar[str] = "0.1.0"
     """The release that has the rule first; written only for a later release than 0.1.0."""
     language: ClassVar[Literal["json", "yaml", "toml", "python"]] = "json"

@@ -21,6 +21,7 @@ NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weig
 
 class DoraUnsupported(Rule):
     code = "ADA401"
+    errors = ("does not support DoRA",)
     summary = "use_dora is true"
     why = """AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is
     built."""
@@ -35,6 +36,7 @@ class DoraUnsupported(Rule):
 
 class LoftqUnsupported(Rule):
     code = "ADA402"
+    errors = ("does not support LOFTQ",)
     summary = "loftq_config is not empty, or init_lora_weights is loftq"
     why = """LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors.
     PEFT raises a ValueError for init_lora_weights loftq. Without it PEFT empties the loftq_config
@@ -94,6 +96,7 @@ class LayersWithRegex(Rule):
 
 class LayersPatternAlone(Rule):
     code = "ADA404"
+    errors = ("When `layers_pattern` is specified, `layers_to_transform` must also be specified",)
     summary = "layers_pattern is set without layers_to_transform"
     why = """layers_pattern names the list that the indices of layers_to_transform count in, so
     alone it has no meaning. PEFT raises a ValueError; the runtime adalora-core ignores it, which is

@@ -35,6 +35,10 @@ class _SavedRule(Rule):
 
 class RankPatternShape(_SavedRule):
     code = "ADA304"
+    errors = (
+        "Unexpected type of rank_idx",
+        "Unexcepted type of rank_idx",
+    )
     summary = "rank_pattern is not an object of lists of init_r booleans"
     why = """AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's
     form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads it. A
@@ -151,6 +155,7 @@ class NeverAllocated(_SavedRule):
 
 class RankPatternKey(_SavedRule):
     code = "ADA309"
+    errors = ("rank_pattern[key] ... KeyError: '...lora_E'",)
     summary = "a key of rank_pattern does not name singular values"
     why = """PEFT writes keys of the form <module path>.lora_E and removes the last part when it
     loads them. A key without that part gives the path of a wrong module, which is an

@@ -25,6 +25,7 @@ def _named(block: Block, name: str) -> str:
 
 class TargetAboveInit(Rule):
     code = "ADA301"
+    errors = ("kthvalue(): selected number k out of range",)
     summary = "target_r is above init_r"
     why = """AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle
     of the training with `kthvalue(): selected number k out of range`. Defaults count too: init_r is
@@ -98,6 +99,7 @@ class EqualRanks(Rule):
 
 class RIgnored(Rule):
     code = "ADA303"
+    errors = ("Note that `r` is not used in AdaLora and will be ignored",)
     severity = "warning"
     summary = "r is set, and AdaLoRA does not read it"
     why = """r is LoRA's rank. AdaLoRA starts every matrix at init_r and ends at target_r on

@@ -240,6 +240,7 @@ class PenaltyCountedTwice(RunRule):
 
 class MatrixWithoutGradient(RunRule):
     code = "ADA821"
+    errors = ("unsupported operand type(s) for *: 'Parameter' and 'NoneType'",)
     summary = "the loss never reaches an adapted matrix in the whole run"
     why = """The singular values had no gradient: the matrix has learned nothing, and has budget
     only where the others leave some. The forward never calls the module, its parent reads the

@@ -111,6 +111,7 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
 
 class TargetNotLinear(Rule):
     code = "ADA509"
+    errors = ("Target module ... is not supported. Currently, only",)
     summary = "a target is an embedding, a normalisation or a block of modules"
     why = """AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind
     is a ValueError when the adapter is injected. The names are those of transformers'
@@ -210,6 +211,7 @@ def _near(last: str) -> str | None:
 
 class TargetsOfAnotherModel(Rule):
     code = "ADA513"
+    errors = ("Target modules ... not found in the base model",)
     summary = "the base model is known by its name, and has none of the targets"
     why = """Names of modules differ between architectures: q_proj is Llama's, query is BERT's, and
     GPT-2 has one layer for all three, c_attn. PEFT raises a ValueError when the adapter is
@@ -259,6 +261,7 @@ def _usual(linear: Collection[str]) -> list[str]:
 
 class NoTargetLeft(Rule):
     code = "ADA511"
+    errors = ("No modules were targeted for adaptation",)
     summary = "every target is excluded, or trained in full by modules_to_save"
     why = """exclude_modules and modules_to_save take precedence over target_modules. The heads of a
     task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when the

@@ -17,6 +17,10 @@ TOTAL_STEP_ENFORCED_SINCE = "0.15.0"
 
 class TotalStepMissing(Rule):
     code = "ADA201"
+    errors = (
+        "AdaLoRA does not work when `total_step` is None",
+        "lora_config.total_step - lora_config.tfinal ... unsupported operand type(s) for -: 'NoneType' and 'int'",
+    )
     summary = "total_step is missing, null or not positive"
     why = """The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without
     the number of optimizer steps. PEFT refuses such a configuration since 0.15.0, also when it

@@ -1,0 +1,73 @@
+"""Run `adalora explain`: name the rules about an error of PEFT, torch or transformers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from adalora_core.commands.cli.arguments import Parser, add, text
+from adalora_core.commands.cli.output import FINDINGS, FINE, print_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.config.rules.base import Rule
+
+LONGEST = 1 << 20
+"""The most characters of a pasted text that are read; its end is the error."""
+_NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\\[rank\d+\\]:?")
+_GAP = 600
+"""The most characters that may stand for what varies."""
+
+
+def make_parser() -> Parser:
+    """Return the parser of `adalora explain`."""
+    parser = Parser(
+        prog="adalora explain",
+        description="Name the rule about an error, and what to do: adalora explain < traceback.txt, "
+        "or the pasted last line as words.",
+        epilog="exit code: 0 known, 1 not known",
+    )
+    add(parser, {"words": {"nargs": "*", **text("TEXT", "the error; without it, standard input")}})
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora explain [TEXT ...]` and return the exit code."""
+    words = make_parser().parse_args(argv).words
+    given = " ".join(words) if words else sys.stdin.read(LONGEST)
+    found = explained(given)
+    for rule in found:
+        print_text(
+            f"{rule.code} {rule.name}: {rule.summary}\n  {rule.why}\n  what to do: {rule.hint}\n"
+        )
+    if found:
+        print_text(f"'adalora rule {found[0].code}' shows an example\n")
+        return FINE
+    print_text("not known: no rule is about this error, which may not be of AdaLoRA\n")
+    return FINDINGS
+
+
+def explained(given: str) -> list[Rule]:
+    """Return the rules about the last known error in a text.
+
+    Example:
+        >>> [rule.code for rule in explained("ValueError: PeftType.ADALORA does not support DoRA.")]
+        ['ADA401']
+    """
+    from adalora_core.checker.rules import RULES
+
+    plain = " ".join(_NOISE.sub(" ", given[-LONGEST:]).split())
+    ends: dict[int, list[Rule]] = {}
+    for rule in RULES:
+        for error in rule.errors:
+            place = max((match.end() for match in _pattern(error).finditer(plain)), default=None)
+            if place is not None:
+                ends.setdefault(place, []).append(rule)
+    return ends[max(ends)] if ends else []
+
+
+def _pattern(error: str) -> re.Pattern[str]:
+    parts = map(re.escape, error.split("..."))
+    return re.compile(f".{{0,{_GAP}}}?".join(part.strip("\\ ") for part in parts))
