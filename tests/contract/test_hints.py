@@ -13,6 +13,12 @@ def _finding(values, code):
     return next(d for d in check_config(values).diagnostics if d.code == code)
 
 
+def test_a_deltat_that_cannot_be_smaller_smells_of_epochs():
+    few = SOUND | {"tinit": 1, "tfinal": 1, "total_step": 3}
+    assert "count optimizer steps" in _finding(few | {"deltaT": 1}, "ADA203").hint
+    assert "decrease deltaT" in _finding(few | {"deltaT": 10}, "ADA203").hint
+
+
 @pytest.mark.parametrize("field", ["tinit", "tfinal", "deltaT"])
 def test_share_in_place_of_steps_gets_the_steps_of_the_run(field):
     hint = _finding(SOUND | {field: 0.25, "total_step": 2000}, "ADA102").hint

@@ -69,6 +69,8 @@ def test_hooks_of_the_example_exist_and_select_the_files_that_the_page_names():
         (ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))}  # fmt: skip
     config = yaml.safe_load((EXAMPLES / "pre-commit-config.yaml").read_text("utf-8"))
     assert [hook["id"] for hook in config["repos"][0]["hooks"]] == list(hooks)
+    # pre-commit would give the files to several processes, with a report of each.
+    assert all(hook["require_serial"] for hook in hooks.values())
     selects = re.compile(hooks["adalora-check"]["files"]).search
     assert all(map(selects, ("adapter_config.json", "a/adapter_config.json", "x.adalora.yml")))
     assert not any(map(selects, ("my_adapter_config.json", "config.json", "adalora.yaml")))
