@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from adalora_core.checker.documents.python.syntax import last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
@@ -218,3 +219,69 @@ class PenaltyAddedTwice(UsageRule):
         for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
             message = "the penalty is added to outputs.loss, which contains it in training mode"
             yield CodeFault(penalty, message)
+
+
+class EpochIsCut(UsageRule):
+    code = "ADA922"
+    summary = "total_step counts whole epochs, and the loop leaves each of them early"
+    why = """The schedule is longer than the run: the budget has not reached its target, or has not
+    begun to fall, when the training ends."""
+    bad = HEAD.replace("total_step=1000", "total_step=3 * len(loader)") + (
+        "step = 0\nfor epoch in range(3):\n    for i, batch in enumerate(loader):\n"
+        "        if i == 1000:\n            break\n"
+        "        model(**batch).loss.backward()\n        optimizer.step()\n"
+        "        model.base_model.update_and_allocate(step)\n        optimizer.zero_grad()\n"
+        "        step += 1\n"
+    )
+    good = bad.replace("3 * len(loader)", "3 * 1000")
+    hint = "count the batches that are trained: epochs * the limit of the loop"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each total of whole epochs."""
+        if usage.assigns_total:
+            return
+        loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
+        for key, value in usage.arguments("total_step"):
+            nodes = list(usage.mentions(value))
+            measured = {
+                ast.unparse(n.args[0])
+                for n in nodes
+                if isinstance(n, ast.Call) and last_name(n.func) == "len" and n.args
+            }
+            words = _names(nodes)
+            for loop in loops:
+                cut = _cut(loop, measured, words)
+                if cut is not None:
+                    message = (
+                        f"total_step is `{ast.unparse(value)[:60]}`, and each epoch ends early"
+                    )
+                    yield CodeFault(key, message, note=(cut, "the loop is left here"))
+                    break
+
+
+def _cut(loop: ast.AST, measured: set[str], words: set[str]) -> ast.stmt | None:
+    """Return the statement that leaves a loop over a measured loader after some batches."""
+    if not isinstance(loop, ast.For):
+        return None
+    over, index = loop.iter, None
+    while (
+        isinstance(over, ast.Call) and over.args and last_name(over.func) in {"enumerate", "tqdm"}
+    ):
+        if last_name(over.func) == "enumerate" and isinstance(loop.target, ast.Tuple):
+            index = last_name(loop.target.elts[0])
+        over = over.args[0]
+    if index is None or ast.unparse(over) not in measured:
+        return None
+    for each in loop.body:
+        if isinstance(each, ast.If) and isinstance(each.body[-1], ast.Break):
+            names = _names(list(walk(each.test)))
+            if index in names and names.isdisjoint(words - {index}):
+                return each
+    return None
+
+
+def _names(nodes: list[ast.AST]) -> set[str]:
+    """Return the names of values: `a.limit` is "limit"."""
+    owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    named = (node for node in nodes if isinstance(node, ast.Name | ast.Attribute))
+    return {last_name(node) for node in named if id(node) not in owners}

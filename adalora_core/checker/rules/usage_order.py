@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import last_name
@@ -47,6 +48,10 @@ for batch in loader:
             step += 1
         optimizer.zero_grad()
 """
+_MAIN_PROCESS = re.compile(
+    r"\bis_(?:local_)?main_process\b|\bis_(?:world|local)_process_zero\b|\bis_(?:main|master)\b"
+    r"|\bis_global_zero\b|(?:\b|get_|local_|global_)rank(?:\(\))? (?:== 0\b|in [\[(]-1, 0[\])])"
+)
 _ACCELERATE = "from accelerate import Accelerator"
 _TRAINER = "from transformers import Trainer, TrainerCallback"
 
@@ -243,3 +248,57 @@ def _is_pattern(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):  # getattr(config, "rank_pattern", None)
         return any(isinstance(n, ast.Constant) and n.value == "rank_pattern" for n in node.args)
     return last_name(node) == "rank_pattern"
+
+
+class AllocationOnOneProcess(AllocationRule):
+    code = "ADA917"
+    summary = "update_and_allocate is called on the main process only"
+    why = """Every process holds the factors of its own replica, and nothing sends them to the
+    others: the main process drops triplets that the others keep, so the replicas come apart, and
+    what is saved is the main one's alone."""
+    bad = example(
+        LOOP.replace(
+            "    model.base_model.update",
+            "    if accelerator.is_main_process:\n        model.base_model.update",
+        ),
+        "from accelerate import Accelerator",
+    ).replace("optimizer =", "accelerator = Accelerator()\noptimizer =")
+    good = HEAD + LOOP
+    hint = "call it on every process; only save and log on the main one"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if a condition asks for the main process."""
+        del usage, trace
+        for guard in event.guards:
+            test, holds = guard.test, guard.holds
+            while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+                test, holds = test.operand, not holds
+            text = ast.unparse(test)
+            if holds and not isinstance(test, ast.BoolOp) and _MAIN_PROCESS.search(text):
+                message = f"update_and_allocate is called only where `{text[:60]}`"
+                return CodeFault(event.node, message, note=(guard.test, "the condition"))
+        return None
+
+
+class CallbackMethodNeverCalled(AllocationRule):
+    code = "ADA918"
+    summary = "update_and_allocate is called in a method that Trainer never calls"
+    why = """Trainer calls the methods of a callback by their names. A method of another name that
+    nothing calls never runs, so nothing is allocated, without an error."""
+    bad = example(
+        CALLBACK.replace("on_optimizer_step", "after_optimizer_step"),
+        "from transformers import Trainer, TrainerCallback",
+    )
+    good = example(CALLBACK, "from transformers import Trainer, TrainerCallback")
+    hint = PLACES["callback"]
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the method is no event of Trainer and has no caller."""
+        method = trace.function
+        if method is None or usage.framework(method) != "callback":
+            return None
+        is_event = method.name.startswith("on_") or method.name.startswith("__")
+        if is_event or usage.calls_of(method):
+            return None
+        message = f"`{method.name}` is not an event of Trainer, and nothing calls it"
+        return CodeFault(event.node, message)

@@ -1,22 +1,12 @@
-"""Find faults of what is set up for a training: processes, factors, loaded and second adapters."""
+"""Find faults of what a training is set up with: optimizer, adapter, base, configuration."""
 
 from __future__ import annotations
 
 import ast
-import re
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
-from adalora_core.checker.rules.usage_base import (
-    CALLBACK,
-    HEAD,
-    LOOP,
-    PLACES,
-    AllocationRule,
-    CodeFault,
-    UsageRule,
-    example,
-)
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
@@ -28,69 +18,12 @@ from adalora_core.config.rules.targets import lacking, usual_hint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.usage import Usage
 
-_MAIN_PROCESS = re.compile(
-    r"\bis_(?:local_)?main_process\b|\bis_(?:world|local)_process_zero\b|\bis_(?:main|master)\b"
-    r"|\bis_global_zero\b|\brank(?:\(\))? == 0\b|\brank in [\[(]-1, 0[\])]"
-)
 _TRAINS_ALL = frozenset({"requires_grad_", "set_adapter", "enable_adapters"})
 """Methods that may make the parameters of a loaded adapter trainable."""
-
-
-class AllocationOnOneProcess(AllocationRule):
-    code = "ADA917"
-    summary = "update_and_allocate is called on the main process only"
-    why = """Every process holds the factors of its own replica, and nothing sends them to the
-    others: the main process drops triplets that the others keep, so the replicas come apart, and
-    what is saved is the main one's alone."""
-    bad = example(
-        LOOP.replace(
-            "    model.base_model.update",
-            "    if accelerator.is_main_process:\n        model.base_model.update",
-        ),
-        "from accelerate import Accelerator",
-    ).replace("optimizer =", "accelerator = Accelerator()\noptimizer =")
-    good = HEAD + LOOP
-    hint = "call it on every process; only save and log on the main one"
-
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition asks for the main process."""
-        del usage, trace
-        for guard in event.guards:
-            test, holds = guard.test, guard.holds
-            while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-                test, holds = test.operand, not holds
-            text = ast.unparse(test)
-            if holds and not isinstance(test, ast.BoolOp) and _MAIN_PROCESS.search(text):
-                message = f"update_and_allocate is called only where `{text[:60]}`"
-                return CodeFault(event.node, message, note=(guard.test, "the condition"))
-        return None
-
-
-class CallbackMethodNeverCalled(AllocationRule):
-    code = "ADA918"
-    summary = "update_and_allocate is called in a method that Trainer never calls"
-    why = """Trainer calls the methods of a callback by their names. A method of another name that
-    nothing calls never runs, so nothing is allocated, without an error."""
-    bad = example(
-        CALLBACK.replace("on_optimizer_step", "after_optimizer_step"),
-        "from transformers import Trainer, TrainerCallback",
-    )
-    good = example(CALLBACK, "from transformers import Trainer, TrainerCallback")
-    hint = PLACES["callback"]
-
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the method is no event of Trainer and has no caller."""
-        method = trace.function
-        if method is None or usage.framework(method) != "callback":
-            return None
-        is_event = method.name.startswith("on_") or method.name.startswith("__")
-        if is_event or usage.calls_of(method):
-            return None
-        message = f"`{method.name}` is not an event of Trainer, and nothing calls it"
-        return CodeFault(event.node, message)
+_ANY_WORDS = frozenset({"any", "all", "match", "search"})
+"""Functions whose result does not show which names are taken."""
 
 
 class FactorsNotOptimised(UsageRule):
@@ -133,8 +66,7 @@ def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, b
             yield from ((test, False) for test in part.ifs)
             if not part.ifs:
                 yield part.iter, True
-    function = usage.scopes.of[optimizer].function
-    for loop in walk(function) if function is not None else ():
+    for loop in walk(usage.scopes.of[optimizer].function):
         if isinstance(loop, ast.For) and "named_parameters" in ast.unparse(loop.iter):
             yield from _branches(loop.body, lists)
 
@@ -147,7 +79,7 @@ def _branches(body: list[ast.stmt], lists: set[str]) -> Iterator[tuple[ast.expr,
         test, rest = statement.test, statement.orelse
         is_chain = len(rest) == 1 and isinstance(rest[0], ast.If)
         if any(_appends(each, lists) for each in statement.body):
-            yield test, bool(rest) and not is_chain
+            yield test, not is_chain and any(_appends(each, lists) for each in rest)
         if is_chain:
             yield from _branches(rest, lists)
 
@@ -171,16 +103,9 @@ def _words_in(test: ast.expr) -> tuple[set[str], bool]:
                 words.add(str(node.left.value))
             else:
                 is_positive = False
-        elif isinstance(node, ast.Call) and last_name(node.func) in {
-            "any",
-            "all",
-            "match",
-            "search",
-        }:
+        elif isinstance(node, ast.Call) and last_name(node.func) in _ANY_WORDS:
             is_positive = False
-    if not words and "requires_grad" in ast.unparse(test):
-        return words, True
-    return words, is_positive and bool(words)
+    return words, is_positive and (bool(words) or "requires_grad" in ast.unparse(test))
 
 
 def _takes_e(words: set[str]) -> bool:
@@ -226,72 +151,6 @@ class LoadedAdapterTrained(UsageRule):
                 yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
 
 
-class EpochIsCut(UsageRule):
-    code = "ADA922"
-    summary = "total_step counts whole epochs, and the loop leaves each of them early"
-    why = """The schedule is longer than the run: the budget has not reached its target, or has not
-    begun to fall, when the training ends."""
-    bad = HEAD.replace("total_step=1000", "total_step=3 * len(loader)") + (
-        "step = 0\nfor epoch in range(3):\n    for i, batch in enumerate(loader):\n"
-        "        if i == 1000:\n            break\n"
-        "        model(**batch).loss.backward()\n        optimizer.step()\n"
-        "        model.base_model.update_and_allocate(step)\n        optimizer.zero_grad()\n"
-        "        step += 1\n"
-    )
-    good = bad.replace("3 * len(loader)", "3 * 1000")
-    hint = "count the batches that are trained: epochs * the limit of the loop"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each total of whole epochs."""
-        if usage.assigns_total:
-            return
-        loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
-        for key, value in usage.arguments("total_step"):
-            nodes = list(usage.mentions(value))
-            measured = {
-                ast.unparse(n.args[0])
-                for n in nodes
-                if isinstance(n, ast.Call) and last_name(n.func) == "len" and n.args
-            }
-            words = _names(nodes)
-            for loop in loops:
-                cut = _cut(loop, measured, words)
-                if cut is not None:
-                    message = (
-                        f"total_step is `{ast.unparse(value)[:60]}`, and each epoch ends early"
-                    )
-                    yield CodeFault(key, message, note=(cut, "the loop is left here"))
-                    break
-
-
-def _cut(loop: ast.AST, measured: set[str], words: set[str]) -> ast.stmt | None:
-    """Return the statement that leaves a loop over a measured loader after some batches."""
-    if not isinstance(loop, ast.For):
-        return None
-    over, index = loop.iter, None
-    while (
-        isinstance(over, ast.Call) and over.args and last_name(over.func) in {"enumerate", "tqdm"}
-    ):
-        if last_name(over.func) == "enumerate" and isinstance(loop.target, ast.Tuple):
-            index = last_name(loop.target.elts[0])
-        over = over.args[0]
-    if index is None or ast.unparse(over) not in measured:
-        return None
-    for each in loop.body:
-        if isinstance(each, ast.If) and isinstance(each.body[-1], ast.Break):
-            names = _names(list(walk(each.test)))
-            if index in names and names.isdisjoint(words - {index}):
-                return each
-    return None
-
-
-def _names(nodes: list[ast.AST]) -> set[str]:
-    """Return the names of values: `a.limit` is "limit"."""
-    owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
-    named = (node for node in nodes if isinstance(node, ast.Name | ast.Attribute))
-    return {last_name(node) for node in named if id(node) not in owners}
-
-
 class PenaltyWithoutGradient(UsageRule):
     code = "ADA923"
     summary = "a term of the loss is computed without gradients"
@@ -301,8 +160,8 @@ class PenaltyWithoutGradient(UsageRule):
         (HEAD + LOOP)
         .replace(
             "for step",
-            "@torch.no_grad()\ndef penalty(model):\n    return sum(p.norm() for p in model.parameters())"
-            "\n\n\nfor step",
+            "@torch.no_grad()\ndef penalty(model):\n"
+            "    return sum(p.norm() for p in model.parameters())\n\n\nfor step",
         )
         .replace(
             "    model(**batch).loss.backward()\n",
@@ -331,7 +190,8 @@ def _has_no_gradient(decorator: ast.expr) -> bool:
 
 
 def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
-    node, parent = call, usage.scopes.parents[call]
+    node: ast.AST = call
+    parent = usage.scopes.parents[call]
     while isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mult):
         node, parent = parent, usage.scopes.parents[parent]
     if isinstance(parent, ast.AugAssign):
@@ -399,7 +259,7 @@ class TargetsOfAnotherBase(UsageRule):
                 names = call.values.get("target_modules")
                 if key is None or call.node not in made or not isinstance(names, list):
                     continue
-                for message, usual in lacking(base or "", names):
+                for message, usual in lacking(base or "", [n for n in names if type(n) is str]):
                     yield CodeFault(key, message, usual_hint(usual))
 
 

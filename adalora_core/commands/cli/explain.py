@@ -25,9 +25,8 @@ def make_parser() -> Parser:
     """Return the parser of `adalora explain`."""
     parser = Parser(
         prog="adalora explain",
-        description="Name the rule about an error, and what to do: adalora explain < traceback.txt, "
-        "or the pasted last line as words.",
-        epilog="exit code: 0 known, 1 not known",
+        description="Name the rule about an error, and what to do.",
+        epilog="example: adalora explain < traceback.txt; exit code: 0 known, 1 not known",
     )
     add(parser, {"words": {"nargs": "*", **text("TEXT", "the error; without it, standard input")}})
     return parser

@@ -259,7 +259,7 @@ def _assigned_later(node: ast.Call, scopes: Scopes) -> list[str]:
 
 
 def _assigned_in_model(scopes: Scopes) -> list[str]:
-    """Return the fields that are assigned to what a model holds: `model.peft_config[name].tinit`."""
+    """Return the fields that are assigned in a model: `model.peft_config["default"].tinit = 5`."""
     found = ["total_step"] if "set_total_step" in scopes.callers else []
     for node in scopes.of:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):

@@ -1,0 +1,183 @@
+"""Judge small scripts with one slip, each beside scripts that are like it and right."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from adalora_core.checker.check import check_config
+from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, LOOP, example
+
+
+def codes(text: str) -> set[str]:
+    """The codes of a script, without what is only worth knowing."""
+    report = check_config(textwrap.dedent(text), format="python")
+    return {each.code for each in report.diagnostics if each.severity != "info"}
+
+
+@pytest.mark.parametrize(
+    ("guard", "is_fault"),
+    [
+        ("accelerator.is_main_process", True),
+        ("dist.get_rank() == 0", True),
+        ("local_rank in [-1, 0]", True),
+        ("not accelerator.is_main_process", False),
+        ("accelerator.sync_gradients", False),
+        ("accelerator.is_main_process or True", False),
+    ],
+)
+def test_call_on_the_main_process_alone(guard, is_fault):
+    loop = LOOP.replace("    model.base", f"    if {guard}:\n        model.base")
+    assert ("ADA917" in codes(HEAD + loop)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("method", "after", "is_fault"),
+    [
+        ("after_optimizer_step", "", True),
+        ("on_optimizer_step", "", False),
+        ("allocate", "Allocate().allocate(None, None, None, model)\n", False),
+    ],
+)
+def test_method_of_a_callback_that_trainer_does_not_know(method, after, is_fault):
+    script = CALLBACK.replace("on_optimizer_step", method) + after
+    text = example(script, "from transformers import Trainer, TrainerCallback")
+    assert ("ADA918" in codes(text)) is is_fault
+
+
+LISTS = """\
+named = list(model.named_parameters())
+optimizer = AdamW([
+    {"params": [p for n, p in named if "lora_A" in n]},
+    {"params": [p for n, p in named if OTHERS]},
+])
+"""
+BRANCHES = """\
+a, b, rest = [], [], []
+for n, p in model.named_parameters():
+    if "lora_A" in n:
+        a.append(p)
+    elif OTHERS:
+        b.append(p)
+    else:
+        rest.append(p)
+optimizer = AdamW([{"params": a}, {"params": b}GIVEN])
+"""
+
+
+@pytest.mark.parametrize(
+    ("groups", "others", "is_fault"),
+    [
+        (LISTS, '"lora_B" in n', True),
+        (LISTS, '"lora_B" in n or "lora_E" in n', False),
+        (LISTS, '"lora_A" not in n', False),
+        (LISTS, 'any(w in n for w in ("lora_B", "lora_E"))', False),
+        (BRANCHES.replace("GIVEN", ""), '"lora_B" in n', True),
+        (BRANCHES.replace("GIVEN", ""), '"lora_" in n', False),
+        (BRANCHES.replace("GIVEN", ', {"params": rest}'), '"lora_B" in n', False),
+    ],
+)
+def test_groups_of_the_optimizer_by_names(groups, others, is_fault):
+    text = HEAD.replace("optimizer = AdamW(model.parameters())\n", groups.replace("OTHERS", others))
+    assert ("ADA919" in codes(text + LOOP)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("given", "after", "is_fault"),
+    [
+        ("", "", True),
+        (", is_trainable=False", "", True),
+        (", is_trainable=True", "", False),
+        (", **settings", "", False),
+        ("", "for p in model.parameters():\n    p.requires_grad = True\n", False),
+    ],
+)
+def test_loaded_adapter_that_is_trained(given, after, is_fault):
+    head = (
+        f'from peft import PeftModel\nmodel = PeftModel.from_pretrained(base, "a"{given})\n{after}'
+    )
+    text = f"{head}optimizer = AdamW(model.parameters())\n{LOOP}"
+    assert ("ADA920" in codes(text)) is is_fault
+    assert "ADA920" not in codes(head)
+
+
+@pytest.mark.parametrize(
+    ("base", "is_fault"),
+    [('"gpt2"', True), ("name", True), ('"facebook/opt-350m"', False), ("sys.argv[1]", False)],
+)
+def test_base_that_a_script_loads_without_the_targets(base, is_fault):
+    loaded = f'name = "bigscience/bloom-560m"\nbase = AutoModel.from_pretrained({base})\n'
+    assert ("ADA921" in codes(HEAD.replace("config =", f"{loaded}config =") + LOOP)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("decorator", "added", "is_fault"),
+    [
+        ("torch.no_grad()", "0.1 * extra(model)", True),
+        ("torch.inference_mode()", "extra(model)", True),
+        ("cache", "extra(model)", False),
+    ],
+)
+def test_term_of_the_loss_without_a_gradient(decorator, added, is_fault):
+    function = f"@{decorator}\ndef extra(model):\n    return model.norm()\n"
+    for line in (f"loss = out.loss + {added}", f"loss = out.loss\n    loss += {added}"):
+        body = f"    out = model(**batch)\n    {line}\n    loss.backward()\n"
+        loop = LOOP.replace("    model(**batch).loss.backward()\n", body)
+        assert ("ADA923" in codes(HEAD + function + loop)) is is_fault
+    logged = LOOP + "    print(extra(model))\n"
+    assert "ADA923" not in codes(HEAD + function + logged)
+
+
+HEAD_ALONE = """\
+def warm_up(model):
+    freeze(model)
+    head = AdamW(model.parameters())
+    for batch in loader:
+        model(**batch).loss.backward()
+        head.step()
+        head.zero_grad()
+
+
+def freeze(model):
+    for n, p in model.named_parameters():
+        p.requires_grad = "classifier" in n
+
+
+warm_up(model)
+"""
+
+
+def test_loop_that_trains_a_head_alone_needs_no_allocation():
+    assert codes(HEAD + HEAD_ALONE + LOOP) == set()
+    assert "ADA901" in codes(HEAD + HEAD_ALONE)
+    assert "ADA901" in codes(HEAD + HEAD_ALONE.replace("    freeze(model)\n", "") + LOOP)
+
+
+OWN_STEP = """\
+class Own(Trainer):
+    def training_step(self, model, inputs, *rest):
+        loss = model(**inputs).loss
+        loss.backward()
+        self.optimizer.step()
+        model.base_model.update_and_allocate(self.state.global_step)
+        self.optimizer.zero_grad()
+        return loss
+
+
+Own(model=model, train_dataset=rows).train()
+"""
+
+
+def test_step_that_a_method_of_trainer_makes_itself_is_followed_by_the_call():
+    step = "        self.optimizer.step()\n"
+    assert "ADA908" not in codes(example(OWN_STEP, "from transformers import Trainer"))
+    later = OWN_STEP.replace(step, "")
+    assert "ADA908" in codes(example(later, "from transformers import Trainer"))
+
+
+def test_schedule_that_a_model_is_given_later_is_not_judged():
+    wrong = HEAD.replace("total_step=1000", "total_step=300")
+    assert "ADA202" in codes(wrong + EPOCHS)
+    for line in ('model.peft_config["default"].tinit = 10', "set_total_step(model, 900)"):
+        assert "ADA202" not in codes(f"{wrong}{line}\n{EPOCHS}")
