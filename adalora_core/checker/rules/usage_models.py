@@ -6,7 +6,15 @@ import ast
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import last_name, walk
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
+from adalora_core.checker.rules.usage_base import (
+    EPOCHS,
+    HEAD,
+    LOOP,
+    CodeFault,
+    UsageRule,
+    example,
+)
+from adalora_core.checker.scripts.events import receiver
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
 from adalora_core.checker.scripts.trainings import (
@@ -19,6 +27,7 @@ from adalora_core.checker.scripts.trainings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adalora_core.checker.scripts.events import Event
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -114,7 +123,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
     hint = "give total_step the number of steps of the run"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault if both numbers are known and differ."""
+        """Yield a fault if both numbers are known and differ, or epochs are counted in vain."""
         lengths = {run_length(usage, training) for training in usage.once(trainings)}
         length = lengths.pop() if len(lengths) == 1 else None
         if length is None or usage.assigns_total:
@@ -122,10 +131,24 @@ class TotalStepContradictsMaxSteps(UsageRule):
         found = [(key, usage.value(value)) for key, value in usage.arguments("total_step")]
         if len({total for _, total in found}) != 1:
             return
-        for key, total in found:
+        for key, value in usage.arguments("total_step"):
+            total = usage.value(value)
             if total is not None and abs(total - length) > 1:
                 message = f"total_step is {total}, and the script trains {length} steps"
                 yield CodeFault(key, message)
+            elif total is None and _counts_epochs(usage, value):
+                message = (
+                    f"total_step is `{ast.unparse(value)[:60]}`, and max_steps ends the run after "
+                    f"{length} steps, whatever its epochs"
+                )
+                yield CodeFault(key, message)
+
+
+def _counts_epochs(usage: Usage, total: ast.expr) -> bool:
+    """Return whether a total is computed from the length of the data, for a trainer's epochs."""
+    words = {last_name(node) for node in usage.mentions(total) if isinstance(node, ast.expr)}
+    is_counted = "len" in words and words.isdisjoint({"min", "max_steps"})
+    return is_counted and all(each.trainers for each in usage.once(trainings))
 
 
 class OptimizerBeforeAdapter(UsageRule):
@@ -219,6 +242,29 @@ class PenaltyAddedTwice(UsageRule):
         for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
             message = "the penalty is added to outputs.loss, which contains it in training mode"
             yield CodeFault(penalty, message)
+
+
+class MergedInTheLoop(UsageRule):
+    code = "ADA928"
+    summary = "the adapter is merged into the model inside of the loop that trains it"
+    why = """merge_and_unload and unload change the model that they are called on: the layers
+    of the adapter are gone afterwards, so the next round trains nothing, and nothing is saved."""
+    bad = (HEAD + EPOCHS).replace("for batch", "model.merge_and_unload()\n    for batch")
+    good = HEAD + EPOCHS + "model.merge_and_unload()\n"
+    hint = "merge after the training, or merge a copy: copy.deepcopy(model).merge_and_unload()"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such call."""
+        found: dict[ast.AST, Event] = {}
+        for trace, event in usage.events("merge"):
+            around = [loop for loop in event.loops if loop not in trace.runs]
+            trained = {loop for each in trace.events if each.kind == "step" for loop in each.loops}
+            model = receiver(event.call)
+            is_certain = not event.guards and usage.is_adalora_model(model)
+            if is_certain and not trained.isdisjoint(around):
+                found.setdefault(event.node, event)
+        for node in found:
+            yield CodeFault(node, "the adapter is merged in a loop that goes on training it")
 
 
 class EpochIsCut(UsageRule):

@@ -114,7 +114,9 @@ class AllocationBeforeStep(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step of the iteration comes later."""
-        del usage
+        if _is_before_each_step(usage, trace):
+            message = "update_and_allocate is called in a hook that runs before each step"
+            return CodeFault(event.node, message, "pass it to optimizer.register_step_post_hook")
         place = placement(trace, event)
         if place is None or not place.is_before or place.level != "same":
             return None
@@ -122,6 +124,14 @@ class AllocationBeforeStep(AllocationRule):
             "update_and_allocate is called before the optimizer makes the step of this iteration"
         )
         return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
+
+
+def _is_before_each_step(usage: Usage, trace: Trace) -> bool:
+    hooks = usage.scopes.callers.get("register_step_pre_hook", [])
+    given = [hook.args[0] for hook in hooks if hook.args]
+    return trace.function is not None and any(
+        usage.scopes.function(leaf) is trace.function for g in given for leaf in usage.origins(g)
+    )
 
 
 class AllocationAfterZeroGrad(AllocationRule):

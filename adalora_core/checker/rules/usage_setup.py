@@ -59,14 +59,17 @@ class FactorsNotOptimised(UsageRule):
 def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, bool]]:
     """Yield the tests by which parameters are chosen, each with whether others are taken too."""
     lists: set[str] = set()
-    for node in usage.mentions(optimizer):
+    functions: dict[ast.AST | None, None] = {}
+    given = [leaf for each in optimizer.args for leaf in usage.origins(each)]
+    for node in (node for each in (optimizer, *given) for node in usage.mentions(each)):
         if isinstance(node, ast.Name):
             lists.add(node.id)
+            functions[usage.scopes.of[node].function] = None
         for part in node.generators if isinstance(node, ast.ListComp | ast.GeneratorExp) else ():
             yield from ((test, False) for test in part.ifs)
             if not part.ifs:
                 yield part.iter, True
-    for loop in walk(usage.scopes.of[optimizer].function):
+    for loop in (node for each in functions for node in walk(each)):
         if isinstance(loop, ast.For) and "named_parameters" in ast.unparse(loop.iter):
             yield from _branches(loop.body, lists)
 
@@ -252,7 +255,7 @@ class TargetsOfAnotherBase(UsageRule):
         """Yield a fault for each configuration that is given to such a model."""
         for wrap in usage.wraps:
             made = usage.calls(wrap.config)
-            bases = {_name_of_base(usage, call) for call in usage.calls(wrap.model)}
+            bases = {_name_of_base(usage, each) for each in usage.origins(wrap.model)}
             base = bases.pop() if len(bases) == 1 else None
             for call in usage.script.calls if base is not None else ():
                 key, _ = call.entries.get("target_modules", (None, None))
@@ -263,10 +266,12 @@ class TargetsOfAnotherBase(UsageRule):
                     yield CodeFault(key, message, usual_hint(usual))
 
 
-def _name_of_base(usage: Usage, call: ast.Call) -> str | None:
-    if not usage.scopes.full_name(call.func).endswith(".from_pretrained"):
-        return None
-    given = keyword(call, "pretrained_model_name_or_path", at=0)
+def _name_of_base(usage: Usage, model: ast.expr) -> str | None:
+    given: ast.expr | None = model  # a trainer is given the name itself
+    if isinstance(model, ast.Call):
+        if not usage.scopes.full_name(model.func).endswith(".from_pretrained"):
+            return None
+        given = keyword(model, "pretrained_model_name_or_path", at=0)
     found = {usage.script.values.of(leaf) for leaf in usage.origins(given)}
     name = found.pop() if len(found) == 1 else None
     return name if isinstance(name, str) else None

@@ -190,3 +190,39 @@ class StepRestarts(AllocationRule):
         """Return a fault if the step restarts."""
         restarts = step_counter(usage, trace, event).restarts
         return _fault(event, "starts again in each epoch") if restarts else None
+
+
+class StepForgotten(AllocationRule):
+    code = "ADA927"
+    summary = "the epochs go on from a checkpoint, and the step starts at 0 again"
+    why = """The schedule follows the number: after the restart it is back in the warm-up, and the
+    training ends before its final phase."""
+    bad = HEAD + "first = load_checkpoint()\n" + EPOCHS.replace("range(3)", "range(first, 3)")
+    good = bad.replace("step = 0", "step = first * len(loader)")
+    hint = "save the step with the checkpoint, or begin at first_epoch * len(loader)"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the outer loop begins anywhere, and the number at a constant."""
+        del trace
+        given = keyword(event.call, "global_step", "step", at=0)
+        if len(event.loops) < 2 or not _goes_on(usage, event.loops[0]):  # noqa: PLR2004 - epochs
+            return None
+        bindings = []
+        if isinstance(given, ast.Name):
+            bindings = usage.scopes.bindings(given)
+        elif isinstance(given, ast.Attribute):
+            bindings = usage.bindings_of(given)
+        firsts = [each.value for each in bindings if each.kind == "value"]
+        is_counted = {each.kind for each in bindings} == {"value", "added"}
+        if not is_counted or not all(isinstance(each, ast.Constant) for each in firsts):
+            return None
+        return _fault(event, "starts anew when the epochs go on from a checkpoint")
+
+
+def _goes_on(usage: Usage, loop: ast.AST) -> bool:
+    """Return whether a loop begins at something that the script loads or is given."""
+    for call in usage.calls(loop.iter) if isinstance(loop, ast.For) else ():
+        first = call.args[0] if last_name(call.func) == "range" and len(call.args) > 1 else None
+        if not all(isinstance(leaf, ast.Constant) for leaf in usage.origins(first)):
+            return True
+    return False

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.scripts.sources import Sources
 
 EventKind = Literal[
-    "allocate", "backward", "count", "optimizer", "set", "step", "train", "wrap", "zero"
+    "allocate", "backward", "count", "merge", "optimizer", "set", "step", "train", "wrap", "zero"
 ]
 _DEEPEST = 5
 _MOST = 1200
@@ -34,6 +34,13 @@ _MOST = 1200
 _MOST_CALLS = 5000
 """Bound on the calls of one script that are followed."""
 _TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
+_KINDS: dict[str, EventKind] = {
+    **dict.fromkeys(("backward", "manual_backward"), "backward"),
+    **dict.fromkeys(("merge_and_unload", "unload"), "merge"),
+    **dict.fromkeys((*WRAPPERS, "add_adapter"), "wrap"),
+    "zero_grad": "zero",
+}
+"""Events that are known by the name of what is called."""
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
 
@@ -277,12 +284,8 @@ class _Tracer:
         name = self.sources.scopes.full_name(call.func).rpartition(".")[2]
         if self._allocates(call, name):
             return "allocate"
-        if name in {"backward", "manual_backward"}:
-            return "backward"
-        if name == "zero_grad":
-            return "zero"
-        if name in WRAPPERS or name == "add_adapter":
-            return "wrap"
+        if name in _KINDS:
+            return _KINDS[name]
         if name in {"step", "optimizer_step"} and self._is_optimizer(call, name):
             return "step"
         if name in _TRAINS and isinstance(call.func, ast.Attribute):

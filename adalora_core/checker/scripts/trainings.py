@@ -249,6 +249,9 @@ def allocates_loosely(usage: Usage) -> bool:
             continue
         if function.name == "__call__" or _is_passed_on(usage, function):
             return True
+        # An object of the script registers it: `@trainer.on("step")`.
+        if any(_is_of_the_script(usage, each) for each in function.decorator_list):
+            return True
     return any(
         isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)
         for node in usage.scopes.of
@@ -267,6 +270,12 @@ def _may_allocate(usage: Usage, call: ast.Call) -> bool:
         return True
     names = [given for given in call.args if isinstance(given, ast.Name)]
     return any(trainer_calls(usage, given) for given in names)
+
+
+def _is_of_the_script(usage: Usage, decorator: ast.expr) -> bool:
+    made = decorator.func if isinstance(decorator, ast.Call) else decorator
+    owner = made.value if isinstance(made, ast.Attribute) else made
+    return usage.class_of_value(owner) is not None or usage.scopes.function(owner) is not None
 
 
 def _is_passed_on(usage: Usage, function: Function) -> bool:

@@ -121,7 +121,9 @@ class Script:
 
     @cached_property
     def is_about_adalora(self) -> bool:
-        """Whether a name of the code is AdaLoRA's, one in a string included."""
+        """Whether a name of the code is AdaLoRA's, or its text is on AdaLoRA and loads adapters."""
+        if "peft.PeftModel" in self.scopes.imports and "adalora" in self.code.lower():
+            return True
         return any(_ABOUT.search(name) for node in self.scopes.of for name in _names(node))
 
     @cached_property
