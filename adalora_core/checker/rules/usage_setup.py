@@ -46,10 +46,10 @@ class FactorsNotOptimised(UsageRule):
             taken: set[str] = set()
             is_open = False
             for test, has_rest in _selections(usage, event.call):
-                words, is_positive = _words_in(test)
+                words, is_positive = words_in(test)
                 taken |= words
                 is_open = is_open or has_rest or not is_positive
-            if {"lora_A", "lora_B"} <= taken and not is_open and not _takes_e(taken):
+            if {"lora_A", "lora_B"} <= taken and not is_open and not takes_e(taken):
                 yield CodeFault(
                     event.node,
                     "the groups of the optimizer take lora_A and lora_B, and none lora_E",
@@ -97,7 +97,7 @@ def _appends(statement: ast.stmt, lists: set[str]) -> bool:
     )
 
 
-def _words_in(test: ast.expr) -> tuple[set[str], bool]:
+def words_in(test: ast.expr) -> tuple[set[str], bool]:
     """Return the texts that a name has to hold, and whether nothing else is taken."""
     words, is_positive = set(), True
     for node in walk(test):
@@ -111,7 +111,8 @@ def _words_in(test: ast.expr) -> tuple[set[str], bool]:
     return words, is_positive and (bool(words) or "requires_grad" in ast.unparse(test))
 
 
-def _takes_e(words: set[str]) -> bool:
+def takes_e(words: set[str]) -> bool:
+    """Return whether one of some texts is in the name of the singular values."""
     return any(word in "base_model.model.layer.lora_E.default" for word in words)
 
 

@@ -142,6 +142,8 @@ class StepIsConstant(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step is a constant."""
+        if not (event.call.args or event.call.keywords):
+            return CodeFault(event.node, "update_and_allocate is called without the step")
         if not is_repeated(usage, trace, event):
             return None  # one step, as in a test
         is_constant = step_counter(usage, trace, event).counts == "nothing"

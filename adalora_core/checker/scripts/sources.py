@@ -152,15 +152,18 @@ class Sources:
                 yield node
 
     def _of_name(self, node: ast.Name, item: int | None, seen: _Path) -> _Leaves:
-        scope = self.scopes.find(node)
-        bindings = self.scopes.bindings(node)
-        if scope is not None and scope.function is self.scopes.of[node].function:
-            bindings = self._reaching(node, bindings)
+        bindings = self.reaching(node)
         bindings = [each for each in bindings if each.kind in _FOLLOWED]
         if not bindings:
             yield node
         for binding in bindings:
             yield from self._of_binding(node, binding, item, seen)
+
+    def reaching(self, node: ast.Name) -> list[Binding]:
+        """Return the bindings that can reach a name; all of them from another function."""
+        scope, bindings = self.scopes.find(node), self.scopes.bindings(node)
+        is_local = scope is not None and scope.function is self.scopes.of[node].function
+        return self._reaching(node, bindings) if is_local else bindings
 
     def _of_binding(
         self, node: ast.expr, binding: Binding, item: int | None, seen: _Path

@@ -44,6 +44,7 @@ class Training:
         event: the step of the optimizer, or the call that trains.
         trainers: the calls that make the trainer.
         allocates: whether ranks are allocated; None if that cannot be known.
+        callbacks: how many callbacks of the trainer allocate.
     """
 
     kind: Kind
@@ -51,6 +52,7 @@ class Training:
     event: Event
     trainers: tuple[ast.Call, ...]
     allocates: bool | None
+    callbacks: int = 0
 
 
 def trainings(usage: Usage) -> list[Training]:
@@ -152,11 +154,11 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
         inside = False
     if not trains:
         return None
-    found = [inside]
-    for each in made:
-        found += _of_class(usage, each.func), *_callbacks(usage, each)
+    callbacks = [found for each in made for found in _callbacks(usage, each)]
+    found = [inside, *(_of_class(usage, each.func) for each in made), *callbacks]
     allocates = True if True in found else None if None in found else False
-    return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
+    kind: Kind = "lightning" if is_lightning else "trainer"
+    return Training(kind, trace, event, made, allocates, callbacks.count(True))
 
 
 def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:

@@ -1,0 +1,241 @@
+"""Find what reaches the wrong object: calls on the base model, frozen factors, what is saved."""
+
+from __future__ import annotations
+
+import ast
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.rules.usage_base import (
+    CALLBACK,
+    HEAD,
+    LOOP,
+    AllocationRule,
+    CodeFault,
+    UsageRule,
+    example,
+)
+from adalora_core.checker.rules.usage_setup import takes_e, words_in
+from adalora_core.checker.scripts.events import receiver
+from adalora_core.checker.scripts.frameworks import ALLOCATE
+from adalora_core.checker.scripts.trainings import models_of_trainer, trainings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.checker.scripts.events import Event, Trace
+    from adalora_core.checker.scripts.usage import Usage
+
+_PARALLEL = frozenset({"DDP", "DistributedDataParallel", "DataParallel"})
+_LOADED = HEAD.replace("\nconfig", "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig")
+
+
+class AllocationOnAnotherObject(AllocationRule):
+    code = "ADA929"
+    errors = ("object has no attribute 'update_and_allocate'",)
+    severity = "error"
+    summary = "update_and_allocate is called on an object that does not have it"
+    why = """The method is that of the AdaLoRA model: model.base_model, and the PEFT model hands it
+    on. The base model does not have it, also when the adapter is inside of it, and neither has a
+    wrapper for parallel training: an AttributeError at the first step."""
+    bad = _LOADED + LOOP.replace("model.base_model.update", "base.update")
+    good = _LOADED + LOOP
+    hint = "call model.base_model.update_and_allocate(step) on what get_peft_model returned"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the object is the base model or a wrapper."""
+        del trace
+        given = receiver(event.call)
+        if not isinstance(event.call.func, ast.Attribute) or usage.our_names:
+            return None
+        text = ast.unparse(given)[:60]
+        if _is_inside(given) or _is_base(usage, given):
+            return CodeFault(event.node, f"`{text}` is the base model, without {ALLOCATE}")
+        if (wrapper := _wrapper(usage, given)) is not None:
+            message = f"`{text}` is a wrapper without {ALLOCATE}"
+            hint = "call model.module.base_model.update_and_allocate(step)"
+            return CodeFault(event.node, message, hint, note=(wrapper, "the wrapper"))
+        return None
+
+
+def _is_inside(node: ast.expr) -> bool:
+    """Return whether an expression reads the base model out of an AdaLoRA model."""
+    return ast.unparse(node).endswith((".base_model.model", ".get_base_model()"))
+
+
+def _is_base(usage: Usage, given: ast.expr) -> bool:
+    """Return whether a value is a loaded model that was given to `get_peft_model`."""
+    based = {leaf for w in usage.wraps if w.is_adalora for leaf in usage.calls(w.model)}
+    leaves = usage.origins(given)
+    return bool(leaves) and all(
+        isinstance(leaf, ast.Call)
+        and leaf in based
+        and usage.wrap_of.get(leaf) is None
+        and usage.scopes.full_name(leaf.func).endswith(".from_pretrained")
+        and "Peft" not in usage.scopes.full_name(leaf.func)
+        for leaf in leaves
+    )
+
+
+def _wrapper(usage: Usage, given: ast.expr) -> ast.AST | None:
+    """Return the call that wraps an object for parallel training, if that is all it can be."""
+    while isinstance(given, ast.Attribute) and given.attr == "base_model":
+        given = given.value
+    if not isinstance(given, ast.Name):
+        return None
+    found = usage.reaching(given)
+    made = [each.value for each in found if isinstance(each.value, ast.Call)]
+    is_wrapper = [last_name(call.func) in _PARALLEL for call in made]
+    return made[0] if len(made) == len(found) and made and all(is_wrapper) else None
+
+
+class TrainerGivenBase(UsageRule):
+    code = "ADA930"
+    severity = "error"
+    summary = "the trainer is given the base model, not what get_peft_model returned"
+    why = """The adapter is inside of the base model, so it trains, but this object has no
+    update_and_allocate: the callback raises an AttributeError, and what is saved is the base."""
+    bad = example(CALLBACK, "from transformers import Trainer, TrainerCallback").replace(
+        "\nconfig", "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig"
+    ).replace("Trainer(model=model", "Trainer(model=base")  # fmt: skip
+    good = bad.replace("Trainer(model=base", "Trainer(model=model")
+    hint = "give the trainer the model that get_peft_model returned"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such trainer."""
+        calls = [call for call in usage.scopes.calls if last_name(call.func).endswith("Trainer")]
+        for call in calls if not usage.our_names else ():
+            if keyword(call, "peft_config") is not None:
+                continue
+            for model in models_of_trainer(usage, call):
+                if _is_base(usage, model) and _is_after_the_wrap(usage, call):
+                    yield CodeFault(model, f"`{ast.unparse(model)[:60]}` is the base model")
+
+
+def _is_after_the_wrap(usage: Usage, call: ast.Call) -> bool:
+    position, of = usage.scopes.position, usage.scopes.of
+    return any(
+        wrap.is_adalora
+        and not wrap.is_injected
+        and of[wrap.call].function is of[call].function
+        and position[wrap.call] < position[call]
+        for wrap in usage.wraps
+    )
+
+
+class AllocatedTwice(UsageRule):
+    code = "ADA931"
+    summary = "update_and_allocate is called twice for one step of the optimizer"
+    why = """Each call moves the averages of the importance once more with the same gradients, so
+    they forget twice as fast, and the second call ranks by what is pruned already."""
+    bad = HEAD + LOOP.replace("    optim", f"    model.{ALLOCATE}(step)\n    optim").replace(
+        f"    model.{ALLOCATE}(step)\n", "", 1
+    )
+    good = HEAD + LOOP
+    hint = "call it once for each optimizer.step(); give the trainer one callback that does"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each second call of a loop, and each trainer with two callbacks."""
+        for training in usage.once(trainings):
+            if training.callbacks > 1:
+                yield CodeFault(
+                    training.event.node,
+                    f"{training.callbacks} callbacks of the trainer call {ALLOCATE}",
+                )
+        seen: dict[ast.AST, Event] = {}
+        for trace in usage.traces:
+            near = [each for each in trace.events if each.kind in {"allocate", "step"}]
+            for first, second in pairwise(near):
+                if first.kind == second.kind == "allocate" and _is_same(first, second):
+                    seen.setdefault(second.node, first)
+        for node, first in seen.items():
+            message = "update_and_allocate is called once more for the same step"
+            yield CodeFault(node, message, note=(first.node, "the first call"))
+
+
+def _is_same(first: Event, second: Event) -> bool:
+    tests = [[(id(g.test), g.holds) for g in each.guards] for each in (first, second)]
+    roots = [ast.unparse(receiver(each.call)).partition(".")[0] for each in (first, second)]
+    return (
+        first.node is not second.node
+        and bool(first.loops)
+        and first.loops == second.loops
+        and tests[0] == tests[1]
+        and roots[0] == roots[1]
+    )
+
+
+class FactorsFrozen(UsageRule):
+    code = "ADA932"
+    summary = "factors of the adapter are frozen after it was added"
+    why = """get_peft_model makes exactly the factors trainable. A loop over all parameters that
+    comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
+    nothing is trained."""
+    bad = HEAD + "for p in model.parameters():\n    p.requires_grad = False\n" + LOOP
+    good = HEAD + LOOP
+    hint = "freeze before get_peft_model, or leave each name with lora_ as it is"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such loop."""
+        set_true = any(map(_makes_trainable, usage.scopes.of))
+        for loop in usage.scopes.of:
+            if not isinstance(loop, ast.For) or not _runs_over_factors(usage, loop):
+                continue
+            for statement in loop.body:
+                value = _sets_gradient(statement)
+                words, is_all = words_in(value) if value is not None else (set[str](), False)
+                is_off = isinstance(value, ast.Constant) and value.value is False and not set_true
+                if is_off or (is_all and "lora_A" in words and not takes_e(words)):
+                    kept = "without lora_E" if words else "all of them"
+                    yield CodeFault(statement, f"the factors are frozen here, {kept}")
+
+
+def _runs_over_factors(usage: Usage, loop: ast.For) -> bool:
+    over = loop.iter
+    if not isinstance(over, ast.Call) or not isinstance(over.func, ast.Attribute):
+        return False
+    is_named = over.func.attr in {"parameters", "named_parameters"}
+    model = over.func.value
+    return (
+        is_named
+        and usage.is_adalora_model(model)
+        and all(usage.wrap_of.get(leaf) is not None for leaf in usage.origins(model))
+        and _is_after_the_wrap(usage, over)
+    )
+
+
+def _sets_gradient(statement: ast.stmt) -> ast.expr | None:
+    is_set = isinstance(statement, ast.Assign) and (
+        last_name(statement.targets[0]) == "requires_grad"
+    )
+    return statement.value if is_set and isinstance(statement, ast.Assign) else None
+
+
+def _makes_trainable(node: ast.AST) -> bool:
+    """Return whether a node can make parameters trainable."""
+    if isinstance(node, ast.Attribute) and node.attr in {"requires_grad_", "set_adapter"}:
+        return True
+    value = _sets_gradient(node) if isinstance(node, ast.stmt) else None
+    return value is not None and not (isinstance(value, ast.Constant) and value.value is False)
+
+
+class AdapterNotSaved(UsageRule):
+    code = "ADA933"
+    summary = "the base model is saved after the training, and the adapter is not"
+    why = """save_pretrained of the base model writes all of its weights with the names of the
+    adapter's layers, and no adapter_config.json: what was trained cannot be loaded again."""
+    bad = HEAD + LOOP + 'model.base_model.model.save_pretrained("out")\n'
+    good = HEAD + LOOP + 'model.save_pretrained("out")\n'
+    hint = 'save what get_peft_model returned: model.save_pretrained("out")'
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such call, if no other call saves the adapter."""
+        merged = any(True for _ in usage.events("merge"))
+        saves = usage.scopes.callers.get("save_pretrained", [])
+        models = [(call, receiver(call)) for call in saves]
+        if merged or any(usage.is_adalora_model(m) and not _is_inside(m) for _, m in models):
+            return
+        for call, model in models:
+            if _is_inside(model) or (_is_base(usage, model) and _is_after_the_wrap(usage, call)):
+                yield CodeFault(call, f"`{ast.unparse(model)[:60]}` is the base model")

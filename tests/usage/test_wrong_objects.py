@@ -1,0 +1,138 @@
+"""Judge calls on the wrong object, frozen factors, second calls, and what is saved."""
+
+from __future__ import annotations
+
+import pytest
+
+from adalora_core.checker.check import check_config
+from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, LOOP, example
+
+LOADED = HEAD.replace("\nconfig", "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig")
+PARALLEL = "from torch.nn.parallel import DistributedDataParallel as DDP\n" + HEAD.replace(
+    "optimizer =", "model = DDP(model)\noptimizer ="
+)
+
+
+def codes(text: str) -> set[str]:
+    """The codes of a script, without what is only worth knowing."""
+    report = check_config(text, format="python")
+    return {each.code for each in report.diagnostics if each.severity != "info"}
+
+
+@pytest.mark.parametrize(
+    ("head", "called", "is_fault"),
+    [
+        (LOADED, "base", True),
+        (LOADED, "model.base_model.model", True),
+        (LOADED, "model.get_base_model()", True),
+        (LOADED.replace("model = get", "get"), "base.base_model", True),
+        (LOADED.replace("model = get", "base = get"), "base", False),
+        (LOADED, "model", False),
+        (HEAD, "other.model", False),
+        (PARALLEL, "model.base_model", True),
+        (PARALLEL, "model.module", False),
+        (PARALLEL, "accelerator.unwrap_model(model)", False),
+        (PARALLEL.replace("DDP(model)", "DDP(model) if many else model"), "model", False),
+        (LOADED.replace("from peft", "from adalora_core.peft"), "base", False),
+    ],
+)
+def test_object_without_the_method(head, called, is_fault):
+    text = head + LOOP.replace("model.base_model.update", f"{called}.update")
+    assert ("ADA929" in codes(text)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("head", "given", "is_fault"),
+    [
+        (LOADED, "base", True),
+        (LOADED, "model", False),
+        (HEAD, "base", False),  # nobody knows what it is
+        (
+            LOADED.replace("model = get_peft_model(base, config)\n", "model = base\n"),
+            "model",
+            False,
+        ),
+    ],
+)
+def test_trainer_that_is_given_the_base(head, given, is_fault):
+    trainer = CALLBACK.replace("Trainer(model=model", f"Trainer(model={given}")
+    imported = "from transformers import Trainer, TrainerCallback\n"
+    assert ("ADA930" in codes(imported + head + trainer)) is is_fault
+
+
+CALL = "    model.base_model.update_and_allocate(step)\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_fault"),
+    [
+        (CALL + CALL, True),
+        (CALL + CALL.replace("model.", "teacher.", 1), False),
+        (CALL + "    other.step()\n" + CALL, True),
+        (CALL + "    second_optimizer.step()\n" + CALL, False),
+        (f"    if step % 2:\n    {CALL}    else:\n    {CALL}", False),
+    ],
+)
+def test_second_call_for_one_step(lines, is_fault):
+    assert ("ADA931" in codes(HEAD + LOOP.replace(CALL, lines))) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "after", "is_fault"),
+    [
+        ("[Allocate(), Allocate()]", "", True),
+        ("[Allocate(), Other()]", "", False),
+        ("[Allocate()]", "trainer.add_callback(Allocate())\n", True),
+    ],
+)
+def test_second_callback_of_a_trainer(callbacks, after, is_fault):
+    made = CALLBACK.replace("[Allocate()]", callbacks).replace(
+        "\n\nTrainer", "\n\ntrainer = Trainer"
+    )
+    made = made.replace(").train()", f")\n{after}trainer.train()")
+    other = "\n\nclass Other(TrainerCallback):\n    pass\n"
+    text = example(other + made, "from transformers import Trainer, TrainerCallback")
+    assert ("ADA931" in codes(text)) is is_fault
+
+
+NAMED = "for n, p in model.named_parameters():\n"
+TRAINED = "        p.requires_grad = True\n"
+
+
+@pytest.mark.parametrize(
+    ("loop", "is_fault"),
+    [
+        ("for p in model.parameters():\n    p.requires_grad = False\n", True),
+        ('for n, p in model.named_parameters():\n    p.requires_grad = "lora_A" in n\n', True),
+        ('for n, p in model.named_parameters():\n    p.requires_grad = "lora_" in n\n', False),
+        ("for p in base.parameters():\n    p.requires_grad = False\n", False),
+        (f'{NAMED}    p.requires_grad = False\n    if "lora" in n:\n{TRAINED}', False),
+    ],
+)
+def test_factors_that_are_frozen_after_the_adapter_is_added(loop, is_fault):
+    assert ("ADA932" in codes(LOADED + loop + LOOP)) is is_fault
+
+
+def test_model_that_is_frozen_before_the_adapter_is_added_is_right():
+    frozen = "for p in base.parameters():\n    p.requires_grad = False\n"
+    text = LOADED.replace("config = A", f"{frozen}config = A")
+    assert "ADA932" not in codes(text + LOOP)
+
+
+@pytest.mark.parametrize(
+    ("saves", "is_fault"),
+    [
+        ("model.base_model.model.save_pretrained('out')", True),
+        ("base.save_pretrained('out')", True),
+        ("model.save_pretrained('out')", False),
+        ("base.save_pretrained('out')\nmodel.save_pretrained('adapter')", False),
+        ("model.merge_and_unload().save_pretrained('out')", False),
+        ("tokenizer.save_pretrained('out')", False),
+    ],
+)
+def test_base_that_is_saved_in_place_of_the_adapter(saves, is_fault):
+    assert ("ADA933" in codes(f"{LOADED}{EPOCHS}{saves}\n")) is is_fault
+
+
+def test_call_without_the_step():
+    assert codes(HEAD + LOOP.replace("(step)", "()")) == {"ADA902"}
