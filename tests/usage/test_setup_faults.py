@@ -196,6 +196,7 @@ THROUGH = LOOP.replace("model.base_model", "model.module.base_model")
         ("", SECOND.format(", inference_mode=True"), False),
         ("", 'model.delete_adapter("default")\n' + SECOND.format(""), False),
         ("", 'base.add_adapter("b", lora)\n', False),
+        ("net.model.add_adapter(settings)\n", "net.model = get_peft_model(net.model, c)\n", False),
         ("", 'model.add_weighted_adapter(["a", "b"], [0.5, 0.5], "both")\n', True),
         (QUANTISED.format("load_in_4bit=True"), "model.merge_and_unload()\n", True),
         (

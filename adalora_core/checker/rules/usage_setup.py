@@ -286,7 +286,9 @@ _REFUSED = {
 
 def _is_refused(usage: Usage, call: ast.Call, wrap: Wrap) -> bool:
     """Return whether PEFT refuses a call of a method of a model that it has wrapped."""
-    name = last_name(call.func)
+    name, of, position = last_name(call.func), usage.scopes.of, usage.scopes.position
+    if of[call].function is of[wrap.call].function and position[call] < position[wrap.call]:
+        return False
     if name == "add_adapter":
         given = (wrap.config, *call.args, *(each.value for each in call.keywords))
         made = [each for value in given for each in usage.calls(value) if usage.makes_config(each)]
