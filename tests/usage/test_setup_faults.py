@@ -181,3 +181,42 @@ def test_schedule_that_a_model_is_given_later_is_not_judged():
     assert "ADA202" in codes(wrong + EPOCHS)
     for line in ('model.peft_config["default"].tinit = 10', "set_total_step(model, 900)"):
         assert "ADA202" not in codes(f"{wrong}{line}\n{EPOCHS}")
+
+
+SECOND = 'model.add_adapter("b", AdaLoraConfig(target_modules=["q_proj"], total_step=2000{}))\n'
+QUANTISED = 'base = AutoModel.from_pretrained("m", {})\n'
+DISTRIBUTED = "model = DistributedDataParallel(model)\n"
+THROUGH = LOOP.replace("model.base_model", "model.module.base_model")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_fault"),
+    [
+        ("", SECOND.format(""), True),
+        ("", SECOND.format(", inference_mode=True"), False),
+        ("", 'model.delete_adapter("default")\n' + SECOND.format(""), False),
+        ("", 'base.add_adapter("b", lora)\n', False),
+        ("net.model.add_adapter(settings)\n", "net.model = get_peft_model(net.model, c)\n", False),
+        ("", 'model.add_weighted_adapter(["a", "b"], [0.5, 0.5], "both")\n', True),
+        (QUANTISED.format("load_in_4bit=True"), "model.merge_and_unload()\n", True),
+        (
+            QUANTISED.format("quantization_config=BitsAndBytesConfig(load_in_4bit=True)"),
+            "model.merge_adapter()\n",
+            True,
+        ),
+        (QUANTISED.format("torch_dtype=half"), "model.merge_and_unload()\n", False),
+        (
+            QUANTISED.format("load_in_4bit=True"),
+            'PeftModel.from_pretrained(other, "saved").merge_and_unload()\n',
+            False,
+        ),
+        ("", DISTRIBUTED + LOOP, True),
+        ("", DISTRIBUTED + THROUGH, False),
+        ("", LOOP + DISTRIBUTED, False),
+    ],
+)
+def test_call_that_adalora_in_peft_does_not_have(before, after, is_fault):
+    text = HEAD.replace("config =", f"{before}config =") + after
+    assert ("ADA925" in codes(text)) is is_fault
+    ours = text.replace("from peft", "from adalora_core")
+    assert "ADA925" not in codes(ours) or after.startswith("model = Dist")

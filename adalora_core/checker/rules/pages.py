@@ -20,7 +20,7 @@ Severity: {rule.severity}. Since: {rule.since}.
 **What:** {rule.summary}.
 
 **Why:** {rule.why}
-
+{_errors(rule)}
 **What to do:** {rule.hint}.
 {_fixes(rule)}{"" if rule.can_be_ignored else _NOT_IGNORED}"""
     return f"{text}\n{_examples(rule)}" if with_examples else text
@@ -37,6 +37,11 @@ def _examples(rule: Rule) -> str:
 ## Right
 
 {_fenced(rule.good, rule.language)}"""
+
+
+def _errors(rule: Rule) -> str:
+    shown = [f"`` {each} ``" if "`" in each else f"`{each}`" for each in rule.errors]
+    return f"\n**Error that may follow:** {'; '.join(shown)}\n" if shown else ""
 
 
 _NOT_IGNORED = """

@@ -136,6 +136,7 @@ def _is_before_each_step(usage: Usage, trace: Trace) -> bool:
 
 class AllocationAfterZeroGrad(AllocationRule):
     code = "ADA907"
+    errors = ("unsupported operand type(s) for *: 'Parameter' and 'NoneType'",)
     summary = "update_and_allocate is called after zero_grad(), when no gradient is left"
     why = """The importance of a triplet is computed from the gradients. PEFT fails on the first
     call without them, or ranks the triplets by nothing if they are set to zero."""
@@ -161,6 +162,7 @@ class AllocationAfterZeroGrad(AllocationRule):
 
 class AllocationInWrongHook(AllocationRule):
     code = "ADA908"
+    errors = ("on_step_end ... unsupported operand type(s) for *: 'Parameter' and 'NoneType'",)
     summary = """update_and_allocate is called in a hook without gradients, or before the
     optimizer's step"""
     why = """Trainer calls on_pre_optimizer_step, makes the step, calls on_optimizer_step, drops the

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
+from adalora_core.checker.scripts.frameworks import ALLOCATE
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
@@ -18,7 +19,7 @@ from adalora_core.config.rules.targets import lacking, usual_hint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.checker.scripts.usage import Usage
+    from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _TRAINS_ALL = frozenset({"requires_grad_", "set_adapter", "enable_adapters"})
 """Methods that may make the parameters of a loaded adapter trainable."""
@@ -238,8 +239,97 @@ class ConfigurationShared(UsageRule):
                 )
 
 
+class UnsupportedCall(UsageRule):
+    code = "ADA925"
+    severity = "error"
+    errors = (
+        "supports only 1 trainable adapter",
+        "does not support add_weighted_adapter method",
+        "self._unload_and_optionally_merge ... raise NotImplementedError",
+        "'DistributedDataParallel' object has no attribute 'base_model'",
+    )
+    summary = "a method is called that AdaLoRA in PEFT does not have there"
+    why = """PEFT's AdaLoRA trains one adapter, adds no weighted adapters, and merges none into a
+    quantised base; DistributedDataParallel has the model as `module`. Each such call raises."""
+    bad = HEAD + LOOP + 'model.add_weighted_adapter(["default", "b"], [0.5, 0.5], "both")\n'
+    hint = "train each adapter in a model of its own"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each call of such a method, and for each allocation through DDP."""
+        for call in usage.scopes.calls if not usage.our_names else ():
+            reason = _REFUSED.get(last_name(call.func))
+            if reason is not None and isinstance(call.func, ast.Attribute):
+                wraps = {usage.wrap_of.get(leaf): None for leaf in usage.origins(call.func.value)}
+                for wrap in wraps:
+                    if wrap is not None and wrap.is_adalora and _is_refused(usage, call, wrap):
+                        yield CodeFault(call, *reason)
+        for _, event in usage.events("allocate"):
+            model = event.call.func
+            while isinstance(model, ast.Attribute) and model.attr in {ALLOCATE, "base_model"}:
+                model = model.value
+            if isinstance(model, ast.Name) and _is_distributed(usage, model):
+                message = f"`{model.id}` is a DistributedDataParallel, which has no such method"
+                yield CodeFault(event.node, message, f"call it of {model.id}.module")
+
+
+_MERGED = (
+    "the adapter is merged into a quantised base, which PEFT does not do for AdaLoRA",
+    "load the base without quantisation, and merge the saved adapter into that",
+)
+_REFUSED = {
+    "add_adapter": (
+        "a second trainable adapter is added, and AdaLoRA in PEFT trains one",
+        "set inference_mode=True in its configuration, or train it in another model",
+    ),
+    "add_weighted_adapter": ("AdaLoRA in PEFT has no weighted adapters", "use one of the adapters"),
+    "merge_and_unload": _MERGED,
+    "merge_adapter": _MERGED,
+}
+"""What is called, with a message and a hint."""
+
+
+def _is_refused(usage: Usage, call: ast.Call, wrap: Wrap) -> bool:
+    """Return whether PEFT refuses a call of a method of a model that it has wrapped."""
+    name, of, position = last_name(call.func), usage.scopes.of, usage.scopes.position
+    if of[call].function is of[wrap.call].function and position[call] < position[wrap.call]:
+        return False
+    if name == "add_adapter":
+        given = (wrap.config, *call.args, *(each.value for each in call.keywords))
+        made = [each for value in given for each in usage.calls(value) if usage.makes_config(each)]
+        is_trained = all("inference_mode" not in usage.keywords(each) for each in made)
+        return len(made) > 1 and is_trained and "delete_adapter" not in usage.scopes.callers
+    if name == "add_weighted_adapter":
+        return True
+    bases = [usage.keywords(each) for each in usage.calls(wrap.model)]
+    return bool(bases) and all(_is_quantised(usage, given) for given in bases)
+
+
+def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
+    loads = (given.get("load_in_4bit"), given.get("load_in_8bit"))
+    if any(isinstance(each, ast.Constant) and each.value is True for each in loads):
+        return True
+    made = usage.calls(given.get("quantization_config"))
+    return bool(made) and all(last_name(each.func) == "BitsAndBytesConfig" for each in made)
+
+
+def _is_distributed(usage: Usage, model: ast.Name) -> bool:
+    """Return whether the last value that a name gets before is a `DistributedDataParallel`."""
+    position, of = usage.scopes.position, usage.scopes.of
+    before = [
+        each.value
+        for each in usage.scopes.bindings(model)
+        if position[each.node] < position[model] and of[each.node].function is of[model].function
+    ]
+    value = before[-1] if before else None
+    return isinstance(value, ast.Call) and last_name(value.func) in _DISTRIBUTED
+
+
+_DISTRIBUTED = frozenset({"DDP", "DistributedDataParallel"})
+
+
 class TargetsOfAnotherBase(UsageRule):
     code = "ADA921"
+    errors = ("Target modules ... not found in the base model",)
     severity = "error"
     summary = "the base model that a script loads has none of the targets"
     why = """Names of modules differ between architectures. PEFT raises a ValueError when the

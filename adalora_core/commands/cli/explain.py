@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 LONGEST = 1 << 20
 """The most characters of a pasted text that are read; its end is the error."""
-_NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\\[rank\d+\\]:?")
-_GAP = 600
+_NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\[rank\d+\]:?")
+"""Colours and boxes of a terminal, and the prefix of a process."""
+_GAP = 2000
 """The most characters that may stand for what varies."""
 
 
@@ -37,19 +38,19 @@ def run(argv: Sequence[str]) -> int:
     words = make_parser().parse_args(argv).words
     given = " ".join(words) if words else sys.stdin.read(LONGEST)
     found = explained(given)
+    if not found:
+        print_text("not known: no rule is about this error, which may not be of AdaLoRA\n")
+        return FINDINGS
     for rule in found:
         print_text(
-            f"{rule.code} {rule.name}: {rule.summary}\n  {rule.why}\n  what to do: {rule.hint}\n"
+            f"{rule.code} {rule.name}: {rule.summary}\n  {rule.why}\n  what to do: {rule.hint}\n\n"
         )
-    if found:
-        print_text(f"'adalora rule {found[0].code}' shows an example\n")
-        return FINE
-    print_text("not known: no rule is about this error, which may not be of AdaLoRA\n")
-    return FINDINGS
+    print_text(f"'adalora rule {found[0].code}' shows an example\n")
+    return FINE
 
 
 def explained(given: str) -> list[Rule]:
-    """Return the rules about the last known error in a text.
+    """Return the rules about the last known error in a text, those that say most of it first.
 
     Example:
         >>> [rule.code for rule in explained("ValueError: PeftType.ADALORA does not support DoRA.")]
@@ -58,15 +59,11 @@ def explained(given: str) -> list[Rule]:
     from adalora_core.checker.rules import RULES
 
     plain = " ".join(_NOISE.sub(" ", given[-LONGEST:]).split())
-    ends: dict[int, list[Rule]] = {}
+    found: dict[int, dict[Rule, int]] = {}
     for rule in RULES:
         for error in rule.errors:
-            place = max((match.end() for match in _pattern(error).finditer(plain)), default=None)
-            if place is not None:
-                ends.setdefault(place, []).append(rule)
-    return ends[max(ends)] if ends else []
-
-
-def _pattern(error: str) -> re.Pattern[str]:
-    parts = map(re.escape, error.split("..."))
-    return re.compile(f".{{0,{_GAP}}}?".join(part.strip("\\ ") for part in parts))
+            parts = (re.escape(part.strip()) for part in error.split("..."))
+            for match in re.finditer(f".{{0,{_GAP}}}?".join(parts), plain):
+                found.setdefault(match.end(), {}).setdefault(rule, len(error))
+    last = found[max(found)] if found else {}
+    return sorted(last, key=lambda rule: (-last[rule], rule.code))

@@ -180,6 +180,7 @@ class TfinalZero(Rule):
 
 class NoDropAtFirst(Rule):
     code = "ADA212"
+    errors = ("kthvalue(): selected number k out of range",)
     summary = "the run is so long that the first allocation drops nothing"
     why = """The budget falls with a cubic, computed in double precision. If total_step is beyond
     2^53 the budget of the first allocation is still that of the start, and PEFT asks for the 0th

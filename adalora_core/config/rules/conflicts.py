@@ -71,6 +71,7 @@ class LoftqUnsupported(Rule):
 
 class LayersWithRegex(Rule):
     code = "ADA403"
+    errors = ("`layers_to_transform` cannot be used when `target_modules` is a str",)
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = """A string is matched as a regular expression over the whole module path, so the layer
     index can be part of it. PEFT raises a ValueError for the combination. The runtime adalora-core

@@ -73,6 +73,7 @@ def _start_above_target(block: Block) -> Remedy | None:
 
 class EqualRanks(Rule):
     code = "ADA302"
+    errors = ("kthvalue(): selected number k out of range",)
     summary = "init_r equals target_r"
     why = """There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue():
     selected number k out of range` at the first allocation, in the middle of the training. The

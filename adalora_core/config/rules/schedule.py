@@ -45,7 +45,10 @@ def _span(first: int, last: int) -> str:
 
 class NoBudgetingPhase(Rule):
     code = "ADA202"
-    errors = ("The supplied schedule values don't allow for a budgeting phase",)
+    errors = (
+        "The supplied schedule values don't allow for a budgeting phase",
+        "kthvalue(): selected number k out of range",
+    )
     summary = "tinit and tfinal leave no step in which the budget can fall"
     why = """The budget falls from step tinit to step total_step - tfinal. PEFT refuses a schedule
     in which the first step is not before the second. Usually tfinal was read as the step where the

@@ -142,7 +142,7 @@ class SmallScale(Rule):
 
 class TargetsFromTable(Rule):
     code = "ADA414"
-    errors = ("Please specify `target_modules` in `peft_config`",)
+    errors = ("Please specify `target_modules` ... in `peft_config`",)
     severity = "info"
     summary = "target_modules is not set: PEFT chooses the targets by model type"
     why = """PEFT knows default targets for some two dozen architectures. For any other model the

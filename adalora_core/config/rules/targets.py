@@ -261,7 +261,7 @@ def _usual(linear: Collection[str]) -> list[str]:
 
 class NoTargetLeft(Rule):
     code = "ADA511"
-    errors = ("No modules were targeted for adaptation",)
+    errors = ("No modules were targeted for adaptation", "All modules were excluded.")
     summary = "every target is excluded, or trained in full by modules_to_save"
     why = """exclude_modules and modules_to_save take precedence over target_modules. The heads of a
     task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when the

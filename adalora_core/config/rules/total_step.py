@@ -19,7 +19,7 @@ class TotalStepMissing(Rule):
     code = "ADA201"
     errors = (
         "AdaLoRA does not work when `total_step` is None",
-        "lora_config.total_step - lora_config.tfinal ... unsupported operand type(s) for -",
+        "total_step - lora_config.tfinal ... unsupported operand type(s) for -: 'NoneType'",
     )
     summary = "total_step is missing, null or not positive"
     why = """The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without

@@ -112,10 +112,7 @@ class WrongType(Rule):
 
 class UnknownKey(Rule):
     code = "ADA104"
-    errors = (
-        "AdaLoraConfig.__init__() got an unexpected keyword argument",
-        "__init__() got an unexpected keyword argument ... adalora",
-    )
+    errors = ("AdaLoraConfig.__init__() got an unexpected keyword argument",)
     severity = "warning"
     summary = "the configuration has a key that PEFT does not know"
     why = f"""PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains
@@ -181,7 +178,10 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
 
 class WrongPeftType(Rule):
     code = "ADA105"
-    errors = ("object has no attribute 'update_and_allocate'",)
+    errors = (
+        "object has no attribute 'update_and_allocate'",
+        "KeyError: 'adalora'",
+    )
     summary = "peft_type is not ADALORA"
     why = """PEFT looks up the class by the exact string. `adalora` in lower case is a KeyError
     without an explanation, and the name of another method builds another kind of adapter."""
@@ -240,7 +240,10 @@ class IntegralFloat(Rule):
 
 class UnknownChoice(Rule):
     code = "ADA107"
-    errors = ("Invalid task type",)
+    errors = (
+        "Invalid task type",
+        "Requested bias: ... is not implemented",
+    )
     summary = "a string is not one of the values that its field allows"
     why = """An unknown task_type is refused when the configuration is built. An unknown bias is a
     NotImplementedError, but only when the adapter is injected; PEFT takes every word that ends in
