@@ -8,8 +8,10 @@ from adalora_core.checker.documents.python.syntax import within_bounds
 from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     input,  # noqa: A004 - the module's name
     usage_calls,
+    usage_frozen,
     usage_models,
     usage_order,
+    usage_schedule,
     usage_setup,
     usage_steps,
     yaml_traps,

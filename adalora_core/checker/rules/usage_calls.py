@@ -1,4 +1,4 @@
-"""Find what reaches the wrong object: calls on the base model, frozen factors, what is saved."""
+"""Find what reaches the wrong object, or twice: allocations, trainers, saves."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from adalora_core.checker.rules.usage_base import (
     UsageRule,
     example,
 )
-from adalora_core.checker.rules.usage_setup import takes_e, words_in
 from adalora_core.checker.scripts.events import receiver
-from adalora_core.checker.scripts.frameworks import ALLOCATE
+from adalora_core.checker.scripts.frameworks import ALLOCATE, WRAPPERS
 from adalora_core.checker.scripts.trainings import models_of_trainer, trainings
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ def _is_inside(node: ast.expr) -> bool:
 
 def _is_base(usage: Usage, given: ast.expr) -> bool:
     """Return whether a value is a loaded model that was given to `get_peft_model`."""
-    based = {leaf for w in usage.wraps if w.is_adalora for leaf in usage.calls(w.model)}
+    wraps = [w for w in usage.wraps if w.is_adalora and last_name(w.call.func) in WRAPPERS]
+    based = {leaf for wrap in wraps for leaf in usage.calls(wrap.model)}
     leaves = usage.origins(given)
     return bool(leaves) and all(
         isinstance(leaf, ast.Call)
@@ -109,11 +109,12 @@ class TrainerGivenBase(UsageRule):
             if keyword(call, "peft_config") is not None:
                 continue
             for model in models_of_trainer(usage, call):
-                if _is_base(usage, model) and _is_after_the_wrap(usage, call):
+                if _is_base(usage, model) and is_after_the_wrap(usage, call):
                     yield CodeFault(model, f"`{ast.unparse(model)[:60]}` is the base model")
 
 
-def _is_after_the_wrap(usage: Usage, call: ast.Call) -> bool:
+def is_after_the_wrap(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call comes behind one that adds an adapter, in the same function."""
     position, of = usage.scopes.position, usage.scopes.of
     return any(
         wrap.is_adalora
@@ -166,60 +167,6 @@ def _is_same(first: Event, second: Event) -> bool:
     )
 
 
-class FactorsFrozen(UsageRule):
-    code = "ADA932"
-    summary = "factors of the adapter are frozen after it was added"
-    why = """get_peft_model makes exactly the factors trainable. A loop over all parameters that
-    comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
-    nothing is trained."""
-    bad = HEAD + "for p in model.parameters():\n    p.requires_grad = False\n" + LOOP
-    good = HEAD + LOOP
-    hint = "freeze before get_peft_model, or leave each name with lora_ as it is"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such loop."""
-        set_true = any(map(_makes_trainable, usage.scopes.of))
-        for loop in usage.scopes.of:
-            if not isinstance(loop, ast.For) or not _runs_over_factors(usage, loop):
-                continue
-            for statement in loop.body:
-                value = _sets_gradient(statement)
-                words, is_all = words_in(value) if value is not None else (set[str](), False)
-                is_off = isinstance(value, ast.Constant) and value.value is False and not set_true
-                if is_off or (is_all and "lora_A" in words and not takes_e(words)):
-                    kept = "without lora_E" if words else "all of them"
-                    yield CodeFault(statement, f"the factors are frozen here, {kept}")
-
-
-def _runs_over_factors(usage: Usage, loop: ast.For) -> bool:
-    over = loop.iter
-    if not isinstance(over, ast.Call) or not isinstance(over.func, ast.Attribute):
-        return False
-    is_named = over.func.attr in {"parameters", "named_parameters"}
-    model = over.func.value
-    return (
-        is_named
-        and usage.is_adalora_model(model)
-        and all(usage.wrap_of.get(leaf) is not None for leaf in usage.origins(model))
-        and _is_after_the_wrap(usage, over)
-    )
-
-
-def _sets_gradient(statement: ast.stmt) -> ast.expr | None:
-    is_set = isinstance(statement, ast.Assign) and (
-        last_name(statement.targets[0]) == "requires_grad"
-    )
-    return statement.value if is_set and isinstance(statement, ast.Assign) else None
-
-
-def _makes_trainable(node: ast.AST) -> bool:
-    """Return whether a node can make parameters trainable."""
-    if isinstance(node, ast.Attribute) and node.attr in {"requires_grad_", "set_adapter"}:
-        return True
-    value = _sets_gradient(node) if isinstance(node, ast.stmt) else None
-    return value is not None and not (isinstance(value, ast.Constant) and value.value is False)
-
-
 class AdapterNotSaved(UsageRule):
     code = "ADA933"
     summary = "the base model is saved after the training, and the adapter is not"
@@ -237,5 +184,5 @@ class AdapterNotSaved(UsageRule):
         if merged or any(usage.is_adalora_model(m) and not _is_inside(m) for _, m in models):
             return
         for call, model in models:
-            if _is_inside(model) or (_is_base(usage, model) and _is_after_the_wrap(usage, call)):
+            if _is_inside(model) or (_is_base(usage, model) and is_after_the_wrap(usage, call)):
                 yield CodeFault(call, f"`{ast.unparse(model)[:60]}` is the base model")

@@ -18,6 +18,8 @@ from adalora_core.checker.scripts.events import receiver
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
 from adalora_core.checker.scripts.trainings import (
+    UNLOADS,
+    held_models,
     late_adapters,
     second_wraps,
     swept_ranks,
@@ -97,7 +99,9 @@ class TotalStepCountsSamples(UsageRule):
             counted = unit(usage, value)
             waits = usage.once(accumulation)
             text = ast.unparse(value)[:60]
-            if counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
+            if _counts_epochs_alone(usage, value):
+                message = f"total_step is `{text}`: the number of epochs, not of optimizer steps"
+            elif counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
                 message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
             elif counted == "batches" and waits is not None and waits > 1:
                 message = (
@@ -107,6 +111,26 @@ class TotalStepCountsSamples(UsageRule):
             else:
                 continue
             yield CodeFault(key, message)
+
+
+def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
+    """Return whether a total is what the outer loop, or the trainer, is given as its epochs."""
+    rounds = [
+        call.args[0]
+        for _, event in usage.events("step")
+        for loop in event.loops[:-1]
+        if isinstance(loop, ast.For)
+        for call in usage.calls(loop.iter)
+        if last_name(call.func) == "range" and len(call.args) == 1
+    ]
+    rounds += [
+        each.value
+        for call in usage.scopes.calls
+        for each in call.keywords
+        if each.arg in {"num_train_epochs", "max_epochs"}
+    ]
+    same = {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
+    return ast.dump(total) in same
 
 
 class TotalStepContradictsMaxSteps(UsageRule):
@@ -246,7 +270,7 @@ class PenaltyAddedTwice(UsageRule):
 
 class MergedInTheLoop(UsageRule):
     code = "ADA928"
-    summary = "the adapter is merged into the model inside of the loop that trains it"
+    summary = "the adapter is merged into the model before or while it is trained"
     why = """merge_and_unload and unload change the model that they are called on: the layers
     of the adapter are gone afterwards, so the next round trains nothing, and nothing is saved."""
     bad = (HEAD + EPOCHS).replace("for batch", "model.merge_and_unload()\n    for batch")
@@ -265,6 +289,12 @@ class MergedInTheLoop(UsageRule):
                 found.setdefault(event.node, event)
         for node in found:
             yield CodeFault(node, "the adapter is merged in a loop that goes on training it")
+        for _, event in usage.events("optimizer"):
+            for model in held_models(usage, event.call):
+                for call in usage.calls(model):
+                    if last_name(call.func) in UNLOADS and call not in found:
+                        message = "the optimizer is given a model whose adapter is merged"
+                        yield CodeFault(event.node, message, note=(call, "it is merged here"))
 
 
 class EpochIsCut(UsageRule):

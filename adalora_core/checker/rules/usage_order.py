@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import last_name
+from adalora_core.checker.documents.python.syntax import keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     HEAD,
@@ -52,6 +52,7 @@ _MAIN_PROCESS = re.compile(
     r"\bis_(?:local_)?main_process\b|\bis_(?:world|local)_process_zero\b|\bis_(?:main|master)\b"
     r"|\bis_global_zero\b|(?:\b|get_|local_|global_)rank(?:\(\))? (?:== 0\b|in [\[(]-1, 0[\])])"
 )
+_OTHER_PROCESS = re.compile(r"(?:\b|get_|local_|global_)rank(?:\(\))? (?:!= 0|> 0|>= 1)\b")
 _ACCELERATE = "from accelerate import Accelerator"
 _TRAINER = "from transformers import Trainer, TrainerCallback"
 
@@ -280,16 +281,32 @@ class AllocationOnOneProcess(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if a condition asks for the main process."""
-        del usage, trace
-        for guard in event.guards:
-            test, holds = guard.test, guard.holds
-            while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-                test, holds = test.operand, not holds
-            text = ast.unparse(test)
-            if holds and not isinstance(test, ast.BoolOp) and _MAIN_PROCESS.search(text):
-                message = f"update_and_allocate is called only where `{text[:60]}`"
-                return CodeFault(event.node, message, note=(guard.test, "the condition"))
-        return None
+        del usage
+        given = keyword(event.call, "global_step", "step", at=0)
+        name = "" if given is None else ast.unparse(given)
+        counts = [each for each in trace.changes.get(name, []) if each.kind == "count"]
+        for each in counts if len(counts) == 1 else ():
+            if (test := _on_one_process(each)) is not None:
+                message = f"`{name[:60]}` is raised on one process only, so the schedules differ"
+                return CodeFault(event.node, message, note=(test, "the condition"))
+        test = _on_one_process(event)
+        if test is None:
+            return None
+        message = f"update_and_allocate is called only where `{ast.unparse(test)[:60]}`"
+        return CodeFault(event.node, message, note=(test, "the condition"))
+
+
+def _on_one_process(event: Event) -> ast.expr | None:
+    """Return the condition that lets an event happen on the main process only."""
+    for guard in event.guards:
+        test, holds = guard.test, guard.holds
+        while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            test, holds = test.operand, not holds
+        text = ast.unparse(test)
+        asks = _MAIN_PROCESS if holds else _OTHER_PROCESS
+        if not isinstance(test, ast.BoolOp) and asks.search(text):
+            return guard.test
+    return None
 
 
 class CallbackMethodNeverCalled(AllocationRule):

@@ -335,8 +335,13 @@ def receiver(call: ast.Call) -> ast.expr:
 
 def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
     """Return the calls that make the trainer which a value can be."""
-    made = sources.calls(receiver)
-    return [call for call in made if last_name(call.func).endswith("Trainer")]
+    found = []
+    for call in sources.calls(receiver):
+        owner = sources.class_of_call(call)
+        bases = sources.scopes.bases(owner)[1] if owner is not None else []
+        if any(name.endswith("Trainer") for name in (last_name(call.func), *bases)):
+            found.append(call)
+    return found
 
 
 def _allocates_target(loop: Loop) -> bool:

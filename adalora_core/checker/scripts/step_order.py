@@ -166,12 +166,13 @@ def _unit(usage: Usage, node: ast.expr) -> Unit:
         if name == "len" and node.args:
             return _of_length(usage, node.args[0])
         return unit(usage, node.args[0]) if name in _SAME and node.args else "unknown"
-    if isinstance(node, ast.Attribute):
-        return "samples" if node.attr == "num_rows" else "unknown"
     if not isinstance(node, ast.BinOp):
-        return "unknown"
+        return "samples" if last_name(node) == "num_rows" else "unknown"
     left, right = unit(usage, node.left), unit(usage, node.right)
     if isinstance(node.op, ast.Mult):
+        sizes = [(left, node.right), (right, node.left)]
+        if any(counted == "batches" and _is_size(usage, by) for counted, by in sizes):
+            return "samples"
         return right if left == "unknown" else left
     if isinstance(node.op, ast.Add | ast.Sub):
         return left
@@ -193,6 +194,12 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
         # A number can be the product of batch size and accumulation.
         return "batches" if "batch" in words and "effective" not in words else "steps"
     return "steps" if left == "batches" else "unknown"
+
+
+def _is_size(usage: Usage, node: ast.expr) -> bool:
+    """Return whether a number is a batch size, or the micro-batches of a step."""
+    name = last_name(node).lower()
+    return ast.dump(node) in usage.once(_batch_sizes) or "batch_size" in name or "accum" in name
 
 
 def _batch_sizes(usage: Usage) -> dict[str, ast.expr]:

@@ -28,7 +28,8 @@ _MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
 """Names of what makes a model, a configuration or a setting."""
 _ATTACHES = frozenset({"allocate_on_step", "install"})
 """Functions of this package that let an optimizer allocate."""
-_UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
+UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
+"""Methods that take an adapter out of a model."""
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
 
 Kind = Literal["loop", "accelerate", "trainer", "lightning"]
@@ -353,7 +354,7 @@ def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
     functions = {usage.scopes.of[each].function for each in (event.node, model, loop)}
     if len(functions) > 1 or usage.scopes.is_within(model, loop):
         return False
-    return _UNLOADS.isdisjoint(usage.scopes.callers)
+    return UNLOADS.isdisjoint(usage.scopes.callers)
 
 
 def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wrap) -> bool:
@@ -361,7 +362,7 @@ def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wra
     scope = of[wrap.call].function
     if of[before.call].function is not scope or one.loops != other.loops or excludes(one, other):
         return False
-    if not _UNLOADS.isdisjoint(usage.scopes.callers):
+    if not UNLOADS.isdisjoint(usage.scopes.callers):
         return False
     models = {id(leaf) for leaf in usage.origins(before.model) if isinstance(leaf, ast.Call)}
     found = [leaf for leaf in usage.origins(wrap.model) if id(leaf) in models]

@@ -27,13 +27,16 @@ _LAYERS = 40
 _NAMES_OF = {
     "LlamaForCausalLM": r"(meta-)?llama-?(2|3|3\.1|3\.2|3\.3)?-(1|3|7|8|13|70|405)b(-\w+)*"
     r"|mistral-7b(-instruct)?-v0\.\d|qwen(1\.5|2|2\.5|3)-[\d.]+b(-(instruct|chat|base))?"
-    r"|gemma-(1\.1-|2-)?\d+b(-it)?|tinyllama-1\.1b.*|vicuna-\d+b.*|smollm2?-\d+m(-instruct)?",
+    r"|gemma-(1\.1-|2-)?\d+b(-it)?|tinyllama(-1\.1b|_v1\.1).*|vicuna-\d+b.*"
+    r"|smollm2?-[\d.]+[mb](-instruct)?|stablelm-2-\S+",
     "GPT2LMHeadModel": r"(distil)?gpt2(-(medium|large|xl))?|dialogpt-(small|medium|large)",
-    "BertForSequenceClassification": r"bert-(base|large)(-\w+)*|bert-tiny",
-    "RobertaForSequenceClassification": r"(distil|xlm-)?roberta-(base|large)",
+    "BertForSequenceClassification": r"bert-(base|large)(-\w+)*|bert-tiny|bert_uncased_l-\S+"
+    r"|((all|multi-qa|paraphrase)-)?minilm-l\d+\S*",
+    "RobertaForSequenceClassification": r"(distil|xlm-)?roberta-(base|large)|(graph)?codebert-base"
+    r"|camembert-(base|large)",
     "DistilBertForSequenceClassification": r"distilbert-base(-\w+)*",
     "DebertaV2ForSequenceClassification": r"m?deberta-v[23]-(xsmall|small|base|large|xlarge)",
-    "T5ForConditionalGeneration": r"(flan-|m)?t5-(small|base|large|3b|11b|xl|xxl)",
+    "T5ForConditionalGeneration": r"((flan-|m)?t5|codet5)-(small|base|large|3b|11b|xl|xxl)",
     "BartForConditionalGeneration": r"bart-(base|large)(-(cnn|mnli|xsum))?",
     "OPTForCausalLM": r"opt-[\d.]+[mb]",
     "GPTNeoXForCausalLM": r"pythia-[\d.]+[mb](-deduped)?|gpt-neox-20b",
@@ -42,6 +45,9 @@ _NAMES_OF = {
     "FalconForCausalLM": r"falcon-(7|40|180)b(-(instruct|chat))?",
     "PhiForCausalLM": r"phi-(1|1_5|2)",
     "WhisperForConditionalGeneration": r"whisper-(tiny|base|small|medium|large(-v[23])?)(\.en)?",
+    "AlbertForSequenceClassification": r"albert-(base|large|xlarge|xxlarge)-v[12]",
+    "ElectraForSequenceClassification": r"electra-(small|base|large)-discriminator",
+    "Wav2Vec2ForCTC": r"wav2vec2-(base|large)(-\d+h)?",
     "ViTForImageClassification": r"vit-(base|large)-patch\d\d-\d{3}(-in21k)?",
 }
 """Which names of published models, without their owner, have which architecture."""
