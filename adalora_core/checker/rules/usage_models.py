@@ -19,6 +19,7 @@ from adalora_core.checker.scripts.trainings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -202,23 +203,30 @@ for rank in (2, 4, 8):
 class PenaltyAddedTwice(UsageRule):
     code = "ADA916"
     summary = "a script adds the orthogonality penalty to outputs.loss, which contains it"
-    why = """A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in
-    training mode. Added once more it has twice the weight of the configuration."""
+    why = """The model adds the penalty, with orth_reg_weight, to outputs.loss in training mode, and
+    so does PEFT's where task_type is set. A script that adds one of its own trains with both."""
     bad = (HEAD + LOOP).replace("from peft", "from adalora_core.peft").replace(
         "model(**batch).loss.backward()",
         "(model(**batch).loss + model.orthogonality_penalty()).backward()",
     )  # fmt: skip
     good = (HEAD + LOOP).replace("from peft", "from adalora_core.peft")
-    hint = "remove the call; it is for a loss of your own"
+    hint = "remove the term, which is for a loss of your own, or set orth_reg_weight to 0"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each penalty beside the loss of the outputs."""
-        if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in usage.scopes.callers:
+        is_bare = not usage.our_names and not all(map(_has_a_task, usage.script.calls))
+        if is_bare or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
-        found = usage.once(trainings)
-        for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
+        is_weighted = _has_a_penalty(usage)
+        found = [each for made in usage.once(trainings) for each in doubled_penalties(usage, made)]
+        for penalty in dict.fromkeys(p for p, is_alike in found if is_weighted or is_alike):
             message = "the penalty is added to outputs.loss, which contains it in training mode"
             yield CodeFault(penalty, message)
+
+
+def _has_a_task(call: Call) -> bool:
+    """Return whether PEFT's model has a forward of its own, which adds the penalty."""
+    return call.values.get("task_type") is not None
 
 
 class EpochIsCut(UsageRule):
