@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import pytest
+from usage_texts import codes
 
-from adalora_core.checker.check import check_config
 from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, LOOP, example
-
-
-def codes(text: str) -> set[str]:
-    """The codes of a script, without what is only worth knowing."""
-    report = check_config(textwrap.dedent(text), format="python")
-    return {each.code for each in report.diagnostics if each.severity != "info"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adalora_core.checker.documents.python.syntax import keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
+    EPOCHS,
     HEAD,
     LOOP,
     AllocationRule,
@@ -18,7 +19,12 @@ from adalora_core.checker.rules.usage_base import (
 )
 from adalora_core.checker.scripts.events import receiver
 from adalora_core.checker.scripts.frameworks import ALLOCATE, WRAPPERS
-from adalora_core.checker.scripts.trainings import models_of_trainer, trainings
+from adalora_core.checker.scripts.trainings import (
+    UNLOADS,
+    held_models,
+    models_of_trainer,
+    trainings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,6 +173,35 @@ def _is_same(first: Event, second: Event) -> bool:
     )
 
 
+class MergedInTheLoop(UsageRule):
+    code = "ADA928"
+    summary = "the adapter is merged into the model before or while it is trained"
+    why = """merge_and_unload and unload change the model that they are called on: the layers
+    of the adapter are gone afterwards, so the next round trains nothing, and nothing is saved."""
+    bad = (HEAD + EPOCHS).replace("for batch", "model.merge_and_unload()\n    for batch")
+    good = HEAD + EPOCHS + "model.merge_and_unload()\n"
+    hint = "merge after the training, or merge a copy: copy.deepcopy(model).merge_and_unload()"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such call."""
+        found: dict[ast.AST, Event] = {}
+        for trace, event in usage.events("merge"):
+            around = [loop for loop in event.loops if loop not in trace.runs]
+            trained = {loop for each in trace.events if each.kind == "step" for loop in each.loops}
+            model = receiver(event.call)
+            is_certain = not event.guards and usage.is_adalora_model(model)
+            if is_certain and not trained.isdisjoint(around):
+                found.setdefault(event.node, event)
+        for node in found:
+            yield CodeFault(node, "the adapter is merged in a loop that goes on training it")
+        for _, event in usage.events("optimizer"):
+            for model in held_models(usage, event.call):
+                for call in usage.calls(model):
+                    if last_name(call.func) in UNLOADS and call not in found:
+                        message = "the optimizer is given a model whose adapter is merged"
+                        yield CodeFault(event.node, message, note=(call, "it is merged here"))
+
+
 class AdapterNotSaved(UsageRule):
     code = "ADA933"
     summary = "the base model is saved after the training, and the adapter is not"
@@ -178,6 +213,11 @@ class AdapterNotSaved(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each such call, if no other call saves the adapter."""
+        for call in usage.scopes.callers.get("save_pretrained", []):
+            for made in usage.calls(receiver(call)):
+                if last_name(made.func) == "unload" and usage.is_adalora_model(receiver(made)):
+                    message = "the base model is saved: unload() has dropped what was trained"
+                    yield CodeFault(call, message, "call merge_and_unload() in its place")
         merged = any(True for _ in usage.events("merge"))
         saves = usage.scopes.callers.get("save_pretrained", [])
         models = [(call, receiver(call)) for call in saves]

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import last_name, walk
 from adalora_core.checker.rules.usage_base import (
-    EPOCHS,
     HEAD,
     LOOP,
     CodeFault,
     UsageRule,
     example,
 )
-from adalora_core.checker.scripts.events import receiver
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
 from adalora_core.checker.scripts.trainings import (
-    UNLOADS,
-    held_models,
     late_adapters,
     second_wraps,
     swept_ranks,
@@ -29,7 +26,7 @@ from adalora_core.checker.scripts.trainings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.checker.scripts.events import Event
+    from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -101,6 +98,8 @@ class TotalStepCountsSamples(UsageRule):
             text = ast.unparse(value)[:60]
             if _counts_epochs_alone(usage, value):
                 message = f"total_step is `{text}`: the number of epochs, not of optimizer steps"
+            elif _counts_all_processes(usage, value):
+                message = f"total_step is `{text}`: the steps of all processes together"
             elif counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
                 message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
             elif counted == "batches" and waits is not None and waits > 1:
@@ -131,6 +130,26 @@ def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
     ]
     same = {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
     return ast.dump(total) in same
+
+
+def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
+    """Return whether a total is made of the samples that a sampler divides, and not divided."""
+    nodes = [node for node in usage.mentions(total) if isinstance(node, ast.expr)]
+    measured = {
+        ast.dump(node.args[0])
+        for node in nodes
+        if isinstance(node, ast.Call) and last_name(node.func) == "len" and node.args
+    }
+    divided = [
+        call.args[0]
+        for call in usage.scopes.calls
+        if last_name(call.func) == "DistributedSampler" and call.args
+    ]
+    is_divided = any(_PROCESSES.search(last_name(node)) for node in nodes)
+    return not is_divided and any(ast.dump(each) in measured for each in divided)
+
+
+_PROCESSES = re.compile("world|proc|replica|rank|gpu|device", re.IGNORECASE)
 
 
 class TotalStepContradictsMaxSteps(UsageRule):
@@ -249,52 +268,30 @@ for rank in (2, 4, 8):
 class PenaltyAddedTwice(UsageRule):
     code = "ADA916"
     summary = "a script adds the orthogonality penalty to outputs.loss, which contains it"
-    why = """A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in
-    training mode. Added once more it has twice the weight of the configuration."""
+    why = """The model adds the penalty, with orth_reg_weight, to outputs.loss in training mode, and
+    so does PEFT's where task_type is set. A script that adds one of its own trains with both."""
     bad = (HEAD + LOOP).replace("from peft", "from adalora_core.peft").replace(
         "model(**batch).loss.backward()",
         "(model(**batch).loss + model.orthogonality_penalty()).backward()",
     )  # fmt: skip
     good = (HEAD + LOOP).replace("from peft", "from adalora_core.peft")
-    hint = "remove the call; it is for a loss of your own"
+    hint = "remove the term, which is for a loss of your own, or set orth_reg_weight to 0"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each penalty beside the loss of the outputs."""
-        if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in usage.scopes.callers:
+        is_bare = not usage.our_names and not all(map(_has_a_task, usage.script.calls))
+        if is_bare or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
-        found = usage.once(trainings)
-        for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
+        is_weighted = _has_a_penalty(usage)
+        found = [each for made in usage.once(trainings) for each in doubled_penalties(usage, made)]
+        for penalty in dict.fromkeys(p for p, is_alike in found if is_weighted or is_alike):
             message = "the penalty is added to outputs.loss, which contains it in training mode"
             yield CodeFault(penalty, message)
 
 
-class MergedInTheLoop(UsageRule):
-    code = "ADA928"
-    summary = "the adapter is merged into the model before or while it is trained"
-    why = """merge_and_unload and unload change the model that they are called on: the layers
-    of the adapter are gone afterwards, so the next round trains nothing, and nothing is saved."""
-    bad = (HEAD + EPOCHS).replace("for batch", "model.merge_and_unload()\n    for batch")
-    good = HEAD + EPOCHS + "model.merge_and_unload()\n"
-    hint = "merge after the training, or merge a copy: copy.deepcopy(model).merge_and_unload()"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such call."""
-        found: dict[ast.AST, Event] = {}
-        for trace, event in usage.events("merge"):
-            around = [loop for loop in event.loops if loop not in trace.runs]
-            trained = {loop for each in trace.events if each.kind == "step" for loop in each.loops}
-            model = receiver(event.call)
-            is_certain = not event.guards and usage.is_adalora_model(model)
-            if is_certain and not trained.isdisjoint(around):
-                found.setdefault(event.node, event)
-        for node in found:
-            yield CodeFault(node, "the adapter is merged in a loop that goes on training it")
-        for _, event in usage.events("optimizer"):
-            for model in held_models(usage, event.call):
-                for call in usage.calls(model):
-                    if last_name(call.func) in UNLOADS and call not in found:
-                        message = "the optimizer is given a model whose adapter is merged"
-                        yield CodeFault(event.node, message, note=(call, "it is merged here"))
+def _has_a_task(call: Call) -> bool:
+    """Return whether PEFT's model has a forward of its own, which adds the penalty."""
+    return call.values.get("task_type") is not None
 
 
 class EpochIsCut(UsageRule):
