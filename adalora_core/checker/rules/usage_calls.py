@@ -218,6 +218,7 @@ class AdapterNotSaved(UsageRule):
                 if last_name(made.func) == "unload" and usage.is_adalora_model(receiver(made)):
                     message = "the base model is saved: unload() has dropped what was trained"
                     yield CodeFault(call, message, "call merge_and_unload() in its place")
+        yield from _saved_after_the_merge(usage)
         merged = any(True for _ in usage.events("merge"))
         saves = usage.scopes.callers.get("save_pretrained", [])
         models = [(call, receiver(call)) for call in saves]
@@ -226,3 +227,18 @@ class AdapterNotSaved(UsageRule):
         for call, model in models:
             if _is_inside(model) or (_is_base(usage, model) and is_after_the_wrap(usage, call)):
                 yield CodeFault(call, f"`{ast.unparse(model)[:60]}` is the base model")
+
+
+def _saved_after_the_merge(usage: Usage) -> Iterator[CodeFault]:
+    """Yield a fault where a merged model is dropped, and what is left of the other is saved."""
+    of, position = usage.scopes.of, usage.scopes.position
+    for _, event in usage.events("merge"):
+        model = receiver(event.call)
+        is_dropped = isinstance(usage.scopes.parents[event.node], ast.Expr)
+        for call in usage.scopes.callers.get("save_pretrained", ()) if is_dropped else ():
+            is_same = ast.dump(receiver(call)) == ast.dump(model)
+            is_later = position[call] > position[event.node]
+            if is_same and is_later and of[call].function is of[event.node].function:
+                message = "what is saved has lost its adapter, and the merged model is dropped"
+                hint = "write merged = model.merge_and_unload(), and save that"
+                yield CodeFault(call, message, hint, note=(event.node, "it is merged here"))

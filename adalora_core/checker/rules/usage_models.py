@@ -133,20 +133,30 @@ def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
 
 
 def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
-    """Return whether a total is made of the samples that a sampler divides, and not divided."""
+    """Return whether a total is made of what is divided between processes, and not divided."""
     nodes = [node for node in usage.mentions(total) if isinstance(node, ast.expr)]
-    measured = {
-        ast.dump(node.args[0])
+    divisors = [
+        node.right
+        for node in nodes
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv)
+    ]
+    words = [last_name(n) for d in divisors for n in usage.mentions(d) if isinstance(n, ast.expr)]
+    if any(map(_PROCESSES.search, words)):
+        return False
+    callers, position = usage.scopes.callers, usage.scopes.position
+    samplers = [each for each in callers.get("DistributedSampler", ()) if each.args]
+    divided = {ast.dump(each.args[0]): len(position) for each in samplers}
+    if _SEVERAL.search(usage.script.code):  # it says how it is started
+        for call in callers.get("prepare", ()):
+            divided |= {ast.dump(each): position[call] for each in call.args}
+    return any(
+        position[node] < divided.get(ast.dump(node.args[0]), -1)
         for node in nodes
         if isinstance(node, ast.Call) and last_name(node.func) == "len" and node.args
-    }
-    divided = [
-        call.args[0]
-        for call in usage.scopes.calls
-        if last_name(call.func) == "DistributedSampler" and call.args
-    ]
-    is_divided = any(_PROCESSES.search(last_name(node)) for node in nodes)
-    return not is_divided and any(ast.dump(each) in measured for each in divided)
+    )
+
+
+_SEVERAL = re.compile(r"(--num_processes|--nproc[-_]per[-_]node)[ =]+([2-9]|\d\d)")
 
 
 _PROCESSES = re.compile("world|proc|replica|rank|gpu|device", re.IGNORECASE)

@@ -14,6 +14,7 @@ from adalora_core.checker.scripts.trainings import (
     second_wraps,
     trainings,
 )
+from adalora_core.config.fields.known_modules import linear_layers_of
 from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
@@ -365,7 +366,10 @@ def _name_of_base(usage: Usage, model: ast.expr) -> str | None:
         given = keyword(model, "pretrained_model_name_or_path", at=0)
     found = {usage.script.values.of(leaf) for leaf in usage.origins(given)}
     name = found.pop() if len(found) == 1 else None
-    return name if isinstance(name, str) else None
+    if isinstance(name, str) and linear_layers_of(name) is not None:
+        return name
+    made = usage.scopes.full_name(model.func) if isinstance(model, ast.Call) else ""
+    return made.removesuffix(".from_pretrained").rpartition(".")[2] or None
 
 
 def _makes_trainable(node: ast.AST) -> bool:

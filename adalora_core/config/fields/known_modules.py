@@ -106,13 +106,15 @@ def _architectures() -> Iterable[Architecture]:
 
 
 def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
-    """Return architecture and names of the linear layers of a published model, by its name.
+    """Return architecture and names of the linear layers of a published model or of a class.
 
-    None for a name that is not known: a folder, a model of somebody's own.
+    None for a name that is not known: a folder, a model of somebody's own, an `Auto` class.
 
     Example:
         >>> linear_layers_of("openai-community/gpt2")
         ('GPT2LMHeadModel', ['c_attn', 'c_fc', 'c_proj', 'lm_head'])
+        >>> linear_layers_of("GPTNeoXForTokenClassification")[0]
+        'GPTNeoXForCausalLM'
         >>> linear_layers_of("./my-gpt2") is None
         True
     """
@@ -121,11 +123,26 @@ def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
         return None  # a folder
     for architecture, names in _NAMES_OF.items():
         if re.fullmatch(names, name.lower()):
-            linear = {
-                path.rpartition(".")[2] for path, linear in _by_name()[architecture] if linear
-            }
-            return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
-    return None
+            return _linear(architecture)
+    family = _FAMILY.sub("", name)
+    family = _SAME_AS.get(family, family) if family != name else ""
+    found = (each for each in _NAMES_OF if _FAMILY.sub("", each) == family)
+    architecture = next(found, "")
+    return _linear(architecture) if architecture else None
+
+
+_FAMILY = re.compile(r"(LMHead|For[A-Z])\w*$|Model$")
+_SAME_AS = {
+    **dict.fromkeys(("Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2"), "Llama"),
+    **dict.fromkeys(("XLMRoberta", "Camembert"), "Roberta"),
+    **dict.fromkeys(("MT5", "UMT5"), "T5"),
+}
+"""Families whose layers have the names of another one."""
+
+
+def _linear(architecture: str) -> tuple[str, list[str]]:
+    linear = {path.rpartition(".")[2] for path, linear in _by_name()[architecture] if linear}
+    return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
 
 
 def _modules(tree: str) -> Iterator[tuple[str, bool]]:

@@ -59,7 +59,9 @@ def decode(text: str, limits: Limits) -> Document:
     places = Places(text, pieces or [Piece(0, 0, (0, 0))])
     tree, found = _parsed(cells, places)
     numbers = tuple(number for number, _, _ in cells)
-    script = Script(code, tree, places, _first_lines(cells), numbers, limits)
+    script = Script(
+        code, tree, places, _first_lines(cells), numbers, limits, is_about(document.text)
+    )
     return document_of(text, script, found)
 
 

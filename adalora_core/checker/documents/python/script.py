@@ -29,6 +29,7 @@ MOST_CALLS = 200
 
 MOST_STEPS = 800_000
 """Bound on the steps of following the names of one script, each of less than a microsecond."""
+_LOADS = ("peft.PeftModel", "peft.AutoPeft")
 _ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CHARACTER = re.compile(
@@ -49,6 +50,7 @@ class Script:
         cell_starts: the line of the code on which each code cell starts; empty: not a notebook.
         cell_numbers: the number of each of these cells among all cells, from 1.
         limits: the limits of values.
+        is_told: whether the text names AdaLoRA, in comments and in cells of prose too.
     """
 
     code: str
@@ -57,6 +59,7 @@ class Script:
     cell_starts: tuple[int, ...] = ()
     cell_numbers: tuple[int, ...] = ()
     limits: Limits = DEFAULT_LIMITS
+    is_told: bool = False
     steps_left: int = field(default=MOST_STEPS, init=False)
 
     def extent(self, node: ast.AST) -> Extent:
@@ -122,7 +125,7 @@ class Script:
     @cached_property
     def is_about_adalora(self) -> bool:
         """Whether a name of the code is AdaLoRA's, or its text is on AdaLoRA and loads adapters."""
-        if "peft.PeftModel" in self.scopes.imports and "adalora" in self.code.lower():
+        if self.is_told and any(name.startswith(_LOADS) for name in self.scopes.imports):
             return True
         return any(_ABOUT.search(name) for node in self.scopes.of for name in _names(node))
 
