@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from adalora_core.checker.documents.python.syntax import last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
-from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
+from adalora_core.checker.scripts.step_order import (
+    accumulation,
+    batch_size,
+    epochs_of_run,
+    epochs_of_total,
+    run_length,
+    unit,
+)
 from adalora_core.checker.scripts.trainings import (
     late_adapters,
     second_wraps,
@@ -17,9 +24,10 @@ from adalora_core.checker.scripts.trainings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from adalora_core.checker.documents.python.script import Call
+    from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -104,8 +112,8 @@ class TotalStepCountsSamples(UsageRule):
 class TotalStepContradictsMaxSteps(UsageRule):
     code = "ADA912"
     summary = "total_step differs from the number of steps that the script trains"
-    why = """With a larger total_step the run ends before its schedule, so the target rank is not
-    reached; with a smaller one the last steps are outside of the schedule."""
+    why = """With a larger total_step, or one of more epochs, the run ends before its schedule, and
+    the target rank is not reached; with a smaller one the last steps are outside of the schedule."""
     bad = example(
         'arguments = TrainingArguments("out", max_steps=500)\n'
         "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
@@ -115,18 +123,31 @@ class TotalStepContradictsMaxSteps(UsageRule):
     hint = "give total_step the number of steps of the run"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault if both numbers are known and differ."""
-        lengths = {run_length(usage, training) for training in usage.once(trainings)}
-        length = lengths.pop() if len(lengths) == 1 else None
-        if length is None or usage.assigns_total:
-            return
-        found = [(key, usage.value(value)) for key, value in usage.arguments("total_step")]
-        if len({total for _, total in found}) != 1:
-            return
-        for key, total in found:
-            if total is not None and abs(total - length) > 1:
-                message = f"total_step is {total}, and the script trains {length} steps"
-                yield CodeFault(key, message)
+        """Yield a fault if both numbers, of steps or of epochs, are known and differ."""
+        given = [] if usage.assigns_total else list(usage.arguments("total_step"))
+        steps = [(key, usage.value(value)) for key, value in given]
+        yield from _contradictions(usage, steps, run_length, "steps", 1)
+        is_counted = all(unit(usage, value) in {"batches", "steps"} for _, value in given)
+        epochs = [(key, epochs_of_total(usage, value)) for key, value in given if is_counted]
+        yield from _contradictions(usage, epochs, epochs_of_run, "epochs", 0)
+
+
+def _contradictions(
+    usage: Usage,
+    totals: list[tuple[ast.AST, int | None]],
+    read: Callable[[Usage, Training], int | None],
+    counted: str,
+    most: int,
+) -> Iterator[CodeFault]:
+    """Yield a fault for each total that is further from what the script trains than allowed."""
+    trained = {read(usage, training) for training in usage.once(trainings)}
+    number = trained.pop() if len(trained) == 1 else None
+    if number is None or len({total for _, total in totals}) != 1:
+        return
+    for key, total in totals:
+        if total is not None and abs(total - number) > most:
+            message = f"total_step is {total} {counted}, and the script trains {number}"
+            yield CodeFault(key, message)
 
 
 class OptimizerBeforeAdapter(UsageRule):
@@ -231,7 +252,7 @@ def _has_a_task(call: Call) -> bool:
 
 class EpochIsCut(UsageRule):
     code = "ADA922"
-    summary = "total_step counts whole epochs, and the loop leaves each of them early"
+    summary = "total_step counts whole epochs, and the loop leaves them early"
     why = """The schedule is longer than the run: the budget has not reached its target, or has not
     begun to fall, when the training ends."""
     bad = HEAD.replace("total_step=1000", "total_step=3 * len(loader)") + (
@@ -251,41 +272,59 @@ class EpochIsCut(UsageRule):
         loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
         for key, value in usage.arguments("total_step"):
             nodes = list(usage.mentions(value))
-            measured = {
-                ast.unparse(n.args[0])
-                for n in nodes
-                if isinstance(n, ast.Call) and last_name(n.func) == "len" and n.args
-            }
-            words = _names(nodes)
             for loop in loops:
-                cut = _cut(loop, measured, words)
+                cut = _cut(usage, loop, nodes)
                 if cut is not None:
-                    message = (
-                        f"total_step is `{ast.unparse(value)[:60]}`, and each epoch ends early"
-                    )
+                    message = f"total_step is `{ast.unparse(value)[:60]}`, and epochs end early"
                     yield CodeFault(key, message, note=(cut, "the loop is left here"))
                     break
 
 
-def _cut(loop: ast.AST, measured: set[str], words: set[str]) -> ast.stmt | None:
-    """Return the statement that leaves a loop over a measured loader after some batches."""
-    if not isinstance(loop, ast.For):
+def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST]) -> ast.AST | None:
+    """Return what leaves a loop over a loader, whose length is in a total, after some batches."""
+    over = loop.iter if isinstance(loop, ast.For) else None
+    if over is None or not isinstance(loop, ast.For):
         return None
-    over, index = loop.iter, None
-    while (
-        isinstance(over, ast.Call) and over.args and last_name(over.func) in {"enumerate", "tqdm"}
-    ):
+    index, limited = None, None
+    while isinstance(over, ast.Call) and over.args and last_name(over.func) in _PASSES:
         if last_name(over.func) == "enumerate" and isinstance(loop.target, ast.Tuple):
             index = last_name(loop.target.elts[0])
+        if last_name(over.func) == "islice" and len(over.args) > 1:
+            limited = over.args[-1]
         over = over.args[0]
-    if index is None or ast.unparse(over) not in measured:
+    lengths = [n for n in total if isinstance(n, ast.Call) and last_name(n.func) == "len"]
+    if ast.unparse(over) not in {ast.unparse(n.args[0]) for n in lengths if n.args}:
         return None
-    for each in loop.body:
-        if isinstance(each, ast.If) and isinstance(each.body[-1], ast.Break):
-            names = _names(list(walk(each.test)))
-            if index in names and names.isdisjoint(words - {index}):
-                return each
+    words, numbers = _names(total) - {index}, {usage.value(n) for n in total if _is_number(n)}
+    if limited is not None and words.isdisjoint(_names(list(walk(limited)))):
+        return limited
+    for test in _exits(loop.body):
+        bound = usage.value(test.comparators[0]) if isinstance(test, ast.Compare) else None
+        is_counter = isinstance(test, ast.Compare) and any(
+            each.kind == "added" for each in usage.scopes.bindings(test.left)
+        )
+        names = _names(list(walk(test)))
+        is_known = is_counter and bound is not None and bound > 1 and bound not in numbers
+        if (index in names or is_known) and names.isdisjoint(words):
+            return test
     return None
+
+
+_PASSES = frozenset({"enumerate", "tqdm", "islice"})
+"""Functions that give the batches of a loader on."""
+
+
+def _is_number(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int)
+
+
+def _exits(body: list[ast.stmt]) -> Iterator[ast.expr]:
+    """Yield the conditions under which a block leaves the loop around it."""
+    for each in body:
+        if isinstance(each, ast.If):
+            if isinstance(each.body[-1], ast.Break | ast.Return):
+                yield each.test
+            yield from _exits([*each.body, *each.orelse])
 
 
 def _names(nodes: list[ast.AST]) -> set[str]:
