@@ -330,7 +330,7 @@ SAID = [
     ("ADA925", lambda _: _model().add_adapter("b", peft.AdaLoraConfig(total_step=2000))),
     ("ADA925", lambda _: _model().add_weighted_adapter(["default"], [1.0], "b")),
     ("ADA925", lambda _: _merge_quantised()),
-    ("ADA925", lambda _: _through_ddp()),
+    ("ADA929", lambda _: _through_ddp()),
 ]
 """Rules that quote an error, each with what raises it here."""
 _OF_OTHER_RELEASES = {"Unexcepted type of rank_idx"}

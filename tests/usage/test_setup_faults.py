@@ -177,8 +177,6 @@ def test_schedule_that_a_model_is_given_later_is_not_judged():
 
 SECOND = 'model.add_adapter("b", AdaLoraConfig(target_modules=["q_proj"], total_step=2000{}))\n'
 QUANTISED = 'base = AutoModel.from_pretrained("m", {})\n'
-DISTRIBUTED = "model = DistributedDataParallel(model)\n"
-THROUGH = LOOP.replace("model.base_model", "model.module.base_model")
 
 
 @pytest.mark.parametrize(
@@ -202,9 +200,6 @@ THROUGH = LOOP.replace("model.base_model", "model.module.base_model")
             'PeftModel.from_pretrained(other, "saved").merge_and_unload()\n',
             False,
         ),
-        ("", DISTRIBUTED + LOOP, True),
-        ("", DISTRIBUTED + THROUGH, False),
-        ("", LOOP + DISTRIBUTED, False),
     ],
 )
 def test_call_that_adalora_in_peft_does_not_have(before, after, is_fault):
@@ -212,3 +207,74 @@ def test_call_that_adalora_in_peft_does_not_have(before, after, is_fault):
     assert ("ADA925" in codes(text)) is is_fault
     ours = text.replace("from peft", "from adalora_core")
     assert "ADA925" not in codes(ours) or after.startswith("model = Dist")
+
+
+EVERY = """\
+def every(model, number, step):
+    if step % number == 0:
+        model.base_model.update_and_allocate(step)
+"""
+EVALUATION = """\
+def evaluate(model, step):
+    model.base_model.update_and_allocate(step)
+
+
+step = 0
+for epoch in range(3):
+    for batch in loader:
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+        step += 1
+        if CONDITION:
+            evaluate(model, step)
+"""
+ACCUMULATED = """\
+step = 0
+for i, batch in enumerate(loader):
+    model(**batch).loss.backward()
+    if (i + 1) % 4 == 0:
+        optimizer.step()
+        if GUARD:
+            model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+        step += 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "is_fault"),
+    [
+        *(
+            (LOOP.replace("    model.base", f"    if {guard}:\n        model.base"), is_fault)
+            for guard, is_fault in (
+                ("step % config.deltaT == 0", True),
+                ("not step % 10", True),
+                ("step >= 200 and step % every == 0", True),
+                ("step >= 0", False),
+                ("step % 1 == 0", False),
+            )
+        ),
+        (LOOP.replace("    model.b", "    if step % 9:\n        continue\n    model.b"), True),
+        (EVERY + LOOP.replace("model.base_model.update_and_allocate(", "every(model, 5, "), True),
+        (EVALUATION.replace("CONDITION", "step % 500 == 0"), True),
+        (EVALUATION.replace("    if CONDITION:\n            e", "e"), True),
+        (EVALUATION.replace("    if CONDITION:\n            e", "    e"), False),
+        (ACCUMULATED.replace("GUARD", "step % config.deltaT == 0"), True),
+        (ACCUMULATED.replace("GUARD", "step > 0"), False),
+        (LOOP + "model.base_model.update_and_allocate(1000)\n", False),
+    ],
+)  # fmt: skip
+def test_call_for_some_steps_only(text, is_fault):
+    assert ("ADA926" in codes(HEAD + text)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("guard", "is_fault"),
+    [("state.global_step % args.logging_steps == 0", True), ("state.global_step > 5", False)],
+)
+def test_callback_that_waits_for_several_steps(guard, is_fault):
+    script = CALLBACK.replace("        model.base", f"        if {guard}:\n            model.base")
+    text = example(script, "from transformers import Trainer, TrainerCallback")
+    assert codes(text) == ({"ADA926"} if is_fault else set())
+    assert codes(text.replace("on_optimizer_step", "on_step_end")) == {"ADA908"}

@@ -14,6 +14,7 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     usage_schedule,
     usage_setup,
     usage_steps,
+    usage_totals,
     yaml_traps,
 )
 from adalora_core.checker.rules.usage_base import UsageRule

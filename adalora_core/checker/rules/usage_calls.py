@@ -38,7 +38,7 @@ _LOADED = HEAD.replace("\nconfig", "\nbase = AutoModelForCausalLM.from_pretraine
 
 class AllocationOnAnotherObject(AllocationRule):
     code = "ADA929"
-    errors = ("object has no attribute 'update_and_allocate'",)
+    errors = ("'DistributedDataParallel' object has no attribute 'base_model'",)
     severity = "error"
     summary = "update_and_allocate is called on an object that does not have it"
     why = """The method is that of the AdaLoRA model: model.base_model, and the PEFT model hands it

@@ -1,21 +1,17 @@
-"""Find faults around an AdaLoRA model: its loss, its total, its optimizer, a second adapter."""
+"""Find faults around an AdaLoRA model: its loss, its optimizer, a second adapter."""
 
 from __future__ import annotations
 
 import ast
-import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import last_name, walk
 from adalora_core.checker.rules.usage_base import (
     HEAD,
     LOOP,
     CodeFault,
     UsageRule,
-    example,
 )
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
-from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
 from adalora_core.checker.scripts.trainings import (
     late_adapters,
     second_wraps,
@@ -77,131 +73,6 @@ def _has_a_penalty(usage: Usage) -> bool:
         if isinstance(weight, int | float) and weight > 0:
             return True
     return False
-
-
-class TotalStepCountsSamples(UsageRule):
-    code = "ADA911"
-    summary = "total_step is computed from samples or micro-batches, not from optimizer steps"
-    why = """The schedule is then longer than the run by the batch size or the accumulation:
-    budgeting ends late or never, and the final phase never comes."""
-    bad = HEAD.replace("total_step=1000", "total_step=len(train_dataset) * 3") + LOOP
-    good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
-    hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each total of another unit."""
-        if usage.assigns_total:
-            return
-        for key, value in usage.arguments("total_step"):
-            counted = unit(usage, value)
-            waits = usage.once(accumulation)
-            text = ast.unparse(value)[:60]
-            if _counts_epochs_alone(usage, value):
-                message = f"total_step is `{text}`: the number of epochs, not of optimizer steps"
-            elif _counts_all_processes(usage, value):
-                message = f"total_step is `{text}`: the steps of all processes together"
-            elif counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
-                message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
-            elif counted == "batches" and waits is not None and waits > 1:
-                message = (
-                    f"total_step is `{text}`: a number of micro-batches, {waits} of which make "
-                    "one optimizer step"
-                )
-            else:
-                continue
-            yield CodeFault(key, message)
-
-
-def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
-    """Return whether a total is what the outer loop, or the trainer, is given as its epochs."""
-    rounds = [
-        call.args[0]
-        for _, event in usage.events("step")
-        for loop in event.loops[:-1]
-        if isinstance(loop, ast.For)
-        for call in usage.calls(loop.iter)
-        if last_name(call.func) == "range" and len(call.args) == 1
-    ]
-    rounds += [
-        each.value
-        for call in usage.scopes.calls
-        for each in call.keywords
-        if each.arg in {"num_train_epochs", "max_epochs"}
-    ]
-    same = {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
-    return ast.dump(total) in same
-
-
-def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
-    """Return whether a total is made of what is divided between processes, and not divided."""
-    nodes = [node for node in usage.mentions(total) if isinstance(node, ast.expr)]
-    divisors = [
-        node.right
-        for node in nodes
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv)
-    ]
-    words = [last_name(n) for d in divisors for n in usage.mentions(d) if isinstance(n, ast.expr)]
-    if any(map(_PROCESSES.search, words)):
-        return False
-    callers, position = usage.scopes.callers, usage.scopes.position
-    samplers = [each for each in callers.get("DistributedSampler", ()) if each.args]
-    divided = {ast.dump(each.args[0]): len(position) for each in samplers}
-    if _SEVERAL.search(usage.script.code):  # it says how it is started
-        for call in callers.get("prepare", ()):
-            divided |= {ast.dump(each): position[call] for each in call.args}
-    return any(
-        position[node] < divided.get(ast.dump(node.args[0]), -1)
-        for node in nodes
-        if isinstance(node, ast.Call) and last_name(node.func) == "len" and node.args
-    )
-
-
-_SEVERAL = re.compile(r"(--num_processes|--nproc[-_]per[-_]node)[ =]+([2-9]|\d\d)")
-
-
-_PROCESSES = re.compile("world|proc|replica|rank|gpu|device", re.IGNORECASE)
-
-
-class TotalStepContradictsMaxSteps(UsageRule):
-    code = "ADA912"
-    summary = "total_step differs from the number of steps that the script trains"
-    why = """With a larger total_step the run ends before its schedule, so the target rank is not
-    reached; with a smaller one the last steps are outside of the schedule."""
-    bad = example(
-        'arguments = TrainingArguments("out", max_steps=500)\n'
-        "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
-        "from transformers import Trainer, TrainingArguments",
-    )
-    good = bad.replace("max_steps=500", "max_steps=1000")
-    hint = "give total_step the number of steps of the run"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault if both numbers are known and differ, or epochs are counted in vain."""
-        lengths = {run_length(usage, training) for training in usage.once(trainings)}
-        length = lengths.pop() if len(lengths) == 1 else None
-        if length is None or usage.assigns_total:
-            return
-        found = [(key, usage.value(value)) for key, value in usage.arguments("total_step")]
-        if len({total for _, total in found}) != 1:
-            return
-        for key, value in usage.arguments("total_step"):
-            total = usage.value(value)
-            if total is not None and abs(total - length) > 1:
-                message = f"total_step is {total}, and the script trains {length} steps"
-                yield CodeFault(key, message)
-            elif total is None and _counts_epochs(usage, value):
-                message = (
-                    f"total_step is `{ast.unparse(value)[:60]}`, and max_steps ends the run after "
-                    f"{length} steps, whatever its epochs"
-                )
-                yield CodeFault(key, message)
-
-
-def _counts_epochs(usage: Usage, total: ast.expr) -> bool:
-    """Return whether a total is computed from the length of the data, for a trainer's epochs."""
-    words = {last_name(node) for node in usage.mentions(total) if isinstance(node, ast.expr)}
-    is_counted = "len" in words and words.isdisjoint({"min", "max_steps"})
-    return is_counted and all(each.trainers for each in usage.once(trainings))
 
 
 class OptimizerBeforeAdapter(UsageRule):
@@ -302,69 +173,3 @@ class PenaltyAddedTwice(UsageRule):
 def _has_a_task(call: Call) -> bool:
     """Return whether PEFT's model has a forward of its own, which adds the penalty."""
     return call.values.get("task_type") is not None
-
-
-class EpochIsCut(UsageRule):
-    code = "ADA922"
-    summary = "total_step counts whole epochs, and the loop leaves each of them early"
-    why = """The schedule is longer than the run: the budget has not reached its target, or has not
-    begun to fall, when the training ends."""
-    bad = HEAD.replace("total_step=1000", "total_step=3 * len(loader)") + (
-        "step = 0\nfor epoch in range(3):\n    for i, batch in enumerate(loader):\n"
-        "        if i == 1000:\n            break\n"
-        "        model(**batch).loss.backward()\n        optimizer.step()\n"
-        "        model.base_model.update_and_allocate(step)\n        optimizer.zero_grad()\n"
-        "        step += 1\n"
-    )
-    good = bad.replace("3 * len(loader)", "3 * 1000")
-    hint = "count the batches that are trained: epochs * the limit of the loop"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each total of whole epochs."""
-        if usage.assigns_total:
-            return
-        loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
-        for key, value in usage.arguments("total_step"):
-            nodes = list(usage.mentions(value))
-            measured = {
-                ast.unparse(n.args[0])
-                for n in nodes
-                if isinstance(n, ast.Call) and last_name(n.func) == "len" and n.args
-            }
-            words = _names(nodes)
-            for loop in loops:
-                cut = _cut(loop, measured, words)
-                if cut is not None:
-                    message = (
-                        f"total_step is `{ast.unparse(value)[:60]}`, and each epoch ends early"
-                    )
-                    yield CodeFault(key, message, note=(cut, "the loop is left here"))
-                    break
-
-
-def _cut(loop: ast.AST, measured: set[str], words: set[str]) -> ast.stmt | None:
-    """Return the statement that leaves a loop over a measured loader after some batches."""
-    if not isinstance(loop, ast.For):
-        return None
-    over, index = loop.iter, None
-    while (
-        isinstance(over, ast.Call) and over.args and last_name(over.func) in {"enumerate", "tqdm"}
-    ):
-        if last_name(over.func) == "enumerate" and isinstance(loop.target, ast.Tuple):
-            index = last_name(loop.target.elts[0])
-        over = over.args[0]
-    if index is None or ast.unparse(over) not in measured:
-        return None
-    for each in loop.body:
-        if isinstance(each, ast.If) and isinstance(each.body[-1], ast.Break):
-            names = _names(list(walk(each.test)))
-            if index in names and names.isdisjoint(words - {index}):
-                return each
-    return None
-
-
-def _names(nodes: list[ast.AST]) -> set[str]:
-    """Return the names of values: `a.limit` is "limit"."""
-    owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
-    named = (node for node in nodes if isinstance(node, ast.Name | ast.Attribute))
-    return {last_name(node) for node in named if id(node) not in owners}

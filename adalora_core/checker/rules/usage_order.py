@@ -28,7 +28,7 @@ from adalora_core.config.changes import Remedy, Replace
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.syntax import Function
-    from adalora_core.checker.scripts.events import Event, Guard, Trace
+    from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace
     from adalora_core.checker.scripts.usage import Usage
 
 _RIGHT_LINES = """\
@@ -331,3 +331,57 @@ class CallbackMethodNeverCalled(AllocationRule):
             return None
         message = f"`{method.name}` is not an event of Trainer, and nothing calls it"
         return CodeFault(event.node, message)
+
+
+class AllocationTooRare(AllocationRule):
+    code = "ADA926"
+    summary = "update_and_allocate is called for some steps of the optimizer only"
+    why = """Each call adds the gradients of its step to the averages that choose the triplets, and
+    the method itself waits for deltaT. Called more rarely it knows a part of the steps, and may
+    miss the one step in which the final ranks are chosen."""
+    bad = HEAD + LOOP.replace(
+        "    model.base", "    if step % config.deltaT == 0:\n        model.base"
+    )
+    hint = "call it after every optimizer.step(); the method itself waits for deltaT"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if a condition or a place outside the loop leaves steps without a call."""
+        place, method = placement(trace, event), trace.function
+        framework = usage.framework(method)
+        if framework is not None and method is not None and method.name in HOOKS[framework]:
+            return None
+        if place is not None and place.dropped is not None:
+            return None
+        waits = _waits(usage, event, place, is_callback=framework == "callback")
+        if waits is not None:
+            message = f"update_and_allocate is called only where `{ast.unparse(waits)[:60]}`"
+            return CodeFault(event.node, message, note=(waits, "the condition"))
+        is_repeated = bool(event.loops) and event.loops[-1] not in trace.runs
+        if place is None or place.level != "outside" or not is_repeated:
+            return None
+        if step_counter(usage, trace, event).counts in {"epochs", "nothing"}:
+            return None
+        message = "update_and_allocate is called outside the loop that makes the steps"
+        return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
+
+
+def _waits(
+    usage: Usage, event: Event, place: Placement | None, *, is_callback: bool
+) -> ast.expr | None:
+    """Return the condition that lets an allocation wait for several steps."""
+    step = place.step if place is not None else None
+    known = {ast.dump(guard.test) for guard in step.guards} if step is not None else set()
+    waits = step is None or step.accumulations or accumulation_guards(usage, step)
+    for guard in accumulation_guards(usage, event):
+        nodes = list(usage.mentions(guard.test))
+        divisors = [
+            n.right for n in nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod)
+        ]
+        if not divisors or ast.dump(guard.test) in known:
+            continue
+        names = {last_name(n) for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
+        if "accum" in " ".join(names).lower() or "sync_gradients" in names:
+            continue
+        if not waits or "deltaT" in names or (is_callback and "global_step" in names):
+            return guard.test
+    return None

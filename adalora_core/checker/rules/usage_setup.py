@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
-from adalora_core.checker.scripts.frameworks import ALLOCATE
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
@@ -247,16 +246,15 @@ class UnsupportedCall(UsageRule):
         "supports only 1 trainable adapter",
         "does not support add_weighted_adapter method",
         "self._unload_and_optionally_merge ... raise NotImplementedError",
-        "'DistributedDataParallel' object has no attribute 'base_model'",
     )
     summary = "a method is called that AdaLoRA in PEFT does not have there"
     why = """PEFT's AdaLoRA trains one adapter, adds no weighted adapters, and merges none into a
-    quantised base; DistributedDataParallel has the model as `module`. Each such call raises."""
+    quantised base. Each such call raises."""
     bad = HEAD + LOOP + 'model.add_weighted_adapter(["default", "b"], [0.5, 0.5], "both")\n'
     hint = "train each adapter in a model of its own"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each call of such a method, and for each allocation through DDP."""
+        """Yield a fault for each call of such a method."""
         for call in usage.scopes.calls if not usage.our_names else ():
             reason = _REFUSED.get(last_name(call.func))
             if reason is not None and isinstance(call.func, ast.Attribute):
@@ -264,13 +262,6 @@ class UnsupportedCall(UsageRule):
                 for wrap in wraps:
                     if wrap is not None and wrap.is_adalora and _is_refused(usage, call, wrap):
                         yield CodeFault(call, *reason)
-        for _, event in usage.events("allocate"):
-            model = event.call.func
-            while isinstance(model, ast.Attribute) and model.attr in {ALLOCATE, "base_model"}:
-                model = model.value
-            if isinstance(model, ast.Name) and _is_distributed(usage, model):
-                message = f"`{model.id}` is a DistributedDataParallel, which has no such method"
-                yield CodeFault(event.node, message, f"call it of {model.id}.module")
 
 
 _MERGED = (
@@ -311,21 +302,6 @@ def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
         return True
     made = usage.calls(given.get("quantization_config"))
     return bool(made) and all(last_name(each.func) == "BitsAndBytesConfig" for each in made)
-
-
-def _is_distributed(usage: Usage, model: ast.Name) -> bool:
-    """Return whether the last value that a name gets before is a `DistributedDataParallel`."""
-    position, of = usage.scopes.position, usage.scopes.of
-    before = [
-        each.value
-        for each in usage.scopes.bindings(model)
-        if position[each.node] < position[model] and of[each.node].function is of[model].function
-    ]
-    value = before[-1] if before else None
-    return isinstance(value, ast.Call) and last_name(value.func) in _DISTRIBUTED
-
-
-_DISTRIBUTED = frozenset({"DDP", "DistributedDataParallel"})
 
 
 class TargetsOfAnotherBase(UsageRule):

@@ -307,8 +307,46 @@ def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
 
 
 def _rounds(usage: Usage, over: ast.expr) -> int | None:
-    for call in usage.calls(over):
-        if last_name(call.func) == "range":
-            known = usage.script.values.of(call)
-            return len(known) if isinstance(known, list) else None
-    return None
+    found = [call for call in usage.calls(over) if last_name(call.func) == "range"]
+    if len(found) != 1:
+        return None
+    known = usage.script.values.of(found[0])
+    if not isinstance(known, list) and len(found[0].args) == 1:
+        return usage.value(found[0].args[0])
+    return len(known) if isinstance(known, list) else None
+
+
+def epochs_of_total(usage: Usage, total: ast.expr) -> int | None:
+    """Return the epochs in a total such as `len(loader) // 4 * 3`; None if they are not known."""
+    leaves = usage.origins(total)
+    node = leaves[0] if len(leaves) == 1 else total
+    if isinstance(node, ast.Call):
+        is_length = last_name(node.func) == "len"
+        is_same = last_name(node.func) in _SAME and len(node.args) == 1
+        return 1 if is_length else epochs_of_total(usage, node.args[0]) if is_same else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv):
+        return epochs_of_total(usage, node.left)
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+        return None
+    left, right = epochs_of_total(usage, node.left), epochs_of_total(usage, node.right)
+    factor = usage.value(node.left if left is None else node.right)
+    found = right if left is None else left
+    return None if found is None or factor is None else found * factor
+
+
+def epochs_of_run(usage: Usage, training: Training) -> int | None:
+    """Return the epochs that a script fixes; None if it does not, or may leave a loop early."""
+    if training.kind == "trainer":
+        settings = [c for c in usage.scopes.calls if last_name(c.func).endswith("Arguments")]
+        given = [usage.keywords(call) for call in settings]
+        is_known = len(given) == 1 and "max_steps" not in given[0]
+        return usage.value(given[0].get("num_train_epochs")) if is_known else None
+    epochs = 1
+    loops = [loop for loop in training.event.loops if loop not in training.trace.runs]
+    for loop in loops:
+        rounds = None if isinstance(loop, ast.While) else _rounds(usage, loop.iter)
+        leaves = any(isinstance(node, ast.Break | ast.Return) for node in walk(loop))
+        if leaves or (rounds is None) is not (loop is loops[-1]):
+            return None
+        epochs *= rounds or 1
+    return epochs if epochs > 1 else None

@@ -1,0 +1,246 @@
+"""Find totals of another unit than steps of the optimizer, or of another run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING, TypeGuard
+
+from adalora_core.checker.documents.python.syntax import last_name, walk
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
+from adalora_core.checker.scripts.step_order import (
+    accumulation,
+    batch_size,
+    epochs_of_run,
+    epochs_of_total,
+    run_length,
+    unit,
+)
+from adalora_core.checker.scripts.trainings import trainings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from adalora_core.checker.scripts.trainings import Training
+    from adalora_core.checker.scripts.usage import Usage
+
+
+class TotalStepCountsSamples(UsageRule):
+    code = "ADA911"
+    summary = "total_step is computed from samples or micro-batches, not from optimizer steps"
+    why = """The schedule is then longer than the run by the batch size or the accumulation:
+    budgeting ends late or never, and the final phase never comes."""
+    bad = HEAD.replace("total_step=1000", "total_step=len(train_dataset) * 3") + LOOP
+    good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
+    hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each total of another unit."""
+        if usage.assigns_total:
+            return
+        for key, value in usage.arguments("total_step"):
+            counted = unit(usage, value)
+            waits = usage.once(accumulation)
+            text = ast.unparse(value)[:60]
+            if _counts_epochs_alone(usage, value):
+                message = f"total_step is `{text}`: the number of epochs, not of optimizer steps"
+            elif _counts_all_processes(usage, value):
+                message = f"total_step is `{text}`: the steps of all processes together"
+            elif counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
+                message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
+            elif counted == "batches" and waits is not None and waits > 1:
+                message = (
+                    f"total_step is `{text}`: a number of micro-batches, {waits} of which make "
+                    "one optimizer step"
+                )
+            else:
+                continue
+            yield CodeFault(key, message)
+
+
+def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
+    """Return whether a total is what the outer loop, or the trainer, is given as its epochs."""
+    rounds = [
+        call.args[0]
+        for _, event in usage.events("step")
+        for loop in event.loops[:-1]
+        if isinstance(loop, ast.For)
+        for call in usage.calls(loop.iter)
+        if last_name(call.func) == "range" and len(call.args) == 1
+    ]
+    rounds += [
+        each.value
+        for call in usage.scopes.calls
+        for each in call.keywords
+        if each.arg in {"num_train_epochs", "max_epochs"}
+    ]
+    same = {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
+    return ast.dump(total) in same
+
+
+def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
+    """Return whether a total is made of what is divided between processes, and not divided."""
+    nodes = [node for node in usage.mentions(total) if isinstance(node, ast.expr)]
+    divisors = [
+        node.right
+        for node in nodes
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv)
+    ]
+    words = [last_name(n) for d in divisors for n in usage.mentions(d) if isinstance(n, ast.expr)]
+    if any(map(_PROCESSES.search, words)):
+        return False
+    callers, position = usage.scopes.callers, usage.scopes.position
+    samplers = [each for each in callers.get("DistributedSampler", ()) if each.args]
+    divided = {ast.dump(each.args[0]): len(position) for each in samplers}
+    if _SEVERAL.search(usage.script.code):  # it says how it is started
+        for call in callers.get("prepare", ()):
+            divided |= {ast.dump(each): position[call] for each in call.args}
+    return any(
+        position[node] < divided.get(ast.dump(node.args[0]), -1)
+        for node in nodes
+        if isinstance(node, ast.Call) and last_name(node.func) == "len" and node.args
+    )
+
+
+_SEVERAL = re.compile(r"(--num_processes|--nproc[-_]per[-_]node)[ =]+([2-9]|\d\d)")
+
+
+_PROCESSES = re.compile("world|proc|replica|rank|gpu|device", re.IGNORECASE)
+
+
+class TotalStepContradictsMaxSteps(UsageRule):
+    code = "ADA912"
+    summary = "total_step differs from the number of steps that the script trains"
+    why = """With a larger total_step, or one of more epochs, the run ends before its schedule, and
+    the target rank is not reached; with a smaller one the last steps are outside of it."""
+    bad = example(
+        'arguments = TrainingArguments("out", max_steps=500)\n'
+        "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
+        "from transformers import Trainer, TrainingArguments",
+    )
+    good = bad.replace("max_steps=500", "max_steps=1000")
+    hint = "give total_step the number of steps of the run"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault if both numbers, of steps or of epochs, are known and differ."""
+        given = [] if usage.assigns_total else list(usage.arguments("total_step"))
+        steps = [(key, usage.value(value)) for key, value in given]
+        yield from _contradictions(usage, steps, run_length, "steps", 1)
+        is_counted = all(unit(usage, value) in {"batches", "steps"} for _, value in given)
+        epochs = [(key, epochs_of_total(usage, value)) for key, value in given if is_counted]
+        yield from _contradictions(usage, epochs, epochs_of_run, "epochs", 0)
+        lengths = {run_length(usage, training) for training in usage.once(trainings)}
+        for key, value in given if len(lengths) == 1 and None not in lengths else ():
+            if usage.value(value) is None and _counts_epochs(usage, value):
+                text = ast.unparse(value)[:60]
+                message = f"total_step is `{text}`, and max_steps ends the run before its epochs do"
+                yield CodeFault(key, message)
+
+
+def _counts_epochs(usage: Usage, total: ast.expr) -> bool:
+    """Return whether a total is computed from the length of the data, for a trainer's epochs."""
+    words = {last_name(node) for node in usage.mentions(total) if isinstance(node, ast.expr)}
+    is_counted = "len" in words and words.isdisjoint({"min", "max_steps"})
+    return is_counted and all(each.trainers for each in usage.once(trainings))
+
+
+def _contradictions(
+    usage: Usage,
+    totals: list[tuple[ast.AST, int | None]],
+    read: Callable[[Usage, Training], int | None],
+    counted: str,
+    most: int,
+) -> Iterator[CodeFault]:
+    """Yield a fault for each total that is further from what the script trains than allowed."""
+    trained = {read(usage, training) for training in usage.once(trainings)}
+    number = trained.pop() if len(trained) == 1 else None
+    if number is None or len({total for _, total in totals}) != 1:
+        return
+    for key, total in totals:
+        if total is not None and abs(total - number) > most:
+            message = f"total_step is {total} {counted}, and the script trains {number}"
+            yield CodeFault(key, message)
+
+
+class EpochIsCut(UsageRule):
+    code = "ADA922"
+    summary = "total_step counts whole epochs, and the loop leaves them early"
+    why = """The schedule is longer than the run: the budget has not reached its target, or has not
+    begun to fall, when the training ends."""
+    bad = HEAD.replace("total_step=1000", "total_step=3 * len(loader)") + (
+        "step = 0\nfor epoch in range(3):\n    for i, batch in enumerate(loader):\n"
+        "        if i == 1000:\n            break\n"
+        "        model(**batch).loss.backward()\n        optimizer.step()\n"
+        "        model.base_model.update_and_allocate(step)\n        optimizer.zero_grad()\n"
+        "        step += 1\n"
+    )
+    good = bad.replace("3 * len(loader)", "3 * 1000")
+    hint = "count the batches that are trained: epochs * the limit of the loop"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each total of whole epochs."""
+        if usage.assigns_total:
+            return
+        loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
+        for key, value in usage.arguments("total_step"):
+            nodes = list(usage.mentions(value))
+            for loop in loops:
+                cut = _cut(usage, loop, nodes)
+                if cut is not None:
+                    message = f"total_step is `{ast.unparse(value)[:60]}`, and epochs end early"
+                    yield CodeFault(key, message, note=(cut, "the loop is left here"))
+                    break
+
+
+def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST]) -> ast.AST | None:
+    """Return what leaves a loop over a loader, whose length is in a total, after some batches."""
+    over = loop.iter if isinstance(loop, ast.For) else None
+    if over is None or not isinstance(loop, ast.For):
+        return None
+    index, limited = None, None
+    while isinstance(over, ast.Call) and over.args and last_name(over.func) in _PASSES:
+        if last_name(over.func) == "enumerate" and isinstance(loop.target, ast.Tuple):
+            index = last_name(loop.target.elts[0])
+        if last_name(over.func) == "islice" and len(over.args) > 1:
+            limited = over.args[-1]
+        over = over.args[0]
+    lengths = [n for n in total if isinstance(n, ast.Call) and last_name(n.func) == "len"]
+    if ast.unparse(over) not in {ast.unparse(n.args[0]) for n in lengths if n.args}:
+        return None
+    words, numbers = _names(total) - {index}, {usage.value(n) for n in total if _is_number(n)}
+    if limited is not None and words.isdisjoint(_names(list(walk(limited)))):
+        return limited
+    for test in _exits(loop.body):
+        bound = usage.value(test.comparators[0]) if isinstance(test, ast.Compare) else None
+        is_counter = isinstance(test, ast.Compare) and any(
+            each.kind == "added" for each in usage.scopes.bindings(test.left)
+        )
+        names = _names(list(walk(test)))
+        is_known = is_counter and bound is not None and bound > 1 and bound not in numbers
+        if (index in names or is_known) and names.isdisjoint(words):
+            return test
+    return None
+
+
+_PASSES = frozenset({"enumerate", "tqdm", "islice"})
+"""Functions that give the batches of a loader on."""
+
+
+def _is_number(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int)
+
+
+def _exits(body: list[ast.stmt]) -> Iterator[ast.expr]:
+    """Yield the conditions under which a block leaves the loop around it."""
+    for each in body:
+        if isinstance(each, ast.If):
+            if isinstance(each.body[-1], ast.Break | ast.Return):
+                yield each.test
+            yield from _exits([*each.body, *each.orelse])
+
+
+def _names(nodes: list[ast.AST]) -> set[str]:
+    """Return the names of values: `a.limit` is "limit"."""
+    owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    named = (node for node in nodes if isinstance(node, ast.Name | ast.Attribute))
+    return {last_name(node) for node in named if id(node) not in owners}
