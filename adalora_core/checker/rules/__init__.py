@@ -48,6 +48,8 @@ def usage_findings(document: Document) -> Iterator[Finding]:
         usage = within_bounds(script, Usage, script)
         if usage is not None:
             for rule in _ON_SCRIPTS:
+                if not all(word in script.code for word in rule.only_with):
+                    continue
                 found: list[CodeFault] = within_bounds(script, list, rule.check_usage(usage)) or []
                 yield from (_placed(rule, fault, script) for fault in found)
         if script.steps_left < 0:

@@ -117,6 +117,8 @@ class UsageRule(Rule):
     needs = "script"
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
+    only_with: ClassVar[tuple[str, ...]] = ()
+    """Words that are all in the code wherever the fault is: without them nothing is looked for."""
 
     def check_usage(self, usage: Usage) -> Iterable[CodeFault]:
         """Yield the faults of a script that this rule finds."""

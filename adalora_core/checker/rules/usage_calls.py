@@ -175,6 +175,7 @@ def _is_same(first: Event, second: Event) -> bool:
 
 class MergedInTheLoop(UsageRule):
     code = "ADA928"
+    only_with = ("unload",)
     summary = "the adapter is merged into the model before or while it is trained"
     why = """merge_and_unload and unload change the model that they are called on: the layers
     of the adapter are gone afterwards, so the next round trains nothing, and nothing is saved."""
@@ -204,6 +205,7 @@ class MergedInTheLoop(UsageRule):
 
 class AdapterNotSaved(UsageRule):
     code = "ADA933"
+    only_with = ("save_pretrained",)
     summary = "the base model is saved after the training, and the adapter is not"
     why = """save_pretrained of the base model writes all of its weights with the names of the
     adapter's layers, and no adapter_config.json: what was trained cannot be loaded again."""

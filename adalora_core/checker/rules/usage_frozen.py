@@ -25,6 +25,7 @@ _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
 
 class FactorsFrozen(UsageRule):
     code = "ADA932"
+    only_with = ("requires_grad",)
     summary = "factors of the adapter are frozen after it was added"
     why = """get_peft_model makes exactly the factors trainable. A loop over all parameters that
     comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
@@ -79,6 +80,7 @@ def _makes_trainable(node: ast.AST) -> bool:
 
 class TrainedForInference(UsageRule):
     code = "ADA934"
+    only_with = ("inference_mode",)
     summary = "inference_mode is true in a configuration that is trained with"
     why = """PEFT freezes the factors of such an adapter: no parameter has a gradient, so nothing is
     trained, or `loss.backward()` raises."""
@@ -106,6 +108,7 @@ def _configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
 
 class HeadStaysFrozen(UsageRule):
     code = "ADA935"
+    only_with = ("from_pretrained",)
     severity = "info"
     summary = "a model gets a new head, and the configuration leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for

@@ -94,6 +94,7 @@ def _joined(usage: Usage, node: ast.BinOp, totals: set[str]) -> tuple[float, flo
 
 class AllocationEndsEarly(AllocationRule):
     code = "ADA938"
+    only_with = ("tfinal",)
     summary = "update_and_allocate is not called any more in the final phase"
     why = """The call at step total_step - tfinal fixes which triplets are kept, and the calls after
     it hold the others at zero. Without them the optimizer brings dropped triplets back, and

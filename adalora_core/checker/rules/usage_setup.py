@@ -29,6 +29,7 @@ _ANY_WORDS = frozenset({"any", "all", "match", "search"})
 
 class FactorsNotOptimised(UsageRule):
     code = "ADA919"
+    only_with = ("lora_A",)
     summary = "the optimizer's groups are made by names, and no group takes lora_E"
     why = """E, the singular values, starts at zero with PEFT's start. Left out of the optimizer it
     stays there: the adapter adds nothing, and its triplets have no importance."""
@@ -60,7 +61,7 @@ class FactorsNotOptimised(UsageRule):
 def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, bool]]:
     """Yield the tests by which parameters are chosen, each with whether others are taken too."""
     lists: set[str] = set()
-    functions: dict[ast.AST | None, None] = {}
+    functions: dict[ast.AST, None] = {}
     given = [leaf for each in optimizer.args for leaf in usage.origins(each)]
     for node in (node for each in (optimizer, *given) for node in usage.mentions(each)):
         if isinstance(node, ast.Name):
@@ -119,6 +120,7 @@ def takes_e(words: set[str]) -> bool:
 
 class LoadedAdapterTrained(UsageRule):
     code = "ADA920"
+    only_with = ("from_pretrained", "Peft")
     errors = (
         "element 0 of tensors does not require grad",
         "optimizer got an empty parameter list",
