@@ -108,8 +108,7 @@ def _json(file: str, entries: dict[str, object]) -> str:
 def _problems_text(block: Block, matched: Matched, options: argparse.Namespace) -> str:
     problems = []
     for each in matched.problems:
-        index = () if each.index is None else (each.index,)
-        pointer = to_pointer(block.at(each.field, *index))
+        pointer = to_pointer(block.at(each.field))
         problems.append({"pointer": pointer, "message": each.message, "hint": each.hint})
     if options.output_format == "json":
         return _json(options.file, {"problems": problems})

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from adalora_core.config.fields import module_names as table
 from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import NOT_IN_NAMES
+from adalora_core.floor.module_selection import DEFAULT_TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 Kind = Literal["linear", "embedding", "normalisation", "block"]
 """The kind of module that a name has in every architecture; `linear` if it is one in any."""
@@ -120,6 +121,18 @@ def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
             }
             return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
     return None
+
+
+def usual_targets(linear: Collection[str], model_type: str | None = None) -> list[str]:
+    """Return the targets that PEFT takes for an architecture, known by its type or its layers.
+
+    Example:
+        >>> usual_targets(["c_attn", "c_fc", "c_proj"]), usual_targets(["mix", "look"])
+        (['c_attn'], [])
+    """
+    usual = [DEFAULT_TARGETS.get(model_type or "", ()), *DEFAULT_TARGETS.values()]
+    fitting = (names for names in usual if isinstance(names, tuple) and names)
+    return list(next((names for names in fitting if set(names) <= set(linear)), ()))
 
 
 def _modules(tree: str) -> Iterator[tuple[str, bool]]:
