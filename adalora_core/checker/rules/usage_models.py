@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from adalora_core.checker.documents.python.syntax import keyword, last_name
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
+from adalora_core.checker.scripts.events import excludes
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
 from adalora_core.checker.scripts.trainings import (
@@ -18,7 +20,9 @@ from adalora_core.checker.scripts.trainings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.checker.scripts.usage import Usage
+    from adalora_core.checker.documents.python.script import Call
+    from adalora_core.checker.scripts.events import Event
+    from adalora_core.checker.scripts.usage import Usage, Wrap
 
 
 class LossWithoutPenalty(UsageRule):
@@ -160,6 +164,8 @@ class WrappedTwice(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each second call."""
         for call, first in second_wraps(usage):
+            if call in usage.once(_second_adapters):
+                continue
             note = (first, "the first adapter") if first is not call else None
             yield CodeFault(
                 call, "the model that is wrapped here has an adapter already", note=note
@@ -218,3 +224,117 @@ class PenaltyAddedTwice(UsageRule):
         for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
             message = "the penalty is added to outputs.loss, which contains it in training mode"
             yield CodeFault(penalty, message)
+
+
+_SECOND = 'model.add_adapter("second", config)\n'
+
+
+class SecondTrainableAdapter(UsageRule):
+    code = "ADA925"
+    severity = "error"
+    summary = "a second trainable adapter is added to an AdaLoRA model of PEFT"
+    why = """PEFT trains one AdaLoRA adapter of a model, and raises: `ValueError: AdaLoraModel
+    supports only 1 trainable adapter. When using multiple adapters, set inference_mode to True for
+    all adapters except the one you want to train.` Models of adalora_core.get_peft_model train
+    several."""
+    bad = HEAD + _SECOND + LOOP
+    good = bad.replace("from peft", "from adalora_core")
+    hint = """set inference_mode=True for every adapter but one, or make the model with
+    get_peft_model of adalora_core"""
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each further adapter."""
+        for call, first in usage.once(_second_adapters).items():
+            message = "PEFT trains one AdaLoRA adapter of a model, and the model has one here"
+            yield CodeFault(call, message, note=(first, "the first adapter"))
+
+
+class WeightedAdapter(UsageRule):
+    code = "ADA926"
+    severity = "error"
+    summary = "add_weighted_adapter is called on an AdaLoRA model, which lacks the method"
+    why = """Adapters of AdaLoRA keep different triplets, and nothing joins them. PEFT raises:
+    `TypeError: AdaLoraModel does not support add_weighted_adapter method.` A model of adalora_core
+    raises an AttributeError."""
+    bad = HEAD + LOOP + 'model.add_weighted_adapter(["default"], [0.5], "weighted")\n'
+    good = HEAD + LOOP + 'model.save_pretrained("adapter")\n'
+    hint = "write each adapter as one of LoRA, and join these: adalora export-lora"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each call on a model that is known."""
+        for call in usage.scopes.callers["add_weighted_adapter"]:
+            model = call.func.value if isinstance(call.func, ast.Attribute) else None
+            if isinstance(model, ast.Attribute) and model.attr == "base_model":
+                model = model.value
+            wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(model)]
+            if wraps and all(wrap is not None and _configs(usage, wrap) for wrap in wraps):
+                yield CodeFault(call, "an AdaLoRA model has no method add_weighted_adapter")
+
+
+def _second_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
+    """Return the calls that PEFT refuses, each with the call that adds the first adapter."""
+    trained = {} if _may_freeze(usage) else _trained_adapters(usage)
+    found: dict[ast.Call, ast.Call] = {}
+    for second, event in trained.items():
+        models = usage.origins(second.model)
+        for first, before in trained.items():
+            is_same = first is second or _adapter_name(first) == _adapter_name(second)
+            if is_same or excludes(before, event):
+                continue
+            if first.call in models or _adapts_before(usage, first, second):
+                found.setdefault(second.call, first.call)
+    return found
+
+
+def _may_freeze(usage: Usage) -> bool:
+    """Return whether a script removes adapters, or sets a configuration's mode later."""
+    return not _REMOVES.isdisjoint(usage.scopes.callers) or any(
+        isinstance(node, ast.Attribute)
+        and node.attr == "inference_mode"
+        and isinstance(node.ctx, ast.Store)
+        for node in usage.scopes.of
+    )
+
+
+_REMOVES = frozenset({"unload", "merge_and_unload", "delete_adapter"})
+
+
+def _trained_adapters(usage: Usage) -> dict[Wrap, Event]:
+    """Return the calls that let PEFT train an adapter for sure."""
+    found: dict[Wrap, Event] = {}
+    for _, event in usage.events("wrap"):
+        wrap = usage.wrap_of.get(event.node)
+        package = usage.scopes.full_name(event.call.func).split(".")
+        is_ours = package[0] == "adalora_core" and package[1:2] != ["peft"]
+        configs = [] if wrap is None or is_ours else _configs(usage, wrap)
+        modes = [call.values.get("inference_mode", call.is_open) for call in configs]
+        if wrap is not None and modes and all(mode is False for mode in modes):
+            found.setdefault(wrap, event)
+    return found
+
+
+def _configs(usage: Usage, wrap: Wrap) -> list[Call]:
+    """Return the calls of AdaLoraConfig that make the configuration; none if others may."""
+    made = {call.node: call for call in usage.script.calls}
+    leaves = usage.origins(wrap.config)
+    return [made[leaf] for leaf in leaves if leaf in made] if made.keys() >= {*leaves} else []
+
+
+def _adapter_name(wrap: Wrap) -> str:
+    """Return the code of an adapter's name."""
+    if last_name(wrap.call.func) == "add_adapter":
+        others = (each for each in wrap.call.args if each is not wrap.config)
+        given = keyword(wrap.call, "adapter_name") or next(others, None)
+    else:
+        given = keyword(wrap.call, "adapter_name", at=2)
+    return "'default'" if given is None else ast.unparse(given)
+
+
+def _adapts_before(usage: Usage, first: Wrap, second: Wrap) -> bool:
+    """Return whether a call adapts the same base model before another call does."""
+    of, position = usage.scopes.of, usage.scopes.position
+    if of[first.call].function is not of[second.call].function:
+        return False
+    models = {leaf for leaf in usage.origins(second.model) if isinstance(leaf, ast.Call)}
+    is_same = not models.isdisjoint(usage.origins(first.model))
+    return is_same and position[first.call] < position[second.call]
