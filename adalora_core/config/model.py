@@ -8,15 +8,23 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads it
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adalora_core.config.fields.block import Block, BlockOptions
 from adalora_core.config.fields.readings import plain
-from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, fields_of
+from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Runtime, fields_of
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.rules import findings
 from adalora_core.floor.errors import MissingExtraError
@@ -24,11 +32,7 @@ from adalora_core.floor.peft_identity import ConfigSeenAsPeft
 
 if TYPE_CHECKING:
     import os
-    from typing import Self
 
-    from pydantic import ModelWrapValidatorHandler, ValidationInfo
-
-    from adalora_core.config.fields.table import Runtime
     from adalora_core.config.rules.base import Finding
 
 

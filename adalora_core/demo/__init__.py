@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, INTERRU
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from adalora_core.demo.output import Outcome
 
 

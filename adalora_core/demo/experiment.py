@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
@@ -30,19 +31,14 @@ from adalora_core.demo.encoder import (
 )
 from adalora_core.demo.output import Outcome, phase_rows, render_report
 from adalora_core.floor.files import write_file
-from adalora_core.training import get_peft_model
+from adalora_core.training import AdaLoraModel, get_peft_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-    from typing import TextIO
-
-    from torch import Tensor
 
     from adalora_core.allocation import RankAllocator
     from adalora_core.demo.settings import DemoSettings
     from adalora_core.floor.budget import BudgetSchedule
-    from adalora_core.training import AdaLoraModel
 
 SMOOTHING = 0.9
 """Weight of the past in the shown loss; the loss of a single batch jumps too much."""

@@ -6,6 +6,7 @@ import contextlib
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +16,6 @@ from adalora_core.demo.data import CITATION, CLEAR_RATING
 from adalora_core.demo.encoder import HEAD_FILE, MODEL_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from adalora_core.demo.settings import DemoSettings
     from adalora_core.floor.budget import BudgetSchedule
 

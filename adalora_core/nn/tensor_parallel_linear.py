@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
 
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import FACTORS, Product
 from adalora_core.nn.svd_linear import SVDLinear
-from adalora_core.sharding.layout import is_sharded
+from adalora_core.sharding.layout import LinearDivision, is_sharded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
 
     from adalora_core.floor.adapter_spec import AdapterSpec
-    from adalora_core.nn.adapter_layer import Product
-    from adalora_core.sharding.layout import LinearDivision
 
 
 class TensorParallelLinear(SVDLinear):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +20,6 @@ from adalora_core.ops._cpu.svd_linear import (
 from adalora_core.ops._portable.svd_linear import allow_node, recorded_gradients
 from adalora_core.ops._rows import rows_of, with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def adapted_linear(

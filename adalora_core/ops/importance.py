@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 

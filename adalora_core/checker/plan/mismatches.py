@@ -7,6 +7,7 @@ import json
 import re
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from adalora_core.config.fields.known_modules import kind_of, usual_targets
 from adalora_core.config.fields.value_kinds import name_of_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from adalora_core.checker.plan.modules import BaseModel, Kind, Module
     from adalora_core.floor.expressions.matching import Matcher
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from adalora_core.config.fields import module_names as table
 from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import NOT_IN_NAMES
 from adalora_core.floor.module_selection import DEFAULT_TARGETS
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
 
 Kind = Literal["linear", "embedding", "normalisation", "block"]
 """The kind of module that a name has in every architecture; `linear` if it is one in any."""

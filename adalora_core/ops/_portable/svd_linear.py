@@ -8,6 +8,7 @@ side of a result is that of its rows.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,6 @@ from adalora_core.ops import _watched
 from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_of, with_merged_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
 _NODE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})  # noqa: SLF001 - as in torch's documentation
