@@ -171,10 +171,7 @@ def _registered_forward(
 
 
 @_registered_forward.register_fake
-def _(
-    base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    del E, B, scale
+def _(base_output: Tensor, x: Tensor, A: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     compute_dtype = torch.float64 if A.dtype == torch.float64 else torch.float32
     hidden = x.new_empty((*x.shape[:-1], A.shape[0]), dtype=compute_dtype)
     return base_output.new_empty(base_output.shape), hidden
@@ -191,11 +188,8 @@ def _registered_backward(
 
 
 @_registered_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, hidden: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    del grad, hidden, scale
-    return x.new_empty(x.shape), torch.empty_like(A), torch.empty_like(E), torch.empty_like(B)
+def _(_grad: Tensor, x: Tensor, _hidden: Tensor, *factors_and_scale: Any) -> tuple[Tensor, ...]:
+    return x.new_empty(x.shape), *map(torch.empty_like, factors_and_scale[:3])
 
 
 def _keep_for_backward(
