@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache, lru_cache
 from typing import Literal
 
@@ -94,10 +94,6 @@ def _by_name() -> dict[str, Architecture]:
     return {name: tuple(_modules(tree)) for name, _, tree in (x.partition(" ") for x in lines)}
 
 
-def _architectures() -> Iterable[Architecture]:
-    return _by_name().values()
-
-
 def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
     """Return architecture and names of the linear layers of a published model, by its name.
 
@@ -178,7 +174,7 @@ def fit(pattern: str) -> tuple[Fit, str] | None:
 def _fit(pattern: str, layer: str) -> tuple[Fit, str]:
     matches = re.compile(pattern).fullmatch
     refused = ""
-    for modules in _architectures():
+    for modules in _by_name().values():
         others, linear = [], ""
         for path, is_linear in modules:
             actual = path if layer == "0" else path.replace(".0", f".{layer}")
