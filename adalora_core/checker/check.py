@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, get_args
 
 from adalora_core.checker import documents as text
-from adalora_core.checker.documents.document import FORMATS, Document
+from adalora_core.checker.documents.document import FORMATS, Document, Format
 from adalora_core.checker.documents.problems import LIMIT_EXCEEDED, MOST_RELATED, NO_BLOCK, Problem
 from adalora_core.checker.pipeline import CheckOptions, parse_version
 from adalora_core.checker.pipeline.discovery import sections
@@ -20,9 +20,6 @@ from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import to_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.checker.documents.document import Format
     from adalora_core.checker.reports import Report
     from adalora_core.config.fields.block import Block
     from adalora_core.config.model import AdaLoraConfig

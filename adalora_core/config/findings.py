@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from adalora_core.config.changes import Change
     from adalora_core.config.fields.table import Runtime
     from adalora_core.floor.places import Edit, Span

@@ -7,6 +7,7 @@ values from a map before each forward. accelerate need not be installed.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +15,6 @@ import torch
 from adalora_core.floor.errors import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from torch import nn
 
 

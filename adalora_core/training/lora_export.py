@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,6 @@ from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
     import torch
 

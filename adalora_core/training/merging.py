@@ -6,6 +6,7 @@ import contextlib
 import copy
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +18,6 @@ from adalora_core.nn.offloading import loaded, offloading_hook
 from adalora_core.training.parallelism import refuse_merging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from torch import nn
 
 

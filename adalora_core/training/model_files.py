@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +19,6 @@ from adalora_core.training.run_end import judge_choice
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
 
     import torch
 

@@ -7,14 +7,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, format_of
+from adalora_core.checker.documents.document import Document, Format, format_of
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from adalora_core.checker.documents.document import Format
     from adalora_core.floor.limits import Limits
 
 # Imported with the first document of the format, so that JSON does not pay for YAML.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,8 +21,6 @@ from adalora_core.checker.documents.problems import (
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.floor.places import Extent, Path
 
 _Member = tuple[str | int, "Extent | None", "Extent"]

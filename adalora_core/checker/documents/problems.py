@@ -6,12 +6,11 @@ Readers of text do not know the rules; the rule that explains a code takes the c
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.floor.places import Extent, Path
 
 SYNTAX_ERROR = "ADA001"

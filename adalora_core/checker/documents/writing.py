@@ -6,13 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.changes import Insert, Put, Rename, Replace
-from adalora_core.floor.places import Edit
+from adalora_core.config.changes import Change, Insert, Put, Rename, Replace
+from adalora_core.floor.places import Edit, Extent
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document, Format, Locator
-    from adalora_core.config.changes import Change
-    from adalora_core.floor.places import Extent
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
 """Anchor and tag before a YAML value; aliases may refer to the anchor, so both stay."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.floor.regular_files import open_regular_file
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

@@ -257,7 +257,8 @@ class UnsupportedCall(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each call of such a method."""
-        for call in usage.scopes.calls if not usage.our_names else ():
+        ours = [name for name in usage.our_names if not name.startswith("adalora_core.peft")]
+        for call in usage.scopes.calls if not ours else ():
             reason = _REFUSED.get(last_name(call.func))
             if reason is not None and isinstance(call.func, ast.Attribute):
                 wraps = {usage.wrap_of.get(leaf): None for leaf in usage.origins(call.func.value)}
@@ -291,6 +292,7 @@ def _is_refused(usage: Usage, call: ast.Call, wrap: Wrap) -> bool:
         given = (wrap.config, *call.args, *(each.value for each in call.keywords))
         made = [each for value in given for each in usage.calls(value) if usage.makes_config(each)]
         is_trained = all("inference_mode" not in usage.keywords(each) for each in made)
+        is_trained = is_trained and "inference_mode" not in usage.stored
         return len(made) > 1 and is_trained and "delete_adapter" not in usage.scopes.callers
     if name == "add_weighted_adapter":
         return True

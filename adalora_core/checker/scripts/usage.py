@@ -137,14 +137,15 @@ class Usage(Sources):
         return [name for name in self.scopes.imports if name.partition(".")[0] == "adalora_core"]
 
     @cached_property
+    def stored(self) -> set[str]:
+        """The attributes that a statement assigns, of whatever object."""
+        nodes = (node for node in self.scopes.of if isinstance(node, ast.Attribute))
+        return {node.attr for node in nodes if isinstance(node.ctx, ast.Store)}
+
+    @property
     def assigns_total(self) -> bool:
         """Whether a statement assigns the field `total_step` of something."""
-        return any(
-            isinstance(node, ast.Attribute)
-            and node.attr == "total_step"
-            and isinstance(node.ctx, ast.Store)
-            for node in self.scopes.of
-        )
+        return "total_step" in self.stored
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""

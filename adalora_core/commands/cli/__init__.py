@@ -6,7 +6,8 @@ import contextlib
 import importlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from adalora_core.commands.cli.output import (
     CANNOT_RUN,
@@ -16,9 +17,6 @@ from adalora_core.commands.cli.output import (
     fail,
     print_text,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 COMMANDS = {
     "check": ("commands.cli.check", "check AdaLoRA configurations, scripts and notebooks"),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser, add, text
 from adalora_core.commands.cli.output import FINE, fail, print_text
 from adalora_core.floor.files import write_files
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def make_parser() -> Parser:

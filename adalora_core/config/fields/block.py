@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,14 +18,12 @@ from adalora_core.config.fields.table import (
     FIELDS,
     PEFT_TYPE,
     Field,
+    Runtime,
     fields_of,
 )
 from adalora_core.floor.adapter_spec import AdapterSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from adalora_core.config.fields.table import Runtime
     from adalora_core.config.fields.tools import Layout, Tool
     from adalora_core.floor.budget import BudgetSchedule
     from adalora_core.floor.places import AmbiguousScalar, Path

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from adalora_core.config.fields import module_names as table
 from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import NOT_IN_NAMES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from adalora_core.floor.module_selection import DEFAULT_TARGETS
 
 Kind = Literal["linear", "embedding", "normalisation", "block"]
 """The kind of module that a name has in every architecture; `linear` if it is one in any."""
@@ -101,10 +100,6 @@ def _by_name() -> dict[str, Architecture]:
     return {name: tuple(_modules(tree)) for name, _, tree in (x.partition(" ") for x in lines)}
 
 
-def _architectures() -> Iterable[Architecture]:
-    return _by_name().values()
-
-
 def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
     """Return architecture and names of the linear layers of a published model or of a class.
 
@@ -143,6 +138,18 @@ _SAME_AS = {
 def _linear(architecture: str) -> tuple[str, list[str]]:
     linear = {path.rpartition(".")[2] for path, linear in _by_name()[architecture] if linear}
     return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
+
+
+def usual_targets(linear: Collection[str], model_type: str | None = None) -> list[str]:
+    """Return the targets that PEFT takes for an architecture, known by its type or its layers.
+
+    Example:
+        >>> usual_targets(["c_attn", "c_fc", "c_proj"]), usual_targets(["mix", "look"])
+        (['c_attn'], [])
+    """
+    usual = [DEFAULT_TARGETS.get(model_type or "", ()), *DEFAULT_TARGETS.values()]
+    fitting = (names for names in usual if isinstance(names, tuple) and names)
+    return list(next((names for names in fitting if set(names) <= set(linear)), ()))
 
 
 def _modules(tree: str) -> Iterator[tuple[str, bool]]:
@@ -190,7 +197,7 @@ def fit(pattern: str) -> tuple[Fit, str] | None:
 def _fit(pattern: str, layer: str) -> tuple[Fit, str]:
     matches = re.compile(pattern).fullmatch
     refused = ""
-    for modules in _architectures():
+    for modules in _by_name().values():
         others, linear = [], ""
         for path, is_linear in modules:
             actual = path if layer == "0" else path.replace(".0", f".{layer}")

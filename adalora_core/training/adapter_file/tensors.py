@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,7 +16,6 @@ from adalora_core.sharding.layout import fill, whole
 from adalora_core.training.compaction import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from torch import nn
