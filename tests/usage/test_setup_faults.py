@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 from usage_texts import codes
 
@@ -283,3 +285,49 @@ def test_callback_that_waits_for_several_steps(guard, is_fault):
     text = example(script, "from transformers import Trainer, TrainerCallback")
     assert codes(text) == ({"ADA926"} if is_fault else set())
     assert codes(text.replace("on_optimizer_step", "on_step_end")) == {"ADA908"}
+
+
+MADE = HEAD.partition("model =")[0]
+TRAIN = f"""\
+def train(model):
+    optimizer = AdamW(model.parameters())
+{textwrap.indent(LOOP, "    ")}
+
+"""
+STAGE = """\
+def stage(name, GIVEN):
+    model = get_peft_model(load(name), config)
+    train(model)
+
+
+"""
+
+
+WRAP = "model = get_peft_model(load(), config)\n"
+ROUNDS = "for name in names:\n    model = get_peft_model(load(name), config)\n    train(model)\n"
+
+
+@pytest.mark.parametrize(
+    ("stages", "is_shared"),
+    [
+        (ROUNDS, True),
+        (ROUNDS.replace("config", "copy(config)"), False),
+        (STAGE.replace("GIVEN", "config") + 'stage("a", config)\nstage("b", config)\n', True),
+        (STAGE.replace("GIVEN", "config") + 'stage("a", config)\n', False),
+        (STAGE.replace(", GIVEN", "") + 'stage("a")\nstage("b")\n', True),
+        (f"{WRAP}train(model)\n{WRAP}train(model)\n", True),
+        (f"{WRAP}{WRAP}train(model)\n", False),
+        (f"if big:\n    {WRAP}    train(model)\nelse:\n    {WRAP}    train(model)\n", False),
+    ],
+)
+def test_configuration_of_two_trainings(stages, is_shared):
+    assert ("ADA924" in codes(MADE + TRAIN + stages)) is is_shared
+
+
+def test_configuration_that_each_round_makes_is_not_shared():
+    body = MADE.partition("\n\n")[2] + "model = get_peft_model(load(name), config)\ntrain(model)\n"
+    head = "from peft import AdaLoraConfig, get_peft_model\n"
+    rounds = "for name in names:\n" + textwrap.indent(body, "    ")
+    assert "ADA924" not in codes(head + TRAIN + rounds)
+    function = "def stage(name):\n" + textwrap.indent(body, "    ") + "stage(1)\nstage(2)\n"
+    assert "ADA924" not in codes(head + TRAIN + function)

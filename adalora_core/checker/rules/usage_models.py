@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, TypeGuard
 
-from adalora_core.checker.documents.python.syntax import last_name, walk
+from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.step_order import (
@@ -22,6 +22,7 @@ from adalora_core.checker.scripts.trainings import (
     swept_ranks,
     trainings,
 )
+from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,8 +113,8 @@ class TotalStepCountsSamples(UsageRule):
 class TotalStepContradictsMaxSteps(UsageRule):
     code = "ADA912"
     summary = "total_step differs from the number of steps that the script trains"
-    why = """With a larger total_step, or one of more epochs, the run ends before its schedule, and
-    the target rank is not reached; with a smaller one the last steps are outside of the schedule."""
+    why = """With a larger total_step, or one of more epochs, the run ends before its schedule, so
+    the target rank is not reached; with a smaller one the last steps are outside of it."""
     bad = example(
         'arguments = TrainingArguments("out", max_steps=500)\n'
         "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
@@ -332,3 +333,42 @@ def _names(nodes: list[ast.AST]) -> set[str]:
     owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     named = (node for node in nodes if isinstance(node, ast.Name | ast.Attribute))
     return {last_name(node) for node in named if id(node) not in owners}
+
+
+class TargetsOfAnotherBase(UsageRule):
+    code = "ADA921"
+    errors = ("Target modules ... not found in the base model",)
+    severity = "error"
+    summary = "the base model that a script loads has none of the targets"
+    why = """Names of modules differ between architectures. PEFT raises a ValueError when the
+    adapter is added: `Target modules {'q_proj', 'v_proj'} not found in the base model.` Known are
+    names of published models."""
+    bad = (
+        HEAD.replace("\nconfig", '\nbase = AutoModelForCausalLM.from_pretrained("gpt2")\nconfig')
+        + LOOP
+    )
+    good = bad.replace('"q_proj", "v_proj"', '"c_attn"')
+    hint = "name linear layers of the base model"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration that is given to such a model."""
+        for wrap in usage.wraps:
+            made = usage.calls(wrap.config)
+            bases = {_name_of_base(usage, call) for call in usage.calls(wrap.model)}
+            base = bases.pop() if len(bases) == 1 else None
+            for call in usage.script.calls if base is not None else ():
+                key, _ = call.entries.get("target_modules", (None, None))
+                names = call.values.get("target_modules")
+                if key is None or call.node not in made or not isinstance(names, list):
+                    continue
+                for message, usual in lacking(base or "", [n for n in names if type(n) is str]):
+                    yield CodeFault(key, message, usual_hint(usual))
+
+
+def _name_of_base(usage: Usage, call: ast.Call) -> str | None:
+    if not usage.scopes.full_name(call.func).endswith(".from_pretrained"):
+        return None
+    given = keyword(call, "pretrained_model_name_or_path", at=0)
+    found = {usage.script.values.of(leaf) for leaf in usage.origins(given)}
+    name = found.pop() if len(found) == 1 else None
+    return name if isinstance(name, str) else None
