@@ -204,6 +204,26 @@ def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
     return "loss" in ast.unparse(other).lower()
 
 
+class RankGivenAsR(UsageRule):
+    code = "ADA927"
+    summary = "a variable is given as r, which AdaLoRA does not read, and init_r is not set"
+    why = """r is LoRA's rank. Whatever the variable holds, every matrix starts with 12 triplets,
+    PEFT's default of init_r. Rule r-ignored reports numbers that are known, and rule
+    ranks-defaulted that target_r is not set either."""
+    bad = HEAD.replace("init_r=12", "r=args.rank") + LOOP
+    hint = "give the rank as init_r, and the average rank at the end as target_r"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such configuration."""
+        for call in usage.script.calls:
+            key, value = call.entries.get("r", (None, None))
+            given = call.entries.keys() | call.deferred
+            is_meant = not call.is_open and "target_r" in given and "init_r" not in given
+            if key is not None and value is not None and "r" in call.deferred and is_meant:
+                message = f"`r` is `{ast.unparse(value)[:60]}`, and the run starts at init_r = 12"
+                yield CodeFault(key, message)
+
+
 class ConfigurationShared(UsageRule):
     code = "ADA924"
     summary = "two trainings share one configuration"
