@@ -162,7 +162,7 @@ class PenaltyWithoutGradient(UsageRule):
         (HEAD + LOOP)
         .replace(
             "for step",
-            "@torch.no_grad()\ndef penalty(model):\n"
+            "\n\n@torch.no_grad()\ndef penalty(model):\n"
             "    return sum(p.norm() for p in model.parameters())\n\n\nfor step",
         )
         .replace(
@@ -250,9 +250,9 @@ class ConfigurationShared(UsageRule):
                 before = first.setdefault((made, frame), event)
                 if _is_trained_between(usage, trace, before, event, made):
                     found.setdefault(event.node, before.node)
-        for node, before in found.items():
+        for node, earlier in found.items():
             message = "the configuration of another training is used again"
-            yield CodeFault(node, message, note=(before, "the first training"))
+            yield CodeFault(node, message, note=(earlier, "the first training"))
 
 
 def _configuration(usage: Usage, event: Event) -> ast.Call | None:
