@@ -26,7 +26,7 @@ def codes(text: str) -> set[str]:
 )
 def test_step_of_a_run_that_goes_on_from_a_checkpoint(first, step, is_fault):
     loop = EPOCHS.replace("range(3)", "range(first, 3)").replace("step = 0", f"step = {step}")
-    assert ("ADA927" in codes(f"{HEAD}{first}\n{loop}")) is is_fault
+    assert ("ADA939" in codes(f"{HEAD}{first}\n{loop}")) is is_fault
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_step_of_an_object_that_goes_on_from_a_checkpoint(restored, is_fault):
         f"    def run(self):\n{loop.replace('allocate(step)', 'allocate(self.step)')}"
         "Job().run()\n"
     )
-    assert codes(text) == ({"ADA927"} if is_fault else set())
+    assert codes(text) == ({"ADA939"} if is_fault else set())
 
 
 @pytest.mark.parametrize(

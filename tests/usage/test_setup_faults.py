@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 from usage_texts import codes
 
@@ -278,3 +280,128 @@ def test_callback_that_waits_for_several_steps(guard, is_fault):
     text = example(script, "from transformers import Trainer, TrainerCallback")
     assert codes(text) == ({"ADA926"} if is_fault else set())
     assert codes(text.replace("on_optimizer_step", "on_step_end")) == {"ADA908"}
+
+
+MADE = HEAD.partition("model =")[0]
+TRAIN = f"""\
+def train(model):
+    optimizer = AdamW(model.parameters())
+{textwrap.indent(LOOP, "    ")}
+
+"""
+STAGE = """\
+def stage(name, GIVEN):
+    model = get_peft_model(load(name), config)
+    train(model)
+
+
+"""
+
+
+WRAP = "model = get_peft_model(load(), config)\n"
+ROUNDS = "for name in names:\n    model = get_peft_model(load(name), config)\n    train(model)\n"
+
+
+@pytest.mark.parametrize(
+    ("stages", "is_shared"),
+    [
+        (ROUNDS, True),
+        (ROUNDS.replace("config", "copy(config)"), False),
+        (STAGE.replace("GIVEN", "config") + 'stage("a", config)\nstage("b", config)\n', True),
+        (STAGE.replace("GIVEN", "config") + 'stage("a", config)\n', False),
+        (STAGE.replace(", GIVEN", "") + 'stage("a")\nstage("b")\n', True),
+        (f"{WRAP}train(model)\n{WRAP}train(model)\n", True),
+        (f"{WRAP}{WRAP}train(model)\n", False),
+        (f"if big:\n    {WRAP}    train(model)\nelse:\n    {WRAP}    train(model)\n", False),
+    ],
+)
+def test_configuration_of_two_trainings(stages, is_shared):
+    assert ("ADA924" in codes(MADE + TRAIN + stages)) is is_shared
+
+
+def test_configuration_that_each_round_makes_is_not_shared():
+    body = MADE.partition("\n\n")[2] + "model = get_peft_model(load(name), config)\ntrain(model)\n"
+    head = "from peft import AdaLoraConfig, get_peft_model\n"
+    rounds = "for name in names:\n" + textwrap.indent(body, "    ")
+    assert "ADA924" not in codes(head + TRAIN + rounds)
+    function = "def stage(name):\n" + textwrap.indent(body, "    ") + "stage(1)\nstage(2)\n"
+    assert "ADA924" not in codes(head + TRAIN + function)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("r=args.rank", {"ADA927"}),
+        ("r=16", {"ADA303"}),
+        ("r=args.rank, init_r=12", set()),
+        ("r=args.rank, **ranks", set()),
+    ],
+)
+def test_rank_that_is_given_as_r(given, expected):
+    assert codes(HEAD.replace("init_r=12", given) + LOOP) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        ("Kind = AdaLoraConfig\n", "Kind"),
+        ('kinds = {"lora": LoraConfig, "ada": AdaLoraConfig}\nKind = kinds["ada"]\n', "Kind"),
+        ("import peft\n\nKind = peft.AdaLoraConfig\n", "Kind"),
+        ('kinds = {"ada": AdaLoraConfig}\n', 'kinds["ada"]'),
+    ],
+)
+def test_class_that_a_variable_holds_is_judged(before, name):
+    text = HEAD.replace("config = AdaLoraConfig(", f"{before}config = {name}(")
+    assert codes(text.replace("tfinal=200", "tfinal=900")) >= {"ADA202"}
+    assert "ADA202" not in codes(text)
+    other = text.replace("tfinal=200", "tfinal=900").replace("AdaLoraConfig", "LoraConfig")
+    assert codes(f"{other}AdaLoraConfig\n") <= {"ADA006"}
+    open_ = text.replace('["ada"]', "[args.kind]").replace("= AdaLora", "= args.kind or AdaLora")
+    assert name == "Kind" or codes(open_.replace("tfinal=200", "tfinal=900")) == set()
+
+
+FACTORY = """\
+def make_step(model, optimizer):
+    def one(batch, number):
+        model(**batch).loss.backward()
+        optimizer.step()
+        ALLOCATE
+        optimizer.zero_grad()
+
+    return one
+
+
+one_step = make_step(model, optimizer)
+for epoch in range(3):
+    for number, batch in enumerate(loader):
+        one_step(batch, number)
+"""
+OBJECT = """\
+class OneStep:
+    def __init__(self, model, optimizer):
+        self.model, self.optimizer = model, optimizer
+
+    def __call__(self, batch, number):
+        self.model(**batch).loss.backward()
+        self.optimizer.step()
+        ALLOCATE
+        self.optimizer.zero_grad()
+
+
+one_step = OneStep(model, optimizer)
+for number, batch in enumerate(loader):
+    one_step(batch, number)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "allocate", "expected"),
+    [
+        (FACTORY, "pass", {"ADA901"}),
+        (FACTORY, "model.base_model.update_and_allocate(number)", {"ADA904"}),
+        (OBJECT, "pass", {"ADA901"}),
+        (OBJECT, "self.model.base_model.update_and_allocate(number)", set()),
+    ],
+)
+def test_step_that_another_function_makes_is_followed(code, allocate, expected):
+    assert codes(HEAD + code.replace("ALLOCATE", allocate)) == expected

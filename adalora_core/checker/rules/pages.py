@@ -31,12 +31,21 @@ def _examples(rule: Rule) -> str:
         f", with `{name}` `{value if isinstance(value, str) else json.dumps(value)}`"
         for name, value in rule.example_options.items()
     )
+    from difflib import SequenceMatcher, unified_diff  # imported for pages only: it takes time
+
+    bad, good = (example_text(each).splitlines() for each in (rule.bad, rule.good))
+    changes = SequenceMatcher(None, bad, good, autojunk=False).get_opcodes()
+    wrong = [
+        str(n + 1) for tag, first, end, *_ in changes if tag != "equal" for n in range(first, end)
+    ]
+    marks = f' hl_lines="{" ".join(wrong)}"' if wrong else ""
+    change = list(unified_diff(bad, good, lineterm=""))[2:]
     return f"""## Wrong{options}
 
-{_fenced(rule.bad, rule.language)}
+{_fenced(bad, f"{rule.language}{marks}")}
 ## Right
 
-{_fenced(rule.good, rule.language)}"""
+{_fenced([line for line in change if not line.startswith("@@")], "diff")}"""
 
 
 def _errors(rule: Rule) -> str:
@@ -88,6 +97,5 @@ def pages(rules: Sequence[Rule]) -> dict[str, str]:
     return {"README.md": index(rules)} | {f"{rule.code}.md": page(rule) for rule in rules}
 
 
-def _fenced(example: Example, language: str) -> str:
-    text = example_text(example)
-    return f"```{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}```\n"
+def _fenced(lines: Sequence[str], language: str) -> str:
+    return "\n".join([f"```{language}", *lines, "```\n"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import (
     HEAD,
     LOOP,
@@ -18,6 +19,8 @@ from adalora_core.checker.scripts.trainings import (
     swept_ranks,
     trainings,
 )
+from adalora_core.config.fields.known_modules import linear_layers_of
+from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,3 +176,47 @@ class PenaltyAddedTwice(UsageRule):
 def _has_a_task(call: Call) -> bool:
     """Return whether PEFT's model has a forward of its own, which adds the penalty."""
     return call.values.get("task_type") is not None
+
+
+class TargetsOfAnotherBase(UsageRule):
+    code = "ADA921"
+    errors = ("Target modules ... not found in the base model",)
+    severity = "error"
+    summary = "the base model that a script loads has none of the targets"
+    why = """Names of modules differ between architectures. PEFT raises a ValueError when the
+    adapter is added: `Target modules {'q_proj', 'v_proj'} not found in the base model.` Known are
+    names of published models."""
+    bad = (
+        HEAD.replace("\nconfig", '\nbase = AutoModelForCausalLM.from_pretrained("gpt2")\nconfig')
+        + LOOP
+    )
+    good = bad.replace('"q_proj", "v_proj"', '"c_attn"')
+    hint = "name linear layers of the base model"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration that is given to such a model."""
+        for wrap in usage.wraps:
+            made = usage.calls(wrap.config)
+            bases = {_name_of_base(usage, each) for each in usage.origins(wrap.model)}
+            base = bases.pop() if len(bases) == 1 else None
+            for call in usage.script.calls if base is not None else ():
+                key, _ = call.entries.get("target_modules", (None, None))
+                names = call.values.get("target_modules")
+                if key is None or call.node not in made or not isinstance(names, list):
+                    continue
+                for message, usual in lacking(base or "", [n for n in names if type(n) is str]):
+                    yield CodeFault(key, message, usual_hint(usual))
+
+
+def _name_of_base(usage: Usage, model: ast.expr) -> str | None:
+    given: ast.expr | None = model  # a trainer is given the name itself
+    if isinstance(model, ast.Call):
+        if not usage.scopes.full_name(model.func).endswith(".from_pretrained"):
+            return None
+        given = keyword(model, "pretrained_model_name_or_path", at=0)
+    found = {usage.script.values.of(leaf) for leaf in usage.origins(given)}
+    name = found.pop() if len(found) == 1 else None
+    if isinstance(name, str) and linear_layers_of(name) is not None:
+        return name
+    made = usage.scopes.full_name(model.func) if isinstance(model, ast.Call) else ""
+    return made.removesuffix(".from_pretrained").rpartition(".")[2] or None

@@ -5,20 +5,20 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
+from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
+from adalora_core.checker.scripts.events import excludes
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
     second_wraps,
     trainings,
 )
-from adalora_core.config.fields.known_modules import linear_layers_of
-from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adalora_core.checker.scripts.events import Event, Frame, Trace
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _TRAINS_ALL = frozenset({"requires_grad_", "set_adapter", "enable_adapters"})
@@ -167,7 +167,7 @@ class PenaltyWithoutGradient(UsageRule):
         (HEAD + LOOP)
         .replace(
             "for step",
-            "@torch.no_grad()\ndef penalty(model):\n"
+            "\n\n@torch.no_grad()\ndef penalty(model):\n"
             "    return sum(p.norm() for p in model.parameters())\n\n\nfor step",
         )
         .replace(
@@ -209,36 +209,90 @@ def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
     return "loss" in ast.unparse(other).lower()
 
 
+class RankGivenAsR(UsageRule):
+    code = "ADA927"
+    summary = "a variable is given as r, which AdaLoRA does not read, and init_r is not set"
+    why = """r is LoRA's rank. Whatever the variable holds, every matrix starts with 12 triplets,
+    PEFT's default of init_r. Rule r-ignored reports numbers that are known, and rule
+    ranks-defaulted that target_r is not set either."""
+    bad = HEAD.replace("init_r=12", "r=args.rank") + LOOP
+    hint = "give the rank as init_r, and the average rank at the end as target_r"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such configuration."""
+        for call in usage.script.calls:
+            key, value = call.entries.get("r", (None, None))
+            given = call.entries.keys() | call.deferred
+            is_meant = not call.is_open and "target_r" in given and "init_r" not in given
+            if key is not None and value is not None and "r" in call.deferred and is_meant:
+                message = f"`r` is `{ast.unparse(value)[:60]}`, and the run starts at init_r = 12"
+                yield CodeFault(key, message)
+
+
 class ConfigurationShared(UsageRule):
     code = "ADA924"
     summary = "two trainings share one configuration"
     why = """An allocation writes rank_pattern into the configuration, and total_step is that of
-    one run: the second adapter begins with the ranks and the schedule of the first."""
-    bad = example(
-        "model = model.merge_and_unload()\nmodel = get_peft_model(model, config)\n" + LOOP
-    )
+    one run: the second adapter is trained and saved with what the first has left there."""
+    bad = HEAD + LOOP + (
+        "model = get_peft_model(model.merge_and_unload(), config)\n"
+        "optimizer = AdamW(model.parameters())\n"
+    ) + LOOP  # fmt: skip
     good = HEAD + LOOP
     hint = "make a configuration for each training"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each later use of a configuration."""
-        first: dict[ast.Call, ast.Call] = {}
         again = {call for call, _ in second_wraps(usage)}
-        for wrap in usage.wraps if any(True for _ in usage.events("allocate")) else ():
-            made = [call for call in usage.calls(wrap.config) if usage.makes_config(call)]
-            if not wrap.is_adalora or wrap.is_injected or wrap.call in again or len(made) != 1:
-                continue
-            before = first.setdefault(made[0], wrap.call)
-            of = usage.scopes.of
-            is_same = of[before].function is of[wrap.call].function is of[made[0]].function
-            if before is wrap.call or not is_same:
-                continue
-            if not usage.scopes.is_excluded(wrap.call, usage.scopes.above(before)):
-                yield CodeFault(
-                    wrap.call,
-                    "the configuration of another training is used again",
-                    note=(before, "the first training"),
-                )
+        found: dict[ast.AST, ast.AST] = {}
+        for trace in usage.traces:
+            first: dict[tuple[ast.Call, Frame], Event] = {}
+            for event in trace.events:
+                made = None if event.node in again else _configuration(usage, event)
+                frame = _frame_of(usage, event, made) if made is not None else None
+                if made is None or frame is None:
+                    continue
+                before = first.setdefault((made, frame), event)
+                if _is_trained_between(usage, trace, before, event, made):
+                    found.setdefault(event.node, before.node)
+        for node, earlier in found.items():
+            message = "the configuration of another training is used again"
+            yield CodeFault(node, message, note=(earlier, "the first training"))
+
+
+def _configuration(usage: Usage, event: Event) -> ast.Call | None:
+    """Return the call that makes the configuration which an event gives to a model."""
+    wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
+    if wrap is None or not wrap.is_adalora or wrap.is_injected:
+        return None
+    made = usage.calls(wrap.config)
+    is_one = len(made) == 1 and isinstance(usage.scopes.parents[made[0]], ast.Assign)
+    return made[0] if is_one and usage.makes_config(made[0]) else None
+
+
+def _frame_of(usage: Usage, event: Event, made: ast.Call) -> Frame | None:
+    """Return the call of a function in which a configuration is made once for an event."""
+    function, frame = usage.scopes.of[made].function, event.frame
+    is_module = not isinstance(function, FUNCTION)
+    while frame.function is not function and frame.outer is not None:
+        frame = frame.outer
+    return frame if is_module or frame.function is function else None
+
+
+def _is_trained_between(
+    usage: Usage, trace: Trace, before: Event, event: Event, made: ast.Call
+) -> bool:
+    """Return whether ranks are allocated between two uses of a configuration, or in each round."""
+    if before is not event:
+        events = trace.events[before.number : event.number]
+        return not excludes(before, event) and any(e.kind in _TRAINS for e in events)
+    within = usage.scopes.is_within
+    around = usage.scopes.of[made].function
+    loops = [loop for loop in event.loops if not within(made, loop) and within(loop, around)]
+    return any(e.kind in _TRAINS and loop in e.loops for loop in loops for e in trace.events)
+
+
+_TRAINS = frozenset({"allocate", "train"})
 
 
 class UnsupportedCall(UsageRule):
@@ -306,50 +360,6 @@ def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
         return True
     made = usage.calls(given.get("quantization_config"))
     return bool(made) and all(last_name(each.func) == "BitsAndBytesConfig" for each in made)
-
-
-class TargetsOfAnotherBase(UsageRule):
-    code = "ADA921"
-    errors = ("Target modules ... not found in the base model",)
-    severity = "error"
-    summary = "the base model that a script loads has none of the targets"
-    why = """Names of modules differ between architectures. PEFT raises a ValueError when the
-    adapter is added: `Target modules {'q_proj', 'v_proj'} not found in the base model.` Known are
-    names of published models."""
-    bad = (
-        HEAD.replace("\nconfig", '\nbase = AutoModelForCausalLM.from_pretrained("gpt2")\nconfig')
-        + LOOP
-    )
-    good = bad.replace('"q_proj", "v_proj"', '"c_attn"')
-    hint = "name linear layers of the base model"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration that is given to such a model."""
-        for wrap in usage.wraps:
-            made = usage.calls(wrap.config)
-            bases = {_name_of_base(usage, each) for each in usage.origins(wrap.model)}
-            base = bases.pop() if len(bases) == 1 else None
-            for call in usage.script.calls if base is not None else ():
-                key, _ = call.entries.get("target_modules", (None, None))
-                names = call.values.get("target_modules")
-                if key is None or call.node not in made or not isinstance(names, list):
-                    continue
-                for message, usual in lacking(base or "", [n for n in names if type(n) is str]):
-                    yield CodeFault(key, message, usual_hint(usual))
-
-
-def _name_of_base(usage: Usage, model: ast.expr) -> str | None:
-    given: ast.expr | None = model  # a trainer is given the name itself
-    if isinstance(model, ast.Call):
-        if not usage.scopes.full_name(model.func).endswith(".from_pretrained"):
-            return None
-        given = keyword(model, "pretrained_model_name_or_path", at=0)
-    found = {usage.script.values.of(leaf) for leaf in usage.origins(given)}
-    name = found.pop() if len(found) == 1 else None
-    if isinstance(name, str) and linear_layers_of(name) is not None:
-        return name
-    made = usage.scopes.full_name(model.func) if isinstance(model, ast.Call) else ""
-    return made.removesuffix(".from_pretrained").rpartition(".")[2] or None
 
 
 def _makes_trainable(node: ast.AST) -> bool:

@@ -195,7 +195,7 @@ class StepRestarts(AllocationRule):
 
 
 class StepForgotten(AllocationRule):
-    code = "ADA927"
+    code = "ADA939"
     summary = "the epochs go on from a checkpoint, and the step starts at 0 again"
     why = """The schedule follows the number: after the restart it is back in the warm-up, and the
     training ends before its final phase."""

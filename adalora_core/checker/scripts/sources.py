@@ -99,13 +99,21 @@ class Sources:
         if isinstance(function, ast.Name):
             if function.id in self.scopes.classes:
                 return self.scopes.method(self.scopes.classes[function.id], "__init__")
-            found = self.scopes.function(function)
+            found = self.scopes.function(function) or self._made(function)
         elif isinstance(function, ast.Attribute):
             found = self.scopes.method(self.class_of_value(function.value), function.attr)
         else:
             return None
-        # An instance of the script's own module is called.
-        return found or self.scopes.method(self.class_of_value(function), "forward")
+        # An instance of the script's own module is called, or of another class.
+        owner = None if found is not None else self.class_of_value(function)
+        return (
+            found or self.scopes.method(owner, "forward") or self.scopes.method(owner, "__call__")
+        )
+
+    def _made(self, name: ast.Name) -> Function | None:
+        """Return the function that another one of the script returns, and a name holds."""
+        leaves = self.origins(name)
+        return self.scopes.function(leaves[0]) if len(leaves) == 1 else None
 
     def class_of_value(self, expression: ast.expr) -> ast.ClassDef | None:
         """Return the class of this script that a value is an instance of."""

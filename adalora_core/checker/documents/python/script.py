@@ -27,6 +27,8 @@ _PEFT = frozenset({"peft", "swift"})
 MOST_CALLS = 200
 """Bound on the calls of one script that are checked."""
 
+_MOST_VARIABLES = 3
+"""Bound on the variables between a call and the class."""
 MOST_STEPS = 800_000
 """Bound on the steps of following the names of one script, each of less than a microsecond."""
 _LOADS = ("peft.PeftModel", "peft.AutoPeft")
@@ -203,6 +205,7 @@ def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, boo
 
 def _origin(function: ast.expr, values: Values) -> bool | None:
     """Return whether a class is this package's (true) or PEFT's (false); None: neither."""
+    function = _followed(function, values)
     if isinstance(function, ast.Attribute) and function.attr != CLASS:
         return None
     name = values.scopes.qualified(function)
@@ -215,6 +218,19 @@ def _origin(function: ast.expr, values: Values) -> bool | None:
     if package == "adalora_core":
         return True
     return False if package in _PEFT else None
+
+
+def _followed(function: ast.expr, values: Values) -> ast.expr:
+    """Return the class that a variable or a dict holds: `kind = AdaLoraConfig`, `kinds["a"]`."""
+    for _ in range(_MOST_VARIABLES):
+        binding = values.scopes.binding(function)
+        held = binding.source if binding is not None else None
+        if isinstance(function, ast.Subscript) and isinstance(function.slice, ast.Constant):
+            _, held = values.entries(function.value).get(function.slice.value, (None, None))
+        if not isinstance(held, ast.Name | ast.Attribute | ast.Subscript):
+            break
+        function = held
+    return function
 
 
 def _read(node: ast.Call, values: Values, *, is_ours: bool) -> Call:
