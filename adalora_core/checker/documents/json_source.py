@@ -17,6 +17,7 @@ from adalora_core.checker.documents.problems import (
     impossible_characters,
     values_of,
 )
+from adalora_core.config.changes import Remedy, Replace
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ _BLANK = re.compile(r"[ \t\n\r]*")
 _VALUE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[,:\[{]', re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
+_STRING = r'"(?:[^"\\]++|\\.)*+"?'
+_COMMENTS = re.compile(
+    rf"{_STRING}|(?<!\s)\s*+(?:(?://|\#)[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?)", re.DOTALL
+)
+_LAST_COMMAS = re.compile(rf"{_STRING}|,(?=\s*+[\]}}])", re.DOTALL)
 _NAME_OF_A_FILE = re.compile(r"[^\r\n{}\[\]\"]{1,200}\.(?:json|ya?ml|toml|py|ipynb)")
 _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 """Escapes that can make a string invalid: halves of a surrogate pair, and NUL."""
@@ -67,7 +73,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
             repeated = True
             document.value = _PLAIN.decode(text)
     except json.JSONDecodeError as error:
-        return _fail(document, problems.SYNTAX_ERROR, *_explained(error))
+        return _fail(document, problems.SYNTAX_ERROR, *_explained(error), remedy=_remedy(text))
     except RecursionError:
         message = "the document is nested too deeply for this interpreter"
         return _fail(document, problems.LIMIT_EXCEEDED, 0, message)
@@ -115,9 +121,38 @@ def _has_more_values(text: str, most: int) -> bool:
 
 
 def _fail(
-    document: Document, code: str, offset: int, message: str, hint: str | None = None
+    document: Document,
+    code: str,
+    offset: int,
+    message: str,
+    hint: str | None = None,
+    remedy: Remedy | None = None,
 ) -> Document:
-    return document.fail(Problem(code, message, hint=hint, offset=offset))
+    return document.fail(Problem(code, message, hint=hint, offset=offset, remedy=remedy))
+
+
+def _length_alike(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _remedy(text: str) -> Remedy | None:
+    """Return the removal of comments and of commas before brackets, if the rest is valid JSON."""
+
+    def kept(match: re.Match[str]) -> str:
+        return match[0] if match[0].startswith('"') else ""
+
+    plain = _COMMENTS.sub(kept, text)
+    new = _LAST_COMMAS.sub(kept, plain)
+    try:
+        _PLAIN.decode(new)
+    except (ValueError, RecursionError):
+        return None
+    start = _length_alike(text, new)
+    same = _length_alike(text[start:][::-1], new[start:][::-1])
+    change = Replace((start, len(text) - same), new[start : len(new) - same])
+    is_safe = plain == text  # a comment may hold what nobody else knows
+    return Remedy("Remove the comma" if is_safe else "Remove the comments", change, is_safe)
 
 
 def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:

@@ -159,7 +159,7 @@ def _found(document: Document, problem: Problem) -> Finding:
         extent = min(problem.offset, end), end
     return Finding(
         rule, problem.path, problem.message, problem.at,
-        hint=problem.hint, extent=extent, notes=problem.related,
+        hint=problem.hint, extent=extent, notes=problem.related, remedy=problem.remedy,
     )  # fmt: skip
 
 

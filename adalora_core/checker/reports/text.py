@@ -156,7 +156,12 @@ def summary(outcome: Outcome) -> str:
     words = [_plural(found["error"], "error"), _plural(found["warning"], "warning")]
     if found["info"]:
         words.append(f"{found['info']} info")
-    line = f"checked {_plural(len(outcome.reports), 'configuration')}: {', '.join(words)}"
+    scripts = sum(report.block is None and report.has_script for report in outcome.reports)
+    parts = [_plural(len(outcome.reports) - scripts, "configuration")]
+    if scripts:
+        parts = [*parts * (len(outcome.reports) > scripts), _plural(scripts, "script")]
+        parts[-1] += " without a configuration"
+    line = f"checked {' and '.join(parts)}: {', '.join(words)}"
     unjudged = sum(report.unjudged for report in outcome.reports)
     if unjudged:
         line += f"; the values of {_plural(unjudged, 'configuration')} are known at run time only"

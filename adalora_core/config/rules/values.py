@@ -23,8 +23,8 @@ from adalora_core.config.rules.wrong_types import (
     fails,
     range_hint,
     share_hint,
+    type_hint,
     type_severity,
-    unquoted_hint,
     value_at,
 )
 
@@ -99,14 +99,14 @@ class WrongType(Rule):
             got = kinds.name_of_value(value)
             if fault.subpath:
                 got += " at " + "".join(f"[{step!r}]" for step in fault.subpath)
+            remedy = correct_type(block, fault, value)
             yield self.found(
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
                 severity=type_severity(block, fault),
-                hint=share_hint(block, fault)
-                or unquoted_hint(value, is_python=block.layout == "python"),
-                remedy=correct_type(block, fault, value),
+                hint=share_hint(block, fault) or type_hint(block, fault, remedy),
+                remedy=remedy,
             )
 
 
