@@ -146,6 +146,7 @@ class ContradictsTrainer(Rule):
                 yield self.found(
                     block.at("total_step"),
                     f"`total_step` is {block['total_step']}, but the trainer runs {steps} steps",
+                    hint=f"if the trainer is right, set total_step to {steps}",
                     related=((path, f"{path[-1]} is {steps}"),),
                 )
 

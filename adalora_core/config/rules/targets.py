@@ -97,7 +97,7 @@ class ExpressionMatchesNothing(Rule):
                 f"`target_modules` {value!r} matches no module of the {ARCHITECTURES} "
                 f"architectures of transformers {TRANSFORMERS} that are known by their paths",
                 severity="warning",
-                hint="compare the expression with the model: adalora plan --weights",
+                hint="compare it with the model: adalora plan FILE --weights MODEL",
             )
 
 
@@ -162,7 +162,7 @@ class UnknownTarget(Rule):
     match none. A name that resembles one of a linear layer is often misspelt. Other unknown names
     are a remark, unless all targets are unknown: the model may not be of transformers."""
     bad = SOUND | {"target_modules": ["q_porj", "v_proj"]}
-    hint = "compare the name with the model: adalora plan --weights"
+    hint = "compare it with the model: adalora plan FILE --weights MODEL"
     unsafe_fix = "a name that resembles one of a linear layer becomes that name"
     inputs = ("target_modules",)
 

@@ -140,9 +140,9 @@ class UnknownKey(Rule):
             elif meant is not None:
                 taken = meant in block.values
                 message += f"; did you mean `{meant}`?"
-                hint = (
-                    f"remove the key: `{meant}` is set too" if taken else f"rename it to `{meant}`"
-                )
+                hint = f"rename `{fault.name}` to `{meant}`"
+                if taken:
+                    hint = f"remove `{fault.name}`: `{meant}` is set too"
                 remedy = None if taken else _renamed(block, fault.name, meant)
             yield self.found(
                 block.at(fault.name),
@@ -335,7 +335,9 @@ class NonFinite(Rule):
             message = f"`{fault.name}` should be finite, got {value_at(block, fault)!r}"
             severity: Severity | None = None if fault.reading is None else "warning"
             path = block.at(fault.name, *fault.subpath)
-            yield self.found(path, message, severity=severity)
+            is_number = not fault.subpath and ALL_FIELDS[fault.name].is_number
+            hint = range_hint(block, fault.name) if is_number else None
+            yield self.found(path, message, severity=severity, hint=hint)
 
 
 class OutOfRange(Rule):
