@@ -82,7 +82,7 @@ def test_a_configuration_for_training_that_says_it_is_trained_keeps_its_misspelt
     [
         ((2000, 200, 1000), "/tinit", ["tfinal is 200", "total_step is 1000"]),
         ((200, 1000, 1000), "/tfinal", ["tinit is 200", "total_step is 1000"]),
-        ((200, 800, 1000), "/tfinal", ["tinit is 200", "total_step is 1000"]),
+        ((200, 800, 1000), "/total_step", ["tinit is 200", "tfinal is 800"]),
         ((600, 500, 1000), "/total_step", ["tinit is 600", "tfinal is 500"]),
         ((1000, 1000, 10), "/total_step", ["tinit is 1000", "tfinal is 1000"]),
     ],

@@ -69,7 +69,7 @@ class NoBudgetingPhase(Rule):
         slip = next(iter(free)) if len(free) == 1 else "total_step"
         remedy = None
         if tfinal > tinit and tfinal < total_step:
-            slip, meant = "tfinal", total_step - tfinal
+            meant = total_step - tfinal
             hint += (
                 f"; tfinal is a length: if step {tfinal} was meant as the start of the final "
                 f"phase, write tfinal {meant}"
