@@ -181,7 +181,7 @@ def test_applied_fixes_are_listed_also_those_no_finding_announced_and_undone_at_
     assert "ADA202" not in opened.type(text).codes
     opened.press("Apply all fixes")
     assert opened.page.inner_text("#pg-applied-list") == (
-        "ADA104 total_steps: Rename it to total_step; "
+        "ADA104 total_steps: Rename total_steps to total_step; "
         "ADA202 total_step: Write tfinal as a length, 100"
     )
     opened.press("Undo")
@@ -195,7 +195,7 @@ def test_applied_fixes_are_listed_also_those_no_finding_announced_and_undone_at_
 def test_hint_that_the_button_repeats_is_left_out(opened):
     opened.choose("traps.yaml")
     repeated = opened.page.locator("#pg-findings li", has_text="ADA104").inner_text()
-    assert "Rename it to target_modules" in repeated
+    assert "Rename target_module to target_modules" in repeated
     assert "Hint" not in repeated
     assert "Hint" in opened.page.locator("#pg-findings li", has_text="ADA414").inner_text()
 

@@ -113,7 +113,7 @@ def test_fix_that_only_another_fix_made_possible_is_named():
         {
             "code": "ADA104",
             "pointer": "/total_steps",
-            "description": "Rename it to total_step",
+            "description": "Rename total_steps to total_step",
         },
         {
             "code": "ADA202",

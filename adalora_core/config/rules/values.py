@@ -172,7 +172,7 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     prefix = str(path[-1]).removesuffix(name)
     if block.layout not in {"peft", "python"} and not prefix:
         return None  # the key may be a setting of the tool
-    return Remedy(f"Rename it to {meant}", Rename(path, prefix + meant), is_safe=False)
+    return Remedy(f"Rename {name} to {meant}", Rename(path, prefix + meant), is_safe=False)
 
 
 class WrongPeftType(Rule):

@@ -146,7 +146,7 @@ def test_misspelt_total_step_is_to_be_renamed_and_not_to_be_added(key, is_nested
     assert found["ADA201"].cause.pointer.endswith(f"/{key}")
     assert found["ADA201"].hint == f"rename `{key}` to `total_step`"
     assert found["ADA201"].fix is None
-    assert found["ADA104"].fix.description == "Rename it to total_step"
+    assert found["ADA104"].fix.description == f"Rename {key} to total_step"
     assert _found(block | {"total_step": None})["ADA201"].cause is None
 
 
