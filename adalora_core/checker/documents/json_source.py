@@ -172,11 +172,18 @@ def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
     for word, json_word in (("True", "true"), ("False", "false"), ("None", "null")):
         if text.startswith(word, at):
             return at, f"not valid JSON: {word} is Python's spelling", f"write {json_word}"
+    before = text[:at].rstrip()
+    if text.startswith('"', at) and error.msg.startswith("Expecting ','"):
+        return len(before), "not valid JSON: a comma is missing", f"write {before[-1:]},"
+    hint = None
     if error.msg.startswith("Extra data"):
-        return at, "not valid JSON: there is text after the document", "remove that text"
-    if not text[at:].strip():
-        return at, "not valid JSON: the text ends too early", "check whether the file is cut off"
-    return at, message, None
+        message, hint = "not valid JSON: there is text after the document", "remove that text"
+    elif not text[at:].strip():
+        message, hint = (
+            "not valid JSON: the text ends too early",
+            "check whether the file is cut off",
+        )
+    return at, message, hint
 
 
 def _trailing_comma(error: json.JSONDecodeError) -> int | None:

@@ -178,11 +178,12 @@ class TfinalZero(Rule):
                 f"to {end} train again"
             )
         half = max(1, (schedule.total_step - schedule.tinit) // 2)
+        hint = f"set tfinal to at least 1; the paper spends about half of the run on it: {half}"
         yield self.found(
             block.at_first("tfinal", "total_step"),
             message,
             severity=severity,
-            hint=f"set tfinal to at least 1; the paper's runs would have about {half}",
+            hint=hint,
         )
 
 

@@ -65,6 +65,8 @@ class NoBudgetingPhase(Rule):
         options = [f"{name} to at most {most}" for name, most in free.items()]
         options.append(f"total_step to at least {max(1, tinit + tfinal + 1)}")
         hint = f"set {', or '.join(options)}"
+        if not free:
+            hint = f"total_step counts optimizer steps, not epochs: {hint}"
         # A phase that fills the run alone is the slip, if the other one does not.
         slip = next(iter(free)) if len(free) == 1 else "total_step"
         remedy = None

@@ -13,6 +13,7 @@ from adalora_core.config.fields.readings import NOT_LOADED
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment
 from adalora_core.config.rules.allocations import drops_are_trained_again
 from adalora_core.config.rules.schedule import is_share
+from adalora_core.config.rules.total_step import TotalStepMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,6 +114,8 @@ def type_hint(block: Block, fault: Fault, remedy: Remedy | None) -> str:
     """Return the hint that ends in the value to write, or in the default."""
     spell = repr if block.layout == "python" else json.dumps
     if remedy is None or not isinstance(remedy.change, Put):
+        if fault.name == "total_step":
+            return TotalStepMissing.hint
         field = ALL_FIELDS[fault.name]
         default = "" if field.default is None else f": the default is {spell(field.default)}"
         return f"write {kinds.phrase_of(field.kinds)}, or remove it{default}"

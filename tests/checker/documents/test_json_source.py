@@ -84,6 +84,7 @@ def test_repeated_key_deep_in_a_list_is_found():
         ('{"a": 1} {"b": 2}', "there is text after the document", 10),
         ('{"a": ', "ends too early", 7),
         ('{"a" 1}', "not valid JSON", 6),
+        ('{"a": [1] \n "b": 1}', "a comma is missing", 10),
         ("a/run.yaml", "a str is content; to check a file, pass pathlib.Path('a/run.yaml')", 1),
         ("/srv/a b.json", "the text is the name of a file", 1),
     ],
@@ -143,8 +144,9 @@ def test_bracket_that_was_not_closed_is_marked_and_the_place_that_shows_it_is_no
 
 
 @pytest.mark.parametrize(
-    ("format_", "text"), [("yaml", 'b: ["x"\n  "y"]'), ("json", '{"b": ["x"\n "y"]}')]
+    ("format_", "text", "marked"),
+    [("yaml", 'b: ["x"\n  "y"]', '"y"'), ("json", '{"b": ["x"\n "y"]}', "\n")],
 )
-def test_closed_brackets_leave_the_mark_where_a_comma_is_missing(format_, text):
+def test_closed_brackets_leave_the_mark_where_a_comma_is_missing(format_, text, marked):
     (finding,) = check_config(text, format=format_).diagnostics
-    assert (finding.code, finding.span.start) == ("ADA001", text.index('"y"'))
+    assert (finding.code, finding.span.start) == ("ADA001", text.index(marked))
