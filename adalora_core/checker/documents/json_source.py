@@ -163,8 +163,8 @@ def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
     if comma is not None:
         return comma, "not valid JSON: a comma before the closing bracket", "remove the comma"
     if _NAME_OF_A_FILE.fullmatch(text.strip()):
-        hint = f"a str is content; to check a file, pass pathlib.Path({text.strip()!r})"
-        return at, "not valid JSON: the text is the name of a file", hint
+        path = f"a str is content; to check a file, pass pathlib.Path({text.strip()!r})"
+        return at, "not valid JSON: the text is the name of a file", path
     if text.startswith(("/", "#"), at):
         return at, "not valid JSON: JSON has no comments", "remove the comment, or use YAML"
     if text.startswith("'", at):

@@ -151,9 +151,8 @@ def unknown_rule(word: str) -> str:
     is_number = word[3:].isdecimal()  # another number is another rule
     near = [] if is_number else get_close_matches(word.lower(), known, n=1, cutoff=0.75)
     meant = BY_CODE.get(near[0].upper()) if near else None
-    return f"there is no rule {word!r}" + (
-        f"; did you mean {meant.code if meant else near[0]}?" if near else ""
-    )
+    proposal = f" (did you mean {meant.code if meant else near[0]}?)" if near else ""
+    return f"there is no rule {word!r}{proposal}"
 
 
 def _codes(words: Iterable[str]) -> frozenset[str]:
