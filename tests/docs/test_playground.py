@@ -194,7 +194,7 @@ def test_applied_fixes_are_listed_also_those_no_finding_announced_and_undone_at_
 
 def test_hint_that_the_button_repeats_is_left_out(opened):
     opened.choose("traps.yaml")
-    repeated = opened.page.locator("#pg-findings li", has_text="ADA104").inner_text()
+    repeated = opened.page.locator("#pg-findings li", has_text="unknown-key").inner_text()
     assert "Rename target_module to target_modules" in repeated
     assert "Hint" not in repeated
     assert "Hint" in opened.page.locator("#pg-findings li", has_text="ADA414").inner_text()
