@@ -70,7 +70,7 @@ def check_config(
     Example:
         >>> report = check_config('{"peft_type": "ADALORA", "total_step": 100, "tfinal": 200}')
         >>> report.ok, report.errors[0].code, report.errors[0].span.start_column
-        (False, 'ADA202', 40)
+        (False, 'ADA202', 55)
     """
     if runtime not in get_args(Runtime):
         raise ValueError(f"runtime: expected {' or '.join(get_args(Runtime))}, got {runtime!r}")

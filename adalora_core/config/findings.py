@@ -24,11 +24,19 @@ class ConfigWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """A further place in the document that a finding refers to."""
+    """A further place in the document that a finding refers to.
+
+    Args:
+        message: the note on it.
+        pointer: the place in the decoded document.
+        span: the place in the text.
+        code: the code of the finding there, if the finding follows from it.
+    """
 
     message: str
     pointer: str
     span: Span | None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,11 @@ class Diagnostic:
     hint: str | None = None
     related: tuple[Related, ...] = ()
     fix: Fix | None = None
+
+    @property
+    def cause(self) -> Related | None:
+        """The place of the finding from which this one follows."""
+        return next((each for each in self.related if each.code), None)
 
     @property
     def sort_key(self) -> tuple[int, str, str]:

@@ -115,7 +115,7 @@ def test_unknown_and_repeated_arguments_are_errors():
 def test_hint_names_the_words_of_python():
     report = _report(f"{HEAD}AdaLoraConfig(init_r=12, use_dora='none', {ENOUGH})")
     assert [d.hint for d in report.diagnostics if d.code == "ADA102"] == [
-        "write None without quotes"
+        "write true or false, or remove it: the default is False"
     ]
 
 

@@ -73,7 +73,7 @@ def test_offsets_count_as_javascript_does():
     span = next(f["span"] for f in answer(text)["findings"] if f["code"] == "ADA202")
     units = text.encode("utf-16-le")
     start, end = (2 * span[side]["offset"] for side in ("start", "end"))
-    assert units[start:end].decode("utf-16-le") == "5"
+    assert units[start:end].decode("utf-16-le") == "9"
 
 
 def test_text_that_declares_another_encoding_has_findings_without_places():
@@ -115,7 +115,7 @@ def test_fix_that_only_another_fix_made_possible_is_named():
         {
             "code": "ADA104",
             "pointer": "/total_steps",
-            "description": "Rename it to total_step",
+            "description": "Rename total_steps to total_step",
         },
         {
             "code": "ADA202",

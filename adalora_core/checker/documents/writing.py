@@ -22,6 +22,8 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def edit(document: Document, change: Change) -> Edit | None:
     """Return the edit that makes a change; None if the text cannot hold it."""
+    if isinstance(change, Replace) and document.script is None:
+        return Edit(document.span(*change.extent), change.text)
     made = None if document.locator is None else _edit(document, document.locator, change)
     return None if made is None else Edit(document.span(*made[0]), made[1])
 

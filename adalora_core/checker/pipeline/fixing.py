@@ -166,11 +166,12 @@ class Trials:
         Raises:
             ConflictError: the text does not decode to the document's value with the changes.
         """
-        expected = changed(document.value, changes)
+        expected = changed(document.value, changes)  # of a text that was not decoded: nothing
         text = apply_edits(document.text, edits)
         self.characters += len(text)
         found = self._examine(text)
-        if found.document.fatal or not same(found.document.value, expected):
+        is_as_promised = document.fatal or same(found.document.value, expected)
+        if found.document.fatal or not is_as_promised:
             raise ConflictError(SHARED)
         return found
 

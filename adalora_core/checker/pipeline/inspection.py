@@ -24,6 +24,7 @@ from adalora_core.checker.rules import BY_CODE, findings, usage_findings
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
 from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules.base import Finding
+from adalora_core.config.rules.causes import with_causes
 from adalora_core.floor.places import to_pointer
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def _report(
 ) -> Report:
     limit = options.limits.diagnostics
     room = max(0, limit - len(problems))
-    found = list(islice(chain(_findings(blocks, options), usage_findings(document)), room + 1))
+    in_blocks = _findings(blocks, options, room + 1)
+    found = list(islice(chain(in_blocks, usage_findings(document)), room + 1))
     shown = found[:room]
     if len(problems) > limit or len(found) > room:
         problems = [*problems[:limit], too_many_findings(limit)]
@@ -137,13 +139,13 @@ def _merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     return list(found.values())
 
 
-def _findings(blocks: Iterable[Block], options: CheckOptions) -> Iterator[Finding]:
+def _findings(blocks: Iterable[Block], options: CheckOptions, most: int) -> Iterator[Finding]:
+    def judge(block: Block) -> Iterable[Finding]:
+        return chain(findings(block), () if options.policy is None else options.policy.check(block))
+
     seen = set()
     for block in blocks:
-        found = findings(block)
-        if options.policy is not None:
-            found = chain(found, options.policy.check(block))
-        for finding in found:
+        for finding in with_causes(block, list(islice(judge(block), most)), judge):
             # The combinations of a sweep share most of their values.
             mark = (finding.rule.code, finding.path, finding.message)
             if mark not in seen:
@@ -159,12 +161,17 @@ def _found(document: Document, problem: Problem) -> Finding:
         extent = min(problem.offset, end), end
     return Finding(
         rule, problem.path, problem.message, problem.at,
-        hint=problem.hint, extent=extent, notes=problem.related,
+        hint=problem.hint, extent=extent, notes=problem.related, remedy=problem.remedy,
     )  # fmt: skip
 
 
 def _of_finding(document: Document, finding: Finding, tops: set[Steps]) -> Diagnostic:
     rule, pointer = finding.rule, to_pointer(finding.path)
+    cause = None
+    if finding.cause is not None:
+        above = _of_finding(document, finding.cause, tops)
+        cause = Related(f"follows from {above.code} here", above.pointer, above.span, above.code)
+        finding = replace(finding, hint=above.hint)
     return Diagnostic(
         code=rule.code,
         name=rule.name,
@@ -182,7 +189,8 @@ def _of_finding(document: Document, finding: Finding, tops: set[Steps]) -> Diagn
         )
         + tuple(
             Related(message, pointer, document.span(*extent)) for extent, message in finding.notes
-        ),
+        )
+        + (() if cause is None else (cause,)),
         fix=_fix(document, finding),
     )
 

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.problems import too_many_findings
-from adalora_core.checker.pipeline.selection import WILDCARDS, fits
+from adalora_core.checker.pipeline.selection import WILDCARDS, fits, unknown_rule
 from adalora_core.checker.rules import BY_CODE, RULES
 from adalora_core.checker.rules.input import (
     CommandRule,
@@ -245,7 +245,7 @@ def _is_alone(text: str, comment: int) -> bool:
 def unsuppressible(rule: Rule | None, text: str) -> str | None:
     """Return why a comment cannot suppress a rule, under the name that it gives; None: it can."""
     if rule is None:
-        return f"there is no rule {text!r}, and a family of rules cannot be suppressed"
+        return f"{unknown_rule(text)}; a family of rules cannot be suppressed"
     if not rule.can_be_ignored:
         return f"{rule.code} cannot be suppressed: it reports that nothing could be checked"
     if isinstance(rule, CommandRule):

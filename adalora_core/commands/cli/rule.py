@@ -43,4 +43,6 @@ def run(argv: Sequence[str]) -> int:
         if wanted.lower() in (rule.code.lower(), rule.name):
             print_text(page(rule))
             return FINE
-    return fail("rule", f"there is no rule {wanted!r}; run 'adalora rule' to list all rules")
+    from adalora_core.checker.pipeline.selection import unknown_rule
+
+    return fail("rule", f"{unknown_rule(wanted)}; run 'adalora rule' to list all rules")

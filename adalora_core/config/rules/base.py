@@ -52,6 +52,7 @@ class Finding:
         remedy: the change that corrects the fault.
         extent: the place in the text, where no path names it.
         notes: other places in the text, each with a note.
+        cause: the finding from which this one follows.
     """
 
     rule: type[Rule]
@@ -64,6 +65,7 @@ class Finding:
     remedy: Remedy | None = None
     extent: Extent | None = None
     notes: tuple[tuple[Extent, str], ...] = ()
+    cause: Finding | None = None
 
 
 _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})

@@ -141,7 +141,8 @@ class NeverAllocated(_SavedRule):
     rank init_r; or the checkpoint was taken before tinit."""
     bad = SAVED | {"rank_pattern": None}
     hint = """call model.base_model.update_and_allocate(step) after each optimizer.step(); if this
-    was a LoRA adapter, set peft_type back to LORA"""
+    was a LoRA adapter, set peft_type back to LORA; if it is a configuration for training, set
+    inference_mode to false"""
     inputs = ("inference_mode", "rank_pattern")
     only_if_set = ("inference_mode",)
 

@@ -94,6 +94,7 @@ class EqualRanks(Rule):
             f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
             "PEFT crashes at the first allocation",
             severity=_severity(block),
+            hint=f"set init_r above target_r, usually to {_usual_start(block)}",
             remedy=None if block.is_saved else _start_above_target(block),
         )
 
@@ -119,7 +120,13 @@ class RIgnored(Rule):
                 "Note that `r` is not used in AdaLora and will be ignored: "
                 f"r is {block['r']}, the run starts at {_named(block, 'init_r')}"
             )
-            yield self.found(block.at("r"), message, "key", remedy=_meant_as_start(block))
+            remedy = _meant_as_start(block)
+            hint = (
+                "rename r to init_r, and set target_r, the average rank at the end"
+                if remedy
+                else None
+            )
+            yield self.found(block.at("r"), message, "key", hint=hint, remedy=remedy)
 
 
 def _is_meant(block: Block) -> bool:
@@ -175,4 +182,6 @@ class SteepCut(Rule):
                 block.at_first(*RANKS),
                 f"{_named(block, 'init_r')} is {block['init_r'] // block['target_r']} times "
                 f"{_named(block, 'target_r')}",
+                hint=f"set init_r to {_usual_start(block)} to {3 * block['target_r']}, "
+                "1.5 to 3 times target_r",
             )

@@ -97,7 +97,7 @@ class ExpressionMatchesNothing(Rule):
                 f"`target_modules` {value!r} matches no module of the {ARCHITECTURES} "
                 f"architectures of transformers {TRANSFORMERS} that are known by their paths",
                 severity="warning",
-                hint="compare the expression with the model: adalora plan --weights",
+                hint="compare it with the model: adalora plan FILE --weights MODEL",
             )
 
 
@@ -163,12 +163,13 @@ class UnknownTarget(Rule):
     match none. A name that resembles one of a linear layer is often misspelt. Other unknown names
     are a remark, unless all targets are unknown: the model may not be of transformers."""
     bad = SOUND | {"target_modules": ["q_porj", "v_proj"]}
-    hint = "compare the name with the model: adalora plan --weights"
+    hint = "compare it with the model: adalora plan FILE --weights MODEL"
+    unsafe_fix = "a name that resembles one of a linear layer becomes that name"
     inputs = ("target_modules",)
 
     def check(self, block: Block) -> Findings:
         names = block["target_modules"]
-        if not isinstance(names, list) or block.is_saved:
+        if not isinstance(names, list) or (block.is_saved and block["rank_pattern"]):
             return  # a trained adapter had such modules
         if known.LINEAR.issuperset(names):
             return  # the usual case
@@ -182,12 +183,27 @@ class UnknownTarget(Rule):
             and not name.rpartition(".")[2].isdecimal()
         ]
         for index, name in unknown[:_MOST_SHOWN]:
-            near = _near(name.rpartition(".")[2])
+            before, dot, last = name.rpartition(".")
+            near, at = _near(last), block.at("target_modules", index)
+            if near is None and block.is_saved:
+                continue  # no allocation ran, but a model may have had such modules
+            meant = f"{before}{dot}{near}"
             yield self.found(
-                block.at("target_modules", index),
+                at,
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
                 severity="warning" if near or len(unknown) == len(names) else "info",
-                hint=f"did you mean {near!r}?" if near else None,
+                hint=f'did you mean "{meant}"?' if near else None,
+                remedy=Remedy(f"Write {meant}", Put(at, meant), is_safe=False) if near else None,
+            )
+        if (more := unknown[_MOST_SHOWN:]) and not block.is_saved:
+            names = [name for _, name in more]
+            yield self.found(
+                block.at("target_modules", more[0][0]),
+                f"`target_modules` has {len(more)} more names that are not linear layers of "
+                f"transformers: {', '.join(map(repr, names[:_MOST_SHOWN]))}"
+                + ", ..."
+                * (len(more) > _MOST_SHOWN),
+                severity="info",
             )
 
 

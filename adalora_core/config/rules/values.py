@@ -23,8 +23,8 @@ from adalora_core.config.rules.wrong_types import (
     fails,
     range_hint,
     share_hint,
+    type_hint,
     type_severity,
-    unquoted_hint,
     value_at,
 )
 
@@ -99,14 +99,14 @@ class WrongType(Rule):
             got = kinds.name_of_value(value)
             if fault.subpath:
                 got += " at " + "".join(f"[{step!r}]" for step in fault.subpath)
+            remedy = correct_type(block, fault, value)
             yield self.found(
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
                 severity=type_severity(block, fault),
-                hint=share_hint(block, fault)
-                or unquoted_hint(value, is_python=block.layout == "python"),
-                remedy=correct_type(block, fault, value),
+                hint=share_hint(block, fault) or type_hint(block, fault, remedy),
+                remedy=remedy,
             )
 
 
@@ -141,9 +141,9 @@ class UnknownKey(Rule):
             elif meant is not None:
                 taken = meant in block.values
                 message += f"; did you mean `{meant}`?"
-                hint = (
-                    f"remove the key: `{meant}` is set too" if taken else f"rename it to `{meant}`"
-                )
+                hint = f"rename `{fault.name}` to `{meant}`"
+                if taken:
+                    hint = f"remove `{fault.name}`: `{meant}` is set too"
                 remedy = None if taken else _renamed(block, fault.name, meant)
             yield self.found(
                 block.at(fault.name),
@@ -173,7 +173,7 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     prefix = str(path[-1]).removesuffix(name)
     if block.layout not in {"peft", "python"} and not prefix:
         return None  # the key may be a setting of the tool
-    return Remedy(f"Rename it to {meant}", Rename(path, prefix + meant), is_safe=False)
+    return Remedy(f"Rename {name} to {meant}", Rename(path, prefix + meant), is_safe=False)
 
 
 class WrongPeftType(Rule):
@@ -344,7 +344,9 @@ class NonFinite(Rule):
             message = f"`{fault.name}` should be finite, got {value_at(block, fault)!r}"
             severity: Severity | None = None if fault.reading is None else "warning"
             path = block.at(fault.name, *fault.subpath)
-            yield self.found(path, message, severity=severity)
+            is_number = not fault.subpath and ALL_FIELDS[fault.name].is_number
+            hint = range_hint(block, fault.name) if is_number else None
+            yield self.found(path, message, severity=severity, hint=hint)
 
 
 class OutOfRange(Rule):

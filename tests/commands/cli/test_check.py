@@ -211,6 +211,13 @@ def test_file_whose_suffix_names_no_format_is_not_called_json_with_comments(chec
     assert "remove the comma" in check(write('{"a": 1,}', "adapter.conf"))[1]
 
 
+def test_script_without_a_configuration_is_counted_as_such(check, write):
+    script = write("from peft import AdaLoraConfig\n", "a.py")
+    words = "1 script without a configuration: 0 errors, 0 warnings\n"
+    assert check(script)[1] == f"checked {words}"
+    assert check(script, write(SOUND))[1] == f"checked 1 configuration and {words}"
+
+
 def test_call_without_a_known_value_is_counted_in_the_summary(check, write):
     head = "import yaml\nfrom peft import AdaLoraConfig\n"
     call = "AdaLoraConfig(**yaml.safe_load(open('run.yaml')))\n"
