@@ -212,7 +212,7 @@ def test_configuration_of_a_script_is_that_of_one_whole_call(tmp_path):
     assert validate_config(path).init_r == 12
     for code in (whole.replace("RANK = 12", "RANK = read()"), whole + f"AdaLoraConfig({ENOUGH})\n"):
         path.write_text(code)
-        with pytest.raises(ConfigError, match="one call of AdaLoraConfig whose values are all"):
+        with pytest.raises(ConfigError, match="one configuration whose values are all"):
             validate_config(path)
 
 

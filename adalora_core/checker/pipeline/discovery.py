@@ -89,15 +89,13 @@ def find_blocks(
     if blocks or (document.script is not None and document.script.is_about_adalora):
         return tuple(blocks)
     none = Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
-    return none if layout not in (None, "peft") else search.without_method() or none
+    return none if layout not in (None, "peft") else search.likely_cause() or none
 
 
 def sections(document: Document, options: CheckOptions) -> list[Block]:
-    """Return the configurations inside of a document that is not one itself."""
+    """Return the configurations inside of a mapping that is not one itself."""
     top = document.value
-    if document.fatal or document.script is not None or not isinstance(top, dict):
-        return []
-    if "peft_type" in top or not DISTINCTIVE_FIELDS.isdisjoint(top):
+    if document.fatal or "peft_type" in top or not DISTINCTIVE_FIELDS.isdisjoint(top):
         return []
     return [block for block in _Search(document, options).everywhere() if block.path]
 
@@ -179,14 +177,18 @@ class _Search:
             return Problem(problems.NOT_A_MAPPING, message, path)
         return self._block(path, value)
 
-    def without_method(self) -> Problem | None:
-        """Return the problem of the first mapping that lacks the method alone, if there is one.
+    def likely_cause(self) -> Problem | None:
+        """Return the problem of a document without any mapping, or of one without its method.
 
-        One of its names has to be one that hardly any other program uses.
+        One of the names of such a mapping has to be one that hardly any other program uses.
         """
         document = self._document
-        if document.script is not None or not isinstance(document.value, (dict, list)):
+        if document.script is not None:
             return None
+        is_container = isinstance(document.value, (dict, list))
+        if not is_container or next(self._mappings(), None) is None:
+            found = self.at_pointer("")
+            return found if isinstance(found, Problem) else None
         for path, values in self._mappings():
             names = ADALORA_FIELDS & values.keys()
             is_alike = len(names) >= _LEAST_NAMES and not names.isdisjoint(DISTINCTIVE_FIELDS)
