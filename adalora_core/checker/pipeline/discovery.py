@@ -185,8 +185,7 @@ class _Search:
         document = self._document
         if document.script is not None:
             return None
-        is_container = isinstance(document.value, (dict, list))
-        if not is_container or next(self._mappings(), None) is None:
+        if not (isinstance(document.value, (dict, list)) and any(self._mappings())):
             found = self.at_pointer("")
             return found if isinstance(found, Problem) else None
         for path, values in self._mappings():

@@ -163,6 +163,7 @@ class UnknownTarget(Rule):
     are a remark, unless all targets are unknown: the model may not be of transformers."""
     bad = SOUND | {"target_modules": ["q_porj", "v_proj"]}
     hint = "compare the name with the model: adalora plan --weights"
+    unsafe_fix = "the entry gets the name that was probably meant"
     inputs = ("target_modules",)
 
     def check(self, block: Block) -> Findings:
@@ -181,12 +182,15 @@ class UnknownTarget(Rule):
             and not name.rpartition(".")[2].isdecimal()
         ]
         for index, name in unknown[:_MOST_SHOWN]:
-            near = _near(name.rpartition(".")[2])
+            path, (above, dot, last) = block.at("target_modules", index), name.rpartition(".")
+            near = _near(last)
+            meant = Put(path, f"{above}{dot}{near}")
             yield self.found(
-                block.at("target_modules", index),
+                path,
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
                 severity="warning" if near or len(unknown) == len(names) else "info",
                 hint=f"did you mean {near!r}?" if near else None,
+                remedy=Remedy(f"Write {near!r}", meant, is_safe=False) if near else None,
             )
 
 
