@@ -22,8 +22,9 @@ from adalora_core.config.findings import ConfigError
 from adalora_core.config.rules.base import SOUND, Rule
 
 CORPUS = Path(__file__).parent / "corpus"
-OF_THE_CLASS = {"ADA101", "ADA105", "ADA308"}
-"""Rules on peft_type, which the class sets itself, and on adapters that a run has saved."""
+OF_THE_CLASS = {"ADA101", "ADA105", "ADA308", "ADA422"}
+"""Rules on peft_type, which the class sets itself, on adapters that a run has saved, and on models
+that PEFT does not make."""
 
 HEAD = "from peft import AdaLoraConfig, TaskType\n"
 ENOUGH = "target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000"
@@ -237,7 +238,7 @@ def test_code_without_the_word_is_not_parsed(monkeypatch):
     parsed = []
     parse = ast.parse
     monkeypatch.setattr(ast, "parse", lambda code: parsed.append(code) or parse(code))
-    assert _searched("import torch\nmodel.update_and_allocate(1)\n") is None
+    assert _searched("import torch\nmodel.allocate(1)\n") is None
     assert parsed == []
     assert _searched("# AdaLoRA\n") is None
     assert len(parsed) == 1

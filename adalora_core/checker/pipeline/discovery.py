@@ -120,7 +120,7 @@ class _Search:
         found = []
         script = self._document.script
         for index, call in enumerate(script.calls if script else ()):
-            runtime = "adalora-core" if call.is_ours else self._options.runtime
+            runtime = self._options.runtime if call.door == "peft" else "adalora-core"
             fields = fields_of(runtime).keys()
             absent = fields - call.values.keys() if call.is_open else ()
             deferred = fields & {*call.deferred, *absent}
@@ -130,7 +130,7 @@ class _Search:
                 if name not in deferred
             }
             options = replace(self._options, runtime=runtime)
-            more = {"layout": "python", "deferred": frozenset(deferred)}
+            more = {"layout": "python", "deferred": frozenset(deferred), "door": call.door}
             found.append(self._block((CLASS, index), values, options, **more))
         return found
 
