@@ -95,6 +95,7 @@ class Checked:
         block: the decoded AdaLoRA mapping, the first if there are several; None: there is none.
         fixed: the findings that `adalora check --fix` removed by fixing.
         suppressed: the findings that comments or `--per-file-ignores` removed.
+        places: the JSON pointers of the configurations.
         is_whole: whether `block` is the only configuration and all of its values are known.
         unjudged: the number of configurations of which the document holds no value.
         has_script: whether the document is code about AdaLoRA, with or without a configuration.
@@ -110,6 +111,7 @@ class Checked:
     fixed: tuple[Diagnostic, ...] = ()
     suppressed: tuple[Diagnostic, ...] = ()
     has_script: bool = False
+    places: tuple[str, ...] = ()
     is_whole: bool = True
     unjudged: int = 0
     lacks_total: bool = False

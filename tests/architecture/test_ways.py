@@ -111,6 +111,8 @@ def edit(folder: Path) -> list[str]:
     from adalora_core.commands.server.handlers import new_server
 
     server = new_server()
+    asked = types.InitializeParams(types.ClientCapabilities())
+    server.protocol._handle_request(0, types.INITIALIZE, asked)
     uri = (folder / "a.json").as_uri()
     opened = types.TextDocumentItem(uri, "json", 1, json.dumps({"peft_type": "ADALORA"}))
     changed = types.DidChangeTextDocumentParams(

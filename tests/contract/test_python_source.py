@@ -22,8 +22,9 @@ from adalora_core.config.findings import ConfigError
 from adalora_core.config.rules.base import SOUND, Rule
 
 CORPUS = Path(__file__).parent / "corpus"
-OF_THE_CLASS = {"ADA101", "ADA105", "ADA308"}
-"""Rules on peft_type, which the class sets itself, and on adapters that a run has saved."""
+OF_THE_CLASS = {"ADA101", "ADA105", "ADA308", "ADA422"}
+"""Rules on peft_type, which the class sets itself, on adapters that a run has saved, and on models
+that PEFT does not make."""
 
 HEAD = "from peft import AdaLoraConfig, TaskType\n"
 ENOUGH = "target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000"
@@ -212,7 +213,7 @@ def test_configuration_of_a_script_is_that_of_one_whole_call(tmp_path):
     assert validate_config(path).init_r == 12
     for code in (whole.replace("RANK = 12", "RANK = read()"), whole + f"AdaLoraConfig({ENOUGH})\n"):
         path.write_text(code)
-        with pytest.raises(ConfigError, match="one call of AdaLoraConfig whose values are all"):
+        with pytest.raises(ConfigError, match="one configuration whose values are all"):
             validate_config(path)
 
 
@@ -237,7 +238,7 @@ def test_code_without_the_word_is_not_parsed(monkeypatch):
     parsed = []
     parse = ast.parse
     monkeypatch.setattr(ast, "parse", lambda code: parsed.append(code) or parse(code))
-    assert _searched("import torch\nmodel.update_and_allocate(1)\n") is None
+    assert _searched("import torch\nmodel.allocate(1)\n") is None
     assert parsed == []
     assert _searched("# AdaLoRA\n") is None
     assert len(parsed) == 1

@@ -113,15 +113,19 @@ def _report(
     ]
     if document.script is not None:
         diagnostics = _merged(diagnostics)
-    only = blocks[0] if len(blocks) == 1 else None
+    first = blocks[0] if blocks else None
+    tool = first.tool if first else None
     return Report(
         tuple(sorted(diagnostics, key=lambda diagnostic: diagnostic.sort_key)),
         source=name,
         text=document.text if document.is_text else None,
         runtime=options.runtime,
-        block=blocks[0].values if blocks else None,
+        block=None if first is None else {**(tool.defaults if tool else {}), **first.values},
+        places=tuple(dict.fromkeys(to_pointer(block.path) for block in blocks)),
         unjudged=sum(1 for block in blocks if block.deferred and not block.values),
-        is_whole=only is not None and not only.deferred,
+        is_whole=len(blocks) == 1
+        and not blocks[0].deferred
+        and (tool is None or tool.total_step == "from the file"),
         has_script=document.script is not None and document.script.is_about_adalora,
         lacks_total=any("total_step" in each.deferred for each in blocks if each.values),
     )
@@ -246,7 +250,9 @@ class Inspector:
         is_code, is_notebook = read_as in CODE, read_as == "notebook"
         searched = searchable(raw, is_notebook=is_notebook) if is_code and is_optional else raw
         if is_optional and not (
-            b"adalora" in searched.lower() if is_code else _ADALORA_WORDS.search(searched)
+            b"adalora" in searched.lower() or b"update_and_allocate" in searched
+            if is_code
+            else _ADALORA_WORDS.search(searched)
         ):
             return None
         found = self._examined(raw, name, is_optional=is_optional)

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 _WORD = "zz_completed_here"
 """A key that no tool has."""
 SAVED = "adapter_config.json"
-"""A file of this name is a configuration also where nothing in it shows that yet."""
+"""A file of this name is a configuration also where nothing in it shows that yet, as may be any
+that holds no other key than the word."""
 
 _BEFORE = re.compile(r"""["']?[\w-]*\Z""")
 _BEHIND = re.compile(r"[\w-]*")
@@ -166,7 +167,9 @@ def _blocks(snapshot: Snapshot, document: Document, inspector: Inspector) -> tup
     )
     if not isinstance(found, Problem):
         return tuple(block for block in found if block.is_unambiguous)
-    if snapshot.path is None or snapshot.path.name != SAVED or document.script is not None:
+    is_saved = snapshot.path is not None and snapshot.path.name == SAVED
+    is_empty = isinstance(document.value, dict) and document.value.keys() == {_WORD}
+    if document.script is not None or not (is_saved or is_empty):
         return ()
     whole = find_blocks(document, inspector.check, "", None, is_optional=False)
     return () if isinstance(whole, Problem) else whole
@@ -192,9 +195,10 @@ def _keys(
     block: Block, cursor: _Cursor, language: Format, where: types.Range
 ) -> Iterator[types.CompletionItem]:
     written = {value: key for key, value in block.tool.keys.items()} if block.tool else {}
-    # AdaLoRA's own fields first.
-    fields = sorted(FIELDS.values(), key=lambda field: field.name not in ADALORA_FIELDS)
-    for number, field in enumerate(fields):
+    # AdaLoRA's own fields first; before them the method, which a file cannot lack.
+    first = {"peft_type"} if block.layout == "peft" else set()
+    fields = sorted(FIELDS, key=lambda name: (name not in first, name not in ADALORA_FIELDS))
+    for number, field in enumerate(FIELDS[name] for name in fields):
         if field.name in block.values or not is_proposed(field):
             continue
         name = written.get(field.name, field.name)

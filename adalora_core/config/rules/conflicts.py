@@ -263,19 +263,24 @@ class NotTrainedHere(Rule):
     code = "ADA422"
     severity = "warning"
     summary = "a setting is supported by PEFT's models and not by those of adalora_core"
-    why = f"""Checked under --runtime adalora-core: get_peft_model of adalora_core raises a
-    ValueError for {", ".join(NOT_TRAINED_HERE)} instead of ignoring them. A model that PEFT builds
-    supports them, also with the bridge attached."""
+    why = f"""Checked under --runtime adalora-core. get_peft_model of adalora_core raises a
+    ValueError for {", ".join(NOT_TRAINED_HERE)} instead of ignoring them: an error where a script
+    imports AdaLoraConfig from adalora_core. A model that PEFT builds supports them, also under the
+    bridge: no finding where a script imports the class from adalora_core.peft or PEFT."""
     bad = SOUND | {"trainable_token_indices": [1, 2]}
     example_options: ClassVar = {"runtime": "adalora-core"}
-    hint = "remove the setting, or build the model with PEFT and attach adalora_core to it"
+    hint = "remove the setting, or let PEFT build the model: import from adalora_core.peft"
     inputs = NOT_TRAINED_HERE
 
     def check(self, block: Block) -> Findings:
-        for name in NOT_TRAINED_HERE if block.runtime == "adalora-core" else ():
+        is_ours = block.runtime == "adalora-core" and block.door in {"own", None}
+        for name in NOT_TRAINED_HERE if is_ours else ():
             if block[name]:
-                message = f"`{name}` is not supported by models that adalora_core builds"
-                yield self.found(block.at(name), message, "key")
+                message = f"`{name}`: get_peft_model of adalora_core raises ValueError"
+                if block.door is None:
+                    message += "; a model that PEFT builds supports the setting under the bridge"
+                severity: Severity | None = "error" if block.door == "own" else None
+                yield self.found(block.at(name), message, "key", severity=severity)
 
 
 class TokenIndicesBreak(Rule):

@@ -35,7 +35,7 @@ def test_warning_exits_0_unless_the_fail_level_is_lower(check, write):
 
 @pytest.mark.parametrize(
     ("content", "code"),
-    [("not json", "ADA001"), ("", "ADA009"), ("[1, 2]", "ADA006"), ('{"a": 1}', "ADA006")],
+    [("not json", "ADA001"), ("", "ADA009"), ("[1, 2]", "ADA007"), ('{"a": 1}', "ADA006")],
 )
 def test_unusable_content_exits_1_with_one_finding(check, write, content, code):
     exit_code, out, err = check(write(content), "--output-format", "json")

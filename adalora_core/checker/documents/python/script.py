@@ -18,6 +18,7 @@ from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import CellSpan
 
 if TYPE_CHECKING:
+    from adalora_core.config.fields.block import Door
     from adalora_core.floor.places import Extent
 
 CLASS = "AdaLoraConfig"
@@ -160,7 +161,7 @@ class Call:
 
     Args:
         node: the call.
-        is_ours: whether the class, or its import, is adalora_core's.
+        door: through which package the class comes.
         entries: the arguments by name, each with the nodes of its name and its value.
         values: the values, UNKNOWN where a value, or a part of it, is not known.
         deferred: the names of arguments whose values are not known.
@@ -169,7 +170,7 @@ class Call:
     """
 
     node: ast.Call
-    is_ours: bool
+    door: Door
     entries: Entries = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     deferred: frozenset[str] = frozenset()
@@ -183,11 +184,11 @@ def find_calls(values: Values) -> list[Call]:
     expecting: dict[ast.AST, bool] = {}
     for node in values.scopes.of:
         if isinstance(node, ast.Call):
-            is_ours = _origin(node.func, values)
-            if is_ours is not None and not _is_expected_to_fail(node, values.scopes, expecting):
-                found.append(((node.lineno, node.col_offset), node, is_ours))
+            door = _door(node.func, values)
+            if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
+                found.append(((node.lineno, node.col_offset), node, door))
     found.sort(key=lambda each: each[0])
-    return [_read(node, values, is_ours=is_ours) for _, node, is_ours in found[: MOST_CALLS + 1]]
+    return [_read(node, values, door) for _, node, door in found[: MOST_CALLS + 1]]
 
 
 def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, bool]) -> bool:
@@ -203,21 +204,21 @@ def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, boo
     return False
 
 
-def _origin(function: ast.expr, values: Values) -> bool | None:
-    """Return whether a class is this package's (true) or PEFT's (false); None: neither."""
+def _door(function: ast.expr, values: Values) -> Door | None:
+    """Return through which package a class comes; None: another class."""
     function = _followed(function, values)
     if isinstance(function, ast.Attribute) and function.attr != CLASS:
         return None
-    name = values.scopes.qualified(function)
+    name, imports = values.scopes.qualified(function), values.scopes.imports
     if name is None or name.rpartition(".")[2] != CLASS:
         return None
-    package = name.partition(".")[0]
     if name == CLASS:  # not imported by name
-        stars = (each for each in values.scopes.imports if each.endswith(".*"))
-        package = next(stars, "peft").partition(".")[0]
-    if package == "adalora_core":
-        return True
-    return False if package in _PEFT else None
+        name = next((each for each in imports if each.endswith(".*")), "peft.*")
+    if name.startswith("adalora_core."):
+        is_bridge = name.startswith("adalora_core.peft.")
+        is_bridge |= any(each.endswith(".to_peft_config") for each in imports)
+        return "bridge" if is_bridge else "own"
+    return "peft" if name.partition(".")[0] in _PEFT else None
 
 
 def _followed(function: ast.expr, values: Values) -> ast.expr:
@@ -233,8 +234,8 @@ def _followed(function: ast.expr, values: Values) -> ast.expr:
     return function
 
 
-def _read(node: ast.Call, values: Values, *, is_ours: bool) -> Call:
-    call = Call(node, is_ours)
+def _read(node: ast.Call, values: Values, door: Door) -> Call:
+    call = Call(node, door)
     call.is_open = bool(node.args)  # nobody writes 51 fields in their order
     for keyword in node.keywords:
         given: Entries = {keyword.arg: (keyword, keyword.value)}
