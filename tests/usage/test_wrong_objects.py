@@ -136,3 +136,97 @@ def test_base_that_is_saved_in_place_of_the_adapter(saves, is_fault):
 
 def test_call_without_the_step():
     assert codes(HEAD + LOOP.replace("(step)", "()")) == {"ADA902"}
+
+
+@pytest.mark.parametrize(
+    ("before", "condition", "is_fault"),
+    [
+        ("", "isinstance(model, AdaLoraModel)", True),
+        ("", "isinstance(model.base_model, AdaLoraModel)", False),
+        ("", "isinstance(model, PeftModel)", False),
+        ("model = DDP(model)\n", 'hasattr(model, "update_and_allocate")', True),
+        ("", 'hasattr(model, "update_and_allocate")', False),
+    ],
+)
+def test_condition_that_the_model_never_meets(before, condition, is_fault):
+    loop = LOOP.replace("    model.base", f"    if {condition}:\n        model.module.base")
+    assert ("ADA941" in codes(HEAD + before + loop)) is is_fault
+
+
+TWO = HEAD.replace("optimizer =", "other = get_peft_model(load(), config)\noptimizer =")
+JOINED = TWO.replace("model.parameters()", "[*model.parameters(), *other.parameters()]")
+
+
+@pytest.mark.parametrize(
+    ("head", "more", "is_fault"),
+    [
+        (JOINED, "", True),
+        (JOINED, CALL.replace("model.", "other.", 1), False),
+        (JOINED.replace("get_peft_model(load(), config)", "load()"), "", False),
+        (JOINED.replace("other = get_peft_model(load(), config)", "other = model"), "", False),
+        (TWO, "", False),
+    ],
+)
+def test_second_model_of_an_optimizer(head, more, is_fault):
+    assert ("ADA940" in codes(head + LOOP.replace(CALL, CALL + more))) is is_fault
+
+
+def test_optimizer_of_its_own_for_a_second_model():
+    text = (
+        "from types import SimpleNamespace\n" + HEAD + "class Peer:\n"
+        "    def __init__(self):\n        self.model = get_peft_model(load(), config)\n"
+        "        self.opt = AdamW(self.model.parameters())\n\n\nleft, right = Peer(), Peer()\n"
+    )
+    loop = LOOP.replace("model(", "left.model(").replace("    optimizer.step()\n", STEPS)
+    loop = loop.replace("model.base", "left.model.base")
+    assert "ADA940" in codes(text + loop)
+    assert "ADA940" not in codes(
+        text + loop.replace(STEPS, STEPS + CALL.replace("model", "right", 1))
+    )
+
+
+STEPS = "    left.opt.step()\n    right.opt.step()\n"
+
+
+@pytest.mark.parametrize(
+    ("callback", "is_fault"), [("Allocate(base)", True), ("Allocate(None)", False)]
+)
+def test_callback_that_holds_the_model_of_before(callback, is_fault):
+    own = (
+        "\n\nclass Allocate(TrainerCallback):\n    def __init__(self, model):\n"
+        "        self.model = model\n\n"
+        "    def on_optimizer_step(self, args, state, control, **rest):\n"
+        "        self.model.base_model.update_and_allocate(state.global_step)\n\n\n"
+        f"SFTTrainer(model=base, peft_config=config, callbacks=[{callback}]).train()\n"
+    )
+    head = LOADED.partition("model = get_peft_model")[0]
+    text = "from transformers import TrainerCallback\nfrom trl import SFTTrainer\n" + head + own
+    assert ("ADA929" in codes(text)) is is_fault
+
+
+def test_function_of_accelerate_that_runs_on_one_process():
+    text = "@accelerator.on_main_process\ndef allocate(step):\n" + CALL + "\n\n"
+    assert codes(HEAD + text + LOOP.replace(CALL, "    allocate(step)\n")) == {"ADA917"}
+
+
+def test_adapter_that_is_merged_for_an_evaluation_and_not_taken_out_again():
+    merged = "    model.merge_adapter()\n    evaluate()\n"
+    assert "ADA928" in codes(HEAD + EPOCHS + merged)
+    assert "ADA928" not in codes(HEAD + EPOCHS + merged + "    model.unmerge_adapter()\n")
+
+
+def test_preparation_that_freezes_what_was_added():
+    assert "ADA932" in codes(HEAD + "model = prepare_model_for_kbit_training(model)\n" + LOOP)
+    before = HEAD.replace(
+        "model = get", "base = prepare_model_for_kbit_training(base)\nmodel = get"
+    )
+    assert "ADA932" not in codes(before + LOOP)
+
+
+def test_event_that_is_misspelt_and_label_smoothing():
+    imported = "from transformers import Trainer, TrainerCallback"
+    misspelt = CALLBACK.replace("on_optimizer_step", "on_optimiser_step")
+    assert "ADA918" in codes(example(misspelt, imported))
+    smoothed = CALLBACK.replace("model=model, train", "model=model, args=args, train")
+    smoothed = f"\nargs = TrainingArguments('out', label_smoothing_factor=0.1)\n{smoothed}"
+    assert codes(example(smoothed, imported)) == {"ADA910"}

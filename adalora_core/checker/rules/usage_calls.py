@@ -55,7 +55,7 @@ class AllocationOnAnotherObject(AllocationRule):
         if not isinstance(event.call.func, ast.Attribute) or usage.our_names:
             return None
         text = ast.unparse(given)[:60]
-        if _is_inside(given) or _is_base(usage, given):
+        if _is_inside(given) or _is_base(usage, given, by_trainers=True):
             return CodeFault(event.node, f"`{text}` is the base model, without {ALLOCATE}")
         if (wrapper := _wrapper(usage, given)) is not None:
             message = f"`{text}` is a wrapper without {ALLOCATE}"
@@ -69,9 +69,10 @@ def _is_inside(node: ast.expr) -> bool:
     return ast.unparse(node).endswith((".base_model.model", ".get_base_model()"))
 
 
-def _is_base(usage: Usage, given: ast.expr) -> bool:
-    """Return whether a value is a loaded model that was given to `get_peft_model`."""
-    wraps = [w for w in usage.wraps if w.is_adalora and last_name(w.call.func) in WRAPPERS]
+def _is_base(usage: Usage, given: ast.expr, *, by_trainers: bool = False) -> bool:
+    """Return whether a value is a loaded model that `get_peft_model` was given, or a trainer."""
+    wraps = [w for w in usage.wraps if w.is_adalora and not w.is_injected]
+    wraps = [w for w in wraps if by_trainers or last_name(w.call.func) in WRAPPERS]
     based = {leaf for wrap in wraps for leaf in usage.calls(wrap.model)}
     leaves = usage.origins(given)
     return bool(leaves) and all(
@@ -175,7 +176,7 @@ def _is_same(first: Event, second: Event) -> bool:
 
 class MergedInTheLoop(UsageRule):
     code = "ADA928"
-    only_with = ("unload",)
+    only_with = ("merge",)
     summary = "the adapter is merged into the model before or while it is trained"
     why = """merge_and_unload and unload change the model that they are called on: the layers
     of the adapter are gone afterwards, so the next round trains nothing, and nothing is saved."""
@@ -190,7 +191,9 @@ class MergedInTheLoop(UsageRule):
             around = [loop for loop in event.loops if loop not in trace.runs]
             trained = {loop for each in trace.events if each.kind == "step" for loop in each.loops}
             model = receiver(event.call)
-            is_certain = not event.guards and usage.is_adalora_model(model)
+            is_merged = last_name(event.call.func) != "merge_adapter"
+            is_merged |= "unmerge_adapter" not in usage.scopes.callers
+            is_certain = is_merged and not event.guards and usage.is_adalora_model(model)
             if is_certain and not trained.isdisjoint(around):
                 found.setdefault(event.node, event)
         for node in found:
@@ -201,6 +204,101 @@ class MergedInTheLoop(UsageRule):
                     if last_name(call.func) in UNLOADS and call not in found:
                         message = "the optimizer is given a model whose adapter is merged"
                         yield CodeFault(event.node, message, note=(call, "it is merged here"))
+
+
+class AllocationNeverReached(AllocationRule):
+    code = "ADA941"
+    summary = "update_and_allocate waits for a condition that the model never meets"
+    why = """get_peft_model returns a PeftModel, whose base_model is the AdaLoraModel; a wrapper for
+    parallel training has the model as `module`. The condition asks the outer object, so the call
+    is never reached, without an error."""
+    bad = HEAD + LOOP.replace(
+        "    model.base_model", "    if isinstance(model, AdaLoraModel):\n        model.base_model"
+    )
+    good = HEAD + LOOP
+    hint = "call it without the condition, or ask model.base_model"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if a condition asks for the class or the method of the outer object."""
+        del trace
+        for test in (guard.test for guard in event.guards if guard.holds):
+            if isinstance(test, ast.Call) and len(test.args) > 1 and _fails(usage, test):
+                message = f"`{ast.unparse(test)[:60]}` is never true"
+                return CodeFault(event.node, message, note=(test, "the condition"))
+        return None
+
+
+def _fails(usage: Usage, test: ast.Call) -> bool:
+    asked, word = test.args[0], test.args[1]
+    if last_name(test.func) == "hasattr":
+        return usage.script.values.of(word) == ALLOCATE and _wrapper(usage, asked) is not None
+    wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(asked)]
+    is_outer = bool(wraps) and all(
+        wrap is not None and last_name(wrap.call.func) == "get_peft_model" for wrap in wraps
+    )
+    is_base = isinstance(asked, ast.Attribute) and asked.attr == "base_model"
+    is_asked = last_name(test.func) == "isinstance" and last_name(word) == "AdaLoraModel"
+    return is_asked and is_outer and not is_base
+
+
+class OneOfTwoAllocated(UsageRule):
+    code = "ADA940"
+    summary = "one optimizer trains two AdaLoRA models, and one of them is never allocated"
+    why = """Each model has a budget of its own. The one without update_and_allocate keeps init_r
+    triplets in every matrix."""
+    bad = (
+        HEAD.replace(
+            "AdamW(model.parameters())", "AdamW([*model.parameters(), *other.parameters()])"
+        ).replace("optimizer =", "other = get_peft_model(load(), config)\noptimizer =")
+        + LOOP
+    )
+    good = HEAD + LOOP
+    hint = "call update_and_allocate of each model after the step of the optimizer"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each optimizer of two models."""
+        called = {_root(receiver(event.call)) for _, event in usage.events("allocate")}
+        for _, event in usage.events("optimizer"):
+            names = {n.id: n for n in usage.mentions(event.call) if isinstance(n, ast.Name)}
+            models = {name: made for name, n in names.items() if (made := _made(usage, n))}
+            left = [name for name in models if name not in called]
+            is_one_each = len({*models.values()}) == len(models) > 1
+            if called and called < models.keys() and left and is_one_each:
+                message = f"the optimizer trains `{left[0]}` too, which is never allocated"
+                yield CodeFault(event.node, message)
+        for trace in usage.traces:
+            yield from _steps_without(usage, trace)
+
+
+def _steps_without(usage: Usage, trace: Trace) -> Iterator[CodeFault]:
+    """Yield a fault for each step of an object beside another one that allocates too."""
+    stepped = {t.event.node for t in usage.once(trainings) if t.kind != "trainer"}
+    steps = [each for each in trace.events if each.node in stepped and each.loops]
+    for loop in dict.fromkeys(each.loops[-1] for each in steps):
+        made = [each for each in trace.events if each.kind == "allocate" and loop in each.loops]
+        called = {_root(receiver(each.call)) for each in made}
+        roots = {_root(receiver(each.call)): each for each in steps if each.loops[-1] is loop}
+        left = [each for root, each in roots.items() if root not in called]
+        if called and called < roots.keys() and "self" not in roots:
+            text = ast.unparse(receiver(left[0].call))[:60]
+            yield CodeFault(left[0].node, f"`{text}` makes steps for a model that is not allocated")
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _made(usage: Usage, name: ast.Name) -> ast.AST | None:
+    """Return the call that makes the AdaLoRA model of a name, if it is bound once."""
+    bindings = usage.scopes.bindings(name)
+    if len(bindings) != 1 or bindings[0].kind != "value" or not usage.is_adalora_model(name):
+        return None
+    value, item = bindings[0].value, bindings[0].item
+    if isinstance(value, ast.Tuple) and item is not None and item < len(value.elts):
+        value = value.elts[item]
+    return value if isinstance(value, ast.Call) else None
 
 
 class AdapterNotSaved(UsageRule):
@@ -221,7 +319,7 @@ class AdapterNotSaved(UsageRule):
                     message = "the base model is saved: unload() has dropped what was trained"
                     yield CodeFault(call, message, "call merge_and_unload() in its place")
         yield from _saved_after_the_merge(usage)
-        merged = any(True for _ in usage.events("merge"))
+        merged = any(last_name(e.call.func) in UNLOADS for _, e in usage.events("merge"))
         saves = usage.scopes.callers.get("save_pretrained", [])
         models = [(call, receiver(call)) for call in saves]
         if merged or any(usage.is_adalora_model(m) and not _is_inside(m) for _, m in models):
@@ -237,6 +335,7 @@ def _saved_after_the_merge(usage: Usage) -> Iterator[CodeFault]:
     for _, event in usage.events("merge"):
         model = receiver(event.call)
         is_dropped = isinstance(usage.scopes.parents[event.node], ast.Expr)
+        is_dropped = is_dropped and last_name(event.call.func) in UNLOADS
         for call in usage.scopes.callers.get("save_pretrained", ()) if is_dropped else ():
             is_same = ast.dump(receiver(call)) == ast.dump(model)
             is_later = position[call] > position[event.node]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import last_name
+from adalora_core.checker.documents.python.syntax import keyword, last_name
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
 from adalora_core.checker.rules.usage_setup import takes_e, words_in
@@ -25,7 +25,6 @@ _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
 
 class FactorsFrozen(UsageRule):
     code = "ADA932"
-    only_with = ("requires_grad",)
     summary = "factors of the adapter are frozen after it was added"
     why = """get_peft_model makes exactly the factors trainable. A loop over all parameters that
     comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
@@ -36,6 +35,11 @@ class FactorsFrozen(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each such loop."""
+        for call in usage.scopes.callers.get("prepare_model_for_kbit_training", ()):
+            model = keyword(call, "model", at=0)
+            wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(model)]
+            if wraps and all(wrap is not None and wrap.is_adalora for wrap in wraps):
+                yield CodeFault(call, "all parameters are frozen here, after the adapter is added")
         set_true = any(map(_makes_trainable, usage.scopes.of))
         for loop in usage.scopes.of:
             if not isinstance(loop, ast.For) or not _runs_over_factors(usage, loop):

@@ -52,6 +52,8 @@ class LossWithoutPenalty(UsageRule):
             if not (training.trainers and has_callback)  # which adds the penalty
             for loss in own_losses(usage, training)
         )
+        if not has_callback:
+            yield from _smoothed(usage)
         for loss in dict.fromkeys(losses):
             yield CodeFault(
                 loss,
@@ -59,6 +61,16 @@ class LossWithoutPenalty(UsageRule):
                 f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
                 hint=_OUR_HINT if usage.our_names else None,
             )
+
+
+def _smoothed(usage: Usage) -> Iterator[CodeFault]:
+    """Yield a fault for label smoothing, for which Trainer computes the loss without a model's."""
+    for call in usage.scopes.calls if any(t.trainers for t in usage.once(trainings)) else ():
+        given = keyword(call, "label_smoothing_factor")
+        factor = None if given is None else usage.script.values.of(given)
+        if given is not None and type(factor) is float and factor > 0:
+            message = "with label smoothing Trainer computes the loss, without PEFT's penalty"
+            yield CodeFault(given, message, "leave label_smoothing_factor out, or add the penalty")
 
 
 _OUR_HINT = (

@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     HEAD,
@@ -17,7 +17,7 @@ from adalora_core.checker.rules.usage_base import (
     example,
 )
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS
+from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS, TRAINER_EVENTS
 from adalora_core.checker.scripts.step_order import (
     accumulation,
     accumulation_guards,
@@ -281,7 +281,6 @@ class AllocationOnOneProcess(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if a condition asks for the main process."""
-        del usage
         given = keyword(event.call, "global_step", "step", at=0)
         name = "" if given is None else ast.unparse(given)
         counts = [each for each in trace.changes.get(name, []) if each.kind == "count"]
@@ -289,6 +288,12 @@ class AllocationOnOneProcess(AllocationRule):
             if (test := _on_one_process(each)) is not None:
                 message = f"`{name[:60]}` is raised on one process only, so the schedules differ"
                 return CodeFault(event.node, message, note=(test, "the condition"))
+        function = usage.scopes.of[event.node].function
+        marks = function.decorator_list if isinstance(function, FUNCTION) else []
+        for mark in marks:
+            if last_name(mark) in {"on_main_process", "on_local_main_process"}:
+                message = f"update_and_allocate is called in `{getattr(function, 'name', '')}`"
+                return CodeFault(event.node, message, note=(mark, "it runs on one process"))
         test = _on_one_process(event)
         if test is None:
             return None
@@ -326,7 +331,7 @@ class CallbackMethodNeverCalled(AllocationRule):
         method = trace.function
         if method is None or usage.framework(method) != "callback":
             return None
-        is_event = method.name.startswith("on_") or method.name.startswith("__")
+        is_event = method.name in TRAINER_EVENTS or method.name.startswith("__")
         if is_event or usage.calls_of(method):
             return None
         message = f"`{method.name}` is not an event of Trainer, and nothing calls it"

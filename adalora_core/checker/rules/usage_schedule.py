@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import last_name, walk
+from adalora_core.checker.documents.python.syntax import last_name
 from adalora_core.checker.rules.usage_base import (
     HEAD,
     LOOP,
@@ -108,12 +108,13 @@ class AllocationEndsEarly(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if a condition compares the step with the end of the budgeting."""
-        del usage, trace
+        del trace
         for guard in event.guards:
             test = guard.test
             if not guard.holds or not isinstance(test, ast.Compare) or len(test.ops) > 1:
                 continue
-            words = {last_name(n) for n in walk(test.comparators[0]) if isinstance(n, ast.expr)}
+            nodes = usage.mentions(test.comparators[0])
+            words = {last_name(node).lower() for node in nodes if isinstance(node, ast.expr)}
             if isinstance(test.ops[0], ast.Lt | ast.LtE) and "tfinal" in words:
                 message = f"update_and_allocate is called only while `{ast.unparse(test)[:60]}`"
                 return CodeFault(event.node, message, note=(test, "the condition"))

@@ -36,7 +36,7 @@ _MOST_CALLS = 5000
 _TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
 _KINDS: dict[str, EventKind] = {
     **dict.fromkeys(("backward", "manual_backward"), "backward"),
-    **dict.fromkeys(("merge_and_unload", "unload"), "merge"),
+    **dict.fromkeys(("merge_and_unload", "unload", "merge_adapter"), "merge"),
     **dict.fromkeys((*WRAPPERS, "add_adapter"), "wrap"),
     "zero_grad": "zero",
 }

@@ -156,6 +156,8 @@ class Sources:
                 yield from self._follow(node.value, item, seen)
             case ast.Tuple() | ast.List() if item is not None and item < len(node.elts):
                 yield from self._follow(node.elts[item], None, seen)
+            case ast.ListComp() if item is not None:
+                yield from self._follow(node.elt, None, seen)
             case _:
                 yield node
 
@@ -309,7 +311,11 @@ class Sources:
     def _reaches(self, binding: Binding, above: set[ast.AST]) -> bool:
         if binding.kind not in _FOLLOWED or (binding.value is not None and binding.value in above):
             return False
-        return not self.scopes.is_excluded(binding.node, above)
+        if not self.scopes.is_excluded(binding.node, above):
+            return True
+        # The other branch may have run in an earlier round of a loop around both.
+        loops = (each for each in above if isinstance(each, ast.For | ast.While))
+        return any(self.scopes.is_within(binding.node, loop) for loop in loops)
 
     def _block(self, node: ast.AST) -> ast.AST:
         while not isinstance(node, ast.stmt):
