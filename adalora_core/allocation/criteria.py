@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
+from torch import Tensor
 
 from adalora_core.allocation.statistics import ImportanceStatistics, average_dtype
 from adalora_core.floor.adapter_spec import SENSITIVITY, AdapterSpec, criterion_name
@@ -20,8 +21,6 @@ from adalora_core.floor.errors import CriterionError
 from adalora_core.ops import apply_mask, select_triplets
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     ScoreFunction: TypeAlias = Callable[[str, Mapping[str, Tensor]], Tensor]
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 
 from adalora_core.floor.errors import TargetError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def offloading_hook(module: nn.Module) -> Any:

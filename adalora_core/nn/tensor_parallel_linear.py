@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from adalora_core.floor.errors import ParallelismError
@@ -14,8 +15,6 @@ from adalora_core.nn.svd_linear import SVDLinear
 from adalora_core.sharding.layout import LinearDivision, is_sharded
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from adalora_core.floor.adapter_spec import AdapterSpec
 
 

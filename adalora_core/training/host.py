@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 
 from adalora_core.config.rules.runs import PenaltyCountedTwice
 from adalora_core.sharding.layout import is_distributed
@@ -24,8 +25,6 @@ from adalora_core.training.run.reporting import (
 from adalora_core.training.run_end import RunReport, judge_idle, run_report
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from adalora_core.training.adapter import Adapter
 
 TUNER = "_adalora_tuner"

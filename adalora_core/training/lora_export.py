@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import distributed
 from torch.nn import functional
 
@@ -37,8 +38,6 @@ from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
     import os
-
-    import torch
 
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner

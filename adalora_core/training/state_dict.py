@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import nn
 
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.training.adapter_file.tensors import Saved, collect_tensors, embeddings_of
@@ -14,8 +15,6 @@ from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from adalora_core.training.adapter import Adapter
 
 

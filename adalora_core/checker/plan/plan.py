@@ -44,7 +44,7 @@ class Plan:
 
     schedule: BudgetSchedule
     matrices: int
-    lora_alpha: int
+    lora_alpha: float
     init_r: int
 
     @property

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from adalora_core.ops._portable.grouping import joined, kind_of, places_by, write_parts
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @torch.no_grad()

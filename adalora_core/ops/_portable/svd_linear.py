@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +19,6 @@ from torch.nn import functional
 
 from adalora_core.ops import _watched
 from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_of, with_merged_rows
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
 
 _NODE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})  # noqa: SLF001 - as in torch's documentation
 

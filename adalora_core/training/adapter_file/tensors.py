@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
@@ -17,8 +18,6 @@ from adalora_core.training.compaction import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch import nn
 
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.floor.rank_pattern import RankPattern

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from adalora_core.sharding.layout import local_part
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from adalora_core.allocation import RankAllocator
 
 
