@@ -53,6 +53,7 @@ def _script(lines: str, *, before: str = "") -> str:
         (_script(BY_HAND), True),
         (_script(BY_HAND.replace("p @ p.T - torch.eye(p.shape[0])", "p")), False),
         (_script("loss = model(**batch).loss + 0.1 * kl(model, batch)"), False),
+        (_script("loss = model(**batch).loss + orthogonality(first, second)"), False),
         (_script("loss = cross_entropy(model(x).logits, y) + 0.1 * orth(model)"), False),
     ],
 )
