@@ -142,7 +142,7 @@ for i, batch in enumerate(loader):
         (EVALUATION.replace("    if CONDITION:\n            e", "    e"), False),
         (ACCUMULATED.replace("GUARD", "step % config.deltaT == 0"), True),
         (ACCUMULATED.replace("GUARD", "step > 0"), False),
-        (LOOP.replace("    model.b", "    if step % s['accumulation']:\n        continue\n    model.b"), False),
+        (LOOP.replace("    model.b", "    if step % s['accum']:\n        continue\n    model.b"), False),
         (LOOP + "model.base_model.update_and_allocate(1000)\n", False),
     ],
 )  # fmt: skip
