@@ -85,6 +85,7 @@ def test_step_that_a_method_of_trainer_makes_itself_is_followed_by_the_call():
     assert "ADA908" in codes(example(later, "from transformers import Trainer"))
 
 
+WAITS = "    if step % s['accum']:\n        continue\n    model.b"
 EVERY = """\
 def every(model, number, step):
     if step % number == 0:
@@ -142,7 +143,7 @@ for i, batch in enumerate(loader):
         (EVALUATION.replace("    if CONDITION:\n            e", "    e"), False),
         (ACCUMULATED.replace("GUARD", "step % config.deltaT == 0"), True),
         (ACCUMULATED.replace("GUARD", "step > 0"), False),
-        (LOOP.replace("    model.b", "    if step % s['accum']:\n        continue\n    model.b"), False),
+        (LOOP.replace("    model.b", WAITS), False),
         (LOOP + "model.base_model.update_and_allocate(1000)\n", False),
     ],
 )  # fmt: skip
