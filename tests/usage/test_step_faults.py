@@ -209,3 +209,33 @@ for number, batch in enumerate(loader):
 )
 def test_step_that_another_function_makes_is_followed(code, allocate, expected):
     assert codes(HEAD + code.replace("ALLOCATE", allocate)) == expected
+
+
+MANUAL = """\
+class Module(LightningModule):
+    def __init__(self):
+        self.automatic_optimization = False
+        self.net = get_peft_model(base, config)
+
+    def training_step(self, batch, batch_idx):
+        opt_a, opt_b = self.optimizers()
+        self.manual_backward(self.net(**batch).loss)
+        opt_a.step()
+        opt_b.step()
+        self.net.base_model.update_and_allocate(STEP)
+        opt_a.zero_grad()
+        opt_b.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [("self.global_step", {"ADA903"}), ("self.global_step // 2", set()), ("self.done", set())],
+)
+def test_number_that_lightning_raises_for_each_optimizer(step, expected):
+    head = HEAD.partition("model =")[0].replace(
+        "\n\n", "\nfrom lightning import LightningModule\n\n", 1
+    )
+    assert codes(f"{head}{MANUAL.replace('STEP', step)}") == expected
+    alone = MANUAL.replace("STEP", step).replace("        opt_b.step()\n", "")
+    assert codes(head + alone) == set()

@@ -62,7 +62,7 @@ class OrthZeroOnOldPeft(Rule):
     summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
     why = """PEFT before 0.20 raises a ValueError in the first forward unless the weight is
     positive, so the configuration does not run there. --peft-version 0.20 or later suppresses this
-    finding."""
+    finding, which is an info in a script without that option: it runs with one PEFT."""
     bad = SOUND | {"orth_reg_weight": 0}
     hint = "set a tiny weight such as 1e-06 if older releases must run the configuration"
     inputs = ("orth_reg_weight",)
@@ -70,11 +70,13 @@ class OrthZeroOnOldPeft(Rule):
     def check(self, block: Block) -> Findings:
         if block.runtime != "peft" or block["orth_reg_weight"] != 0:
             return
-        if block.options.peft_version is None or block.options.peft_version < ORTH_ZERO_SINCE:
+        release = block.options.peft_version
+        if release is None or release < ORTH_ZERO_SINCE:
             yield self.found(
                 block.at("orth_reg_weight"),
                 "`orth_reg_weight` 0 raises in forward under PEFT before "
                 f"{'.'.join(map(str, ORTH_ZERO_SINCE))}",
+                severity="info" if release is None and block.layout == "python" else None,
             )
 
 
