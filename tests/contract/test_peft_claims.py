@@ -271,8 +271,7 @@ def _through_ddp():
     group = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=group, rank=0, world_size=1)
     try:
-        model = torch.nn.parallel.DistributedDataParallel(_model())
-        model.base_model.update_and_allocate(0)
+        torch.nn.parallel.DistributedDataParallel(_model()).base_model.update_and_allocate(0)
     finally:
         torch.distributed.destroy_process_group()
 
@@ -296,7 +295,7 @@ def _fault(warning, **changes):
 
 
 SAID = [
-    ("ADA104", lambda _: peft.AdaLoraConfig(delta_t=3)),
+    ("ADA104", lambda _: _model(delta_t=3)),
     ("ADA105", lambda _: _plain_lora()),
     ("ADA105", lambda _: peft.get_peft_config({"peft_type": "adalora"})),
     ("ADA107", lambda _: _model(task_type="CLASSIFICATION")),
@@ -327,7 +326,7 @@ SAID = [
     ("ADA920", lambda folder: _loaded(folder)(torch.randn(2, 16)).sum().backward()),
     ("ADA920", lambda folder: torch.optim.SGD(filter(_trains, _loaded(folder).parameters()))),
     ("ADA921", lambda _: _model(target_modules=["query"])),
-    ("ADA925", lambda _: _model().add_adapter("b", peft.AdaLoraConfig(total_step=2000))),
+    ("ADA925", lambda _: _model().add_adapter("b", peft.AdaLoraConfig(**_without_type(SOUND)))),
     ("ADA925", lambda _: _model().add_weighted_adapter(["default"], [1.0], "b")),
     ("ADA925", lambda _: _merge_quantised()),
     ("ADA929", lambda _: _through_ddp()),

@@ -32,11 +32,16 @@ def _exit(test: str, *, by: str = "break", over: str = "for batch in loader") ->
         ("len(loader) * args.epochs", "range(10)", False),
         ("len(loader) * 3", "range(args.epochs)", False),
         ("len(loader) * 3", "range(10) if again else range(3)", False),
+        (
+            "len(loader) * 3",
+            "range(10):\n    if epoch < 7:\n        continue",
+            False,
+        ),
     ],
 )
 def test_total_of_other_epochs_than_the_loop(total, rounds, is_fault):
     before = "FEW, MANY = 3, 10\n\n\ndef count(loader, epochs):\n    return len(loader) * epochs\n"
-    loop = EPOCHS.replace("range(3)", rounds)
+    loop = EPOCHS.replace("range(3)", rounds).replace("continue:", "continue")
     assert ("ADA912" in codes(_script(total, loop, before=before))) is is_fault
     function = f"def train(rounds):\n{textwrap.indent(loop.replace(rounds, 'rounds'), '    ')}"
     text = _script(total, f"{function}train({rounds})\n", before=before)
@@ -78,6 +83,8 @@ ENUMERATED = "for i, batch in enumerate(tqdm(loader))"
         (_exit("step == 1"), False),
         (_exit("loss.isnan()"), False),
         (_exit("args.most > 0 and step >= args.most"), False),
+        (_exit("args.limit and i >= args.limit", over=ENUMERATED), False),
+        (_exit("skipped > 10").replace("step += 1", "if bad:\n            skipped += 1"), False),
         (_exit("step >= limit"), False),
         (_exit("i == 100", over="for i, batch in enumerate(others)"), False),
     ],

@@ -332,7 +332,9 @@ class CallbackMethodNeverCalled(AllocationRule):
         if method is None or usage.framework(method) != "callback":
             return None
         is_event = method.name in TRAINER_EVENTS or method.name.startswith("__")
-        if is_event or usage.calls_of(method):
+        owner = usage.scopes.parents[method]
+        is_made = isinstance(owner, ast.ClassDef) and owner.name in usage.scopes.callers
+        if is_event or not is_made or usage.calls_of(method):
             return None
         message = f"`{method.name}` is not an event of Trainer, and nothing calls it"
         return CodeFault(event.node, message)
@@ -385,7 +387,8 @@ def _waits(
         if not divisors or ast.dump(guard.test) in known:
             continue
         names = {last_name(n) for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
-        if "accum" in " ".join(names).lower() or "sync_gradients" in names:
+        texts = {str(n.value) for n in nodes if isinstance(n, ast.Constant)}
+        if "accum" in " ".join(names | texts).lower() or "sync_gradients" in names:
             continue
         if not waits or "deltaT" in names or (is_callback and "global_step" in names):
             return guard.test

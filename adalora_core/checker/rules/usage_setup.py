@@ -253,7 +253,7 @@ class ConfigurationShared(UsageRule):
                 if made is None or frame is None:
                     continue
                 before = first.setdefault((made, frame), event)
-                if _is_trained_between(usage, trace, before, event, made):
+                if _is_trained_between(trace, before, event):
                     found.setdefault(event.node, before.node)
         for node, earlier in found.items():
             message = "the configuration of another training is used again"
@@ -279,17 +279,13 @@ def _frame_of(usage: Usage, event: Event, made: ast.Call) -> Frame | None:
     return frame if is_module or frame.function is function else None
 
 
-def _is_trained_between(
-    usage: Usage, trace: Trace, before: Event, event: Event, made: ast.Call
-) -> bool:
-    """Return whether ranks are allocated between two uses of a configuration, or in each round."""
-    if before is not event:
-        events = trace.events[before.number : event.number]
-        return not excludes(before, event) and any(e.kind in _TRAINS for e in events)
-    within = usage.scopes.is_within
-    around = usage.scopes.of[made].function
-    loops = [loop for loop in event.loops if not within(made, loop) and within(loop, around)]
-    return any(e.kind in _TRAINS and loop in e.loops for loop in loops for e in trace.events)
+def _is_trained_between(trace: Trace, before: Event, event: Event) -> bool:
+    """Return whether ranks are allocated between two uses of a configuration.
+
+    A loop over folds or seeds repeats one training, to which the schedule belongs.
+    """
+    events = trace.events[before.number : event.number]
+    return not excludes(before, event) and any(e.kind in _TRAINS for e in events)
 
 
 _TRAINS = frozenset({"allocate", "train"})

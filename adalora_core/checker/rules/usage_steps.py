@@ -168,6 +168,8 @@ class StepIsNotOptimizerStep(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step counts something else."""
+        if usage.framework(trace.function) == "lightning" and _is_shared_count(trace, event):
+            return _fault(event, "Lightning raises with the step of each optimizer")
         counts = step_counter(usage, trace, event).counts
         if counts not in {"epochs", "micro-batches", "samples"}:
             return None
@@ -175,6 +177,14 @@ class StepIsNotOptimizerStep(AllocationRule):
         if place is not None and counts != "epochs" and is_per_micro_batch(usage, event, place):
             return None  # the number of calls is the fault
         return _fault(event, f"counts {counts}, not steps of the optimizer")
+
+
+def _is_shared_count(trace: Trace, event: Event) -> bool:
+    """Return whether a hook of Lightning makes the steps of several optimizers that it counts."""
+    given = keyword(event.call, "global_step", "step", at=0)
+    steps = (each.call.func for each in trace.events if each.kind == "step")
+    optimizers = {ast.unparse(each.value) for each in steps if isinstance(each, ast.Attribute)}
+    return isinstance(given, ast.Attribute) and given.attr == "global_step" and len(optimizers) > 1
 
 
 class StepRestarts(AllocationRule):

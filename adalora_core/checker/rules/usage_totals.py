@@ -211,15 +211,24 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST]) -> ast.AST | None:
     if limited is not None and words.isdisjoint(_names(list(walk(limited)))):
         return limited
     for test in _exits(loop.body):
-        bound = usage.value(test.comparators[0]) if isinstance(test, ast.Compare) else None
-        is_counter = isinstance(test, ast.Compare) and any(
-            each.kind == "added" for each in usage.scopes.bindings(test.left)
-        )
-        names = _names(list(walk(test)))
-        is_known = is_counter and bound is not None and bound > 1 and bound not in numbers
-        if (index in names or is_known) and names.isdisjoint(words):
+        if not isinstance(test, ast.Compare):
+            continue  # as of a limit that may not be set
+        bound, names = usage.value(test.comparators[0]), _names(list(walk(test)))
+        is_known = bound is not None and bound > 1 and bound not in numbers
+        is_counted = index in names or (is_known and _counts_batches(usage, test.left, loop))
+        if is_counted and names.isdisjoint(words):
             return test
     return None
+
+
+def _counts_batches(usage: Usage, name: ast.expr, loop: ast.For) -> bool:
+    """Return whether a loop raises a number in each round, or each time a step is due."""
+    for each in usage.scopes.bindings(name):
+        block = usage.scopes.parents[each.node] if each.kind == "added" else None
+        is_due = isinstance(block, ast.If) and any(isinstance(n, ast.Mod) for n in walk(block.test))
+        if block is loop or is_due:
+            return True
+    return False
 
 
 _PASSES = frozenset({"enumerate", "tqdm", "islice"})

@@ -76,7 +76,8 @@ def doubled_penalties(usage: Usage, training: Training) -> Iterator[tuple[ast.ex
 def _is_penalty(usage: Usage, term: ast.expr) -> bool:
     """Return whether a term is a penalty by its name, or compares Gram matrices with identities."""
     if isinstance(term, ast.Call) and re.search("orth", last_name(term.func), re.IGNORECASE):
-        return True
+        is_given = any(usage.is_adalora_model(a) or last_name(a) == "model" for a in term.args)
+        return is_given or not term.args
     function = usage.called(term) if isinstance(term, ast.Call) else None
     nodes = [*usage.mentions(term), *(walk(function) if function is not None else ())]
     names = {last_name(node.func) for node in nodes if isinstance(node, ast.Call)}

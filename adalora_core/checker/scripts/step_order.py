@@ -345,8 +345,21 @@ def epochs_of_run(usage: Usage, training: Training) -> int | None:
     loops = [loop for loop in training.event.loops if loop not in training.trace.runs]
     for loop in loops:
         rounds = None if isinstance(loop, ast.While) else _rounds(usage, loop.iter)
-        leaves = any(isinstance(node, ast.Break | ast.Return) for node in walk(loop))
-        if leaves or (rounds is None) is not (loop is loops[-1]):
+        if _is_uneven(loop) or (rounds is None) is not (loop is loops[-1]):
             return None
         epochs *= rounds or 1
     return epochs if epochs > 1 else None
+
+
+def _is_uneven(loop: Loop) -> bool:
+    """Return whether a loop may end early, or does something else in some of its rounds."""
+    target = "" if isinstance(loop, ast.While) else last_name(loop.target)
+    return any(
+        isinstance(node, ast.Break | ast.Return)
+        or (isinstance(node, ast.If) and target in map(last_name, _names_in(node.test)))
+        for node in walk(loop)
+    )
+
+
+def _names_in(test: ast.expr) -> Iterator[ast.expr]:
+    return (node for node in walk(test) if isinstance(node, ast.Name))

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser, add, text
-from adalora_core.commands.cli.output import FINDINGS, FINE, print_text
+from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from adalora_core.config.rules.base import Rule
 
 LONGEST = 1 << 20
-"""The most characters of a pasted text that are read; its end is the error."""
+"""The most characters of a text that are searched; the error is at its end."""
 _NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\[rank\d+\]:?")
 """Colours and boxes of a terminal, and the prefix of a process."""
 _GAP = 2000
@@ -36,7 +36,9 @@ def make_parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Run `adalora explain [TEXT ...]` and return the exit code."""
     words = make_parser().parse_args(argv).words
-    given = " ".join(words) if words else sys.stdin.read(LONGEST)
+    if not words and sys.stdin is None:
+        return fail("explain", "standard input is closed")
+    given = " ".join(words) if words else _end_of_input().decode(errors="replace")
     found = explained(given)
     if not found:
         print_text("not known: no rule is about this error, which may not be of AdaLoRA\n")
@@ -47,6 +49,13 @@ def run(argv: Sequence[str]) -> int:
         )
     print_text(f"'adalora rule {found[0].code}' shows an example\n")
     return FINE
+
+
+def _end_of_input() -> bytes:
+    end = b""
+    while part := sys.stdin.buffer.read(LONGEST):
+        end = (end + part)[-LONGEST:]
+    return end
 
 
 def explained(given: str) -> list[Rule]:

@@ -65,9 +65,13 @@ def test_rule_and_advice_are_printed_for_words_and_for_standard_input(capsys, mo
     assert out.startswith("ADA202 no-budgeting-phase: ")
     assert "what to do: decrease tinit or tfinal" in out
     assert out.endswith("'adalora rule ADA202' shows an example\n")
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"...\n{SCHEDULE}\n"))
+    log = b"step \xff\n" * 300_000 + f"{SCHEDULE}\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(log)))
     assert main(["explain"]) == 0
     assert capsys.readouterr().out == out
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["explain"]) == 2
+    assert capsys.readouterr().err == "adalora explain: standard input is closed\n"
     assert main(["explain", "KeyError"]) == 1
     assert capsys.readouterr().out.startswith("not known: ")
     with pytest.raises(SystemExit) as caught:
