@@ -19,6 +19,7 @@ from adalora_core.config.fields.block import Block
 from adalora_core.config.rules import findings
 from adalora_core.config.rules.base import SOUND
 from adalora_core.config.rules.causes import with_causes
+from adalora_core.config.rules.rank_patterns import SAVED
 
 
 def _without(*names, **more):
@@ -50,6 +51,15 @@ LACKS_TOTAL = _without("total_step", total_steps=1000)
         (
             SOUND | {"base_model_name_or_path": "gpt2", "target_modules": ["c_atn"]},
             {("ADA510", "/target_modules/0"): {"ADA513"}},
+        ),
+        (
+            SAVED | {"rank_pattern": {"q.x": [True] * 4, "q.lora_E": [True] * 3}},
+            {
+                ("ADA305", "/rank_pattern"): set(),
+                ("ADA309", "/rank_pattern/q.x"): set(),
+                ("ADA304", "/rank_pattern/q.lora_E"): set(),
+                ("ADA312", "/rank_pattern/q.lora_E"): set(),
+            },
         ),
         # The remedy does not end these, or leaves open what the rule reads.
         (

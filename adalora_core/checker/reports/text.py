@@ -63,19 +63,16 @@ def _colour(text: str, role: str) -> str:
 
 def _slips(found: Sequence[Diagnostic]) -> Iterator[tuple[Diagnostic, list[Diagnostic]]]:
     """Yield each finding with those that follow from it; one whose cause is not there is alone."""
-    following: dict[tuple[str, str], list[Diagnostic]] = {
+    following: dict[tuple[str | None, str], list[Diagnostic]] = {
         (each.code, each.pointer): [] for each in found if each.cause is None
     }
-    alone = []
+    heads = []
     for each in found:
         cause = each.cause
-        place = (cause.code or "", cause.pointer) if cause else (each.code, each.pointer)
-        if cause is not None and place in following:
-            following[place].append(each)
-        else:
-            alone.append((each, place))
-    for each, place in alone:
-        yield each, following.pop(place, []) if each.cause is None else []
+        rest = None if cause is None else following.get((cause.code, cause.pointer))
+        (heads if rest is None else rest).append(each)
+    for each in heads:
+        yield each, following.pop((each.code, each.pointer), []) if each.cause is None else []
 
 
 def _diagnostic(
