@@ -84,6 +84,14 @@ def test_finding_that_the_remedy_of_another_ends_follows_from_that(values, expec
     }
 
 
+def test_calls_that_share_a_slip_share_its_finding():
+    code = "from peft import AdaLoraConfig\ns = {'total_steps': 9, 'init_r': 12, 'target_r': 8}\n"
+    code += "one = AdaLoraConfig(**s)\nother = AdaLoraConfig(tinit=1, **s)\n"
+    (head, rest), *more = _slips(check_config(code, format="python").diagnostics)
+    assert (head.code, [each.code for each in rest]) == ("ADA104", ["ADA201", "ADA201"])
+    assert {each.code for each, _ in more} <= {"ADA414"}
+
+
 @pytest.mark.parametrize("values", [LACKS_TOTAL, _without("init_r", "target_r", r=16)])
 def test_mending_the_causes_ends_what_follows_from_them(values):
     assert fix(json.dumps(values), "json", unsafe=True).report.diagnostics == ()
