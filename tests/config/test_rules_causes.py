@@ -19,6 +19,7 @@ from adalora_core.config.fields.block import Block
 from adalora_core.config.rules import findings
 from adalora_core.config.rules.base import SOUND
 from adalora_core.config.rules.causes import with_causes
+from adalora_core.config.rules.rank_patterns import SAVED
 
 
 def _without(*names, **more):
@@ -51,6 +52,15 @@ LACKS_TOTAL = _without("total_step", total_steps=1000)
             SOUND | {"base_model_name_or_path": "gpt2", "target_modules": ["c_atn"]},
             {("ADA510", "/target_modules/0"): {"ADA513"}},
         ),
+        (
+            SAVED | {"rank_pattern": {"q.x": [True] * 4, "q.lora_E": [True] * 3}},
+            {
+                ("ADA305", "/rank_pattern"): set(),
+                ("ADA309", "/rank_pattern/q.x"): set(),
+                ("ADA304", "/rank_pattern/q.lora_E"): set(),
+                ("ADA312", "/rank_pattern/q.lora_E"): set(),
+            },
+        ),
         # The remedy does not end these, or leaves open what the rule reads.
         (
             _without("init_r", initial_r=14, target_r=16),
@@ -72,6 +82,14 @@ def test_finding_that_the_remedy_of_another_ends_follows_from_that(values, expec
     assert _followers(nested, key="/run/peft") == {
         (code, f"/run/peft{pointer}"): rest for (code, pointer), rest in expected.items()
     }
+
+
+def test_calls_that_share_a_slip_share_its_finding():
+    code = "from peft import AdaLoraConfig\ns = {'total_steps': 9, 'init_r': 12, 'target_r': 8}\n"
+    code += "one = AdaLoraConfig(**s)\nother = AdaLoraConfig(tinit=1, **s)\n"
+    (head, rest), *more = _slips(check_config(code, format="python").diagnostics)
+    assert (head.code, [each.code for each in rest]) == ("ADA104", ["ADA201", "ADA201"])
+    assert {each.code for each, _ in more} <= {"ADA414"}
 
 
 @pytest.mark.parametrize("values", [LACKS_TOTAL, _without("init_r", "target_r", r=16)])

@@ -50,7 +50,9 @@ def test_misspelt_rule_gets_a_proposal_wherever_it_is_named(word, meant, check, 
     main(["rule", word])
     said += [capsys.readouterr().err]
     for each in said if meant else said[2:]:
-        assert f"there is no rule '{word}'" + (f" (did you mean {meant}?);" if meant else ";") in each
+        assert (
+            f"there is no rule '{word}'" + (f" (did you mean {meant}?);" if meant else ";") in each
+        )
 
 
 def test_exit_code_follows_the_selected_findings_and_the_fail_level(check, write):

@@ -28,8 +28,9 @@ UNKNOWN_TAG = "ADA608"
 
 _MAY_BE_OPEN = re.compile(r"',' (?:or|delimiter)|nclosed|nvalid value|does not match opening")
 _BRACKET = re.compile(
-    r"""[(\[{\])}]|\#[^\n]*+|"(?:[^"\\\n]++|\\.)*+"?|(?<![a-z]{2})'(?:[^'\\\n]++|\\.)*+'""",
-    re.IGNORECASE,
+    r"""[(\[{\])}]|\#[^\n]*+|(?P<long>"{3}|'{3})(?:(?!(?P=long)).)*+(?P=long)"""
+    r"""|"(?:[^"\\\n]++|\\.)*+"?|(?<![a-z]{2})'(?:[^'\\\n]++|\\.)*+'""",
+    re.IGNORECASE | re.DOTALL,
 )
 _ENDS = {"(": ")", "[": "]", "{": "}"}
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")

@@ -70,11 +70,6 @@ class Report(Checked):
         """
         return render(Outcome((self,)), format)
 
-    def raise_if_errors(self) -> None:
-        """Raise `ConfigError` with the whole report if a finding is an error."""
-        if not self.ok:
-            raise self._error()
-
     def _error(self) -> ConfigError:
         text = self.render("full").rstrip("\n")
         if self.ok:

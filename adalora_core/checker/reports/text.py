@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from adalora_core.checker.reports import Outcome
-    from adalora_core.config.findings import Checked, Diagnostic, Fix
+    from adalora_core.config.findings import Checked, Diagnostic, Fix, Related
     from adalora_core.floor.places import Span
 
     _Paint = Callable[[str, str], str]
@@ -63,19 +63,18 @@ def _colour(text: str, role: str) -> str:
 
 def _slips(found: Sequence[Diagnostic]) -> Iterator[tuple[Diagnostic, list[Diagnostic]]]:
     """Yield each finding with those that follow from it; one whose cause is not there is alone."""
-    following: dict[tuple[str, str], list[Diagnostic]] = {
-        (each.code, each.pointer): [] for each in found if each.cause is None
-    }
-    alone = []
+
+    def place_of(each: Diagnostic | Related) -> tuple[str | None, Span | str]:
+        return each.code, each.span or each.pointer  # calls that share a dict share its text
+
+    following: dict[tuple[str | None, Span | str], list[Diagnostic]]
+    following = {place_of(each): [] for each in found if each.cause is None}
+    heads: list[Diagnostic] = []
     for each in found:
-        cause = each.cause
-        place = (cause.code or "", cause.pointer) if cause else (each.code, each.pointer)
-        if cause is not None and place in following:
-            following[place].append(each)
-        else:
-            alone.append((each, place))
-    for each, place in alone:
-        yield each, following.pop(place, []) if each.cause is None else []
+        rest = None if each.cause is None else following.get(place_of(each.cause))
+        (heads if rest is None else rest).append(each)
+    for each in heads:
+        yield each, following.pop(place_of(each), []) if each.cause is None else []
 
 
 def _diagnostic(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from adalora_core.config.changes import Insert, Put, Rename, changed
+from adalora_core.config.changes import ConflictError, Insert, Rename, Replace, changed
 from adalora_core.config.fields.expressions import Expressions
 
 if TYPE_CHECKING:
@@ -65,21 +65,23 @@ def _size(block: Block) -> int:
 
 def _mended(block: Block, change: Change) -> Block | None:
     """Return the configuration with a change of its document; None: it concerns something else."""
-    values = dict(block.values)
-    if isinstance(change, Insert) and change.path[:-1] == block.path:
-        values[str(change.path[-1])] = change.value
-    elif isinstance(change, (Put, Rename)):
-        names = (name for name in values if change.path[: len(block.at(name))] == block.at(name))
-        name = next(names, None)
-        if name is None:
-            return None
-        path = change.path[len(block.at(name)) :]
-        if isinstance(change, Put):
-            put = Put((name, *path), change.value)
-            values |= changed({name: values[name]}, [put])
-        else:
-            prefix = str(change.path[-1]).removesuffix(name)
-            values[change.name.removeprefix(prefix)] = values.pop(name)
-    else:
+    if isinstance(change, Replace):
         return None
+    values, path = dict(block.values), change.path
+    name = next((name for name in values if path[: len(block.at(name))] == block.at(name)), None)
+    if isinstance(change, Insert):
+        if path[:-1] != block.path:
+            return None
+        values[str(path[-1])] = change.value
+    elif name is None:
+        return None
+    elif isinstance(change, Rename) and path == block.at(name):
+        prefix = str(path[-1]).removesuffix(name)
+        values[change.name.removeprefix(prefix)] = values.pop(name)
+    else:
+        inside = dataclasses.replace(change, path=(name, *path[len(block.at(name)) :]))
+        try:
+            values |= changed({name: values[name]}, [inside])
+        except ConflictError:
+            return None
     return dataclasses.replace(block, values=values, expressions=Expressions())

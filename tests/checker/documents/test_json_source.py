@@ -121,7 +121,12 @@ def test_every_value_located_is_the_text_that_decodes_to_it(value, indent):
             paths += [((*path, index), entry) for index, entry in enumerate(node)]
 
 
-_HEAD = {"json": '{"a": 1, "b": ', "yaml": "a: 1\nb: ", "toml": "a = 1\nb = ", "python": "f("}
+_HEAD = {
+    "json": '{"a": 1, "b": ',
+    "yaml": "a: it's # [\nb: ",
+    "toml": 'a = """\n[ """\nb = ',
+    "python": "'''\n(['''\nf(",
+}
 _AFTER = {
     "json": '\n "c": {"d": 3}}',
     "yaml": "\nc: {d: 3}\n",
