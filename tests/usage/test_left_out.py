@@ -194,3 +194,36 @@ def test_number_that_one_process_raises():
 def test_base_that_is_known_by_its_name_or_its_class(model, is_fault):
     text = HEAD.replace("\nconfig", f"\nbase = {model}\nconfig") + LOOP
     assert ("ADA921" in codes(text)) is is_fault
+
+
+def test_call_that_returns_early_in_the_final_phase():
+    loop = LOOP.replace(
+        "    model.base", "    if step >= total - tfinal:\n        break\n    model.base"
+    )
+    assert "ADA938" in codes(HEAD + loop)
+
+
+def test_object_that_a_function_is_given_has_the_values_of_its_class():
+    text = (
+        "from dataclasses import dataclass\nfrom peft import AdaLoraConfig\n\n\n@dataclass\n"
+        "class Settings:\n    tinit: int = 400\n    tfinal: int = 500\n\n\n"
+        "def make(cfg):\n    return AdaLoraConfig(tinit=cfg.tinit, tfinal=cfg.tfinal, "
+        'total_step=800, target_modules=["q_proj"])\n\n\n'
+        "settings = Settings({given})\nmake({made})\n"
+    )
+    assert "ADA202" in codes(text.format(given="", made="settings"))
+    assert "ADA202" not in codes(text.format(given="tfinal=100", made="settings"))
+    assert "ADA202" not in codes(text.format(given="", made="other"))
+    assert "ADA202" not in codes(text.format(given="", made="settings") + "make(settings)\n")
+    changed = text.format(given="", made="settings").replace(
+        "\nmake(", "\nsettings.tinit = 1\nmake("
+    )
+    assert "ADA202" not in codes(changed)
+
+
+def test_hooks_that_are_called_one_by_one_belong_to_one_step():
+    loop = EPOCHS.replace(
+        "        model.base_model.update_and_allocate(step)\n",
+        "        for hook in hooks:\n            model.base_model.update_and_allocate(step)\n",
+    )
+    assert codes(HEAD + loop) == set()

@@ -111,11 +111,12 @@ class AllocationEndsEarly(AllocationRule):
         del trace
         for guard in event.guards:
             test = guard.test
-            if not guard.holds or not isinstance(test, ast.Compare) or len(test.ops) > 1:
+            if not isinstance(test, ast.Compare) or len(test.ops) > 1:
                 continue
+            ends = ast.Lt | ast.LtE if guard.holds else ast.Gt | ast.GtE
             nodes = usage.mentions(test.comparators[0])
             words = {last_name(node).lower() for node in nodes if isinstance(node, ast.expr)}
-            if isinstance(test.ops[0], ast.Lt | ast.LtE) and "tfinal" in words:
+            if isinstance(test.ops[0], ends) and "tfinal" in words:
                 message = f"update_and_allocate is called only while `{ast.unparse(test)[:60]}`"
                 return CodeFault(event.node, message, note=(test, "the condition"))
         return None

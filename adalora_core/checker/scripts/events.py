@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +34,7 @@ _MOST = 1200
 """Bound on the events of one script."""
 _MOST_CALLS = 5000
 """Bound on the calls of one script that are followed."""
+_OF_ONE_STEP = re.compile("optim|hook|callback|handler|listener", re.IGNORECASE)
 _TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
 _KINDS: dict[str, EventKind] = {
     **dict.fromkeys(("backward", "manual_backward"), "backward"),
@@ -227,9 +229,9 @@ class _Tracer:
     def _loop(self, node: Loop, at: Event) -> None:
         over = node.test if isinstance(node, ast.While) else node.iter
         self._expression(over, at)
-        # A loop over optimizers, or over parts of a model, makes one step of training.
+        # A loop over optimizers, hooks, or parts of a model, belongs to one step of training.
         parts = [*_expressions(over), *(() if isinstance(node, ast.While) else [node.target])]
-        is_one_step = any("optim" in last_name(part).lower() for part in parts)
+        is_one_step = any(map(_OF_ONE_STEP.search, map(last_name, parts)))
         if not is_one_step and not _allocates_target(node):
             at = replace(at, loops=(*at.loops, node))
         self._block(node.body, at)
