@@ -44,7 +44,7 @@ class FactorsNotOptimised(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each optimizer whose groups take A and B by name, and never E."""
-        for _, event in usage.events("optimizer"):
+        for _, event in usage.events("optimizer") if "lora_B" in usage.script.code else ():
             taken: set[str] = set()
             is_open = False
             for test, has_rest in _selections(usage, event.call):
@@ -142,20 +142,24 @@ class LoadedAdapterTrained(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each such adapter."""
-        if any(map(_makes_trainable, usage.scopes.of)):
-            return
         given = [m for _, e in usage.events("optimizer") for m in held_models(usage, e.call)]
         trained = usage.once(trainings)
         given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
-        loaded = dict.fromkeys(call for model in given for call in usage.calls(model))
-        for call in loaded:
-            name = usage.scopes.full_name(call.func)
-            if not name.endswith(".from_pretrained") or "Peft" not in name:
-                continue
-            value = usage.keywords(call).get("is_trainable") or keyword(call, "is_trainable", at=3)
-            is_frozen = value is None or (isinstance(value, ast.Constant) and value.value is False)
-            if is_frozen and not any(each.arg is None for each in call.keywords):
+        calls = dict.fromkeys(call for model in given for call in usage.calls(model))
+        loaded = [call for call in calls if _loads_frozen(usage, call)]
+        if loaded and not any(map(_makes_trainable, usage.scopes.of)):
+            for call in loaded:
                 yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
+
+
+def _loads_frozen(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call loads an adapter whose factors are not trained."""
+    name = usage.scopes.full_name(call.func)
+    if not name.endswith(".from_pretrained") or "Peft" not in name:
+        return False
+    value = usage.keywords(call).get("is_trainable") or keyword(call, "is_trainable", at=3)
+    is_frozen = value is None or (isinstance(value, ast.Constant) and value.value is False)
+    return is_frozen and not any(each.arg is None for each in call.keywords)
 
 
 class PenaltyWithoutGradient(UsageRule):

@@ -184,15 +184,17 @@ class EpochIsCut(UsageRule):
         loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
         for key, value in usage.arguments("total_step"):
             nodes = list(usage.mentions(value))
-            for loop in loops:
-                cut = _cut(usage, loop, nodes)
+            lengths = [n for n in nodes if isinstance(n, ast.Call) and last_name(n.func) == "len"]
+            measured = {ast.unparse(each.args[0]) for each in lengths if each.args}
+            for loop in loops if measured else ():
+                cut = _cut(usage, loop, nodes, measured)
                 if cut is not None:
                     message = f"total_step is `{ast.unparse(value)[:60]}`, and epochs end early"
                     yield CodeFault(key, message, note=(cut, "the loop is left here"))
                     break
 
 
-def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST]) -> ast.AST | None:
+def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST], measured: set[str]) -> ast.AST | None:
     """Return what leaves a loop over a loader, whose length is in a total, after some batches."""
     over = loop.iter if isinstance(loop, ast.For) else None
     if over is None or not isinstance(loop, ast.For):
@@ -204,8 +206,7 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST]) -> ast.AST | None:
         if last_name(over.func) == "islice" and len(over.args) > 1:
             limited = over.args[-1]
         over = over.args[0]
-    lengths = [n for n in total if isinstance(n, ast.Call) and last_name(n.func) == "len"]
-    if ast.unparse(over) not in {ast.unparse(n.args[0]) for n in lengths if n.args}:
+    if ast.unparse(over) not in measured:
         return None
     words, numbers = _names(total) - {index}, {usage.value(n) for n in total if _is_number(n)}
     if limited is not None and words.isdisjoint(_names(list(walk(limited)))):

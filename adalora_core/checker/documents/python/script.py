@@ -188,7 +188,8 @@ def find_calls(values: Values) -> list[Call]:
             if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
                 found.append(((node.lineno, node.col_offset), node, door))
     found.sort(key=lambda each: each[0])
-    return [_read(node, values, door) for _, node, door in found[: MOST_CALLS + 1]]
+    live = _assigned_in_model(values.scopes) if found else set()
+    return [_read(node, values, live, door) for _, node, door in found[: MOST_CALLS + 1]]
 
 
 def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, bool]) -> bool:
@@ -234,7 +235,7 @@ def _followed(function: ast.expr, values: Values) -> ast.expr:
     return function
 
 
-def _read(node: ast.Call, values: Values, door: Door) -> Call:
+def _read(node: ast.Call, values: Values, live: set[str], door: Door) -> Call:
     call = Call(node, door)
     call.is_open = bool(node.args)  # nobody writes 51 fields in their order
     for keyword in node.keywords:
@@ -250,12 +251,12 @@ def _read(node: ast.Call, values: Values, door: Door) -> Call:
             if first is not None and first[1] is not None and value is not None:
                 call.repeated.append((name, first[0], key))
             call.entries[name] = (key, value)
-    _evaluate(call, values)
+    _evaluate(call, values, live)
     return call
 
 
-def _evaluate(call: Call, values: Values) -> None:
-    unknown = set(_assigned_later(call.node, values.scopes))
+def _evaluate(call: Call, values: Values, live: set[str]) -> None:
+    unknown = live.union(_assigned_later(call.node, values.scopes))
     if "total_step" not in call.entries:
         unknown.discard("total_step")  # the class refuses the call before the assignment
     for name, (_, value) in call.entries.items():
@@ -272,24 +273,23 @@ def _evaluate(call: Call, values: Values) -> None:
 
 def _assigned_later(node: ast.Call, scopes: Scopes) -> list[str]:
     """Return the fields that the script assigns after the call: `config.target_r = 4`."""
-    live = _assigned_in_model(scopes)
     parent = scopes.parents.get(node)
     if not isinstance(parent, ast.Assign) or not isinstance(parent.targets[0], ast.Name):
-        return live
+        return []
     changes = scopes.changes(parent.targets[0])
-    return live + [change.attr for change in changes if isinstance(change, ast.Attribute)]
+    return [change.attr for change in changes if isinstance(change, ast.Attribute)]
 
 
-def _assigned_in_model(scopes: Scopes) -> list[str]:
+def _assigned_in_model(scopes: Scopes) -> set[str]:
     """Return the fields that are assigned in a model: `model.peft_config["default"].tinit = 5`."""
-    found = ["total_step"] if "set_total_step" in scopes.callers else []
+    found = {"total_step"} if "set_total_step" in scopes.callers else set()
     for node in scopes.of:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             held = [node.value]
             if isinstance(node.value, ast.Name):
                 held = [b.value for b in scopes.bindings(node.value) if b.value is not None]
             if any("peft_config" in ast.unparse(each)[:200] for each in held):
-                found.append(node.attr)
+                found.add(node.attr)
     return found
 
 
