@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
+from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import (
     EPOCHS,
     HEAD,
@@ -95,7 +95,7 @@ def _freezes(node: ast.AST | None) -> bool:
 
 def _misspelt(usage: Usage) -> list[ast.Call]:
     """Return the calls of a method whose name is nearly `update_and_allocate`, and not defined."""
-    defined = {node.name for node in usage.scopes.of if isinstance(node, FUNCTION)}
+    defined = {node.name for node in usage.scopes.functions}
     near = [
         call
         for call in usage.scopes.calls

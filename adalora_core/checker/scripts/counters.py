@@ -18,8 +18,7 @@ from adalora_core.checker.scripts.frameworks import CONSTANT_NAMES, EPOCH_NAMES,
 from adalora_core.checker.scripts.step_order import accumulation_guards, placement
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.scopes import Binding
-    from adalora_core.checker.documents.python.syntax import Loop
+    from adalora_core.checker.documents.python.syntax import Binding, Loop
     from adalora_core.checker.scripts.events import Event, Frame, Trace
     from adalora_core.checker.scripts.usage import Usage
 

@@ -42,9 +42,7 @@ def _reads_loss(node: ast.expr) -> bool:
 
 def adds_penalty(usage: Usage) -> bool:
     """Return whether a name of the script contains a word for the penalty."""
-    words = [node for node in usage.scopes.of if isinstance(node, ast.Name | ast.Attribute)]
-    names = {last_name(word) for word in words}
-    names |= {node.name for node in usage.scopes.of if isinstance(node, FUNCTION)}
+    names = {node.name for node in usage.scopes.functions} | usage.scopes.words.keys()
     return any(map(_PENALTY.search, names - _NO_PENALTY))
 
 

@@ -256,15 +256,18 @@ def allocates_loosely(usage: Usage) -> bool:
         if any(_is_of_the_script(usage, each) for each in function.decorator_list):
             return True
     return any(
-        isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)
-        for node in usage.scopes.of
+        isinstance(node, ast.Attribute) and _is_loose(usage, node)
+        for node in usage.scopes.words.get(ALLOCATE, ())
     )
 
 
 def _may_allocate(usage: Usage, call: ast.Call) -> bool:
     """Return whether a call is one of another file that allocates by its name, or has a trainer."""
+    name = usage.scopes.own_name(call.func)
+    if name not in usage.imported and name not in _ATTACHES:
+        return False  # as most calls
     full = usage.scopes.full_name(call.func)
-    root, name = full.partition(".")[0], full.rpartition(".")[2]
+    root = full.partition(".")[0]
     if root == "adalora_core":
         return name in _ATTACHES
     if root in KNOWN_MODULES or full not in usage.scopes.imports:
@@ -283,9 +286,8 @@ def _is_of_the_script(usage: Usage, decorator: ast.expr) -> bool:
 
 def _is_passed_on(usage: Usage, function: Function) -> bool:
     return any(
-        last_name(node) == function.name and isinstance(node.ctx, ast.Load)
-        for node in usage.scopes.of
-        if isinstance(node, ast.Name | ast.Attribute) and not usage.scopes.is_within(node, function)
+        isinstance(node.ctx, ast.Load) and not usage.scopes.is_within(node, function)
+        for node in usage.scopes.words.get(function.name, ())
     )
 
 

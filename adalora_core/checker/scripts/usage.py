@@ -82,7 +82,7 @@ class Usage(Sources):
         return any(self._is_config_class(leaf) for leaf in self.origins(call.func))
 
     def _is_config_class(self, node: ast.expr) -> bool:
-        name = self.scopes.full_name(node).rpartition(".")[2]
+        name = self.scopes.own_name(node)
         owner = self.scopes.classes.get(name)
         if owner is not None:
             bases = self.scopes.bases(owner)[1]
@@ -94,7 +94,7 @@ class Usage(Sources):
         """The calls that add an adapter."""
         found = []
         for call in self.scopes.calls:
-            name = self.scopes.full_name(call.func).rpartition(".")[2]
+            name = self.scopes.own_name(call.func)
             model: ast.expr | None
             if name in WRAPPERS:
                 model_at, config_at = WRAPPERS[name]
@@ -146,6 +146,11 @@ class Usage(Sources):
     def assigns_total(self) -> bool:
         """Whether a statement assigns the field `total_step` of something."""
         return "total_step" in self.stored
+
+    @cached_property
+    def imported(self) -> set[str]:
+        """The last parts of the full names of what is imported."""
+        return {name.rpartition(".")[2] for name in self.scopes.imports}
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""

@@ -182,11 +182,10 @@ def find_calls(values: Values) -> list[Call]:
     """Return the calls of the class in the order of the code, at most one more than is checked."""
     found = []
     expecting: dict[ast.AST, bool] = {}
-    for node in values.scopes.of:
-        if isinstance(node, ast.Call):
-            door = _door(node.func, values)
-            if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
-                found.append(((node.lineno, node.col_offset), node, door))
+    for node in values.scopes.calls:
+        door = _door(node.func, values)
+        if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
+            found.append(((node.lineno, node.col_offset), node, door))
     found.sort(key=lambda each: each[0])
     live = _assigned_in_model(values.scopes) if found else set()
     return [_read(node, values, live, door) for _, node, door in found[: MOST_CALLS + 1]]

@@ -54,7 +54,8 @@ def too_long(code: str, limits: Limits, cells: int = 0) -> Problem | None:
         message = f"the code has more than {limits.tokens} words and signs"
         return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
     # Python brings the marks of a name into an order, which takes quadratic time.
-    marks = "".join(each for each in {*code} if combining(normalize("NFKD", each)[0]))
+    others = "" if code.isascii() else {*code}
+    marks = "".join(each for each in others if combining(normalize("NFKD", each)[0]))
     if marks and (found := re.search(f"[{re.escape(marks)}]{{{_MOST_MARKS},}}", code)):
         message = f"{_MOST_MARKS} combining marks follow each other"
         return Problem(problems.LIMIT_EXCEEDED, message, offset=found.start())
