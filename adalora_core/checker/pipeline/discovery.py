@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice, product, starmap
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,17 +19,13 @@ from adalora_core.config.fields.table import (
     PEFT_TYPE,
     fields_of,
 )
-from adalora_core.config.fields.tools import BY_MARKER, PREFIX, Tool
+from adalora_core.config.fields.tools import BY_MARKER, PREFIX, Layout, Tool
 from adalora_core.config.fields.value_kinds import name_of_value
-from adalora_core.floor.places import from_pointer, to_pointer
+from adalora_core.floor.places import Path, from_pointer, to_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.pipeline import CheckOptions
-    from adalora_core.config.fields.tools import Layout
-    from adalora_core.floor.places import Path
 
 MOST_TRIALS = 64
 """The most combinations of a sweep that are checked."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import decode, excess_of
-from adalora_core.checker.documents.document import CODE, SUFFIXES, format_of
+from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Format, format_of
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
@@ -25,18 +26,14 @@ from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
 from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.causes import with_causes
-from adalora_core.floor.places import to_pointer
+from adalora_core.floor.places import Path as Steps
+from adalora_core.floor.places import Span, to_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-
-    from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline import CheckOptions
     from adalora_core.checker.pipeline.selection import Selection
     from adalora_core.config.fields.block import Block
     from adalora_core.config.fields.tools import Layout
-    from adalora_core.floor.places import Path as Steps
-    from adalora_core.floor.places import Span
 
 
 _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,8 +13,6 @@ from typing import TYPE_CHECKING
 from adalora_core.checker.rules import BY_CODE, RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from adalora_core.checker.reports import Report
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.problems import MOST_RELATED
-from adalora_core.config.findings import SEVERITIES, Checked, ConfigError, ConfigWarning
+from adalora_core.config.findings import (
+    SEVERITIES,
+    Checked,
+    ConfigError,
+    ConfigWarning,
+    Diagnostic,
+    Severity,
+)
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from adalora_core.checker.documents.document import Document
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Diagnostic, Severity
     from adalora_core.config.model import AdaLoraConfig
 
 _WRITERS = {

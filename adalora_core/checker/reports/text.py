@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.findings import SEVERITIES
+from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic, Fix, Related
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from adalora_core.checker.reports import Outcome
-    from adalora_core.config.findings import Checked, Diagnostic, Fix, Related
     from adalora_core.floor.places import Span
 
     _Paint = Callable[[str, str], str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import within_bounds
@@ -17,18 +18,15 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     usage_totals,
     yaml_traps,
 )
-from adalora_core.checker.rules.usage_base import UsageRule
+from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.rules import Engine
 from adalora_core.config.rules.base import Finding, Rule, defined_rules
 from adalora_core.config.rules.patterns import LimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.checker.rules.usage_base import CodeFault
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule, in the order of the codes."""

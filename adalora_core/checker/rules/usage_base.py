@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from adalora_core.config.rules.base import Rule
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterable, Iterator
 
     from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.usage import Usage

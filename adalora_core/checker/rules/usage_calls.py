@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from adalora_core.checker.rules.usage_base import (
     UsageRule,
     example,
 )
-from adalora_core.checker.scripts.events import receiver
+from adalora_core.checker.scripts.events import Event, Trace, receiver
 from adalora_core.checker.scripts.frameworks import ALLOCATE, WRAPPERS
 from adalora_core.checker.scripts.trainings import (
     UNLOADS,
@@ -27,9 +28,6 @@ from adalora_core.checker.scripts.trainings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.usage import Usage
 
 _PARALLEL = frozenset({"DDP", "DistributedDataParallel", "DataParallel"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name
@@ -12,8 +13,6 @@ from adalora_core.checker.rules.usage_setup import takes_e, words_in
 from adalora_core.checker.scripts.trainings import held_models, trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
 

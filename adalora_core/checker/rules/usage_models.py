@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword
@@ -23,8 +24,6 @@ from adalora_core.config.fields.known_modules import linear_layers_of
 from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage
 

@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, Function, keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     HEAD,
@@ -27,7 +27,6 @@ from adalora_core.checker.scripts.step_order import (
 from adalora_core.config.changes import Remedy, Replace
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.syntax import Function
     from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace
     from adalora_core.checker.scripts.usage import Usage
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import last_name
@@ -15,8 +16,6 @@ from adalora_core.checker.rules.usage_base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.usage import Usage
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
-from adalora_core.checker.scripts.events import excludes
+from adalora_core.checker.scripts.events import Event, Frame, Trace, excludes
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
@@ -16,9 +17,6 @@ from adalora_core.checker.scripts.trainings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.checker.scripts.events import Event, Frame, Trace
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _TRAINS_ALL = frozenset({"requires_grad_", "set_adapter", "enable_adapters"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
@@ -18,13 +19,10 @@ from adalora_core.checker.rules.usage_base import (
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
 from adalora_core.checker.scripts.frameworks import ALLOCATE
 from adalora_core.checker.scripts.step_order import is_per_micro_batch, placement
-from adalora_core.checker.scripts.trainings import trainings
+from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.scripts.events import Event, Trace
-    from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage
 
 _ACCUMULATED = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeGuard
 
 from adalora_core.checker.documents.python.syntax import last_name, walk
@@ -16,12 +17,9 @@ from adalora_core.checker.scripts.step_order import (
     run_length,
     unit,
 )
-from adalora_core.checker.scripts.trainings import trainings
+from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage
 
 

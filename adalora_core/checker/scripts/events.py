@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
@@ -27,12 +28,12 @@ from adalora_core.checker.scripts.frameworks import (
     TRAINS,
     may_be_an_event,
 )
-from adalora_core.checker.scripts.sources import eventful, is_the_method, may_have_other_name
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.checker.scripts.sources import Sources
+from adalora_core.checker.scripts.sources import (
+    Sources,
+    eventful,
+    is_the_method,
+    may_have_other_name,
+)
 
 EventKind = Literal[
     "allocate", "backward", "count", "merge", "optimizer", "set", "step", "train", "wrap", "zero"

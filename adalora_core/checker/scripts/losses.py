@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    Function,
+    keyword,
+    last_name,
+    walk,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.checker.documents.python.syntax import Function
     from adalora_core.checker.scripts.events import Event
     from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
+    Binding,
+    Function,
     argument,
     keyword,
     last_name,
@@ -21,10 +24,7 @@ from adalora_core.checker.scripts.frameworks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.python.scopes import Scopes
-    from adalora_core.checker.documents.python.syntax import Binding, Function
 
     _Path = frozenset[int]  # the ids of the expressions that lead to one
     _Leaves = Iterator[ast.expr]

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
-from adalora_core.checker.scripts.events import Placement, excludes
-from adalora_core.checker.scripts.trainings import trainings
+from adalora_core.checker.documents.python.syntax import Loop, keyword, last_name, walk
+from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace, excludes
+from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from adalora_core.checker.documents.python.syntax import Loop
-    from adalora_core.checker.scripts.events import Event, Guard, Trace
-    from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage
 
 Unit = Literal["samples", "batches", "steps", "unknown"]

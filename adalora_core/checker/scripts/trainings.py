@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -14,13 +15,10 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import excludes, receiver, trainer_calls
+from adalora_core.checker.scripts.events import Event, Trace, excludes, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, KNOWN_MODULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _ALLOCATES = re.compile("alloc|adalora|budget|rank_?update|update_?rank", re.IGNORECASE)

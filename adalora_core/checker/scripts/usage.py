@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name, spend
-from adalora_core.checker.scripts.events import Trace, traces
+from adalora_core.checker.documents.python.syntax import Function, keyword, last_name, spend
+from adalora_core.checker.scripts.events import Event, Trace, traces
 from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.checker.scripts.sources import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.checker.documents.python.syntax import Function
-    from adalora_core.checker.scripts.events import Event
 
 
 _Found = TypeVar("_Found")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser, add, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from adalora_core.config.rules.base import Rule
 
 LONGEST = 1 << 20

@@ -6,14 +6,12 @@ import importlib.util
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+from collections.abc import Sequence
+from typing import BinaryIO, NoReturn, cast
 
 from adalora_core.commands.cli.arguments import Parser
 from adalora_core.commands.cli.output import FINE, INTERRUPTED, TERMINATED, fail
 from adalora_core.floor.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 NOT_SHUT_DOWN = 1
 """The editor left without the request `shutdown`: the protocol asks for this exit code."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,19 +20,16 @@ from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.commands.server.findings import range_of
 from adalora_core.commands.server.hovering import about
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.table import ADALORA_FIELDS, FIELDS
+from adalora_core.config.fields.table import ADALORA_FIELDS, FIELDS, Field
 from adalora_core.config.fields.tools import PREFIX
 from adalora_core.config.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline.inspection import Inspector
     from adalora_core.commands.server.snapshots import Snapshot
     from adalora_core.commands.server.text import Position
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.fields.table import Field
     from adalora_core.floor.places import Path
 
 _WORD = "zz_completed_here"

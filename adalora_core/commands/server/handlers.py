@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from lsprotocol import types
 from pygls.exceptions import (
@@ -22,12 +23,7 @@ from adalora_core.commands.server.documents import Documents, path_of
 from adalora_core.commands.server.findings import ACTION_KINDS, actions
 from adalora_core.commands.server.hovering import hover, lenses
 from adalora_core.commands.server.schedule import Schedule
-from adalora_core.commands.server.snapshots import ClientRange
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
+from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange, Snapshot
 
 _Found = TypeVar("_Found")
 LARGEST_MESSAGE = 64 << 20

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from adalora_core.config.changes import ConflictError, Insert, Rename, Replace, changed
+from adalora_core.config.changes import Change, ConflictError, Insert, Rename, Replace, changed
 from adalora_core.config.fields.expressions import Expressions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from adalora_core.config.changes import Change
     from adalora_core.config.fields.block import Block
     from adalora_core.config.rules.base import Finding
 

@@ -6,13 +6,12 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.config.changes import Put, Remedy
-from adalora_core.config.fields.block import is_large
+from adalora_core.config.fields.block import Block, is_large
 from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.floor.adapter_spec import LORA_START
 
 if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
 
 NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")

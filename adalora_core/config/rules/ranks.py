@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy, Rename
-from adalora_core.config.fields.block import FaultKind
+from adalora_core.config.fields.block import Block, FaultKind
 from adalora_core.config.fields.table import suggest_key
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
 
 STEEP_RATIO = 8

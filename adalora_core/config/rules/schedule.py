@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy
@@ -9,8 +10,6 @@ from adalora_core.config.fields.value_kinds import LARGEST_INTEGER
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.config.fields.block import Block
 
 LONGEST_FINAL_PHASE = 0.60

@@ -5,6 +5,7 @@ Sub-configurations are judged as the classes of PEFT 0.21 do.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.config.changes import Put, Remedy
@@ -15,8 +16,6 @@ from adalora_core.floor.adapter_spec import LORA_START
 from adalora_core.floor.module_selection import PathEnds, saved_module_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from adalora_core.config.fields.block import Block
 
 HIGHEST_DROPOUT = 0.5

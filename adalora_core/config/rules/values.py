@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Insert, Put, Remedy, Rename
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.block import FaultKind, is_large, range_phrase
+from adalora_core.config.fields.block import Block, Fault, FaultKind, is_large, range_phrase
 from adalora_core.config.fields.table import (
     ADALORA_FIELDS,
     ALL_FIELDS,
@@ -29,9 +30,6 @@ from adalora_core.config.rules.wrong_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.config.fields.block import Block, Fault
     from adalora_core.config.findings import Severity
 
 MOST_COMPARED = 1000

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.changes import Put, Remedy, changed
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.block import fits_field, range_phrase
+from adalora_core.config.fields.block import Block, Fault, fits_field, range_phrase
 from adalora_core.config.fields.readings import NOT_LOADED
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment
 from adalora_core.config.rules.allocations import drops_are_trained_again
@@ -16,9 +17,6 @@ from adalora_core.config.rules.schedule import is_share
 from adalora_core.config.rules.total_step import TotalStepMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from adalora_core.config.fields.block import Block, Fault
     from adalora_core.config.findings import Severity
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
+    Binding,
     Function,
     argument,
     dotted,
@@ -18,7 +19,6 @@ from adalora_core.checker.documents.python.syntax import keyword as passed
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Scopes
-    from adalora_core.checker.documents.python.syntax import Binding
 
 _PARSING = frozenset({"parse_args", "parse_known_args"})
 _PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_config"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from adalora_core.checker.documents.python.script import Piece, Places, Script
 from adalora_core.checker.documents.python.source import document_of, is_about, parse, too_long
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.floor.limits import Limits
     from adalora_core.floor.places import Extent, Path
 

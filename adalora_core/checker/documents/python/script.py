@@ -15,11 +15,10 @@ from adalora_core.checker.documents.python.scopes import Scopes
 from adalora_core.checker.documents.python.syntax import expects_a_fault
 from adalora_core.checker.documents.python.values import Entries, Values, holds_unknown
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
-from adalora_core.floor.places import CellSpan
+from adalora_core.floor.places import CellSpan, Extent
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Door
-    from adalora_core.floor.places import Extent
 
 CLASS = "AdaLoraConfig"
 _PEFT = frozenset({"peft", "swift"})

@@ -14,13 +14,17 @@ from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.documents.python.encodings import with_plain_letters
-from adalora_core.checker.documents.python.script import CLASS, MOST_CALLS, Script, line_starts
+from adalora_core.checker.documents.python.script import (
+    CLASS,
+    MOST_CALLS,
+    Call,
+    Script,
+    line_starts,
+)
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
-from adalora_core.config.changes import Insert, Put, Rename
+from adalora_core.config.changes import Insert, Put, Rename, Replace
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.script import Call
-    from adalora_core.config.changes import Replace
     from adalora_core.floor.limits import Limits
     from adalora_core.floor.places import Extent, Path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,6 @@ from adalora_core.checker.documents.python.namespaces import Namespaces
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from adalora_core.checker.documents.python.scopes import Scopes
 
 
