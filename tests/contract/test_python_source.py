@@ -277,6 +277,7 @@ class _Hook(Rule):
     severity = "warning"
     summary = why = hint = bad = "x"
     needs = "script"
+    only_with = ()
 
     def check_usage(self, usage):
         script = usage.script

@@ -12,7 +12,6 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     usage_frozen,
     usage_models,
     usage_order,
-    usage_schedule,
     usage_setup,
     usage_steps,
     usage_totals,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
-_NEW_HEAD = "base = BertForTokenClassification.from_pretrained(name, num_labels=3)"
+_NEW_HEAD = "base = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)"
 _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
 """Tasks for which PEFT trains the head."""
 

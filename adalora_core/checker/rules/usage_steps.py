@@ -230,8 +230,11 @@ class StepForgotten(AllocationRule):
 
 
 def _goes_on(usage: Usage, loop: ast.AST) -> bool:
-    """Return whether a loop begins at something that the script loads or is given."""
-    for call in usage.calls(loop.iter) if isinstance(loop, ast.For) else ():
+    """Return whether a loop over epochs begins at something that the script loads or is given."""
+    if not isinstance(loop, ast.For):
+        return False
+    is_epochs = "epoch" in (ast.unparse(loop.target) + ast.unparse(loop.iter)[:100]).lower()
+    for call in usage.calls(loop.iter) if is_epochs else ():
         first = call.args[0] if last_name(call.func) == "range" and len(call.args) > 1 else None
         if not all(isinstance(leaf, ast.Constant) for leaf in usage.origins(first)):
             return True

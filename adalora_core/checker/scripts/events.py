@@ -171,8 +171,7 @@ class _Tracer:
         self.sources = sources
         self.visited: set[Function] = set()
         self.traces: list[Trace] = []
-        self.left = _MOST
-        self.calls_left = _MOST_CALLS
+        self.left, self.calls_left = _MOST, _MOST_CALLS
         self.may_have_other_name = may_have_other_name(sources.scopes)
         names = sources.scopes.words.get("__name__", ())
         self.around_name = set[ast.AST]().union(*map(sources.scopes.above, names))

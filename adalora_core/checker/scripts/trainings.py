@@ -127,11 +127,17 @@ def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
 
 def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
     """Yield the models whose parameters an optimizer is given."""
+    found = []
     for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
-        for node in usage.mentions(given):
-            function = node.func if isinstance(node, ast.Call) else None
-            if isinstance(function, ast.Attribute) and function.attr in _PARAMETERS:
-                yield function.value
+        found += [node for node in usage.mentions(given) if isinstance(node, ast.Call)]
+    held = [each for each in found if last_name(each.func) in _PARAMETERS]
+    function = usage.scopes.of[optimizer].function
+    if not held and isinstance(function, FUNCTION):  # a loop sorts them into groups
+        loops = (each for each in walk(function) if isinstance(each, ast.For))
+        held = [each.iter for each in loops if isinstance(each.iter, ast.Call)]
+    for call in held:
+        if isinstance(call.func, ast.Attribute) and call.func.attr in _PARAMETERS:
+            yield call.func.value
 
 
 def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:

@@ -183,9 +183,9 @@ def test_options_reach_a_function_whose_parameter_has_their_name():
         "def main(args):\n    AdaLoraConfig(init_r=args.r)\nargs = p.parse_args()\nmain(args)\n"
     )
     assert _call(code).values == {"init_r": 8}
-    assert _call(
-        code.replace("main(args):", "main(other):").replace("=args.r", "=other.r")
-    ).deferred
+    other = code.replace("main(args):", "main(other):").replace("=args.r", "=other.r")
+    assert _call(other).values == {"init_r": 8}  # the only call says what it is
+    assert _call(other + "main(3)\n").deferred
 
 
 @pytest.mark.parametrize(
