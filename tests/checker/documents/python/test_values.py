@@ -259,3 +259,20 @@ def test_class_is_known_by_its_import_under_any_name(code, doors):
 )
 def test_name_is_read_in_the_scope_that_python_reads_it_in(code, value):
     assert _call(code.format("AdaLoraConfig(init_r=r)")).values["init_r"] is value
+
+
+@pytest.mark.parametrize(
+    ("loaded", "values"),
+    [
+        ('yaml.safe_load("""\npeft:\n  init_r: 4\n""")', {"init_r": 4}),
+        ('json.loads(\'{"peft": {"init_r": 4}}\')', {"init_r": 4}),
+        ('yaml.safe_load("peft: [1, 2")', {}),
+        ("yaml.safe_load(text)", {}),
+        ("other.safe_load('peft: {init_r: 4}')", {}),
+    ],
+)
+def test_text_of_the_script_that_is_loaded_holds_its_values(loaded, values):
+    code = f"import json, yaml\nheld = {loaded}\nAdaLoraConfig(**held['peft'])\n"
+    assert _call(code).values == values
+    changed = code.replace("AdaLora", "held.update(other)\nAdaLora")
+    assert _call(changed).values == {}
