@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def make_parser() -> Parser:
