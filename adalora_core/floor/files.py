@@ -20,6 +20,7 @@ except ImportError:  # Windows, where nothing is locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from mmap import mmap
     from pathlib import Path
 
 _TEMPORARY = ".adalora-{}.tmp"
@@ -55,7 +56,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 @contextlib.contextmanager
-def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
+def staged(contents: Mapping[Path, bytes | mmap]) -> Iterator[dict[Path, Path]]:
     """Write `contents` under temporary names, and yield `{path: temporary path}`.
 
     A file has the permissions and the owner of the file at its path, without setuid and setgid, or

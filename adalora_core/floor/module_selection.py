@@ -110,6 +110,20 @@ def outermost(paths: Collection[str]) -> Iterator[str]:
             yield path
 
 
+def targets_of(paths: Collection[str], others: Collection[str]) -> list[str] | str:
+    r"""Return `target_modules` for `paths` alone: a list, or one expression where that means more.
+
+    PEFT takes a name in a list for every module whose path ends in it.
+
+    Example:
+        >>> targets_of(["a.q"], ["b.q"]), targets_of(["q"], ["b.q"]), targets_of(["q"], ["q"])
+        (['a.q'], 'q', ['q'])
+    """
+    if any(ends_with(other.partition(".")[2], paths) for other in others if other not in paths):
+        return "|".join(map(re.escape, paths))
+    return list(paths)
+
+
 class PathEnds:
     """Names of modules, of which each means every path that ends with it.
 

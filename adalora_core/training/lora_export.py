@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import distributed
-from torch.nn import functional
 
 from adalora_core.config.rules.runs import BudgetNotReached
 from adalora_core.floor.adapter_spec import AdapterSpec
@@ -21,13 +19,8 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.adapter import written_values
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.folder import (
-    SavedAdapter,
-    commit,
-    encode_config,
-    encode_tensors,
-    read_adapter,
-)
+from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter
+from adalora_core.training.adapter_file.lora import LoraFile, Pair
 from adalora_core.training.adapter_file.tensors import collect_tensors
 from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.host import forwards_of
@@ -43,7 +36,7 @@ if TYPE_CHECKING:
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner
 
-_CARRIED_OVER = (
+CARRIED_OVER = (
     "base_model_name_or_path",
     "bias",
     "fan_in_fan_out",
@@ -121,60 +114,31 @@ def write_lora(
         destination: the folder; files there are replaced after all new ones are on disk.
         kernels: trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
         scales: scale by path, where it is not that of the configuration.
-        pad_ranks: give every module the largest rank, with rows and columns of zeros. Some loaders
-            divide the one `lora_alpha` of the file by the rank of each module.
+        pad_ranks: as in `LoraFile`.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    ranks: dict[str, int] = {}
-    largest = max(len(saved.tensors[f"{path}.lora_E"]) for path in saved.paths())
     initial_scale = AdapterSpec.of(saved.config).scale
-    for path in saved.paths():
-        factor_a, factor_e, factor_b = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
-        rank = int(factor_e.shape[0])
-        if rank == 0:
-            continue
-        ranks[path] = rank
-        scale = scales.get(path, initial_scale)
+
+    def factors(path: str) -> tuple[torch.Tensor, torch.Tensor]:
+        A, E, B = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
         # In float64, so that the file is as close as its dtype allows.
-        scaled = (factor_a.double() * factor_e.double() * scale).to(factor_a.dtype)
-        if not scaled.isfinite().all():
-            raise CheckpointError(
-                f"export_lora: the product A · E · scale of {path!r} is beyond the range of "
-                f"{factor_a.dtype}; the adapter cannot be written as LoRA in this dtype"
-            )
-        if pad_ranks and (missing := largest - rank):
-            scaled = functional.pad(scaled, (0, 0, 0, missing))
-            factor_b = functional.pad(factor_b, (0, missing))
-            rank = ranks[path] = largest
+        return A.double() * E.double() * scales.get(path, initial_scale), B
+
+    pairs = {}
+    for path in saved.paths():
+        A, _, B = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
         if kernel := kernels.get(path):
-            scaled = scaled.reshape(rank, -1, *kernel)
-            factor_b = factor_b.reshape(*factor_b.shape, *[1] * len(kernel))
-        tensors[f"{TENSOR_PREFIX}{path}.lora_A.weight"] = scaled
-        tensors[f"{TENSOR_PREFIX}{path}.lora_B.weight"] = factor_b
-    if not ranks:
-        raise CheckpointError(
-            "export_lora: no triplet is left in any module, so there is nothing to export"
-        )
-    for name, tensor in saved.tensors.items():
-        if name.rpartition(".")[2] not in FACTORS:
-            tensors[f"{TENSOR_PREFIX}{name}"] = tensor
-    config = encode_config(_lora_config(saved.config, ranks))
-    commit(Path(destination), encode_tensors(tensors), config)
-
-
-def _lora_config(config: AdaLoraConfig, ranks: dict[str, int]) -> dict[str, Any]:
-    values = written_values(config)
-    # PEFT searches these keys in module names: without the anchor "a.q" would match "b.a.q".
-    patterns = {f"^{re.escape(path)}": rank for path, rank in ranks.items()}
-    largest = max(ranks.values())
-    return {
-        **{field: values[field] for field in _CARRIED_OVER},
-        "peft_type": "LORA",
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "r": largest,
-        "lora_alpha": largest,
-        "target_modules": sorted(ranks),
-        "rank_pattern": patterns,
-        "alpha_pattern": patterns,
+            A, B = A.reshape(len(A), -1, *kernel), B.reshape(*B.shape, *[1] * len(kernel))
+        pairs[path] = Pair((f"{path}.lora_A.weight", f"{path}.lora_B.weight"), A, B)
+    ranks = {path: len(pair.A) for path, pair in pairs.items()}
+    others = {
+        name: each for name, each in saved.tensors.items() if name.rpartition(".")[2] not in FACTORS
     }
+    LoraFile(pairs, ranks, others, pad_ranks).write(
+        destination, lora_settings(saved.config), factors, "export_lora"
+    )
+
+
+def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
+    """Return the fields of `config` with the same meaning for LoRA."""
+    values = written_values(config)
+    return {field: values[field] for field in CARRIED_OVER}

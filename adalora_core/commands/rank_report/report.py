@@ -12,6 +12,7 @@ from adalora_core.commands.rank_report.heatmap import rank_heatmap
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_files
+from adalora_core.floor.module_selection import targets_of
 from adalora_core.floor.rank_pattern import module_path
 from adalora_core.floor.regular_files import open_regular_file
 
@@ -201,21 +202,10 @@ def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
     return {
         "r": largest,
         "lora_alpha": alpha_of(largest),
-        "target_modules": _targets(ranks, ranks_of(config)),
+        "target_modules": targets_of(ranks, ranks_of(config)),
         "rank_pattern": {keys[path]: rank for path, rank in ranks.items()},
         "alpha_pattern": {keys[path]: alpha_of(rank) for path, rank in ranks.items()},
     }
-
-
-def _targets(ranks: Mapping[str, int], adapted: Mapping[str, int]) -> list[str] | str:
-    """Return the names of `ranks`, as one expression where a name would match another module.
-
-    PEFT takes a name in a list for every module whose path ends in it.
-    """
-    others = adapted.keys() - ranks.keys()
-    if any(other.endswith(f".{path}") for path in ranks for other in others):
-        return "|".join(map(re.escape, ranks))
-    return list(ranks)
 
 
 def render_rank_pattern(config: AdaLoraConfig, form: PatternFormat) -> str:

@@ -29,6 +29,7 @@ from adalora_core.training.compaction import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from mmap import mmap
 
     import torch
 
@@ -96,6 +97,17 @@ def read_adapter(
     if config is None:
         is_there = fallback is None or (folder / CONFIG_NAME).is_file()
         config = read_config(config_in(folder)) if is_there else config_of(fallback or {})
+    return SavedAdapter(folder, config, tensors_in(folder))
+
+
+def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the weights in `folder`, without the prefix of PEFT's names.
+
+    Those of a safetensors file are mapped: they take memory while they are looked at.
+
+    Raises:
+        CheckpointError: there are none, they are damaged, or not those of an adapter.
+    """
     tensors = {}
     for name, tensor in read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):
@@ -109,7 +121,7 @@ def read_adapter(
                 f"dimensions, more than the limit of {MOST_DIMENSIONS}"
             )
         tensors[name.removeprefix(TENSOR_PREFIX)] = tensor
-    return SavedAdapter(folder, config, tensors)
+    return tensors
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -180,7 +192,7 @@ def encode_tensors(
 
 def commit(
     folder: Path,
-    weights: bytes,
+    weights: bytes | mmap,
     config: bytes,
     state: bytes | None = None,
     *,
@@ -200,7 +212,7 @@ def commit(
     current, weights_path = folder / CONFIG_NAME, folder / weights_name
     digest = hashlib.sha256(weights).hexdigest()
     kept, new_state = _kept_config(folder, digest), state_path(folder, digest)
-    contents = {weights_path: weights, current: config}
+    contents: dict[Path, bytes | mmap] = {weights_path: weights, current: config}
     if state is not None:
         contents[new_state] = state
     with locked(folder), staged(contents) as temporary:
