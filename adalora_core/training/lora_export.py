@@ -20,7 +20,7 @@ from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.adapter import written_values
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter
-from adalora_core.training.adapter_file.lora import LoraFile, Pair
+from adalora_core.training.adapter_file.lora import LoraFile, LoraModule
 from adalora_core.training.adapter_file.tensors import collect_tensors
 from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.host import forwards_of
@@ -64,11 +64,7 @@ def export_folder(
     """
     with locked(Path(source), shared=True):
         saved = read_adapter(source)
-    if Path(source).resolve() == Path(destination).resolve():
-        raise CheckpointError(
-            f"export_lora: the LoRA adapter would replace the AdaLoRA adapter in {str(source)!r}; "
-            "name another folder to write to"
-        )
+    refuse_same(source, destination, "export_lora")
     ranks = [len(rows) for rows in row_positions(saved).values()]
     kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:
@@ -107,38 +103,51 @@ def write_lora(
     scales: Mapping[str, float],
     pad_ranks: bool = False,
 ) -> None:
-    """Write `saved` as a LoRA adapter.
-
-    Args:
-        saved: the adapter.
-        destination: the folder; files there are replaced after all new ones are on disk.
-        kernels: trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
-        scales: scale by path, where it is not that of the configuration.
-        pad_ranks: as in `LoraFile`.
-    """
-    initial_scale = AdapterSpec.of(saved.config).scale
+    """Write `saved`, whose factors are taken out, as a LoRA adapter; see `modules_of`."""
+    modules = modules_of(saved, kernels, scales)
 
     def factors(path: str) -> tuple[torch.Tensor, torch.Tensor]:
-        A, E, B = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
+        _, A, B, E, scale = modules[path]
         # In float64, so that the file is as close as its dtype allows.
-        return A.double() * E.double() * scales.get(path, initial_scale), B
+        return A.flatten(1).double() * E * scale, B.flatten(1)
 
-    pairs = {}
+    ranks = {path: len(each.A) for path, each in modules.items()}
+    file = LoraFile(modules, ranks, saved.tensors, pad_ranks=pad_ranks)
+    file.write(destination, lora_settings(saved.config), factors, "export_lora")
+
+
+def modules_of(
+    saved: SavedAdapter, kernels: Mapping[str, tuple[int, ...]], scales: Mapping[str, float]
+) -> dict[str, LoraModule]:
+    """Take the modules out of `saved`.
+
+    Args:
+        saved: the adapter; its factors are taken out of its tensors.
+        kernels: trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
+        scales: scale by path, where it is not that of the configuration.
+    """
+    usual, modules = AdapterSpec.of(saved.config).scale, {}
     for path in saved.paths():
-        A, _, B = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
+        A, E, B = (saved.tensors.pop(f"{path}.{factor}") for factor in FACTORS)
         if kernel := kernels.get(path):
             A, B = A.reshape(len(A), -1, *kernel), B.reshape(*B.shape, *[1] * len(kernel))
-        pairs[path] = Pair((f"{path}.lora_A.weight", f"{path}.lora_B.weight"), A, B)
-    ranks = {path: len(pair.A) for path, pair in pairs.items()}
-    others = {
-        name: each for name, each in saved.tensors.items() if name.rpartition(".")[2] not in FACTORS
-    }
-    LoraFile(pairs, ranks, others, pad_ranks).write(
-        destination, lora_settings(saved.config), factors, "export_lora"
-    )
+        names = f"{path}.lora_A.weight", f"{path}.lora_B.weight"
+        modules[path] = LoraModule(names, A, B, E.double(), scales.get(path, usual))
+    return modules
 
 
 def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
     """Return the fields of `config` with the same meaning for LoRA."""
     values = written_values(config)
     return {field: values[field] for field in CARRIED_OVER}
+
+
+def refuse_same(
+    source: str | os.PathLike[str], destination: str | os.PathLike[str], command: str
+) -> None:
+    """Raise CheckpointError if what is written would replace what was read."""
+    if Path(source).resolve() == Path(destination).resolve():
+        raise CheckpointError(
+            f"{command}: the LoRA adapter would replace the adapter that is read from "
+            f"{str(source)!r}; name another folder to write to"
+        )

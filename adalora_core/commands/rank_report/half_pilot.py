@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.allocation.fitting import most_important
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -125,6 +123,33 @@ class HalfPilot:
     def _keep(self, kept: Mapping[str, torch.Tensor]) -> None:
         for path, values in self._singular_values.items():
             values.mul_(kept[path].to(values.device)[:, None])
+
+
+def most_important(
+    scores: Mapping[str, torch.Tensor], costs: Mapping[str, int], limit: int
+) -> dict[str, torch.Tensor]:
+    """Return which triplets to keep: the highest scores first, as long as they fit.
+
+    Args:
+        scores: importance of the triplets of each module; ties are decided by position.
+        costs: what a triplet of each module takes of the budget.
+        limit: the budget.
+
+    Example:
+        >>> scores = {"wide": torch.tensor([4.0, 2.0]), "small": torch.tensor([3.0, 1.0])}
+        >>> most_important(scores, {"wide": 30, "small": 10}, 50)
+        {'wide': tensor([ True, False]), 'small': tensor([True, True])}
+    """
+    kept = {path: torch.zeros(len(each), dtype=torch.bool) for path, each in scores.items()}
+    flat = torch.cat(list(scores.values()))
+    places = [(path, row) for path, each in scores.items() for row in range(len(each))]
+    left = limit
+    for index in flat.argsort(descending=True, stable=True).tolist():
+        path, row = places[index]
+        if costs[path] <= left:
+            kept[path][row] = True
+            left -= costs[path]
+    return kept
 
 
 class TrainerStep:

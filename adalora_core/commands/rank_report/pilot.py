@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from adalora_core.allocation.fitting import most_important
 from adalora_core.commands.rank_report.half_pilot import (
     HalfPilot,
     TrainerStep,
     left_as_it_was,
+    most_important,
 )
 from adalora_core.commands.rank_report.report import lora_settings
 from adalora_core.config.loading import config_of

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-import re
 import tempfile
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -17,211 +15,151 @@ from safetensors.torch import save
 from torch.nn import functional
 
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.floor.module_selection import targets_of
+from adalora_core.floor.module_selection import settings_of_ranks
 from adalora_core.training.adapter_file.folder import commit, encode_config
 from adalora_core.training.compaction import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-_LENGTH_BYTES = _ALIGNMENT = 8
-MOST_PADDING = _ALIGNMENT - 1
-"""The most bytes that fill up the header of a file."""
-_BASE = ".base_layer."
+    Factors = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
+
+_LENGTH_BYTES = 8
 
 
-class Pair(NamedTuple):
-    """A and B of a module as a file of LoRA holds them.
+class LoraModule(NamedTuple):
+    """An adapted module, whose change is `scale · B · diag(E) · A`.
 
-    Attributes:
-        names: of A and B, without the prefix `base_model.model.`.
-        A: a tensor `[rank, ...]` of the shape, at any rank, and the dtype of A.
-        B: `[out, rank, ...]`, likewise.
+    A is `[rank, ...]`, B `[out, rank, ...]`; a LoRA file holds them under the two names.
     """
 
     names: tuple[str, str]
     A: torch.Tensor
     B: torch.Tensor
-
-    def shapes(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of A and B at a rank."""
-        return (rank, *self.A.shape[1:]), (self.B.shape[0], rank, *self.B.shape[2:])
+    E: torch.Tensor | float
+    scale: float
 
     @property
     def triplet_bytes(self) -> int:
         """Bytes of a row of A and a column of B."""
-        (a, b), (in_a, in_b) = self.shapes(1), (self.A.itemsize, self.B.itemsize)
-        return prod(a) * in_a + prod(b) * in_b
+        return self.A[:1].nbytes + self.B[:, :1].nbytes
 
 
-@dataclass(frozen=True, slots=True)
 class LoraFile:
-    """What a file of a LoRA adapter holds, but for the values of its factors.
+    """The layout of the file of a LoRA adapter; names lack the prefix `base_model.model.`.
 
     Attributes:
-        pairs: the factors of each module by its path.
-        ranks: the rank of each module; one of rank 0 is left out.
-        others: tensors that are carried along, without the prefix `base_model.model.`.
-        pad_ranks: give every module the largest rank, with rows and columns of zeros. Some loaders
-            divide the one `lora_alpha` of the file by the rank of each module.
+        size: bytes of the file.
+        entry_bytes: bytes of each module in the header; at a lower rank they are no more.
     """
 
-    pairs: Mapping[str, Pair]
-    ranks: Mapping[str, int]
-    others: Mapping[str, torch.Tensor]
-    pad_ranks: bool = False
+    def __init__(
+        self,
+        modules: Mapping[str, LoraModule],
+        ranks: Mapping[str, int],
+        others: Mapping[str, torch.Tensor],
+        *,
+        pad_ranks: bool = False,
+    ) -> None:
+        """Lay out the factors of `modules` at `ranks`, 0 for none, and `others` as they are.
 
-    def written_ranks(self) -> dict[str, int]:
-        """Return the rank in the file of each module that it holds."""
-        largest = max(self.ranks.values(), default=0)
-        written = {path: rank for path, rank in self.ranks.items() if rank}
-        return dict.fromkeys(written, largest) if self.pad_ranks else written
-
-    def entries(self) -> dict[str, dict[str, Any]]:
-        """Return the header's entries in the order of their data."""
-        found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
-        ranks = self.written_ranks()
-        for path, rank in ranks.items():
-            pair = self.pairs[path]
-            for name, like, shape in zip(pair.names, pair[1:], pair.shapes(rank), strict=True):
-                found[name] = like.dtype, shape
-        found |= {
-            _name_without(name, ranks): (each.dtype, (*each.shape,))
-            for name, each in self.others.items()
-        }
-        entries, end = {}, 0
-        for name in sorted(found, key=lambda each: (-found[each][0].itemsize, each)):
-            dtype, shape = found[name]
+        With `pad_ranks` every module gets the largest rank, with rows and columns of zeros: some
+        loaders divide the one `lora_alpha` of the file by the rank of each module.
+        """
+        largest = max(ranks.values(), default=0)
+        written = {path: largest if pad_ranks else rank for path, rank in ranks.items() if rank}
+        self._modules, self._ranks = modules, written
+        self._all_ranks = {path: written.get(path, 0) for path in ranks}
+        self._others: dict[str, torch.Tensor] = {}
+        for name, each in others.items():
+            # The name of a base layer is that of the module where that has no adapter.
+            path, inside, last = name.rpartition(".base_layer.")
+            self._others[f"{path}.{last}" if inside and path not in written else name] = each
+        shapes = {name: (each.dtype, [*each.shape]) for name, each in self._others.items()}
+        for path, rank in written.items():
+            (name_a, name_b), A, B, *_ = modules[path]
+            shapes[name_a] = A.dtype, [rank, *A.shape[1:]]
+            shapes[name_b] = B.dtype, [len(B), rank, *B.shape[2:]]
+        end, self._header = 0, {}
+        for name in sorted(shapes, key=lambda each: (-shapes[each][0].itemsize, each)):
+            dtype, shape = shapes[name]
             begin, end = end, end + dtype.itemsize * prod(shape)
-            entries[name] = {"dtype": _code(dtype), "shape": shape, "data_offsets": (begin, end)}
-        return entries
-
-    def size(self) -> int:
-        """Return the bytes of the file."""
-        entries = self.entries()
-        ends = (entry["data_offsets"][1] for entry in entries.values())
-        return len(_header(entries)) + max(ends, default=0)
-
-    def entry_bytes(self) -> dict[str, int]:
-        """Return the bytes of each module in the header; at lower ranks they are no more."""
-        entries = self.entries()
-        return {
-            path: sum(
-                # A comma instead of two braces.
-                len(_json({TENSOR_PREFIX + name: entries[name]})) - 1
-                for name in self.pairs[path].names
-            )
-            for path in self.written_ranks()
+            self._header[name] = {
+                "dtype": _code(dtype), "shape": shape, "data_offsets": [begin, end]
+            }  # fmt: skip
+        text = _json(self._header, {"__metadata__": {"format": "pt"}})
+        text += b" " * (-len(text) % _LENGTH_BYTES)
+        self._start = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+        self.size = len(self._start) + end
+        self.entry_bytes = {
+            # One brace is a comma in the file, and the other one is not there.
+            path: sum(len(_json({name: self._header[name]})) - 1 for name in modules[path].names)
+            for path in written
         }
 
     def write(
         self,
         folder: str | os.PathLike[str],
         settings: Mapping[str, Any],
-        factors: Callable[[str], tuple[torch.Tensor, torch.Tensor]],
+        factors: Factors,
         command: str,
     ) -> None:
-        """Write the adapter; files in `folder` are replaced after all new ones are on disk.
+        """Write the adapter into a folder, whose files are replaced after all new ones are on disk.
 
-        Args:
-            folder: created if missing.
-            settings: fields of `adapter_config.json` besides those that follow from the ranks.
-            factors: `path -> (A [rank, in], B [out, rank])`, with the scale of the module in them.
-            command: what writes, for messages.
+        `factors` returns A `[rank, in]` and B `[out, rank]` of a path, with its scale in them.
 
         Raises:
             CheckpointError: no rank is left, or a factor is beyond the range of its dtype.
             OSError: the folder cannot be written; nothing was replaced.
         """
-        if not any(self.ranks.values()):
+        if not self._ranks:
             raise CheckpointError(
                 f"{command}: no triplet is left in any module, so there is nothing to export"
             )
-        config = encode_config({**settings, **self._rank_settings()})
-        places = (Path(folder).absolute(), *Path(folder).absolute().parents)
-        with tempfile.TemporaryFile(dir=next(each for each in places if each.is_dir())) as file:
-            file.write(_header(self.entries()))
-            for tensor in self._tensors(factors, command):
-                file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        fixed = {"peft_type": "LORA", "inference_mode": True, "init_lora_weights": True}
+        ranks = settings_of_ranks(self._all_ranks, lambda rank: rank)
+        config = encode_config({**settings, **fixed, **ranks})
+        owners = {name: path for path in self._ranks for name in self._modules[path].names}
+        place = Path(folder).absolute()
+        place = next(each for each in (place, *place.parents) if each.is_dir())
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(self._start)
+            made: dict[str, torch.Tensor] = {}
+            for name in self._header:
+                if name in owners and name not in made:
+                    made |= self._made(owners[name], factors, command)
+                tensor = made.pop(name) if name in owners else self._others[name]
+                values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                file.write(memoryview(values.numpy()))
             file.flush()
             weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             commit(Path(folder), weights, config)
 
-    def _tensors(
-        self, factors: Callable[[str], tuple[torch.Tensor, torch.Tensor]], command: str
-    ) -> Iterator[torch.Tensor]:
-        """Yield all tensors in the order of the file."""
-        ranks = self.written_ranks()
-        owners = {name: path for path in ranks for name in self.pairs[path].names}
-        others = {_name_without(name, ranks): each for name, each in self.others.items()}
-        made: dict[str, torch.Tensor] = {}
-        for name in self.entries():
-            if name in others:
-                yield others[name]
-                continue
-            if name not in made:
-                path = owners[name]
-                made |= zip(
-                    self.pairs[path].names, self._of_module(path, factors, command), strict=True
-                )
-            yield made.pop(name)
-
-    def _of_module(
-        self,
-        path: str,
-        factors: Callable[[str], tuple[torch.Tensor, torch.Tensor]],
-        command: str,
-    ) -> Iterator[torch.Tensor]:
-        rank, pair = self.written_ranks()[path], self.pairs[path]
-        A, B = factors(path)
-        missing = rank - len(A)
+    def _made(self, path: str, factors: Factors, command: str) -> dict[str, torch.Tensor]:
+        """Return the factors of a module as they are written, by their names."""
+        (A, B), (names, *likes) = factors(path), self._modules[path][:3]
+        missing = self._ranks[path] - len(A)
         padded = functional.pad(A, (0, 0, 0, missing)), functional.pad(B, (0, missing))
-        for values, like, shape in zip(padded, pair[1:], pair.shapes(rank), strict=True):
-            if not (tensor := values.to(like.dtype)).isfinite().all():
+        made = {}
+        for name, values, like in zip(names, padded, likes, strict=True):
+            made[name] = values.to(like.dtype).reshape(self._header[name]["shape"])
+            if not made[name].isfinite().all():
                 raise CheckpointError(
                     f"{command}: the product of factors and scale of {path!r} is beyond the range "
                     f"of {like.dtype}; the adapter cannot be written as LoRA in this dtype"
                 )
-            yield tensor.reshape(shape)
-
-    def _rank_settings(self) -> dict[str, Any]:
-        ranks = self.written_ranks()
-        # PEFT searches these keys in module names: without the anchor "a.q" would match "b.a.q".
-        patterns = {f"^{re.escape(path)}": rank for path, rank in ranks.items()}
-        largest = max(ranks.values())
-        return {
-            "peft_type": "LORA",
-            "inference_mode": True,
-            "init_lora_weights": True,
-            "r": largest,
-            "lora_alpha": largest,
-            "target_modules": targets_of(sorted(ranks), self.ranks),
-            "rank_pattern": patterns,
-            "alpha_pattern": patterns,
-        }
-
-
-def _name_without(name: str, ranks: Mapping[str, int]) -> str:
-    """Return the name of a tensor of a base layer, which is the module if that has no adapter."""
-    path, found, last = name.rpartition(_BASE)
-    return f"{path}.{last}" if found and path not in ranks else name
+        return made
 
 
 @cache
 def _code(dtype: torch.dtype) -> str:
     """Return the name that safetensors gives a dtype."""
-    raw = save({"x": torch.empty(0, dtype=dtype)})
-    code: str = json.loads(raw[_LENGTH_BYTES:])["x"]["dtype"]
+    code: str = json.loads(save({"x": torch.empty(0, dtype=dtype)})[_LENGTH_BYTES:])["x"]["dtype"]
     return code
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _header(entries: Mapping[str, dict[str, Any]]) -> bytes:
-    described = {TENSOR_PREFIX + name: entry for name, entry in entries.items()}
-    text = _json({"__metadata__": {"format": "pt"}, **described})
-    text += b" " * (-len(text) % _ALIGNMENT)
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+def _json(entries: Mapping[str, Any], first: Mapping[str, Any] | None = None) -> bytes:
+    """Return the JSON of entries of a header, as safetensors writes it."""
+    described = {**(first or {}), **{TENSOR_PREFIX + name: each for name, each in entries.items()}}
+    return json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
