@@ -135,8 +135,9 @@ def shrink(
         ranks = _within(budget or 0, adapter, pad_ranks=pad_ranks)
     if not any(ranks.values()):
         raise CheckpointError(
-            "shrink: the limit leaves no singular value in any module; raise it (a mean rank and a "
-            "budget are above 0, an energy also at most 1)"
+            "shrink: the limit leaves no singular value in any module; raise it (a mean rank is "
+            "above 0, an energy at most 1 too, and without any the file has "
+            f"{adapter.file({}).size} bytes)"
         )
     return ShrunkAdapter(adapter, ranks, adapter.file(ranks, pad_ranks=pad_ranks))
 

@@ -101,6 +101,7 @@ def _entries(shrunk: ShrunkAdapter) -> dict[str, Any]:
         "bytes_before": shrunk.adapter.bytes,
         "bytes": shrunk.file.size,
         "energy": shrunk.energy(),
+        "carried_along": list(shrunk.adapter.others),
         "largest_error": max(each["error"] for each in modules),
         "modules": modules,
     }
@@ -115,10 +116,12 @@ def _text(entries: dict[str, Any]) -> str:
         shown = f"{each['module']:<{width}}  {cut:>12}"
         lines.append(f"{shown}  {each['energy']:6.1%}  {each['error']:5.3f}")
     ranks, worst = [each["rank"] for each in modules], entries["largest_error"]
+    carried = len(entries["carried_along"])
     lines += [
         "",
         f"wrote a LoRA adapter to {visible(entries['out'])}",
-        f"bytes: {entries['bytes_before']:,} -> {entries['bytes']:,}",
+        f"bytes: {entries['bytes_before']:,} -> {entries['bytes']:,}"
+        + (f", with {carried} tensors that are no factors" if carried else ""),
         f"mean rank: {sum(ranks) / len(ranks):.2f}, {ranks.count(0)} of {len(ranks)} modules at 0",
         f"energy kept: {entries['energy']:.1%}; largest error of a module: {worst:.3f}",
         "An adapter that is trained at this size may be better.",

@@ -131,7 +131,7 @@ class LoraFile:
                     made |= self._made(owners[name], factors, command)
                 tensor = made.pop(name) if name in owners else self._others[name]
                 values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-                file.write(memoryview(values.numpy()))
+                file.write(values.numpy().data)
             file.flush()
             weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             commit(Path(folder), weights, config)
