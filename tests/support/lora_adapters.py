@@ -33,13 +33,13 @@ class Blocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q = nn.Linear(48, 40)
-        self.a = nn.ModuleDict({"q": nn.Linear(40, 24), "q+v": nn.Linear(24, 32)})
+        self.z = nn.ModuleDict({"q": nn.Linear(40, 24), "q+v": nn.Linear(24, 32)})
         self.emb = nn.Embedding(50, 48)
         self.head = nn.Linear(32, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = self.q(self.emb(x)).relu()
-        return self.head(self.a["q+v"](self.a["q"](hidden)))
+        return self.head(self.z["q+v"](self.z["q"](hidden)))
 
 
 class Pictures(nn.Module):
@@ -156,7 +156,7 @@ SET_ASIDE = {
     ),
     "patches": Case(_vit, {"r": 12, "target_modules": ["projection", "query", "q_proj"]}),
     "embedding": Case(
-        Blocks, {"r": 10, "lora_alpha": 3, "target_modules": ["emb", "a.q"], "bias": "lora_only"}
+        Blocks, {"r": 10, "lora_alpha": 3, "target_modules": ["emb", "z.q"], "bias": "lora_only"}
     ),
     "layers": Case(
         _llama(),

@@ -10,7 +10,8 @@ import torch
 from lora_adapters import CASES, changes, save
 from safetensors.torch import load_file
 
-from adalora_core.training.shrinking import read_trained, shrink
+from adalora_core.training.adapter_file.lora import LoraModule
+from adalora_core.training.shrinking import TrainedAdapter, read_trained, shrink
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +96,25 @@ def assert_same_beside(source: Any, found: Any) -> None:
     assert names <= other.keys() | {name for name in names if "quant" in name}
     for name in names:
         torch.testing.assert_close(other[name], one[name])
+
+
+def test_a_budget_goes_to_the_most_energy_per_byte_and_pays_a_header_once(tmp_path: Path) -> None:
+    def module(name: str, width: int, height: int) -> LoraModule:
+        return LoraModule(
+            (f"{name}.A", f"{name}.B"), torch.zeros(3, width), torch.zeros(height, 3), 1.0, 1.0
+        )
+
+    # A triplet of wide takes 400 bytes, of small 100.
+    modules = {"wide": module("wide", 60, 40), "small": module("small", 20, 5)}
+    squares = {"wide": torch.tensor([9.0, 7.0, 0.5]), "small": torch.tensor([8.0, 2.0, 1.0])}
+    adapter = TrainedAdapter(tmp_path, modules, squares, {}, {}, 0)
+
+    def sized(wide: int, small: int) -> int:
+        return adapter.file({"wide": wide, "small": small}).size + 24  # numbers in the header get shorter
+
+    # The ratios are 0.08, 0.0225, 0.02, 0.0175, 0.01, 0.00125.
+    for ranks in ((0, 1), (0, 2), (1, 2), (2, 2), (2, 3), (3, 3)):
+        found = shrink(adapter, budget=sized(*ranks))
+        assert (found.ranks["wide"], found.ranks["small"]) == ranks
+    # One more byte for a triplet that does not fit changes nothing, and a cheaper one fits.
+    assert shrink(adapter, budget=sized(2, 2) - 40).ranks == {"wide": 1, "small": 3}
