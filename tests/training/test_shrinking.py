@@ -110,7 +110,9 @@ def test_a_budget_goes_to_the_most_energy_per_byte_and_pays_a_header_once(tmp_pa
     adapter = TrainedAdapter(tmp_path, modules, squares, {}, {}, 0)
 
     def sized(wide: int, small: int) -> int:
-        return adapter.file({"wide": wide, "small": small}).size + 24  # numbers in the header get shorter
+        return (
+            adapter.file({"wide": wide, "small": small}).size + 24
+        )  # numbers in the header get shorter
 
     # The ratios are 0.08, 0.0225, 0.02, 0.0175, 0.01, 0.00125.
     for ranks in ((0, 1), (0, 2), (1, 2), (2, 2), (2, 3), (3, 3)):
