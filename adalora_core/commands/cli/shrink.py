@@ -54,13 +54,17 @@ def run(argv: Sequence[str]) -> int:
     """Run `adalora shrink ADAPTER_DIR OUT ...` and return the exit code."""
     options = make_parser().parse_args(argv)
     try:
+        import torch
+
         from adalora_core.training.shrinking import read_trained, shrink
     except ModuleNotFoundError as error:
         return fail("shrink", MissingExtraError(error.name or "torch", "torch", "this command"))
     if why := refusal(options):
         return fail("shrink", why)
+    threads = torch.get_num_threads()
     limits = {"rank": options.rank, "budget": options.budget, "energy": options.energy}
     try:
+        torch.set_num_threads(1)  # for thin matrices more of them mostly wait
         shrunk = shrink(read_trained(options.adapter), **limits, pad_ranks=options.pad_ranks)
         # Draw before writing: if matplotlib is missing, nothing is written.
         picture = _picture(shrunk) if options.plot else None
@@ -69,6 +73,8 @@ def run(argv: Sequence[str]) -> int:
             write_file(Path(options.plot), picture)
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("shrink", error)
+    finally:
+        torch.set_num_threads(threads)
     entries = {"version": 1, "adapter": options.adapter, "out": options.out, **_entries(shrunk)}
     as_json = options.output_format == "json"
     print_text(json.dumps(entries, indent=2) + "\n" if as_json else _text(entries))
