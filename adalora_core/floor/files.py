@@ -38,7 +38,7 @@ def write_file(path: Path, content: bytes) -> None:
     write_files({path: content})
 
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
+def write_files(contents: Mapping[Path, bytes | mmap]) -> None:
     """Write files that belong together, all of them or none.
 
     Args:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
 
 _FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")
+_KOHYA = (".lora_down.weight", ".lora_up.weight", ".alpha")
 _KEPT = {
     *CARRIED_OVER, "alora_invocation_tokens", "auto_mapping", "exclude_modules",
     "layer_replication", "trainable_token_indices",
@@ -55,7 +57,8 @@ _MOST_PADDING = 7
 class TrainedAdapter:
     """A LoRA, rsLoRA or AdaLoRA adapter in its folder; `squares` are those of the singular values.
 
-    `settings` are the fields of its configuration that stay, `bytes` is the size of its file.
+    `settings` are the fields of its configuration that stay, `bytes` is the size of its file, and
+    `metadata` that of the one file of kohya's format.
     """
 
     folder: Path
@@ -64,10 +67,13 @@ class TrainedAdapter:
     others: Mapping[str, torch.Tensor]
     settings: Mapping[str, Any]
     bytes: int
+    metadata: Mapping[str, str] | None = None
 
     def file(self, ranks: Mapping[str, int], *, pad_ranks: bool = False) -> LoraFile:
         """Return the layout of its file at some ranks."""
-        return LoraFile(self.modules, ranks, self.others, pad_ranks=pad_ranks)
+        return LoraFile(
+            self.modules, ranks, self.others, pad_ranks=pad_ranks, metadata=self.metadata
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +182,7 @@ def _decomposed(module: LoraModule) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 
 def read_trained(folder: str | os.PathLike[str]) -> TrainedAdapter:
-    """Read a LoRA, rsLoRA or AdaLoRA adapter and decompose the change of each module.
+    """Read a LoRA, rsLoRA or AdaLoRA adapter, or a file of kohya's, and decompose each change.
 
     Raises:
         CheckpointError: the folder is incomplete, damaged, of another method, or of a kind of LoRA
@@ -185,6 +191,8 @@ def read_trained(folder: str | os.PathLike[str]) -> TrainedAdapter:
         OSError: a file cannot be read.
     """
     folder = Path(folder)
+    if folder.is_file():
+        return _of_kohya(folder)
     with locked(folder, shared=True):
         path = files.config_in(folder)
         if is_link_out(path):
@@ -201,8 +209,39 @@ def read_trained(folder: str | os.PathLike[str]) -> TrainedAdapter:
             raise _refused(folder, "its peft_type is neither LORA nor ADALORA")
         weights = files.weights_in(folder)
         size = weights.stat().st_size if weights else 0
-    squares = {path: _decomposed(each)[1].square() for path, each in modules.items()}
-    return TrainedAdapter(folder, modules, squares, others, settings, size)
+    return TrainedAdapter(folder, modules, _squares(modules), others, settings, size)
+
+
+def _squares(modules: Mapping[str, LoraModule]) -> dict[str, torch.Tensor]:
+    return {path: _decomposed(each)[1].square() for path, each in modules.items()}
+
+
+def _of_kohya(path: Path) -> TrainedAdapter:
+    """Read an adapter of one file, as kohya's scripts save it; without an alpha the scale is 1."""
+    tensors, modules = files.mapped(path), {}
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata() or {})
+    if odd := [name for name in tensors if not name.endswith(_KOHYA)]:
+        raise _refused(path, f"its tensor {odd[0]!r} is not of plain LoRA")
+    for module in dict.fromkeys(
+        re.sub(r"\.(lora_\w+\.weight|alpha)$", "", each) for each in tensors
+    ):
+        A, B, alpha = (tensors.get(f"{module}{end}") for end in _KOHYA)
+        found = {factor: each for factor, each in (("A", A), ("B", B)) if each is not None}
+        try:
+            A, B = _checked(module, found)
+            alpha = torch.tensor(len(A)) if alpha is None else alpha
+            if alpha.numel() != 1 or not alpha.isfinite().all() or not len(A):
+                raise ValueError("has no rank, or an alpha that is not a number")  # noqa: TRY301
+        except ValueError as error:
+            raise _refused(path, f"{module!r} {error}") from None
+        names = f"{module}{_KOHYA[0]}", f"{module}{_KOHYA[1]}"
+        modules[module] = LoraModule(names, A, B, 1.0, float(alpha) / len(A))
+    # Digests of the weights, and numbers that no longer hold.
+    metadata = {key: each for key, each in metadata.items() if not key.startswith("sshs_")}
+    metadata |= dict.fromkeys({"ss_network_dim", "ss_network_alpha"} & {*metadata}, "Dynamic")
+    size = path.stat().st_size
+    return TrainedAdapter(path, modules, _squares(modules), {}, {}, size, metadata)
 
 
 def _of_lora(folder: Path, values: Mapping[str, Any]) -> Parts:

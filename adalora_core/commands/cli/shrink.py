@@ -35,7 +35,7 @@ def make_parser() -> Parser:
         "squared singular values of what the adapter adds to the weights.",
         epilog="exit code: 0 written, 2 could not run",
     )
-    add(parser, {"adapter": text("ADAPTER_DIR", "folder of the adapter")})
+    add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
     limits: dict[str, dict[str, Any]] = {
         "--budget": text("SIZE", "most bytes of the file with the weights, for example 20MB"),
         "--rank": text("RANK", "mean rank of all modules"),

@@ -103,8 +103,6 @@ def read_adapter(
 def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of the weights in `folder`, without the prefix of PEFT's names.
 
-    Those of a safetensors file are mapped: they take memory while they are looked at.
-
     Raises:
         CheckpointError: there are none, they are damaged, or not those of an adapter.
     """
@@ -136,8 +134,15 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
             f"from_pretrained: {str(folder)!r} holds neither {WEIGHTS_NAME} nor "
             f"{LEGACY_WEIGHTS_NAME}"
         )
-    if path.name == LEGACY_WEIGHTS_NAME:
-        return _read_legacy(path)
+    return _read_legacy(path) if path.name == LEGACY_WEIGHTS_NAME else mapped(path)
+
+
+def mapped(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file; they take memory while they are looked at.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     try:
         return load_file(path)
     except (*DAMAGED, OSError) as error:
