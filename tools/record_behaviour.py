@@ -24,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab", "junit")
 COMMANDS = (
-    "check", "rule", "plan", "schema", "server", "env", "report", "export-lora", "shrink",
-    "demo",
+    "check", "rule", "explain", "plan", "schema", "server", "env", "report", "export-lora",
+    "shrink", "demo",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,11 @@ import torch
 from adalora_core.allocation.criteria import Factors, criterion_of
 from adalora_core.allocation.factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
-from adalora_core.floor.budget import Phase
+from adalora_core.floor.budget import Phase, ScheduledStep
 from adalora_core.sharding.layout import are_sharded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from adalora_core.floor.adapter_spec import AdapterSpec
-    from adalora_core.floor.budget import ScheduledStep
 
 MASKS_AT_ONCE = 64
 

@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
+from torch import Tensor
 
-from adalora_core.allocation.statistics import average_dtype
-from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name
+from adalora_core.allocation.statistics import ImportanceStatistics, average_dtype
+from adalora_core.floor.adapter_spec import SENSITIVITY, AdapterSpec, criterion_name
 from adalora_core.floor.errors import CriterionError
 from adalora_core.ops import apply_mask, select_triplets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import TypeAlias
-
-    from torch import Tensor
-
-    from adalora_core.allocation.statistics import ImportanceStatistics
-    from adalora_core.floor.adapter_spec import AdapterSpec
-
     ScoreFunction: TypeAlias = Callable[[str, Mapping[str, Tensor]], Tensor]
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from adalora_core.allocation.criteria import FACTORS_PER_MATRIX, Factors
-from adalora_core.allocation.statistics import average_dtype
+from adalora_core.allocation.statistics import ImportanceStatistics, average_dtype
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.ops import apply_mask, select_triplets
 from adalora_core.sharding.layout import device_of, is_sharded, local_part, piece_of, whole
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from torch import Tensor
-
-    from adalora_core.allocation.statistics import ImportanceStatistics
 
 
 class ShardedFactors(Factors):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +12,6 @@ import torch
 from adalora_core.ops import averages_of, update_importance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from adalora_core.floor.adapter_spec import AdapterSpec
 
 _PLACE = operator.attrgetter("device", "dtype")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,13 +25,10 @@ from adalora_core.training.adapter_file.tensors import divided_places, fill_divi
 from adalora_core.training.host import Host, TrainingRun
 from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import candidates, unmatched_entries
-from adalora_core.training.training_state.state import restore_allocator
+from adalora_core.training.training_state.state import TrainingState, restore_allocator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from adalora_core.training.adapter_file.folder import SavedAdapter
-    from adalora_core.training.training_state.state import TrainingState
 
 _ATTRIBUTE = "_adalora_bridge"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,6 @@ from adalora_core.training.model import class_like
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.training.adapter import Adapter
 
 

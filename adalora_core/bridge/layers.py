@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,8 +23,6 @@ from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding.layout import are_sharded, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.training.host import Host
 
 INITIAL_RANKS = "_adalora_initial_ranks"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from adalora_core.sharding.layout import are_sharded, reshard, whole
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import (
     CONFIG_NAME,
+    SavedAdapter,
     commit,
     folder_of,
     read_adapter,
@@ -41,6 +43,7 @@ from adalora_core.training.adapter_file.folder import (
     weights_in,
 )
 from adalora_core.training.host import (
+    Host,
     add_penalty,
     check_forward,
     forwards_of,
@@ -57,15 +60,15 @@ from adalora_core.training.run_end import (
     judge_load,
 )
 from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
-from adalora_core.training.training_state.state import encode_state, read_state, run_is_unfinished
+from adalora_core.training.training_state.state import (
+    TrainingState,
+    encode_state,
+    read_state,
+    run_is_unfinished,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.adapter_file.folder import SavedAdapter
-    from adalora_core.training.host import Host
-    from adalora_core.training.training_state.state import TrainingState
 
 _peft_init: Any = PeftModel.__init__
 _peft_from_pretrained: Any = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]

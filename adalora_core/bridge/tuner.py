@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import warnings
 import weakref
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
 
 from adalora_core.bridge.adapters import (
+    BridgedRun,
     adapter_of,
     configs_of,
     follow_reset,
@@ -28,13 +30,13 @@ from adalora_core.bridge.adapters import (
     trained_adapters,
 )
 from adalora_core.bridge.layers import adalora_layers, injecting
-from adalora_core.floor.rank_pattern import pattern_positions
+from adalora_core.floor.rank_pattern import RankPattern, pattern_positions
 from adalora_core.nn.adapter_layer import refuse_computed_weight
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import loaded
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding.layout import are_sharded
-from adalora_core.training.compaction import TENSOR_PREFIX, cut_state
+from adalora_core.training.compaction import TENSOR_PREFIX, CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward, forwards_of
 from adalora_core.training.merging import all_or_none, refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
@@ -42,15 +44,10 @@ from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_n
 from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import torch
     from torch import nn
 
-    from adalora_core.bridge.adapters import BridgedRun
-    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.compaction import CompactionReport
 
 _peft_init: Any = AdaLoraModel.__init__
 _peft_inject: Any = AdaLoraModel.inject_adapter

@@ -5,26 +5,20 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, get_args
 
 from adalora_core.checker import documents as text
-from adalora_core.checker.documents.document import FORMATS, Document
-from adalora_core.checker.documents.problems import LIMIT_EXCEEDED, MOST_RELATED, NO_BLOCK, Problem
+from adalora_core.checker.documents.document import FORMATS, Document, Format
+from adalora_core.checker.documents.problems import LIMIT_EXCEEDED, Problem
 from adalora_core.checker.pipeline import CheckOptions, parse_version
 from adalora_core.checker.pipeline.discovery import sections
 from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.config.fields.readings import plain
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
-from adalora_core.floor.places import to_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.checker.documents.document import Format
     from adalora_core.checker.reports import Report
-    from adalora_core.config.fields.block import Block
     from adalora_core.config.model import AdaLoraConfig
 
 P = ParamSpec("P")
@@ -46,16 +40,16 @@ def check_config(
     """Check a configuration and return every finding.
 
     Args:
-        source: JSON text (a str is always content, never a file name), a mapping (tuples and
-            sets count as lists, enum members as strings), or a path object such as
-            `pathlib.Path("adapter_config.json")`.
+        source: a path object such as `pathlib.Path("adapter_config.json")`, JSON text (a str is
+            always content, never a file name), or a mapping (tuples and sets count as lists, enum
+            members as strings). A file or a text is searched as `adalora check` searches a file
+            that is named. A mapping is the configuration itself, unless it only holds some.
         runtime: the package that will train. Under `"peft"` everything that crashes PEFT 0.21 is
             an error; under `"adalora-core"` everything that this package can train is accepted.
         strict_keys: make unknown keys errors instead of warnings.
         strict_types: make values of another type errors also where the runtime works with them.
         key: JSON pointer of the AdaLoRA mapping inside the document, empty for the whole document;
-            None: the one section that the command would find, else the whole document. In Python
-            `/AdaLoraConfig/1` is the second call of the class; None: every call.
+            None: search. In Python `/AdaLoraConfig/1` is the second call of the class.
         format: `"json"`, `"yaml"`, `"toml"`, `"python"` or `"notebook"`; None: by a path's suffix,
             else JSON.
         peft_version: also report what this PEFT release ignores or refuses.
@@ -73,7 +67,7 @@ def check_config(
     Example:
         >>> report = check_config('{"peft_type": "ADALORA", "total_step": 100, "tfinal": 200}')
         >>> report.ok, report.errors[0].code, report.errors[0].span.start_column
-        (False, 'ADA202', 40)
+        (False, 'ADA202', 55)
     """
     if runtime not in get_args(Runtime):
         raise ValueError(f"runtime: expected {' or '.join(get_args(Runtime))}, got {runtime!r}")
@@ -90,6 +84,8 @@ def check_config(
     name = None
     if isinstance(source, Mapping):
         document = _from_mapping(source)
+        if key is None and not sections(document, options):
+            key = ""
     elif isinstance(source, os.PathLike):
         name = os.fspath(source)
         document = text.read(name, limits, format)
@@ -103,22 +99,7 @@ def check_config(
             "check_config: expected JSON text (str or bytes), a mapping or a path object, got "
             f"{type(source).__name__}"
         )
-    if key is None and (found := sections(document, options)):
-        if len(found) > 1 or found[0].deferred or found[0].layout not in {"peft", "section"}:
-            # Nothing is chosen silently, and a typed configuration holds every value.
-            problems = [*document.problems, _not_one(found)]
-            document = replace(document, problems=problems, fatal=True)
-        return examine(document, name, options).report
-    return examine(document, name, options, key=key or "").report
-
-
-def _not_one(found: Sequence[Block]) -> Problem:
-    """Return the problem of a document whose configuration the caller has to name."""
-    places = list(dict.fromkeys(f'key="{to_pointer(block.path)}"' for block in found))
-    more = f" and {len(places) - MOST_RELATED} more" if len(places) > MOST_RELATED else ""
-    message = "the document is not a configuration itself, but holds one or more"
-    hint = f"name one by {' or '.join(places[:MOST_RELATED])}{more}"
-    return Problem(NO_BLOCK, message, at="key", hint=hint)
+    return examine(document, name, options, key=key).report
 
 
 def _from_mapping(source: Mapping[str, Any]) -> Document:
@@ -150,8 +131,8 @@ def validate_config(source: Source, **options: Any) -> AdaLoraConfig:
     """Check a configuration and return it typed; raise if it has errors.
 
     Findings of severity warning are issued through Python's `warnings` as `ConfigWarning`. The
-    arguments are those of `check_config`. Python code must hold one call of `AdaLoraConfig` whose
-    values are all written in the file, or `key` must name such a call.
+    arguments are those of `check_config`. The source must hold one configuration whose values are
+    all written there, or `key` must name such a one.
 
     Raises:
         ConfigError: a `ValueError` whose text is the whole report and whose `.report` holds it.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from adalora_core.config.changes import Change
     from adalora_core.config.fields.table import Runtime
     from adalora_core.floor.places import Edit, Span
@@ -25,11 +24,19 @@ class ConfigWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """A further place in the document that a finding refers to."""
+    """A further place in the document that a finding refers to.
+
+    Args:
+        message: the note on it.
+        pointer: the place in the decoded document.
+        span: the place in the text.
+        code: the code of the finding there, if the finding follows from it.
+    """
 
     message: str
     pointer: str
     span: Span | None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,11 @@ class Diagnostic:
     fix: Fix | None = None
 
     @property
+    def cause(self) -> Related | None:
+        """The place of the finding from which this one follows."""
+        return next((each for each in self.related if each.code), None)
+
+    @property
     def sort_key(self) -> tuple[int, str, str]:
         """The key that sorts a report: position, then code, then pointer."""
         return (self.span.start if self.span else 0, self.code, self.pointer)
@@ -83,6 +95,7 @@ class Checked:
         block: the decoded AdaLoRA mapping, the first if there are several; None: there is none.
         fixed: the findings that `adalora check --fix` removed by fixing.
         suppressed: the findings that comments or `--per-file-ignores` removed.
+        places: the JSON pointers of the configurations.
         is_whole: whether `block` is the only configuration and all of its values are known.
         unjudged: the number of configurations of which the document holds no value.
         has_script: whether the document is code about AdaLoRA, with or without a configuration.
@@ -98,6 +111,7 @@ class Checked:
     fixed: tuple[Diagnostic, ...] = ()
     suppressed: tuple[Diagnostic, ...] = ()
     has_script: bool = False
+    places: tuple[str, ...] = ()
     is_whole: bool = True
     unjudged: int = 0
     lacks_total: bool = False

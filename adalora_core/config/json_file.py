@@ -30,7 +30,7 @@ def object_in(path: Path) -> dict[str, Any]:
 def _decoded(raw: bytes) -> dict[str, Any]:
     if len(raw) > DEFAULT_LIMITS.file_bytes:
         raise ValueError(f"the document has more than {DEFAULT_LIMITS.file_bytes} bytes")
-    values = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_without_repetition)
+    values = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=without_repetition)
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the content is wrong, not a type
     _bound_depth(values, DEFAULT_LIMITS.depth)
@@ -38,11 +38,16 @@ def _decoded(raw: bytes) -> dict[str, Any]:
     return values
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of decoded pairs.
+
+    Raises:
+        ValueError: a key appears twice.
+    """
     values: dict[str, Any] = {}
     for key, value in pairs:
         if key in values:
-            raise ValueError(f"the key {key!r} occurs twice")
+            raise ValueError(f"the key {key!r} appears twice")
         values[key] = value
     return values
 

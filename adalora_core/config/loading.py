@@ -6,6 +6,7 @@ Every rule on configurations is run; findings have the path of their value, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.fields.block import Block, BlockOptions
@@ -20,7 +21,6 @@ from adalora_core.floor.places import to_pointer
 from adalora_core.floor.regular_files import is_link_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from adalora_core.config.rules.base import Finding

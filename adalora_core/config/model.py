@@ -8,15 +8,23 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads it
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adalora_core.config.fields.block import Block, BlockOptions
 from adalora_core.config.fields.readings import plain
-from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, fields_of
+from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Runtime, fields_of
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.rules import findings
 from adalora_core.floor.errors import MissingExtraError
@@ -24,11 +32,7 @@ from adalora_core.floor.peft_identity import ConfigSeenAsPeft
 
 if TYPE_CHECKING:
     import os
-    from typing import Self
 
-    from pydantic import ModelWrapValidatorHandler, ValidationInfo
-
-    from adalora_core.config.fields.table import Runtime
     from adalora_core.config.rules.base import Finding
 
 
@@ -230,36 +234,22 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             ValueError: the file is missing, cannot be read, or has errors.
             MissingExtraError: `huggingface_hub` is needed and missing.
         """
+        from adalora_core.config.json_file import object_in
+
         path = Path(pretrained_model_name_or_path, subfolder or "", CONFIG_NAME)
         if not path.is_file():
             if Path(pretrained_model_name_or_path).exists():
                 raise ValueError(f"from_pretrained: {str(path)!r} is missing")
             path = _downloaded(str(pretrained_model_name_or_path), subfolder, hub)
-        return cls(**cls._known_keys(cls.from_json_file(path)))
-
-    @classmethod
-    def from_json_file(cls, path_json_file: str | os.PathLike[str]) -> dict[str, Any]:
-        """Return the content of an `adapter_config.json`, unchecked and without `runtime_config`.
-
-        Raises:
-            OSError: the file cannot be read.
-            ValueError: the file is not a JSON object.
-        """
-        from adalora_core.config.json_file import object_in
-
-        values = object_in(Path(path_json_file))
-        return {name: each for name, each in values.items() if name != "runtime_config"}
-
-    @classmethod
-    def _known_keys(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(values) - set(ALL_FIELDS))
-        if unknown:
+        values = object_in(path)
+        values.pop("runtime_config", None)
+        if unknown := sorted(set(values) - set(ALL_FIELDS)):
             warnings.warn(
                 f"from_pretrained: ignored keys that are not fields of AdaLoraConfig: {unknown}",
                 ConfigWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
-        return {name: value for name, value in values.items() if name in ALL_FIELDS}
+        return cls(**{name: value for name, value in values.items() if name in ALL_FIELDS})
 
 
 class PeftType(str, enum.Enum):  # noqa: UP042 - another `str()`, which PEFT reads

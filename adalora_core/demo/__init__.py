@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED
+from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from adalora_core.demo.output import Outcome
 
 
@@ -32,9 +30,10 @@ def run(argv: Sequence[str]) -> int:
     try:
         return _run(arguments.output, quick=arguments.quick)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written", INTERRUPTED)
+        fail("demo", "interrupted; nothing was written")
+        return INTERRUPTED
     except (AdaLoraError, OSError, ValueError) as error:
-        return _fail(f"{error}", CANNOT_RUN)
+        return fail("demo", error)
 
 
 def _run(output: Path, *, quick: bool) -> int:
@@ -48,14 +47,14 @@ def _run(output: Path, *, quick: bool) -> int:
     _print_summary(outcome, output)
     faults = outcome.faults()
     for fault in faults:
-        _fail(fault, FINDINGS)
+        fail("demo", fault)
     return FINDINGS if faults else FINE
 
 
 def _print_summary(outcome: Outcome, output: Path) -> None:
     from adalora_core.demo.output import RESULTS
 
-    schedule = outcome.schedule
+    schedule = outcome.plan.schedule
     print(
         f"adapted {outcome.adapted_accuracy:.1%} of the held-out words, after "
         f"{outcome.training_seconds:.0f} s of training\n"
@@ -85,8 +84,3 @@ def make_parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="train on few words for a few seconds, as a smoke test"
     )
     return parser
-
-
-def _fail(message: str, exit_code: int) -> int:
-    print(f"adalora demo: {message}", file=sys.stderr)
-    return exit_code

@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from adalora_core.checker.check import validate_config
+from adalora_core.checker.plan.plan import Plan
 from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap
 from adalora_core.demo import output
 from adalora_core.demo.data import lexicon_path, read_words, split_words
@@ -28,21 +30,16 @@ from adalora_core.demo.encoder import (
     save_head,
     verified_model_folder,
 )
-from adalora_core.demo.output import Outcome, phase_rows, render_report
+from adalora_core.demo.output import Outcome, render_report
 from adalora_core.floor.files import write_file
-from adalora_core.training import get_peft_model
+from adalora_core.training import AdaLoraModel, get_peft_model
+from adalora_core.training.training_state.progress import allocator_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-    from typing import TextIO
-
-    from torch import Tensor
 
     from adalora_core.allocation import RankAllocator
     from adalora_core.demo.settings import DemoSettings
-    from adalora_core.floor.budget import BudgetSchedule
-    from adalora_core.training import AdaLoraModel
 
 SMOOTHING = 0.9
 """Weight of the past in the shown loss; the loss of a single batch jumps too much."""
@@ -112,8 +109,12 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         _say("frozen", f"{probe:.1%} of the held-out words by a linear probe on the frozen encoder")
 
         model = get_peft_model(encoder, config)
-        allocator = allocator_of(model)
-        _say_phases(allocator.schedule)
+        allocator = allocator_of(model.base_model.trained_adapters()[0])
+        matrices = len(allocator.matrices)
+        plan = Plan(allocator.schedule, matrices, config.lora_alpha, config.init_r)
+        _say("config", "valid; its phases in absolute optimizer steps:")
+        for phase in plan.phases():
+            _say("", f"  {phase.name:<10}{f'{phase.first}-{phase.last}':<9}{phase.what}")
         head = nn.Linear(encoder.config.hidden_size, 1)
         trainable = _count(p for p in (*model.parameters(), *head.parameters()) if p.requires_grad)
         started = time.perf_counter()
@@ -129,7 +130,7 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         reloaded = predictions_with_peft(model_folder, adapter, held_out)
         outcome = Outcome(
             settings=settings,
-            schedule=allocator.schedule,
+            plan=plan,
             probe_accuracy=probe,
             adapted_accuracy=accuracy(predictions, held_out.labels),
             ranks=allocator.active_ranks(),
@@ -218,14 +219,6 @@ def optimizer_and_rates(
     return optimizer, rates
 
 
-def allocator_of(model: AdaLoraModel) -> RankAllocator:
-    """Return the allocator of the model's only adapter."""
-    (adapter,) = model.base_model.trained_adapters()
-    if adapter.allocator is None:
-        raise RuntimeError("the adapter is frozen; the demo trains the one it has just made")
-    return adapter.allocator
-
-
 def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatches, WordBatches]:
     train, held_out = split_words(
         read_words(lexicon_path()),
@@ -248,13 +241,6 @@ def _write_findings(outcome: Outcome, folder: Path) -> None:
 
 def _count(parameters: Any) -> int:
     return sum(parameter.numel() for parameter in parameters)
-
-
-def _say_phases(schedule: BudgetSchedule) -> None:
-    _say("config", "valid; its phases in absolute optimizer steps:")
-    for name, first, last, meaning in phase_rows(schedule):
-        span = f"{first}-{last}"
-        _say("", f"  {name:<10}{span:<9}{meaning}")
 
 
 def _say(topic: str, text: str) -> None:

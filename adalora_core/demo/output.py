@@ -6,19 +6,18 @@ import contextlib
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from adalora_core.demo.data import CITATION, CLEAR_RATING
 from adalora_core.demo.encoder import HEAD_FILE, MODEL_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
+    from adalora_core.checker.plan.plan import Plan
     from adalora_core.demo.settings import DemoSettings
-    from adalora_core.floor.budget import BudgetSchedule
 
 ADAPTER = "adapter"
 HEAT_MAP = "rank_heatmap.png"
@@ -36,7 +35,7 @@ class Outcome:
 
     Args:
         settings: the settings of the run.
-        schedule: the budget of all adapted matrices together.
+        plan: the phases and the budget of all adapted matrices together.
         probe_accuracy: held-out accuracy of a linear classifier on the frozen encoder.
         adapted_accuracy: held-out accuracy of the encoder with adapters and head.
         ranks: `{module path: triplets kept}`.
@@ -47,7 +46,7 @@ class Outcome:
     """
 
     settings: DemoSettings
-    schedule: BudgetSchedule
+    plan: Plan
     probe_accuracy: float
     adapted_accuracy: float
     ranks: dict[str, int]
@@ -64,10 +63,10 @@ class Outcome:
     def faults(self) -> list[str]:
         """Return the faults of the result, one sentence each."""
         found = []
-        if self.rank_sum != self.schedule.target_budget:
+        if self.rank_sum != self.plan.schedule.target_budget:
             found.append(
                 f"the ranks sum to {self.rank_sum}, the target budget is "
-                f"{self.schedule.target_budget}"
+                f"{self.plan.schedule.target_budget}"
             )
         # This form makes NaN a fault too.
         if not self.prediction_difference < TOLERANCE:
@@ -76,27 +75,6 @@ class Outcome:
                 f"{self.prediction_difference:.1e}, expected less than {TOLERANCE:.0e}"
             )
         return found
-
-
-class PhaseRow(NamedTuple):
-    """One phase of a schedule in absolute 0-based optimizer steps, both ends included."""
-
-    name: str
-    first_step: int
-    last_step: int
-    meaning: str
-
-
-def phase_rows(schedule: BudgetSchedule) -> list[PhaseRow]:
-    """Return the phases of a valid schedule in order."""
-    start, end = schedule.initial_budget, schedule.target_budget
-    falls = f"the budget falls from {start} to {end} in {schedule.allocation_count()} allocations"
-    kept = f"the kept {end} triplets are fixed and trained on"
-    return [
-        PhaseRow("warmup", 0, schedule.tinit, f"all {start} triplets are trained"),
-        PhaseRow("budgeting", schedule.tinit + 1, schedule.final_start - 1, falls),
-        PhaseRow("final", schedule.final_start, schedule.total_step - 1, kept),
-    ]
 
 
 def render_report(outcome: Outcome) -> str:
@@ -108,14 +86,14 @@ def render_report(outcome: Outcome) -> str:
 
 def _result(outcome: Outcome) -> str:
     settings = outcome.settings
-    target = f"{settings.target_r} x {len(outcome.ranks)} = {outcome.schedule.target_budget}"
+    target = f"{settings.target_r} x {len(outcome.ranks)} = {outcome.plan.schedule.target_budget}"
     share = outcome.trainable_parameters / outcome.base_parameters
     rows = [
         ("held-out accuracy, linear probe on the frozen encoder", f"{outcome.probe_accuracy:.1%}"),
         ("held-out accuracy, with adapters", f"**{outcome.adapted_accuracy:.1%}**"),
         (
             "triplets kept over all matrices",
-            f"{outcome.rank_sum} of {outcome.schedule.initial_budget} (target {target})",
+            f"{outcome.rank_sum} of {outcome.plan.schedule.initial_budget} (target {target})",
         ),
         (
             "largest difference of a prediction after reloading with PEFT",
@@ -132,10 +110,8 @@ def _result(outcome: Outcome) -> str:
 
 
 def _schedule(outcome: Outcome) -> str:
-    rows = [
-        (name, f"{first} to {last}", meaning)
-        for name, first, last, meaning in phase_rows(outcome.schedule)
-    ]
+    phases = outcome.plan.phases()
+    rows = [(phase.name, f"{phase.first} to {phase.last}", phase.what) for phase in phases]
     return "## Schedule\n\n" + _table(("phase", "optimizer steps", "what happens"), rows)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from adalora_core.floor.budget import BudgetSchedule
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SCALE_EPSILON = 1e-5
 """PEFT divides by `init_r + 1e-5`; kept, or reloaded adapters would give other outputs."""

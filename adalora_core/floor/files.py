@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 try:
@@ -19,7 +20,6 @@ except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from mmap import mmap
     from pathlib import Path
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.floor.expressions.matching import Matcher
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 ALL_LINEAR = "all-linear"
 """The `target_modules` for every linear module but the output head; its case does not matter."""
@@ -223,9 +220,10 @@ class _Layers:
         return first, int(found[int(first)]) if found else None
 
 
-@dataclass(frozen=True, slots=True)
 class ModuleSelection:
     """The fields of a configuration that select modules by their paths.
+
+    Sets of the names are made once: a mixture of experts has tens of thousands.
 
     Args:
         targets: names, or one regular expression over the whole path. `"all-linear"` and null are
@@ -237,35 +235,24 @@ class ModuleSelection:
         matcher: matches the expressions, within one bound of time for the configuration.
     """
 
-    targets: str | Sequence[str]
-    exclude: str | Sequence[str] | None = None
-    layers: int | Sequence[int] | None = None
-    layers_pattern: str | Sequence[str] | None = None
-    saved: Sequence[str] = ()
-    matcher: Matcher = field(default_factory=Matcher, repr=False, compare=False)
-    _names: frozenset[str] = field(init=False, repr=False)
-    _ends: PathEnds = field(init=False, repr=False)
-    _excluded: PathEnds = field(init=False, repr=False)
-    _saved: PathEnds = field(init=False, repr=False)
-    _wanted: frozenset[int] = field(init=False, repr=False)
-    _layers: _Layers = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Make sets of the names once: a mixture of experts has tens of thousands."""
-        names = () if isinstance(self.targets, str) else self.targets
-        exclude = () if isinstance(self.exclude, str) else self.exclude or ()
-        wanted = [self.layers] if isinstance(self.layers, int) else self.layers or ()
-        patterns = self.layers_pattern or ()
-        made = {
-            "_names": frozenset(names),
-            "_ends": PathEnds(names, after_dot=True),
-            "_excluded": PathEnds(exclude, after_dot=True),
-            "_saved": PathEnds(self.saved),
-            "_wanted": frozenset(wanted),
-            "_layers": _Layers([patterns] if isinstance(patterns, str) else patterns, self.matcher),
-        }
-        for name, value in made.items():
-            object.__setattr__(self, name, value)
+    def __init__(
+        self,
+        targets: str | Sequence[str],
+        exclude: str | Sequence[str] | None = None,
+        layers: int | Sequence[int] | None = None,
+        layers_pattern: str | Sequence[str] | None = None,
+        saved: Sequence[str] = (),
+        matcher: Matcher | None = None,
+    ) -> None:
+        self._targets, self._exclude, self._matcher = targets, exclude, matcher or Matcher()
+        names = () if isinstance(targets, str) else targets
+        self._names, self._ends = frozenset(names), PathEnds(names, after_dot=True)
+        excluded = () if isinstance(exclude, str) else exclude or ()
+        self._excluded, self._saved = PathEnds(excluded, after_dot=True), PathEnds(saved)
+        self._has_layers = layers not in (None, [])
+        self._wanted = frozenset([layers] if isinstance(layers, int) else layers or ())
+        patterns = [layers_pattern] if isinstance(layers_pattern, str) else layers_pattern or ()
+        self._layers = _Layers(patterns, self._matcher)
 
     def includes(self, path: str) -> bool:
         """Return whether the module is a target; `excludes` is asked apart.
@@ -273,14 +260,14 @@ class ModuleSelection:
         Raises:
             ExpressionError: an expression takes too long.
         """
-        if isinstance(self.targets, str):
-            return self.matcher.matches(self.targets, path, "target_modules")
+        if isinstance(self._targets, str):
+            return self._matcher.matches(self._targets, path, "target_modules")
         if path in self._names:
             # A whole path names its layer.
             return True
         if self._ends.end_of(path) is None:
             return False
-        return self.layers in (None, []) or self._layers.of(path) in self._wanted
+        return not self._has_layers or self._layers.of(path) in self._wanted
 
     def excludes(self, path: str) -> bool:
         """Return whether the module gets no adapter even if it is a target.
@@ -296,6 +283,6 @@ class ModuleSelection:
         Raises:
             ExpressionError: the expression takes too long.
         """
-        if self.exclude and isinstance(self.exclude, str):
-            return self.matcher.matches(self.exclude, path, "exclude_modules")
+        if self._exclude and isinstance(self._exclude, str):
+            return self._matcher.matches(self._exclude, path, "exclude_modules")
         return self._excluded.end_of(path) is not None

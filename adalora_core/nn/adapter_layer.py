@@ -7,23 +7,19 @@ Parameters are `lora_A.<adapter>` [r, in], `lora_E.<adapter>` [r, 1] and `lora_B
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from adalora_core.floor.adapter_spec import scale_of
+from adalora_core.floor.adapter_spec import AdapterSpec, scale_of
 from adalora_core.floor.errors import TargetError
 from adalora_core.floor.peft_identity import SeenAsPeft
 from adalora_core.nn.initial_factors import initial_factors, rounding_dtype
 from adalora_core.nn.layer_names import LayerNames
 from adalora_core.nn.offloading import execution_device, loaded, offloading_hook, set_weight
 from adalora_core.ops._portable.svd_linear import without_autocast
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.floor.adapter_spec import AdapterSpec
 
 MOST_TRIPLETS = 1 << 20
 """Limit on the rank of one matrix, whose rows are listed one by one."""

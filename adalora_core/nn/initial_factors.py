@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from adalora_core.floor.adapter_spec import LORA_START
-
-if TYPE_CHECKING:
-    from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.adapter_spec import LORA_START, AdapterSpec
 
 INIT_STD = 0.02
 """Standard deviation of A and B at the start, as in the authors' code and in PEFT."""

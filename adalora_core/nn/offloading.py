@@ -7,16 +7,13 @@ values from a map before each forward. accelerate need not be installed.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
+from torch import nn
 
 from adalora_core.floor.errors import TargetError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from torch import nn
 
 
 def offloading_hook(module: nn.Module) -> Any:

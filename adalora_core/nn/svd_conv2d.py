@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch.nn import functional
 
 from adalora_core.floor.errors import TargetError
-from adalora_core.nn.adapter_layer import AdaLoraLayer
+from adalora_core.nn.adapter_layer import AdaLoraLayer, Product
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
     from torch import nn
-
-    from adalora_core.nn.adapter_layer import Product
 
 
 def plus_convolutions(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from adalora_core.nn.adapter_layer import AdaLoraLayer
+from adalora_core.nn.adapter_layer import AdaLoraLayer, Product
 from adalora_core.ops import adapted_linear, svd_linear
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.nn.adapter_layer import Product
 
 
 def plus_products(

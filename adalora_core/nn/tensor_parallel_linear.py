@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import FACTORS, Product
 from adalora_core.nn.svd_linear import SVDLinear
-from adalora_core.sharding.layout import is_sharded
+from adalora_core.sharding.layout import LinearDivision, is_sharded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-
     from adalora_core.floor.adapter_spec import AdapterSpec
-    from adalora_core.nn.adapter_layer import Product
-    from adalora_core.sharding.layout import LinearDivision
 
 
 class TensorParallelLinear(SVDLinear):
@@ -33,30 +29,15 @@ class TensorParallelLinear(SVDLinear):
 
     Args:
         base_layer: the layer, divided or not, in a model that tensor parallelism divides.
-        in_features: last dimension of the whole input.
-        out_features: last dimension of the whole output.
-        transposed_weight: whether the base weight is `[in, out]`.
         division: how the processes divide input and output.
         path: name of the layer in the model, for messages.
+        sizes: the sizes and the layout of the whole layer, as for `SVDLinear`.
     """
 
     def __init__(
-        self,
-        base_layer: nn.Module,
-        *,
-        in_features: int,
-        out_features: int,
-        transposed_weight: bool,
-        division: LinearDivision,
-        path: str,
+        self, base_layer: nn.Module, *, division: LinearDivision, path: str, **sizes: int
     ) -> None:
-        super().__init__(
-            base_layer,
-            in_features=in_features,
-            out_features=out_features,
-            transposed_weight=transposed_weight,
-            keeps_output=True,
-        )
+        super().__init__(base_layer, keeps_output=True, **sizes)  # type: ignore[arg-type] # one is a flag
         self.division = division
         self.path = path
 

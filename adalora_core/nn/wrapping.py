@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -45,22 +45,14 @@ def wrap_layer(
             "[..., out] and has in_features and out_features; leave it out of target_modules or "
             "name it in exclude_modules"
         )
+    options: dict[str, Any] = {
+        "in_features": sizes[0],
+        "out_features": sizes[1],
+        "transposed_weight": is_transformers_conv1d(module),
+    }
     if division is not None:
-        return TensorParallelLinear(
-            module,
-            in_features=sizes[0],
-            out_features=sizes[1],
-            transposed_weight=is_transformers_conv1d(module),
-            division=division,
-            path=path,
-        )
-    return SVDLinear(
-        module,
-        in_features=sizes[0],
-        out_features=sizes[1],
-        transposed_weight=is_transformers_conv1d(module),
-        keeps_output=may_keep_output(module),
-    )
+        return TensorParallelLinear(module, division=division, path=path, **options)
+    return SVDLinear(module, keeps_output=may_keep_output(module), **options)
 
 
 def linear_sizes(module: nn.Module) -> tuple[int, int] | None:

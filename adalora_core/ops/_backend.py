@@ -8,6 +8,7 @@ import platform
 import sys
 import sysconfig
 import warnings
+from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +91,6 @@ def _load() -> Any:
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     # Typed by the stub; it is None where `HAS_CORE` is false.
     from adalora_core import _cpu
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from adalora_core.ops import _backend
 from adalora_core.ops._portable.orthogonality import OrthogonalityPenalty
@@ -14,11 +16,6 @@ from adalora_core.ops.orthogonality import (
     checked_factors,
     orthogonality_penalty,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
 
 
 def add_orthogonality_gradient_(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 from torch._C import (
     _are_functorch_transforms_active,
     _get_tracing_state,
@@ -13,9 +12,6 @@ from torch._C import (
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def is_watched() -> bool:

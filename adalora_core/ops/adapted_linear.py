@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from adalora_core.ops import _backend, _watched
 from adalora_core.ops._cpu.svd_linear import (
+    Numbers,
     add_products,
     draw_seed,
     gradients_of,
@@ -19,9 +21,6 @@ from adalora_core.ops._cpu.svd_linear import (
 from adalora_core.ops._portable.svd_linear import allow_node, recorded_gradients
 from adalora_core.ops._rows import rows_of, with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def adapted_linear(
@@ -91,7 +90,9 @@ def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | N
 
 
 def _on_core(x: Tensor, *operands: Any, dropout: float) -> Tensor:
-    return _apply(unwrap_if_dead(with_merged_rows(x)), *operands, dropout, draw_seed(dropout))
+    *tensors, scale = operands
+    numbers = (scale, dropout, draw_seed(dropout))
+    return _apply(unwrap_if_dead(with_merged_rows(x)), *tensors, numbers)
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -104,24 +105,22 @@ class _AdaptedLinear(torch.autograd.Function):
         A: Tensor,
         E: Tensor,
         B: Tensor,
-        scale: float,
-        dropout: float,
-        seed: int,
+        numbers: Numbers,
     ) -> Tensor:
         # Detached: torch refuses to write in place into a view that a Function returns.
         output = functional.linear(x, weight, bias).detach()
-        _, hidden = add_products(output, x, A, E, B, scale, dropout, seed, inplace=True)
+        _, hidden = add_products(output, x, (A, E, B), numbers, inplace=True)
         ctx.save_for_backward(x, weight, A, E, B, hidden)
-        ctx.numbers = (scale, dropout, seed)
+        ctx.numbers = numbers
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, A, E, B, hidden = ctx.saved_tensors
-        scale, dropout, seed = ctx.numbers
         of_x, _, _, *of_factors = ctx.needs_input_grad[:6]
         wanted = (of_x, *of_factors)
         if _watched.is_recorded(grad):
+            scale, dropout, seed = ctx.numbers
             mask = kept_entries(x, dropout, seed)
             grad_x, *others = recorded_gradients(
                 grad, (x, A, E, B), wanted, scale, dropout, mask, weight
@@ -134,9 +133,9 @@ class _AdaptedLinear(torch.autograd.Function):
                 add_to = x.new_empty(x.shape)
                 torch.mm(rows_of(grad), weight, out=rows_of(add_to))
             grad_x, *others = gradients_of(
-                grad, x, hidden, (A, E, B), scale, dropout, seed, wanted, add_to=add_to
+                grad, x, hidden, (A, E, B), ctx.numbers, wanted, add_to=add_to
             )
-        return (grad_x, None, None, *others, None, None, None)
+        return (grad_x, None, None, *others, None)
 
 
 _apply: Callable[..., Tensor] = super(torch.autograd.Function, _AdaptedLinear).apply

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -62,16 +62,12 @@ def update_importance(
         (tensor([0.2500, 0.2500, 0.2500]), tensor([0.1875, 0.1875, 0.1875]))
     """
     if _backend.compiles_for_core(parameters):
+        if gradients is None:
+            gradients = [each.grad for each in parameters]
+        averages = _as_list(smoothed), _as_list(uncertainty)
+        op = torch.ops.adalora_core.update_importance
         with torch.no_grad():
-            counted: Tensor = torch.ops.adalora_core.update_importance(
-                parameters,
-                [each.grad for each in parameters] if gradients is None else gradients,
-                _as_list(smoothed),
-                _as_list(uncertainty),
-                beta1,
-                beta2,
-                scores,
-            )
+            counted: Tensor = op(parameters, gradients, *averages, beta1, beta2, scores)
         return int(counted.item())
     if not (parameters and _backend.serves(parameters[0]) and _are_on_one_device(smoothed)):
         if gradients is None:
@@ -128,27 +124,11 @@ def _registered(
     scores: Tensor | None,
 ) -> Tensor:
     """Update the averages and return how many entries were skipped; the op in compiled graphs."""
-    skipped = _backend.core.update_importance(
-        parameters,
-        gradients,
-        _flat_or_list(smoothed),
-        _flat_or_list(uncertainty),
-        beta1,
-        beta2,
-        scores,
-    )
-    return torch.tensor(skipped)
+    averages = _flat_or_list(smoothed), _flat_or_list(uncertainty)
+    update = _backend.core.update_importance
+    return torch.tensor(update(parameters, gradients, *averages, beta1, beta2, scores))
 
 
 @_registered.register_fake
-def _(
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor | None],
-    smoothed: Sequence[Tensor],
-    uncertainty: Sequence[Tensor],
-    beta1: float,
-    beta2: float,
-    scores: Tensor | None,
-) -> Tensor:
-    del gradients, smoothed, uncertainty, beta1, beta2, scores
+def _(parameters: Sequence[Tensor], *_: object) -> Tensor:
     return parameters[0].new_empty((), dtype=torch.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -249,9 +249,7 @@ def _registered_outputs(
     return _empty_outputs(lora_As[0], gram_size, len(lora_As))
 
 
-@_registered_forward.register_fake
-def _(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    return _registered_outputs(lora_As, lora_Bs)
+_registered_forward.register_fake(_registered_outputs)
 
 
 @torch.library.custom_op(
@@ -271,16 +269,9 @@ def _registered_backward(
     return gradients
 
 
-@_registered_backward.register_fake
-def _(
-    grad: Tensor,
-    lora_As: Sequence[Tensor],
-    lora_Bs: Sequence[Tensor],
-    grams: Tensor,
-    norms: Tensor,
-) -> list[Tensor]:
-    del grad, grams, norms
-    return [torch.empty_like(factor) for factor in (*lora_As, *lora_Bs)]
+_registered_backward.register_fake(
+    lambda _grad, lora_As, lora_Bs, *_: [torch.empty_like(each) for each in (*lora_As, *lora_Bs)]
+)
 
 
 def _keep_for_backward(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -103,10 +103,9 @@ def _registered_select(scores: Tensor, budget: int, singular_values: Sequence[Te
     return _select(scores, budget, singular_values)
 
 
-@_registered_select.register_fake
-def _(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
-    del budget, singular_values
-    return scores.new_empty(scores.shape, dtype=torch.bool)
+_registered_select.register_fake(
+    lambda scores, *_: scores.new_empty(scores.shape, dtype=torch.bool)
+)
 
 
 @torch.library.custom_op(
@@ -117,6 +116,4 @@ def _registered_apply(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
     _backend.core.apply_mask(mask, singular_values)
 
 
-@_registered_apply.register_fake
-def _(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
-    del mask, singular_values
+_registered_apply.register_fake(lambda *_: None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,6 @@ from adalora_core.ops._cpu import svd_linear as _cpu
 from adalora_core.ops._cuda import svd_linear as _cuda
 from adalora_core.ops._portable.svd_linear import allow_node
 from adalora_core.ops._rows import MATRIX_DIMENSIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def svd_linear(

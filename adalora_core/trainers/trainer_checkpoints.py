@@ -11,6 +11,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import distributed
 
 from adalora_core.floor.errors import CheckpointError, ParallelismError
@@ -19,7 +20,6 @@ from adalora_core.training.adapter_file.folder import folder_of, states_in
 from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
 
 if TYPE_CHECKING:
-    import torch
     from transformers import Trainer
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from adalora_core.training.host import allocate_next
+from adalora_core.training.host import Host, allocate_next
 from adalora_core.training.parallelism import is_in_zero
 from adalora_core.training.run.optimizers import show_step
 
 if TYPE_CHECKING:
     import torch
-
-    from adalora_core.training.host import Host
 
 
 def zero_optimizer(optimizer: Any) -> Any:

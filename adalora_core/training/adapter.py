@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.allocation import AdaptedMatrix, RankAllocator
+from adalora_core.allocation import AdaptedMatrix, AllocationReport, RankAllocator
 from adalora_core.config.fields.block import AUTO
 from adalora_core.config.fields.readings import exact
 from adalora_core.config.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
@@ -20,19 +21,15 @@ from adalora_core.config.rules.runs import (
 )
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
-from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
+from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
 from adalora_core.sharding.layout import whole
 from adalora_core.training.run.judging import RunWatch
 from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import torch
 
-    from adalora_core.allocation import AllocationReport
-    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.nn import AdaLoraLayer
 
 SCHEDULE_FIELDS = (

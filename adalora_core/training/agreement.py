@@ -6,10 +6,11 @@ import hashlib
 import json
 import time
 import weakref
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core.floor.adapter_spec import criterion_name
@@ -17,9 +18,6 @@ from adalora_core.floor.errors import ParallelismError, RankDisagreementError
 from adalora_core.sharding.layout import are_sharded, device_of, is_sharded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from torch import Tensor, nn
     from torch.distributed import ProcessGroup
 
     from adalora_core.training.adapter import Adapter

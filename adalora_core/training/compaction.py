@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.floor.rank_pattern import pattern_positions
+from adalora_core.floor.rank_pattern import RankPattern, pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.parallelism import refuse_compacting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
 TENSOR_PREFIX = "base_model.model."

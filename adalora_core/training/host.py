@@ -5,31 +5,27 @@ from __future__ import annotations
 import functools
 import operator
 import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 
 from adalora_core.config.rules.runs import PenaltyCountedTwice
 from adalora_core.sharding.layout import is_distributed
 from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
-from adalora_core.training.compaction import compact
+from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
 from adalora_core.training.run.reporting import (
     explain_backward,
     nothing_trainable,
     refuse_wasted_backward,
 )
-from adalora_core.training.run_end import judge_idle, run_report
+from adalora_core.training.run_end import RunReport, judge_idle, run_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import nn
-
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.compaction import CompactionReport
-    from adalora_core.training.run_end import RunReport
 
 TUNER = "_adalora_tuner"
 """Attribute of a module with injected adapters that is attached: its tuner."""

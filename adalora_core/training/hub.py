@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ from adalora_core.training.adapter_file.folder import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
 
     from torch import nn
 

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import distributed
 
 from adalora_core.config.rules.runs import BudgetNotReached
@@ -29,9 +31,6 @@ from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
-
-    import torch
 
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner

@@ -6,20 +6,17 @@ import contextlib
 import copy
 import warnings
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from adalora_core.floor.errors import TargetError
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import dense_weight
 from adalora_core.nn.offloading import loaded, offloading_hook
 from adalora_core.training.parallelism import refuse_merging
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from torch import nn
 
 
 def merge_all(tuner: Any, adapter_names: Sequence[str] | None, *, safe_merge: bool) -> None:

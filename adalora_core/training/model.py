@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.floor.peft_identity import SeenAsPeft
@@ -17,8 +18,6 @@ from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     import torch
     from torch import nn
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import nn
 
 from adalora_core.sharding.layout import reshard
@@ -18,9 +20,6 @@ from adalora_core.training.run_end import judge_choice
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
-
-    import torch
 
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner

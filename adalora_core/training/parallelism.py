@@ -8,12 +8,13 @@ from __future__ import annotations
 import gc
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import distributed, nn
 
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.nn import TensorParallelLinear
+from adalora_core.nn import AdaLoraLayer, TensorParallelLinear
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import (
     FACTOR_DIMENSIONS,
@@ -25,12 +26,9 @@ from adalora_core.sharding.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from torch.distributed.device_mesh import DeviceMesh
 
     from adalora_core.config.model import AdaLoraConfig
-    from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter import Adapter
 
 _FSDP1 = "FullyShardedDataParallel"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
@@ -13,15 +14,17 @@ from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.sharding.layout import are_sharded
-from adalora_core.training.adapter import checked_copy, written_values
+from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.folder import (
+    SavedAdapter,
     commit,
     encode_config,
     encode_tensors,
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import (
+    Saved,
     collect_tensors,
     divided_places,
     fill_divided,
@@ -47,15 +50,10 @@ from adalora_core.training.training_state.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-    from typing import Any
 
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.adapter import Adapter
-    from adalora_core.training.adapter_file.folder import SavedAdapter
-    from adalora_core.training.adapter_file.tensors import Saved
     from adalora_core.training.tuner import AdaLoraTuner
 
 

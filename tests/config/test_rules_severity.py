@@ -10,6 +10,7 @@ from adalora_core.config.rules.base import SOUND
 SHORT = SOUND | {"tinit": 2, "tfinal": 3, "deltaT": 2, "total_step": 12}
 NEVER = {"tfinal": 0, "deltaT": 50}
 """No step allocates."""
+ZERO_WEIGHT = {"orth_reg_weight": 0}
 
 
 @pytest.mark.parametrize(
@@ -101,3 +102,26 @@ def test_saved_adapter_without_peft_type_is_an_error_for_peft_alone():
     values = {k: v for k, v in SHORT.items() if k != "peft_type"} | {"inference_mode": True}
     assert [d.code for d in check_config(values).errors] == ["ADA101"]
     assert check_config(values, runtime="adalora-core").ok
+
+
+DOORS = {"adalora_core": ["error"], "adalora_core.peft": [], "peft": []}
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_setting_that_our_models_lack_is_an_error_where_ours_is_made(package):
+    given = {k: v for k, v in SOUND.items() if k != "peft_type"} | {"ensure_weight_tying": True}
+    code = f"from {package} import AdaLoraConfig\nAdaLoraConfig(**{given})\n"
+    report = check_config(code, format="python", runtime="adalora-core")
+    assert [d.severity for d in report.diagnostics if d.code == "ADA422"] == DOORS[package]
+    given = SOUND | {"trainable_token_indices": [1]}
+    (found,) = check_config(given, runtime="adalora-core").warnings
+    assert "get_peft_model of adalora_core raises" in found.message
+    assert "under the bridge" in found.message
+
+
+def test_weight_of_zero_is_a_fault_of_the_releases_that_are_asked_for():
+    found = {
+        version: [d.code for d in check_config(SOUND | ZERO_WEIGHT, peft_version=version).warnings]
+        for version in (None, "0.19.1", "0.20", "0.21.2")
+    }
+    assert found == {None: [], "0.19.1": ["ADA703"], "0.20": [], "0.21.2": []}

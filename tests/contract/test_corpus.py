@@ -51,7 +51,7 @@ OVERRULED = {
     "wrapped-26": ("warning", {"ADA101"}, set()),
     "wrapped-27": ("warning", {"ADA101"}, set()),
     "kwargs-36": ("warning", set(), {"ADA210"}),
-    "kwargs-41": ("warning", {"ADA510"}, {"ADA210"}),
+    "kwargs-41": ("warning", {"ADA510"}, {"ADA210", "ADA703"}),
     "kwargs-42": ("error", set(), {"ADA210"}),
     "kwargs-44": ("error", set(), {"ADA210"}),
     "experiment-01": ("warning", {"ADA413"}, set()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import traceback
 import warnings
 
 import peft
@@ -10,7 +12,8 @@ import pytest
 import torch
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.rules import BY_CODE
+from adalora_core.checker.rules import BY_CODE, RULES
+from adalora_core.commands.cli.explain import explained
 from adalora_core.config.rules.base import SOUND
 
 SHORT = {"tinit": 2, "tfinal": 3, "total_step": 12, "deltaT": 1}
@@ -141,8 +144,10 @@ def test_bad_example_of_a_rule_breaks_peft(code):
     bad = BY_CODE[code].bad | TOY_SETTINGS.get(code, {})
     if code not in ABOUT_THE_SCHEDULE:
         bad = bad | {name: value for name, value in SHORT.items() if bad[name] == SOUND[name]}
-    with pytest.raises(BREAKS[code]):
+    with pytest.raises(BREAKS[code]) as caught:
         _train({"total_step": None, **bad}, Nested if code in IN_NESTED else Toy)
+    if BY_CODE[code].errors:
+        assert code in _explained(caught.value)
 
 
 def test_targets_of_another_architecture_are_refused_in_the_words_of_the_rule():
@@ -201,3 +206,150 @@ def test_token_indices_called_broken_break_the_first_forward(indices, error):
 
 def _without_type(config):
     return {name: value for name, value in config.items() if name != "peft_type"}
+
+
+def _explained(error):
+    """The codes that `adalora explain` names for an error, as its traceback is pasted."""
+    return [rule.code for rule in explained("".join(traceback.format_exception(error)))]
+
+
+def _model(base=Toy, **changes):
+    return peft.get_peft_model(base(), peft.AdaLoraConfig(**_without_type(SOUND | SHORT | changes)))
+
+
+def _allocate(model, step, backward=True):
+    if backward:
+        model(torch.randn(4, 16)).square().mean().backward()
+    model.base_model.update_and_allocate(step)
+
+
+def _loaded(folder, **changes):
+    """Save an adapter that is trained to its end, change its file, and load it."""
+    model = _model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(12):
+        model(torch.randn(4, 16)).square().mean().backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return peft.PeftModel.from_pretrained(Toy(), folder)
+
+
+def _assign(field, value, steps):
+    model = _model()
+    setattr(model.peft_config["default"], field, value)
+    for step in steps:
+        _allocate(model, step)
+
+
+def _pattern_of_another_training():
+    model = _model()
+    model.peft_config["default"].rank_pattern = {"q_proj.lora_E": [True] * 12}
+    _allocate(model, 10)
+
+
+def _merge_nan():
+    model = _model()
+    model.base_model.model.q_proj.lora_A["default"].data.fill_(float("nan"))
+    model.merge_and_unload(safe_merge=True)
+
+
+def _merge_quantised():
+    class Quantised(Toy):
+        def __init__(self):
+            super().__init__()
+            self.is_loaded_in_4bit = True
+            self.q_proj = pytest.importorskip("bitsandbytes").nn.Linear4bit(16, 16)
+
+    _model(Quantised).merge_and_unload()
+
+
+def _through_ddp():
+    group = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=group, rank=0, world_size=1)
+    try:
+        torch.nn.parallel.DistributedDataParallel(_model()).base_model.update_and_allocate(0)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _in_a_callback():
+    def on_step_end():
+        _allocate(_model(), 0, backward=False)
+
+    on_step_end()
+
+
+def _plain_lora():
+    model = peft.get_peft_model(Toy(), peft.LoraConfig(target_modules=["q_proj"]))
+    model.base_model.update_and_allocate(0)
+
+
+def _fault(warning, **changes):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", warning)
+        _model(**changes)
+
+
+SAID = [
+    ("ADA104", lambda _: _model(delta_t=3)),
+    ("ADA105", lambda _: _plain_lora()),
+    ("ADA105", lambda _: peft.get_peft_config({"peft_type": "adalora"})),
+    ("ADA107", lambda _: _model(task_type="CLASSIFICATION")),
+    ("ADA107", lambda _: _model(bias="lora")),
+    ("ADA201", lambda _: _model(total_step=None)),
+    ("ADA201", lambda _: _assign("total_step", None, [0])),
+    ("ADA202", lambda _: _model(tinit=9)),
+    ("ADA202", lambda _: _assign("tfinal", 10, range(12))),
+    ("ADA303", lambda _: _fault("Note that `r`", r=4)),
+    ("ADA304", lambda folder: _loaded(folder, rank_pattern={"q_proj": 8})),
+    ("ADA304", lambda folder: _loaded(folder, init_r=10)),
+    ("ADA305", lambda folder: _loaded(folder, rank_pattern={"q_proj.lora_E": [True] * 12})),
+    ("ADA308", lambda folder: _loaded(folder, rank_pattern=None)),
+    ("ADA309", lambda folder: _loaded(folder, rank_pattern={"q_proj": [True] * 12})),
+    ("ADA312", lambda folder: _loaded(folder, rank_pattern={"a.b.lora_E": [True] * 12})),
+    ("ADA312", lambda folder: _loaded(folder, target_modules=["q_proj"])),
+    ("ADA312", lambda _: _pattern_of_another_training()),
+    ("ADA414", lambda _: _model(target_modules=None)),
+    ("ADA511", lambda _: _model(WithTokens, exclude_modules=["q_proj", "v_proj"])),
+    ("ADA511", lambda _: _model(modules_to_save=["q_proj", "v_proj"])),
+    ("ADA513", lambda _: _model(target_modules=["query"])),
+    ("ADA806", lambda _: _merge_nan()),
+    ("ADA808", lambda _: _allocate(_model(), 10)),
+    ("ADA819", lambda _: _merge_nan()),
+    ("ADA821", lambda _: _allocate(_model(), 0, backward=False)),
+    ("ADA907", lambda _: _allocate(_model(), 0, backward=False)),
+    ("ADA908", lambda _: _in_a_callback()),
+    ("ADA920", lambda folder: _loaded(folder)(torch.randn(2, 16)).sum().backward()),
+    ("ADA920", lambda folder: torch.optim.SGD(filter(_trains, _loaded(folder).parameters()))),
+    ("ADA921", lambda _: _model(target_modules=["query"])),
+    ("ADA925", lambda _: _model().add_adapter("b", peft.AdaLoraConfig(**_without_type(SOUND)))),
+    ("ADA925", lambda _: _model().add_weighted_adapter(["default"], [1.0], "b")),
+    ("ADA925", lambda _: _merge_quantised()),
+    ("ADA929", lambda _: _through_ddp()),
+]
+"""Rules that quote an error, each with what raises it here."""
+_OF_OTHER_RELEASES = {"Unexcepted type of rank_idx"}
+"""Errors of other releases of PEFT than the installed one."""
+
+
+def _trains(parameter):
+    return parameter.requires_grad
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_errors_that_rules_quote_are_raised_and_explained(tmp_path):
+    texts = dict.fromkeys(BREAKS, "")
+    for code, fault in SAID:
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - of any class
+            fault(tmp_path)
+        assert code in _explained(caught.value), caught.value
+        texts[code] = texts.get(code, "") + "".join(traceback.format_exception(caught.value))
+    quoted = [(rule.code, error) for rule in RULES for error in rule.errors]
+    assert {code for code, _ in quoted} <= texts.keys()
+    for code, error in quoted:
+        if texts[code] and error not in _OF_OTHER_RELEASES:
+            assert error.rpartition("...")[2].strip() in texts[code], code

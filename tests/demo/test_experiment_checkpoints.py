@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from adalora_runs import allocator_of
 from demo_loops import prepare, trainer_for
 
-from adalora_core.demo.experiment import allocator_of
 from adalora_core.demo.settings import FULL, QUICK
 
 LIMIT = 5_000_000

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 import torch
+from adalora_runs import allocator_of
 from demo_loops import prepare, train
 
-from adalora_core.demo.experiment import allocator_of
 from adalora_core.demo.settings import QUICK
 
 # All words in one batch, so that the order in which a loop draws them does not matter.

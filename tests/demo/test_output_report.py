@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from adalora_core.checker.plan.plan import Plan
 from adalora_core.demo.output import Outcome, render_report
 from adalora_core.demo.settings import FULL
 from adalora_core.floor.budget import BudgetSchedule
@@ -15,7 +16,7 @@ from adalora_core.floor.budget import BudgetSchedule
 def outcome():
     return Outcome(
         settings=FULL,
-        schedule=BudgetSchedule(16, 8, tinit=47, tfinal=109, total_step=314, deltaT=5),
+        plan=Plan(BudgetSchedule(16, 8, 47, 109, total_step=314, deltaT=5), 2, 12, 8),
         probe_accuracy=0.891,
         adapted_accuracy=0.923,
         ranks={"layer.0.query": 0, "layer.1.query": 8},
@@ -31,6 +32,7 @@ def test_render_report_shows_accuracies_ranks_and_difference(outcome):
     for expected in ("89.1%", "**92.3%**", "8 of 16 (target 4 x 2 = 8)", "3.0e-06 (limit 1e-04)"):
         assert expected in report
     assert "The lowest is now 0 (`layer.0.query`), the highest 8 (`layer.1.query`)" in report
+    assert "| budgeting | 48 to 204 | 31 allocations, every 5 steps |" in report
     assert "Fault" not in report
 
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from adalora_core import validate_config
-from adalora_core.demo.output import phase_rows
+from adalora_core.checker.plan.plan import Plan
 from adalora_core.demo.settings import FULL, QUICK
 from adalora_core.floor.adapter_spec import AdapterSpec
 
@@ -34,12 +34,12 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_its_floor():
 
 
 @pytest.mark.parametrize("settings", [FULL, QUICK], ids=["full", "quick"])
-def test_phase_rows_cover_every_step_once(settings):
+def test_phases_cover_every_step_once(settings):
     spec = AdapterSpec.of(validate_config(settings.configuration()))
     schedule = spec.schedule().for_matrices(36)
     steps = [
-        (row.name, step)
-        for row in phase_rows(schedule)
-        for step in range(row.first_step, row.last_step + 1)
+        (phase.name.replace("-", ""), step)
+        for phase in Plan(schedule, 36, spec.lora_alpha, spec.init_r).phases()
+        for step in range(phase.first, phase.last + 1)
     ]
     assert steps == [(schedule.at(s).phase.value, s) for s in range(settings.total_step)]

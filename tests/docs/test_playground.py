@@ -128,11 +128,11 @@ def test_page_asks_no_other_host_and_loads_neither_pydantic_nor_jsonschema(opene
 
 def test_error_in_the_text_is_underlined_listed_and_linked(opened):
     opened.type(FAULT)
-    assert "100" in opened.marked("error")
+    assert "200" in opened.marked("error")
     link = opened.page.locator("#pg-findings a", has_text="ADA202")
     assert link.get_attribute("href") == "../rules/ADA202/"
     opened.page.locator("#pg-findings li", has_text="ADA202").locator(".pg-place").first.click()
-    assert opened.page.evaluate("getSelection().toString()") == "100"
+    assert opened.page.evaluate("getSelection().toString()") == "200"
 
 
 def test_every_line_has_a_number_and_those_with_findings_stand_out(opened):
@@ -151,7 +151,7 @@ def test_text_is_never_read_as_html(opened):
 def test_places_are_right_behind_characters_of_two_units(opened):
     face = '"revision": "\N{GRINNING FACE}"'
     opened.type(f'{{"peft_type": "ADALORA", {face}, "tfinal": 200, "total_step": 100}}')
-    assert opened.marked("error") == ["100"]
+    assert opened.marked("error") == ["200"]
 
 
 def test_damaged_text_gets_the_findings_of_its_syntax(opened):
@@ -181,7 +181,7 @@ def test_applied_fixes_are_listed_also_those_no_finding_announced_and_undone_at_
     assert "ADA202" not in opened.type(text).codes
     opened.press("Apply all fixes")
     assert opened.page.inner_text("#pg-applied-list") == (
-        "ADA104 total_steps: Rename it to total_step; "
+        "ADA104 total_steps: Rename total_steps to total_step; "
         "ADA202 total_step: Write tfinal as a length, 100"
     )
     opened.press("Undo")
@@ -194,8 +194,8 @@ def test_applied_fixes_are_listed_also_those_no_finding_announced_and_undone_at_
 
 def test_hint_that_the_button_repeats_is_left_out(opened):
     opened.choose("traps.yaml")
-    repeated = opened.page.locator("#pg-findings li", has_text="ADA104").inner_text()
-    assert "Rename it to target_modules" in repeated
+    repeated = opened.page.locator("#pg-findings li", has_text="unknown-key").inner_text()
+    assert "Rename target_module to target_modules" in repeated
     assert "Hint" not in repeated
     assert "Hint" in opened.page.locator("#pg-findings li", has_text="ADA414").inner_text()
 
@@ -273,7 +273,7 @@ def test_plan_and_parameters_are_those_of_the_package(opened):
     start = 16 * 12 * sum(inputs + outputs + 1 for inputs, outputs in sizes)
     assert f"{start:,} (0.21 %)" in row
     other = opened.page.locator("#pg-models tr", has_text="GPT-2").inner_text()
-    assert "'q_proj' matches no module" in other
+    assert "'o_proj'] matches no module" in other
 
 
 def test_link_carries_text_and_settings_and_no_request_does(opened, browser, served_site):

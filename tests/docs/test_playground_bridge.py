@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
-from pathlib import Path
+import zlib
+from pathlib import Path, PurePosixPath
 
 import pytest
 from pace import measured
@@ -71,7 +73,7 @@ def test_offsets_count_as_javascript_does():
     span = next(f["span"] for f in answer(text)["findings"] if f["code"] == "ADA202")
     units = text.encode("utf-16-le")
     start, end = (2 * span[side]["offset"] for side in ("start", "end"))
-    assert units[start:end].decode("utf-16-le") == "5"
+    assert units[start:end].decode("utf-16-le") == "9"
 
 
 def test_text_that_declares_another_encoding_has_findings_without_places():
@@ -113,7 +115,7 @@ def test_fix_that_only_another_fix_made_possible_is_named():
         {
             "code": "ADA104",
             "pointer": "/total_steps",
-            "description": "Rename it to total_step",
+            "description": "Rename total_steps to total_step",
         },
         {
             "code": "ADA202",
@@ -205,3 +207,23 @@ def test_pyodide_with_another_digest_is_refused_and_fetched_anew(tmp_path, monke
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not len(playground_files.on_files(Files([]), None))
     assert "npm" in caplog.records[-1].message
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+def test_links_of_the_rules_pages_show_their_findings():
+    pytest.importorskip("mkdocs")
+    import hooks
+
+    from adalora_core.checker.rules import RULES
+
+    shown = []
+    for rule in RULES:
+        fragment = hooks.playground_fragment(PurePosixPath(f"rules/{rule.code}.md"))
+        if fragment:
+            packed = base64.urlsafe_b64decode(fragment.removeprefix("play=") + "==")
+            state = json.loads(zlib.decompress(packed, wbits=-15))
+            found = answer(state["text"], state["format"], state.get("runtime", "peft"))
+            assert rule.code in {each["code"] for each in found["findings"]}, rule.code
+            shown.append(rule.code)
+    assert len(shown) > 100
+    assert hooks.playground_fragment(PurePosixPath("adr/ADA202.md")) == ""

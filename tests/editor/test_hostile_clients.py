@@ -222,21 +222,23 @@ def test_notebook_whose_structure_contradicts_itself(server, new_uri):
 def test_message_of_impossible_length_is_read_to_its_end(root):
     with LanguageServer(COMMAND, root) as server:
         server.send_bytes(b"no such length", b"Content-Length: 1%s\r\n\r\n" % (b"0" * 30))
-        assert server.hang_up() == 2
+        assert server.hang_up() == 1
 
 
-def test_messages_before_the_first_one_do_no_harm(root):
+def test_messages_before_the_first_one_are_refused_or_dropped(root):
     class Impatient(LanguageServer):
         def request(self, method, params):
             if method == "initialize":
                 assert "error" in self.answer(HOVER, {})
-                self.answer(HOVER, place("file:///a.json", 0, 0))
-                self.change("file:///a.json", 1, {"text": "x"})
-                assert self.open_text("untitled:a", "json", json_text(WRONG))
+                answer = self.answer(HOVER, place("file:///a.json", 0, 0))
+                assert answer["error"]["code"] == -32002
+                self.change("untitled:a", 1, {"text": "x"})
             return super().request(method, params)
 
     with Impatient(COMMAND, root) as impatient:
-        assert impatient.open_text("untitled:b", "json", json_text(WRONG))
+        assert impatient.open_text("untitled:a", "json", json_text(WRONG))
+        again = impatient.answer("initialize", {"processId": None, "capabilities": {}})
+        assert again["error"]["code"] == -32600
 
 
 CRASH = """

@@ -146,11 +146,14 @@ def test_quick_fix_of_each_finding(server, new_uri):
 
 
 def test_quick_fix_is_offered_on_its_line_only(server, new_uri):
-    text = json_text(FAULTS)
+    text = json_text(FAULTS | {"target_modules": ["layers.0.q_porj", "v_proj"]})
     uri = new_uri()
     server.open_text(uri, "json", text)
     (fix,) = actions(server, uri, "quickfix", line_of(text, "delta_t"))
     assert fix["diagnostics"][0]["code"] == "ADA104"
+    (fix,) = actions(server, uri, "quickfix", line_of(text, "porj"))
+    (edits,) = fix["edit"]["changes"].values()
+    assert '"layers.0.q_proj",' in applied(text, edits)
     assert actions(server, uri, "quickfix", line_of(text, "lora_alpha")) == []
 
 
@@ -163,6 +166,9 @@ def test_quick_fix_is_offered_at_every_column_of_its_line(server, new_uri):
         (fix,) = actions(server, uri, "quickfix", line, columns=(column, column))
         assert fix["diagnostics"][0]["code"] == "ADA102"
     assert actions(server, uri, "quickfix", line + 1) == []
+    sound = new_uri()
+    server.open_text(sound, "json", json_text(SOUND))
+    assert actions(server, sound) == []
 
 
 def test_quick_fix_at_the_cursor_comes_first(server, new_uri):
@@ -190,12 +196,6 @@ def test_fix_all_applies_the_safe_fixes(server, new_uri):
     assert "delta_t" in better
     assert actions(server, uri, "source.organizeImports") == []
     assert {each["kind"] for each in actions(server, uri)} == {"quickfix", "source.fixAll.adalora"}
-
-
-def test_document_without_a_fault_has_no_action(server, new_uri):
-    uri = new_uri()
-    server.open_text(uri, "json", json_text(SOUND))
-    assert actions(server, uri) == []
 
 
 @pytest.mark.parametrize(
@@ -313,9 +313,11 @@ def test_keys_are_proposed_in_a_cell(server, new_uri):
     assert "tfinal" in {each["label"] for each in found}
 
 
-def test_keys_are_proposed_in_an_empty_adapter_config(server, root):
-    uri = (root / "empty" / "adapter_config.json").as_uri()
-    assert "peft_type" in labels(server, uri, "{|}")
+def test_keys_are_proposed_where_nothing_is_written_yet(server, root):
+    texts = {"adapter_config.json": "{|}", "a.yaml": "|", "b.yaml": "# new\nini|\n", "c.toml": "|"}
+    for name, text in texts.items():
+        found = [*labels(server, (root / "empty" / name).as_uri(), text)]
+        assert found[:2] == ["peft_type", "target_r"], name
 
 
 @pytest.mark.parametrize(

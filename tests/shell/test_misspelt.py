@@ -65,4 +65,4 @@ def test_similar_setting_is_named(answer):
 
 def test_right_arguments_compare_nothing(monkeypatch):
     monkeypatch.setitem(sys.modules, "difflib", None)
-    assert main(["rule", "ADA202"]) == 0
+    assert main(["env"]) == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adalora_core.commands.cli import main
 from adalora_core.config.rules.base import SOUND
 
 MIXED = SOUND | {"deltaT": 0, "r": 4, "beta1": 2, "target_modules": None}
@@ -35,7 +36,23 @@ def test_rules_selected_and_ignored_decide_what_is_reported(check, write, option
 def test_word_that_fits_no_rule_exits_2(check, write):
     code, _, err = check(write(SOUND), "--select", "ADA999")
     assert code == 2
-    assert "there is no rule 'ADA999'" in err
+    assert "there is no rule 'ADA999'; expected a code" in err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("ADA2020", None), ("ADA-202", "ADA202"), ("r-equals", None), ("Equal-rank", "equal-ranks")],
+)
+def test_misspelt_rule_gets_a_proposal_wherever_it_is_named(word, meant, check, write, capsys):
+    path = write(f"init_r: 12  # adalora: ignore[{word}]\npeft_type: ADALORA\n", "a.yaml")
+    said = [check(path, option, word)[2] for option in ("--select", "--ignore")]
+    said += [check(path, "--select", "ADA012")[1]]
+    main(["rule", word])
+    said += [capsys.readouterr().err]
+    for each in said if meant else said[2:]:
+        assert (
+            f"there is no rule '{word}'" + (f" (did you mean {meant}?);" if meant else ";") in each
+        )
 
 
 def test_exit_code_follows_the_selected_findings_and_the_fail_level(check, write):

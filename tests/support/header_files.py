@@ -66,3 +66,11 @@ def small_llama(layers: int = 2) -> dict[str, tuple[str, list[int]]]:
             f"{start}.input_layernorm.weight": ("F32", [16]),
         }
     return tensors | {"lm_head.weight": ("F32", [32, 16])}
+
+
+def small_gpt2() -> dict[str, tuple[str, list[int]]]:
+    """Return the tensors of a GPT-2 without its norms: 16 wide, two layers, 32 tokens."""
+    names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    return {"wte.weight": ("F32", [32, 16])} | {
+        f"h.{layer}.{name}.weight": ("F32", [16, 16]) for layer in range(2) for name in names
+    }

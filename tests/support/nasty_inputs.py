@@ -181,9 +181,9 @@ SAVED = [
 ]
 
 SHAPES = [
-    _case("shapes", "list", "[1]", "ADA006"),
-    _case("shapes", "string", '"ADALORA"', "ADA006"),
-    _case("shapes", "number", "3", "ADA006"),
+    _case("shapes", "list", "[1]", "ADA007"),
+    _case("shapes", "string", '"ADALORA"', "ADA007"),
+    _case("shapes", "number", "3", "ADA007"),
     _case("shapes", "type-in-list", {"peft_type": ["ADALORA"]}, "ADA102"),
     _case("shapes", "other-method", {"peft_type": "LORA", "target_r": 8}, "ADA105"),
     _case("shapes", "two-blocks", {"a": _config(deltaT=0), "b": _config(r=3)}, "ADA204 ADA303"),

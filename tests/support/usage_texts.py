@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import textwrap
 
+from adalora_core.checker.check import check_config
 from adalora_core.checker.documents.python.script import Script
 from adalora_core.checker.scripts.usage import Usage
 
@@ -38,3 +39,9 @@ def allocation(code: str):
     script = usage(HEAD + textwrap.dedent(code))
     ((trace, event),) = script.events("allocate")
     return script, trace, event
+
+
+def codes(text: str) -> set[str]:
+    """Return the codes of a script, without what is only worth knowing."""
+    report = check_config(text, format="python")
+    return {each.code for each in report.diagnostics if each.severity != "info"}

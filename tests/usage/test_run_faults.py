@@ -22,7 +22,7 @@ SCRIPTS: dict[str, set[tuple[str, str]]] = {
     "mlp_loop": {("ADA910", "loss = criterion(")},
     "ner_trainer": {("ADA901", "trainer.train()")},
     "qa_trainer": {("ADA901", "trainer.train()"), ("ADA901", "resumed.train(")},
-    "quick_tour": {("ADA901", "trainer.train()")},
+    "quick_tour": {("ADA901", "trainer.train()"), ("ADA910", "label_smoothing_factor=0.1,")},
     "sentence_transformer": {("ADA901", "trainer.train()")},
     "sentiment_trainer": {("ADA901", "trainer.train()")},
     "sft_config": {("ADA901", "trainer.train(")},

@@ -7,14 +7,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, format_of
-from adalora_core.checker.documents.problems import Problem
+from adalora_core.checker.documents.document import Document, Format, format_of
+from adalora_core.checker.documents.problems import Problem, at_open_bracket
 from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from adalora_core.checker.documents.document import Format
     from adalora_core.floor.limits import Limits
 
 # Imported with the first document of the format, so that JSON does not pay for YAML.
@@ -70,6 +69,8 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     document: Document = module.decode(text, limits)
     document.format, document.raw, document.encoding = format, raw, encoding
+    if document.fatal and format != "notebook":
+        document.problems = [at_open_bracket(each, text) for each in document.problems]
     if format not in {"yaml", "python"}:  # which allow a byte order mark
         document.problems[:0] = found
     return document

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from adalora_core.floor.places import Span, content_end
+from adalora_core.floor.places import AmbiguousScalar, Extent, Path, Span, content_end
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.problems import Problem
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.floor.places import AmbiguousScalar, Extent, Path
 
 
 Format = Literal["json", "yaml", "toml", "python", "notebook"]

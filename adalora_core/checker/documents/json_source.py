@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,11 +18,10 @@ from adalora_core.checker.documents.problems import (
     impossible_characters,
     values_of,
 )
+from adalora_core.config.changes import Remedy, Replace
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.floor.places import Extent, Path
 
 _Member = tuple[str | int, "Extent | None", "Extent"]
@@ -31,6 +31,11 @@ _BLANK = re.compile(r"[ \t\n\r]*")
 _VALUE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[,:\[{]', re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
+_STRING = r'"(?:[^"\\]++|\\.)*+"?'
+_COMMENTS = re.compile(
+    rf"{_STRING}|(?<!\s)\s*+(?:(?://|\#)[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?)", re.DOTALL
+)
+_LAST_COMMAS = re.compile(rf"{_STRING}|,(?=\s*+[\]}}])", re.DOTALL)
 _NAME_OF_A_FILE = re.compile(r"[^\r\n{}\[\]\"]{1,200}\.(?:json|ya?ml|toml|py|ipynb)")
 _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 """Escapes that can make a string invalid: halves of a surrogate pair, and NUL."""
@@ -67,7 +72,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
             repeated = True
             document.value = _PLAIN.decode(text)
     except json.JSONDecodeError as error:
-        return _fail(document, problems.SYNTAX_ERROR, *_explained(error))
+        return _fail(document, problems.SYNTAX_ERROR, *_explained(error), remedy=_remedy(text))
     except RecursionError:
         message = "the document is nested too deeply for this interpreter"
         return _fail(document, problems.LIMIT_EXCEEDED, 0, message)
@@ -115,9 +120,38 @@ def _has_more_values(text: str, most: int) -> bool:
 
 
 def _fail(
-    document: Document, code: str, offset: int, message: str, hint: str | None = None
+    document: Document,
+    code: str,
+    offset: int,
+    message: str,
+    hint: str | None = None,
+    remedy: Remedy | None = None,
 ) -> Document:
-    return document.fail(Problem(code, message, hint=hint, offset=offset))
+    return document.fail(Problem(code, message, hint=hint, offset=offset, remedy=remedy))
+
+
+def _length_alike(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _remedy(text: str) -> Remedy | None:
+    """Return the removal of comments and of commas before brackets, if the rest is valid JSON."""
+
+    def kept(match: re.Match[str]) -> str:
+        return match[0] if match[0].startswith('"') else ""
+
+    plain = _COMMENTS.sub(kept, text)
+    new = _LAST_COMMAS.sub(kept, plain)
+    try:
+        _PLAIN.decode(new)
+    except (ValueError, RecursionError):
+        return None
+    start = _length_alike(text, new)
+    same = _length_alike(text[start:][::-1], new[start:][::-1])
+    change = Replace((start, len(text) - same), new[start : len(new) - same])
+    is_safe = plain == text  # a comment may hold what nobody else knows
+    return Remedy("Remove the comma" if is_safe else "Remove the comments", change, is_safe)
 
 
 def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
@@ -128,8 +162,8 @@ def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
     if comma is not None:
         return comma, "not valid JSON: a comma before the closing bracket", "remove the comma"
     if _NAME_OF_A_FILE.fullmatch(text.strip()):
-        hint = f"a str is content; to check a file, pass pathlib.Path({text.strip()!r})"
-        return at, "not valid JSON: the text is the name of a file", hint
+        path = f"a str is content; to check a file, pass pathlib.Path({text.strip()!r})"
+        return at, "not valid JSON: the text is the name of a file", path
     if text.startswith(("/", "#"), at):
         return at, "not valid JSON: JSON has no comments", "remove the comment, or use YAML"
     if text.startswith("'", at):
@@ -137,11 +171,18 @@ def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
     for word, json_word in (("True", "true"), ("False", "false"), ("None", "null")):
         if text.startswith(word, at):
             return at, f"not valid JSON: {word} is Python's spelling", f"write {json_word}"
+    before = text[:at].rstrip()
+    if text.startswith('"', at) and error.msg.startswith("Expecting ','"):
+        return len(before), "not valid JSON: a comma is missing", f"write {before[-1:]},"
+    hint = None
     if error.msg.startswith("Extra data"):
-        return at, "not valid JSON: there is text after the document", "remove that text"
-    if not text[at:].strip():
-        return at, "not valid JSON: the text ends too early", "check whether the file is cut off"
-    return at, message, None
+        message, hint = "not valid JSON: there is text after the document", "remove that text"
+    elif not text[at:].strip():
+        message, hint = (
+            "not valid JSON: the text ends too early",
+            "check whether the file is cut off",
+        )
+    return at, message, hint
 
 
 def _trailing_comma(error: json.JSONDecodeError) -> int | None:

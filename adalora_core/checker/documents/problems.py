@@ -6,12 +6,13 @@ Readers of text do not know the rules; the rule that explains a code takes the c
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from adalora_core.config.changes import Remedy
     from adalora_core.floor.places import Extent, Path
 
 SYNTAX_ERROR = "ADA001"
@@ -25,6 +26,13 @@ EMPTY_INPUT = "ADA009"
 NON_STRING_KEY = "ADA607"
 UNKNOWN_TAG = "ADA608"
 
+_MAY_BE_OPEN = re.compile(r"',' (?:or|delimiter)|nclosed|nvalid value|does not match opening")
+_BRACKET = re.compile(
+    r"""[(\[{\])}]|\#[^\n]*+|(?P<long>"{3}|'{3})(?:(?!(?P=long)).)*+(?P=long)"""
+    r"""|"(?:[^"\\\n]++|\\.)*+"?|(?<![a-z]{2})'(?:[^'\\\n]++|\\.)*+'""",
+    re.IGNORECASE | re.DOTALL,
+)
+_ENDS = {"(": ")", "[": "]", "{": "}"}
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
 MOST_RELATED = 8
@@ -43,6 +51,7 @@ class Problem:
         hint: the hint, where it differs from the rule's.
         offset: the position in the text, where a path cannot name it.
         related: other extents of the text, each with a note.
+        remedy: the change of the text that corrects it.
     """
 
     code: str
@@ -52,6 +61,34 @@ class Problem:
     hint: str | None = None
     offset: int | None = None
     related: tuple[tuple[Extent, str], ...] = ()
+    remedy: Remedy | None = None
+
+
+def at_open_bracket(problem: Problem, text: str) -> Problem:
+    """Return a problem that a bracket without an end explains at that bracket."""
+    offset = problem.offset
+    if offset is None or not _MAY_BE_OPEN.search(problem.message):
+        return problem
+    left: list[int] = []
+    stack: list[int] = []
+    waiting: Counter[str] = Counter()
+    for match in _BRACKET.finditer(text):
+        if end := _ENDS.get(match[0]):
+            stack.append(match.start())
+            waiting[end] += 1
+        elif waiting[match[0]]:
+            while (end := _ENDS[text[stack[-1]]]) != match[0]:
+                left.append(stack.pop())
+                waiting[end] -= 1
+            stack.pop()
+            waiting[match[0]] -= 1
+    at = max((each for each in (*left, *stack) if each < offset), default=None)
+    if at is None:
+        return problem
+    message = f"{problem.message.partition(':')[0]}: `{text[at]}` is never closed"
+    related = (((offset, min(offset + 1, len(text))), "noticed here"),)
+    hint = f"close it with {_ENDS[text[at]]}"
+    return replace(problem, message=message, offset=at, hint=hint, related=related)
 
 
 def too_many_findings(most: int) -> Problem:

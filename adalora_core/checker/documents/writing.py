@@ -6,13 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.changes import Insert, Put, Rename, Replace
-from adalora_core.floor.places import Edit
+from adalora_core.config.changes import Change, Insert, Put, Rename, Replace
+from adalora_core.floor.places import Edit, Extent
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document, Format, Locator
-    from adalora_core.config.changes import Change
-    from adalora_core.floor.places import Extent
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
 """Anchor and tag before a YAML value; aliases may refer to the anchor, so both stay."""
@@ -24,6 +22,8 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def edit(document: Document, change: Change) -> Edit | None:
     """Return the edit that makes a change; None if the text cannot hold it."""
+    if isinstance(change, Replace) and document.script is None:
+        return Edit(document.span(*change.extent), change.text)
     made = None if document.locator is None else _edit(document, document.locator, change)
     return None if made is None else Edit(document.span(*made[0]), made[1])
 

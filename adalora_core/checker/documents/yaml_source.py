@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -12,12 +13,7 @@ from adalora_core.checker.documents import yaml_scalars as scalars
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem, duplicate_key
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
-from adalora_core.floor.places import AmbiguousScalar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from adalora_core.floor.places import Path
+from adalora_core.floor.places import AmbiguousScalar, Path
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

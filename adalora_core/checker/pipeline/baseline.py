@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.pipeline.fixing import Trials
-from adalora_core.checker.pipeline.suppression import Requests, line_of, unsuppressible
+from adalora_core.checker.pipeline.fixing import Examine, Trials
+from adalora_core.checker.pipeline.suppression import Line, Requests, line_of, unsuppressible
 from adalora_core.checker.rules import BY_CODE
 from adalora_core.config.changes import ConflictError
 from adalora_core.floor.places import Edit, content_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.pipeline.fixing import Examine
-    from adalora_core.checker.pipeline.suppression import Line
     from adalora_core.checker.reports import Examined
     from adalora_core.config.findings import Diagnostic
 

@@ -6,18 +6,16 @@ import contextlib
 import functools
 import math
 import re
+from collections.abc import Callable, Collection, Iterator
 from contextvars import ContextVar
 from fractions import Fraction
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema
 
 from adalora_core.floor.errors import ExpressionError, PolicyError
 from adalora_core.floor.expressions.matching import Matcher
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
 
 MOST_STEPS, STEPS_PER_VALUE = 100_000, 5
 """The most steps of a policy for one configuration, and how many more for each of its values. A

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice, product, starmap
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,17 +19,13 @@ from adalora_core.config.fields.table import (
     PEFT_TYPE,
     fields_of,
 )
-from adalora_core.config.fields.tools import BY_MARKER, PREFIX, Tool
+from adalora_core.config.fields.tools import BY_MARKER, PREFIX, Layout, Tool
 from adalora_core.config.fields.value_kinds import name_of_value
-from adalora_core.floor.places import from_pointer, to_pointer
+from adalora_core.floor.places import Path, from_pointer, to_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.pipeline import CheckOptions
-    from adalora_core.config.fields.tools import Layout
-    from adalora_core.floor.places import Path
 
 MOST_TRIALS = 64
 """The most combinations of a sweep that are checked."""
@@ -89,15 +86,13 @@ def find_blocks(
     if blocks or (document.script is not None and document.script.is_about_adalora):
         return tuple(blocks)
     none = Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
-    return none if layout not in (None, "peft") else search.without_method() or none
+    return none if layout not in (None, "peft") else search.likely_cause() or none
 
 
 def sections(document: Document, options: CheckOptions) -> list[Block]:
-    """Return the configurations inside of a document that is not one itself."""
+    """Return the configurations inside of a mapping that is not one itself."""
     top = document.value
-    if document.fatal or document.script is not None or not isinstance(top, dict):
-        return []
-    if "peft_type" in top or not DISTINCTIVE_FIELDS.isdisjoint(top):
+    if document.fatal or "peft_type" in top or not DISTINCTIVE_FIELDS.isdisjoint(top):
         return []
     return [block for block in _Search(document, options).everywhere() if block.path]
 
@@ -122,7 +117,7 @@ class _Search:
         found = []
         script = self._document.script
         for index, call in enumerate(script.calls if script else ()):
-            runtime = "adalora-core" if call.is_ours else self._options.runtime
+            runtime = self._options.runtime if call.door == "peft" else "adalora-core"
             fields = fields_of(runtime).keys()
             absent = fields - call.values.keys() if call.is_open else ()
             deferred = fields & {*call.deferred, *absent}
@@ -132,7 +127,7 @@ class _Search:
                 if name not in deferred
             }
             options = replace(self._options, runtime=runtime)
-            more = {"layout": "python", "deferred": frozenset(deferred)}
+            more = {"layout": "python", "deferred": frozenset(deferred), "door": call.door}
             found.append(self._block((CLASS, index), values, options, **more))
         return found
 
@@ -179,14 +174,17 @@ class _Search:
             return Problem(problems.NOT_A_MAPPING, message, path)
         return self._block(path, value)
 
-    def without_method(self) -> Problem | None:
-        """Return the problem of the first mapping that lacks the method alone, if there is one.
+    def likely_cause(self) -> Problem | None:
+        """Return the problem of a document without any mapping, or of one without its method.
 
-        One of its names has to be one that hardly any other program uses.
+        One of the names of such a mapping has to be one that hardly any other program uses.
         """
         document = self._document
-        if document.script is not None or not isinstance(document.value, (dict, list)):
+        if document.script is not None:
             return None
+        if not (isinstance(document.value, (dict, list)) and any(self._mappings())):
+            found = self.at_pointer("")
+            return found if isinstance(found, Problem) else None
         for path, values in self._mappings():
             names = ADALORA_FIELDS & values.keys()
             is_alike = len(names) >= _LEAST_NAMES and not names.isdisjoint(DISTINCTIVE_FIELDS)

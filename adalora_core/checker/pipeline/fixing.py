@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from adalora_core.checker.documents import decode
-from adalora_core.config.changes import ConflictError, changed, same
+from adalora_core.config.changes import Change, ConflictError, changed, same
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.reports import Examined, Report
-    from adalora_core.config.changes import Change
     from adalora_core.config.findings import Diagnostic
     from adalora_core.floor.places import Edit
 
@@ -166,11 +164,12 @@ class Trials:
         Raises:
             ConflictError: the text does not decode to the document's value with the changes.
         """
-        expected = changed(document.value, changes)
+        expected = changed(document.value, changes)  # of a text that was not decoded: nothing
         text = apply_edits(document.text, edits)
         self.characters += len(text)
         found = self._examine(text)
-        if found.document.fatal or not same(found.document.value, expected):
+        is_as_promised = document.fatal or same(found.document.value, expected)
+        if found.document.fatal or not is_as_promised:
             raise ConflictError(SHARED)
         return found
 

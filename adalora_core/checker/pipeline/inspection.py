@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import decode, excess_of
-from adalora_core.checker.documents.document import CODE, SUFFIXES, format_of
+from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Format, format_of
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
@@ -24,18 +25,15 @@ from adalora_core.checker.rules import BY_CODE, findings, usage_findings
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
 from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules.base import Finding
-from adalora_core.floor.places import to_pointer
+from adalora_core.config.rules.causes import with_causes
+from adalora_core.floor.places import Path as Steps
+from adalora_core.floor.places import Span, to_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-
-    from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline import CheckOptions
     from adalora_core.checker.pipeline.selection import Selection
     from adalora_core.config.fields.block import Block
     from adalora_core.config.fields.tools import Layout
-    from adalora_core.floor.places import Path as Steps
-    from adalora_core.floor.places import Span
 
 
 _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
@@ -100,7 +98,8 @@ def _report(
 ) -> Report:
     limit = options.limits.diagnostics
     room = max(0, limit - len(problems))
-    found = list(islice(chain(_findings(blocks, options), usage_findings(document)), room + 1))
+    in_blocks = _findings(blocks, options, room + 1)
+    found = list(islice(chain(in_blocks, usage_findings(document)), room + 1))
     shown = found[:room]
     if len(problems) > limit or len(found) > room:
         problems = [*problems[:limit], too_many_findings(limit)]
@@ -111,15 +110,19 @@ def _report(
     ]
     if document.script is not None:
         diagnostics = _merged(diagnostics)
-    only = blocks[0] if len(blocks) == 1 else None
+    first = blocks[0] if blocks else None
+    tool = first.tool if first else None
     return Report(
         tuple(sorted(diagnostics, key=lambda diagnostic: diagnostic.sort_key)),
         source=name,
         text=document.text if document.is_text else None,
         runtime=options.runtime,
-        block=blocks[0].values if blocks else None,
+        block=None if first is None else {**(tool.defaults if tool else {}), **first.values},
+        places=tuple(dict.fromkeys(to_pointer(block.path) for block in blocks)),
         unjudged=sum(1 for block in blocks if block.deferred and not block.values),
-        is_whole=only is not None and not only.deferred,
+        is_whole=len(blocks) == 1
+        and not blocks[0].deferred
+        and (tool is None or tool.total_step == "from the file"),
         has_script=document.script is not None and document.script.is_about_adalora,
         lacks_total=any("total_step" in each.deferred for each in blocks if each.values),
     )
@@ -137,13 +140,13 @@ def _merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     return list(found.values())
 
 
-def _findings(blocks: Iterable[Block], options: CheckOptions) -> Iterator[Finding]:
+def _findings(blocks: Iterable[Block], options: CheckOptions, most: int) -> Iterator[Finding]:
+    def judge(block: Block) -> Iterable[Finding]:
+        return chain(findings(block), () if options.policy is None else options.policy.check(block))
+
     seen = set()
     for block in blocks:
-        found = findings(block)
-        if options.policy is not None:
-            found = chain(found, options.policy.check(block))
-        for finding in found:
+        for finding in with_causes(block, list(islice(judge(block), most)), judge):
             # The combinations of a sweep share most of their values.
             mark = (finding.rule.code, finding.path, finding.message)
             if mark not in seen:
@@ -159,12 +162,17 @@ def _found(document: Document, problem: Problem) -> Finding:
         extent = min(problem.offset, end), end
     return Finding(
         rule, problem.path, problem.message, problem.at,
-        hint=problem.hint, extent=extent, notes=problem.related,
+        hint=problem.hint, extent=extent, notes=problem.related, remedy=problem.remedy,
     )  # fmt: skip
 
 
 def _of_finding(document: Document, finding: Finding, tops: set[Steps]) -> Diagnostic:
     rule, pointer = finding.rule, to_pointer(finding.path)
+    cause = None
+    if finding.cause is not None:
+        above = _of_finding(document, finding.cause, tops)
+        cause = Related(f"follows from {above.code} here", above.pointer, above.span, above.code)
+        finding = replace(finding, hint=above.hint)
     return Diagnostic(
         code=rule.code,
         name=rule.name,
@@ -182,7 +190,8 @@ def _of_finding(document: Document, finding: Finding, tops: set[Steps]) -> Diagn
         )
         + tuple(
             Related(message, pointer, document.span(*extent)) for extent, message in finding.notes
-        ),
+        )
+        + (() if cause is None else (cause,)),
         fix=_fix(document, finding),
     )
 
@@ -238,7 +247,9 @@ class Inspector:
         is_code, is_notebook = read_as in CODE, read_as == "notebook"
         searched = searchable(raw, is_notebook=is_notebook) if is_code and is_optional else raw
         if is_optional and not (
-            b"adalora" in searched.lower() if is_code else _ADALORA_WORDS.search(searched)
+            b"adalora" in searched.lower() or b"update_and_allocate" in searched
+            if is_code
+            else _ADALORA_WORDS.search(searched)
         ):
             return None
         found = self._examined(raw, name, is_optional=is_optional)

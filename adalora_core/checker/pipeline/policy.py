@@ -7,7 +7,7 @@ import difflib
 import functools
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin, urlsplit
@@ -20,7 +20,7 @@ from jsonschema_specifications import REGISTRY as SPECIFICATIONS
 from referencing.jsonschema import DRAFT202012
 
 from adalora_core.checker import documents as text
-from adalora_core.checker.documents.document import CODE, format_of
+from adalora_core.checker.documents.document import CODE, Document, format_of
 from adalora_core.checker.pipeline.bounded_schema import bounded, bounds, count, formats_of
 from adalora_core.checker.rules.input import PolicyViolation
 from adalora_core.config.fields.value_kinds import name_of_value
@@ -31,10 +31,8 @@ from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from os import PathLike
 
-    from adalora_core.checker.documents.document import Document
     from adalora_core.config.fields.block import Block
     from adalora_core.floor.places import Path
 

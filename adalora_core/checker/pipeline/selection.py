@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,8 +13,6 @@ from typing import TYPE_CHECKING
 from adalora_core.checker.rules import BY_CODE, RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from adalora_core.checker.reports import Report
 
 
@@ -143,6 +142,18 @@ def _ignored(words: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def unknown_rule(word: str) -> str:
+    """Return that there is no such rule, and the one that was probably meant."""
+    from difflib import get_close_matches  # slow to import, and most words are right
+
+    known = [name for rule in RULES for name in (rule.name, rule.code.lower())]
+    is_number = word[3:].isdecimal()  # another number is another rule
+    near = [] if is_number else get_close_matches(word.lower(), known, n=1, cutoff=0.75)
+    meant = BY_CODE.get(near[0].upper()) if near else None
+    proposal = f" (did you mean {meant.code if meant else near[0]}?)" if near else ""
+    return f"there is no rule {word!r}{proposal}"
+
+
 def _codes(words: Iterable[str]) -> frozenset[str]:
     found: set[str] = set()
     for word in words:
@@ -153,8 +164,8 @@ def _codes(words: Iterable[str]) -> frozenset[str]:
         }
         if not fitting:
             raise ValueError(
-                f"there is no rule {word!r}; expected a code such as ADA202, the beginning of "
-                "codes such as ADA2, or a name such as no-budgeting-phase"
+                f"{unknown_rule(word)}; expected a code such as ADA202, the beginning of codes "
+                "such as ADA2, or a name such as no-budgeting-phase"
             )
         found |= fitting
     return frozenset(found)

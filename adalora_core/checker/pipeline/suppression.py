@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from bisect import bisect_right
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.problems import too_many_findings
-from adalora_core.checker.pipeline.selection import WILDCARDS, fits
+from adalora_core.checker.pipeline.selection import WILDCARDS, FileIgnore, fits, unknown_rule
 from adalora_core.checker.rules import BY_CODE, RULES
 from adalora_core.checker.rules.input import (
     CommandRule,
@@ -20,16 +21,12 @@ from adalora_core.checker.rules.input import (
 from adalora_core.config.findings import Diagnostic, Fix
 from adalora_core.config.rules.patterns import LimitExceeded
 from adalora_core.floor.limits import DEFAULT_LIMITS
-from adalora_core.floor.places import Edit, content_end
+from adalora_core.floor.places import Edit, Extent, Span, content_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-
     from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.pipeline.selection import FileIgnore
     from adalora_core.checker.reports import Report
     from adalora_core.config.rules.base import Rule
-    from adalora_core.floor.places import Extent, Span
 
 _MARKER = re.compile(r"#\s*adalora\s*:", re.IGNORECASE)
 _REQUEST = re.compile(
@@ -245,7 +242,7 @@ def _is_alone(text: str, comment: int) -> bool:
 def unsuppressible(rule: Rule | None, text: str) -> str | None:
     """Return why a comment cannot suppress a rule, under the name that it gives; None: it can."""
     if rule is None:
-        return f"there is no rule {text!r}, and a family of rules cannot be suppressed"
+        return f"{unknown_rule(text)}; a family of rules cannot be suppressed"
     if not rule.can_be_ignored:
         return f"{rule.code} cannot be suppressed: it reports that nothing could be checked"
     if isinstance(rule, CommandRule):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from adalora_core.checker.plan.matching import Matched
     from adalora_core.checker.plan.modules import BaseModel, Module
     from adalora_core.checker.plan.plan import Plan

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from adalora_core.config.json_file import without_repetition
 from adalora_core.floor.regular_files import open_regular_file
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -174,16 +173,8 @@ def _start_of(path: Path, count: int) -> tuple[int, bytes]:
 
 
 def _decoded(path: Path, raw: bytes, what: str) -> dict[str, Any]:
-    def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key!r} appears twice")
-            seen[key] = value
-        return seen
-
     try:
-        value = json.loads(raw, object_pairs_hook=unique)
+        value = json.loads(raw, object_pairs_hook=without_repetition)
     except RecursionError:
         raise ValueError(f"{path}: {what} is nested too deep") from None
     except ValueError as error:

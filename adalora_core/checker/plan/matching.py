@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from bisect import bisect_left
-from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.fields.value_kinds import name_of_value
+from adalora_core.checker.plan.mismatches import (
+    Mismatch,
+    absent_names,
+    ignored_targets,
+    names_of,
+    no_target_matches,
+    shown_value,
+    unmatched_targets,
+)
 from adalora_core.config.rules.conflicts import NOT_TRAINED_HERE
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.expressions.matching import Matcher
@@ -24,33 +30,8 @@ from adalora_core.floor.module_selection import (
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-
     from adalora_core.checker.plan.modules import BaseModel, Module
     from adalora_core.config.fields.block import Block
-
-_NAMES_SHOWN = 12
-_PATHS_SHOWN = 3
-_PROBLEMS_SHOWN = 100
-_NAMES_COMPARED = 200
-"""Names of the model, the most frequent ones, that may be meant by a name that matches nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """A setting that does not fit the model.
-
-    Args:
-        field: the name of the setting.
-        message: the problem, with the value.
-        hint: what to do, with names of the model.
-        index: the entry of the value at fault; None: the whole value.
-    """
-
-    field: str
-    message: str
-    hint: str
-    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,40 +79,31 @@ def match(block: Block, model: BaseModel) -> Matched:
             and left_out.around(module.path) is None
             and not selection.is_named_by_exclude(module.path)
         ]
-        unmatched = list(_unmatched(block, targets, model, matcher))
+        unmatched = unmatched_targets(targets, model, matcher)
         excludes_nothing = block["exclude_modules"] and not any(
             map(selection.is_named_by_exclude, model.modules)
         )
     except ExpressionError as error:
         problem = Mismatch(error.field, f"{error.field}: {error.problem}", error.hint)
         return Matched((), tensors, (problem,), ())
-    if included:
+    if unmatched and len(unmatched) == len([targets] if isinstance(targets, str) else targets):
+        problems.append(no_target_matches(targets, model, matcher))
+    elif unmatched:
         # PEFT ignores an entry that matches nothing beside one that matches.
-        notes += [f"{each.message}; {each.hint}" for each in unmatched]
-    else:
-        problems += unmatched
+        notes += ignored_targets(unmatched, model)
     if not problems and not matrices and not in_copies:
         problems.append(_nothing_left(block, targets, included, model))
     problems += _unsuitable(matrices)
     problems += _of_other_fields(block, model, {module.path for module in matrices}, in_copies)
     notes += [
         f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
-        for name in _absent(saved, copied)
+        for name in absent_names(saved, copied)
     ]
     if excludes_nothing:
-        notes.append(f"exclude_modules: {_shown(block['exclude_modules'])} matches no module")
+        notes.append(f"exclude_modules: {shown_value(block['exclude_modules'])} matches no module")
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
     return Matched(tuple(matrices), tensors, tuple(problems), tuple(notes))
-
-
-def _absent(names: Iterable[str], paths: Iterable[str]) -> Iterator[str]:
-    """Yield the names that no path ends with."""
-    ends = sorted(path[::-1] for path in paths)
-    for name in names:
-        place = bisect_left(ends, name[::-1])
-        if not any(end.startswith(name[::-1]) for end in ends[place : place + 1]):
-            yield name
 
 
 def _slow_expressions(block: Block) -> Iterator[Mismatch]:
@@ -168,65 +140,14 @@ def _targets(
         return targets, [], None
     if model.model_type in DEFAULT_TARGETS:
         default = DEFAULT_TARGETS[model.model_type]
-        return default, [f"target_modules: {_shown(default)}, the default for the model type"], None
+        return (
+            default,
+            [f"target_modules: {shown_value(default)}, the default for the model type"],
+            None,
+        )
     known = "unknown" if model.model_type is None else repr(model.model_type)
     message = f"target_modules is not set, and the model's type has no default: {known}"
-    return (), [], Mismatch("target_modules", message, f"set target_modules; {_names_of(model)}")
-
-
-def _unmatched(
-    block: Block, targets: str | Sequence[str], model: BaseModel, matcher: Matcher
-) -> Iterator[Mismatch]:
-    """Yield a problem for each pattern that matches no module, exclusions and layers aside."""
-    configured = block["target_modules"]
-    if isinstance(targets, str):
-        if not any(matcher.matches(targets, path, "target_modules") for path in model.modules):
-            message = f"target_modules {_shown(targets)} matches no module"
-            yield Mismatch("target_modules", message, _hint_on_expression(targets, model, matcher))
-        return
-    names = configured if isinstance(configured, list) else []
-    absent = set(_absent((f".{name}" for name in names), (f".{path}" for path in model.modules)))
-    unmatched = [index for index, name in enumerate(names) if f".{name}" in absent]
-    if not unmatched:
-        return
-    known, hint = _counts_of_names(model), _names_of(model)
-    for index in unmatched[:_PROBLEMS_SHOWN]:
-        message = f"target_modules[{index}] {names[index]!r} matches no module"
-        start = _hint_on_name(names[index], known)
-        yield Mismatch("target_modules", message, start + hint, index)
-    if more := len(unmatched[_PROBLEMS_SHOWN:]):
-        yield Mismatch("target_modules", f"{more} more entries match no module", hint)
-
-
-def _hint_on_expression(expression: str, model: BaseModel, matcher: Matcher) -> str:
-    paths = [module.path for module in _adaptable(model)]
-    anywhere = f".*(?:{expression})"
-    if any(matcher.matches(anywhere, path, "target_modules") for path in paths):
-        return f'a string must match a whole path: write ".*({expression})" or a list of names'
-    return f"write an expression for paths such as {', '.join(paths[:_PATHS_SHOWN]) or 'none'}"
-
-
-def _hint_on_name(name: str, known: Counter[str]) -> str:
-    if re.search(r"[\\^$*+?{}\[\]|()]", name):
-        return "write names, a list holds no regular expressions; "
-    most_common = sorted(other for other, _ in known.most_common(_NAMES_COMPARED))
-    near = difflib.get_close_matches(name, most_common, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
-
-
-def _counts_of_names(model: BaseModel) -> Counter[str]:
-    return Counter(module.name for module in _adaptable(model))
-
-
-def _names_of(model: BaseModel) -> str:
-    counts = _counts_of_names(model)
-    shown = [f"{name} ({count})" for name, count in counts.most_common(_NAMES_SHOWN)]
-    more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) else ""
-    return f"the model has {', '.join(shown) or 'no module that can be adapted'}{more}"
-
-
-def _adaptable(model: BaseModel) -> list[Module]:
-    return model.of_kind("matrix", "convolution", "packed")
+    return (), [], Mismatch("target_modules", message, f"set target_modules; {names_of(model)}")
 
 
 def _nothing_left(
@@ -240,11 +161,11 @@ def _nothing_left(
     layers = block["layers_to_transform"]
     if isinstance(targets, str) or layers in (None, []):
         message = "target_modules matches no module that can be adapted"
-        return Mismatch("target_modules", message, f"name other modules; {_names_of(model)}")
+        return Mismatch("target_modules", message, f"name other modules; {names_of(model)}")
     indices = {
         int(found) for path in model.modules for found in re.findall(r"\.(\d+)(?=\.)", f"{path}.")
     }
-    message = f"layers_to_transform {_shown(layers)} leaves none of the matched modules"
+    message = f"layers_to_transform {shown_value(layers)} leaves none of the matched modules"
     return Mismatch(
         "layers_to_transform",
         message,
@@ -270,10 +191,6 @@ def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:
             yield Mismatch(
                 "target_modules", f"target_modules matches {found[0]}{others}, which {what}", hint
             )
-
-
-def _shown(value: object) -> str:
-    return repr(value) if isinstance(value, (str, list, tuple, int)) else name_of_value(value)
 
 
 def _of_other_fields(

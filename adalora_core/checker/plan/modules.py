@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.checker.documents import read_bytes
-from adalora_core.checker.plan.header import read_weights
+from adalora_core.checker.plan.header import TensorInfo, read_weights
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     import os
 
-    from adalora_core.checker.plan.header import TensorInfo
 
 Kind = Literal["matrix", "convolution", "embedding", "packed", "other"]
 """The kind of a module; `packed` is a quantised matrix whose sizes are not in the header."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.fields.block import AUTO
+from adalora_core.config.fields.block import AUTO, Block
 from adalora_core.floor.adapter_spec import scale_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.config.fields.block import Block
     from adalora_core.floor.budget import BudgetSchedule
 
 
@@ -46,7 +44,7 @@ class Plan:
 
     schedule: BudgetSchedule
     matrices: int
-    lora_alpha: int
+    lora_alpha: float
     init_r: int
 
     @property

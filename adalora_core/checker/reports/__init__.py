@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.findings import SEVERITIES, Checked, ConfigError, ConfigWarning
+from adalora_core.checker.documents.problems import MOST_RELATED
+from adalora_core.config.findings import (
+    SEVERITIES,
+    Checked,
+    ConfigError,
+    ConfigWarning,
+    Diagnostic,
+    Severity,
+)
+from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from adalora_core.checker.documents.document import Document
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Diagnostic, Severity
     from adalora_core.config.model import AdaLoraConfig
 
 _WRITERS = {
@@ -39,9 +46,9 @@ class Report(Checked):
     def config(self) -> AdaLoraConfig | None:
         """The typed configuration without unknown keys; None if there is an error.
 
-        In Python also None if there are several calls, or values that only a run can tell.
+        Also None if there are several configurations, or values that only a run can tell.
         """
-        if self.block is None or not self.ok or (self.has_script and not self.is_whole):
+        if self.block is None or not self.ok or not self.is_whole:
             return None
         from adalora_core.config.fields.block import Block, BlockOptions
         from adalora_core.config.model import AdaLoraConfig
@@ -68,18 +75,14 @@ class Report(Checked):
         """
         return render(Outcome((self,)), format)
 
-    def raise_if_errors(self) -> None:
-        """Raise `ConfigError` with the whole report if a finding is an error."""
-        if not self.ok:
-            raise self._error()
-
     def _error(self) -> ConfigError:
         text = self.render("full").rstrip("\n")
         if self.ok:
-            # Code without errors that does not give one whole configuration.
+            keys = " or ".join(f'key="{visible(place)}"' for place in self.places[:MOST_RELATED])
+            several = f"name one by {keys}, or " if len(self.places) > 1 else ""
             text = (
-                "expected one call of AdaLoraConfig whose values are all written in the file; use "
-                f"check_config for other code\n{text}"
+                "expected one configuration whose values are all written in the source; "
+                f"{several}use check_config for other sources\n{text}"
             )
         return ConfigError(text, self)
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.reports import Outcome
 from adalora_core.checker.reports.text import counts
-from adalora_core.config.findings import SEVERITIES
+from adalora_core.config.findings import SEVERITIES, Diagnostic, Fix
 from adalora_core.config.schemas.config import schema_id
 
 if TYPE_CHECKING:
-    from adalora_core.config.findings import Diagnostic, Fix
     from adalora_core.floor.places import Span
 
 SCHEMA_VERSION = 1

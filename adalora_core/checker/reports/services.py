@@ -18,12 +18,11 @@ from adalora_core.checker.reports.text import (
     name_below,
     place,
 )
-from adalora_core.config.findings import SEVERITIES
+from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic, Severity
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
     from adalora_core.checker.reports import Notice, Outcome
-    from adalora_core.config.findings import Checked, Diagnostic, Severity
     from adalora_core.floor.places import Span
 
 MOST = 10

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.findings import SEVERITIES
+from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic, Fix, Related
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from adalora_core.checker.reports import Outcome
-    from adalora_core.config.findings import Checked, Diagnostic, Fix
     from adalora_core.floor.places import Span
 
     _Paint = Callable[[str, str], str]
@@ -36,8 +34,9 @@ def render(outcome: Outcome) -> str:
     """Write every finding with an excerpt, then the summary."""
     paint = _colour if outcome.colour else lambda text, _: text
     lines: list[str] = []
-    for report, diagnostic in outcome.findings:
-        lines += [*_diagnostic(report, diagnostic, paint), ""]
+    for report in outcome.reports:
+        for diagnostic, following in _slips(report.diagnostics):
+            lines += [*_diagnostic(report, diagnostic, following, paint), ""]
     has_findings = bool(lines)
     lines += closing_lines(outcome, with_fixes=True)
     if has_findings and not outcome.is_quiet:
@@ -60,7 +59,25 @@ def _colour(text: str, role: str) -> str:
     return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m"
 
 
-def _diagnostic(report: Checked, diagnostic: Diagnostic, paint: _Paint) -> Iterator[str]:
+def _slips(found: Sequence[Diagnostic]) -> Iterator[tuple[Diagnostic, list[Diagnostic]]]:
+    """Yield each finding with those that follow from it; one whose cause is not there is alone."""
+
+    def place_of(each: Diagnostic | Related) -> tuple[str | None, Span | str]:
+        return each.code, each.span or each.pointer  # calls that share a dict share its text
+
+    following: dict[tuple[str | None, Span | str], list[Diagnostic]]
+    following = {place_of(each): [] for each in found if each.cause is None}
+    heads: list[Diagnostic] = []
+    for each in found:
+        rest = None if each.cause is None else following.get(place_of(each.cause))
+        (heads if rest is None else rest).append(each)
+    for each in heads:
+        yield each, following.pop(place_of(each), []) if each.cause is None else []
+
+
+def _diagnostic(
+    report: Checked, diagnostic: Diagnostic, following: Sequence[Diagnostic], paint: _Paint
+) -> Iterator[str]:
     head = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
     yield f"{head} {visible(diagnostic.message)}"
     pointer = f" ({visible(diagnostic.pointer)})" if diagnostic.pointer else ""
@@ -69,13 +86,31 @@ def _diagnostic(report: Checked, diagnostic: Diagnostic, paint: _Paint) -> Itera
         yield from _excerpt(report.text, diagnostic.span, paint)
     for related in diagnostic.related:
         yield f"  note: {visible(related.message)} ({place(report, related.span)})"
+    for each in following:
+        head = paint(f"{each.severity}[{each.code}]", each.severity)
+        yield f"  note: hence {head} {visible(each.message)} ({place(report, each.span)})"
     fix = diagnostic.fix
     if diagnostic.hint:
         # The command can fix files only.
         options = f" [{option_of(fix)}]" if fix and not fix.obstacle and report.source else ""
         yield f"  hint: {visible(diagnostic.hint)}{options}"
+        if fix and not fix.obstacle and (line := _mended_line(report, fix)):
+            yield f"        {visible(line, None)}"
     if fix and fix.obstacle:
         yield f"  not fixed: {visible(fix.obstacle)}"
+
+
+def _mended_line(report: Checked, fix: Fix) -> str | None:
+    """Return the line that a fix leaves, to be pasted; None if it changes more or is too long."""
+    edit, text = fix.edits[0], report.text or ""
+    span = edit.span
+    is_in_line = span.start_line == span.end_line and span.start_column <= WIDEST
+    if len(fix.edits) > 1 or span.cell is not None or not is_in_line:
+        return None
+    before = text[span.start - span.start_column + 1 : span.start]
+    line = before + edit.replacement + text[span.end : span.end + WIDEST + 1]
+    line = re.split(r"[\r\n]", line, maxsplit=1)[0].strip()
+    return line if len(line) <= WIDEST else None
 
 
 def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:
@@ -156,7 +191,12 @@ def summary(outcome: Outcome) -> str:
     words = [_plural(found["error"], "error"), _plural(found["warning"], "warning")]
     if found["info"]:
         words.append(f"{found['info']} info")
-    line = f"checked {_plural(len(outcome.reports), 'configuration')}: {', '.join(words)}"
+    scripts = sum(report.block is None and report.has_script for report in outcome.reports)
+    parts = [_plural(len(outcome.reports) - scripts, "configuration")]
+    if scripts:
+        parts = [*parts * (len(outcome.reports) > scripts), _plural(scripts, "script")]
+        parts[-1] += " without a configuration"
+    line = f"checked {' and '.join(parts)}: {', '.join(words)}"
     unjudged = sum(report.unjudged for report in outcome.reports)
     if unjudged:
         line += f"; the values of {_plural(unjudged, 'configuration')} are known at run time only"

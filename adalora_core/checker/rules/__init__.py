@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import within_bounds
 from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     input,  # noqa: A004 - the module's name
+    usage_calls,
+    usage_frozen,
     usage_models,
     usage_order,
+    usage_setup,
     usage_steps,
+    usage_totals,
     yaml_traps,
 )
-from adalora_core.checker.rules.usage_base import UsageRule
+from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.rules import Engine
 from adalora_core.config.rules.base import Finding, Rule, defined_rules
 from adalora_core.config.rules.patterns import LimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.checker.rules.usage_base import CodeFault
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule, in the order of the codes."""
@@ -43,6 +45,8 @@ def usage_findings(document: Document) -> Iterator[Finding]:
         usage = within_bounds(script, Usage, script)
         if usage is not None:
             for rule in _ON_SCRIPTS:
+                if not all(word in script.code for word in rule.only_with):
+                    continue
                 found: list[CodeFault] = within_bounds(script, list, rule.check_usage(usage)) or []
                 yield from (_placed(rule, fault, script) for fault in found)
         if script.steps_left < 0:

@@ -38,6 +38,8 @@ class SyntaxFault(NothingChecked):
     file. Python is read by the grammar of the Python that runs the check."""
     bad = SOUND_TEXT.replace("1000}", "1000,}")
     hint = "correct the text at the marked place"
+    safe_fix = "in JSON commas before a closing bracket are removed"
+    unsafe_fix = "in JSON comments are removed"
 
 
 class DuplicateKey(SourceRule):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from adalora_core.config.rules.base import Example, Rule
 
 
@@ -20,7 +19,7 @@ Severity: {rule.severity}. Since: {rule.since}.
 **What:** {rule.summary}.
 
 **Why:** {rule.why}
-
+{_errors(rule)}
 **What to do:** {rule.hint}.
 {_fixes(rule)}{"" if rule.can_be_ignored else _NOT_IGNORED}"""
     return f"{text}\n{_examples(rule)}" if with_examples else text
@@ -31,12 +30,26 @@ def _examples(rule: Rule) -> str:
         f", with `{name}` `{value if isinstance(value, str) else json.dumps(value)}`"
         for name, value in rule.example_options.items()
     )
+    from difflib import SequenceMatcher, unified_diff  # imported for pages only: it takes time
+
+    bad, good = (example_text(each).splitlines() for each in (rule.bad, rule.good))
+    changes = SequenceMatcher(None, bad, good, autojunk=False).get_opcodes()
+    wrong = [
+        str(n + 1) for tag, first, end, *_ in changes if tag != "equal" for n in range(first, end)
+    ]
+    marks = f' hl_lines="{" ".join(wrong)}"' if wrong else ""
+    change = list(unified_diff(bad, good, lineterm=""))[2:]
     return f"""## Wrong{options}
 
-{_fenced(rule.bad, rule.language)}
+{_fenced(bad, f"{rule.language}{marks}")}
 ## Right
 
-{_fenced(rule.good, rule.language)}"""
+{_fenced([line for line in change if not line.startswith("@@")], "diff")}"""
+
+
+def _errors(rule: Rule) -> str:
+    shown = [f"`` {each} ``" if "`" in each else f"`{each}`" for each in rule.errors]
+    return f"\n**Error that may follow:** {'; '.join(shown)}\n" if shown else ""
 
 
 _NOT_IGNORED = """
@@ -83,6 +96,5 @@ def pages(rules: Sequence[Rule]) -> dict[str, str]:
     return {"README.md": index(rules)} | {f"{rule.code}.md": page(rule) for rule in rules}
 
 
-def _fenced(example: Example, language: str) -> str:
-    text = example_text(example)
-    return f"```{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}```\n"
+def _fenced(lines: Sequence[str], language: str) -> str:
+    return "\n".join([f"```{language}", *lines, "```\n"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from adalora_core.config.rules.base import Rule
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterable, Iterator
 
     from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.usage import Usage
@@ -117,6 +117,8 @@ class UsageRule(Rule):
     needs = "script"
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
+    only_with: ClassVar[tuple[str, ...]] = ()
+    """Words that are all in the code wherever the fault is: without them nothing is looked for."""
 
     def check_usage(self, usage: Usage) -> Iterable[CodeFault]:
         """Yield the faults of a script that this rule finds."""

@@ -1,23 +1,30 @@
-"""Find faults around an AdaLoRA model: its loss, its total, its optimizer, a second adapter."""
+"""Find faults around an AdaLoRA model: its loss, its optimizer, a second adapter."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
+from adalora_core.checker.documents.python.syntax import keyword
+from adalora_core.checker.rules.usage_base import (
+    HEAD,
+    LOOP,
+    CodeFault,
+    UsageRule,
+)
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
-from adalora_core.checker.scripts.step_order import accumulation, batch_size, run_length, unit
 from adalora_core.checker.scripts.trainings import (
     late_adapters,
     second_wraps,
     swept_ranks,
     trainings,
 )
+from adalora_core.config.fields.known_modules import linear_layers_of
+from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -44,6 +51,8 @@ class LossWithoutPenalty(UsageRule):
             if not (training.trainers and has_callback)  # which adds the penalty
             for loss in own_losses(usage, training)
         )
+        if not has_callback:
+            yield from _smoothed(usage)
         for loss in dict.fromkeys(losses):
             yield CodeFault(
                 loss,
@@ -51,6 +60,16 @@ class LossWithoutPenalty(UsageRule):
                 f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
                 hint=_OUR_HINT if usage.our_names else None,
             )
+
+
+def _smoothed(usage: Usage) -> Iterator[CodeFault]:
+    """Yield a fault for label smoothing, for which Trainer computes the loss without a model's."""
+    for call in usage.scopes.calls if any(t.trainers for t in usage.once(trainings)) else ():
+        given = keyword(call, "label_smoothing_factor")
+        factor = None if given is None else usage.script.values.of(given)
+        if given is not None and type(factor) is float and factor > 0:
+            message = "with label smoothing Trainer computes the loss, without PEFT's penalty"
+            yield CodeFault(given, message, "leave label_smoothing_factor out, or add the penalty")
 
 
 _OUR_HINT = (
@@ -68,63 +87,6 @@ def _has_a_penalty(usage: Usage) -> bool:
         if isinstance(weight, int | float) and weight > 0:
             return True
     return False
-
-
-class TotalStepCountsSamples(UsageRule):
-    code = "ADA911"
-    summary = "total_step is computed from samples or micro-batches, not from optimizer steps"
-    why = """The schedule is then longer than the run by the batch size or the accumulation:
-    budgeting ends late or never, and the final phase never comes."""
-    bad = HEAD.replace("total_step=1000", "total_step=len(train_dataset) * 3") + LOOP
-    good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
-    hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each total of another unit."""
-        if usage.assigns_total:
-            return
-        for key, value in usage.arguments("total_step"):
-            counted = unit(usage, value)
-            waits = usage.once(accumulation)
-            text = ast.unparse(value)[:60]
-            if counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
-                message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
-            elif counted == "batches" and waits is not None and waits > 1:
-                message = (
-                    f"total_step is `{text}`: a number of micro-batches, {waits} of which make "
-                    "one optimizer step"
-                )
-            else:
-                continue
-            yield CodeFault(key, message)
-
-
-class TotalStepContradictsMaxSteps(UsageRule):
-    code = "ADA912"
-    summary = "total_step differs from the number of steps that the script trains"
-    why = """With a larger total_step the run ends before its schedule, so the target rank is not
-    reached; with a smaller one the last steps are outside of the schedule."""
-    bad = example(
-        'arguments = TrainingArguments("out", max_steps=500)\n'
-        "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
-        "from transformers import Trainer, TrainingArguments",
-    )
-    good = bad.replace("max_steps=500", "max_steps=1000")
-    hint = "give total_step the number of steps of the run"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault if both numbers are known and differ."""
-        lengths = {run_length(usage, training) for training in usage.once(trainings)}
-        length = lengths.pop() if len(lengths) == 1 else None
-        if length is None or usage.assigns_total:
-            return
-        found = [(key, usage.value(value)) for key, value in usage.arguments("total_step")]
-        if len({total for _, total in found}) != 1:
-            return
-        for key, total in found:
-            if total is not None and abs(total - length) > 1:
-                message = f"total_step is {total}, and the script trains {length} steps"
-                yield CodeFault(key, message)
 
 
 class OptimizerBeforeAdapter(UsageRule):
@@ -201,20 +163,71 @@ for rank in (2, 4, 8):
 class PenaltyAddedTwice(UsageRule):
     code = "ADA916"
     summary = "a script adds the orthogonality penalty to outputs.loss, which contains it"
-    why = """A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in
-    training mode. Added once more it has twice the weight of the configuration."""
+    why = """The model adds the penalty, with orth_reg_weight, to outputs.loss in training mode, and
+    so does PEFT's where task_type is set. A script that adds one of its own trains with both."""
     bad = (HEAD + LOOP).replace("from peft", "from adalora_core.peft").replace(
         "model(**batch).loss.backward()",
         "(model(**batch).loss + model.orthogonality_penalty()).backward()",
     )  # fmt: skip
     good = (HEAD + LOOP).replace("from peft", "from adalora_core.peft")
-    hint = "remove the call; it is for a loss of your own"
+    hint = "remove the term, which is for a loss of your own, or set orth_reg_weight to 0"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each penalty beside the loss of the outputs."""
-        if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in usage.scopes.callers:
+        is_bare = not usage.our_names and not all(map(_has_a_task, usage.script.calls))
+        if is_bare or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
-        found = usage.once(trainings)
-        for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
+        is_weighted = _has_a_penalty(usage)
+        found = [each for made in usage.once(trainings) for each in doubled_penalties(usage, made)]
+        for penalty in dict.fromkeys(p for p, is_alike in found if is_weighted or is_alike):
             message = "the penalty is added to outputs.loss, which contains it in training mode"
             yield CodeFault(penalty, message)
+
+
+def _has_a_task(call: Call) -> bool:
+    """Return whether PEFT's model has a forward of its own, which adds the penalty."""
+    return call.values.get("task_type") is not None
+
+
+class TargetsOfAnotherBase(UsageRule):
+    code = "ADA921"
+    errors = ("Target modules ... not found in the base model",)
+    severity = "error"
+    summary = "the base model that a script loads has none of the targets"
+    why = """Names of modules differ between architectures. PEFT raises a ValueError when the
+    adapter is added: `Target modules {'q_proj', 'v_proj'} not found in the base model.` Known are
+    names of published models."""
+    bad = (
+        HEAD.replace("\nconfig", '\nbase = AutoModelForCausalLM.from_pretrained("gpt2")\nconfig')
+        + LOOP
+    )
+    good = bad.replace('"q_proj", "v_proj"', '"c_attn"')
+    hint = "name linear layers of the base model"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration that is given to such a model."""
+        for wrap in usage.wraps:
+            made = usage.calls(wrap.config)
+            bases = {_name_of_base(usage, each) for each in usage.origins(wrap.model)}
+            base = bases.pop() if len(bases) == 1 else None
+            for call in usage.script.calls if base is not None else ():
+                key, _ = call.entries.get("target_modules", (None, None))
+                names = call.values.get("target_modules")
+                if key is None or call.node not in made or not isinstance(names, list):
+                    continue
+                for message, usual in lacking(base or "", [n for n in names if type(n) is str]):
+                    yield CodeFault(key, message, usual_hint(usual))
+
+
+def _name_of_base(usage: Usage, model: ast.expr) -> str | None:
+    given: ast.expr | None = model  # a trainer is given the name itself
+    if isinstance(model, ast.Call):
+        if not usage.scopes.full_name(model.func).endswith(".from_pretrained"):
+            return None
+        given = keyword(model, "pretrained_model_name_or_path", at=0)
+    found = {usage.script.values.of(leaf) for leaf in usage.origins(given)}
+    name = found.pop() if len(found) == 1 else None
+    if isinstance(name, str) and linear_layers_of(name) is not None:
+        return name
+    made = usage.scopes.full_name(model.func) if isinstance(model, ast.Call) else ""
+    return made.removesuffix(".from_pretrained").rpartition(".")[2] or None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, Function, keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     HEAD,
@@ -16,7 +17,7 @@ from adalora_core.checker.rules.usage_base import (
     example,
 )
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS
+from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS, TRAINER_EVENTS
 from adalora_core.checker.scripts.step_order import (
     accumulation,
     accumulation_guards,
@@ -26,8 +27,7 @@ from adalora_core.checker.scripts.step_order import (
 from adalora_core.config.changes import Remedy, Replace
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.syntax import Function
-    from adalora_core.checker.scripts.events import Event, Guard, Trace
+    from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace
     from adalora_core.checker.scripts.usage import Usage
 
 _RIGHT_LINES = """\
@@ -47,6 +47,11 @@ for batch in loader:
             step += 1
         optimizer.zero_grad()
 """
+_MAIN_PROCESS = re.compile(
+    r"\bis_(?:local_)?main_process\b|\bis_(?:world|local)_process_zero\b|\bis_(?:main|master)\b"
+    r"|\bis_global_zero\b|(?:\b|get_|local_|global_)rank(?:\(\))? (?:== 0\b|in [\[(]-1, 0[\])])"
+)
+_OTHER_PROCESS = re.compile(r"(?:\b|get_|local_|global_)rank(?:\(\))? (?:!= 0|> 0|>= 1)\b")
 _ACCELERATE = "from accelerate import Accelerator"
 _TRAINER = "from transformers import Trainer, TrainerCallback"
 
@@ -109,7 +114,9 @@ class AllocationBeforeStep(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step of the iteration comes later."""
-        del usage
+        if _is_before_each_step(usage, trace):
+            message = "update_and_allocate is called in a hook that runs before each step"
+            return CodeFault(event.node, message, "pass it to optimizer.register_step_post_hook")
         place = placement(trace, event)
         if place is None or not place.is_before or place.level != "same":
             return None
@@ -119,8 +126,17 @@ class AllocationBeforeStep(AllocationRule):
         return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
 
 
+def _is_before_each_step(usage: Usage, trace: Trace) -> bool:
+    hooks = usage.scopes.callers.get("register_step_pre_hook", [])
+    given = [hook.args[0] for hook in hooks if hook.args]
+    return trace.function is not None and any(
+        usage.scopes.function(leaf) is trace.function for g in given for leaf in usage.origins(g)
+    )
+
+
 class AllocationAfterZeroGrad(AllocationRule):
     code = "ADA907"
+    errors = ("unsupported operand type(s) for *: 'Parameter' and 'NoneType'",)
     summary = "update_and_allocate is called after zero_grad(), when no gradient is left"
     why = """The importance of a triplet is computed from the gradients. PEFT fails on the first
     call without them, or ranks the triplets by nothing if they are set to zero."""
@@ -146,6 +162,7 @@ class AllocationAfterZeroGrad(AllocationRule):
 
 class AllocationInWrongHook(AllocationRule):
     code = "ADA908"
+    errors = ("on_step_end ... unsupported operand type(s) for *: 'Parameter' and 'NoneType'",)
     summary = """update_and_allocate is called in a hook without gradients, or before the
     optimizer's step"""
     why = """Trainer calls on_pre_optimizer_step, makes the step, calls on_optimizer_step, drops the
@@ -243,3 +260,135 @@ def _is_pattern(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):  # getattr(config, "rank_pattern", None)
         return any(isinstance(n, ast.Constant) and n.value == "rank_pattern" for n in node.args)
     return last_name(node) == "rank_pattern"
+
+
+class AllocationOnOneProcess(AllocationRule):
+    code = "ADA917"
+    summary = "update_and_allocate is called on the main process only"
+    why = """Every process holds the factors of its own replica, and nothing sends them to the
+    others: the main process drops triplets that the others keep, so the replicas come apart, and
+    what is saved is the main one's alone."""
+    bad = example(
+        LOOP.replace(
+            "    model.base_model.update",
+            "    if accelerator.is_main_process:\n        model.base_model.update",
+        ),
+        "from accelerate import Accelerator",
+    ).replace("optimizer =", "accelerator = Accelerator()\noptimizer =")
+    good = HEAD + LOOP
+    hint = "call it on every process; only save and log on the main one"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if a condition asks for the main process."""
+        given = keyword(event.call, "global_step", "step", at=0)
+        name = "" if given is None else ast.unparse(given)
+        counts = [each for each in trace.changes.get(name, []) if each.kind == "count"]
+        for each in counts if len(counts) == 1 else ():
+            if (test := _on_one_process(each)) is not None:
+                message = f"`{name[:60]}` is raised on one process only, so the schedules differ"
+                return CodeFault(event.node, message, note=(test, "the condition"))
+        function = usage.scopes.of[event.node].function
+        marks = function.decorator_list if isinstance(function, FUNCTION) else []
+        for mark in marks:
+            if last_name(mark) in {"on_main_process", "on_local_main_process"}:
+                message = f"update_and_allocate is called in `{getattr(function, 'name', '')}`"
+                return CodeFault(event.node, message, note=(mark, "it runs on one process"))
+        test = _on_one_process(event)
+        if test is None:
+            return None
+        message = f"update_and_allocate is called only where `{ast.unparse(test)[:60]}`"
+        return CodeFault(event.node, message, note=(test, "the condition"))
+
+
+def _on_one_process(event: Event) -> ast.expr | None:
+    """Return the condition that lets an event happen on the main process only."""
+    for guard in event.guards:
+        test, holds = guard.test, guard.holds
+        while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            test, holds = test.operand, not holds
+        text = ast.unparse(test)
+        asks = _MAIN_PROCESS if holds else _OTHER_PROCESS
+        if not isinstance(test, ast.BoolOp) and asks.search(text):
+            return guard.test
+    return None
+
+
+class CallbackMethodNeverCalled(AllocationRule):
+    code = "ADA918"
+    summary = "update_and_allocate is called in a method that Trainer never calls"
+    why = """Trainer calls the methods of a callback by their names. A method of another name that
+    nothing calls never runs, so nothing is allocated, without an error."""
+    bad = example(
+        CALLBACK.replace("on_optimizer_step", "after_optimizer_step"),
+        "from transformers import Trainer, TrainerCallback",
+    )
+    good = example(CALLBACK, "from transformers import Trainer, TrainerCallback")
+    hint = PLACES["callback"]
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the method is no event of Trainer and has no caller."""
+        method = trace.function
+        if method is None or usage.framework(method) != "callback":
+            return None
+        is_event = method.name in TRAINER_EVENTS or method.name.startswith("__")
+        owner = usage.scopes.parents[method]
+        is_made = isinstance(owner, ast.ClassDef) and owner.name in usage.scopes.callers
+        if is_event or not is_made or usage.calls_of(method):
+            return None
+        message = f"`{method.name}` is not an event of Trainer, and nothing calls it"
+        return CodeFault(event.node, message)
+
+
+class AllocationTooRare(AllocationRule):
+    code = "ADA926"
+    summary = "update_and_allocate is called for some steps of the optimizer only"
+    why = """Each call adds the gradients of its step to the averages that choose the triplets, and
+    the method itself waits for deltaT. Called more rarely it knows a part of the steps, and may
+    miss the one step in which the final ranks are chosen."""
+    bad = HEAD + LOOP.replace(
+        "    model.base", "    if step % config.deltaT == 0:\n        model.base"
+    )
+    hint = "call it after every optimizer.step(); the method itself waits for deltaT"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if a condition or a place outside the loop leaves steps without a call."""
+        place, method = placement(trace, event), trace.function
+        framework = usage.framework(method)
+        if framework is not None and method is not None and method.name in HOOKS[framework]:
+            return None
+        if place is not None and place.dropped is not None:
+            return None
+        waits = _waits(usage, event, place, is_callback=framework == "callback")
+        if waits is not None:
+            message = f"update_and_allocate is called only where `{ast.unparse(waits)[:60]}`"
+            return CodeFault(event.node, message, note=(waits, "the condition"))
+        is_repeated = bool(event.loops) and event.loops[-1] not in trace.runs
+        if place is None or place.level != "outside" or not is_repeated:
+            return None
+        if step_counter(usage, trace, event).counts in {"epochs", "nothing"}:
+            return None
+        message = "update_and_allocate is called outside the loop that makes the steps"
+        return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
+
+
+def _waits(
+    usage: Usage, event: Event, place: Placement | None, *, is_callback: bool
+) -> ast.expr | None:
+    """Return the condition that lets an allocation wait for several steps."""
+    step = place.step if place is not None else None
+    known = {ast.dump(guard.test) for guard in step.guards} if step is not None else set()
+    waits = step is None or step.accumulations or accumulation_guards(usage, step)
+    for guard in accumulation_guards(usage, event):
+        nodes = list(usage.mentions(guard.test))
+        divisors = [
+            n.right for n in nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod)
+        ]
+        if not divisors or ast.dump(guard.test) in known:
+            continue
+        names = {last_name(n) for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
+        texts = {str(n.value) for n in nodes if isinstance(n, ast.Constant)}
+        if "accum" in " ".join(names | texts).lower() or "sync_gradients" in names:
+            continue
+        if not waits or "deltaT" in names or (is_callback and "global_step" in names):
+            return guard.test
+    return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name
+from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import (
     EPOCHS,
     HEAD,
@@ -18,13 +19,10 @@ from adalora_core.checker.rules.usage_base import (
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
 from adalora_core.checker.scripts.frameworks import ALLOCATE
 from adalora_core.checker.scripts.step_order import is_per_micro_batch, placement
-from adalora_core.checker.scripts.trainings import trainings
+from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.scripts.events import Event, Trace
-    from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage
 
 _ACCUMULATED = """\
@@ -58,17 +56,44 @@ class AllocationNeverCalled(UsageRule):
             )
             yield CodeFault(call, f"{message}`{ALLOCATE}`?", f"write {ALLOCATE}")
         found: dict[ast.AST, Training] = {}
-        for training in usage.once(trainings) if not misspelt else ():
-            if training.allocates is False:
+        made = usage.once(trainings) if not misspelt else []
+        for training in made:
+            if training.allocates is False and not _trains_others(usage, training, made):
                 event, is_loop = training.event, training.kind in {"loop", "accelerate"}
                 found.setdefault(event.loops[-1] if is_loop else event.node, training)
         for training in found.values():
             yield CodeFault(training.event.node, _message(training), _hint(usage, training))
 
 
+def _trains_others(usage: Usage, training: Training, made: list[Training]) -> bool:
+    """Return whether a loop trains without the adapter, beside one that allocates: a head alone."""
+    function = training.event.frame.function
+    if function is None or not any(each.allocates for each in made):
+        return False
+    return any(
+        _freezes(each) or _freezes(usage.called(each))
+        for each in walk(function)
+        if isinstance(each, ast.Call)
+    )
+
+
+def _freezes(node: ast.AST | None) -> bool:
+    """Return whether a call, or a function, changes which parameters are trained."""
+    if isinstance(node, ast.Call):
+        return last_name(node.func) == "requires_grad_"
+    return node is not None and any(
+        isinstance(each, ast.Attribute)
+        and (
+            each.attr == "requires_grad_"
+            or (each.attr == "requires_grad" and isinstance(each.ctx, ast.Store))
+        )
+        for each in walk(node)
+    )
+
+
 def _misspelt(usage: Usage) -> list[ast.Call]:
     """Return the calls of a method whose name is nearly `update_and_allocate`, and not defined."""
-    defined = {node.name for node in usage.scopes.of if isinstance(node, FUNCTION)}
+    defined = {node.name for node in usage.scopes.functions}
     near = [
         call
         for call in usage.scopes.calls
@@ -115,6 +140,8 @@ class StepIsConstant(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step is a constant."""
+        if not (event.call.args or event.call.keywords):
+            return CodeFault(event.node, "update_and_allocate is called without the step")
         if not is_repeated(usage, trace, event):
             return None  # one step, as in a test
         is_constant = step_counter(usage, trace, event).counts == "nothing"
@@ -139,6 +166,8 @@ class StepIsNotOptimizerStep(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step counts something else."""
+        if usage.framework(trace.function) == "lightning" and _is_shared_count(trace, event):
+            return _fault(event, "Lightning raises with the step of each optimizer")
         counts = step_counter(usage, trace, event).counts
         if counts not in {"epochs", "micro-batches", "samples"}:
             return None
@@ -146,6 +175,14 @@ class StepIsNotOptimizerStep(AllocationRule):
         if place is not None and counts != "epochs" and is_per_micro_batch(usage, event, place):
             return None  # the number of calls is the fault
         return _fault(event, f"counts {counts}, not steps of the optimizer")
+
+
+def _is_shared_count(trace: Trace, event: Event) -> bool:
+    """Return whether a hook of Lightning makes the steps of several optimizers that it counts."""
+    given = keyword(event.call, "global_step", "step", at=0)
+    steps = (each.call.func for each in trace.events if each.kind == "step")
+    optimizers = {ast.unparse(each.value) for each in steps if isinstance(each, ast.Attribute)}
+    return isinstance(given, ast.Attribute) and given.attr == "global_step" and len(optimizers) > 1
 
 
 class StepRestarts(AllocationRule):
@@ -163,3 +200,42 @@ class StepRestarts(AllocationRule):
         """Return a fault if the step restarts."""
         restarts = step_counter(usage, trace, event).restarts
         return _fault(event, "starts again in each epoch") if restarts else None
+
+
+class StepForgotten(AllocationRule):
+    code = "ADA939"
+    summary = "the epochs go on from a checkpoint, and the step starts at 0 again"
+    why = """The schedule follows the number: after the restart it is back in the warm-up, and the
+    training ends before its final phase."""
+    bad = HEAD + "first = load_checkpoint()\n" + EPOCHS.replace("range(3)", "range(first, 3)")
+    good = bad.replace("step = 0", "step = first * len(loader)")
+    hint = "save the step with the checkpoint, or begin at first_epoch * len(loader)"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the outer loop begins anywhere, and the number at a constant."""
+        del trace
+        given = keyword(event.call, "global_step", "step", at=0)
+        if len(event.loops) < 2 or not _goes_on(usage, event.loops[0]):  # noqa: PLR2004 - epochs
+            return None
+        bindings = []
+        if isinstance(given, ast.Name):
+            bindings = usage.scopes.bindings(given)
+        elif isinstance(given, ast.Attribute):
+            bindings = usage.bindings_of(given)
+        firsts = [each.value for each in bindings if each.kind == "value"]
+        is_counted = {each.kind for each in bindings} == {"value", "added"}
+        if not is_counted or not all(isinstance(each, ast.Constant) for each in firsts):
+            return None
+        return _fault(event, "starts anew when the epochs go on from a checkpoint")
+
+
+def _goes_on(usage: Usage, loop: ast.AST) -> bool:
+    """Return whether a loop over epochs begins at something that the script loads or is given."""
+    if not isinstance(loop, ast.For):
+        return False
+    is_epochs = "epoch" in (ast.unparse(loop.target) + ast.unparse(loop.iter)[:100]).lower()
+    for call in usage.calls(loop.iter) if is_epochs else ():
+        first = call.args[0] if last_name(call.func) == "range" and len(call.args) > 1 else None
+        if not all(isinstance(leaf, ast.Constant) for leaf in usage.origins(first)):
+            return True
+    return False

@@ -132,16 +132,18 @@ class BooleanWord(_Trap):
 
     def judge(self, scalar: AmbiguousScalar, field: Field, value: Any) -> Finding | None:
         wanted = kinds.BOOLEAN in field.kinds
-        remedy = None
+        hint = remedy = None
         if wanted:
+            hint = f"write {str(value).lower()}"
             remedy = Remedy("Write true or false", Put(scalar.path, value))
         elif field.name == "bias" and value is False:
+            hint = "write none"
             remedy = Remedy("Write none", Put(scalar.path, "none"), is_safe=False)
         return self.found(
             scalar.path,
             _differs(scalar, field, value),
             severity="warning" if wanted else None,
-            hint=f"write {str(value).lower()}" if wanted else None,
+            hint=hint,
             remedy=remedy,
         )
 

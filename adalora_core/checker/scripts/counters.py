@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
+    Binding,
+    Loop,
     dotted,
     keyword,
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import adds_to_itself
+from adalora_core.checker.scripts.events import Event, Frame, Trace, adds_to_itself
 from adalora_core.checker.scripts.frameworks import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.checker.scripts.step_order import accumulation_guards, placement
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.scopes import Binding
-    from adalora_core.checker.documents.python.syntax import Loop
-    from adalora_core.checker.scripts.events import Event, Frame, Trace
     from adalora_core.checker.scripts.usage import Usage
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
@@ -13,27 +14,35 @@ from adalora_core.checker.documents.python.syntax import (
     Function,
     Loop,
     argument,
+    children,
     expects_a_fault,
     last_name,
     spend,
     walk,
 )
-from adalora_core.checker.scripts.frameworks import ALLOCATE, OPTIMIZER, WRAPPERS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from adalora_core.checker.scripts.sources import Sources
+from adalora_core.checker.scripts.frameworks import (
+    ALLOCATE,
+    KINDS,
+    OF_ONE_STEP,
+    OPTIMIZER,
+    TRAINS,
+    may_be_an_event,
+)
+from adalora_core.checker.scripts.sources import (
+    Sources,
+    eventful,
+    is_the_method,
+    may_have_other_name,
+)
 
 EventKind = Literal[
-    "allocate", "backward", "count", "optimizer", "set", "step", "train", "wrap", "zero"
+    "allocate", "backward", "count", "merge", "optimizer", "set", "step", "train", "wrap", "zero"
 ]
 _DEEPEST = 5
 _MOST = 1200
 """Bound on the events of one script."""
 _MOST_CALLS = 5000
 """Bound on the calls of one script that are followed."""
-_TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
 
@@ -148,7 +157,7 @@ def traces(sources: Sources, tree: ast.Module) -> list[Trace]:
     """Return the events of a script, each function of it at the places that call it."""
     tracer = _Tracer(sources)
     tracer.trace(None, tree.body)
-    functions = [node for node in sources.scopes.of if isinstance(node, FUNCTION)]
+    functions = eventful(sources.scopes)
     for is_called in (False, True):
         for function in functions:
             if function not in tracer.visited and bool(sources.calls_of(function)) == is_called:
@@ -162,12 +171,19 @@ class _Tracer:
         self.sources = sources
         self.visited: set[Function] = set()
         self.traces: list[Trace] = []
-        self.left = _MOST
-        self.calls_left = _MOST_CALLS
+        self.left, self.calls_left = _MOST, _MOST_CALLS
+        self.may_have_other_name = may_have_other_name(sources.scopes)
+        names = sources.scopes.words.get("__name__", ())
+        self.around_name = set[ast.AST]().union(*map(sources.scopes.above, names))
 
     def trace(self, function: Function | None, body: Sequence[ast.stmt]) -> None:
         self.traces.append(Trace(function))
         self._block(body, Event("set", self.sources.scopes.module.node, frame=Frame(function)))
+
+    def _guarded(self, at: Event, test: ast.expr, *, holds: bool) -> Event:
+        if test in self.around_name:
+            return at
+        return replace(at, guards=(*at.guards, Guard(test, holds)))
 
     def _add(self, kind: EventKind, node: ast.AST, at: Event) -> None:
         self.left -= 1
@@ -180,9 +196,9 @@ class _Tracer:
             self._statement(statement, at)
             if isinstance(statement, ast.If):
                 if statement.body and isinstance(statement.body[-1], _ENDS):
-                    at = _guarded(at, statement.test, holds=False)
+                    at = self._guarded(at, statement.test, holds=False)
                 elif statement.orelse and isinstance(statement.orelse[-1], _ENDS):
-                    at = _guarded(at, statement.test, holds=True)
+                    at = self._guarded(at, statement.test, holds=True)
 
     def _statement(self, node: ast.stmt, at: Event) -> None:
         spend(1 + len(at.guards))
@@ -191,7 +207,7 @@ class _Tracer:
         if isinstance(node, (*LOOP, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.Match)):
             self._compound(node, at)
             return
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.expr):
                 self._expression(child, at)
         self._assignment(node, at)
@@ -199,8 +215,8 @@ class _Tracer:
     def _compound(self, node: ast.stmt, at: Event) -> None:
         if isinstance(node, ast.If):
             self._expression(node.test, at)
-            self._block(node.body, _guarded(at, node.test, holds=True))
-            self._block(node.orelse, _guarded(at, node.test, holds=False))
+            self._block(node.body, self._guarded(at, node.test, holds=True))
+            self._block(node.orelse, self._guarded(at, node.test, holds=False))
         elif isinstance(node, LOOP):
             self._loop(node, at)
         elif isinstance(node, ast.With | ast.AsyncWith):
@@ -215,14 +231,14 @@ class _Tracer:
             self._block([*node.body, *node.orelse, *node.finalbody], at)
         elif isinstance(node, ast.Match):
             for case in node.cases:
-                self._block(case.body, _guarded(at, node.subject, holds=True))
+                self._block(case.body, self._guarded(at, node.subject, holds=True))
 
     def _loop(self, node: Loop, at: Event) -> None:
         over = node.test if isinstance(node, ast.While) else node.iter
         self._expression(over, at)
-        # A loop over optimizers, or over parts of a model, makes one step of training.
+        # A loop over optimizers, hooks, or parts of a model, belongs to one step of training.
         parts = [*_expressions(over), *(() if isinstance(node, ast.While) else [node.target])]
-        is_one_step = any("optim" in last_name(part).lower() for part in parts)
+        is_one_step = any(map(OF_ONE_STEP.search, map(last_name, parts)))
         if not is_one_step and not _allocates_target(node):
             at = replace(at, loops=(*at.loops, node))
         self._block(node.body, at)
@@ -248,7 +264,8 @@ class _Tracer:
             self._call(call, at)
 
     def _call(self, call: ast.Call, at: Event) -> None:
-        kind = self.kind(call)
+        is_alike = isinstance(call.func, ast.Name) or may_be_an_event(last_name(call.func))
+        kind = self.kind(call) if is_alike else None
         if kind == "step":
             for closure in call.args:
                 self._follow(call, self.sources.scopes.function(closure), at)
@@ -274,18 +291,14 @@ class _Tracer:
 
     def kind(self, call: ast.Call) -> EventKind | None:
         """Return the kind of event that a call is."""
-        name = self.sources.scopes.full_name(call.func).rpartition(".")[2]
+        name = self.sources.scopes.own_name(call.func)
         if self._allocates(call, name):
             return "allocate"
-        if name in {"backward", "manual_backward"}:
-            return "backward"
-        if name == "zero_grad":
-            return "zero"
-        if name in WRAPPERS or name == "add_adapter":
-            return "wrap"
+        if name in KINDS:
+            return KINDS[name]
         if name in {"step", "optimizer_step"} and self._is_optimizer(call, name):
             return "step"
-        if name in _TRAINS and isinstance(call.func, ast.Attribute):
+        if name in TRAINS and isinstance(call.func, ast.Attribute):
             is_own = self.sources.called(call) is not None
             is_trainer = not is_own and trainer_calls(self.sources, call.func.value)
             return "train" if is_trainer else None
@@ -300,8 +313,10 @@ class _Tracer:
             return False  # a class that offers the method
         if name == ALLOCATE:
             return len(call.args) <= 1
-        return isinstance(call.func, ast.Name) and any(
-            _is_the_method(leaf) for leaf in self.sources.origins(call.func)
+        return (
+            isinstance(call.func, ast.Name)
+            and self.may_have_other_name
+            and any(is_the_method(leaf) for leaf in self.sources.origins(call.func))
         )
 
     def _is_optimizer(self, call: ast.Call, name: str) -> bool:
@@ -332,8 +347,13 @@ def receiver(call: ast.Call) -> ast.expr:
 
 def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
     """Return the calls that make the trainer which a value can be."""
-    made = sources.calls(receiver)
-    return [call for call in made if last_name(call.func).endswith("Trainer")]
+    found = []
+    for call in sources.calls(receiver):
+        owner = sources.class_of_call(call)
+        bases = sources.scopes.bases(owner)[1] if owner is not None else []
+        if any(name.endswith("Trainer") for name in (last_name(call.func), *bases)):
+            found.append(call)
+    return found
 
 
 def _allocates_target(loop: Loop) -> bool:
@@ -347,21 +367,18 @@ def _allocates_target(loop: Loop) -> bool:
     )
 
 
-def _guarded(at: Event, test: ast.expr, *, holds: bool) -> Event:
-    is_main = any(last_name(node) == "__name__" for node in _expressions(test))
-    return at if is_main else replace(at, guards=(*at.guards, Guard(test, holds)))
-
-
-def _expressions(node: ast.expr) -> Iterator[ast.expr]:
-    """Yield the expressions of one, without the bodies of lambdas; the outer ones come first."""
+def _expressions(node: ast.expr) -> list[ast.expr]:
+    """Return the expressions of one, without the bodies of lambdas; the outer ones come first."""
+    found: list[ast.expr] = []
     stack: list[ast.AST] = [node]
     while stack:
         each = stack.pop()
-        spend()
         if isinstance(each, ast.expr):
-            yield each
+            found.append(each)
         if not isinstance(each, ast.Lambda):
-            stack += ast.iter_child_nodes(each)
+            stack += children(each)
+    spend(len(found))
+    return found
 
 
 def adds_to_itself(node: ast.AST) -> bool:
@@ -380,14 +397,4 @@ def _has_parameters(call: ast.Call) -> bool:
         last_name(node) in {"parameters", "named_parameters"}
         for given in (*call.args, *(each.value for each in call.keywords))
         for node in _expressions(given)
-    )
-
-
-def _is_the_method(node: ast.expr) -> bool:
-    if isinstance(node, ast.Attribute):
-        return node.attr == ALLOCATE
-    return (
-        isinstance(node, ast.Call)
-        and last_name(node.func) == "getattr"
-        and any(isinstance(arg, ast.Constant) and arg.value == ALLOCATE for arg in node.args)
     )

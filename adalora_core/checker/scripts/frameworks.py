@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 Framework = Literal["trainer", "callback", "lightning"]
@@ -87,6 +88,13 @@ HOOKS: dict[Framework, dict[str, str]] = {
 }  # fmt: skip
 """Hooks and methods in which each framework makes a call wrong, and why."""
 
+TRAINER_EVENTS = frozenset({
+    "on_init_end", "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end",
+    "on_step_begin", "on_step_end", "on_substep_end", "on_pre_optimizer_step", "on_optimizer_step",
+    "on_evaluate", "on_predict", "on_save", "on_log", "on_prediction_step", "on_push_begin",
+})  # fmt: skip
+"""The methods of a callback that transformers' Trainer calls."""
+
 ONLY_LIGHTNING = frozenset({
     "on_before_zero_grad", "optimizer_zero_grad", "on_before_backward", "on_after_backward",
     "on_before_optimizer_step", "on_train_batch_start", "on_train_epoch_end", "training_epoch_end",
@@ -102,3 +110,22 @@ CONSTANT_NAMES = frozenset({
 EPOCH_NAMES = frozenset({"epoch", "current_epoch", "epoch_idx", "epochs_trained"})
 SETTINGS = frozenset({"args", "cfg", "config", "hparams", "FLAGS", "opt", "training_args"})
 """Objects that hold settings."""
+
+OF_ONE_STEP = re.compile("optim|hook|callback|handler|listener", re.IGNORECASE)
+"""What a loop inside of one step runs over."""
+KINDS: dict[str, Literal["backward", "merge", "wrap", "zero"]] = {
+    **dict.fromkeys(("backward", "manual_backward"), "backward"),
+    **dict.fromkeys(("merge_and_unload", "unload", "merge_adapter"), "merge"),
+    **dict.fromkeys((*WRAPPERS, "add_adapter"), "wrap"),
+    "zero_grad": "zero",
+}
+"""Events that are known by the name of what is called."""
+TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
+"""Methods of trainers that train."""
+_EVENTS = TRAINS | KINDS.keys() | {ALLOCATE, "optimizer_step", "step"}
+
+
+@lru_cache(maxsize=4096)
+def may_be_an_event(name: str) -> bool:
+    """Return whether a call of a function of this name may be an event."""
+    return name in _EVENTS or "optim" in name.lower() or OPTIMIZER.match(name) is not None

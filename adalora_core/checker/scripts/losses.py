@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    Function,
+    keyword,
+    last_name,
+    walk,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.checker.documents.python.syntax import Function
     from adalora_core.checker.scripts.events import Event
     from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage
@@ -29,6 +33,9 @@ _JOINS = frozenset({"stack", "cat", "tensor", "as_tensor", "zeros"})
 """Functions of torch that can join losses of a model."""
 
 
+_PRODUCTS = frozenset({"matmul", "mm", "einsum", "bmm"})
+"""Functions of torch that multiply matrices."""
+
 _DEEPEST, _MOST_SUMS = 3, 16
 """Bounds of the sums that are followed: names inside of each other, and alternatives."""
 
@@ -39,9 +46,7 @@ def _reads_loss(node: ast.expr) -> bool:
 
 def adds_penalty(usage: Usage) -> bool:
     """Return whether a name of the script contains a word for the penalty."""
-    words = [node for node in usage.scopes.of if isinstance(node, ast.Name | ast.Attribute)]
-    names = {last_name(word) for word in words}
-    names |= {node.name for node in usage.scopes.of if isinstance(node, FUNCTION)}
+    names = {node.name for node in usage.scopes.functions} | usage.scopes.words.keys()
     return any(map(_PENALTY.search, names - _NO_PENALTY))
 
 
@@ -54,36 +59,59 @@ def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
             yield _near(usage, loss, next(leaf for origin, leaf in read if origin == "script"))
 
 
-def doubled_penalties(usage: Usage, training: Training) -> Iterator[ast.expr]:
-    """Yield the penalties that a training adds to `outputs.loss`, which contains one."""
+def doubled_penalties(usage: Usage, training: Training) -> Iterator[tuple[ast.expr, bool]]:
+    """Yield the penalties that a training adds to `outputs.loss`, which contains one.
+
+    Beside each is whether its factor is the `orth_reg_weight` of the configuration.
+    """
+    given = [value for _, value in usage.arguments("orth_reg_weight")]
+    leaves = [leaf for value in given for leaf in usage.origins(value)]
+    weights = {ast.dump(leaf) for leaf in leaves if not isinstance(leaf, ast.Constant)}
     for loss in _losses(usage, training):
         for terms in _sums(usage, loss, _DEEPEST):
-            if any(_is_loss_of_outputs(usage, term) for term in terms):
-                calls = [term for term in terms if isinstance(term, ast.Call)]
-                yield from (c for c in calls if last_name(c.func) == "orthogonality_penalty")
+            if any(_is_loss_of_outputs(usage, term, training) for term in terms):
+                factors = (leaf for term in terms for leaf in usage.origins(term))
+                is_alike = any(ast.dump(leaf) in weights for leaf in factors)
+                yield from ((term, is_alike) for term in terms if _is_penalty(usage, term))
+
+
+def _is_penalty(usage: Usage, term: ast.expr) -> bool:
+    """Return whether a term is a penalty by its name, or compares Gram matrices with identities."""
+    if isinstance(term, ast.Call) and re.search("orth", last_name(term.func), re.IGNORECASE):
+        is_given = any(usage.is_adalora_model(a) or last_name(a) == "model" for a in term.args)
+        return is_given or not term.args
+    function = usage.called(term) if isinstance(term, ast.Call) else None
+    nodes = [*usage.mentions(term), *(walk(function) if function is not None else ())]
+    names = {last_name(node.func) for node in nodes if isinstance(node, ast.Call)}
+    is_product = any(isinstance(node, ast.MatMult) for node in nodes)
+    return "eye" in names and (is_product or not names.isdisjoint(_PRODUCTS))
 
 
 def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
-    """Return the terms of each sum that a value can be; factors of a sum are ignored."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+    """Return the terms of each sum that a value can be; factors are terms too."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
         left, right = (_sums(usage, side, depth) for side in (node.left, node.right))
         return [[*some, *others] for some in left for others in right][:_MOST_SUMS]
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.Mult):
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         return _sums(usage, node.left, depth)
-    if not isinstance(node, ast.Name) or not depth:
+    is_call = isinstance(node, ast.Call) and not _is_penalty(usage, node)
+    if not depth or not (is_call or isinstance(node, ast.Name)):
         return [[node]]
     leaves = [leaf for leaf in usage.origins(node) if leaf is not node]
-    bindings = usage.scopes.bindings(node)
+    bindings = usage.scopes.bindings(node) if isinstance(node, ast.Name) else []
     added = [each.value for each in bindings if each.kind == "added" and each.value is not None]
     found = [terms for leaf in leaves for terms in _sums(usage, leaf, depth - 1)]
-    return [[*terms, *added] for terms in found[:_MOST_SUMS]]
+    return [[*terms, *added] for terms in found[:_MOST_SUMS]] or [[node]]
 
 
-def _is_loss_of_outputs(usage: Usage, node: ast.expr) -> bool:
-    return (
-        isinstance(node, ast.Attribute)
-        and node.attr == "loss"
-        and any(usage.is_adalora_model(call.func) for call in usage.calls(node.value))
+def _is_loss_of_outputs(usage: Usage, node: ast.expr, training: Training) -> bool:
+    if isinstance(node, ast.Call):
+        return last_name(node.func) == "compute_loss"
+    if not isinstance(node, ast.Attribute) or node.attr != "loss":
+        return False
+    made = [call.func for call in usage.calls(node.value)]
+    return any(map(usage.is_adalora_model, made)) or (
+        bool(training.trainers) and any(last_name(each) == "model" for each in made)
     )
 
 

@@ -1,25 +1,30 @@
-"""Follow a value through a script to the expressions that it can come from."""
+"""Follow a value through a script to what it can come from, and find where something may happen."""
 
 from __future__ import annotations
 
 import ast
 from bisect import bisect_left
+from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
+    Binding,
+    Function,
     argument,
     keyword,
     last_name,
     spend,
     walk,
 )
+from adalora_core.checker.scripts.frameworks import (
+    ALLOCATE,
+    may_be_an_event,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.checker.documents.python.scopes import Binding, Scopes
-    from adalora_core.checker.documents.python.syntax import Function
+    from adalora_core.checker.documents.python.scopes import Scopes
 
     _Path = frozenset[int]  # the ids of the expressions that lead to one
     _Leaves = Iterator[ast.expr]
@@ -99,13 +104,37 @@ class Sources:
         if isinstance(function, ast.Name):
             if function.id in self.scopes.classes:
                 return self.scopes.method(self.scopes.classes[function.id], "__init__")
-            found = self.scopes.function(function)
+            is_own = function.id in self._functions
+            found = self.scopes.function(function) if is_own else None
+            found = found or self._made(function)
         elif isinstance(function, ast.Attribute):
-            found = self.scopes.method(self.class_of_value(function.value), function.attr)
+            found = self._method(function.value, function.attr)
         else:
             return None
-        # An instance of the script's own module is called.
-        return found or self.scopes.method(self.class_of_value(function), "forward")
+        # An instance of the script's own module is called, or of another class.
+        return found or self._method(function, "forward") or self._method(function, "__call__")
+
+    def _made(self, name: ast.Name) -> Function | None:
+        """Return the function that another one of the script returns, and a name holds."""
+        leaves = self.origins(name)
+        return self.scopes.function(leaves[0]) if len(leaves) == 1 else None
+
+    def _method(self, value: ast.expr, name: str) -> Function | None:
+        """Return the method of a value that is an instance of a class of this script."""
+        if name not in self._functions:  # as most names
+            return None
+        return self.scopes.method(self.class_of_value(value), name)
+
+    @cached_property
+    def _functions(self) -> set[str]:
+        """The names of all functions of the script."""
+        return {each.name for each in self.scopes.functions}
+
+    @cached_property
+    def _attributes(self) -> set[str]:
+        """The attributes that may come from something else; most are those of other files."""
+        bound = {attribute for _, attribute in self.scopes.attributes}
+        return bound | {"base_model", "model", "module"}
 
     def class_of_value(self, expression: ast.expr) -> ast.ClassDef | None:
         """Return the class of this script that a value is an instance of."""
@@ -115,6 +144,10 @@ class Sources:
             owner = self.scopes.of[expression].class_
             bases = self.scopes.bases(owner)[0][1:] if owner is not None else []
             return bases[0] if bases else None
+        if isinstance(expression, ast.Attribute) and expression.attr not in self._attributes:
+            return None
+        if isinstance(expression, ast.Name) and self.scopes.find(expression) is None:
+            return None
         made = map(self.class_of_call, self.calls(expression))
         return next((owner for owner in made if owner is not None), None)
 
@@ -148,19 +181,24 @@ class Sources:
                 yield from self._follow(node.value, item, seen)
             case ast.Tuple() | ast.List() if item is not None and item < len(node.elts):
                 yield from self._follow(node.elts[item], None, seen)
+            case ast.ListComp() if item is not None:
+                yield from self._follow(node.elt, None, seen)
             case _:
                 yield node
 
     def _of_name(self, node: ast.Name, item: int | None, seen: _Path) -> _Leaves:
-        scope = self.scopes.find(node)
-        bindings = self.scopes.bindings(node)
-        if scope is not None and scope.function is self.scopes.of[node].function:
-            bindings = self._reaching(node, bindings)
+        bindings = self.reaching(node)
         bindings = [each for each in bindings if each.kind in _FOLLOWED]
         if not bindings:
             yield node
         for binding in bindings:
             yield from self._of_binding(node, binding, item, seen)
+
+    def reaching(self, node: ast.Name) -> list[Binding]:
+        """Return the bindings that can reach a name; all of them from another function."""
+        scope, bindings = self.scopes.find(node), self.scopes.bindings(node)
+        is_local = scope is not None and scope.function is self.scopes.of[node].function
+        return self._reaching(node, bindings) if is_local else bindings
 
     def _of_binding(
         self, node: ast.expr, binding: Binding, item: int | None, seen: _Path
@@ -214,7 +252,8 @@ class Sources:
 
     def bindings_of(self, node: ast.Attribute) -> list[Binding]:
         """Return the bindings of an attribute of an instance of the script's own class."""
-        owner = self.class_of_value(node.value)
+        bound = node.attr in self._attributes
+        owner = self.class_of_value(node.value) if bound else None
         known = self.scopes.bases(owner)[0] if owner is not None else []
         return [b for each in known for b in self.scopes.attributes.get((each.name, node.attr), [])]
 
@@ -298,9 +337,60 @@ class Sources:
     def _reaches(self, binding: Binding, above: set[ast.AST]) -> bool:
         if binding.kind not in _FOLLOWED or (binding.value is not None and binding.value in above):
             return False
-        return not self.scopes.is_excluded(binding.node, above)
+        if not self.scopes.is_excluded(binding.node, above):
+            return True
+        # The other branch may have run in an earlier round of a loop around both.
+        loops = (each for each in above if isinstance(each, ast.For | ast.While))
+        return any(self.scopes.is_within(binding.node, loop) for loop in loops)
 
     def _block(self, node: ast.AST) -> ast.AST:
         while not isinstance(node, ast.stmt):
             node = self.scopes.parents[node]
         return self.scopes.parents[node]
+
+
+def may_have_other_name(scopes: Scopes) -> bool:
+    """Return whether a name may stand for `update_and_allocate`: it is read without a call."""
+    return "getattr" in scopes.callers or any(
+        isinstance(each, ast.Attribute) and getattr(scopes.parents[each], "func", None) is not each
+        for each in scopes.words.get(ALLOCATE, ())
+    )
+
+
+def is_the_method(node: ast.expr) -> bool:
+    """Return whether an expression reads `update_and_allocate`."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == ALLOCATE
+    return (
+        isinstance(node, ast.Call)
+        and last_name(node.func) == "getattr"
+        and any(isinstance(arg, ast.Constant) and arg.value == ALLOCATE for arg in node.args)
+    )
+
+
+def eventful(scopes: Scopes) -> list[Function]:
+    """Return the functions that may do more than set and count: no rule asks for others alone.
+
+    A function is one if it has a word of an event, or the name of such a function.
+    """
+    queue = ["grad", *filter(may_be_an_event, scopes.words)]
+    for scope in (scopes.module, *scopes.inner.values()):
+        for name, bindings in scope.names.items():
+            origins = (each.origin.rpartition(".")[2] for each in bindings if each.origin)
+            queue += [name for origin in origins if may_be_an_event(origin)]
+    found: set[ast.AST] = set()
+    seen: set[str] = set()
+    while queue:
+        name = queue.pop()
+        words = () if name in seen else scopes.words.get(name, ())
+        seen.add(name)
+        for function in {scopes.of[word].function for word in words} - found:
+            found.add(function)
+            if isinstance(function, FUNCTION):
+                queue.append(function.name)
+                queue += scopes.classes if function.name == "__init__" else ()
+    # What an instance of the script's own classes does is in one of these.
+    names = {"forward", "__call__"}
+    is_module = any(each.name in names and each in found for each in scopes.functions)
+    is_all = is_module or may_have_other_name(scopes)
+    return [each for each in scopes.functions if is_all or each in found]

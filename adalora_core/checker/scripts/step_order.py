@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
-from adalora_core.checker.scripts.events import Placement, excludes
-from adalora_core.checker.scripts.trainings import trainings
+from adalora_core.checker.documents.python.syntax import Loop, keyword, last_name, walk
+from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace, excludes
+from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from adalora_core.checker.documents.python.syntax import Loop
-    from adalora_core.checker.scripts.events import Event, Guard, Trace
-    from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage
 
 Unit = Literal["samples", "batches", "steps", "unknown"]
@@ -166,12 +162,13 @@ def _unit(usage: Usage, node: ast.expr) -> Unit:
         if name == "len" and node.args:
             return _of_length(usage, node.args[0])
         return unit(usage, node.args[0]) if name in _SAME and node.args else "unknown"
-    if isinstance(node, ast.Attribute):
-        return "samples" if node.attr == "num_rows" else "unknown"
     if not isinstance(node, ast.BinOp):
-        return "unknown"
+        return "samples" if last_name(node) == "num_rows" else "unknown"
     left, right = unit(usage, node.left), unit(usage, node.right)
     if isinstance(node.op, ast.Mult):
+        sizes = [(left, node.right), (right, node.left)]
+        if any(counted == "batches" and _is_size(usage, by) for counted, by in sizes):
+            return "samples"
         return right if left == "unknown" else left
     if isinstance(node.op, ast.Add | ast.Sub):
         return left
@@ -193,6 +190,12 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
         # A number can be the product of batch size and accumulation.
         return "batches" if "batch" in words and "effective" not in words else "steps"
     return "steps" if left == "batches" else "unknown"
+
+
+def _is_size(usage: Usage, node: ast.expr) -> bool:
+    """Return whether a number is a batch size, or the micro-batches of a step."""
+    name = last_name(node).lower()
+    return ast.dump(node) in usage.once(_batch_sizes) or "batch_size" in name or "accum" in name
 
 
 def _batch_sizes(usage: Usage) -> dict[str, ast.expr]:
@@ -300,8 +303,59 @@ def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
 
 
 def _rounds(usage: Usage, over: ast.expr) -> int | None:
-    for call in usage.calls(over):
-        if last_name(call.func) == "range":
-            known = usage.script.values.of(call)
-            return len(known) if isinstance(known, list) else None
-    return None
+    found = [call for call in usage.calls(over) if last_name(call.func) == "range"]
+    if len(found) != 1:
+        return None
+    known = usage.script.values.of(found[0])
+    if not isinstance(known, list) and len(found[0].args) == 1:
+        return usage.value(found[0].args[0])
+    return len(known) if isinstance(known, list) else None
+
+
+def epochs_of_total(usage: Usage, total: ast.expr) -> int | None:
+    """Return the epochs in a total such as `len(loader) // 4 * 3`; None if they are not known."""
+    leaves = usage.origins(total)
+    node = leaves[0] if len(leaves) == 1 else total
+    if isinstance(node, ast.Call):
+        is_length = last_name(node.func) == "len"
+        is_same = last_name(node.func) in _SAME and len(node.args) == 1
+        return 1 if is_length else epochs_of_total(usage, node.args[0]) if is_same else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv):
+        return epochs_of_total(usage, node.left)
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+        return None
+    left, right = epochs_of_total(usage, node.left), epochs_of_total(usage, node.right)
+    factor = usage.value(node.left if left is None else node.right)
+    found = right if left is None else left
+    return None if found is None or factor is None else found * factor
+
+
+def epochs_of_run(usage: Usage, training: Training) -> int | None:
+    """Return the epochs that a script fixes; None if it does not, or may leave a loop early."""
+    if training.kind == "trainer":
+        settings = [c for c in usage.scopes.calls if last_name(c.func).endswith("Arguments")]
+        given = [usage.keywords(call) for call in settings]
+        is_known = len(given) == 1 and "max_steps" not in given[0]
+        return usage.value(given[0].get("num_train_epochs")) if is_known else None
+    epochs = 1
+    loops = [loop for loop in training.event.loops if loop not in training.trace.runs]
+    for loop in loops:
+        rounds = None if isinstance(loop, ast.While) else _rounds(usage, loop.iter)
+        if _is_uneven(loop) or (rounds is None) is not (loop is loops[-1]):
+            return None
+        epochs *= rounds or 1
+    return epochs if epochs > 1 else None
+
+
+def _is_uneven(loop: Loop) -> bool:
+    """Return whether a loop may end early, or does something else in some of its rounds."""
+    target = "" if isinstance(loop, ast.While) else last_name(loop.target)
+    return any(
+        isinstance(node, ast.Break | ast.Return)
+        or (isinstance(node, ast.If) and target in map(last_name, _names_in(node.test)))
+        for node in walk(loop)
+    )
+
+
+def _names_in(test: ast.expr) -> Iterator[ast.expr]:
+    return (node for node in walk(test) if isinstance(node, ast.Name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -14,13 +15,10 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import excludes, receiver, trainer_calls
+from adalora_core.checker.scripts.events import Event, Trace, excludes, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, KNOWN_MODULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _ALLOCATES = re.compile("alloc|adalora|budget|rank_?update|update_?rank", re.IGNORECASE)
@@ -28,7 +26,8 @@ _MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
 """Names of what makes a model, a configuration or a setting."""
 _ATTACHES = frozenset({"allocate_on_step", "install"})
 """Functions of this package that let an optimizer allocate."""
-_UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
+UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
+"""Methods that take an adapter out of a model."""
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
 
 Kind = Literal["loop", "accelerate", "trainer", "lightning"]
@@ -44,6 +43,7 @@ class Training:
         event: the step of the optimizer, or the call that trains.
         trainers: the calls that make the trainer.
         allocates: whether ranks are allocated; None if that cannot be known.
+        callbacks: how many callbacks of the trainer allocate.
     """
 
     kind: Kind
@@ -51,6 +51,7 @@ class Training:
     event: Event
     trainers: tuple[ast.Call, ...]
     allocates: bool | None
+    callbacks: int = 0
 
 
 def trainings(usage: Usage) -> list[Training]:
@@ -84,7 +85,7 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
     makers += call.args
     optimizers = [made for maker in makers for made in usage.calls(maker)]
-    models = [model for optimizer in optimizers for model in _held_models(usage, optimizer)]
+    models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
     if models:
         is_late = not usage.once(late_adapters).keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
@@ -111,7 +112,7 @@ def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
 def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
     held = {
         id(leaf)
-        for model in _held_models(usage, optimizer.call)
+        for model in held_models(usage, optimizer.call)
         for leaf in usage.origins(model)
         if usage.wrap_of.get(leaf) is None
     }
@@ -124,13 +125,19 @@ def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
     return None
 
 
-def _held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
+def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
     """Yield the models whose parameters an optimizer is given."""
+    found = []
     for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
-        for node in usage.mentions(given):
-            function = node.func if isinstance(node, ast.Call) else None
-            if isinstance(function, ast.Attribute) and function.attr in _PARAMETERS:
-                yield function.value
+        found += [node for node in usage.mentions(given) if isinstance(node, ast.Call)]
+    held = [each for each in found if last_name(each.func) in _PARAMETERS]
+    function = usage.scopes.of[optimizer].function
+    if not held and isinstance(function, FUNCTION):  # a loop sorts them into groups
+        loops = (each for each in walk(function) if isinstance(each, ast.For))
+        held = [each.iter for each in loops if isinstance(each.iter, ast.Call)]
+    for call in held:
+        if isinstance(call.func, ast.Attribute) and call.func.attr in _PARAMETERS:
+            yield call.func.value
 
 
 def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
@@ -145,21 +152,21 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
             return None
         inside = _class_allocates(usage, owner)
     else:
-        models = [model for call in made for model in _models(usage, call)]
+        models = [model for call in made for model in models_of_trainer(usage, call)]
         trains = any(map(usage.is_adalora_model, models)) or any(
             wrap.call in made and wrap.is_adalora for wrap in usage.wraps
         )
         inside = False
     if not trains:
         return None
-    found = [inside]
-    for each in made:
-        found += _of_class(usage, each.func), *_callbacks(usage, each)
+    callbacks = [found for each in made for found in _callbacks(usage, each)]
+    found = [inside, *(_of_class(usage, each.func) for each in made), *callbacks]
     allocates = True if True in found else None if None in found else False
-    return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
+    kind: Kind = "lightning" if is_lightning else "trainer"
+    return Training(kind, trace, event, made, allocates, callbacks.count(True))
 
 
-def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
+def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
     """Yield the models that a trainer is given, or that a function makes for it."""
     given = usage.keywords(trainer)
     if "model" in given or trainer.args:
@@ -247,18 +254,24 @@ def allocates_loosely(usage: Usage) -> bool:
         function = trace.function
         if function is None or event.loops or usage.framework(function) is not None:
             continue
-        if _is_passed_on(usage, function):
+        if function.name == "__call__" or _is_passed_on(usage, function):
+            return True
+        # An object of the script registers it: `@trainer.on("step")`.
+        if any(_is_of_the_script(usage, each) for each in function.decorator_list):
             return True
     return any(
-        isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)
-        for node in usage.scopes.of
+        isinstance(node, ast.Attribute) and _is_loose(usage, node)
+        for node in usage.scopes.words.get(ALLOCATE, ())
     )
 
 
 def _may_allocate(usage: Usage, call: ast.Call) -> bool:
     """Return whether a call is one of another file that allocates by its name, or has a trainer."""
+    name = usage.scopes.own_name(call.func)
+    if name not in usage.imported and name not in _ATTACHES:
+        return False  # as most calls
     full = usage.scopes.full_name(call.func)
-    root, name = full.partition(".")[0], full.rpartition(".")[2]
+    root = full.partition(".")[0]
     if root == "adalora_core":
         return name in _ATTACHES
     if root in KNOWN_MODULES or full not in usage.scopes.imports:
@@ -269,11 +282,16 @@ def _may_allocate(usage: Usage, call: ast.Call) -> bool:
     return any(trainer_calls(usage, given) for given in names)
 
 
+def _is_of_the_script(usage: Usage, decorator: ast.expr) -> bool:
+    made = decorator.func if isinstance(decorator, ast.Call) else decorator
+    owner = made.value if isinstance(made, ast.Attribute) else made
+    return usage.class_of_value(owner) is not None or usage.scopes.function(owner) is not None
+
+
 def _is_passed_on(usage: Usage, function: Function) -> bool:
     return any(
-        last_name(node) == function.name and isinstance(node.ctx, ast.Load)
-        for node in usage.scopes.of
-        if isinstance(node, ast.Name | ast.Attribute) and not usage.scopes.is_within(node, function)
+        isinstance(node.ctx, ast.Load) and not usage.scopes.is_within(node, function)
+        for node in usage.scopes.words.get(function.name, ())
     )
 
 
@@ -342,7 +360,7 @@ def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
     functions = {usage.scopes.of[each].function for each in (event.node, model, loop)}
     if len(functions) > 1 or usage.scopes.is_within(model, loop):
         return False
-    return _UNLOADS.isdisjoint(usage.scopes.callers)
+    return UNLOADS.isdisjoint(usage.scopes.callers)
 
 
 def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wrap) -> bool:
@@ -350,7 +368,7 @@ def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wra
     scope = of[wrap.call].function
     if of[before.call].function is not scope or one.loops != other.loops or excludes(one, other):
         return False
-    if not _UNLOADS.isdisjoint(usage.scopes.callers):
+    if not UNLOADS.isdisjoint(usage.scopes.callers):
         return False
     models = {id(leaf) for leaf in usage.origins(before.model) if isinstance(leaf, ast.Call)}
     found = [leaf for leaf in usage.origins(wrap.model) if id(leaf) in models]

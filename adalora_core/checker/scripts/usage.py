@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name, spend
-from adalora_core.checker.scripts.events import Trace, traces
+from adalora_core.checker.documents.python.syntax import Function, keyword, last_name, spend
+from adalora_core.checker.scripts.events import Event, Trace, traces
 from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.checker.scripts.sources import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.checker.documents.python.syntax import Function
-    from adalora_core.checker.scripts.events import Event
 
 
 _Found = TypeVar("_Found")
@@ -82,7 +79,7 @@ class Usage(Sources):
         return any(self._is_config_class(leaf) for leaf in self.origins(call.func))
 
     def _is_config_class(self, node: ast.expr) -> bool:
-        name = self.scopes.full_name(node).rpartition(".")[2]
+        name = self.scopes.own_name(node)
         owner = self.scopes.classes.get(name)
         if owner is not None:
             bases = self.scopes.bases(owner)[1]
@@ -94,7 +91,7 @@ class Usage(Sources):
         """The calls that add an adapter."""
         found = []
         for call in self.scopes.calls:
-            name = self.scopes.full_name(call.func).rpartition(".")[2]
+            name = self.scopes.own_name(call.func)
             model: ast.expr | None
             if name in WRAPPERS:
                 model_at, config_at = WRAPPERS[name]
@@ -137,14 +134,20 @@ class Usage(Sources):
         return [name for name in self.scopes.imports if name.partition(".")[0] == "adalora_core"]
 
     @cached_property
+    def stored(self) -> set[str]:
+        """The attributes that a statement assigns, of whatever object."""
+        nodes = (node for node in self.scopes.of if isinstance(node, ast.Attribute))
+        return {node.attr for node in nodes if isinstance(node.ctx, ast.Store)}
+
+    @property
     def assigns_total(self) -> bool:
         """Whether a statement assigns the field `total_step` of something."""
-        return any(
-            isinstance(node, ast.Attribute)
-            and node.attr == "total_step"
-            and isinstance(node.ctx, ast.Store)
-            for node in self.scopes.of
-        )
+        return "total_step" in self.stored
+
+    @cached_property
+    def imported(self) -> set[str]:
+        """The last parts of the full names of what is imported."""
+        return {name.rpartition(".")[2] for name in self.scopes.imports}
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""

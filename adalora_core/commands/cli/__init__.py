@@ -6,7 +6,8 @@ import contextlib
 import importlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from adalora_core.commands.cli.output import (
     CANNOT_RUN,
@@ -17,12 +18,10 @@ from adalora_core.commands.cli.output import (
     print_text,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
 COMMANDS = {
     "check": ("commands.cli.check", "check AdaLoRA configurations, scripts and notebooks"),
     "rule": ("commands.cli.rule", "explain one rule, or list them all"),
+    "explain": ("commands.cli.explain", "name the rule about an error of PEFT or torch"),
     "plan": ("commands.cli.plan", "show phases, allocations and budget of a configuration"),
     "schema": ("commands.cli.schema", "print the JSON Schema of a configuration"),
     "server": ("commands.server.command", "serve an editor while you type"),

@@ -6,10 +6,10 @@ import dataclasses
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from adalora_core.checker.reports import FOR_PEOPLE, FORMATS, render
+from adalora_core.checker.reports import FOR_PEOPLE, FORMATS, Outcome, render
 from adalora_core.checker.reports.text import fixing_lines, settings_lines
 from adalora_core.commands.cli.check_job import Job, inspector_of
 from adalora_core.commands.cli.check_options import parse
@@ -18,11 +18,6 @@ from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, fail, p
 from adalora_core.config.fields.table import PEFT_VERSION
 from adalora_core.floor.files import write_file
 from adalora_core.floor.regular_files import is_inside
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.checker.reports import Outcome
 
 
 def parse_output_file(setting: str) -> tuple[str, Path]:

@@ -6,6 +6,7 @@ import codecs
 import errno
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from adalora_core.checker.documents import read_bytes
 from adalora_core.checker.pipeline import CheckOptions, parse_version
 from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
-from adalora_core.checker.reports import Notice, Outcome
+from adalora_core.checker.reports import Examined, Notice, Outcome, Report
 from adalora_core.checker.reports.text import left_out_phrase
 from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, link_out, targets
 from adalora_core.commands.cli.output import (
@@ -33,9 +34,6 @@ from adalora_core.floor.places import from_pointer
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping, Sequence
-
-    from adalora_core.checker.reports import Examined, Report
 
 
 def inspector_of(options: Namespace) -> Inspector:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.reports import FORMATS as OUTPUT_FORMATS
@@ -13,9 +14,6 @@ from adalora_core.commands.cli.settings import Settings, project_settings, read_
 from adalora_core.config.fields.table import Runtime
 from adalora_core.config.fields.tools import Layout
 from adalora_core.config.findings import SEVERITIES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 NAMES_AFTER_DASHES = "--names-after-dashes"
 """The option of hooks; a program that adds names of files calls the command with it."""

@@ -7,16 +7,14 @@ import importlib.util
 import os
 import platform
 import re
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.commands.cli.arguments import Parser
 from adalora_core.commands.cli.output import CANNOT_RUN, FINE, print_text
 from adalora_core.floor.errors import BackendUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DRIVER_OF_CUDA = {12000: "525", 12010: "530", 13000: "580"}
 """The first NVIDIA driver on Linux that supports a CUDA version (1000 * major + 10 * minor)."""

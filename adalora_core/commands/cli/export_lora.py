@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
-
 
 OUTPUT = {
     "out": text("OUT", "folder for the LoRA adapter"),

@@ -8,6 +8,7 @@ import glob
 import os
 import re
 import stat
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,6 @@ from adalora_core.checker.pipeline.selection import WILDCARDS, fits
 from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
     from adalora_core.commands.cli.search_exclusions import SearchExclusions
 
 STDIN = "-"

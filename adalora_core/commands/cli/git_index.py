@@ -7,13 +7,10 @@ import os
 import re
 import struct
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adalora_core.floor.regular_files import open_regular_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MOST_BYTES = 64 << 20
 """The largest index, and the most names, that are read."""

@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,9 +16,9 @@ from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.plan import costs as weights_costs
-from adalora_core.checker.plan.matching import match
-from adalora_core.checker.plan.modules import read_model
-from adalora_core.checker.plan.plan import MANY_MATRICES, as_dict, as_text, plan_of
+from adalora_core.checker.plan.matching import Matched, match
+from adalora_core.checker.plan.modules import BaseModel, read_model
+from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
 from adalora_core.commands.cli.arguments import Parser, add, choice, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
 from adalora_core.config.fields.table import Runtime
@@ -28,11 +29,6 @@ from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import to_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.checker.plan.matching import Matched
-    from adalora_core.checker.plan.modules import BaseModel
-    from adalora_core.checker.plan.plan import Plan
     from adalora_core.config.fields.block import Block
 
 _POINTS = 400
@@ -108,8 +104,7 @@ def _json(file: str, entries: dict[str, object]) -> str:
 def _problems_text(block: Block, matched: Matched, options: argparse.Namespace) -> str:
     problems = []
     for each in matched.problems:
-        index = () if each.index is None else (each.index,)
-        pointer = to_pointer(block.at(each.field, *index))
+        pointer = to_pointer(block.at(each.field))
         problems.append({"pointer": pointer, "message": each.message, "hint": each.hint})
     if options.output_format == "json":
         return _json(options.file, {"problems": problems})

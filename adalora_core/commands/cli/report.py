@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser, add, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.escaping import visible
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def make_parser() -> Parser:

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Mapping, Sequence
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,6 @@ from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping, Sequence
 
     from adalora_core.checker.reports import Outcome
     from adalora_core.floor.limits import Limits

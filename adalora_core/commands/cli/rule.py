@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser, add, text
 from adalora_core.commands.cli.output import FINE, fail, print_text
 from adalora_core.floor.files import write_files
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def make_parser() -> Parser:
@@ -46,4 +43,6 @@ def run(argv: Sequence[str]) -> int:
         if wanted.lower() in (rule.code.lower(), rule.name):
             print_text(page(rule))
             return FINE
-    return fail("rule", f"there is no rule {wanted!r}; run 'adalora rule' to list all rules")
+    from adalora_core.checker.pipeline.selection import unknown_rule
+
+    return fail("rule", f"{unknown_rule(wanted)}; run 'adalora rule' to list all rules")

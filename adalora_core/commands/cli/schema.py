@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
 
 def make_parser() -> Parser:

@@ -6,17 +6,15 @@ import os
 import re
 import stat
 from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from glob import escape
 from pathlib import Path
 from time import thread_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.floor.regular_files import open_regular_file
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
 
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})

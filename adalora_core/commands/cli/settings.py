@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from adalora_core.checker.documents import decode, read_bytes
 from adalora_core.checker.documents.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
@@ -17,9 +18,6 @@ from adalora_core.config.fields.table import Runtime
 from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.limits import DEFAULT_LIMITS, MOST_TIMES, Limits
 from adalora_core.floor.regular_files import is_inside
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "output-format": FORMATS,

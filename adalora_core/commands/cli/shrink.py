@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from adalora_core.training.shrinking import ShrunkAdapter
 
 _UNITS = {unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb"))} | {

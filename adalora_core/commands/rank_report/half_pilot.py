@@ -6,14 +6,13 @@ import contextlib
 import copy
 import random
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from adalora_core.training import AdaLoraModel
 
 COMPARED_STEPS = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
+from collections.abc import Mapping
 from math import ceil
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from matplotlib.figure import Figure

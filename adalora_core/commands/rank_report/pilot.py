@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +30,6 @@ from adalora_core.training.targets import find_targets
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
 
     from adalora_core.config.model import AdaLoraConfig
 

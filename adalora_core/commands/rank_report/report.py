@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adalora_core.commands.rank_report.heatmap import rank_heatmap
@@ -17,7 +18,6 @@ from adalora_core.floor.rank_pattern import module_path
 from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from adalora_core.config.model import AdaLoraConfig

@@ -19,7 +19,7 @@ from adalora_core.commands.cli.output import in_one_line
 from adalora_core.commands.cli.search_exclusions import IGNORE_FILE, SearchExclusions
 from adalora_core.commands.cli.settings import Settings, project_settings
 from adalora_core.commands.server.findings import diagnostics
-from adalora_core.commands.server.snapshots import CheckedSnapshot
+from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.regular_files import is_inside
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from adalora_core.checker.pipeline.inspection import Inspector
-    from adalora_core.commands.server.snapshots import Snapshot
 
 _LOG = logging.getLogger(__name__)
 _Stamp = tuple[tuple[str, int, int] | None, ...]

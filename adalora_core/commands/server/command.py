@@ -6,14 +6,15 @@ import importlib.util
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+from collections.abc import Sequence
+from typing import BinaryIO, NoReturn, cast
 
 from adalora_core.commands.cli.arguments import Parser
-from adalora_core.commands.cli.output import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED, fail
+from adalora_core.commands.cli.output import FINE, INTERRUPTED, TERMINATED, fail
 from adalora_core.floor.errors import MissingExtraError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+NOT_SHUT_DOWN = 1
+"""The editor left without the request `shutdown`: the protocol asks for this exit code."""
 
 
 def make_parser() -> Parser:
@@ -41,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
     server = new_server()
     server.start_io(cast("BinaryIO", Messages(sys.stdin.buffer)), answers.buffer)
-    return FINE if server.was_shut_down else CANNOT_RUN
+    return FINE if server.was_shut_down else NOT_SHUT_DOWN
 
 
 def _end_at_signals() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,25 +20,23 @@ from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.commands.server.findings import range_of
 from adalora_core.commands.server.hovering import about
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.table import ADALORA_FIELDS, FIELDS
+from adalora_core.config.fields.table import ADALORA_FIELDS, FIELDS, Field
 from adalora_core.config.fields.tools import PREFIX
 from adalora_core.config.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline.inspection import Inspector
     from adalora_core.commands.server.snapshots import Snapshot
     from adalora_core.commands.server.text import Position
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.fields.table import Field
     from adalora_core.floor.places import Path
 
 _WORD = "zz_completed_here"
 """A key that no tool has."""
 SAVED = "adapter_config.json"
-"""A file of this name is a configuration also where nothing in it shows that yet."""
+"""A file of this name is a configuration also where nothing in it shows that yet, as may be any
+that holds no other key than the word."""
 
 _BEFORE = re.compile(r"""["']?[\w-]*\Z""")
 _BEHIND = re.compile(r"[\w-]*")
@@ -166,7 +165,9 @@ def _blocks(snapshot: Snapshot, document: Document, inspector: Inspector) -> tup
     )
     if not isinstance(found, Problem):
         return tuple(block for block in found if block.is_unambiguous)
-    if snapshot.path is None or snapshot.path.name != SAVED or document.script is not None:
+    is_saved = snapshot.path is not None and snapshot.path.name == SAVED
+    is_empty = isinstance(document.value, dict) and document.value.keys() == {_WORD}
+    if document.script is not None or not (is_saved or is_empty):
         return ()
     whole = find_blocks(document, inspector.check, "", None, is_optional=False)
     return () if isinstance(whole, Problem) else whole
@@ -192,9 +193,10 @@ def _keys(
     block: Block, cursor: _Cursor, language: Format, where: types.Range
 ) -> Iterator[types.CompletionItem]:
     written = {value: key for key, value in block.tool.keys.items()} if block.tool else {}
-    # AdaLoRA's own fields first.
-    fields = sorted(FIELDS.values(), key=lambda field: field.name not in ADALORA_FIELDS)
-    for number, field in enumerate(fields):
+    # AdaLoRA's own fields first; before them the method, which a file cannot lack.
+    first = {"peft_type"} if block.layout == "peft" else set()
+    fields = sorted(FIELDS, key=lambda name: (name not in first, name not in ADALORA_FIELDS))
+    for number, field in enumerate(FIELDS[name] for name in fields):
         if field.name in block.values or not is_proposed(field):
             continue
         name = written.get(field.name, field.name)

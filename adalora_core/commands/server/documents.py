@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import Any, cast, get_args
 from urllib.parse import unquote
 
 from lsprotocol import types
@@ -13,10 +13,7 @@ from pygls.workspace import TextDocument, Workspace
 
 from adalora_core.checker.documents.document import SUFFIXES, Format
 from adalora_core.commands.server.snapshots import Part, Snapshot
-from adalora_core.commands.server.text import Text
-
-if TYPE_CHECKING:
-    from adalora_core.commands.server.text import Encoding
+from adalora_core.commands.server.text import Encoding, Text
 
 LONGEST_PATH = 4096
 

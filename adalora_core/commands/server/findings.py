@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lsprotocol import types
@@ -9,8 +10,6 @@ from lsprotocol import types
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from adalora_core.checker.reports import Examined
     from adalora_core.commands.server.snapshots import (
         CheckedSnapshot,

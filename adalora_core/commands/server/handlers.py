@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from lsprotocol import types
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import (
+    JsonRpcException,
+    JsonRpcInvalidRequest,
+    JsonRpcServerNotInitialized,
+)
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol
 
@@ -18,12 +23,7 @@ from adalora_core.commands.server.documents import Documents, path_of
 from adalora_core.commands.server.findings import ACTION_KINDS, actions
 from adalora_core.commands.server.hovering import hover, lenses
 from adalora_core.commands.server.schedule import Schedule
-from adalora_core.commands.server.snapshots import ClientRange
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
+from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange, Snapshot
 
 _Found = TypeVar("_Found")
 LARGEST_MESSAGE = 64 << 20
@@ -65,7 +65,23 @@ class Messages:
 
 
 class Protocol(LanguageServerProtocol):
-    """The protocol of pygls, which answers every request."""
+    """The protocol of pygls, which answers every request, and serves between first and last."""
+
+    def handle_message(self, message: Any) -> None:
+        """Handle a message; refuse it before the first request, and after the last one."""
+        method = getattr(message, "method", None)
+        refusal: JsonRpcException | None = None
+        if self._shutdown:
+            refusal = JsonRpcInvalidRequest("the server was shut down; send exit")
+        elif hasattr(self, "client_capabilities"):
+            if method == types.INITIALIZE:
+                refusal = JsonRpcInvalidRequest("the server is initialized")
+        elif method != types.INITIALIZE:
+            refusal = JsonRpcServerNotInitialized("send initialize first")
+        if refusal is None or method == types.EXIT:
+            super().handle_message(message)
+        elif method is not None and (number := getattr(message, "id", None)) is not None:
+            self._send_response(number, None, refusal.to_response_error())
 
     def structure_message(self, data: dict[str, Any]) -> Any:
         """Return a message as an object; answer a request that cannot be one.
@@ -92,33 +108,32 @@ class Server(LanguageServer):
             notebook_document_sync=_NOTEBOOKS,
             protocol_cls=Protocol,
         )
-        self._use(Documents(None))
+        self.documents = Documents(None)
         self.checker = Checker()
         self.schedule = Schedule(
             lambda uri: self.documents.snapshot(uri),  # noqa: PLW0108 - others are used later
             self.checker.check,
             self._publish,
         )
-        self.was_shut_down = False
         self._shown: set[str] = set()
+
+    @property
+    def was_shut_down(self) -> bool:
+        """Whether the client has asked for the end."""
+        return self.protocol._shutdown  # noqa: SLF001
 
     def begin(self) -> None:
         """Take over what the client has asked for in its first message."""
+        # pygls makes a workspace of its own for the first message.
         given = self.workspace
         folders = [*given.folders.values()]
-        self._use(
-            Documents(
-                given.root_uri, workspace_folders=folders, position_encoding=given.position_encoding
-            )
+        self.documents = self.protocol._workspace = Documents(  # noqa: SLF001
+            given.root_uri, workspace_folders=folders, position_encoding=given.position_encoding
         )
         self.checker.with_related = self.has_client(
             "text_document", "publish_diagnostics", "related_information"
         )
         self.note_folders()
-
-    def _use(self, documents: Documents) -> None:
-        # pygls makes a workspace of its own for the first message.
-        self.documents = self.protocol._workspace = documents  # noqa: SLF001
 
     def note_folders(self) -> None:
         """Take over the folders that the client has open."""
@@ -165,10 +180,6 @@ class Server(LanguageServer):
 
 def _initialize(ls: Server, _: types.InitializeParams) -> None:
     ls.begin()
-
-
-def _shutdown(ls: Server, _: None) -> None:
-    ls.was_shut_down = True
 
 
 def _folders_changed(ls: Server, _: types.DidChangeWorkspaceFoldersParams) -> None:
@@ -255,7 +266,6 @@ async def _completion(ls: Server, params: types.CompletionParams) -> types.Compl
 
 _HANDLERS: dict[str, tuple[Callable[..., Any], Any]] = {
     types.INITIALIZE: (_initialize, None),
-    types.SHUTDOWN: (_shutdown, None),
     types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: (_folders_changed, None),
     types.TEXT_DOCUMENT_DID_OPEN: (_text_changed, None),
     types.TEXT_DOCUMENT_DID_CHANGE: (_text_changed, None),

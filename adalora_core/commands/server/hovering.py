@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lsprotocol import types
 
-from adalora_core.checker.plan.plan import plan_of
+from adalora_core.checker.plan.plan import Plan, plan_of
 from adalora_core.checker.rules import BY_CODE, findings
 from adalora_core.checker.rules.pages import page
 from adalora_core.commands.server.findings import range_of
-from adalora_core.config.fields.table import FIELDS, use_of
+from adalora_core.config.fields.table import FIELDS, Field, use_of
 from adalora_core.config.fields.value_kinds import phrase_of
 from adalora_core.config.schemas.editor import CHOICES, description_of
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.checker.plan.plan import Plan
     from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange
     from adalora_core.commands.server.text import Position
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.fields.table import Field
     from adalora_core.config.findings import Diagnostic
 
 _CODE_OR_MARK = re.compile(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adalora_core.checker.documents.document import SUFFIXES
+from adalora_core.checker.documents.document import SUFFIXES, Document, Format
 from adalora_core.commands.server.text import MARK, Encoding, Position, Text, difference
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from lsprotocol import types
 
-    from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline.inspection import Inspector
     from adalora_core.checker.reports import Examined
     from adalora_core.floor.places import Span

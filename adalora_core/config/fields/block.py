@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.expressions import Expressions
@@ -17,18 +18,19 @@ from adalora_core.config.fields.table import (
     FIELDS,
     PEFT_TYPE,
     Field,
+    Runtime,
     fields_of,
 )
 from adalora_core.floor.adapter_spec import AdapterSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from adalora_core.config.fields.table import Runtime
     from adalora_core.config.fields.tools import Layout, Tool
     from adalora_core.floor.budget import BudgetSchedule
     from adalora_core.floor.places import AmbiguousScalar, Path
 
+Door = Literal["own", "bridge", "peft"]
+"""Where a script has `AdaLoraConfig` from: this package, whose `get_peft_model` makes a model then;
+`adalora_core.peft`, with which PEFT makes a model that the bridge serves; or PEFT."""
 AUTO = "auto"
 """A `total_step` that a trainer's callback later replaces by the number; PEFT refuses it."""
 
@@ -109,6 +111,7 @@ class Block:
         tool: the tool that owns the file, if it is a known one.
         marker: the path of the key that names AdaLoRA in that tool's file.
         deferred: fields whose value is known only when the run starts; they are not in `values`.
+        door: through which package the model will be made; None: that is not known.
     """
 
     values: Mapping[str, Any]
@@ -122,6 +125,7 @@ class Block:
     tool: Tool | None = None
     marker: Path | None = None
     deferred: frozenset[str] = frozenset()
+    door: Door | None = None
     _faults: list[Fault] = field(init=False)
     as_read: Mapping[str, Any] = field(init=False)
     """The mapping with each value that the runtime reads in another type in that type."""

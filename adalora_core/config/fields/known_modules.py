@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from adalora_core.config.fields import module_names as table
 from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import NOT_IN_NAMES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from adalora_core.floor.module_selection import DEFAULT_TARGETS
 
 Kind = Literal["linear", "embedding", "normalisation", "block"]
 """The kind of module that a name has in every architecture; `linear` if it is one in any."""
@@ -27,13 +26,16 @@ _LAYERS = 40
 _NAMES_OF = {
     "LlamaForCausalLM": r"(meta-)?llama-?(2|3|3\.1|3\.2|3\.3)?-(1|3|7|8|13|70|405)b(-\w+)*"
     r"|mistral-7b(-instruct)?-v0\.\d|qwen(1\.5|2|2\.5|3)-[\d.]+b(-(instruct|chat|base))?"
-    r"|gemma-(1\.1-|2-)?\d+b(-it)?|tinyllama-1\.1b.*|vicuna-\d+b.*|smollm2?-\d+m(-instruct)?",
+    r"|gemma-(1\.1-|2-)?\d+b(-it)?|tinyllama(-1\.1b|_v1\.1).*|vicuna-\d+b.*"
+    r"|smollm2?-[\d.]+[mb](-instruct)?|stablelm-2-\S+",
     "GPT2LMHeadModel": r"(distil)?gpt2(-(medium|large|xl))?|dialogpt-(small|medium|large)",
-    "BertForSequenceClassification": r"bert-(base|large)(-\w+)*|bert-tiny",
-    "RobertaForSequenceClassification": r"(distil|xlm-)?roberta-(base|large)",
+    "BertForSequenceClassification": r"bert-(base|large)(-\w+)*|bert-tiny|bert_uncased_l-\S+"
+    r"|((all|multi-qa|paraphrase)-)?minilm-l\d+\S*",
+    "RobertaForSequenceClassification": r"(distil|xlm-)?roberta-(base|large)|(graph)?codebert-base"
+    r"|camembert-(base|large)",
     "DistilBertForSequenceClassification": r"distilbert-base(-\w+)*",
     "DebertaV2ForSequenceClassification": r"m?deberta-v[23]-(xsmall|small|base|large|xlarge)",
-    "T5ForConditionalGeneration": r"(flan-|m)?t5-(small|base|large|3b|11b|xl|xxl)",
+    "T5ForConditionalGeneration": r"((flan-|m)?t5|codet5)-(small|base|large|3b|11b|xl|xxl)",
     "BartForConditionalGeneration": r"bart-(base|large)(-(cnn|mnli|xsum))?",
     "OPTForCausalLM": r"opt-[\d.]+[mb]",
     "GPTNeoXForCausalLM": r"pythia-[\d.]+[mb](-deduped)?|gpt-neox-20b",
@@ -42,6 +44,9 @@ _NAMES_OF = {
     "FalconForCausalLM": r"falcon-(7|40|180)b(-(instruct|chat))?",
     "PhiForCausalLM": r"phi-(1|1_5|2)",
     "WhisperForConditionalGeneration": r"whisper-(tiny|base|small|medium|large(-v[23])?)(\.en)?",
+    "AlbertForSequenceClassification": r"albert-(base|large|xlarge|xxlarge)-v[12]",
+    "ElectraForSequenceClassification": r"electra-(small|base|large)-discriminator",
+    "Wav2Vec2ForCTC": r"wav2vec2-(base|large)(-\d+h)?",
     "ViTForImageClassification": r"vit-(base|large)-patch\d\d-\d{3}(-in21k)?",
 }
 """Which names of published models, without their owner, have which architecture."""
@@ -95,18 +100,16 @@ def _by_name() -> dict[str, Architecture]:
     return {name: tuple(_modules(tree)) for name, _, tree in (x.partition(" ") for x in lines)}
 
 
-def _architectures() -> Iterable[Architecture]:
-    return _by_name().values()
-
-
 def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
-    """Return architecture and names of the linear layers of a published model, by its name.
+    """Return architecture and names of the linear layers of a published model or of a class.
 
-    None for a name that is not known: a folder, a model of somebody's own.
+    None for a name that is not known: a folder, a model of somebody's own, an `Auto` class.
 
     Example:
         >>> linear_layers_of("openai-community/gpt2")
         ('GPT2LMHeadModel', ['c_attn', 'c_fc', 'c_proj', 'lm_head'])
+        >>> linear_layers_of("GPTNeoXForTokenClassification")[0]
+        'GPTNeoXForCausalLM'
         >>> linear_layers_of("./my-gpt2") is None
         True
     """
@@ -115,11 +118,38 @@ def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
         return None  # a folder
     for architecture, names in _NAMES_OF.items():
         if re.fullmatch(names, name.lower()):
-            linear = {
-                path.rpartition(".")[2] for path, linear in _by_name()[architecture] if linear
-            }
-            return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
-    return None
+            return _linear(architecture)
+    family = _FAMILY.sub("", name)
+    family = _SAME_AS.get(family, family) if family != name else ""
+    found = (each for each in _NAMES_OF if _FAMILY.sub("", each) == family)
+    architecture = next(found, "")
+    return _linear(architecture) if architecture else None
+
+
+_FAMILY = re.compile(r"(LMHead|For[A-Z])\w*$|Model$")
+_SAME_AS = {
+    **dict.fromkeys(("Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2"), "Llama"),
+    **dict.fromkeys(("XLMRoberta", "Camembert"), "Roberta"),
+    **dict.fromkeys(("MT5", "UMT5"), "T5"),
+}
+"""Families whose layers have the names of another one."""
+
+
+def _linear(architecture: str) -> tuple[str, list[str]]:
+    linear = {path.rpartition(".")[2] for path, linear in _by_name()[architecture] if linear}
+    return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
+
+
+def usual_targets(linear: Collection[str], model_type: str | None = None) -> list[str]:
+    """Return the targets that PEFT takes for an architecture, known by its type or its layers.
+
+    Example:
+        >>> usual_targets(["c_attn", "c_fc", "c_proj"]), usual_targets(["mix", "look"])
+        (['c_attn'], [])
+    """
+    usual = [DEFAULT_TARGETS.get(model_type or "", ()), *DEFAULT_TARGETS.values()]
+    fitting = (names for names in usual if isinstance(names, tuple) and names)
+    return list(next((names for names in fitting if set(names) <= set(linear)), ()))
 
 
 def _modules(tree: str) -> Iterator[tuple[str, bool]]:
@@ -167,7 +197,7 @@ def fit(pattern: str) -> tuple[Fit, str] | None:
 def _fit(pattern: str, layer: str) -> tuple[Fit, str]:
     matches = re.compile(pattern).fullmatch
     refused = ""
-    for modules in _architectures():
+    for modules in _by_name().values():
         others, linear = [], ""
         for path, is_linear in modules:
             actual = path if layer == "0" else path.replace(".0", f".{layer}")

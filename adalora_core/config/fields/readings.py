@@ -10,19 +10,14 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Mapping, ValuesView
+from collections.abc import Callable, Mapping, ValuesView
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.fields.table import FIELDS, Field, Runtime
 from adalora_core.floor.module_selection import heads_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from adalora_core.config.fields.table import Field, Runtime
 
 _MODULE_LISTS = frozenset({"target_modules", "exclude_modules"})
 """Fields that PEFT holds as sets: their order has no meaning, so they are stored sorted."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from adalora_core.config.fields import value_kinds as k
 from adalora_core.floor.adapter_spec import CRITERIA, SENSITIVITY
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PEFT_VERSION = "0.21"
 """The PEFT release whose fields and behaviour the contract describes."""

@@ -5,11 +5,9 @@ Each entry was read in the source of the release that its name gives.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, Literal
 
 Layout = Literal["peft", "prefixed", "section", "flat", "python"]
 """The form of AdaLoRA's settings in a file: PEFT's own mapping, keys with the prefix `adalora_`, a

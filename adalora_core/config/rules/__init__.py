@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,12 @@ from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     values,
     versions,
 )
-from adalora_core.config.rules.base import Rule, defined_rules
+from adalora_core.config.rules.base import Finding, Rule, defined_rules
 from adalora_core.config.rules.tools import ToolTrainsOtherwise
 from adalora_core.config.rules.values import WrongPeftType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.rules.base import Finding
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule on a configuration or a run, in the order of the codes."""

@@ -10,6 +10,7 @@ from adalora_core.config.rules.schedule import ALLOCATION_FIELDS, is_share
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
+    from adalora_core.floor.budget import BudgetSchedule
 
 FEWEST_ALLOCATIONS = 10
 """With fewer allocations the budget falls in a few large steps; the paper's make 63 or more."""
@@ -45,11 +46,18 @@ class OneForcedCut(Rule):
                 f"no step between {schedule.tinit} and {schedule.final_start} is a multiple of "
                 f"deltaT {schedule.deltaT}: all pruning happens at once at step "
                 f"{schedule.final_start}",
-                hint=_OF_EPOCHS if schedule.deltaT == 1 else None,
+                hint=_OF_EPOCHS if schedule.deltaT == 1 else _more_allocations(schedule),
             )
 
 
 _OF_EPOCHS = "make the budgeting phase longer; if these are epochs, count optimizer steps instead"
+
+
+def _more_allocations(schedule: BudgetSchedule) -> str | None:
+    """Return the hint with a deltaT that gives enough allocations, if there is one."""
+    most = (schedule.final_start - schedule.tinit - 1) // FEWEST_ALLOCATIONS
+    wanted = f"for {FEWEST_ALLOCATIONS} allocations or more set deltaT to at most {most}"
+    return wanted if most > 0 else None
 
 
 class NoAllocationAtAll(Rule):
@@ -70,6 +78,7 @@ class NoAllocationAtAll(Rule):
                 f"no step between {schedule.tinit} and {schedule.total_step} is a multiple of "
                 f"deltaT {schedule.deltaT}, and tfinal {schedule.tfinal} leaves no forced "
                 "selection: nothing is ever pruned",
+                hint=_more_allocations(schedule),
             )
 
 
@@ -92,10 +101,7 @@ class FewAllocations(Rule):
                 block.at_first("deltaT", "total_step"),
                 f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
                 f"{window} steps",
-                hint=f"set deltaT to at most {max(1, window // FEWEST_ALLOCATIONS)} for about "
-                f"{FEWEST_ALLOCATIONS} allocations or more"
-                if window > FEWEST_ALLOCATIONS
-                else None,
+                hint=_more_allocations(schedule),
             )
 
 
@@ -171,15 +177,19 @@ class TfinalZero(Rule):
                 f", and the saved adapter lacks the dropped triplets that steps {first} "
                 f"to {end} train again"
             )
+        half = max(1, (schedule.total_step - schedule.tinit) // 2)
+        hint = f"set tfinal to at least 1; the paper spends about half of the run on it: {half}"
         yield self.found(
             block.at_first("tfinal", "total_step"),
             message,
             severity=severity,
+            hint=hint,
         )
 
 
 class NoDropAtFirst(Rule):
     code = "ADA212"
+    errors = ("kthvalue(): selected number k out of range",)
     summary = "the run is so long that the first allocation drops nothing"
     why = """The budget falls with a cubic, computed in double precision. If total_step is beyond
     2^53 the budget of the first allocation is still that of the start, and PEFT asks for the 0th

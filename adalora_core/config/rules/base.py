@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from adalora_core.config.changes import Remedy
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
@@ -52,6 +50,7 @@ class Finding:
         remedy: the change that corrects the fault.
         extent: the place in the text, where no path names it.
         notes: other places in the text, each with a note.
+        cause: the finding from which this one follows.
     """
 
     rule: type[Rule]
@@ -64,6 +63,7 @@ class Finding:
     remedy: Remedy | None = None
     extent: Extent | None = None
     notes: tuple[tuple[Extent, str], ...] = ()
+    cause: Finding | None = None
 
 
 _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
@@ -98,6 +98,9 @@ class Rule:
     """The corrected example, without findings."""
     hint: ClassVar[str]
     """The advice, as an order without a full stop; a finding may have its own."""
+    errors: ClassVar[tuple[str, ...]] = ()
+    """What PEFT, torch or transformers say where the fault stays, as they write it; `...` stands
+    for what varies. `adalora explain` looks these up."""
     since: ClassVar[str] = "0.1.0"
     """The release that has the rule first; written only for a later release than 0.1.0."""
     language: ClassVar[Literal["json", "yaml", "toml", "python"]] = "json"

@@ -6,13 +6,12 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.config.changes import Put, Remedy
-from adalora_core.config.fields.block import is_large
+from adalora_core.config.fields.block import Block, is_large
 from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.floor.adapter_spec import LORA_START
 
 if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
 
 NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
@@ -21,6 +20,7 @@ NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weig
 
 class DoraUnsupported(Rule):
     code = "ADA401"
+    errors = ("does not support DoRA",)
     summary = "use_dora is true"
     why = """AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is
     built."""
@@ -35,6 +35,7 @@ class DoraUnsupported(Rule):
 
 class LoftqUnsupported(Rule):
     code = "ADA402"
+    errors = ("does not support LOFTQ",)
     summary = "loftq_config is not empty, or init_lora_weights is loftq"
     why = """LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors.
     PEFT raises a ValueError for init_lora_weights loftq. Without it PEFT empties the loftq_config
@@ -69,6 +70,7 @@ class LoftqUnsupported(Rule):
 
 class LayersWithRegex(Rule):
     code = "ADA403"
+    errors = ("`layers_to_transform` cannot be used when `target_modules` is a str",)
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = """A string is matched as a regular expression over the whole module path, so the layer
     index can be part of it. PEFT raises a ValueError for the combination. The runtime adalora-core
@@ -94,6 +96,7 @@ class LayersWithRegex(Rule):
 
 class LayersPatternAlone(Rule):
     code = "ADA404"
+    errors = ("When `layers_pattern` is specified, `layers_to_transform` must also be specified",)
     summary = "layers_pattern is set without layers_to_transform"
     why = """layers_pattern names the list that the indices of layers_to_transform count in, so
     alone it has no meaning. PEFT raises a ValueError; the runtime adalora-core ignores it, which is
@@ -259,19 +262,24 @@ class NotTrainedHere(Rule):
     code = "ADA422"
     severity = "warning"
     summary = "a setting is supported by PEFT's models and not by those of adalora_core"
-    why = f"""Checked under --runtime adalora-core: get_peft_model of adalora_core raises a
-    ValueError for {", ".join(NOT_TRAINED_HERE)} instead of ignoring them. A model that PEFT builds
-    supports them, also with the bridge attached."""
+    why = f"""Checked under --runtime adalora-core. get_peft_model of adalora_core raises a
+    ValueError for {", ".join(NOT_TRAINED_HERE)} instead of ignoring them: an error where a script
+    imports AdaLoraConfig from adalora_core. A model that PEFT builds supports them, also under the
+    bridge: no finding where a script imports the class from adalora_core.peft or PEFT."""
     bad = SOUND | {"trainable_token_indices": [1, 2]}
     example_options: ClassVar = {"runtime": "adalora-core"}
-    hint = "remove the setting, or build the model with PEFT and attach adalora_core to it"
+    hint = "remove the setting, or let PEFT build the model: import from adalora_core.peft"
     inputs = NOT_TRAINED_HERE
 
     def check(self, block: Block) -> Findings:
-        for name in NOT_TRAINED_HERE if block.runtime == "adalora-core" else ():
+        is_ours = block.runtime == "adalora-core" and block.door in {"own", None}
+        for name in NOT_TRAINED_HERE if is_ours else ():
             if block[name]:
-                message = f"`{name}` is not supported by models that adalora_core builds"
-                yield self.found(block.at(name), message, "key")
+                message = f"`{name}`: get_peft_model of adalora_core raises ValueError"
+                if block.door is None:
+                    message += "; a model that PEFT builds supports the setting under the bridge"
+                severity: Severity | None = "error" if block.door == "own" else None
+                yield self.found(block.at(name), message, "key", severity=severity)
 
 
 class TokenIndicesBreak(Rule):

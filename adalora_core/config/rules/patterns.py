@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,8 +13,6 @@ from adalora_core.config.rules.base import SOUND, SOUND_TEXT, Finding, Findings,
 from adalora_core.floor.module_selection import ALL_LINEAR, ends_with, is_all_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
     from adalora_core.floor.places import Path

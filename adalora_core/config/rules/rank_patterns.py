@@ -35,6 +35,11 @@ class _SavedRule(Rule):
 
 class RankPatternShape(_SavedRule):
     code = "ADA304"
+    errors = (
+        "Unexpected type of rank_idx",
+        "Unexcepted type of rank_idx",
+        "The shape of the mask ... does not match the shape of the indexed tensor",
+    )
     summary = "rank_pattern is not an object of lists of init_r booleans"
     why = """AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's
     form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads it. A
@@ -95,11 +100,13 @@ def _is_sound(block: Block) -> bool:
 
 class RankPatternSum(_SavedRule):
     code = "ADA305"
+    errors = ("size mismatch for ...lora_A",)
     severity = "warning"
     summary = "rank_pattern does not keep target_r triplets per matrix on average"
     why = """After the last allocation the matrices together keep target_r triplets per matrix.
     Another total means a checkpoint from before the end, scores that were equal or not finite, or a
-    run that was resumed without the allocator's state."""
+    run that was resumed without the allocator's state. PEFT makes init_r triplets, or those of the
+    pattern, and refuses tensors of another size, also those of a run with another init_r."""
     bad = SAVED | {
         "rank_pattern": {
             "layers.0.q_proj.lora_E": [True, True, True, True],
@@ -126,6 +133,7 @@ class RankPatternSum(_SavedRule):
 
 class NeverAllocated(_SavedRule):
     code = "ADA308"
+    errors = ("size mismatch for ...lora_A",)
     severity = "warning"
     summary = "a saved adapter has no rank pattern: its allocator never ran"
     why = """PEFT fills rank_pattern at the first allocation. Null in a saved adapter has one of two
@@ -133,7 +141,8 @@ class NeverAllocated(_SavedRule):
     rank init_r; or the checkpoint was taken before tinit."""
     bad = SAVED | {"rank_pattern": None}
     hint = """call model.base_model.update_and_allocate(step) after each optimizer.step(); if this
-    was a LoRA adapter, set peft_type back to LORA"""
+    was a LoRA adapter, set peft_type back to LORA; if it is a configuration for training, set
+    inference_mode to false"""
     inputs = ("inference_mode", "rank_pattern")
     only_if_set = ("inference_mode",)
 
@@ -151,6 +160,7 @@ class NeverAllocated(_SavedRule):
 
 class RankPatternKey(_SavedRule):
     code = "ADA309"
+    errors = ("object has no attribute 'lora_E'",)
     summary = "a key of rank_pattern does not name singular values"
     why = """PEFT writes keys of the form <module path>.lora_E and removes the last part when it
     loads them. A key without that part gives the path of a wrong module, which is an
@@ -231,6 +241,11 @@ class NothingKept(_SavedRule):
 
 class RankPatternModules(_SavedRule):
     code = "ADA312"
+    errors = (
+        "object has no attribute 'lora_E'",
+        "resize_modules_by_rank_pattern ... AttributeError: ... has no attribute",
+        "rank_pattern[key] ... KeyError: '...lora_E'",
+    )
     summary = "rank_pattern and target_modules of a saved adapter disagree"
     why = """PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if
     the model has no such module or target_modules does not select it. Prefixes that come from a

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy, Rename
-from adalora_core.config.fields.block import FaultKind
+from adalora_core.config.fields.block import Block, FaultKind
 from adalora_core.config.fields.table import suggest_key
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
 
 STEEP_RATIO = 8
@@ -25,6 +24,7 @@ def _named(block: Block, name: str) -> str:
 
 class TargetAboveInit(Rule):
     code = "ADA301"
+    errors = ("kthvalue(): selected number k out of range",)
     summary = "target_r is above init_r"
     why = """AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle
     of the training with `kthvalue(): selected number k out of range`. Defaults count too: init_r is
@@ -72,6 +72,7 @@ def _start_above_target(block: Block) -> Remedy | None:
 
 class EqualRanks(Rule):
     code = "ADA302"
+    errors = ("kthvalue(): selected number k out of range",)
     summary = "init_r equals target_r"
     why = """There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue():
     selected number k out of range` at the first allocation, in the middle of the training. The
@@ -92,12 +93,14 @@ class EqualRanks(Rule):
             f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
             "PEFT crashes at the first allocation",
             severity=_severity(block),
+            hint=f"set init_r above target_r, usually to {_usual_start(block)}",
             remedy=None if block.is_saved else _start_above_target(block),
         )
 
 
 class RIgnored(Rule):
     code = "ADA303"
+    errors = ("Note that `r` is not used in AdaLora and will be ignored",)
     severity = "warning"
     summary = "r is set, and AdaLoRA does not read it"
     why = """r is LoRA's rank. AdaLoRA starts every matrix at init_r and ends at target_r on
@@ -116,7 +119,13 @@ class RIgnored(Rule):
                 "Note that `r` is not used in AdaLora and will be ignored: "
                 f"r is {block['r']}, the run starts at {_named(block, 'init_r')}"
             )
-            yield self.found(block.at("r"), message, "key", remedy=_meant_as_start(block))
+            remedy = _meant_as_start(block)
+            hint = (
+                "rename r to init_r, and set target_r, the average rank at the end"
+                if remedy
+                else None
+            )
+            yield self.found(block.at("r"), message, "key", hint=hint, remedy=remedy)
 
 
 def _is_meant(block: Block) -> bool:
@@ -172,4 +181,6 @@ class SteepCut(Rule):
                 block.at_first(*RANKS),
                 f"{_named(block, 'init_r')} is {block['init_r'] // block['target_r']} times "
                 f"{_named(block, 'target_r')}",
+                hint=f"set init_r to {_usual_start(block)} to {3 * block['target_r']}, "
+                "1.5 to 3 times target_r",
             )

@@ -100,9 +100,10 @@ class NoGradient(RunRule):
 
 class LossNotFinite(RunRule):
     code = "ADA806"
+    errors = ("NaNs detected in the merged weights",)
     summary = "the optimizer makes steps with gradients that are not finite"
     why = """The parameters become NaN with the first such step, and nothing that follows can repair
-    them. Steps that a gradient scaler skips do not count."""
+    them. Steps that a gradient scaler skips do not count. PEFT notices at safe_merge."""
     bad = "(model(**batch).loss / 0).backward()\noptimizer.step()\n"
     hint = "stop the run; lower the learning rate or clip, and resume from a checkpoint before it"
 
@@ -118,12 +119,14 @@ class SelectionMatchesNothing(RunRule):
 
 class StepsOutOfOrder(RunRule):
     code = "ADA808"
+    errors = ("mask_using_rank_pattern ... 'NoneType' object has no attribute 'keys'",)
     summary = """the steps given to update_and_allocate go back, repeat, jump, start above 1 or pass
     total_step"""
     why = """The schedule follows the number: with one that starts again in each epoch the final
     phase never comes, with one that jumps, allocations are missed, and beyond total_step the
     schedule is over, as it is for the adapter of a finished run. Steps counted from 1, as in an
-    example of PEFT, are accepted: each phase then begins one step earlier."""
+    example of PEFT, are accepted: each phase then begins one step earlier. A first call in the
+    final phase finds no pattern, and PEFT fails."""
     bad = """\
 for epoch in range(3):
     for step, batch in enumerate(batches):
@@ -240,6 +243,7 @@ class PenaltyCountedTwice(RunRule):
 
 class MatrixWithoutGradient(RunRule):
     code = "ADA821"
+    errors = ("unsupported operand type(s) for *: 'Parameter' and 'NoneType'",)
     summary = "the loss never reaches an adapted matrix in the whole run"
     why = """The singular values had no gradient: the matrix has learned nothing, and has budget
     only where the others leave some. The forward never calls the module, its parent reads the
@@ -297,6 +301,7 @@ class BestCheckpointUnpruned(RunRule):
 
 class ParametersNotFinite(RunRule):
     code = "ADA819"
+    errors = ("NaNs detected in the merged weights",)
     summary = "an adapter is saved whose parameters are not finite"
     why = "The saved adapter returns NaN, and a run that resumes from it cannot recover."
     bad = 'loss = model(**batch).loss / 0\nloss.backward()\nmodel.save_pretrained("result")\n'

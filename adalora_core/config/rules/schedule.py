@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy
@@ -9,8 +10,6 @@ from adalora_core.config.fields.value_kinds import LARGEST_INTEGER
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.config.fields.block import Block
 
 LONGEST_FINAL_PHASE = 0.60
@@ -45,6 +44,10 @@ def _span(first: int, last: int) -> str:
 
 class NoBudgetingPhase(Rule):
     code = "ADA202"
+    errors = (
+        "The supplied schedule values don't allow for a budgeting phase",
+        "kthvalue(): selected number k out of range",
+    )
     summary = "tinit and tfinal leave no step in which the budget can fall"
     why = """The budget falls from step tinit to step total_step - tfinal. PEFT refuses a schedule
     in which the first step is not before the second. Usually tfinal was read as the step where the
@@ -60,13 +63,15 @@ class NoBudgetingPhase(Rule):
         tinit, tfinal = block["tinit"], block["tfinal"]
         if total_step is None or tinit < total_step - tfinal:
             return
-        options = []
-        if total_step - tfinal - 1 >= 0:
-            options.append(f"tinit to at most {total_step - tfinal - 1}")
-        if total_step - tinit - 1 >= 0:
-            options.append(f"tfinal to at most {total_step - tinit - 1}")
+        room = {"tinit": total_step - tfinal - 1, "tfinal": total_step - tinit - 1}
+        free = {name: most for name, most in room.items() if most >= 0}
+        options = [f"{name} to at most {most}" for name, most in free.items()]
         options.append(f"total_step to at least {max(1, tinit + tfinal + 1)}")
-        hint = f"change one of the three: set {', or '.join(options)}"
+        hint = f"set {', or '.join(options)}"
+        if not free:
+            hint = f"total_step counts optimizer steps, not epochs: {hint}"
+        # A phase that fills the run alone is the slip, if the other one does not.
+        slip = next(iter(free)) if len(free) == 1 else "total_step"
         remedy = None
         if tfinal > tinit and tfinal < total_step:
             meant = total_step - tfinal
@@ -76,13 +81,13 @@ class NoBudgetingPhase(Rule):
             )
             remedy = _as_length(block, meant)
         yield self.found(
-            block.at("total_step"),
+            block.at(slip),
             "The supplied schedule values don't allow for a budgeting phase: "
             f"tinit {tinit} >= total_step {total_step} - tfinal {tfinal} "
             f"({phases(tinit, tfinal, total_step)})",
             severity="warning" if block.is_saved and block.runtime != "peft" else None,
             hint=hint,
-            related=block.notes("tinit", "tfinal"),
+            related=block.notes(*(name for name in PHASE_FIELDS if name != slip)),
             remedy=remedy,
         )
 
@@ -146,6 +151,7 @@ class ContradictsTrainer(Rule):
                 yield self.found(
                     block.at("total_step"),
                     f"`total_step` is {block['total_step']}, but the trainer runs {steps} steps",
+                    hint=f"if the trainer is right, set total_step to {steps}",
                     related=((path, f"{path[-1]} is {steps}"),),
                 )
 

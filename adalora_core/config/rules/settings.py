@@ -5,6 +5,7 @@ Sub-configurations are judged as the classes of PEFT 0.21 do.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.config.changes import Put, Remedy
@@ -15,8 +16,6 @@ from adalora_core.floor.adapter_spec import LORA_START
 from adalora_core.floor.module_selection import PathEnds, saved_module_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from adalora_core.config.fields.block import Block
 
 HIGHEST_DROPOUT = 0.5
@@ -142,6 +141,7 @@ class SmallScale(Rule):
 
 class TargetsFromTable(Rule):
     code = "ADA414"
+    errors = ("Please specify `target_modules` ... in `peft_config`",)
     severity = "info"
     summary = "target_modules is not set: PEFT chooses the targets by model type"
     why = """PEFT knows default targets for some two dozen architectures. For any other model the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,6 @@ from adalora_core.floor.module_selection import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
 
@@ -97,7 +96,7 @@ class ExpressionMatchesNothing(Rule):
                 f"`target_modules` {value!r} matches no module of the {ARCHITECTURES} "
                 f"architectures of transformers {TRANSFORMERS} that are known by their paths",
                 severity="warning",
-                hint="compare the expression with the model: adalora plan --weights",
+                hint="compare it with the model: adalora plan FILE --weights MODEL",
             )
 
 
@@ -111,6 +110,7 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
 
 class TargetNotLinear(Rule):
     code = "ADA509"
+    errors = ("Target module ... is not supported. Currently, only",)
     summary = "a target is an embedding, a normalisation or a block of modules"
     why = """AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind
     is a ValueError when the adapter is injected. The names are those of transformers'
@@ -162,12 +162,13 @@ class UnknownTarget(Rule):
     match none. A name that resembles one of a linear layer is often misspelt. Other unknown names
     are a remark, unless all targets are unknown: the model may not be of transformers."""
     bad = SOUND | {"target_modules": ["q_porj", "v_proj"]}
-    hint = "compare the name with the model: adalora plan --weights"
+    hint = "compare it with the model: adalora plan FILE --weights MODEL"
+    unsafe_fix = "a name that resembles one of a linear layer becomes that name"
     inputs = ("target_modules",)
 
     def check(self, block: Block) -> Findings:
         names = block["target_modules"]
-        if not isinstance(names, list) or block.is_saved:
+        if not isinstance(names, list) or (block.is_saved and block["rank_pattern"]):
             return  # a trained adapter had such modules
         if known.LINEAR.issuperset(names):
             return  # the usual case
@@ -181,12 +182,27 @@ class UnknownTarget(Rule):
             and not name.rpartition(".")[2].isdecimal()
         ]
         for index, name in unknown[:_MOST_SHOWN]:
-            near = _near(name.rpartition(".")[2])
+            before, dot, last = name.rpartition(".")
+            near, at = _near(last), block.at("target_modules", index)
+            if near is None and block.is_saved:
+                continue  # no allocation ran, but a model may have had such modules
+            meant = f"{before}{dot}{near}"
             yield self.found(
-                block.at("target_modules", index),
+                at,
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
                 severity="warning" if near or len(unknown) == len(names) else "info",
-                hint=f"did you mean {near!r}?" if near else None,
+                hint=f'did you mean "{meant}"?' if near else None,
+                remedy=Remedy(f"Write {meant}", Put(at, meant), is_safe=False) if near else None,
+            )
+        if (more := unknown[_MOST_SHOWN:]) and not block.is_saved:
+            names = [name for _, name in more]
+            yield self.found(
+                block.at("target_modules", more[0][0]),
+                f"`target_modules` has {len(more)} more names that are not linear layers of "
+                f"transformers: {', '.join(map(repr, names[:_MOST_SHOWN]))}"
+                + ", ..."
+                * (len(more) > _MOST_SHOWN),
+                severity="info",
             )
 
 
@@ -210,6 +226,7 @@ def _near(last: str) -> str | None:
 
 class TargetsOfAnotherModel(Rule):
     code = "ADA513"
+    errors = ("Target modules ... not found in the base model",)
     summary = "the base model is known by its name, and has none of the targets"
     why = """Names of modules differ between architectures: q_proj is Llama's, query is BERT's, and
     GPT-2 has one layer for all three, c_attn. PEFT raises a ValueError when the adapter is
@@ -225,20 +242,29 @@ class TargetsOfAnotherModel(Rule):
         names, base = block["target_modules"], block["base_model_name_or_path"]
         if not isinstance(names, list) or not isinstance(base, str):
             return
-        found = known.linear_layers_of(base)
-        if found is None or any(name.rpartition(".")[2] in found[1] for name in names):
-            return
-        architecture, linear = found
-        shown = "{" + ", ".join(sorted(map(repr, names))) + "}"
-        yield self.found(
-            block.at("target_modules"),
-            f"Target modules {shown} not found in the base model {base!r}: the linear layers of "
-            f"{architecture} are {', '.join(linear)}",
-            hint=f"write the names of this architecture, such as {json.dumps(_usual(linear))}",
-            remedy=Remedy(
-                "Write usual targets", Put(block.at("target_modules"), _usual(linear)), False
-            ),
-        )
+        at = block.at("target_modules")
+        for message, usual in lacking(base, names):
+            remedy = Remedy("Write usual targets", Put(at, usual), is_safe=False)
+            yield self.found(at, message, hint=usual_hint(usual), remedy=remedy)
+
+
+def lacking(base: str, names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield a message and the usual targets if a published model has none of the targets."""
+    found = known.linear_layers_of(base)
+    if found is None or any(name.rpartition(".")[2] in found[1] for name in names):
+        return
+    architecture, linear = found
+    shown = "{" + ", ".join(sorted(map(repr, names))) + "}"
+    message = (
+        f"Target modules {shown} not found in the base model {base!r}: the linear layers of "
+        f"{architecture} are {', '.join(linear)}"
+    )
+    yield message, _usual(linear)
+
+
+def usual_hint(usual: list[str]) -> str:
+    """Return the hint that names the usual targets of an architecture."""
+    return f"write the names of this architecture, such as {json.dumps(usual)}"
 
 
 def _usual(linear: Collection[str]) -> list[str]:
@@ -250,6 +276,7 @@ def _usual(linear: Collection[str]) -> list[str]:
 
 class NoTargetLeft(Rule):
     code = "ADA511"
+    errors = ("No modules were targeted for adaptation", "All modules were excluded.")
     summary = "every target is excluded, or trained in full by modules_to_save"
     why = """exclude_modules and modules_to_save take precedence over target_modules. The heads of a
     task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when the

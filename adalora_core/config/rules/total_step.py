@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from adalora_core.config.fields.value_kinds import LARGEST_INTEGER, name_of_value
 from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
-from adalora_core.config.rules.values import unknown_keys
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
@@ -17,6 +16,10 @@ TOTAL_STEP_ENFORCED_SINCE = "0.15.0"
 
 class TotalStepMissing(Rule):
     code = "ADA201"
+    errors = (
+        "AdaLoRA does not work when `total_step` is None",
+        "total_step - lora_config.tfinal ... unsupported operand type(s) for -: 'NoneType'",
+    )
     summary = "total_step is missing, null or not positive"
     why = """The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without
     the number of optimizer steps. PEFT refuses such a configuration since 0.15.0, also when it
@@ -41,25 +44,21 @@ class TotalStepMissing(Rule):
             return
         if value is None or value <= 0:
             got = name_of_value(value) if "total_step" in block.values else "no total_step"
-            meant, hint = _misspelt(block) or ("", _needs_more_than(block))
             yield self.found(
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
-                f"Expected the number of optimizer steps of the run, got {got}"
-                f"{_by(block) or meant}",
+                f"Expected the number of optimizer steps of the run, got {got}{_by(block)}",
                 severity="warning" if block.is_saved and block.runtime != "peft" else None,
-                hint=block.tool.advice if _by(block) and block.tool else hint,
+                hint=block.tool.advice if _by(block) and block.tool else _needs_more_than(block),
             )
 
     def _unless_computed(self, block: Block) -> Finding:
-        meant, hint = _misspelt(block) or ("", _needs_more_than(block) or self.hint)
         return self.found(
             block.at("total_step"),
             "`total_step` is not in this file: either the program that reads the file computes "
-            "it, or AdaLoRA does not work when `total_step` is None, supply a value > 0"
-            f"{meant}",
+            "it, or AdaLoRA does not work when `total_step` is None, supply a value > 0",
             severity="warning",
-            hint=f"if the program does not compute it, {hint}",
+            hint=f"if the program does not compute it, {_needs_more_than(block) or self.hint}",
         )
 
 
@@ -67,16 +66,6 @@ def _by(block: Block) -> str:
     if block.tool is None or block.tool.total_step != "never set":
         return ""
     return f"; {block.tool.name} has no setting for it and never passes it to PEFT"
-
-
-def _misspelt(block: Block) -> tuple[str, str] | None:
-    """Name the key that was probably meant to be total_step, and the order that mends it."""
-    if "total_step" in block.values:
-        return None
-    for fault, meant in unknown_keys(block):
-        if meant == "total_step":
-            return f"; `{fault.name}` was probably meant", f"rename `{fault.name}` to `total_step`"
-    return None
 
 
 def _needs_more_than(block: Block) -> str | None:

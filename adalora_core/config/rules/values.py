@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Insert, Put, Remedy, Rename
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.block import FaultKind, is_large, range_phrase
+from adalora_core.config.fields.block import Block, Fault, FaultKind, is_large, range_phrase
 from adalora_core.config.fields.table import (
     ADALORA_FIELDS,
     ALL_FIELDS,
@@ -23,15 +24,12 @@ from adalora_core.config.rules.wrong_types import (
     fails,
     range_hint,
     share_hint,
+    type_hint,
     type_severity,
-    unquoted_hint,
     value_at,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from adalora_core.config.fields.block import Block, Fault
     from adalora_core.config.findings import Severity
 
 MOST_COMPARED = 1000
@@ -99,19 +97,20 @@ class WrongType(Rule):
             got = kinds.name_of_value(value)
             if fault.subpath:
                 got += " at " + "".join(f"[{step!r}]" for step in fault.subpath)
+            remedy = correct_type(block, fault, value)
             yield self.found(
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
                 severity=type_severity(block, fault),
-                hint=share_hint(block, fault)
-                or unquoted_hint(value, is_python=block.layout == "python"),
-                remedy=correct_type(block, fault, value),
+                hint=share_hint(block, fault) or type_hint(block, fault, remedy),
+                remedy=remedy,
             )
 
 
 class UnknownKey(Rule):
     code = "ADA104"
+    errors = ("AdaLoraConfig.__init__() got an unexpected keyword argument",)
     severity = "warning"
     summary = "the configuration has a key that PEFT does not know"
     why = f"""PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains
@@ -140,9 +139,9 @@ class UnknownKey(Rule):
             elif meant is not None:
                 taken = meant in block.values
                 message += f"; did you mean `{meant}`?"
-                hint = (
-                    f"remove the key: `{meant}` is set too" if taken else f"rename it to `{meant}`"
-                )
+                hint = f"rename `{fault.name}` to `{meant}`"
+                if taken:
+                    hint = f"remove `{fault.name}`: `{meant}` is set too"
                 remedy = None if taken else _renamed(block, fault.name, meant)
             yield self.found(
                 block.at(fault.name),
@@ -172,11 +171,15 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     prefix = str(path[-1]).removesuffix(name)
     if block.layout not in {"peft", "python"} and not prefix:
         return None  # the key may be a setting of the tool
-    return Remedy(f"Rename it to {meant}", Rename(path, prefix + meant), is_safe=False)
+    return Remedy(f"Rename {name} to {meant}", Rename(path, prefix + meant), is_safe=False)
 
 
 class WrongPeftType(Rule):
     code = "ADA105"
+    errors = (
+        "object has no attribute 'update_and_allocate'",
+        "KeyError: 'adalora'",
+    )
     summary = "peft_type is not ADALORA"
     why = """PEFT looks up the class by the exact string. `adalora` in lower case is a KeyError
     without an explanation, and the name of another method builds another kind of adapter."""
@@ -235,6 +238,10 @@ class IntegralFloat(Rule):
 
 class UnknownChoice(Rule):
     code = "ADA107"
+    errors = (
+        "Invalid task type",
+        "Requested bias: ... is not implemented",
+    )
     summary = "a string is not one of the values that its field allows"
     why = """An unknown task_type is refused when the configuration is built. An unknown bias is a
     NotImplementedError, but only when the adapter is injected; PEFT takes every word that ends in
@@ -335,7 +342,9 @@ class NonFinite(Rule):
             message = f"`{fault.name}` should be finite, got {value_at(block, fault)!r}"
             severity: Severity | None = None if fault.reading is None else "warning"
             path = block.at(fault.name, *fault.subpath)
-            yield self.found(path, message, severity=severity)
+            is_number = not fault.subpath and ALL_FIELDS[fault.name].is_number
+            hint = range_hint(block, fault.name) if is_number else None
+            yield self.found(path, message, severity=severity, hint=hint)
 
 
 class OutOfRange(Rule):

@@ -61,20 +61,23 @@ class OrthZeroOnOldPeft(Rule):
     severity = "warning"
     summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
     why = """PEFT before 0.20 raises a ValueError in the first forward unless the weight is
-    positive, so the configuration does not run there. --peft-version 0.20 or later suppresses this
-    finding."""
+    positive, so the configuration does not run there. This rule is checked only with
+    --peft-version: what is installed beside the check need not be what trains."""
     bad = SOUND | {"orth_reg_weight": 0}
-    hint = "set a tiny weight such as 1e-06 if older releases must run the configuration"
+    example_options = {"peft_version": "0.19"}
+    needs_option = "peft_version"
+    hint = "set a tiny weight such as 1e-06, or upgrade PEFT"
     inputs = ("orth_reg_weight",)
 
     def check(self, block: Block) -> Findings:
-        if block.runtime != "peft" or block["orth_reg_weight"] != 0:
-            return
-        if block.options.peft_version is None or block.options.peft_version < ORTH_ZERO_SINCE:
+        version = block.options.peft_version
+        is_old = version is not None and version < ORTH_ZERO_SINCE
+        if is_old and block.runtime == "peft" and block["orth_reg_weight"] == 0:
             yield self.found(
                 block.at("orth_reg_weight"),
                 "`orth_reg_weight` 0 raises in forward under PEFT before "
                 f"{'.'.join(map(str, ORTH_ZERO_SINCE))}",
+                severity="info" if release is None and block.layout == "python" else None,
             )
 
 

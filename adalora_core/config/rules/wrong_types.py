@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.changes import Put, Remedy, changed
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.block import fits_field, range_phrase
+from adalora_core.config.fields.block import Block, Fault, fits_field, range_phrase
 from adalora_core.config.fields.readings import NOT_LOADED
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment
 from adalora_core.config.rules.allocations import drops_are_trained_again
 from adalora_core.config.rules.schedule import is_share
+from adalora_core.config.rules.total_step import TotalStepMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from adalora_core.config.fields.block import Block, Fault
     from adalora_core.config.findings import Severity
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
@@ -108,21 +108,18 @@ def share_hint(block: Block, fault: Fault) -> str | None:
     return f"{hint}; {share:.3g} of {total} steps is {about}{steps}"
 
 
-def unquoted_hint(value: Any, *, is_python: bool) -> str | None:
-    """Return the hint for a number, a truth value or null that is written as a string."""
-    if not isinstance(value, str):
-        return None
-    plain = value.strip().lower()
-    if plain in {"true", "false", "null", "none"}:
-        literal = "null" if plain == "none" else plain
-        if is_python:
-            literal = "None" if literal == "null" else literal.title()
-        return f"write {literal} without quotes"
-    try:
-        float(plain)
-    except ValueError:
-        return None
-    return f"write {plain} without quotes"
+def type_hint(block: Block, fault: Fault, remedy: Remedy | None) -> str:
+    """Return the hint that ends in the value to write, or in the default."""
+    spell = repr if block.layout == "python" else json.dumps
+    if remedy is None or not isinstance(remedy.change, Put):
+        if fault.name == "total_step":
+            return TotalStepMissing.hint
+        field = ALL_FIELDS[fault.name]
+        default = "" if field.default is None else f": the default is {spell(field.default)}"
+        return f"write {kinds.phrase_of(field.kinds)}, or remove it{default}"
+    old, new = value_at(block, fault), remedy.change.value
+    is_unquoted = isinstance(old, str) and not isinstance(new, (str, list))
+    return f"write {spell(new)}" + " without quotes" * is_unquoted
 
 
 def range_hint(block: Block, name: str) -> str:

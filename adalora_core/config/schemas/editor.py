@@ -8,16 +8,13 @@ common misspellings are properties with a warning.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from adalora_core.config.fields.table import ALIASES, FIELDS, PEFT_VERSION, Treatment
+from adalora_core.config.fields.table import ALIASES, FIELDS, PEFT_VERSION, Field, Treatment
 from adalora_core.config.rules import BY_CODE, RULES
 from adalora_core.config.rules.base import SOUND
 from adalora_core.config.schemas.config import DRAFTS, VERSION, config_schema, conflicts, schema_id
 from adalora_core.floor.adapter_spec import LORA_START
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.table import Field
 
 FILE = "adalora-config.editor.schema.json"
 

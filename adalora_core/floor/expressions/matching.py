@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.expressions.cost import is_cheap
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SECONDS_OF_MATCH = 1.0
 """The longest that one match may take."""

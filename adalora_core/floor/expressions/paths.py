@@ -9,10 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import string
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 # re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
 _parser: Any = importlib.import_module("re._parser")

@@ -10,11 +10,14 @@ from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
 from adalora_core.ops import _backend, _watched
-from adalora_core.ops._portable.svd_linear import recorded_gradients
+from adalora_core.ops._portable.svd_linear import Factors, recorded_gradients
 from adalora_core.ops._rows import rows_of, with_merged_rows
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
+
+Numbers = tuple[float, float, int]
+"""The scale, the probability of dropout, and the seed that selects the dropped entries."""
 
 
 def svd_linear(
@@ -31,12 +34,12 @@ def svd_linear(
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
     x, rows = with_merged_rows(x), with_merged_rows(base_output)
     merges = rows is base_output
-    arguments = (rows, x, A, E, B, scale, dropout, draw_seed(dropout), inplace and merges)
+    numbers, inplace_here = (scale, dropout, draw_seed(dropout)), inplace and merges
     output: Tensor
     if torch.is_grad_enabled():
-        output = _SVDLinear.apply(*arguments)  # type: ignore[no-untyped-call] # torch types it loosely
+        output = _SVDLinear.apply(rows, x, A, E, B, numbers, inplace_here)  # type: ignore[no-untyped-call] # torch types it loosely
     else:
-        output, _ = add_products(*arguments)
+        output, _ = add_products(rows, x, (A, E, B), numbers, inplace_here)
         if inplace:
             torch.autograd.graph.increment_version(rows)
     return output if merges or not inplace else base_output.copy_(output)
@@ -74,26 +77,19 @@ def kept_entries(x: Tensor, dropout: float, seed: int) -> Tensor | None:
         column, row, unit = (like.new_ones(each) for each in ((len(like), 1), (1, x.shape[-1]), 1))
         factors = row, unit[None], unit[None]
         wanted = (True, False, False, False)
-        of_x, *_ = gradients_of(column, like, column, factors, 1.0, dropout, seed, wanted)
+        of_x, *_ = gradients_of(column, like, column, factors, (1.0, dropout, seed), wanted)
         return of_x != 0  # type: ignore[return-value] # it was wanted
 
 
 def add_products(
-    base_output: Tensor,
-    x: Tensor,
-    A: Tensor,
-    E: Tensor,
-    B: Tensor,
-    scale: float,
-    dropout: float,
-    seed: int,
-    inplace: bool,
+    base_output: Tensor, x: Tensor, factors: Factors, numbers: Numbers, inplace: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the output and drop(x) A^T."""
+    A = factors[0]
     compute_dtype = torch.float64 if A.dtype == torch.float64 else torch.float32
     hidden = x.new_empty((*x.shape[:-1], A.shape[0]), dtype=compute_dtype)
     output = base_output if inplace else base_output.new_empty(base_output.shape)
-    _backend.core.svd_linear_forward(base_output, x, A, E, B, scale, dropout, seed, hidden, output)
+    _backend.core.svd_linear_forward(base_output, x, *factors, *numbers, hidden, output)
     return output, hidden
 
 
@@ -101,10 +97,8 @@ def gradients_of(
     grad: Tensor,
     x: Tensor,
     hidden: Tensor,
-    factors: tuple[Tensor, Tensor, Tensor],
-    scale: float,
-    dropout: float,
-    seed: int,
+    factors: Factors,
+    numbers: Numbers,
     wanted: tuple[bool, bool, bool, bool],
     *,
     add_to: Tensor | None = None,
@@ -121,7 +115,7 @@ def gradients_of(
     grad_E = torch.empty_like(E) if wanted[2] else None
     grad_B = torch.empty_like(B) if wanted[3] else None
     _backend.core.svd_linear_backward(
-        grad, x, hidden, A, E, B, scale, dropout, seed, grad_x, grad_A, grad_E, grad_B, accumulates
+        grad, x, hidden, *factors, *numbers, grad_x, grad_A, grad_E, grad_B, accumulates
     )
     return grad_x, grad_A, grad_E, grad_B
 
@@ -135,30 +129,28 @@ class _SVDLinear(torch.autograd.Function):
         A: Tensor,
         E: Tensor,
         B: Tensor,
-        scale: float,
-        dropout: float,
-        seed: int,
+        numbers: Numbers,
         inplace: bool,
     ) -> Tensor:
-        output, hidden = add_products(base_output, x, A, E, B, scale, dropout, seed, inplace)
+        output, hidden = add_products(base_output, x, (A, E, B), numbers, inplace)
         if inplace:
             ctx.mark_dirty(base_output)
         ctx.save_for_backward(x, A, E, B, hidden)
-        ctx.numbers = (scale, dropout, seed)
+        ctx.numbers = numbers
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, A, E, B, hidden = ctx.saved_tensors
-        scale, dropout, seed = ctx.numbers
         wanted = ctx.needs_input_grad[1:5]
         if _watched.is_recorded(grad):
+            scale, dropout, seed = ctx.numbers
             mask = kept_entries(x, dropout, seed)
             gradients = recorded_gradients(grad, (x, A, E, B), wanted, scale, dropout, mask)
         else:
             grad_rows = with_merged_rows(grad)
-            gradients = gradients_of(grad_rows, x, hidden, (A, E, B), scale, dropout, seed, wanted)
-        return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None, None, None)
+            gradients = gradients_of(grad_rows, x, hidden, (A, E, B), ctx.numbers, wanted)
+        return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None)
 
 
 @torch.library.custom_op("adalora_core::svd_linear", mutates_args=(), device_types="cpu")
@@ -167,14 +159,11 @@ def _registered_forward(
 ) -> tuple[Tensor, Tensor]:
     """Return the output and x A^T; the op in compiled graphs."""
     base_output, x = with_merged_rows(base_output), with_merged_rows(x)
-    return add_products(base_output, x, A, E, B, scale, 0.0, 0, inplace=False)
+    return add_products(base_output, x, (A, E, B), (scale, 0.0, 0), inplace=False)
 
 
 @_registered_forward.register_fake
-def _(
-    base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    del E, B, scale
+def _(base_output: Tensor, x: Tensor, A: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     compute_dtype = torch.float64 if A.dtype == torch.float64 else torch.float32
     hidden = x.new_empty((*x.shape[:-1], A.shape[0]), dtype=compute_dtype)
     return base_output.new_empty(base_output.shape), hidden
@@ -187,15 +176,12 @@ def _registered_backward(
     """Return the gradients of x, A, E and B."""
     every = (True, True, True, True)
     grad, x = with_merged_rows(grad), with_merged_rows(x)
-    return gradients_of(grad, x, hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
+    return gradients_of(grad, x, hidden, (A, E, B), (scale, 0.0, 0), every)  # type: ignore[return-value] # all four are wanted
 
 
 @_registered_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, hidden: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    del grad, hidden, scale
-    return x.new_empty(x.shape), torch.empty_like(A), torch.empty_like(E), torch.empty_like(B)
+def _(_grad: Tensor, x: Tensor, _hidden: Tensor, *factors_and_scale: Any) -> tuple[Tensor, ...]:
+    return x.new_empty(x.shape), *map(torch.empty_like, factors_and_scale[:3])
 
 
 def _keep_for_backward(

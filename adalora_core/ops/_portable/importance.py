@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from adalora_core.ops._portable.grouping import (
     averages_of,
@@ -14,11 +16,6 @@ from adalora_core.ops._portable.grouping import (
     places_by,
     write_parts,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import Tensor
 
 BLOCK = 2**17
 """Entries that a CPU updates at a time, so that they stay in its cache; others update all."""

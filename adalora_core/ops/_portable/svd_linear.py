@@ -8,7 +8,9 @@ side of a result is that of its rows.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +19,6 @@ from torch.nn import functional
 
 from adalora_core.ops import _watched
 from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_of, with_merged_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
 
 _NODE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})  # noqa: SLF001 - as in torch's documentation
 
@@ -45,11 +43,10 @@ def svd_linear(
     if inplace and (rows := with_merged_rows(base_output)) is not base_output:
         return base_output.copy_(svd_linear(rows, x, A, E, B, scale, dropout=dropout))
     x = as_under_autocast(x)
-    arguments = (base_output, x, A, E, B, scale, dropout, inplace)
     if torch.is_grad_enabled():
-        return apply_node(*arguments, None, None)
+        return apply_node(base_output, x, A, E, B, scale, dropout, inplace, None, None)
     with without_autocast(x):
-        return _add_product(*arguments)[0]
+        return _add_product(base_output, x, (A, E, B), scale, dropout, inplace)[0]
 
 
 def allow_node(*tensors: Tensor) -> bool:
@@ -131,21 +128,14 @@ def _plus_product(
 
 
 def _add_product(
-    base_output: Tensor,
-    x: Tensor,
-    A: Tensor,
-    E: Tensor,
-    B: Tensor,
-    scale: float,
-    dropout: float,
-    inplace: bool,
+    base_output: Tensor, x: Tensor, factors: Factors, scale: float, dropout: float, inplace: bool
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
     """Return the output, and what the backward pass needs of the adapter."""
     used, mask = rows_of(x), None
     if dropout:
         used, mask = torch.native_dropout(used, dropout, train=True)
-    dtype = product_dtype(x, A)
-    folded, wide_B = _folded((A, E, B), dtype)
+    dtype = product_dtype(x, factors[0])
+    folded, wide_B = _folded(factors, dtype)
     hidden = torch.mm(folded, used.to(dtype).T)
     rows = _plus_product(rows_of(base_output), hidden.T, wide_B.T, scale, inplace=inplace)
     output = base_output if inplace else _with_shape(rows, base_output.shape)
@@ -196,10 +186,11 @@ class AdapterNode(torch.autograd.Function):
         with without_autocast(x):
             if base_output is None:
                 rows = functional.linear(rows_of(x), weight, bias)  # type: ignore[arg-type] # one of both is given
-                output, kept = _add_product(rows, x, A, E, B, scale, dropout, inplace=True)
+                output, kept = _add_product(rows, x, (A, E, B), scale, dropout, inplace=True)
                 output = _with_shape(output, torch.Size((*x.shape[:-1], len(B))))
             else:
-                output, kept = _add_product(base_output, x, A, E, B, scale, dropout, inplace)
+                factors = (A, E, B)
+                output, kept = _add_product(base_output, x, factors, scale, dropout, inplace)
         if inplace:
             ctx.mark_dirty(base_output)
         ctx.save_for_backward(A, E, B, weight, *kept)

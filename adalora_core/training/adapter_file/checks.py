@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.escaping import visible
@@ -22,7 +23,6 @@ from adalora_core.training.targets import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
     from torch.distributed.device_mesh import DeviceMesh
 
     from adalora_core.nn import AdaLoraLayer

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,6 @@ from adalora_core.training.adapter_file.pickled import MOST_DIMENSIONS, read_pic
 from adalora_core.training.compaction import TENSOR_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from mmap import mmap
 
     import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import tempfile
+from collections.abc import Callable, Mapping
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -22,7 +23,6 @@ from adalora_core.training.compaction import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
 
     Factors = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
 

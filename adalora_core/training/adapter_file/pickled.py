@@ -6,12 +6,12 @@ import io
 import math
 import pickletools
 import zipfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 MOST_BYTES = 4 << 20

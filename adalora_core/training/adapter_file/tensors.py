@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
@@ -15,10 +17,7 @@ from adalora_core.sharding.layout import fill, whole
 from adalora_core.training.compaction import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
-
-    from torch import nn
 
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.floor.rank_pattern import RankPattern

@@ -5,20 +5,17 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from adalora_core.config.rules import RULES, runs
 from adalora_core.floor.errors import RunError, RunWarning
 from adalora_core.nn import AdaLoraLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-
-    from torch import nn
-
     from adalora_core.config.rules.base import Rule
 
 _INSIDE = frozenset({"accelerate", "adalora_core", "contextlib", "peft", "torch", "transformers"})

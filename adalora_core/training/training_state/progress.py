@@ -6,12 +6,13 @@ import hashlib
 import json
 import reprlib
 import warnings
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.allocation import AllocationReport
+from adalora_core.allocation import AllocationReport, RankAllocator
 from adalora_core.floor.adapter_spec import (
     CRITERIA,
     SENSITIVITY,
@@ -25,9 +26,6 @@ from adalora_core.floor.escaping import visible
 from adalora_core.sharding.layout import local_part
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from adalora_core.allocation import RankAllocator
     from adalora_core.training.adapter import Adapter
 
 CRITERION = "importance_criterion"

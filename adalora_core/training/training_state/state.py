@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,6 @@ from adalora_core.training.training_state.progress import (
 from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from adalora_core.floor.rank_pattern import RankPattern

@@ -8,6 +8,7 @@ are stored as they are. The values stay equal bit for bit.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +23,6 @@ from adalora_core.training.compaction import keep_rows
 from adalora_core.training.training_state.progress import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from adalora_core.allocation import RankAllocator
     from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter

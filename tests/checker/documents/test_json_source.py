@@ -84,6 +84,7 @@ def test_repeated_key_deep_in_a_list_is_found():
         ('{"a": 1} {"b": 2}', "there is text after the document", 10),
         ('{"a": ', "ends too early", 7),
         ('{"a" 1}', "not valid JSON", 6),
+        ('{"a": [1] \n "b": 1}', "a comma is missing", 10),
         ("a/run.yaml", "a str is content; to check a file, pass pathlib.Path('a/run.yaml')", 1),
         ("/srv/a b.json", "the text is the name of a file", 1),
     ],
@@ -118,3 +119,39 @@ def test_every_value_located_is_the_text_that_decodes_to_it(value, indent):
                 paths.append(((*path, key), entry))
         elif isinstance(node, list):
             paths += [((*path, index), entry) for index, entry in enumerate(node)]
+
+
+_HEAD = {
+    "json": '{"a": 1, "b": ',
+    "yaml": "a: it's # [\nb: ",
+    "toml": 'a = """\n[ """\nb = ',
+    "python": "'''\n(['''\nf(",
+}
+_AFTER = {
+    "json": '\n "c": {"d": 3}}',
+    "yaml": "\nc: {d: 3}\n",
+    "toml": "\nc = [3]\n",
+    "python": ")\n",
+}
+
+
+@pytest.mark.parametrize("format_", _HEAD)
+@pytest.mark.parametrize("inside", ['["x", "]", "y"', '["x", ["y"], "it\'s"'])
+def test_bracket_that_was_not_closed_is_marked_and_the_place_that_shows_it_is_noted(
+    format_, inside
+):
+    text = f"{_HEAD[format_]}{inside},{_AFTER[format_]}"
+    (finding,) = check_config(text, format=format_).diagnostics
+    assert (finding.code, finding.span.start) == ("ADA001", len(_HEAD[format_]))
+    assert finding.message.endswith(": `[` is never closed")
+    assert finding.hint == "close it with ]"
+    assert finding.related[0].span.start > finding.span.start
+
+
+@pytest.mark.parametrize(
+    ("format_", "text", "marked"),
+    [("yaml", 'b: ["x"\n  "y"]', '"y"'), ("json", '{"b": ["x"\n "y"]}', "\n")],
+)
+def test_closed_brackets_leave_the_mark_where_a_comma_is_missing(format_, text, marked):
+    (finding,) = check_config(text, format=format_).diagnostics
+    assert (finding.code, finding.span.start) == ("ADA001", text.index(marked))

@@ -225,7 +225,7 @@ def test_two_misspellings_of_one_key_are_renamed_once_and_the_other_is_left():
     text = text.replace('"dt"', '"delta-t"')
     report = _one(text, text.replace("delta_t", "deltaT"), unsafe=True)
     assert [(d.code, d.hint) for d in report.diagnostics] == [
-        ("ADA104", "remove the key: `deltaT` is set too")
+        ("ADA104", "remove `delta-t`: `deltaT` is set too")
     ]
 
 

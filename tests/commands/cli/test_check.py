@@ -35,7 +35,7 @@ def test_warning_exits_0_unless_the_fail_level_is_lower(check, write):
 
 @pytest.mark.parametrize(
     ("content", "code"),
-    [("not json", "ADA001"), ("", "ADA009"), ("[1, 2]", "ADA006"), ('{"a": 1}', "ADA006")],
+    [("not json", "ADA001"), ("", "ADA009"), ("[1, 2]", "ADA007"), ('{"a": 1}', "ADA006")],
 )
 def test_unusable_content_exits_1_with_one_finding(check, write, content, code):
     exit_code, out, err = check(write(content), "--output-format", "json")
@@ -209,6 +209,13 @@ def test_file_whose_suffix_names_no_format_is_not_called_json_with_comments(chec
     assert "comment" not in out
     assert "the suffix '.md' names no format, so this is read as JSON; name one by --format" in out
     assert "remove the comma" in check(write('{"a": 1,}', "adapter.conf"))[1]
+
+
+def test_script_without_a_configuration_is_counted_as_such(check, write):
+    script = write("from peft import AdaLoraConfig\n", "a.py")
+    words = "1 script without a configuration: 0 errors, 0 warnings\n"
+    assert check(script)[1] == f"checked {words}"
+    assert check(script, write(SOUND))[1] == f"checked 1 configuration and {words}"
 
 
 def test_call_without_a_known_value_is_counted_in_the_summary(check, write):

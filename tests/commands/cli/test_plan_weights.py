@@ -6,7 +6,7 @@ import json
 
 import pace
 import pytest
-from header_files import small_llama, write_model
+from header_files import small_gpt2, small_llama, write_model
 
 from adalora_core.commands.cli import main
 from adalora_core.config.rules.base import SOUND
@@ -137,7 +137,7 @@ IGNORED = {
     "a name that is not there": (
         {"target_modules": ["q_proj", "vproj"]},
         "target_modules[1] 'vproj' matches no module",
-        "did you mean 'v_proj'? the model has q_proj (2), v_proj (2), lm_head (1)",
+        'did you mean ["v_proj"]? the model has the linear layers q_proj (2), v_proj (2)',
     ),
     "an expression in a list": (
         {"target_modules": ["q_proj", ".*v_proj"]},
@@ -161,8 +161,18 @@ def test_entry_that_matches_nothing_beside_others_is_a_note(case, plan):
 REFUSED = {
     "names that are not there": (
         {"target_modules": ["vproj"]},
-        "target_modules[0] 'vproj' matches no module",
-        "did you mean 'v_proj'? the model has q_proj (2), v_proj (2), lm_head (1)",
+        "target_modules ['vproj'] matches no module",
+        'did you mean ["v_proj"]? the model has the linear layers q_proj (2), v_proj (2), lm_head',
+    ),
+    "more names than are shown": (
+        {"target_modules": [f"q{number}" for number in range(99)]},
+        "'q7'] and 91 more matches no module",
+        "lm_head (1); the embeddings embed_tokens (1)\n",
+    ),
+    "layers that are not there, beside a name that is not": (
+        {"target_modules": ["q_proj", "vproj"], "layers_to_transform": [7]},
+        "layers_to_transform [7] leaves none of the matched modules",
+        "choose from the model's layers, 0 to 1",
     ),
     "a name as an expression": (
         {"target_modules": "q_proj|v_proj"},
@@ -218,9 +228,26 @@ def test_configuration_that_does_not_fit_exits_1_and_names_what_fits(case, plan)
     assert code == 1
 
 
-def test_place_of_an_unmatched_name_is_a_pointer_into_the_file(plan):
-    _, out, _ = plan({"target_modules": ["q_projs", "vproj"]})
-    assert "adapter_config.json (/target_modules/1), matched against " in out
+LLAMA_TARGETS = [f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up")] + ["vproj"]
+
+
+@pytest.mark.parametrize("settings", [None, {"model_type": "gpt2"}])
+def test_names_of_another_architecture_are_one_error_with_its_usual_targets(plan, settings):
+    fields = {"target_modules": LLAMA_TARGETS}
+    _, out, _ = plan(fields, small_gpt2(), "-o", "json", settings=settings)
+    (problem,) = json.loads(out)["problems"]
+    assert problem == {
+        "pointer": "/target_modules",
+        "message": f"target_modules {LLAMA_TARGETS} matches no module",
+        "hint": 'write the usual targets of the architecture, ["c_attn"]; the model has the linear '
+        "layers c_proj (4), c_attn (2), c_fc (2); the embeddings wte (1)",
+    }
+    fields = {"target_modules": [*LLAMA_TARGETS, "c_attn"]}
+    notes = _weights(plan, fields, tensors=small_gpt2(), settings=settings)["notes"]
+    assert ["did you mean" in note for note in notes] == [False] * 6 + [True]
+    tensors = {"mix.weight": ("F32", [4, 4]), "look.weight": ("F32", [4, 4, 3, 3])}
+    _, out, _ = plan({"target_modules": LLAMA_TARGETS}, tensors, settings=settings)
+    assert "hint: the model has the linear layers mix (1); the convolutions look (1)\n" in out
 
 
 SAVED = {

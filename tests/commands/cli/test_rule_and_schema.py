@@ -25,7 +25,13 @@ def test_rule_asked_by_code_or_name_is_explained(asked, capsys):
     assert main(["rule", asked]) == 0
     out = capsys.readouterr().out
     assert out.startswith("# ADA202 no-budgeting-phase\n")
-    for part in ("**Why:**", "**What to do:**", "## Wrong", "## Right"):
+    for part in (
+        "**Why:**",
+        "may follow:** `The supplied",
+        "**What to do:**",
+        "## Wrong",
+        "## Right",
+    ):
         assert part in out
 
 

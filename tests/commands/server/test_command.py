@@ -55,17 +55,20 @@ def test_help_and_wrong_options():
     assert "unrecognized arguments" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["--stdio"]])
-def test_server_that_was_shut_down_ends_with_0(tmp_path, arguments):
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--stdio"], 1)])
+def test_server_that_was_shut_down_ends_with_0_and_another_with_1(tmp_path, arguments, code):
     with LanguageServer([*COMMAND, *arguments], tmp_path) as server:
-        assert server.request("shutdown", None) is None
+        if code == 0:
+            assert server.request("shutdown", None) is None
+            refused = server.answer("workspace/symbol", {"query": ""})
+            assert refused["error"]["code"] == -32600
         server.notify("exit", None)
-        assert server.process.wait(timeout=300) == 0
+        assert server.process.wait(timeout=300) == code
 
 
-def test_server_whose_editor_is_gone_ends_with_2(tmp_path):
+def test_server_whose_editor_is_gone_ends_with_1(tmp_path):
     with LanguageServer(COMMAND, tmp_path) as server:
-        assert server.hang_up() == 2
+        assert server.hang_up() == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a handler")

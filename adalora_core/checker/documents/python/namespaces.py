@@ -7,11 +7,18 @@ from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, dotted, last_name
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    Binding,
+    Function,
+    argument,
+    dotted,
+    last_name,
+)
 from adalora_core.checker.documents.python.syntax import keyword as passed
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.scopes import Binding, Scopes
+    from adalora_core.checker.documents.python.scopes import Scopes
 
 _PARSING = frozenset({"parse_args", "parse_known_args"})
 _PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_config"})
@@ -50,7 +57,19 @@ class Namespaces:
             return self._of_class(binding.node, node.attr)
         if binding.kind == "parameter" and name.id in self._parsed_names:
             return self._options.get(node.attr)
+        if binding.kind == "parameter" and isinstance(binding.node, FUNCTION):
+            return self._of_argument(binding.node, name.id, node.attr)
         return self._of_value(binding, node.attr)
+
+    def _of_argument(self, function: Function, name: str, attribute: str) -> Source | None:
+        """Return where the value of an attribute is written of what the only call passes."""
+        calls = self._scopes.callers.get(function.name, [])
+        given = argument(calls[0], function, name) if len(calls) == 1 else None
+        made = self._scopes.binding(given)
+        is_known = made is not None and made.kind == "value" and isinstance(given, ast.Name)
+        if not is_known or made is None or not isinstance(given, ast.Name):
+            return None
+        return None if self._is_stored(given, attribute) else self._of_value(made, attribute)
 
     def _is_stored(self, name: ast.Name, attribute: str) -> bool:
         if name.id not in self._stored:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from adalora_core.checker.documents.python.script import Piece, Places, Script
 from adalora_core.checker.documents.python.source import document_of, is_about, parse, too_long
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.floor.limits import Limits
     from adalora_core.floor.places import Extent, Path
 
@@ -59,7 +58,9 @@ def decode(text: str, limits: Limits) -> Document:
     places = Places(text, pieces or [Piece(0, 0, (0, 0))])
     tree, found = _parsed(cells, places)
     numbers = tuple(number for number, _, _ in cells)
-    script = Script(code, tree, places, _first_lines(cells), numbers, limits)
+    script = Script(
+        code, tree, places, _first_lines(cells), numbers, limits, is_about(document.text)
+    )
     return document_of(text, script, found)
 
 

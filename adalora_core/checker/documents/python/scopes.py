@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import zip_longest
-from typing import Literal
 
 from adalora_core.checker.documents.python.syntax import (
     DEEPEST,
     FUNCTION,
     BeyondLimitError,
+    Binding,
     Function,
+    Scope,
     children,
     dotted,
     last_name,
@@ -24,68 +25,21 @@ from adalora_core.floor.limits import has_too_many_digits
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _BLOCKS = (*FUNCTION, ast.ClassDef)
+_LEAVES = frozenset({ast.Name, ast.Constant})
+_OPENING = frozenset({*_BLOCKS, ast.Lambda, *_COMPREHENSIONS})
+"""Nodes with a scope of their own."""
+_BINDING = frozenset({
+    ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.AugAssign, ast.For, ast.AsyncFor,
+    ast.comprehension, ast.withitem, *_BLOCKS, ast.Import, ast.ImportFrom, ast.ExceptHandler,
+    ast.MatchAs, ast.MatchStar, ast.MatchMapping, ast.Global, ast.Nonlocal, ast.Call, ast.Constant,
+})  # fmt: skip
+"""Nodes of which the visit takes note, besides names and parts of objects that are not read."""
+_READS = ast.Load()
 _CHANGING = frozenset({
     "append", "extend", "insert", "remove", "pop", "popitem", "clear", "update", "setdefault",
     "sort", "reverse", "add", "discard", "__setitem__", "__delitem__", "__ior__", "__iadd__",
 })  # fmt: skip
 """Methods that change the list, set or dict that they belong to."""
-
-Kind = Literal["value", "loop", "with", "added", "parameter", "import", "definition", "other"]
-
-
-@dataclass(eq=False, slots=True)
-class Binding:
-    """One place that binds a name, or an attribute of `self`.
-
-    Args:
-        kind: how: by an assignment, as the target of a loop, by `+=`, as a parameter...
-        node: what binds it: a statement, a function, a class, an import.
-        value: the expression; for a loop what it runs over, for `+=` what is added.
-        item: the place in the value, where it is unpacked; None: the whole value.
-        origin: the full name of what is imported; None: nothing is.
-    """
-
-    kind: Kind
-    node: ast.AST
-    value: ast.expr | None = None
-    item: int | None = None
-    origin: str | None = None
-
-    @property
-    def source(self) -> ast.expr | None:
-        """The expression whose value is the name's; None: there is none, or only a part is."""
-        return self.value if self.kind == "value" and self.item is None else None
-
-
-@dataclass(eq=False)
-class Scope:
-    """A module, function, class or comprehension, with the bindings of its names.
-
-    Args:
-        node: the module, the function...
-        parent: the scope around.
-        names: the bindings of each name, in the order of the code.
-        functions: the last function of each name.
-        outside: the scopes of the names that are global or nonlocal.
-
-    Attributes:
-        function: the innermost function, or the module.
-        class_: the innermost class; None: there is none.
-    """
-
-    node: ast.AST
-    parent: Scope | None = None
-    names: defaultdict[str, list[Binding]] = field(default_factory=lambda: defaultdict(list))
-    functions: dict[str, Function] = field(default_factory=dict)
-    outside: dict[str, Scope] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        outer = self.parent
-        is_inside = outer is not None and not isinstance(self.node, FUNCTION)
-        self.function: ast.AST = outer.function if outer is not None and is_inside else self.node
-        self.class_: ast.ClassDef | None = None if outer is None else outer.class_
-        if isinstance(self.node, ast.ClassDef):
-            self.class_ = self.node
 
 
 class Scopes:
@@ -98,6 +52,8 @@ class Scopes:
         of: the scope of each node, in the order of the code, without contexts and operators.
         parents: the node around each node.
         inner: the scope inside each function, class and comprehension.
+        words: all names and attributes, by their last part.
+        functions: all functions, in the order of the code.
         calls: all calls, in the order of the code.
         callers: the calls by the last part of the name that is called.
         classes: the first class of each name.
@@ -114,6 +70,8 @@ class Scopes:
         self.of: dict[ast.AST, Scope] = {}
         self.parents: dict[ast.AST, ast.AST] = {}
         self.inner: dict[ast.AST, Scope] = {}
+        self.words: defaultdict[str, list[ast.Name | ast.Attribute]] = defaultdict(list)
+        self.functions: list[Function] = []
         self.calls: list[ast.Call] = []
         self.callers: defaultdict[str, list[ast.Call]] = defaultdict(list)
         self.classes: dict[str, ast.ClassDef] = {}
@@ -122,26 +80,42 @@ class Scopes:
         self.changed: defaultdict[str, list[ast.AST]] = defaultdict(list)
         self._changes_by_scope: dict[tuple[Scope | None, str], tuple[ast.AST, ...]] = {}
         self._origins: dict[tuple[Scope, str], list[str | None]] = {}
+        self._full_names: dict[ast.expr, str] = {}
         self._bound: set[ast.AST] = set()
+        of, parents, words = self.of, self.parents, self.words  # local names are found faster
         stack: list[tuple[ast.AST, Scope, int]] = [(tree, self.module, 0)]
         while stack:
             node, scope, depth = stack.pop()
             if depth > DEEPEST:
                 raise BeyondLimitError(f"the code is nested deeper than {DEEPEST} levels", node)
-            self.of[node] = scope
-            self._visit(node, scope)
-            inner = scope
-            if isinstance(node, (*_BLOCKS, ast.Lambda, *_COMPREHENSIONS)):
-                inner = self.inner[node] = Scope(node, scope)
-            if isinstance(node, (*FUNCTION, ast.Lambda)):
-                for each in parameters(node):
-                    inner.names[each.arg].append(Binding("parameter", node))
-            for child in reversed(children(node)):
-                self.parents[child] = node
+            of[node] = scope
+            kind = node.__class__
+            if isinstance(node, ast.Name):
+                words[node.id].append(node)
+            elif isinstance(node, ast.Attribute):
+                words[node.attr].append(node)
+            if kind in _BINDING or getattr(node, "ctx", _READS).__class__ is not ast.Load:
+                self._visit(node, scope)
+            if kind in _LEAVES or not (inside := children(node)):
+                continue
+            for child in inside:
+                parents[child] = node
+            if kind not in _OPENING:
+                stack += [(child, scope, depth + 1) for child in reversed(inside)]
+                continue
+            inner = self._open(node, scope)
+            for child in reversed(inside):
                 # Decorators, defaults and bases belong to the scope around.
-                is_inside = isinstance(child, ast.stmt) or not isinstance(node, _BLOCKS)
+                is_inside = isinstance(child, ast.stmt) or kind not in _BLOCKS
                 is_inside &= not isinstance(child, ast.arguments)
                 stack.append((child, inner if is_inside else scope, depth + 1))
+
+    def _open(self, node: ast.AST, outer: Scope) -> Scope:
+        inner = self.inner[node] = Scope(node, outer)
+        if isinstance(node, (*FUNCTION, ast.Lambda)):
+            for each in parameters(node):
+                inner.names[each.arg].append(Binding("parameter", node))
+        return inner
 
     @cached_property
     def position(self) -> dict[ast.AST, int]:
@@ -208,10 +182,19 @@ class Scopes:
 
     def full_name(self, node: ast.expr) -> str:
         """Return the dotted name of an expression, with the module that it is imported from."""
-        name, rest = dotted(node)
-        if name is None:
-            return f"?{rest}"
-        return f"{next(filter(None, reversed(self.origins(name))), name.id)}{rest}"
+        if node not in self._full_names:
+            name, rest = dotted(node)
+            first = "?"
+            if name is not None:
+                first = next(filter(None, reversed(self.origins(name))), name.id)
+            self._full_names[node] = f"{first}{rest}"
+        return self._full_names[node]
+
+    def own_name(self, node: ast.expr) -> str:
+        """Return the last part of the full name of an expression."""
+        if isinstance(node, ast.Attribute):
+            return node.attr
+        return self.full_name(node).rpartition(".")[2]
 
     def class_named(self, node: ast.expr) -> ast.ClassDef | None:
         """Return the class of this script that a name means."""
@@ -291,8 +274,17 @@ class Scopes:
         if isinstance(binding.node, FUNCTION):
             owner.functions[name] = binding.node
 
-    def _visit(self, node: ast.AST, scope: Scope) -> None:  # noqa: C901, PLR0912 - one case per node
+    def _visit(  # noqa: C901, PLR0912 - one case per node, the commonest first
+        self, node: ast.AST, scope: Scope
+    ) -> None:
         match node:
+            case ast.Constant():
+                if isinstance(node.value, int) and has_too_many_digits(node.value):
+                    raise BeyondLimitError("an integer has too many digits", node)
+            case ast.Call():
+                self.calls.append(node)
+                self.callers[last_name(node.func)].append(node)
+                self._visit_call(node)
             case ast.Assign():
                 for target in node.targets:
                     self._assign(target, scope, Binding("value", node, node.value))
@@ -308,11 +300,14 @@ class Scopes:
                 self._assign(node.target, scope, Binding("loop", node, node.iter))
             case ast.withitem(optional_vars=ast.expr() as target):
                 self._assign(target, scope, Binding("with", node, node.context_expr))
-            case ast.Name(ctx=ast.Store() | ast.Del()) if node not in self._bound:
-                self._bind(scope, node.id, Binding("other", node))
+            case ast.Name():
+                if node not in self._bound:
+                    self._bind(scope, node.id, Binding("other", node))
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 if isinstance(node, ast.ClassDef):
                     self.classes.setdefault(node.name, node)
+                else:
+                    self.functions.append(node)
                 self._bind(scope, node.name, Binding("definition", node))
             case ast.Import():
                 for each in node.names:
@@ -333,14 +328,8 @@ class Scopes:
                 for name in node.names:
                     found = self._find(name, outer) or outer  # it is bound later in the code
                     scope.outside[name] = outer if found is self.module else found
-            case ast.Subscript() | ast.Attribute() if isinstance(node.ctx, ast.Store | ast.Del):
+            case ast.Subscript() | ast.Attribute():
                 self._change_part(node)
-            case ast.Call():
-                self.calls.append(node)
-                self.callers[last_name(node.func)].append(node)
-                self._visit_call(node)
-            case ast.Constant(value=int() as number) if has_too_many_digits(number):
-                raise BeyondLimitError("an integer has too many digits", node)
 
     def _visit_call(self, node: ast.Call) -> None:
         match node.func, node.args:

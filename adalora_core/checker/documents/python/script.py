@@ -15,10 +15,10 @@ from adalora_core.checker.documents.python.scopes import Scopes
 from adalora_core.checker.documents.python.syntax import expects_a_fault
 from adalora_core.checker.documents.python.values import Entries, Values, holds_unknown
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
-from adalora_core.floor.places import CellSpan
+from adalora_core.floor.places import CellSpan, Extent
 
 if TYPE_CHECKING:
-    from adalora_core.floor.places import Extent
+    from adalora_core.config.fields.block import Door
 
 CLASS = "AdaLoraConfig"
 _PEFT = frozenset({"peft", "swift"})
@@ -27,8 +27,11 @@ _PEFT = frozenset({"peft", "swift"})
 MOST_CALLS = 200
 """Bound on the calls of one script that are checked."""
 
+_MOST_VARIABLES = 3
+"""Bound on the variables between a call and the class."""
 MOST_STEPS = 800_000
 """Bound on the steps of following the names of one script, each of less than a microsecond."""
+_LOADS = ("peft.PeftModel", "peft.AutoPeft")
 _ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CHARACTER = re.compile(
@@ -49,6 +52,7 @@ class Script:
         cell_starts: the line of the code on which each code cell starts; empty: not a notebook.
         cell_numbers: the number of each of these cells among all cells, from 1.
         limits: the limits of values.
+        is_told: whether the text names AdaLoRA, in comments and in cells of prose too.
     """
 
     code: str
@@ -57,6 +61,7 @@ class Script:
     cell_starts: tuple[int, ...] = ()
     cell_numbers: tuple[int, ...] = ()
     limits: Limits = DEFAULT_LIMITS
+    is_told: bool = False
     steps_left: int = field(default=MOST_STEPS, init=False)
 
     def extent(self, node: ast.AST) -> Extent:
@@ -121,7 +126,9 @@ class Script:
 
     @cached_property
     def is_about_adalora(self) -> bool:
-        """Whether a name of the code is AdaLoRA's, one in a string included."""
+        """Whether a name of the code is AdaLoRA's, or its text is on AdaLoRA and loads adapters."""
+        if self.is_told and any(name.startswith(_LOADS) for name in self.scopes.imports):
+            return True
         return any(_ABOUT.search(name) for node in self.scopes.of for name in _names(node))
 
     @cached_property
@@ -153,7 +160,7 @@ class Call:
 
     Args:
         node: the call.
-        is_ours: whether the class, or its import, is adalora_core's.
+        door: through which package the class comes.
         entries: the arguments by name, each with the nodes of its name and its value.
         values: the values, UNKNOWN where a value, or a part of it, is not known.
         deferred: the names of arguments whose values are not known.
@@ -162,7 +169,7 @@ class Call:
     """
 
     node: ast.Call
-    is_ours: bool
+    door: Door
     entries: Entries = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     deferred: frozenset[str] = frozenset()
@@ -174,13 +181,13 @@ def find_calls(values: Values) -> list[Call]:
     """Return the calls of the class in the order of the code, at most one more than is checked."""
     found = []
     expecting: dict[ast.AST, bool] = {}
-    for node in values.scopes.of:
-        if isinstance(node, ast.Call):
-            is_ours = _origin(node.func, values)
-            if is_ours is not None and not _is_expected_to_fail(node, values.scopes, expecting):
-                found.append(((node.lineno, node.col_offset), node, is_ours))
+    for node in values.scopes.calls:
+        door = _door(node.func, values)
+        if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
+            found.append(((node.lineno, node.col_offset), node, door))
     found.sort(key=lambda each: each[0])
-    return [_read(node, values, is_ours=is_ours) for _, node, is_ours in found[: MOST_CALLS + 1]]
+    live = _assigned_in_model(values.scopes) if found else set()
+    return [_read(node, values, live, door) for _, node, door in found[: MOST_CALLS + 1]]
 
 
 def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, bool]) -> bool:
@@ -196,24 +203,38 @@ def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, boo
     return False
 
 
-def _origin(function: ast.expr, values: Values) -> bool | None:
-    """Return whether a class is this package's (true) or PEFT's (false); None: neither."""
+def _door(function: ast.expr, values: Values) -> Door | None:
+    """Return through which package a class comes; None: another class."""
+    function = _followed(function, values)
     if isinstance(function, ast.Attribute) and function.attr != CLASS:
         return None
-    name = values.scopes.qualified(function)
+    name, imports = values.scopes.qualified(function), values.scopes.imports
     if name is None or name.rpartition(".")[2] != CLASS:
         return None
-    package = name.partition(".")[0]
     if name == CLASS:  # not imported by name
-        stars = (each for each in values.scopes.imports if each.endswith(".*"))
-        package = next(stars, "peft").partition(".")[0]
-    if package == "adalora_core":
-        return True
-    return False if package in _PEFT else None
+        name = next((each for each in imports if each.endswith(".*")), "peft.*")
+    if name.startswith("adalora_core."):
+        is_bridge = name.startswith("adalora_core.peft.")
+        is_bridge |= any(each.endswith(".to_peft_config") for each in imports)
+        return "bridge" if is_bridge else "own"
+    return "peft" if name.partition(".")[0] in _PEFT else None
 
 
-def _read(node: ast.Call, values: Values, *, is_ours: bool) -> Call:
-    call = Call(node, is_ours)
+def _followed(function: ast.expr, values: Values) -> ast.expr:
+    """Return the class that a variable or a dict holds: `kind = AdaLoraConfig`, `kinds["a"]`."""
+    for _ in range(_MOST_VARIABLES):
+        binding = values.scopes.binding(function)
+        held = binding.source if binding is not None else None
+        if isinstance(function, ast.Subscript) and isinstance(function.slice, ast.Constant):
+            _, held = values.entries(function.value).get(function.slice.value, (None, None))
+        if not isinstance(held, ast.Name | ast.Attribute | ast.Subscript):
+            break
+        function = held
+    return function
+
+
+def _read(node: ast.Call, values: Values, live: set[str], door: Door) -> Call:
+    call = Call(node, door)
     call.is_open = bool(node.args)  # nobody writes 51 fields in their order
     for keyword in node.keywords:
         given: Entries = {keyword.arg: (keyword, keyword.value)}
@@ -228,12 +249,12 @@ def _read(node: ast.Call, values: Values, *, is_ours: bool) -> Call:
             if first is not None and first[1] is not None and value is not None:
                 call.repeated.append((name, first[0], key))
             call.entries[name] = (key, value)
-    _evaluate(call, values)
+    _evaluate(call, values, live)
     return call
 
 
-def _evaluate(call: Call, values: Values) -> None:
-    unknown = set(_assigned_later(call.node, values.scopes))
+def _evaluate(call: Call, values: Values, live: set[str]) -> None:
+    unknown = live.union(_assigned_later(call.node, values.scopes))
     if "total_step" not in call.entries:
         unknown.discard("total_step")  # the class refuses the call before the assignment
     for name, (_, value) in call.entries.items():
@@ -255,6 +276,19 @@ def _assigned_later(node: ast.Call, scopes: Scopes) -> list[str]:
         return []
     changes = scopes.changes(parent.targets[0])
     return [change.attr for change in changes if isinstance(change, ast.Attribute)]
+
+
+def _assigned_in_model(scopes: Scopes) -> set[str]:
+    """Return the fields that are assigned in a model: `model.peft_config["default"].tinit = 5`."""
+    found = {"total_step"} if "set_total_step" in scopes.callers else set()
+    for node in scopes.of:
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            held = [node.value]
+            if isinstance(node.value, ast.Name):
+                held = [b.value for b in scopes.bindings(node.value) if b.value is not None]
+            if any("peft_config" in ast.unparse(each)[:200] for each in held):
+                found.add(node.attr)
+    return found
 
 
 @dataclass(slots=True)

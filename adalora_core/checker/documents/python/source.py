@@ -14,13 +14,17 @@ from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.documents.python.encodings import with_plain_letters
-from adalora_core.checker.documents.python.script import CLASS, MOST_CALLS, Script, line_starts
+from adalora_core.checker.documents.python.script import (
+    CLASS,
+    MOST_CALLS,
+    Call,
+    Script,
+    line_starts,
+)
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
-from adalora_core.config.changes import Insert, Put, Rename
+from adalora_core.config.changes import Insert, Put, Rename, Replace
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.script import Call
-    from adalora_core.config.changes import Replace
     from adalora_core.floor.limits import Limits
     from adalora_core.floor.places import Extent, Path
 
@@ -37,7 +41,7 @@ def decode(text: str, limits: Limits) -> Document:
     tree = too_long(text, limits) or parse(text)
     if isinstance(tree, Problem):
         return Document(text, problems=[tree], fatal=True)
-    return document_of(text, Script(text, tree, limits=limits), [])
+    return document_of(text, Script(text, tree, limits=limits, is_told=is_about(text)), [])
 
 
 def is_about(code: str) -> bool:
@@ -54,7 +58,8 @@ def too_long(code: str, limits: Limits, cells: int = 0) -> Problem | None:
         message = f"the code has more than {limits.tokens} words and signs"
         return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
     # Python brings the marks of a name into an order, which takes quadratic time.
-    marks = "".join(each for each in {*code} if combining(normalize("NFKD", each)[0]))
+    others = "" if code.isascii() else {*code}
+    marks = "".join(each for each in others if combining(normalize("NFKD", each)[0]))
     if marks and (found := re.search(f"[{re.escape(marks)}]{{{_MOST_MARKS},}}", code)):
         message = f"{_MOST_MARKS} combining marks follow each other"
         return Problem(problems.LIMIT_EXCEEDED, message, offset=found.start())

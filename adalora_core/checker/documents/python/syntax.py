@@ -1,13 +1,13 @@
-"""Read single nodes of a syntax tree, and bound the work of following one script."""
+"""Read single nodes of a syntax tree, hold what binds a name, and bound the work of a script."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.AsyncFor | ast.While
@@ -80,14 +80,26 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
         yield each
 
 
+_WITHOUT_NODES = frozenset({
+    "arg", "attr", "conversion", "ctx", "id", "is_async", "kind", "level", "module", "op", "ops",
+    "rest", "simple", "tag", "type_comment",
+})  # fmt: skip
+"""Fields of nodes that hold no node, or an operator or a context."""
+_parts: dict[type[ast.AST], tuple[str, ...]] = {ast.Constant: ()}
+
+
 def children(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes inside a node, faster than `ast.iter_child_nodes`: without `ast.Load`."""
+    """Return the nodes inside a node without contexts and operators, faster than `ast` does."""
+    kind = node.__class__
+    names = _parts.get(kind)
+    if names is None:
+        names = _parts[kind] = tuple(n for n in node._fields if n not in _WITHOUT_NODES)
     found: list[ast.AST] = []
-    for name in node._fields:
+    for name in names:
         value = getattr(node, name, None)
-        if isinstance(value, list):
+        if value.__class__ is list:
             found += [each for each in value if isinstance(each, ast.AST)]
-        elif isinstance(value, ast.AST) and value._fields:
+        elif isinstance(value, ast.AST):
             found.append(value)
     return found
 
@@ -144,3 +156,61 @@ def expects_a_fault(node: ast.With | ast.AsyncWith) -> bool:
     """Return whether the block of a test expects an error or a warning."""
     calls = [item.context_expr for item in node.items]
     return any(isinstance(c, ast.Call) and last_name(c.func) in _EXPECTING for c in calls)
+
+
+Kind = Literal["value", "loop", "with", "added", "parameter", "import", "definition", "other"]
+
+
+@dataclass(eq=False, slots=True)
+class Binding:
+    """One place that binds a name, or an attribute of `self`.
+
+    Args:
+        kind: how: by an assignment, as the target of a loop, by `+=`, as a parameter...
+        node: what binds it: a statement, a function, a class, an import.
+        value: the expression; for a loop what it runs over, for `+=` what is added.
+        item: the place in the value, where it is unpacked; None: the whole value.
+        origin: the full name of what is imported; None: nothing is.
+    """
+
+    kind: Kind
+    node: ast.AST
+    value: ast.expr | None = None
+    item: int | None = None
+    origin: str | None = None
+
+    @property
+    def source(self) -> ast.expr | None:
+        """The expression whose value is the name's; None: there is none, or only a part is."""
+        return self.value if self.kind == "value" and self.item is None else None
+
+
+@dataclass(eq=False)
+class Scope:
+    """A module, function, class or comprehension, with the bindings of its names.
+
+    Args:
+        node: the module, the function...
+        parent: the scope around.
+        names: the bindings of each name, in the order of the code.
+        functions: the last function of each name.
+        outside: the scopes of the names that are global or nonlocal.
+
+    Attributes:
+        function: the innermost function, or the module.
+        class_: the innermost class; None: there is none.
+    """
+
+    node: ast.AST
+    parent: Scope | None = None
+    names: defaultdict[str, list[Binding]] = field(default_factory=lambda: defaultdict(list))
+    functions: dict[str, Function] = field(default_factory=dict)
+    outside: dict[str, Scope] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        outer = self.parent
+        is_inside = outer is not None and not isinstance(self.node, FUNCTION)
+        self.function: ast.AST = outer.function if outer is not None and is_inside else self.node
+        self.class_: ast.ClassDef | None = None if outer is None else outer.class_
+        if isinstance(self.node, ast.ClassDef):
+            self.class_ = self.node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,7 @@ from adalora_core.checker.documents.python.namespaces import Namespaces
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from adalora_core.checker.documents.document import Format
     from adalora_core.checker.documents.python.scopes import Scopes
 
 
@@ -44,6 +44,12 @@ _CONSTANTS: dict[str | None, float] = {
     "math.inf": math.inf, "math.nan": math.nan, "numpy.inf": math.inf, "numpy.nan": math.nan,
     "torch.inf": math.inf, "torch.nan": math.nan,
 }  # fmt: skip
+
+
+_LOADERS: dict[str, Format] = {
+    "yaml.safe_load": "yaml", "yaml.full_load": "yaml", "yaml.load": "yaml", "json.loads": "json",
+}  # fmt: skip
+"""Functions that read a mapping out of a text."""
 
 
 class Values:
@@ -134,7 +140,8 @@ class Values:
         self._depth += 1
         self._entries_of[node] = open_  # while they are looked for: a dict may hold itself
         try:
-            found = self._entries_of[node] = self._entries(node)
+            loaded = self._loaded(node) if isinstance(node, ast.Call) else None
+            found = self._entries_of[node] = self._entries(loaded or node)
         finally:
             self._depth -= 1
         self._steps += len(found)
@@ -163,6 +170,29 @@ class Values:
                 if part is not None:
                     return self.entries(part)
         return {UNKNOWN: (node, None)}
+
+    def _loaded(self, call: ast.Call) -> ast.expr | None:
+        """Return the mapping that a text of the script holds, as code in the place of the text."""
+        format_ = _LOADERS.get(self.scopes.qualified(call.func) or "")
+        text = self.of(call.args[0]) if format_ is not None and call.args else None
+        if format_ is None or not isinstance(text, str):
+            return None
+        # Imported for such calls only: readers of texts call this one.
+        from adalora_core.checker.documents import decode
+
+        document = decode(text.encode(errors="replace"), format_, self._limits)
+        value = document.value
+        if document.fatal or document.problems or not isinstance(value, dict):
+            return None
+        try:
+            made = ast.parse(repr(value), mode="eval").body
+        except (SyntaxError, RecursionError, MemoryError, ValueError):
+            return None
+        nodes = list(ast.walk(made))
+        self._steps += len(nodes)
+        for each in nodes:
+            ast.copy_location(each, call.args[0])
+        return made
 
     def _of_pairs(self, pairs: Iterable[tuple[ast.expr | None, ast.expr]]) -> Entries:
         found: Entries = {}
@@ -310,7 +340,7 @@ class Values:
 
     def _call(self, node: ast.Call) -> Any:
         name = self.scopes.qualified(node.func)
-        if name == "dict":
+        if name == "dict" or name in _LOADERS:
             return self._dict(node)
         if node.keywords or name is None:
             return UNKNOWN

@@ -183,9 +183,9 @@ def test_options_reach_a_function_whose_parameter_has_their_name():
         "def main(args):\n    AdaLoraConfig(init_r=args.r)\nargs = p.parse_args()\nmain(args)\n"
     )
     assert _call(code).values == {"init_r": 8}
-    assert _call(
-        code.replace("main(args):", "main(other):").replace("=args.r", "=other.r")
-    ).deferred
+    other = code.replace("main(args):", "main(other):").replace("=args.r", "=other.r")
+    assert _call(other).values == {"init_r": 8}  # the only call says what it is
+    assert _call(other + "main(3)\n").deferred
 
 
 @pytest.mark.parametrize(
@@ -218,18 +218,20 @@ def test_arguments_come_from_keywords_and_known_dicts(code, values, deferred, is
 
 
 @pytest.mark.parametrize(
-    ("code", "is_ours"),
+    ("code", "doors"),
     [
-        ("from peft import AdaLoraConfig as C\nC()", [False]),
-        ("import peft\npeft.AdaLoraConfig()", [False]),
-        ("import peft as p\np.AdaLoraConfig()", [False]),
-        ("import peft.tuners\npeft.tuners.adalora.AdaLoraConfig()", [False]),
-        ("from peft import *\nAdaLoraConfig()", [False]),
-        ("AdaLoraConfig()", [False]),
-        ("from swift.tuners import AdaLoraConfig\nAdaLoraConfig()", [False]),
-        ("from adalora_core import AdaLoraConfig\nAdaLoraConfig()", [True]),
-        ("from adalora_core.peft import AdaLoraConfig\nAdaLoraConfig()", [True]),
-        ("def f():\n    from peft import AdaLoraConfig\n    return AdaLoraConfig()", [False]),
+        ("from peft import AdaLoraConfig as C\nC()", ["peft"]),
+        ("import peft\npeft.AdaLoraConfig()", ["peft"]),
+        ("import peft as p\np.AdaLoraConfig()", ["peft"]),
+        ("import peft.tuners\npeft.tuners.adalora.AdaLoraConfig()", ["peft"]),
+        ("from peft import *\nAdaLoraConfig()", ["peft"]),
+        ("AdaLoraConfig()", ["peft"]),
+        ("from swift.tuners import AdaLoraConfig\nAdaLoraConfig()", ["peft"]),
+        ("from adalora_core import AdaLoraConfig\nAdaLoraConfig()", ["own"]),
+        ("from adalora_core.peft import AdaLoraConfig\nAdaLoraConfig()", ["bridge"]),
+        ("from adalora_core.peft import *\nAdaLoraConfig()", ["bridge"]),
+        ("from adalora_core import AdaLoraConfig as C, to_peft_config\nC()", ["bridge"]),
+        ("def f():\n    from peft import AdaLoraConfig\n    return AdaLoraConfig()", ["peft"]),
         ("from mindnlp.peft import AdaLoraConfig\nAdaLoraConfig()", []),
         ("from .config import AdaLoraConfig\nAdaLoraConfig()", []),
         ("class AdaLoraConfig: pass\nAdaLoraConfig()", []),
@@ -237,11 +239,11 @@ def test_arguments_come_from_keywords_and_known_dicts(code, values, deferred, is
         ("x.AdaLoraConfig.from_pretrained()", []),
         ("import pytest\nwith pytest.raises(ValueError):\n    AdaLoraConfig()", []),
         ("def f(self):\n  with self.assertRaises(ValueError), x:\n    AdaLoraConfig()", []),
-        ("with open('x') as f:\n    AdaLoraConfig()", [False]),
+        ("with open('x') as f:\n    AdaLoraConfig()", ["peft"]),
     ],
 )
-def test_class_is_known_by_its_import_under_any_name(code, is_ours):
-    assert [call.is_ours for call in Script(code, ast.parse(code)).calls] == is_ours
+def test_class_is_known_by_its_import_under_any_name(code, doors):
+    assert [call.door for call in Script(code, ast.parse(code)).calls] == doors
 
 
 @pytest.mark.parametrize(
@@ -257,3 +259,20 @@ def test_class_is_known_by_its_import_under_any_name(code, is_ours):
 )
 def test_name_is_read_in_the_scope_that_python_reads_it_in(code, value):
     assert _call(code.format("AdaLoraConfig(init_r=r)")).values["init_r"] is value
+
+
+@pytest.mark.parametrize(
+    ("loaded", "values"),
+    [
+        ('yaml.safe_load("""\npeft:\n  init_r: 4\n""")', {"init_r": 4}),
+        ('json.loads(\'{"peft": {"init_r": 4}}\')', {"init_r": 4}),
+        ('yaml.safe_load("peft: [1, 2")', {}),
+        ("yaml.safe_load(text)", {}),
+        ("other.safe_load('peft: {init_r: 4}')", {}),
+    ],
+)
+def test_text_of_the_script_that_is_loaded_holds_its_values(loaded, values):
+    code = f"import json, yaml\nheld = {loaded}\nAdaLoraConfig(**held['peft'])\n"
+    assert _call(code).values == values
+    changed = code.replace("AdaLora", "held.update(other)\nAdaLora")
+    assert _call(changed).values == {}

@@ -1,0 +1,343 @@
+"""Find what reaches the wrong object, or twice: allocations, trainers, saves."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.rules.usage_base import (
+    CALLBACK,
+    EPOCHS,
+    HEAD,
+    LOOP,
+    AllocationRule,
+    CodeFault,
+    UsageRule,
+    example,
+)
+from adalora_core.checker.scripts.events import Event, Trace, receiver
+from adalora_core.checker.scripts.frameworks import ALLOCATE, WRAPPERS
+from adalora_core.checker.scripts.trainings import (
+    UNLOADS,
+    held_models,
+    models_of_trainer,
+    trainings,
+)
+
+if TYPE_CHECKING:
+    from adalora_core.checker.scripts.usage import Usage
+
+_PARALLEL = frozenset({"DDP", "DistributedDataParallel", "DataParallel"})
+_LOADED = HEAD.replace("\nconfig", "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig")
+
+
+class AllocationOnAnotherObject(AllocationRule):
+    code = "ADA929"
+    errors = ("'DistributedDataParallel' object has no attribute 'base_model'",)
+    severity = "error"
+    summary = "update_and_allocate is called on an object that does not have it"
+    why = """The method is that of the AdaLoRA model: model.base_model, and the PEFT model hands it
+    on. The base model does not have it, also when the adapter is inside of it, and neither has a
+    wrapper for parallel training: an AttributeError at the first step."""
+    bad = _LOADED + LOOP.replace("model.base_model.update", "base.update")
+    good = _LOADED + LOOP
+    hint = "call model.base_model.update_and_allocate(step) on what get_peft_model returned"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the object is the base model or a wrapper."""
+        del trace
+        given = receiver(event.call)
+        if not isinstance(event.call.func, ast.Attribute) or usage.our_names:
+            return None
+        text = ast.unparse(given)[:60]
+        if _is_inside(given) or _is_base(usage, given, by_trainers=True):
+            return CodeFault(event.node, f"`{text}` is the base model, without {ALLOCATE}")
+        if (wrapper := _wrapper(usage, given)) is not None:
+            message = f"`{text}` is a wrapper without {ALLOCATE}"
+            hint = "call model.module.base_model.update_and_allocate(step)"
+            return CodeFault(event.node, message, hint, note=(wrapper, "the wrapper"))
+        return None
+
+
+def _is_inside(node: ast.expr) -> bool:
+    """Return whether an expression reads the base model out of an AdaLoRA model."""
+    return ast.unparse(node).endswith((".base_model.model", ".get_base_model()"))
+
+
+def _is_base(usage: Usage, given: ast.expr, *, by_trainers: bool = False) -> bool:
+    """Return whether a value is a loaded model that `get_peft_model` was given, or a trainer."""
+    wraps = [w for w in usage.wraps if w.is_adalora and not w.is_injected]
+    wraps = [w for w in wraps if by_trainers or last_name(w.call.func) in WRAPPERS]
+    based = {leaf for wrap in wraps for leaf in usage.calls(wrap.model)}
+    leaves = usage.origins(given)
+    return bool(leaves) and all(
+        isinstance(leaf, ast.Call)
+        and leaf in based
+        and usage.wrap_of.get(leaf) is None
+        and usage.scopes.full_name(leaf.func).endswith(".from_pretrained")
+        and "Peft" not in usage.scopes.full_name(leaf.func)
+        for leaf in leaves
+    )
+
+
+def _wrapper(usage: Usage, given: ast.expr) -> ast.AST | None:
+    """Return the call that wraps an object for parallel training, if that is all it can be."""
+    while isinstance(given, ast.Attribute) and given.attr == "base_model":
+        given = given.value
+    if not isinstance(given, ast.Name):
+        return None
+    found = usage.reaching(given)
+    made = [each.value for each in found if isinstance(each.value, ast.Call)]
+    is_wrapper = [last_name(call.func) in _PARALLEL for call in made]
+    return made[0] if len(made) == len(found) and made and all(is_wrapper) else None
+
+
+class TrainerGivenBase(UsageRule):
+    code = "ADA930"
+    severity = "error"
+    summary = "the trainer is given the base model, not what get_peft_model returned"
+    why = """The adapter is inside of the base model, so it trains, but this object has no
+    update_and_allocate: the callback raises an AttributeError, and what is saved is the base."""
+    bad = example(CALLBACK, "from transformers import Trainer, TrainerCallback").replace(
+        "\nconfig", "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig"
+    ).replace("Trainer(model=model", "Trainer(model=base")  # fmt: skip
+    good = bad.replace("Trainer(model=base", "Trainer(model=model")
+    hint = "give the trainer the model that get_peft_model returned"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such trainer."""
+        calls = [call for call in usage.scopes.calls if last_name(call.func).endswith("Trainer")]
+        for call in calls if not usage.our_names else ():
+            if keyword(call, "peft_config") is not None:
+                continue
+            for model in models_of_trainer(usage, call):
+                if _is_base(usage, model) and is_after_the_wrap(usage, call):
+                    yield CodeFault(model, f"`{ast.unparse(model)[:60]}` is the base model")
+
+
+def is_after_the_wrap(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call comes behind one that adds an adapter, in the same function."""
+    position, of = usage.scopes.position, usage.scopes.of
+    return any(
+        wrap.is_adalora
+        and not wrap.is_injected
+        and of[wrap.call].function is of[call].function
+        and position[wrap.call] < position[call]
+        for wrap in usage.wraps
+    )
+
+
+class AllocatedTwice(UsageRule):
+    code = "ADA931"
+    summary = "update_and_allocate is called twice for one step of the optimizer"
+    why = """Each call moves the averages of the importance once more with the same gradients, so
+    they forget twice as fast, and the second call ranks by what is pruned already."""
+    bad = HEAD + LOOP.replace("    optim", f"    model.{ALLOCATE}(step)\n    optim").replace(
+        f"    model.{ALLOCATE}(step)\n", "", 1
+    )
+    good = HEAD + LOOP
+    hint = "call it once for each optimizer.step(); give the trainer one callback that does"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each second call of a loop, and each trainer with two callbacks."""
+        for training in usage.once(trainings):
+            if training.callbacks > 1:
+                yield CodeFault(
+                    training.event.node,
+                    f"{training.callbacks} callbacks of the trainer call {ALLOCATE}",
+                )
+        seen: dict[ast.AST, Event] = {}
+        for trace in usage.traces:
+            near = [each for each in trace.events if each.kind in {"allocate", "step"}]
+            for first, second in pairwise(near):
+                if first.kind == second.kind == "allocate" and _is_same(first, second):
+                    seen.setdefault(second.node, first)
+        for node, first in seen.items():
+            message = "update_and_allocate is called once more for the same step"
+            yield CodeFault(node, message, note=(first.node, "the first call"))
+
+
+def _is_same(first: Event, second: Event) -> bool:
+    tests = [[(id(g.test), g.holds) for g in each.guards] for each in (first, second)]
+    roots = [ast.unparse(receiver(each.call)).partition(".")[0] for each in (first, second)]
+    return (
+        first.node is not second.node
+        and bool(first.loops)
+        and first.loops == second.loops
+        and tests[0] == tests[1]
+        and roots[0] == roots[1]
+    )
+
+
+class MergedInTheLoop(UsageRule):
+    code = "ADA928"
+    only_with = ("merge",)
+    summary = "the adapter is merged into the model before or while it is trained"
+    why = """merge_and_unload and unload change the model that they are called on: the layers
+    of the adapter are gone afterwards, so the next round trains nothing, and nothing is saved."""
+    bad = (HEAD + EPOCHS).replace("for batch", "model.merge_and_unload()\n    for batch")
+    good = HEAD + EPOCHS + "model.merge_and_unload()\n"
+    hint = "merge after the training, or merge a copy: copy.deepcopy(model).merge_and_unload()"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such call."""
+        found: dict[ast.AST, Event] = {}
+        for trace, event in usage.events("merge"):
+            around = [loop for loop in event.loops if loop not in trace.runs]
+            trained = {loop for each in trace.events if each.kind == "step" for loop in each.loops}
+            model = receiver(event.call)
+            is_merged = last_name(event.call.func) != "merge_adapter"
+            is_merged |= "unmerge_adapter" not in usage.scopes.callers
+            is_certain = is_merged and not event.guards and usage.is_adalora_model(model)
+            if is_certain and not trained.isdisjoint(around):
+                found.setdefault(event.node, event)
+        for node in found:
+            yield CodeFault(node, "the adapter is merged in a loop that goes on training it")
+        for _, event in usage.events("optimizer"):
+            for model in held_models(usage, event.call):
+                for call in usage.calls(model):
+                    if last_name(call.func) in UNLOADS and call not in found:
+                        message = "the optimizer is given a model whose adapter is merged"
+                        yield CodeFault(event.node, message, note=(call, "it is merged here"))
+
+
+class AllocationNeverReached(AllocationRule):
+    code = "ADA941"
+    summary = "update_and_allocate waits for a condition that the model never meets"
+    why = """get_peft_model returns a PeftModel, whose base_model is the AdaLoraModel; a wrapper for
+    parallel training has the model as `module`. The condition asks the outer object, so the call
+    is never reached, without an error."""
+    bad = HEAD + LOOP.replace(
+        "    model.base_model", "    if isinstance(model, AdaLoraModel):\n        model.base_model"
+    )
+    good = HEAD + LOOP
+    hint = "call it without the condition, or ask model.base_model"
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if a condition asks for the class or the method of the outer object."""
+        del trace
+        for test in (guard.test for guard in event.guards if guard.holds):
+            if isinstance(test, ast.Call) and len(test.args) > 1 and _fails(usage, test):
+                message = f"`{ast.unparse(test)[:60]}` is never true"
+                return CodeFault(event.node, message, note=(test, "the condition"))
+        return None
+
+
+def _fails(usage: Usage, test: ast.Call) -> bool:
+    asked, word = test.args[0], test.args[1]
+    if last_name(test.func) == "hasattr":
+        return usage.script.values.of(word) == ALLOCATE and _wrapper(usage, asked) is not None
+    wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(asked)]
+    is_outer = bool(wraps) and all(
+        wrap is not None and last_name(wrap.call.func) == "get_peft_model" for wrap in wraps
+    )
+    is_base = isinstance(asked, ast.Attribute) and asked.attr == "base_model"
+    is_asked = last_name(test.func) == "isinstance" and last_name(word) == "AdaLoraModel"
+    return is_asked and is_outer and not is_base
+
+
+class OneOfTwoAllocated(UsageRule):
+    code = "ADA940"
+    summary = "one optimizer trains two AdaLoRA models, and one of them is never allocated"
+    why = """Each model has a budget of its own. The one without update_and_allocate keeps init_r
+    triplets in every matrix."""
+    bad = (
+        HEAD.replace(
+            "AdamW(model.parameters())", "AdamW([*model.parameters(), *other.parameters()])"
+        ).replace("optimizer =", "other = get_peft_model(load(), config)\noptimizer =")
+        + LOOP
+    )
+    good = HEAD + LOOP
+    hint = "call update_and_allocate of each model after the step of the optimizer"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each optimizer of two models."""
+        called = {_root(receiver(event.call)) for _, event in usage.events("allocate")}
+        for _, event in usage.events("optimizer"):
+            names = {n.id: n for n in usage.mentions(event.call) if isinstance(n, ast.Name)}
+            models = {name: made for name, n in names.items() if (made := _made(usage, n))}
+            left = [name for name in models if name not in called]
+            is_one_each = len({*models.values()}) == len(models) > 1
+            if called and called < models.keys() and left and is_one_each:
+                message = f"the optimizer trains `{left[0]}` too, which is never allocated"
+                yield CodeFault(event.node, message)
+        for trace in usage.traces:
+            yield from _steps_without(usage, trace)
+
+
+def _steps_without(usage: Usage, trace: Trace) -> Iterator[CodeFault]:
+    """Yield a fault for each step of an object beside another one that allocates too."""
+    stepped = {t.event.node for t in usage.once(trainings) if t.kind != "trainer"}
+    steps = [each for each in trace.events if each.node in stepped and each.loops]
+    for loop in dict.fromkeys(each.loops[-1] for each in steps):
+        made = [each for each in trace.events if each.kind == "allocate" and loop in each.loops]
+        called = {_root(receiver(each.call)) for each in made}
+        roots = {_root(receiver(each.call)): each for each in steps if each.loops[-1] is loop}
+        left = [each for root, each in roots.items() if root not in called]
+        if called and called < roots.keys() and "self" not in roots:
+            text = ast.unparse(receiver(left[0].call))[:60]
+            yield CodeFault(left[0].node, f"`{text}` makes steps for a model that is not allocated")
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _made(usage: Usage, name: ast.Name) -> ast.AST | None:
+    """Return the call that makes the AdaLoRA model of a name, if it is bound once."""
+    bindings = usage.scopes.bindings(name)
+    if len(bindings) != 1 or bindings[0].kind != "value" or not usage.is_adalora_model(name):
+        return None
+    value, item = bindings[0].value, bindings[0].item
+    if isinstance(value, ast.Tuple) and item is not None and item < len(value.elts):
+        value = value.elts[item]
+    return value if isinstance(value, ast.Call) else None
+
+
+class AdapterNotSaved(UsageRule):
+    code = "ADA933"
+    only_with = ("save_pretrained",)
+    summary = "the base model is saved after the training, and the adapter is not"
+    why = """save_pretrained of the base model writes all of its weights with the names of the
+    adapter's layers, and no adapter_config.json: what was trained cannot be loaded again."""
+    bad = HEAD + LOOP + 'model.base_model.model.save_pretrained("out")\n'
+    good = HEAD + LOOP + 'model.save_pretrained("out")\n'
+    hint = 'save what get_peft_model returned: model.save_pretrained("out")'
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such call, if no other call saves the adapter."""
+        for call in usage.scopes.callers.get("save_pretrained", []):
+            for made in usage.calls(receiver(call)):
+                if last_name(made.func) == "unload" and usage.is_adalora_model(receiver(made)):
+                    message = "the base model is saved: unload() has dropped what was trained"
+                    yield CodeFault(call, message, "call merge_and_unload() in its place")
+        yield from _saved_after_the_merge(usage)
+        merged = any(last_name(e.call.func) in UNLOADS for _, e in usage.events("merge"))
+        saves = usage.scopes.callers.get("save_pretrained", [])
+        models = [(call, receiver(call)) for call in saves]
+        if merged or any(usage.is_adalora_model(m) and not _is_inside(m) for _, m in models):
+            return
+        for call, model in models:
+            if _is_inside(model) or (_is_base(usage, model) and is_after_the_wrap(usage, call)):
+                yield CodeFault(call, f"`{ast.unparse(model)[:60]}` is the base model")
+
+
+def _saved_after_the_merge(usage: Usage) -> Iterator[CodeFault]:
+    """Yield a fault where a merged model is dropped, and what is left of the other is saved."""
+    of, position = usage.scopes.of, usage.scopes.position
+    for _, event in usage.events("merge"):
+        model = receiver(event.call)
+        is_dropped = isinstance(usage.scopes.parents[event.node], ast.Expr)
+        is_dropped = is_dropped and last_name(event.call.func) in UNLOADS
+        for call in usage.scopes.callers.get("save_pretrained", ()) if is_dropped else ():
+            is_same = ast.dump(receiver(call)) == ast.dump(model)
+            is_later = position[call] > position[event.node]
+            if is_same and is_later and of[call].function is of[event.node].function:
+                message = "what is saved has lost its adapter, and the merged model is dropped"
+                hint = "write merged = model.merge_and_unload(), and save that"
+                yield CodeFault(call, message, hint, note=(event.node, "it is merged here"))

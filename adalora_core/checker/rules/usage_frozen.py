@@ -1,0 +1,174 @@
+"""Find what is not trained: frozen factors, adapters for inference, heads, a head alone."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
+from adalora_core.checker.rules.usage_calls import is_after_the_wrap
+from adalora_core.checker.rules.usage_setup import takes_e, words_in
+from adalora_core.checker.scripts.trainings import held_models, trainings
+
+if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.script import Call
+    from adalora_core.checker.scripts.usage import Usage, Wrap
+
+_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+_NEW_HEAD = "base = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)"
+_TASKS = {"SEQ_CLS", "TOKEN_CLS"}
+"""Tasks for which PEFT trains the head."""
+
+
+class FactorsFrozen(UsageRule):
+    code = "ADA932"
+    summary = "factors of the adapter are frozen after it was added"
+    why = """get_peft_model makes exactly the factors trainable. A loop over all parameters that
+    comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
+    nothing is trained."""
+    bad = HEAD + "for p in model.parameters():\n    p.requires_grad = False\n" + LOOP
+    good = HEAD + LOOP
+    hint = "freeze before get_peft_model, or leave each name with lora_ as it is"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such loop."""
+        for call in usage.scopes.callers.get("prepare_model_for_kbit_training", ()):
+            model = keyword(call, "model", at=0)
+            wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(model)]
+            if wraps and all(wrap is not None and wrap.is_adalora for wrap in wraps):
+                yield CodeFault(call, "all parameters are frozen here, after the adapter is added")
+        set_true = any(map(_makes_trainable, usage.scopes.of))
+        for loop in usage.scopes.of:
+            if not isinstance(loop, ast.For) or not _runs_over_factors(usage, loop):
+                continue
+            for statement in loop.body:
+                value = _sets_gradient(statement)
+                words, is_all = words_in(value) if value is not None else (set[str](), False)
+                is_off = isinstance(value, ast.Constant) and value.value is False and not set_true
+                if is_off or (is_all and "lora_A" in words and not takes_e(words)):
+                    kept = "without lora_E" if words else "all of them"
+                    yield CodeFault(statement, f"the factors are frozen here, {kept}")
+
+
+def _runs_over_factors(usage: Usage, loop: ast.For) -> bool:
+    over = loop.iter
+    if not isinstance(over, ast.Call) or not isinstance(over.func, ast.Attribute):
+        return False
+    is_named = over.func.attr in {"parameters", "named_parameters"}
+    model = over.func.value
+    return (
+        is_named
+        and usage.is_adalora_model(model)
+        and all(usage.wrap_of.get(leaf) is not None for leaf in usage.origins(model))
+        and is_after_the_wrap(usage, over)
+    )
+
+
+def _sets_gradient(statement: ast.stmt) -> ast.expr | None:
+    is_set = isinstance(statement, ast.Assign) and (
+        last_name(statement.targets[0]) == "requires_grad"
+    )
+    return statement.value if is_set and isinstance(statement, ast.Assign) else None
+
+
+def _makes_trainable(node: ast.AST) -> bool:
+    """Return whether a node can make parameters trainable."""
+    if isinstance(node, ast.Attribute) and node.attr in {"requires_grad_", "set_adapter"}:
+        return True
+    value = _sets_gradient(node) if isinstance(node, ast.stmt) else None
+    return value is not None and not (isinstance(value, ast.Constant) and value.value is False)
+
+
+class TrainedForInference(UsageRule):
+    code = "ADA934"
+    only_with = ("inference_mode",)
+    summary = "inference_mode is true in a configuration that is trained with"
+    why = """PEFT freezes the factors of such an adapter: no parameter has a gradient, so nothing is
+    trained, or `loss.backward()` raises."""
+    bad = HEAD.replace("init_r", "inference_mode=True,\n    init_r") + LOOP
+    hint = "remove inference_mode; PEFT sets it in what it saves"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration of a trained model."""
+        trained = usage.once(trainings) and not any(map(_makes_trainable, usage.scopes.of))
+        for wrap, call in _configured(usage) if trained else ():
+            key, _ = call.entries.get("inference_mode", (None, None))
+            if key is not None and call.values.get("inference_mode") is True:
+                message = "the adapter is made for inference, and trained afterwards"
+                yield CodeFault(key, message, note=(wrap.call, "it is added here"))
+
+
+def _configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
+    """Yield each call that adds an adapter, with the call that makes its configuration."""
+    made = {call.node: call for call in usage.script.calls}
+    for wrap in usage.wraps:
+        found = [made[leaf] for leaf in usage.calls(wrap.config) if leaf in made]
+        if len(found) == 1:
+            yield wrap, found[0]
+
+
+class HeadStaysFrozen(UsageRule):
+    code = "ADA935"
+    only_with = ("from_pretrained",)
+    severity = "info"
+    summary = "a model gets a new head, and the configuration leaves it frozen"
+    why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
+    task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it: otherwise the adapter
+    learns for a random head, which no saved file holds."""
+    bad = (
+        HEAD.replace('    task_type="CAUSAL_LM",\n', "").replace(
+            "\nconfig", f"\n{_NEW_HEAD}\nconfig"
+        )
+        + LOOP
+    )
+    good = bad.replace("    init_r", '    task_type="TOKEN_CLS",\n    init_r')
+    hint = 'set task_type="SEQ_CLS" (or "TOKEN_CLS"), or modules_to_save=["classifier"]'
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration of a model with a new head."""
+        for wrap, call in _configured(usage):
+            heads = [each for each in usage.calls(wrap.model) if _has_new_head(usage, each)]
+            if not heads or len(heads) != len(usage.origins(wrap.model)):
+                continue
+            given = call.entries.keys() & {"task_type", "modules_to_save"}
+            task = call.values.get("task_type")
+            is_known = isinstance(task, str) and task not in _TASKS
+            if call.is_open or "modules_to_save" in given or (given and not is_known):
+                continue
+            if not any(map(_makes_trainable, usage.scopes.of)):
+                message = "the new head of the model stays frozen, at its random weights"
+                yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
+
+
+def _has_new_head(usage: Usage, call: ast.Call) -> bool:
+    owner, _, method = usage.scopes.full_name(call.func).rpartition(".")
+    new = {"num_labels", "id2label"} & usage.keywords(call).keys()
+    return method == "from_pretrained" and owner.endswith(_HEADS) and bool(new)
+
+
+class HeadTrainedAlone(UsageRule):
+    code = "ADA936"
+    summary = "the optimizer is given a part of the model without the adapter"
+    why = """The factors of the adapter are in no group of the optimizer, so they keep their first
+    values, and the triplets have no importance."""
+    bad = HEAD.replace("model.parameters", "model.classifier.parameters") + LOOP
+    good = HEAD + LOOP
+    hint = "give the optimizer model.parameters(), or those that require a gradient"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each optimizer that holds parts alone."""
+        for _, event in usage.events("optimizer"):
+            held = list(held_models(usage, event.call))
+            if held and all(_is_part(usage, model) for model in held):
+                text = ast.unparse(held[0])[:60]
+                yield CodeFault(event.node, f"the optimizer holds the parameters of `{text}` alone")
+
+
+def _is_part(usage: Usage, model: ast.expr) -> bool:
+    if not isinstance(model, ast.Attribute) or model.attr in {"model", "base_model", "module"}:
+        return False
+    wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(model.value)]
+    is_wrapped = bool(wraps) and all(wrap is not None and wrap.is_adalora for wrap in wraps)
+    return is_wrapped and "lora" not in ast.unparse(model)

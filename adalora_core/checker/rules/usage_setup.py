@@ -1,0 +1,366 @@
+"""Find faults of what a training is set up with: optimizer, adapter, base, configuration."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
+from adalora_core.checker.scripts.events import Event, Frame, Trace, excludes
+from adalora_core.checker.scripts.trainings import (
+    held_models,
+    models_of_trainer,
+    second_wraps,
+    trainings,
+)
+
+if TYPE_CHECKING:
+    from adalora_core.checker.scripts.usage import Usage, Wrap
+
+_TRAINS_ALL = frozenset({"requires_grad_", "set_adapter", "enable_adapters"})
+"""Methods that may make the parameters of a loaded adapter trainable."""
+_ANY_WORDS = frozenset({"any", "all", "match", "search"})
+"""Functions whose result does not show which names are taken."""
+
+
+class FactorsNotOptimised(UsageRule):
+    code = "ADA919"
+    only_with = ("lora_A",)
+    summary = "the optimizer's groups are made by names, and no group takes lora_E"
+    why = """E, the singular values, starts at zero with PEFT's start. Left out of the optimizer it
+    stays there: the adapter adds nothing, and its triplets have no importance."""
+    bad = (HEAD + LOOP).replace(
+        "optimizer = AdamW(model.parameters())",
+        "named = list(model.named_parameters())\n"
+        'a = [p for n, p in named if "lora_A" in n]\n'
+        'b = [p for n, p in named if "lora_B" in n]\n'
+        'optimizer = AdamW([{"params": a}, {"params": b, "lr": 1e-3}])',
+    )
+    hint = 'put the parameters with "lora_E" in their names into a group, or take all the others'
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each optimizer whose groups take A and B by name, and never E."""
+        for _, event in usage.events("optimizer") if "lora_B" in usage.script.code else ():
+            taken: set[str] = set()
+            is_open = False
+            for test, has_rest in _selections(usage, event.call):
+                words, is_positive = words_in(test)
+                taken |= words
+                is_open = is_open or has_rest or not is_positive
+            if {"lora_A", "lora_B"} <= taken and not is_open and not takes_e(taken):
+                yield CodeFault(
+                    event.node,
+                    "the groups of the optimizer take lora_A and lora_B, and none lora_E",
+                )
+
+
+def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, bool]]:
+    """Yield the tests by which parameters are chosen, each with whether others are taken too."""
+    lists: set[str] = set()
+    functions: dict[ast.AST, None] = {}
+    given = [leaf for each in optimizer.args for leaf in usage.origins(each)]
+    for node in (node for each in (optimizer, *given) for node in usage.mentions(each)):
+        if isinstance(node, ast.Name):
+            lists.add(node.id)
+            functions[usage.scopes.of[node].function] = None
+        for part in node.generators if isinstance(node, ast.ListComp | ast.GeneratorExp) else ():
+            yield from ((test, False) for test in part.ifs)
+            if not part.ifs:
+                yield part.iter, True
+    for loop in (node for each in functions for node in walk(each)):
+        if isinstance(loop, ast.For) and "named_parameters" in ast.unparse(loop.iter):
+            yield from _branches(loop.body, lists)
+
+
+def _branches(body: list[ast.stmt], lists: set[str]) -> Iterator[tuple[ast.expr, bool]]:
+    """Yield the conditions under which a loop appends to one of some lists."""
+    for statement in body:
+        if not isinstance(statement, ast.If):
+            continue
+        test, rest = statement.test, statement.orelse
+        is_chain = len(rest) == 1 and isinstance(rest[0], ast.If)
+        if any(_appends(each, lists) for each in statement.body):
+            yield test, not is_chain and any(_appends(each, lists) for each in rest)
+        if is_chain:
+            yield from _branches(rest, lists)
+
+
+def _appends(statement: ast.stmt, lists: set[str]) -> bool:
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"append", "add"}
+        and last_name(node.func.value) in lists
+        for node in walk(statement)
+    )
+
+
+def words_in(test: ast.expr) -> tuple[set[str], bool]:
+    """Return the texts that a name has to hold, and whether nothing else is taken."""
+    words, is_positive = set(), True
+    for node in walk(test):
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Constant):
+            if isinstance(node.ops[0], ast.In):
+                words.add(str(node.left.value))
+            else:
+                is_positive = False
+        elif isinstance(node, ast.Call) and last_name(node.func) in _ANY_WORDS:
+            is_positive = False
+    return words, is_positive and (bool(words) or "requires_grad" in ast.unparse(test))
+
+
+def takes_e(words: set[str]) -> bool:
+    """Return whether one of some texts is in the name of the singular values."""
+    return any(word in "base_model.model.layer.lora_E.default" for word in words)
+
+
+class LoadedAdapterTrained(UsageRule):
+    code = "ADA920"
+    only_with = ("from_pretrained", "Peft")
+    errors = (
+        "element 0 of tensors does not require grad",
+        "optimizer got an empty parameter list",
+    )
+    summary = "an adapter is loaded for inference, and then trained"
+    why = """from_pretrained freezes the adapter unless is_trainable is true. The optimizer then has
+    no parameters to train, or trains the others alone, and `loss.backward()` may raise `element 0
+    of tensors does not require grad`."""
+    bad = (
+        (HEAD + LOOP)
+        .replace("import AdaLoraConfig, get_peft_model", "import PeftModel")
+        .replace(
+            HEAD.partition("\n\n")[2].partition("optimizer")[0],
+            'model = PeftModel.from_pretrained(base, "adapter")\n',
+        )
+    )
+    good = bad.replace('"adapter")', '"adapter", is_trainable=True)')
+    hint = "pass is_trainable=True to from_pretrained"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such adapter."""
+        given = [m for _, e in usage.events("optimizer") for m in held_models(usage, e.call)]
+        trained = usage.once(trainings)
+        given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
+        calls = dict.fromkeys(call for model in given for call in usage.calls(model))
+        loaded = [call for call in calls if _loads_frozen(usage, call)]
+        if loaded and not any(map(_makes_trainable, usage.scopes.of)):
+            for call in loaded:
+                yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
+
+
+def _loads_frozen(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call loads an adapter whose factors are not trained."""
+    name = usage.scopes.full_name(call.func)
+    if not name.endswith(".from_pretrained") or "Peft" not in name:
+        return False
+    value = usage.keywords(call).get("is_trainable") or keyword(call, "is_trainable", at=3)
+    is_frozen = value is None or (isinstance(value, ast.Constant) and value.value is False)
+    return is_frozen and not any(each.arg is None for each in call.keywords)
+
+
+class PenaltyWithoutGradient(UsageRule):
+    code = "ADA923"
+    summary = "a term of the loss is computed without gradients"
+    why = """A number that is computed under torch.no_grad() is a constant to backward(): added to
+    the loss it changes what is printed, and trains nothing."""
+    bad = (
+        (HEAD + LOOP)
+        .replace(
+            "for step",
+            "\n\n@torch.no_grad()\ndef penalty(model):\n"
+            "    return sum(p.norm() for p in model.parameters())\n\n\nfor step",
+        )
+        .replace(
+            "    model(**batch).loss.backward()\n",
+            "    loss = model(**batch).loss + 0.1 * penalty(model)\n    loss.backward()\n",
+        )
+    )
+    good = HEAD + LOOP
+    hint = "compute the term with gradients, outside of torch.no_grad()"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such term."""
+        for function in usage.scopes.of:
+            if not isinstance(function, ast.FunctionDef) or not any(
+                _has_no_gradient(each) for each in function.decorator_list
+            ):
+                continue
+            for call in usage.calls_of(function):
+                if _is_added_to_loss(usage, call):
+                    message = f"`{ast.unparse(call)[:60]}` has no gradient: it trains nothing"
+                    yield CodeFault(call, message, note=(function, "it runs under torch.no_grad()"))
+
+
+def _has_no_gradient(decorator: ast.expr) -> bool:
+    made = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return last_name(made) in {"no_grad", "inference_mode"}
+
+
+def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
+    node: ast.AST = call
+    parent = usage.scopes.parents[call]
+    while isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mult):
+        node, parent = parent, usage.scopes.parents[parent]
+    if isinstance(parent, ast.AugAssign):
+        return "loss" in ast.unparse(parent.target).lower()
+    if not isinstance(parent, ast.BinOp) or not isinstance(parent.op, ast.Add):
+        return False
+    other = parent.left if parent.right is node else parent.right
+    return "loss" in ast.unparse(other).lower()
+
+
+class RankGivenAsR(UsageRule):
+    code = "ADA927"
+    summary = "a variable is given as r, which AdaLoRA does not read, and init_r is not set"
+    why = """r is LoRA's rank. Whatever the variable holds, every matrix starts with 12 triplets,
+    PEFT's default of init_r. Rule r-ignored reports numbers that are known, and rule
+    ranks-defaulted that target_r is not set either."""
+    bad = HEAD.replace("init_r=12", "r=args.rank") + LOOP
+    hint = "give the rank as init_r, and the average rank at the end as target_r"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such configuration."""
+        for call in usage.script.calls:
+            key, value = call.entries.get("r", (None, None))
+            given = call.entries.keys() | call.deferred
+            is_meant = not call.is_open and "target_r" in given and "init_r" not in given
+            if key is not None and value is not None and "r" in call.deferred and is_meant:
+                message = f"`r` is `{ast.unparse(value)[:60]}`, and the run starts at init_r = 12"
+                yield CodeFault(key, message)
+
+
+class ConfigurationShared(UsageRule):
+    code = "ADA924"
+    summary = "two trainings share one configuration"
+    why = """An allocation writes rank_pattern into the configuration, and total_step is that of
+    one run: the second adapter is trained and saved with what the first has left there."""
+    bad = HEAD + LOOP + (
+        "model = get_peft_model(model.merge_and_unload(), config)\n"
+        "optimizer = AdamW(model.parameters())\n"
+    ) + LOOP  # fmt: skip
+    good = HEAD + LOOP
+    hint = "make a configuration for each training"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each later use of a configuration."""
+        again = {call for call, _ in second_wraps(usage)}
+        found: dict[ast.AST, ast.AST] = {}
+        for trace in usage.traces:
+            first: dict[tuple[ast.Call, Frame], Event] = {}
+            for event in trace.events:
+                made = None if event.node in again else _configuration(usage, event)
+                frame = _frame_of(usage, event, made) if made is not None else None
+                if made is None or frame is None:
+                    continue
+                before = first.setdefault((made, frame), event)
+                if _is_trained_between(trace, before, event):
+                    found.setdefault(event.node, before.node)
+        for node, earlier in found.items():
+            message = "the configuration of another training is used again"
+            yield CodeFault(node, message, note=(earlier, "the first training"))
+
+
+def _configuration(usage: Usage, event: Event) -> ast.Call | None:
+    """Return the call that makes the configuration which an event gives to a model."""
+    wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
+    if wrap is None or not wrap.is_adalora or wrap.is_injected:
+        return None
+    made = usage.calls(wrap.config)
+    is_one = len(made) == 1 and isinstance(usage.scopes.parents[made[0]], ast.Assign)
+    return made[0] if is_one and usage.makes_config(made[0]) else None
+
+
+def _frame_of(usage: Usage, event: Event, made: ast.Call) -> Frame | None:
+    """Return the call of a function in which a configuration is made once for an event."""
+    function, frame = usage.scopes.of[made].function, event.frame
+    is_module = not isinstance(function, FUNCTION)
+    while frame.function is not function and frame.outer is not None:
+        frame = frame.outer
+    return frame if is_module or frame.function is function else None
+
+
+def _is_trained_between(trace: Trace, before: Event, event: Event) -> bool:
+    """Return whether ranks are allocated between two uses of a configuration.
+
+    A loop over folds or seeds repeats one training, to which the schedule belongs.
+    """
+    events = trace.events[before.number : event.number]
+    return not excludes(before, event) and any(e.kind in _TRAINS for e in events)
+
+
+_TRAINS = frozenset({"allocate", "train"})
+
+
+class UnsupportedCall(UsageRule):
+    code = "ADA925"
+    severity = "error"
+    errors = (
+        "supports only 1 trainable adapter",
+        "does not support add_weighted_adapter method",
+        "self._unload_and_optionally_merge ... raise NotImplementedError",
+    )
+    summary = "a method is called that AdaLoRA in PEFT does not have there"
+    why = """PEFT's AdaLoRA trains one adapter, adds no weighted adapters, and merges none into a
+    quantised base. Each such call raises."""
+    bad = HEAD + LOOP + 'model.add_weighted_adapter(["default", "b"], [0.5, 0.5], "both")\n'
+    hint = "train each adapter in a model of its own"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each call of such a method."""
+        ours = [name for name in usage.our_names if not name.startswith("adalora_core.peft")]
+        for call in usage.scopes.calls if not ours else ():
+            reason = _REFUSED.get(last_name(call.func))
+            if reason is not None and isinstance(call.func, ast.Attribute):
+                wraps = {usage.wrap_of.get(leaf): None for leaf in usage.origins(call.func.value)}
+                for wrap in wraps:
+                    if wrap is not None and wrap.is_adalora and _is_refused(usage, call, wrap):
+                        yield CodeFault(call, *reason)
+
+
+_MERGED = (
+    "the adapter is merged into a quantised base, which PEFT does not do for AdaLoRA",
+    "load the base without quantisation, and merge the saved adapter into that",
+)
+_REFUSED = {
+    "add_adapter": (
+        "a second trainable adapter is added, and AdaLoRA in PEFT trains one",
+        "set inference_mode=True in its configuration, or train it in another model",
+    ),
+    "add_weighted_adapter": ("AdaLoRA in PEFT has no weighted adapters", "use one of the adapters"),
+    "merge_and_unload": _MERGED,
+    "merge_adapter": _MERGED,
+}
+"""What is called, with a message and a hint."""
+
+
+def _is_refused(usage: Usage, call: ast.Call, wrap: Wrap) -> bool:
+    """Return whether PEFT refuses a call of a method of a model that it has wrapped."""
+    name, of, position = last_name(call.func), usage.scopes.of, usage.scopes.position
+    if of[call].function is of[wrap.call].function and position[call] < position[wrap.call]:
+        return False
+    if name == "add_adapter":
+        given = (wrap.config, *call.args, *(each.value for each in call.keywords))
+        made = [each for value in given for each in usage.calls(value) if usage.makes_config(each)]
+        is_trained = all("inference_mode" not in usage.keywords(each) for each in made)
+        is_trained = is_trained and "inference_mode" not in usage.stored
+        return len(made) > 1 and is_trained and "delete_adapter" not in usage.scopes.callers
+    if name == "add_weighted_adapter":
+        return True
+    bases = [usage.keywords(each) for each in usage.calls(wrap.model)]
+    return bool(bases) and all(_is_quantised(usage, given) for given in bases)
+
+
+def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
+    loads = (given.get("load_in_4bit"), given.get("load_in_8bit"))
+    if any(isinstance(each, ast.Constant) and each.value is True for each in loads):
+        return True
+    made = usage.calls(given.get("quantization_config"))
+    return bool(made) and all(last_name(each.func) == "BitsAndBytesConfig" for each in made)
+
+
+def _makes_trainable(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute) and node.attr == "requires_grad":
+        return isinstance(node.ctx, ast.Store)
+    return isinstance(node, ast.Attribute) and node.attr in _TRAINS_ALL

@@ -1,0 +1,174 @@
+"""Judge runs that go on, merge, count in vain, or hand the allocation to others."""
+
+from __future__ import annotations
+
+import pytest
+
+from adalora_core.checker.check import check_config
+from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, LOOP, example
+
+
+def codes(text: str) -> set[str]:
+    """The codes of a script, without what is only worth knowing."""
+    report = check_config(text, format="python")
+    return {each.code for each in report.diagnostics if each.severity != "info"}
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "is_fault"),
+    [
+        ("first = load()", "0", True),
+        ("first = args.first_epoch", "0", True),
+        ("first = load()", "first * len(loader)", False),
+        ("first, seen = load()", "seen", False),
+        ("first = 0", "0", False),
+    ],
+)
+def test_step_of_a_run_that_goes_on_from_a_checkpoint(first, step, is_fault):
+    loop = EPOCHS.replace("range(3)", "range(first, 3)").replace("step = 0", f"step = {step}")
+    assert ("ADA939" in codes(f"{HEAD}{first}\n{loop}")) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("restored", "is_fault"), [("pass", True), ("self.step = load()['step']", False)]
+)
+def test_step_of_an_object_that_goes_on_from_a_checkpoint(restored, is_fault):
+    loop = "".join(f"        {line}\n" for line in EPOCHS.splitlines()[1:])
+    loop = loop.replace("range(3)", "range(self.first, 3)").replace("step +=", "self.step +=")
+    text = (
+        f"{HEAD}class Job:\n"
+        "    def __init__(self):\n        self.step = 0\n        self.first = load()['epoch']\n"
+        f"        {restored}\n"
+        f"    def run(self):\n{loop.replace('allocate(step)', 'allocate(self.step)')}"
+        "Job().run()\n"
+    )
+    assert codes(text) == ({"ADA939"} if is_fault else set())
+
+
+@pytest.mark.parametrize(
+    ("after", "is_fault"),
+    [
+        ("    score(model)\n", True),
+        ("    score(copy.deepcopy(model))\n", False),
+        ("    if epoch == 2:\n        score(model)\n", False),
+        ("score(model)\n", False),
+    ],
+)
+def test_adapter_that_is_merged_while_it_is_trained(after, is_fault):
+    score = "def score(net):\n    return evaluate(net.merge_and_unload())\n\n\n"
+    assert ("ADA928" in codes(f"import copy\n{HEAD}{score}{EPOCHS}{after}")) is is_fault
+
+
+@pytest.mark.parametrize("made", ["model = get_peft_model(load(), config)\n", ""])
+def test_model_of_each_run_may_be_merged_after_it(made):
+    loop = "".join(f"    {line}\n" for line in EPOCHS.splitlines())
+    text = (
+        f"{HEAD}for seed in range(3):\n    {made or 'pass'}\n{loop}    model.merge_and_unload()\n"
+    )
+    assert ("ADA928" in codes(text)) is not made
+
+
+@pytest.mark.parametrize(
+    ("total", "max_steps", "is_fault"),
+    [
+        ("3 * len(rows) // 16", "max_steps=4000", True),
+        ("min(4000, 3 * len(rows) // 16)", "max_steps=4000", False),
+        ("3 * len(rows) // 16", "max_steps=-1", False),
+        ("3 * len(rows) // 16", "max_steps=args.max_steps", False),
+        ("args.total", "max_steps=4000", False),
+    ],
+)
+def test_epochs_that_max_steps_overrides(total, max_steps, is_fault):
+    text = example(
+        CALLBACK.replace("model=model, train", "model=model, args=settings, train"),
+        "from transformers import Trainer, TrainerCallback, TrainingArguments",
+    )
+    text = text.replace("total_step=1000", f"total_step={total}").replace(
+        "\n\n\nclass", f"\nsettings = TrainingArguments('out', {max_steps})\n\n\nclass"
+    )
+    assert ("ADA912" in codes(text)) is is_fault
+
+
+HOOK = """\
+def hook(optimizer, args, kwargs):
+    model.base_model.update_and_allocate(next(counter))
+
+
+optimizer.{register}(hook)
+"""
+
+
+@pytest.mark.parametrize(
+    ("register", "is_fault"),
+    [("register_step_pre_hook", True), ("register_step_post_hook", False)],
+)
+def test_hook_of_the_optimizer_runs_after_the_step(register, is_fault):
+    loop = LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
+    text = HEAD + "counter = itertools.count()\n" + HOOK.format(register=register) + loop
+    assert codes(text) == ({"ADA906"} if is_fault else set())
+
+
+EVENTS = """\
+class Events:
+    def __init__(self):
+        self.handlers = []
+
+    def on(self, name):
+        return self.handlers.append
+
+    def emit(self):
+        for each in self.handlers:
+            each()
+
+
+events = Events()
+
+
+@{decorator}
+def allocate():
+    model.base_model.update_and_allocate(next(counter))
+
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("decorator", "is_known"), [("events.on('stepped')", True), ("torch.no_grad()", False)]
+)
+def test_function_that_an_object_of_the_script_registers_may_allocate(decorator, is_known):
+    loop = LOOP.replace("    model.base_model.update_and_allocate(step)\n", "    events.emit()\n")
+    assert ("ADA901" in codes(HEAD + EVENTS.format(decorator=decorator) + loop)) is not is_known
+
+
+@pytest.mark.parametrize(
+    ("rest", "is_fault"),
+    [("", True), (' + [p for n, p in model.named_parameters() if "lora_E" in n]', False)],
+)
+def test_groups_that_a_function_makes(rest, is_fault):
+    groups = (
+        "def groups(model):\n    a, b = [], []\n"
+        "    for name, p in model.named_parameters():\n"
+        '        if "lora_A" in name:\n            a.append(p)\n'
+        '        elif "lora_B" in name:\n            b.append(p)\n'
+        f'    return [{{"params": a}}, {{"params": b{rest}}}]\n\n\n'
+    )
+    text = HEAD.replace("AdamW(model.parameters())", "AdamW(groups(model))")
+    assert ("ADA919" in codes(groups + text + LOOP)) is is_fault
+
+
+def test_base_that_a_trainer_is_given_by_its_name():
+    text = example(
+        CALLBACK.replace("Trainer(model=model,", "SFTTrainer('gpt2', peft_config=config,"),
+        "from transformers import TrainerCallback",
+        "from trl import SFTTrainer",
+    ).replace("model = get_peft_model(base, config)\noptimizer = AdamW(model.parameters())\n", "")
+    assert "ADA921" in codes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_fault"), [('"""Goes on with AdaLoRA."""\n', True), ("", False)]
+)
+def test_script_on_adalora_that_loads_a_frozen_adapter_and_trains_it(text, is_fault):
+    loop = LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
+    text += "from peft import PeftModel\nmodel = PeftModel.from_pretrained(base, folder)\n"
+    assert ("ADA920" in codes(f"{text}optimizer = AdamW(model.parameters())\n{loop}")) is is_fault

@@ -1,0 +1,220 @@
+"""Judge small scripts with one slip, each beside scripts that are like it and right."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from usage_texts import codes
+
+from adalora_core.checker.rules.usage_base import EPOCHS, HEAD, LOOP
+
+LISTS = """\
+named = list(model.named_parameters())
+optimizer = AdamW([
+    {"params": [p for n, p in named if "lora_A" in n]},
+    {"params": [p for n, p in named if OTHERS]},
+])
+"""
+
+
+BRANCHES = """\
+a, b, rest = [], [], []
+for n, p in model.named_parameters():
+    if "lora_A" in n:
+        a.append(p)
+    elif OTHERS:
+        b.append(p)
+    else:
+        rest.append(p)
+optimizer = AdamW([{"params": a}, {"params": b}GIVEN])
+"""
+
+
+@pytest.mark.parametrize(
+    ("groups", "others", "is_fault"),
+    [
+        (LISTS, '"lora_B" in n', True),
+        (LISTS, '"lora_B" in n or "lora_E" in n', False),
+        (LISTS, '"lora_A" not in n', False),
+        (LISTS, 'any(w in n for w in ("lora_B", "lora_E"))', False),
+        (BRANCHES.replace("GIVEN", ""), '"lora_B" in n', True),
+        (BRANCHES.replace("GIVEN", ""), '"lora_" in n', False),
+        (BRANCHES.replace("GIVEN", ', {"params": rest}'), '"lora_B" in n', False),
+    ],
+)
+def test_groups_of_the_optimizer_by_names(groups, others, is_fault):
+    text = HEAD.replace("optimizer = AdamW(model.parameters())\n", groups.replace("OTHERS", others))
+    assert ("ADA919" in codes(text + LOOP)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("given", "after", "is_fault"),
+    [
+        ("", "", True),
+        (", is_trainable=False", "", True),
+        (", is_trainable=True", "", False),
+        (", **settings", "", False),
+        ("", "for p in model.parameters():\n    p.requires_grad = True\n", False),
+    ],
+)
+def test_loaded_adapter_that_is_trained(given, after, is_fault):
+    head = (
+        f'from peft import PeftModel\nmodel = PeftModel.from_pretrained(base, "a"{given})\n{after}'
+    )
+    text = f"{head}optimizer = AdamW(model.parameters())\n{LOOP}"
+    assert ("ADA920" in codes(text)) is is_fault
+    assert "ADA920" not in codes(head)
+
+
+@pytest.mark.parametrize(
+    ("base", "is_fault"),
+    [('"gpt2"', True), ("name", True), ('"facebook/opt-350m"', False), ("sys.argv[1]", False)],
+)
+def test_base_that_a_script_loads_without_the_targets(base, is_fault):
+    loaded = f'name = "bigscience/bloom-560m"\nbase = AutoModel.from_pretrained({base})\n'
+    assert ("ADA921" in codes(HEAD.replace("config =", f"{loaded}config =") + LOOP)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("decorator", "added", "is_fault"),
+    [
+        ("torch.no_grad()", "0.1 * extra(model)", True),
+        ("torch.inference_mode()", "extra(model)", True),
+        ("cache", "extra(model)", False),
+    ],
+)
+def test_term_of_the_loss_without_a_gradient(decorator, added, is_fault):
+    function = f"@{decorator}\ndef extra(model):\n    return model.norm()\n"
+    for line in (f"loss = out.loss + {added}", f"loss = out.loss\n    loss += {added}"):
+        body = f"    out = model(**batch)\n    {line}\n    loss.backward()\n"
+        loop = LOOP.replace("    model(**batch).loss.backward()\n", body)
+        assert ("ADA923" in codes(HEAD + function + loop)) is is_fault
+    logged = LOOP + "    print(extra(model))\n"
+    assert "ADA923" not in codes(HEAD + function + logged)
+
+
+def test_schedule_that_a_model_is_given_later_is_not_judged():
+    wrong = HEAD.replace("total_step=1000", "total_step=300")
+    assert "ADA202" in codes(wrong + EPOCHS)
+    for line in ('model.peft_config["default"].tinit = 10', "set_total_step(model, 900)"):
+        assert "ADA202" not in codes(f"{wrong}{line}\n{EPOCHS}")
+
+
+SECOND = 'model.add_adapter("b", AdaLoraConfig(target_modules=["q_proj"], total_step=2000{}))\n'
+
+
+QUANTISED = 'base = AutoModel.from_pretrained("m", {})\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_fault"),
+    [
+        ("", SECOND.format(""), True),
+        ("", SECOND.format(", inference_mode=True"), False),
+        ("", 'model.delete_adapter("default")\n' + SECOND.format(""), False),
+        ("", 'base.add_adapter("b", lora)\n', False),
+        ("net.model.add_adapter(settings)\n", "net.model = get_peft_model(net.model, c)\n", False),
+        ("", 'model.add_weighted_adapter(["a", "b"], [0.5, 0.5], "both")\n', True),
+        (QUANTISED.format("load_in_4bit=True"), "model.merge_and_unload()\n", True),
+        (
+            QUANTISED.format("quantization_config=BitsAndBytesConfig(load_in_4bit=True)"),
+            "model.merge_adapter()\n",
+            True,
+        ),
+        (QUANTISED.format("torch_dtype=half"), "model.merge_and_unload()\n", False),
+        (
+            QUANTISED.format("load_in_4bit=True"),
+            'PeftModel.from_pretrained(other, "saved").merge_and_unload()\n',
+            False,
+        ),
+    ],
+)
+def test_call_that_adalora_in_peft_does_not_have(before, after, is_fault):
+    text = HEAD.replace("config =", f"{before}config =") + after
+    assert ("ADA925" in codes(text)) is is_fault
+    ours = text.replace("from peft", "from adalora_core")
+    assert "ADA925" not in codes(ours) or after.startswith("model = Dist")
+
+
+MADE = HEAD.partition("model =")[0]
+
+
+TRAIN = f"""\
+def train(model):
+    optimizer = AdamW(model.parameters())
+{textwrap.indent(LOOP, "    ")}
+
+"""
+
+
+STAGE = """\
+def stage(name, GIVEN):
+    model = get_peft_model(load(name), config)
+    train(model)
+
+
+"""
+
+
+WRAP = "model = get_peft_model(load(), config)\n"
+
+
+ROUNDS = "for name in names:\n    model = get_peft_model(load(name), config)\n    train(model)\n"
+
+
+@pytest.mark.parametrize(
+    ("stages", "is_shared"),
+    [
+        (ROUNDS, False),
+        (STAGE.replace("GIVEN", "config") + 'stage("a", config)\nstage("b", config)\n', True),
+        (STAGE.replace("GIVEN", "config") + 'stage("a", config)\n', False),
+        (STAGE.replace(", GIVEN", "") + 'stage("a")\nstage("b")\n', True),
+        (f"{WRAP}train(model)\n{WRAP}train(model)\n", True),
+        (f"{WRAP}{WRAP}train(model)\n", False),
+        (f"if big:\n    {WRAP}    train(model)\nelse:\n    {WRAP}    train(model)\n", False),
+    ],
+)
+def test_configuration_of_two_trainings(stages, is_shared):
+    assert ("ADA924" in codes(MADE + TRAIN + stages)) is is_shared
+
+
+def test_configuration_that_each_round_makes_is_not_shared():
+    body = MADE.partition("\n\n")[2] + "model = get_peft_model(load(name), config)\ntrain(model)\n"
+    head = "from peft import AdaLoraConfig, get_peft_model\n"
+    rounds = "for name in names:\n" + textwrap.indent(body, "    ")
+    assert "ADA924" not in codes(head + TRAIN + rounds)
+    function = "def stage(name):\n" + textwrap.indent(body, "    ") + "stage(1)\nstage(2)\n"
+    assert "ADA924" not in codes(head + TRAIN + function)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("r=args.rank", {"ADA927"}),
+        ("r=16", {"ADA303"}),
+        ("r=args.rank, init_r=12", set()),
+        ("r=args.rank, **ranks", set()),
+    ],
+)
+def test_rank_that_is_given_as_r(given, expected):
+    assert codes(HEAD.replace("init_r=12", given) + LOOP) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        ("Kind = AdaLoraConfig\n", "Kind"),
+        ('kinds = {"lora": LoraConfig, "ada": AdaLoraConfig}\nKind = kinds["ada"]\n', "Kind"),
+        ("import peft\n\nKind = peft.AdaLoraConfig\n", "Kind"),
+        ('kinds = {"ada": AdaLoraConfig}\n', 'kinds["ada"]'),
+    ],
+)
+def test_class_that_a_variable_holds_is_judged(before, name):
+    text = HEAD.replace("config = AdaLoraConfig(", f"{before}config = {name}(")
+    assert codes(text.replace("tfinal=200", "tfinal=900")) >= {"ADA202"}
+    assert "ADA202" not in codes(text)
+    other = text.replace("tfinal=200", "tfinal=900").replace("AdaLoraConfig", "LoraConfig")
+    assert codes(f"{other}AdaLoraConfig\n") <= {"ADA006"}
+    open_ = text.replace('["ada"]', "[args.kind]").replace("= AdaLora", "= args.kind or AdaLora")
+    assert name == "Kind" or codes(open_.replace("tfinal=200", "tfinal=900")) == set()
