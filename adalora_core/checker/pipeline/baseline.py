@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.pipeline.fixing import Examine, Trials
+from adalora_core.checker.pipeline.fixing import Trials
 from adalora_core.checker.pipeline.suppression import Line, Requests, line_of, unsuppressible
 from adalora_core.checker.rules import BY_CODE
 from adalora_core.config.changes import ConflictError
@@ -18,6 +18,7 @@ from adalora_core.floor.places import Edit, content_end
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
+    from adalora_core.checker.pipeline.fixing import Examine
     from adalora_core.checker.reports import Examined
     from adalora_core.config.findings import Diagnostic
 
