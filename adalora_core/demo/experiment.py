@@ -33,7 +33,7 @@ from adalora_core.demo.encoder import (
 from adalora_core.demo.output import Outcome, render_report
 from adalora_core.floor.files import write_file
 from adalora_core.training import AdaLoraModel, get_peft_model
-from adalora_core.training.training_state.progress import allocator_of
+from adalora_core.training.training_state.progress import allocator_of as allocator_of_adapter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +109,7 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         _say("frozen", f"{probe:.1%} of the held-out words by a linear probe on the frozen encoder")
 
         model = get_peft_model(encoder, config)
-        allocator = allocator_of(model.base_model.trained_adapters()[0])
+        allocator = allocator_of(model)
         matrices = len(allocator.matrices)
         plan = Plan(allocator.schedule, matrices, config.lora_alpha, config.init_r)
         _say("config", "valid; its phases in absolute optimizer steps:")
@@ -217,6 +217,12 @@ def optimizer_and_rates(
     )
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
     return optimizer, rates
+
+
+def allocator_of(model: AdaLoraModel) -> RankAllocator:
+    """Return the allocator of the model's only adapter."""
+    (adapter,) = model.base_model.trained_adapters()
+    return allocator_of_adapter(adapter)
 
 
 def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatches, WordBatches]:

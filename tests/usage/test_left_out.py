@@ -212,6 +212,8 @@ def test_object_that_a_function_is_given_has_the_values_of_its_class():
         "settings = Settings({given})\nmake({made})\n"
     )
     assert "ADA202" in codes(text.format(given="", made="settings"))
+    assert "ADA202" in codes(text.format(given="", made="Settings()"))
+    assert "ADA202" not in codes(text.format(given="", made="Settings(tinit=9)"))
     assert "ADA202" not in codes(text.format(given="tfinal=100", made="settings"))
     assert "ADA202" not in codes(text.format(given="", made="other"))
     assert "ADA202" not in codes(text.format(given="", made="settings") + "make(settings)\n")
@@ -227,3 +229,19 @@ def test_hooks_that_are_called_one_by_one_belong_to_one_step():
         "        for hook in hooks:\n            model.base_model.update_and_allocate(step)\n",
     )
     assert codes(HEAD + loop) == set()
+
+
+def test_break_at_what_the_loader_holds_leaves_no_epoch_early():
+    head = HEAD.replace("total_step=1000", "total_step=len(loader) // 8 * 3")
+    loop = EPOCHS.replace("for batch in loader", "for i, batch in enumerate(loader)").replace(
+        "        model(", "        if i == usable:\n            break\n        model("
+    )
+    assert "ADA922" not in codes(f"{head}usable = len(loader) // 8 * 8\n{loop}")
+    assert "ADA922" in codes(f"{head}usable = 300\n{loop}")
+
+
+def test_model_that_is_wrapped_in_the_first_round_only_is_not_wrapped_twice():
+    first = "base = load()\nmodel = None\nfor name in names:\n    if model is None:\n"
+    text = HEAD.partition("model = ")[0] + first + "        model = get_peft_model(base, config)\n"
+    assert "ADA914" not in codes(text + "    else:\n        model.set_adapter(name)\n")
+    assert "ADA914" in codes(text.replace("    if model is None:\n    ", ""))

@@ -230,3 +230,27 @@ def test_event_that_is_misspelt_and_label_smoothing():
     smoothed = CALLBACK.replace("model=model, train", "model=model, args=args, train")
     smoothed = f"\nargs = TrainingArguments('out', label_smoothing_factor=0.1)\n{smoothed}"
     assert codes(example(smoothed, imported)) == {"ADA910"}
+
+
+def test_wrapper_that_a_function_or_an_object_is_given():
+    train = "def train(model):\n" + "".join(f"    {line}\n" for line in LOOP.splitlines())
+    wrapped = HEAD + train + "\n\nwhole = DDP(model)\ntrain(whole)\n"
+    assert "ADA929" in codes(wrapped)
+    assert "ADA929" not in codes(wrapped.replace("train(whole)", "train(model)"))
+    assert "ADA929" not in codes(wrapped + "train(model)\n")
+    body = "".join(
+        f"        {line}\n" for line in LOOP.replace("model.base", "self.m.base").splitlines()
+    )
+    job = "class Job:\n    def __init__(self):\n        self.m = model\n        self.m = {}\n"
+    text = HEAD + job + f"\n    def run(self):\n{body}\n\nJob().run()\n"
+    assert "ADA929" in codes(text.format("DDP(self.m)"))
+    assert "ADA929" not in codes(text.format("self.m.to(device)"))
+
+
+def test_number_that_a_function_raises_for_itself():
+    step = (
+        "def step(n):\n" + LOOP.replace("(step)", "(n)").partition("\n")[2] + "    n += 1\n{}\n\n"
+    )
+    loop = "n = 0\nfor batch in batches:\n    {}step(n)\n"
+    assert codes(HEAD + step.format("") + loop.format("")) == {"ADA902"}
+    assert codes(HEAD + step.format("    return n") + loop.format("n = ")) == set()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, argument, keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     EPOCHS,
@@ -87,12 +87,29 @@ def _wrapper(usage: Usage, given: ast.expr) -> ast.AST | None:
     """Return the call that wraps an object for parallel training, if that is all it can be."""
     while isinstance(given, ast.Attribute) and given.attr == "base_model":
         given = given.value
-    if not isinstance(given, ast.Name):
-        return None
-    found = usage.reaching(given)
-    made = [each.value for each in found if isinstance(each.value, ast.Call)]
+    found = _bound(usage, given, 3)
+    made = [each for each in found if isinstance(each, ast.Call)]
     is_wrapper = [last_name(call.func) in _PARALLEL for call in made]
     return made[0] if len(made) == len(found) and made and all(is_wrapper) else None
+
+
+def _bound(usage: Usage, node: ast.expr, depth: int) -> list[ast.expr | None]:
+    """Return what a name or an attribute of the object itself was given last, as it is written."""
+    if isinstance(node, ast.Attribute):
+        values = [each for each in usage.bindings_of(node) if each.kind == "value"]
+        last = max(values, key=lambda each: usage.scopes.position[each.node], default=None)
+        return [] if last is None else [last.value]
+    found: list[ast.expr | None] = []
+    if not isinstance(node, ast.Name):
+        return found
+    for each in usage.reaching(node):
+        if each.kind != "parameter" or not isinstance(each.node, FUNCTION):
+            found.append(each.value)
+            continue
+        given = [argument(c, each.node, node.id) for c in usage.calls_of(each.node)]
+        for value in given if depth else ():
+            found += [] if value is None else _bound(usage, value, depth - 1) or [value]
+    return found
 
 
 class TrainerGivenBase(UsageRule):

@@ -218,14 +218,19 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST], measured: set[str]) 
     if limited is not None and words.isdisjoint(_names(list(walk(limited)))):
         return limited
     for test in _exits(loop.body):
-        if not isinstance(test, ast.Compare):
-            continue  # as of a limit that may not be set
+        if not isinstance(test, ast.Compare) or _measures(usage, test):
+            continue  # as of a limit that may not be set, or is what the loader holds
         bound, names = usage.value(test.comparators[0]), _names(list(walk(test)))
         is_known = bound is not None and bound > 1 and bound not in numbers
         is_counted = index in names or (is_known and _counts_batches(usage, test.left, loop))
         if is_counted and names.isdisjoint(words):
             return test
     return None
+
+
+def _measures(usage: Usage, test: ast.expr) -> bool:
+    calls = (node for node in usage.mentions(test) if isinstance(node, ast.Call))
+    return any(last_name(call.func) == "len" for call in calls)
 
 
 def _counts_batches(usage: Usage, name: ast.expr, loop: ast.For) -> bool:

@@ -138,7 +138,7 @@ class _Reader:
         bindings = [each for each in found if each.value is not None or each.kind == "parameter"]
         if loop := self._loop_of(bindings):
             return self._of_loop(loop)
-        if any(map(_is_count, bindings)):
+        if any(map(_is_count, bindings)) and not self._is_lost(bindings, frame):
             return self._counted(node.id)
         if any(each.kind == "parameter" for each in bindings):
             return self._parameter(node, frame)
@@ -149,6 +149,13 @@ class _Reader:
         if not bindings or any(each.value is None for each in bindings):
             return UNKNOWN
         return self._assigned(node, bindings, frame)
+
+    def _is_lost(self, bindings: list[Binding], frame: Frame | None) -> bool:
+        """Return whether a function raises a parameter of its own, once in each call of it."""
+        function = frame.function if frame is not None and frame.call is not None else None
+        is_own = any(each.kind == "parameter" and each.node is function for each in bindings)
+        within = self.usage.scopes.is_within
+        return is_own and not any(function and within(loop, function) for loop in self.event.loops)
 
     def _assigned(self, name: ast.Name, bindings: list[Binding], frame: Frame | None) -> Counter:
         """Return what a variable counts that is only assigned."""

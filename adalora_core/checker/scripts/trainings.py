@@ -328,7 +328,8 @@ def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast
             name = usage.scopes.full_name(leaf.func)
             if "Peft" in name and name.endswith(".from_pretrained"):
                 return leaf
-    if event.loops and wrap.is_adalora and all(_is_made_before(usage, event, m) for m in models):
+    is_each_time = event.loops and not event.guards and wrap.is_adalora
+    if is_each_time and all(_is_made_before(usage, event, m) for m in models):
         return wrap.call if models else None
     for other in trace.events[: event.number]:
         before = usage.wrap_of.get(other.node) if other.kind == "wrap" else None

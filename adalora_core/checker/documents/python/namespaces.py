@@ -65,6 +65,9 @@ class Namespaces:
         """Return where the value of an attribute is written of what the only call passes."""
         calls = self._scopes.callers.get(function.name, [])
         given = argument(calls[0], function, name) if len(calls) == 1 else None
+        if isinstance(given, ast.Call):
+            owner = self._class_of(given.func)
+            return None if owner is None else self._of_instance(given, owner, attribute)
         made = self._scopes.binding(given)
         is_known = made is not None and made.kind == "value" and isinstance(given, ast.Name)
         if not is_known or made is None or not isinstance(given, ast.Name):
