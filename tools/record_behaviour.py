@@ -24,7 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab", "junit")
 COMMANDS = (
-    "check", "rule", "explain", "plan", "schema", "server", "env", "report", "export-lora", "demo",
+    "check", "rule", "explain", "plan", "schema", "server", "env", "report", "export-lora",
+    "shrink", "demo",
 )  # fmt: skip
 
 

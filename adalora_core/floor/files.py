@@ -20,6 +20,7 @@ except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
+    from mmap import mmap
     from pathlib import Path
 
 _TEMPORARY = ".adalora-{}.tmp"
@@ -37,7 +38,7 @@ def write_file(path: Path, content: bytes) -> None:
     write_files({path: content})
 
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
+def write_files(contents: Mapping[Path, bytes | mmap]) -> None:
     """Write files that belong together, all of them or none.
 
     Args:
@@ -55,7 +56,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 @contextlib.contextmanager
-def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
+def staged(contents: Mapping[Path, bytes | mmap]) -> Iterator[dict[Path, Path]]:
     """Write `contents` under temporary names, and yield `{path: temporary path}`.
 
     A file has the permissions and the owner of the file at its path, without setuid and setgid, or

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import inf
+from typing import Any
 
 from adalora_core.floor.expressions.matching import Matcher
 
@@ -104,6 +105,36 @@ def outermost(paths: Collection[str]) -> Iterator[str]:
             outer = outer.rpartition(".")[0]
         if not outer:
             yield path
+
+
+def settings_of_ranks(ranks: Mapping[str, int], alpha_of: Callable[[int], float]) -> dict[str, Any]:
+    r"""Return arguments of PEFT's `LoraConfig` that give every module its rank, and none for 0.
+
+    PEFT takes a name in a list for every module whose path ends in it. Where that means more,
+    `target_modules` is one expression.
+
+    Args:
+        ranks: the rank of each adapted module; one at least is not 0.
+        alpha_of: the `lora_alpha` for a rank.
+
+    Example:
+        >>> found = settings_of_ranks({"a.q": 2, "b.a.q": 0}, lambda rank: rank / 2)
+        >>> found["r"], found["lora_alpha"], found["target_modules"], found["rank_pattern"]
+        (2, 1, 'a\\.q', {'^a\\.q': 2})
+    """
+    kept = {path: rank for path, rank in sorted(ranks.items()) if rank}
+    means_more = any(ends_with(each.partition(".")[2], kept) for each in ranks if each not in kept)
+    whole = {rank: int(alpha_of(rank)) for rank in kept.values()}
+    alphas = {rank: n if n == alpha_of(rank) else alpha_of(rank) for rank, n in whole.items()}
+    # PEFT searches these keys in module names: without the anchor "a.q" would match "b.a.q".
+    keys = {path: f"^{re.escape(path)}" for path in kept}
+    return {
+        "r": max(alphas),
+        "lora_alpha": alphas[max(alphas)],
+        "target_modules": "|".join(map(re.escape, kept)) if means_more else list(kept),
+        "rank_pattern": {keys[path]: rank for path, rank in kept.items()},
+        "alpha_pattern": {keys[path]: alphas[rank] for path, rank in kept.items()},
+    }
 
 
 class PathEnds:

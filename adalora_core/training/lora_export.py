@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
-from torch.nn import functional
 
 from adalora_core.config.rules.runs import BudgetNotReached
 from adalora_core.floor.adapter_spec import AdapterSpec
@@ -23,13 +21,8 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.adapter import written_values
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.folder import (
-    SavedAdapter,
-    commit,
-    encode_config,
-    encode_tensors,
-    read_adapter,
-)
+from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter
+from adalora_core.training.adapter_file.lora import LoraFile, LoraModule
 from adalora_core.training.adapter_file.tensors import collect_tensors
 from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.host import forwards_of
@@ -42,7 +35,7 @@ if TYPE_CHECKING:
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner
 
-_CARRIED_OVER = (
+CARRIED_OVER = (
     "base_model_name_or_path",
     "bias",
     "fan_in_fan_out",
@@ -70,11 +63,7 @@ def export_folder(
     """
     with locked(Path(source), shared=True):
         saved = read_adapter(source)
-    if Path(source).resolve() == Path(destination).resolve():
-        raise CheckpointError(
-            f"export_lora: the LoRA adapter would replace the AdaLoRA adapter in {str(source)!r}; "
-            "name another folder to write to"
-        )
+    refuse_same(source, destination, "export_lora")
     ranks = [len(rows) for rows in row_positions(saved).values()]
     kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:
@@ -113,67 +102,51 @@ def write_lora(
     scales: Mapping[str, float],
     pad_ranks: bool = False,
 ) -> None:
-    """Write `saved` as a LoRA adapter.
+    """Write `saved`, whose factors are taken out, as a LoRA adapter; see `modules_of`."""
+    modules = modules_of(saved, kernels, scales)
+
+    def factors(path: str) -> tuple[torch.Tensor, torch.Tensor]:
+        _, A, B, E, scale = modules[path]
+        # In float64, so that the file is as close as its dtype allows.
+        return A.flatten(1).double() * E * scale, B.flatten(1)
+
+    ranks = {path: len(each.A) for path, each in modules.items()}
+    file = LoraFile(modules, ranks, saved.tensors, pad_ranks=pad_ranks)
+    file.write(destination, lora_settings(saved.config), factors, "export_lora")
+
+
+def modules_of(
+    saved: SavedAdapter, kernels: Mapping[str, tuple[int, ...]], scales: Mapping[str, float]
+) -> dict[str, LoraModule]:
+    """Take the modules out of `saved`.
 
     Args:
-        saved: the adapter.
-        destination: the folder; files there are replaced after all new ones are on disk.
+        saved: the adapter; its factors are taken out of its tensors.
         kernels: trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
         scales: scale by path, where it is not that of the configuration.
-        pad_ranks: give every module the largest rank, with rows and columns of zeros. Some loaders
-            divide the one `lora_alpha` of the file by the rank of each module.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    ranks: dict[str, int] = {}
-    largest = max(len(saved.tensors[f"{path}.lora_E"]) for path in saved.paths())
-    initial_scale = AdapterSpec.of(saved.config).scale
+    usual, modules = AdapterSpec.of(saved.config).scale, {}
     for path in saved.paths():
-        factor_a, factor_e, factor_b = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
-        rank = int(factor_e.shape[0])
-        if rank == 0:
-            continue
-        ranks[path] = rank
-        scale = scales.get(path, initial_scale)
-        # In float64, so that the file is as close as its dtype allows.
-        scaled = (factor_a.double() * factor_e.double() * scale).to(factor_a.dtype)
-        if not scaled.isfinite().all():
-            raise CheckpointError(
-                f"export_lora: the product A · E · scale of {path!r} is beyond the range of "
-                f"{factor_a.dtype}; the adapter cannot be written as LoRA in this dtype"
-            )
-        if pad_ranks and (missing := largest - rank):
-            scaled = functional.pad(scaled, (0, 0, 0, missing))
-            factor_b = functional.pad(factor_b, (0, missing))
-            rank = ranks[path] = largest
+        A, E, B = (saved.tensors.pop(f"{path}.{factor}") for factor in FACTORS)
         if kernel := kernels.get(path):
-            scaled = scaled.reshape(rank, -1, *kernel)
-            factor_b = factor_b.reshape(*factor_b.shape, *[1] * len(kernel))
-        tensors[f"{TENSOR_PREFIX}{path}.lora_A.weight"] = scaled
-        tensors[f"{TENSOR_PREFIX}{path}.lora_B.weight"] = factor_b
-    if not ranks:
-        raise CheckpointError(
-            "export_lora: no triplet is left in any module, so there is nothing to export"
-        )
-    for name, tensor in saved.tensors.items():
-        if name.rpartition(".")[2] not in FACTORS:
-            tensors[f"{TENSOR_PREFIX}{name}"] = tensor
-    config = encode_config(_lora_config(saved.config, ranks))
-    commit(Path(destination), encode_tensors(tensors), config)
+            A, B = A.reshape(len(A), -1, *kernel), B.reshape(*B.shape, *[1] * len(kernel))
+        names = f"{path}.lora_A.weight", f"{path}.lora_B.weight"
+        modules[path] = LoraModule(names, A, B, E.double(), scales.get(path, usual))
+    return modules
 
 
-def _lora_config(config: AdaLoraConfig, ranks: dict[str, int]) -> dict[str, Any]:
+def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
+    """Return the fields of `config` with the same meaning for LoRA."""
     values = written_values(config)
-    # PEFT searches these keys in module names: without the anchor "a.q" would match "b.a.q".
-    patterns = {f"^{re.escape(path)}": rank for path, rank in ranks.items()}
-    largest = max(ranks.values())
-    return {
-        **{field: values[field] for field in _CARRIED_OVER},
-        "peft_type": "LORA",
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "r": largest,
-        "lora_alpha": largest,
-        "target_modules": sorted(ranks),
-        "rank_pattern": patterns,
-        "alpha_pattern": patterns,
-    }
+    return {field: values[field] for field in CARRIED_OVER}
+
+
+def refuse_same(
+    source: str | os.PathLike[str], destination: str | os.PathLike[str], command: str
+) -> None:
+    """Raise CheckpointError if what is written would replace what was read."""
+    if Path(source).resolve() == Path(destination).resolve():
+        raise CheckpointError(
+            f"{command}: the LoRA adapter would replace the adapter that is read from "
+            f"{str(source)!r}; name another folder to write to"
+        )

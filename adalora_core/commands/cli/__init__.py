@@ -28,6 +28,7 @@ COMMANDS = {
     "env": ("commands.cli.env", "print versions and backends, and why a backend is missing"),
     "report": ("commands.cli.report", "draw or print the ranks of a saved adapter"),
     "export-lora": ("commands.cli.export_lora", "write a saved adapter as plain LoRA"),
+    "shrink": ("commands.cli.shrink", "write a trained LoRA or AdaLoRA adapter smaller"),
     "demo": ("demo", "fine-tune a real sentence encoder with AdaLoRA"),
 }
 """`{command: (module, one line of help)}`; the function `run` turns argv into an exit code."""

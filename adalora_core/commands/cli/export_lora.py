@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
+
+if TYPE_CHECKING:
+    import argparse
+
+OUTPUT = {
+    "out": text("OUT", "folder for the LoRA adapter"),
+    "--pad-ranks": flag(
+        "give every module the largest rank, with zeros, for loaders that take one rank and one "
+        "alpha for all modules (TensorRT-LLM, llama.cpp)"
+    ),
+    "--overwrite": flag("replace the adapter that is in OUT"),
+}
+"""The arguments of a command that writes a LoRA adapter."""
 
 
 def make_parser() -> Parser:
@@ -19,17 +33,7 @@ def make_parser() -> Parser:
         "base model is not needed. For adapted convolutions call AdaLoraModel.export_lora instead.",
         epilog="exit code: 0 written, 2 could not run",
     )
-    pad_ranks = (
-        "give every module the largest rank, with zeros, for loaders that take one rank and one "
-        "alpha for all modules (TensorRT-LLM, llama.cpp)"
-    )
-    adapter = text("ADAPTER_DIR", "folder of the AdaLoRA adapter")
-    out = text("OUT", "folder for the LoRA adapter")
-    overwrite = flag("replace the adapter that is in OUT")
-    add(
-        parser,
-        {"adapter": adapter, "out": out, "--pad-ranks": flag(pad_ranks), "--overwrite": overwrite},
-    )
+    add(parser, {"adapter": text("ADAPTER_DIR", "folder of the AdaLoRA adapter"), **OUTPUT})
     return parser
 
 
@@ -41,16 +45,21 @@ def run(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         missing = MissingExtraError(error.name or "torch", "torch", "this command")
         return fail("export-lora", missing)
-    held = Path(arguments.out, "adapter_config.json")
-    if held.exists() and not arguments.overwrite:
-        return fail(
-            "export-lora",
-            f"{arguments.out} holds an adapter; name another folder, or replace that one with "
-            "--overwrite",
-        )
+    if why := refusal(arguments):
+        return fail("export-lora", why)
     try:
         export_folder(arguments.adapter, arguments.out, pad_ranks=arguments.pad_ranks)
     except (AdaLoraError, OSError) as error:
         return fail("export-lora", error)
     print(f"wrote a LoRA adapter to {visible(arguments.out)}")
     return FINE
+
+
+def refusal(arguments: argparse.Namespace) -> str | None:
+    """Return why no adapter is written to OUT, if one is there already."""
+    out = Path(arguments.out)
+    held = out if Path(arguments.adapter).is_file() else out / "adapter_config.json"
+    if not held.exists() or arguments.overwrite:
+        return None
+    other = "name another folder, or replace that one with --overwrite"
+    return f"{arguments.out} holds an adapter; {other}"

@@ -13,6 +13,7 @@ from adalora_core.commands.rank_report.heatmap import rank_heatmap
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_files
+from adalora_core.floor.module_selection import settings_of_ranks
 from adalora_core.floor.rank_pattern import module_path
 from adalora_core.floor.regular_files import open_regular_file
 
@@ -187,35 +188,10 @@ def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
         >>> settings["target_modules"], settings["rank_pattern"], settings["alpha_pattern"]
         (['0.q'], {'^0\\.q': 2}, {'^0\\.q': 4})
     """
-    ranks = {path: rank for path, rank in sorted(ranks_of(config).items()) if rank}
-    if not ranks:
+    ranks = ranks_of(config)
+    if not any(ranks.values()):
         raise ValueError("rank_pattern: no triplet is left in any module")
-    largest = max(ranks.values())
-
-    def alpha_of(rank: int) -> int | float:
-        alpha = config.lora_alpha * rank / config.init_r
-        return int(alpha) if alpha.is_integer() else alpha
-
-    # PEFT searches these keys in module names: without the anchor "a.q" would match "b.a.q".
-    keys = {path: f"^{re.escape(path)}" for path in ranks}
-    return {
-        "r": largest,
-        "lora_alpha": alpha_of(largest),
-        "target_modules": _targets(ranks, ranks_of(config)),
-        "rank_pattern": {keys[path]: rank for path, rank in ranks.items()},
-        "alpha_pattern": {keys[path]: alpha_of(rank) for path, rank in ranks.items()},
-    }
-
-
-def _targets(ranks: Mapping[str, int], adapted: Mapping[str, int]) -> list[str] | str:
-    """Return the names of `ranks`, as one expression where a name would match another module.
-
-    PEFT takes a name in a list for every module whose path ends in it.
-    """
-    others = adapted.keys() - ranks.keys()
-    if any(other.endswith(f".{path}") for path in ranks for other in others):
-        return "|".join(map(re.escape, ranks))
-    return list(ranks)
+    return settings_of_ranks(ranks, lambda rank: config.lora_alpha * rank / config.init_r)
 
 
 def render_rank_pattern(config: AdaLoraConfig, form: PatternFormat) -> str:

@@ -29,6 +29,8 @@ from adalora_core.training.adapter_file.pickled import MOST_DIMENSIONS, read_pic
 from adalora_core.training.compaction import TENSOR_PREFIX
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     import torch
 
     from adalora_core.config.model import AdaLoraConfig
@@ -95,6 +97,15 @@ def read_adapter(
     if config is None:
         is_there = fallback is None or (folder / CONFIG_NAME).is_file()
         config = read_config(config_in(folder)) if is_there else config_of(fallback or {})
+    return SavedAdapter(folder, config, tensors_in(folder))
+
+
+def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the weights in `folder`, without the prefix of PEFT's names.
+
+    Raises:
+        CheckpointError: there are none, they are damaged, or not those of an adapter.
+    """
     tensors = {}
     for name, tensor in read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):
@@ -108,7 +119,7 @@ def read_adapter(
                 f"dimensions, more than the limit of {MOST_DIMENSIONS}"
             )
         tensors[name.removeprefix(TENSOR_PREFIX)] = tensor
-    return SavedAdapter(folder, config, tensors)
+    return tensors
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -123,8 +134,15 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
             f"from_pretrained: {str(folder)!r} holds neither {WEIGHTS_NAME} nor "
             f"{LEGACY_WEIGHTS_NAME}"
         )
-    if path.name == LEGACY_WEIGHTS_NAME:
-        return _read_legacy(path)
+    return _read_legacy(path) if path.name == LEGACY_WEIGHTS_NAME else mapped(path)
+
+
+def mapped(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file; they take memory while they are looked at.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     try:
         return load_file(path)
     except (*DAMAGED, OSError) as error:
@@ -179,7 +197,7 @@ def encode_tensors(
 
 def commit(
     folder: Path,
-    weights: bytes,
+    weights: bytes | mmap,
     config: bytes,
     state: bytes | None = None,
     *,
@@ -199,7 +217,7 @@ def commit(
     current, weights_path = folder / CONFIG_NAME, folder / weights_name
     digest = hashlib.sha256(weights).hexdigest()
     kept, new_state = _kept_config(folder, digest), state_path(folder, digest)
-    contents = {weights_path: weights, current: config}
+    contents: dict[Path, bytes | mmap] = {weights_path: weights, current: config}
     if state is not None:
         contents[new_state] = state
     with locked(folder), staged(contents) as temporary:

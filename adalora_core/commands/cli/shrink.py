@@ -1,0 +1,142 @@
+"""Run `adalora shrink`: write a trained LoRA or AdaLoRA adapter smaller, from its files alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.commands.cli.arguments import Parser, add, choice, text
+from adalora_core.commands.cli.export_lora import OUTPUT, refusal
+from adalora_core.commands.cli.output import FINE, fail, print_text
+from adalora_core.floor.errors import AdaLoraError, MissingExtraError
+from adalora_core.floor.escaping import visible
+from adalora_core.floor.files import write_file
+
+if TYPE_CHECKING:
+    from adalora_core.training.shrinking import ShrunkAdapter
+
+_UNITS = {unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb"))} | {
+    unit: 1024**power for power, unit in enumerate(("", "kib", "mib", "gib"))
+}
+
+
+def make_parser() -> Parser:
+    """Return the parser of `adalora shrink`."""
+    parser = Parser(
+        prog="adalora shrink",
+        description="Write a trained LoRA, rsLoRA or AdaLoRA adapter as a smaller LoRA with a rank "
+        "for each module, without data or training. What is kept is the largest energy: the "
+        "squared singular values of what the adapter adds to the weights.",
+        epilog="exit code: 0 written, 2 could not run",
+    )
+    add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
+    limits: dict[str, dict[str, Any]] = {
+        "--budget": text("SIZE", "most bytes of the file with the weights, for example 20MB"),
+        "--rank": text("RANK", "mean rank of all modules"),
+        "--energy": text("PART", "part that each module keeps of its energy, for example 0.95"),
+    }
+    for limit, read in zip(limits.values(), (_size, float, float), strict=True):
+        limit["type"] = read
+    add(parser.add_mutually_exclusive_group(required=True), limits)
+    picture = text("FILE.png", "also draw a map of the ranks to this file")
+    form = choice(("text", "json"), "format of what is printed (default: text)", "text")
+    add(parser, {**OUTPUT, "--plot": picture, "-o --output-format": form})
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora shrink ADAPTER_DIR OUT ...` and return the exit code."""
+    options = make_parser().parse_args(argv)
+    try:
+        import torch
+
+        from adalora_core.training.shrinking import read_trained, shrink
+    except ModuleNotFoundError as error:
+        return fail("shrink", MissingExtraError(error.name or "torch", "torch", "this command"))
+    if why := refusal(options):
+        return fail("shrink", why)
+    threads = torch.get_num_threads()
+    limits = {"rank": options.rank, "budget": options.budget, "energy": options.energy}
+    try:
+        torch.set_num_threads(1)  # for thin matrices more of them mostly wait
+        shrunk = shrink(read_trained(options.adapter), **limits, pad_ranks=options.pad_ranks)
+        # Draw before writing: if matplotlib is missing, nothing is written.
+        picture = _picture(shrunk) if options.plot else None
+        shrunk.write(options.out)
+        if picture is not None:
+            write_file(Path(options.plot), picture)
+    except (AdaLoraError, OSError, ValueError) as error:
+        return fail("shrink", error)
+    finally:
+        torch.set_num_threads(threads)
+    entries = {"version": 1, "adapter": options.adapter, "out": options.out, **_entries(shrunk)}
+    as_json = options.output_format == "json"
+    print_text(json.dumps(entries, indent=2) + "\n" if as_json else _text(entries))
+    return FINE
+
+
+def _picture(shrunk: ShrunkAdapter) -> bytes:
+    from adalora_core.commands.rank_report.heatmap import rank_heatmap
+
+    largest = max(len(each.A) for each in shrunk.adapter.modules.values())
+    title = f"Rank of each matrix: {shrunk.adapter.folder.name}"
+    try:
+        return rank_heatmap(shrunk.ranks, init_r=largest, title=title)
+    except ModuleNotFoundError:
+        raise MissingExtraError("matplotlib", "plot", "--plot") from None
+
+
+def _entries(shrunk: ShrunkAdapter) -> dict[str, Any]:
+    modules: list[dict[str, Any]] = [
+        {
+            "module": path,
+            "rank_before": len(module.A),
+            "rank": shrunk.ranks[path],
+            "energy": shrunk.energy(path),
+            "error": math.sqrt(1 - min(1, shrunk.energy(path))),
+        }
+        for path, module in shrunk.adapter.modules.items()
+    ]
+    return {
+        "bytes_before": shrunk.adapter.bytes,
+        "bytes": shrunk.file.size,
+        "energy": shrunk.energy(),
+        "carried_along": list(shrunk.adapter.others),
+        "largest_error": max(each["error"] for each in modules),
+        "modules": modules,
+    }
+
+
+def _text(entries: dict[str, Any]) -> str:
+    modules = [{**each, "module": visible(each["module"])} for each in entries["modules"]]
+    width = max(len(each["module"]) for each in modules)
+    lines = [f"{'module':<{width}}  {'rank':>12}  energy  error"]
+    for each in modules:
+        cut = f"{each['rank_before']} -> {each['rank']}"
+        shown = f"{each['module']:<{width}}  {cut:>12}"
+        lines.append(f"{shown}  {each['energy']:6.1%}  {each['error']:5.3f}")
+    ranks, worst = [each["rank"] for each in modules], entries["largest_error"]
+    carried = len(entries["carried_along"])
+    lines += [
+        "",
+        f"wrote a LoRA adapter to {visible(entries['out'])}",
+        f"bytes: {entries['bytes_before']:,} -> {entries['bytes']:,}"
+        + (f", with {carried} tensors that are no factors" if carried else ""),
+        f"mean rank: {sum(ranks) / len(ranks):.2f}, {ranks.count(0)} of {len(ranks)} modules at 0",
+        f"energy kept: {entries['energy']:.1%}; largest error of a module: {worst:.3f}",
+        "An adapter that is trained at this size may be better.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _size(value: str) -> int:
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([a-z]*)", value.strip().lower())
+    if not found or found[2] not in _UNITS:
+        expected = "a size such as 20MB, 1.5GiB or 20000000 (bytes)"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
+    return int(float(found[1]) * _UNITS[found[2]])

@@ -1,0 +1,174 @@
+"""Write the folder of a LoRA adapter with a rank for each module, one module at a time."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from safetensors.torch import save
+from torch.nn import functional
+
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.files import write_files
+from adalora_core.floor.module_selection import settings_of_ranks
+from adalora_core.training.adapter_file.folder import commit, encode_config
+from adalora_core.training.compaction import TENSOR_PREFIX
+
+if TYPE_CHECKING:
+    import os
+
+    Factors = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
+
+_LENGTH_BYTES = 8
+
+
+class LoraModule(NamedTuple):
+    """An adapted module, whose change is `scale · B · diag(E) · A`.
+
+    A is `[rank, ...]`, B `[out, rank, ...]`; a LoRA file holds them under the two names.
+    """
+
+    names: tuple[str, str]
+    A: torch.Tensor
+    B: torch.Tensor
+    E: torch.Tensor | float
+    scale: float
+
+    @property
+    def triplet_bytes(self) -> int:
+        """Bytes of a row of A and a column of B."""
+        return self.A[:1].nbytes + self.B[:, :1].nbytes
+
+
+class LoraFile:
+    """The layout of the file of a LoRA adapter; names lack the prefix `base_model.model.`.
+
+    Attributes:
+        size: bytes of the file.
+        entry_bytes: bytes of each module in the header; at a lower rank they are no more.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, LoraModule],
+        ranks: Mapping[str, int],
+        others: Mapping[str, torch.Tensor],
+        *,
+        pad_ranks: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Lay out the factors of `modules` at `ranks`, 0 for none, and `others` as they are.
+
+        With `pad_ranks` every module gets the largest rank, with rows and columns of zeros: some
+        loaders divide the one `lora_alpha` of the file by the rank of each module. With `metadata`
+        the format is kohya's: one file of other names, with an alpha for each module.
+        """
+        largest = max(ranks.values(), default=0)
+        written = {path: largest if pad_ranks else rank for path, rank in ranks.items() if rank}
+        self._modules, self._ranks = modules, written
+        self._all_ranks = {path: written.get(path, 0) for path in ranks}
+        self._others: dict[str, torch.Tensor] = {}
+        self._is_one_file, prefix = metadata is not None, TENSOR_PREFIX if metadata is None else ""
+        if self._is_one_file:
+            self._others = {f"{path}.alpha": torch.tensor(float(written[path])) for path in written}
+        for name, each in others.items():
+            # The name of a base layer is that of the module where that has no adapter.
+            path, inside, last = name.rpartition(".base_layer.")
+            self._others[f"{path}.{last}" if inside and path not in written else name] = each
+        shapes = {name: (each.dtype, [*each.shape]) for name, each in self._others.items()}
+        for path, rank in written.items():
+            (name_a, name_b), A, B, *_ = modules[path]
+            shapes[name_a] = A.dtype, [rank, *A.shape[1:]]
+            shapes[name_b] = B.dtype, [len(B), rank, *B.shape[2:]]
+        end, self._header = 0, {}
+        for name in sorted(shapes, key=lambda each: (-shapes[each][0].itemsize, each)):
+            dtype, shape = shapes[name]
+            begin, end = end, end + dtype.itemsize * prod(shape)
+            self._header[name] = {
+                "dtype": _code(dtype), "shape": shape, "data_offsets": [begin, end]
+            }  # fmt: skip
+        described = {prefix + name: entry for name, entry in self._header.items()}
+        text = _json({"__metadata__": {"format": "pt", **(metadata or {})}, **described})
+        text += b" " * (-len(text) % _LENGTH_BYTES)
+        self._start = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+        self.size = len(self._start) + end
+        self.entry_bytes = {
+            # One brace is a comma in the file, and the other one is not there.
+            path: sum(len(_json({prefix + n: self._header[n]})) - 1 for n in modules[path].names)
+            for path in written
+        }
+
+    def write(
+        self,
+        folder: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        factors: Factors,
+        command: str,
+    ) -> None:
+        """Write the adapter; files in `folder`, or the one, are replaced after all are on disk.
+
+        `factors` returns A `[rank, in]` and B `[out, rank]` of a path, with its scale in them.
+
+        Raises:
+            CheckpointError: no rank is left, or a factor is beyond the range of its dtype.
+            OSError: the folder cannot be written; nothing was replaced.
+        """
+        if not self._ranks:
+            raise CheckpointError(
+                f"{command}: no triplet is left in any module, so there is nothing to export"
+            )
+        fixed = {"peft_type": "LORA", "inference_mode": True, "init_lora_weights": True}
+        ranks = settings_of_ranks(self._all_ranks, lambda rank: rank)
+        config = encode_config({**settings, **fixed, **ranks})
+        owners = {name: path for path in self._ranks for name in self._modules[path].names}
+        place = Path(folder).absolute()
+        place = next(each for each in (place, *place.parents) if each.is_dir())
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(self._start)
+            made: dict[str, torch.Tensor] = {}
+            for name in self._header:
+                if name in owners and name not in made:
+                    made |= self._made(owners[name], factors, command)
+                tensor = made.pop(name) if name in owners else self._others[name]
+                values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                file.write(values.numpy().data)
+            file.flush()
+            weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if self._is_one_file:
+                write_files({Path(folder): weights})
+            else:
+                commit(Path(folder), weights, config)
+
+    def _made(self, path: str, factors: Factors, command: str) -> dict[str, torch.Tensor]:
+        """Return the factors of a module as they are written, by their names."""
+        (A, B), (names, *likes) = factors(path), self._modules[path][:3]
+        missing = self._ranks[path] - len(A)
+        padded = functional.pad(A, (0, 0, 0, missing)), functional.pad(B, (0, missing))
+        made = {}
+        for name, values, like in zip(names, padded, likes, strict=True):
+            made[name] = values.to(like.dtype).reshape(self._header[name]["shape"])
+            if not made[name].isfinite().all():
+                raise CheckpointError(
+                    f"{command}: the product of factors and scale of {path!r} is beyond the range "
+                    f"of {like.dtype}; the adapter cannot be written as LoRA in this dtype"
+                )
+        return made
+
+
+@cache
+def _code(dtype: torch.dtype) -> str:
+    """Return the name that safetensors gives a dtype."""
+    code: str = json.loads(save({"x": torch.empty(0, dtype=dtype)})[_LENGTH_BYTES:])["x"]["dtype"]
+    return code
+
+
+def _json(entries: Mapping[str, Any]) -> bytes:
+    """Return the JSON of entries of a header, as safetensors writes it."""
+    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()

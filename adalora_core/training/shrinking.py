@@ -1,0 +1,322 @@
+"""Make a trained LoRA or AdaLoRA adapter smaller: a rank for each module, without training.
+
+The change of a module, `scale · B · diag(E) · A`, has the singular values of the small core
+`scale · R_B · R_Aᵀ` of the QR decompositions of `B` and `(E · A)ᵀ`. Cut to its largest ones, the
+change is the nearest of that rank. Files are mapped: one module at a time is in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+
+from adalora_core.config.json_file import object_in
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.files import locked
+from adalora_core.floor.regular_files import is_link_out
+from adalora_core.ops.selection import select_triplets
+from adalora_core.training.adapter_file import folder as files
+from adalora_core.training.adapter_file.checks import FACTOR_DTYPES, row_positions
+from adalora_core.training.adapter_file.lora import LoraFile, LoraModule
+from adalora_core.training.lora_export import CARRIED_OVER, lora_settings, modules_of, refuse_same
+
+if TYPE_CHECKING:
+    import os
+
+    Find = Callable[[str, str, str], bool]
+    Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
+
+_FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")
+_KOHYA = (".lora_down.weight", ".lora_up.weight", ".alpha")
+_KEPT = {
+    *CARRIED_OVER, "alora_invocation_tokens", "auto_mapping", "exclude_modules",
+    "layer_replication", "trainable_token_indices",
+}  # fmt: skip
+_REPLACED = {
+    "alpha_pattern", "corda_config", "ensure_weight_tying", "eva_config", "inference_mode",
+    "init_lora_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
+    "lora_ga_config", "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r",
+    "rank_pattern", "target_modules", "use_rslora",
+}  # fmt: skip
+"""Settings that follow from the ranks, or that only choose how training begins."""
+_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Values of `init_lora_weights` that leave the weights of the base model alone."""
+_MOST_PADDING = 7
+"""The most bytes that fill up the header of a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedAdapter:
+    """A LoRA, rsLoRA or AdaLoRA adapter in its folder; `squares` are those of the singular values.
+
+    `settings` are the fields of its configuration that stay, `bytes` is the size of its file, and
+    `metadata` that of the one file of kohya's format.
+    """
+
+    folder: Path
+    modules: Mapping[str, LoraModule]
+    squares: Mapping[str, torch.Tensor]
+    others: Mapping[str, torch.Tensor]
+    settings: Mapping[str, Any]
+    bytes: int
+    metadata: Mapping[str, str] | None = None
+
+    def file(self, ranks: Mapping[str, int], *, pad_ranks: bool = False) -> LoraFile:
+        """Return the layout of its file at some ranks."""
+        return LoraFile(
+            self.modules, ranks, self.others, pad_ranks=pad_ranks, metadata=self.metadata
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShrunkAdapter:
+    """An adapter, and the ranks and the file to cut it to."""
+
+    adapter: TrainedAdapter
+    ranks: Mapping[str, int]
+    file: LoraFile
+
+    def energy(self, *paths: str) -> float:
+        """Return the part of the squared singular values that some or all modules keep."""
+        squares = {path: self.adapter.squares[path] for path in paths or self.ranks}
+        total = sum(float(each.sum()) for each in squares.values())
+        kept = sum(float(each[: self.ranks[path]].sum()) for path, each in squares.items())
+        return kept / total if total else 1.0
+
+    def write(self, destination: str | os.PathLike[str]) -> None:
+        """Write the LoRA adapter; raises as `LoraFile.write`, also if it would replace its source.
+
+        A and B get the roots of the singular values each.
+        """
+
+        def factors(path: str) -> tuple[torch.Tensor, torch.Tensor]:
+            U, values, V = _decomposed(self.adapter.modules[path])
+            rank = self.ranks[path]
+            roots = values[:rank].sqrt()
+            return roots[:, None] * V[:rank], U[:, :rank] * roots
+
+        refuse_same(self.adapter.folder, destination, "shrink")
+        self.file.write(destination, self.adapter.settings, factors, "shrink")
+
+
+def shrink(
+    adapter: TrainedAdapter,
+    *,
+    rank: float | None = None,
+    budget: int | None = None,
+    energy: float | None = None,
+    pad_ranks: bool = False,
+) -> ShrunkAdapter:
+    """Choose the rank of each module by one of three limits; nothing is written.
+
+    Args:
+        adapter: the trained adapter.
+        rank: the mean rank: the largest singular values over all modules are kept.
+        budget: bytes of the file: the largest squared singular values per byte are kept.
+        energy: the part of its squared singular values that each module keeps at least.
+        pad_ranks: as in `LoraFile`; with a budget all modules get one rank.
+
+    Raises:
+        CheckpointError: the limit is none, the adapter changes nothing, or nothing of it fits.
+    """
+    squares = adapter.squares
+    if not any(map(len, squares.values())):
+        raise _refused(adapter.folder, "it changes nothing: it has no singular value above 0")
+    if rank is not None and 0 < rank < math.inf:
+        lengths, flat = [len(each) for each in squares.values()], torch.cat([*squares.values()])
+        mask = select_triplets(flat, int(rank * len(lengths)), [flat[:, None].clone()])
+        ranks = {p: int(each.sum()) for p, each in zip(squares, mask.split(lengths), strict=True)}
+    elif energy is not None and 0 < energy <= 1:
+        sums = {path: each.cumsum(0) for path, each in squares.items()}
+        ranks = {path: int((s < energy * s[-1:]).sum()) + bool(len(s)) for path, s in sums.items()}
+    else:
+        ranks = _within(budget or 0, adapter, pad_ranks=pad_ranks)
+    if not any(ranks.values()):
+        raise CheckpointError(
+            "shrink: the limit leaves no singular value in any module; raise it (a mean rank is "
+            "above 0, an energy at most 1 too, and without any the file has "
+            f"{adapter.file({}).size} bytes)"
+        )
+    return ShrunkAdapter(adapter, ranks, adapter.file(ranks, pad_ranks=pad_ranks))
+
+
+def _within(budget: int, adapter: TrainedAdapter, *, pad_ranks: bool) -> dict[str, int]:
+    """Return ranks whose file has at most `budget` bytes; none if no triplet fits."""
+    most = {path: len(each) for path, each in adapter.squares.items()}
+    if pad_ranks:
+        for rank in range(max(most.values()), 0, -1):
+            ranks = {path: min(rank, each) for path, each in most.items()}
+            if adapter.file(ranks, pad_ranks=True).size <= budget:
+                return ranks
+        return {}
+    largest, ranks = adapter.file(most), dict.fromkeys(most, 0)
+    costs = {path: each.triplet_bytes for path, each in adapter.modules.items()}
+    more = {path: largest.entry_bytes.get(path, 0) for path in most}
+    # What is not of a module is never more than in the largest file, but for its padding.
+    modules = sum(costs[path] * each + more[path] for path, each in most.items())
+    left = budget - (largest.size - modules) - _MOST_PADDING
+    squares = adapter.squares.items()
+    scores = [(value / costs[path], path) for path, each in squares for value in each.tolist()]
+    for _, path in sorted(scores, key=lambda each: -each[0]):
+        if (cost := costs[path] + more[path]) <= left:
+            ranks[path], left, more[path] = ranks[path] + 1, left - cost, 0
+    return ranks
+
+
+def _decomposed(module: LoraModule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return U, the singular values and Vᵀ of the change, in float64, without those of 0."""
+    A, B = module.A.flatten(1).double() * module.E, module.B.flatten(1).double()
+    (Q_A, R_A), (Q_B, R_B) = torch.linalg.qr(A.T), torch.linalg.qr(B)
+    U, values, V = torch.linalg.svd(module.scale * R_B @ R_A.T, full_matrices=False)
+    smallest = torch.finfo(torch.float64).eps * max(A.shape[1], len(B)) * values[:1]
+    count = int((values > smallest).sum())
+    return Q_B @ U[:, :count], values[:count], V[:count] @ Q_A.T
+
+
+def read_trained(folder: str | os.PathLike[str]) -> TrainedAdapter:
+    """Read a LoRA, rsLoRA or AdaLoRA adapter, or a file of kohya's, and decompose each change.
+
+    Raises:
+        CheckpointError: the folder is incomplete, damaged, of another method, or of a kind of LoRA
+            whose change is not the product of its factors.
+        ValueError: the configuration is no JSON object, or breaks the contract of AdaLoRA.
+        OSError: a file cannot be read.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return _of_kohya(folder)
+    with locked(folder, shared=True):
+        path = files.config_in(folder)
+        if is_link_out(path):
+            raise _refused(folder, f"its {path.name} is a link out; replace the link by the file")
+        values = object_in(path)
+        if values.get("peft_type") == "ADALORA":
+            saved = files.read_adapter(folder)
+            row_positions(saved)  # checks the factors
+            modules, others = modules_of(saved, {}, {}), saved.tensors
+            settings = lora_settings(saved.config)
+        elif values.get("peft_type") == "LORA":
+            modules, others, settings = _of_lora(folder, values)
+        else:
+            raise _refused(folder, "its peft_type is neither LORA nor ADALORA")
+        weights = files.weights_in(folder)
+        size = weights.stat().st_size if weights else 0
+    return TrainedAdapter(folder, modules, _squares(modules), others, settings, size)
+
+
+def _squares(modules: Mapping[str, LoraModule]) -> dict[str, torch.Tensor]:
+    return {path: _decomposed(each)[1].square() for path, each in modules.items()}
+
+
+def _of_kohya(path: Path) -> TrainedAdapter:
+    """Read an adapter of one file, as kohya's scripts save it; without an alpha the scale is 1."""
+    tensors, modules = files.mapped(path), {}
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata() or {})
+    if odd := [name for name in tensors if not name.endswith(_KOHYA)]:
+        raise _refused(path, f"its tensor {odd[0]!r} is not of plain LoRA")
+    for module in dict.fromkeys(
+        re.sub(r"\.(lora_\w+\.weight|alpha)$", "", each) for each in tensors
+    ):
+        A, B, alpha = (tensors.get(f"{module}{end}") for end in _KOHYA)
+        found = {factor: each for factor, each in (("A", A), ("B", B)) if each is not None}
+        try:
+            A, B = _checked(module, found)
+            alpha = torch.tensor(len(A)) if alpha is None else alpha
+            if alpha.numel() != 1 or not alpha.isfinite().all() or not len(A):
+                raise ValueError("has no rank, or an alpha that is not a number")  # noqa: TRY301
+        except ValueError as error:
+            raise _refused(path, f"{module!r} {error}") from None
+        names = f"{module}{_KOHYA[0]}", f"{module}{_KOHYA[1]}"
+        modules[module] = LoraModule(names, A, B, 1.0, float(alpha) / len(A))
+    # Digests of the weights, and numbers that no longer hold.
+    metadata = {key: each for key, each in metadata.items() if not key.startswith("sshs_")}
+    metadata |= dict.fromkeys({"ss_network_dim", "ss_network_alpha"} & {*metadata}, "Dynamic")
+    size = path.stat().st_size
+    return TrainedAdapter(path, modules, _squares(modules), {}, {}, size, metadata)
+
+
+def _of_lora(folder: Path, values: Mapping[str, Any]) -> Parts:
+    """Return the modules, the other tensors and the settings to keep of a LoRA adapter."""
+    if unknown := sorted(name for name in values.keys() - _KEPT - _REPLACED if values[name]):
+        raise _refused(folder, f"{', '.join(unknown)} in its configuration is set")
+    if values.get("init_lora_weights") not in _STARTS:
+        why = "its init_lora_weights changes the base model; convert it to plain LoRA when saving"
+        raise _refused(folder, why)
+    tensors = files.tensors_in(folder)
+    found = {name: each for name in tensors if (each := _FACTOR.fullmatch(name))}
+    if odd := [name for name in tensors if ".lora_" in name and name not in found]:
+        raise _refused(folder, f"its tensor {odd[0]!r} is not of plain LoRA")
+    held: dict[str, dict[str, str]] = {}
+    for name, each in found.items():
+        held.setdefault(each[1], {})[each[2] or each[3]] = name
+    # A key that this package writes needs no search.
+    owners, matcher, modules = {f"^{re.escape(path)}": path for path in held}, Matcher(), {}
+
+    def find(key: str, path: str, field: str) -> bool:
+        if key in owners:
+            return owners[key] == path
+        return matcher.find("match", rf"(.*\.)?({key})$", path, field) is not None
+
+    for path, names in held.items():
+        factors = {factor: tensors.pop(name) for factor, name in names.items()}
+        try:
+            A, B = _checked(path, factors)
+            scale = _scale(values, path, len(A), find)
+        except ValueError as error:
+            raise _refused(folder, f"{path!r} {error}") from None
+        modules[path] = LoraModule((names["A"], names["B"]), A, B, 1.0, scale)
+    is_tied = values.get("ensure_weight_tying") and values.get("modules_to_save")
+    kept = _KEPT | ({"ensure_weight_tying"} if is_tied else set())
+    settings = {name: values[name] for name in kept if values.get(name) is not None}
+    return modules, tensors, settings
+
+
+def _checked(path: str, factors: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Return A and B; raise ValueError if their product is not the change of their module."""
+    if len(factors) != len("AB"):
+        raise ValueError("lacks a factor")
+    A, B = factors["A"], factors["B"]
+    if ".base_layer." in f"{path}.":
+        raise ValueError("is inside another adapted module, whose rank it has")
+    if not {A.dtype, B.dtype} <= {*FACTOR_DTYPES}:
+        raise ValueError(f"has factors of {A.dtype} and {B.dtype}")
+    if min(A.dim(), B.dim()) < 2 or len(A) != B.shape[1] or B[:1, :1].numel() > 1:  # noqa: PLR2004
+        shapes = f"{[*A.shape]} and {[*B.shape]}"
+        raise ValueError(f"has factors of shapes {shapes}, which do not fit together")
+    if not (A.isfinite().all() and B.isfinite().all()):
+        raise ValueError("has factors with entries that are not finite numbers")
+    return [A, B]
+
+
+def _scale(values: Mapping[str, Any], path: str, rank: int, find: Find) -> float:
+    """Return the scale of a module as PEFT takes it from a configuration.
+
+    Raises:
+        ValueError: the configuration gives it none, or another rank.
+    """
+    found = []
+    for pattern, usual in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha")):
+        entries = values.get(pattern) or {}
+        try:
+            own = next((entries[key] for key in entries if find(key, path, pattern)), None)
+            found.append(float(values[usual] if own is None else own))
+        except (KeyError, TypeError, ValueError, re.error):
+            raise ValueError(f"gets no {usual} from the configuration") from None
+    told, alpha = found
+    if told != rank or not rank or not math.isfinite(alpha):
+        given = f"rank {told:g} and alpha {alpha:g}"
+        raise ValueError(f"has tensors of rank {rank}, and the configuration gives {given}")
+    return alpha / (math.sqrt(rank) if values.get("use_rslora") else rank)
+
+
+def _refused(folder: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"shrink: {str(folder)!r} cannot be cut by its singular values: {why}")
