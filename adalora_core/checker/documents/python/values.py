@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import math
 from collections.abc import Iterable
 from functools import cached_property
@@ -23,7 +24,6 @@ from adalora_core.checker.documents.python.namespaces import Namespaces
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.document import Format
     from adalora_core.checker.documents.python.scopes import Scopes
 
 
@@ -46,9 +46,10 @@ _CONSTANTS: dict[str | None, float] = {
 }  # fmt: skip
 
 
-_LOADERS: dict[str, Format] = {
-    "yaml.safe_load": "yaml", "yaml.full_load": "yaml", "yaml.load": "yaml", "json.loads": "json",
-}  # fmt: skip
+_LOADERS = {
+    **dict.fromkeys(("yaml.safe_load", "yaml.full_load", "yaml.load"), "yaml_source"),
+    "json.loads": "json_source",
+}
 """Functions that read a mapping out of a text."""
 
 
@@ -173,14 +174,13 @@ class Values:
 
     def _loaded(self, call: ast.Call) -> ast.expr | None:
         """Return the mapping that a text of the script holds, as code in the place of the text."""
-        format_ = _LOADERS.get(self.scopes.qualified(call.func) or "")
-        text = self.of(call.args[0]) if format_ is not None and call.args else None
-        if format_ is None or not isinstance(text, str):
+        reader = _LOADERS.get(self.scopes.qualified(call.func) or "")
+        text = self.of(call.args[0]) if reader is not None and call.args else None
+        if not isinstance(text, str):
             return None
-        # Imported for such calls only: readers of texts call this one.
-        from adalora_core.checker.documents import decode
-
-        document = decode(text.encode(errors="replace"), format_, self._limits)
+        # Imported for such calls only, as `decode` does: a document holds its script.
+        module = importlib.import_module(f"adalora_core.checker.documents.{reader}")
+        document = module.decode(text, self._limits)
         value = document.value
         if document.fatal or document.problems or not isinstance(value, dict):
             return None
