@@ -3,6 +3,8 @@
 The corpus is divided by the digest of the file names: `corpus` was committed with its verdicts
 before the first rule was written, `corpus_open` was read while the rules were written.
 `corpus_later` was written when the rules were there, by a reader who had not seen them.
+`corpus_strangers` are two sets of 20 wrong and 20 right scripts by others who had not; at first
+sight 17 of the 20 were found in each, without a false alarm, and the rules then learned from both.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ HALVES = {"corpus": "01234567", "corpus_open": "89abcdef"}
 FILES_PER_ALARM = 40
 
 
-@pytest.mark.parametrize("folder", [*HALVES, "corpus_later"])
+@pytest.mark.parametrize("folder", [*HALVES, "corpus_later", "corpus_strangers"])
 def test_nine_of_ten_faults_are_found_and_hardly_anything_else(folder: str) -> None:
     result = compare(Path(__file__).parent / folder)
     assert result.share >= 0.9, result.missed
