@@ -54,10 +54,15 @@ class AllocationOnAnotherObject(AllocationRule):
             return None
         text = ast.unparse(given)[:60]
         if _is_inside(given) or _is_base(usage, given, by_trainers=True):
-            return CodeFault(event.node, f"`{text}` is the base model, without {ALLOCATE}")
+            is_given = all(last_name(wrap.call.func) not in WRAPPERS for wrap in usage.wraps)
+            hint = "call it on the model that the trainer gives to its callbacks"
+            message = f"`{text}` is the base model, without {ALLOCATE}"
+            return CodeFault(event.node, message, hint if is_given else None)
         if (wrapper := _wrapper(usage, given)) is not None:
             message = f"`{text}` is a wrapper without {ALLOCATE}"
-            hint = "call model.module.base_model.update_and_allocate(step)"
+            inner = text.removesuffix(".base_model")
+            step = ", ".join(map(ast.unparse, event.call.args)) or "step"
+            hint = f"call {inner}.module.base_model.update_and_allocate({step[:60]})"
             return CodeFault(event.node, message, hint, note=(wrapper, "the wrapper"))
         return None
 

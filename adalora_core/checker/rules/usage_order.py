@@ -145,7 +145,7 @@ class AllocationAfterZeroGrad(AllocationRule):
         "    optimizer.step()\n    optimizer.zero_grad()\n"
         "    model.base_model.update_and_allocate(step)\n",
     )
-    hint = "move zero_grad() behind update_and_allocate, or to the beginning of the iteration"
+    hint = "move zero_grad() after update_and_allocate, or to the beginning of the iteration"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the gradients are dropped before."""

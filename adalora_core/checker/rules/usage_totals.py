@@ -47,11 +47,12 @@ class TotalStepCountsSamples(UsageRule):
         for key, value in usage.arguments("total_step"):
             counted = unit(usage, value)
             waits = usage.once(accumulation)
-            text = ast.unparse(value)[:60]
+            text, hint = ast.unparse(value)[:60], None
             if _counts_epochs_alone(usage, value):
                 message = f"total_step is `{text}`: the number of epochs, not of optimizer steps"
             elif _counts_all_processes(usage, value):
                 message = f"total_step is `{text}`: the steps of all processes together"
+                hint = "divide it by the number of processes, or take len(loader) after prepare()"
             elif counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
                 message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
             elif counted == "batches" and waits is not None and waits > 1:
@@ -61,7 +62,7 @@ class TotalStepCountsSamples(UsageRule):
                 )
             else:
                 continue
-            yield CodeFault(key, message)
+            yield CodeFault(key, message, hint)
 
 
 def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:

@@ -67,7 +67,7 @@ class NoAllocationAtAll(Rule):
     why = """No step of the budgeting phase is a multiple of deltaT. With tfinal 0 the forced
     selection is due at step total_step, but a loop that counts from 0 ends one step earlier."""
     bad = SOUND | {"tinit": 100, "tfinal": 0, "total_step": 500, "deltaT": 500}
-    hint = "decrease deltaT, or set tfinal to at least 1"
+    hint = "increase total_step or decrease deltaT, or set tfinal to at least 1"
     inputs = ALLOCATION_FIELDS
 
     def check(self, block: Block) -> Findings:
