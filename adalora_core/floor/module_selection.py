@@ -251,7 +251,8 @@ class ModuleSelection:
         self._excluded, self._saved = PathEnds(excluded, after_dot=True), PathEnds(saved)
         self._has_layers = layers not in (None, [])
         self._wanted = frozenset([layers] if isinstance(layers, int) else layers or ())
-        patterns = [layers_pattern] if isinstance(layers_pattern, str) else layers_pattern or ()
+        patterns = layers_pattern or ()  # an empty text is none
+        patterns = [patterns] if isinstance(patterns, str) else patterns
         self._layers = _Layers(patterns, self._matcher)
 
     def includes(self, path: str) -> bool:

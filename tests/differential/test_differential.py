@@ -109,7 +109,9 @@ def test_fix_of_a_real_configuration_removes_the_failure() -> None:
     found = []
     for entry in CORPUS:
         values = unpacked(entry["content"])
-        if isinstance(values, dict) and FIELDS.keys() & values.keys():
+        # Of a mapping with prefixed keys the check judges the part that they make.
+        is_plain = isinstance(values, dict) and not any(k.startswith("adalora_") for k in values)
+        if is_plain and FIELDS.keys() & values.keys():
             # Without its weights the configuration of a saved adapter is one for training.
             values |= {"peft_type": "ADALORA", "inference_mode": False, "rank_pattern": None}
             found += fixes.faults_left(fixes.for_some_base(values))

@@ -77,7 +77,7 @@ def test_demo_runs_without_network_and_says_what_it_found(quick_run):
     result, output = quick_run
     assert_quick_run(result)
     for expected in (
-        "warmup    0-3",
+        "warm-up   0-3",
         "budgeting 4-15",
         "final     16-23",
         "PEFT    reloads the adapter; largest prediction difference",

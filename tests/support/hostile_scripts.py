@@ -157,7 +157,7 @@ FOLLOWED = {
         _TRAINING + "class C:\n def f(self):\n"
         + "".join(f"  self.a{i}=b{i}\n" for i in range(9_000)) + "c=C()\n"
         + "for s in c:\n loss=c(x).loss;loss.backward();opt.step()\n" * 300,
-        _STOPPED,
+        "ADA901",
     ),
     "returns": HostileScript(
         _TRAINING + "def g():\n" + " if a: return m\n" * 8_000

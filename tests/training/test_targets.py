@@ -183,6 +183,13 @@ def test_long_names_to_save_and_long_paths_take_one_search_for_each_part() -> No
     assert spent.seconds < 4
 
 
+@pytest.mark.parametrize("pattern", ["", None, [], "layers"])
+def test_layers_are_counted_in_any_list_where_no_pattern_names_one(pattern: Any) -> None:
+    selection = ModuleSelection(["q"], layers=[1], layers_pattern=pattern)
+    assert selection.includes("model.layers.1.q")
+    assert not selection.includes("model.layers.0.q")
+
+
 def test_many_names_and_paths_of_many_parts_take_one_search_for_each_path() -> None:
     names = [f"l{number}.q" for number in range(50_000)]
     selection = ModuleSelection(names, exclude=[f"x{name}" for name in names])
