@@ -145,13 +145,13 @@ FOLLOWED = {
     "functions": HostileScript(
         _TRAINING
         + "".join(f"def f{i}(): model.update_and_allocate(step)\n" for i in range(4_000)),
-        _STOPPED,
+        "checked 1 configuration",
     ),
     "bases": HostileScript(
         _TRAINING + "class A0: pass\n"
         + "".join(f"class A{i}(A{i - 1}): pass\n" for i in range(1, 4_000))
         + "a=A3999()\n" + "a.f()\n" * 3_000,
-        _STOPPED,
+        "checked 1 configuration",
     ),
     "attributes": HostileScript(
         _TRAINING + "class C:\n def f(self):\n"
