@@ -198,7 +198,7 @@ def _block(first: Tensor, entries: int) -> Tensor:
         del block  # before there is a new one: both together may not fit
         block = np.empty(size, np.uint8)
     lent = block[:]
-    # Torch releases what it was lent with the last tensor on it, whoever held that.
+    # Torch releases the lent memory with the last tensor on it.
     weakref.finalize(lent, unused.append, block).atexit = False
     return torch.from_numpy(lent).view(first.dtype)
 

@@ -3,9 +3,8 @@
 The corpus is divided by the digest of the file names: `corpus` was committed with its verdicts
 before the first rule was written, `corpus_open` was read while the rules were written.
 `corpus_later` was written when the rules were there, by a reader who had not seen them.
-`corpus_strangers` are three sets of 20 wrong and 20 right scripts by others who had not: at first
-sight 17 (g*.*), 17 (h*.*) and 19 (i*.*) of 20 were found, without a false alarm, and the rules
-learned from the first two.
+`corpus_strangers` are three sets by others who had not: the rules learned from the first two (g*.*
+and h*.*), and the last one (i*.*) judged them.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _ignored(words: Iterable[str]) -> frozenset[str]:
 
 
 def unknown_rule(word: str) -> str:
-    """Return that there is no such rule, and the one that was probably meant."""
+    """Return the message about an unknown rule, with the one that was probably meant."""
     from difflib import get_close_matches  # slow to import, and most words are right
 
     known = [name for rule in RULES for name in (rule.name, rule.code.lower())]

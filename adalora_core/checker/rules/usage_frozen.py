@@ -6,10 +6,15 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
-from adalora_core.checker.rules.usage_setup import takes_e, words_in
+from adalora_core.checker.rules.usage_setup import (
+    may_unfreeze,
+    sets_gradient,
+    takes_e,
+    words_in,
+)
 from adalora_core.checker.scripts.trainings import held_models, trainings
 
 if TYPE_CHECKING:
@@ -39,12 +44,12 @@ class FactorsFrozen(UsageRule):
             wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(model)]
             if wraps and all(wrap is not None and wrap.is_adalora for wrap in wraps):
                 yield CodeFault(call, "all parameters are frozen here, after the adapter is added")
-        set_true = any(map(_makes_trainable, usage.scopes.of))
+        set_true = usage.once(may_unfreeze)
         for loop in usage.scopes.of:
             if not isinstance(loop, ast.For) or not _runs_over_factors(usage, loop):
                 continue
             for statement in loop.body:
-                value = _sets_gradient(statement)
+                value = sets_gradient(statement)
                 words, is_all = words_in(value) if value is not None else (set[str](), False)
                 is_off = isinstance(value, ast.Constant) and value.value is False and not set_true
                 if is_off or (is_all and "lora_A" in words and not takes_e(words)):
@@ -66,21 +71,6 @@ def _runs_over_factors(usage: Usage, loop: ast.For) -> bool:
     )
 
 
-def _sets_gradient(statement: ast.stmt) -> ast.expr | None:
-    is_set = isinstance(statement, ast.Assign) and (
-        last_name(statement.targets[0]) == "requires_grad"
-    )
-    return statement.value if is_set and isinstance(statement, ast.Assign) else None
-
-
-def _makes_trainable(node: ast.AST) -> bool:
-    """Return whether a node can make parameters trainable."""
-    if isinstance(node, ast.Attribute) and node.attr in {"requires_grad_", "set_adapter"}:
-        return True
-    value = _sets_gradient(node) if isinstance(node, ast.stmt) else None
-    return value is not None and not (isinstance(value, ast.Constant) and value.value is False)
-
-
 class TrainedForInference(UsageRule):
     code = "ADA934"
     only_with = ("inference_mode",)
@@ -92,7 +82,7 @@ class TrainedForInference(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration of a trained model."""
-        trained = usage.once(trainings) and not any(map(_makes_trainable, usage.scopes.of))
+        trained = usage.once(trainings) and not usage.once(may_unfreeze)
         for wrap, call in _configured(usage) if trained else ():
             key, _ = call.entries.get("inference_mode", (None, None))
             if key is not None and call.values.get("inference_mode") is True:
@@ -137,7 +127,7 @@ class HeadStaysFrozen(UsageRule):
             is_known = isinstance(task, str) and task not in _TASKS
             if call.is_open or "modules_to_save" in given or (given and not is_known):
                 continue
-            if not any(map(_makes_trainable, usage.scopes.of)):
+            if not usage.once(may_unfreeze):
                 message = "the new head of the model stays frozen, at its random weights"
                 yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
 

@@ -326,7 +326,7 @@ class CallbackMethodNeverCalled(AllocationRule):
     hint = PLACES["callback"]
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the method is no event of Trainer and has no caller."""
+        """Return a fault if Trainer does not know the method, and nothing calls it."""
         method = trace.function
         if method is None or usage.framework(method) != "callback":
             return None

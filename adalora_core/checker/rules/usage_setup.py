@@ -145,7 +145,7 @@ class LoadedAdapterTrained(UsageRule):
         given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
         calls = dict.fromkeys(call for model in given for call in usage.calls(model))
         loaded = [call for call in calls if _loads_frozen(usage, call)]
-        if loaded and not any(map(_makes_trainable, usage.scopes.of)):
+        if loaded and not usage.once(may_unfreeze):
             for call in loaded:
                 yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
 
@@ -360,7 +360,17 @@ def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
     return bool(made) and all(last_name(each.func) == "BitsAndBytesConfig" for each in made)
 
 
-def _makes_trainable(node: ast.AST) -> bool:
-    if isinstance(node, ast.Attribute) and node.attr == "requires_grad":
-        return isinstance(node.ctx, ast.Store)
-    return isinstance(node, ast.Attribute) and node.attr in _TRAINS_ALL
+def may_unfreeze(usage: Usage) -> bool:
+    """Return whether anything in a script can make frozen parameters trainable."""
+    if not _TRAINS_ALL.isdisjoint(usage.scopes.callers):
+        return True
+    values = [sets_gradient(each) for each in usage.scopes.of if isinstance(each, ast.Assign)]
+    return any(v is not None and getattr(v, "value", None) is not False for v in values)
+
+
+def sets_gradient(statement: ast.AST) -> ast.expr | None:
+    """Return what a statement assigns to `requires_grad` of something; None: another one."""
+    is_set = isinstance(statement, ast.Assign) and (
+        last_name(statement.targets[0]) == "requires_grad"
+    )
+    return statement.value if is_set and isinstance(statement, ast.Assign) else None

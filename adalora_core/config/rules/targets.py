@@ -16,7 +16,6 @@ from adalora_core.config.rules.patterns import list_in_string
 from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import shapes
 from adalora_core.floor.module_selection import (
-    DEFAULT_TARGETS,
     PathEnds,
     ends_with,
     is_all_linear,
@@ -259,19 +258,13 @@ def lacking(base: str, names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         f"Target modules {shown} not found in the base model {base!r}: the linear layers of "
         f"{architecture} are {', '.join(linear)}"
     )
-    yield message, _usual(linear)
+    inner = [name for name in linear if name not in known.TOP]
+    yield message, known.usual_targets(linear) or inner
 
 
 def usual_hint(usual: list[str]) -> str:
     """Return the hint that names the usual targets of an architecture."""
     return f"write the names of this architecture, such as {json.dumps(usual)}"
-
-
-def _usual(linear: Collection[str]) -> list[str]:
-    """Return the targets that PEFT takes where a configuration names none, or all but the head."""
-    usual = (names for names in DEFAULT_TARGETS.values() if isinstance(names, tuple))
-    inner = [name for name in linear if name not in known.TOP]
-    return list(next((names for names in usual if set(names) <= set(linear)), inner))
 
 
 class NoTargetLeft(Rule):
