@@ -139,6 +139,12 @@ def whole(tensor: Any) -> torch.Tensor:
     return tensor.detach().full_tensor()  # type: ignore[no-any-return]  # same
 
 
+def meet(tensor: Any) -> None:
+    """Wait until every process that holds a part of `tensor` has come here."""
+    for group in tensor.device_mesh.get_all_groups():
+        distributed.barrier(group)
+
+
 def local_part(tensor: Any) -> torch.Tensor:
     """Return the part of `tensor` that this process holds, detached."""
     if not is_sharded(tensor):

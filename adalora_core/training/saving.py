@@ -13,7 +13,7 @@ from adalora_core.config.fields.block import AUTO
 from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
-from adalora_core.sharding.layout import are_sharded
+from adalora_core.sharding.layout import are_sharded, is_sharded, meet
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.folder import (
@@ -70,8 +70,8 @@ def save_adapter(
     """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
 
     With a sharded model every process has to call it, since the factors are gathered; the first
-    process writes. With `gathered`, the whole tensors of the model, one process can save the
-    adapter alone, but not the training state.
+    process writes, and all return when it has. With `gathered`, the whole tensors of the model, one
+    process can save the adapter alone, but not the training state.
     """
     adapter = tuner.adapters[name]
     resumes = save_training_state is True or is_checkpoint_folder(folder)
@@ -89,12 +89,16 @@ def save_adapter(
         return
     if save_training_state is None:
         save_training_state = run_is_unfinished(adapter)
-    files = _encoded(tuner, adapter, gathered, embeddings, with_state=save_training_state)
-    if is_main_process:
-        if card_folder is not None:
-            # First, since the adapter decides what a folder holds.
-            write_card(card_folder, adapter.config, tuner.model)
-        commit(folder, *files)
+    try:
+        files = _encoded(tuner, adapter, gathered, embeddings, with_state=save_training_state)
+        if is_main_process:
+            if card_folder is not None:
+                # First, since the adapter decides what a folder holds.
+                write_card(card_folder, adapter.config, tuner.model)
+            commit(folder, *files)
+    finally:
+        if is_divided and gathered is None:
+            meet(next(filter(is_sharded, adapter.factors()[0])))
 
 
 def _encoded(

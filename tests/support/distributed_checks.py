@@ -348,9 +348,12 @@ def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
     train(wrapped, model, range(stop), optimizer=optimizer)
     with torch.no_grad():
         wrapped.eval()(**mine(0))
+    saved = folder / f"by-{kind}"
     model.save_pretrained(
-        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=stop < STEPS or None
+        saved, is_main_process=rank == 0, save_training_state=stop < STEPS or None
     )
+    # A process that saved its part may load at once what the first one wrote.
+    assert kind == "ddp" or (saved / "adapter_config.json").is_file()
 
 
 def save_at(rank: int, kind: str, stop: int, folder: Path, make: Callable[[], Any]) -> None:
