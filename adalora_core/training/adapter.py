@@ -184,11 +184,6 @@ class Adapter:
     def allocate(self, step: int, *, forwards: int, has_penalty: bool) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
 
-        Args:
-            step: the 0-based optimizer step.
-            forwards: training forwards of the model so far.
-            has_penalty: whether a backward pass has reached the penalty so far.
-
         Raises:
             RunError: the adapter is frozen, or its schedule was changed after the first step.
             RuntimeError: `total_step` is not known yet.
@@ -228,11 +223,7 @@ class Adapter:
             self.allocator.keep_all()
 
     def refuse_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse an optimizer that does not hold all factors of the adapter.
-
-        Raises:
-            RunError: `optimizer` holds none or only some of the factors.
-        """
+        """Refuse an optimizer that does not hold all factors of the adapter."""
         factors: list[Any] = [
             place[self.name]
             for each in self.matrices()
@@ -253,13 +244,10 @@ class Adapter:
     ) -> RankPattern | None:
         """Return the kept triplets of every matrix as lists of length `init_r`, or None.
 
-        None means that there was no allocation so far, as in PEFT's files.
-
-        Args:
-            live: include dropped triplets whose singular value is not zero any more, so that the
-                pattern describes what the model computes and not what the allocator chose.
-            singular_values: whole E by module path; None means those of the layers, which every
-                process has to gather if they are divided.
+        None means that there was no allocation so far, as in PEFT's files. With `live`, dropped
+        triplets whose singular value is not zero any more count, so that the pattern describes what
+        the model computes. `singular_values` are whole E by module path; without them every process
+        gathers those of divided layers.
         """
         allocated = self.allocator is not None and self.allocator.mask is not None
         pruned = any(len(rows) < self.spec.init_r for rows in self.positions.values())
@@ -310,12 +298,7 @@ def checked_copy(config: Any) -> AdaLoraConfig:
 
 
 def check_in_place(config: Any) -> Any:
-    """Return `config` itself after the whole contract, so that later assignments count.
-
-    Raises:
-        ConfigError: the configuration breaks the contract.
-        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
-    """
+    """Return `config` itself after `checked_copy`, so that later assignments count."""
     checked = checked_copy(config)
     for name, field in FIELDS.items():
         if field.is_number and getattr(config, name) is not None:
@@ -333,11 +316,7 @@ def use_plain_numbers(config: Any) -> None:
 
 
 def run_values(config: Any) -> dict[str, Any]:
-    """Return `written_values`, and the fields of this package that no file holds.
-
-    Raises:
-        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
-    """
+    """Return `written_values`, and the fields of this package that no file holds."""
     own = {name: getattr(config, name) for name in OWN_FIELDS if hasattr(config, name)}
     return written_values(config) | own
 

@@ -103,12 +103,7 @@ def _calls_before(adapters: Sequence[Adapter], step: int) -> list[int]:
 def comparable_state(
     adapters: Sequence[Adapter], *, with_gradients: bool = False
 ) -> dict[str, str]:
-    """Return what all processes must hold alike, as text to compare and to print.
-
-    Args:
-        adapters: the trained adapters.
-        with_gradients: include the gradients, which are alike after a synchronising backward pass.
-    """
+    """Return what all processes must hold alike, as text to compare and to print."""
     found = {"adapters": ", ".join(repr(each.name) for each in adapters)}
     for adapter in adapters:
         for what, value in _comparable_state_of(adapter, with_gradients=with_gradients).items():
@@ -248,13 +243,6 @@ def refuse_unsynchronised(model: nn.Module, adapters: Sequence[Adapter]) -> None
 
     DDP looks at what is trainable when it is made. It ignores what is added, activated or unfrozen
     later. The factors are looked at in every forward, other parameters in the first one.
-
-    Args:
-        model: the adapted model.
-        adapters: the trained adapters.
-
-    Raises:
-        ParallelismError: DDP does not synchronise a trained parameter, or is inside `join()`.
     """
     wrapper = DistributedDataParallel._active_ddp_module  # noqa: SLF001 - as torch.compile does
     if wrapper is None:
@@ -287,11 +275,7 @@ def _synchronised_by(wrapper: DistributedDataParallel) -> frozenset[int]:
 
 
 def _refuse(model: nn.Module, wrapper: DistributedDataParallel, known: frozenset[int]) -> None:
-    """Raise an error if parameters of `model` are missing in `known`.
-
-    Parameters that the user told DDP to ignore are none of ours, nor those that it has turned into
-    DTensors for the forward pass, nor models outside of the wrapper.
-    """
+    """Raise an error if parameters of `model` that learn in `wrapper` are missing in `known`."""
     inside = {id(each) for each in wrapper.module.parameters()}
     missing = [
         name

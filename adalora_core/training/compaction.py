@@ -50,10 +50,7 @@ class _Cut:
 def compact(
     model: torch.nn.Module, adapters: Sequence[Adapter], optimizer: torch.optim.Optimizer
 ) -> CompactionReport:
-    """Cut the dropped triplets of `adapters` out of `model` and `optimizer`.
-
-    See `AdaLoraModel.compact`.
-    """
+    """Cut dropped triplets out of `model` and `optimizer`; see `AdaLoraModel.compact`."""
     if not adapters:
         raise ValueError("compact: no active adapter is trainable; load it with is_trainable=True")
     refuse_compacting(model, adapters)

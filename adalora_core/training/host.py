@@ -97,9 +97,8 @@ class PenaltyPerStep:
     def begin_step(self, *, multiplied_by: int = 1) -> None:
         """Begin an optimizer step: the next forward is its first.
 
-        Args:
-            multiplied_by: the number by which the caller multiplies a loss that is normalised over
-                the step, such as the number of processes; the penalty is divided by it.
+        The caller multiplies a loss that is normalised over the step by `multiplied_by`, such as
+        the number of processes, so the penalty is divided by it.
         """
         self._trained = False
         self.is_first = True
@@ -148,12 +147,7 @@ class PenaltyPerStep:
 
 
 class TrainingRun:
-    """The state of the training of a model, beside its adapters.
-
-    Attributes:
-        penalty: decides which forwards of an optimizer step add the penalty.
-        checked: the calls before which the division of the model over processes was checked.
-    """
+    """The state of a training; `checked` has the calls that `refuse_unsupported` knows."""
 
     def __init__(self) -> None:
         self.penalty = PenaltyPerStep()
@@ -189,12 +183,7 @@ class Host:
         ]
 
     def update_and_allocate(self, global_step: int) -> None:
-        """Call the allocators of trained adapters after the 0-based step `global_step`.
-
-        Raises:
-            RunError: no active adapter is trainable.
-            TypeError: `global_step` is not a number.
-        """
+        """Call the allocators of trained adapters after the 0-based step `global_step`."""
         adapters = self.trained_adapters()
         if not adapters:
             raise nothing_trainable("update_and_allocate", self.active_adapters)
@@ -231,11 +220,7 @@ class Host:
         return compact(self.model, self.trained_adapters(), optimizer)
 
     def run_report(self) -> RunReport:
-        """Return what the run of the first trained adapter was; waits for a GPU.
-
-        Raises:
-            RunError: no active adapter is trainable.
-        """
+        """Return what the run of the first trained adapter was; waits for a GPU."""
         adapters = self.trained_adapters()
         if not adapters:
             raise nothing_trainable("run_report", self.active_adapters)
@@ -247,11 +232,7 @@ class Host:
         return _weighted_penalty(self, by_forward=False)
 
     def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
-        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`.
-
-        Raises:
-            ValueError: a backward pass has added it already.
-        """
+        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`."""
         if self.training_run.penalty.was_in_a_loss:
             raise ValueError(
                 "add_orthogonality_gradient_: the penalty must be in no loss, or it counts twice, "
@@ -272,11 +253,7 @@ class Host:
 
 
 def host_of(model: Any, purpose: str) -> Host:
-    """Return the tuner of `model`, wrapped or not.
-
-    Raises:
-        TypeError: `model` is neither an `AdaLoraModel` nor attached.
-    """
+    """Return the tuner of `model`, wrapped or not; a TypeError without one."""
     inner = unwrapped(model)
     tuner = getattr(inner, "__dict__", {}).get(TUNER) or getattr(inner, "base_model", None)
     # Bridged tuners have the methods and not the class.
@@ -306,11 +283,7 @@ def forwards_of(host: Host, adapter: Adapter) -> int | None:
 
 
 def check_forward(host: Host) -> None:
-    """Refuse a training forward of a model that is divided in a way that trains wrongly, or merged.
-
-    Raises:
-        ParallelismError: the division is not supported, or DDP does not synchronise a parameter.
-    """
+    """Refuse a training forward of a merged model, or of one divided so that it trains wrongly."""
     if torch.compiler.is_compiling():
         return
     adapters = host.trained_adapters()
@@ -329,13 +302,8 @@ def add_penalty(
 ) -> Any:
     """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
 
-    A loss without a graph gets a method `backward` that explains itself.
-
-    Args:
-        host: the tuner.
-        outputs: outputs of the base model.
-        arguments: keyword arguments of the forward.
-        unless: returns whether `host` gets no penalty in this forward.
+    A loss without a graph gets a method `backward` that explains itself. `arguments` are those of
+    the forward. If `unless(host)`, this forward adds none.
     """
     loss, is_compiling = getattr(outputs, "loss", None), torch.compiler.is_compiling()
     if host.training and not is_compiling:

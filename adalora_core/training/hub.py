@@ -80,15 +80,8 @@ def adapter_folder(
 ) -> Path:
     """Return the folder `source` if there is one, or else download the adapter of that Hub id.
 
-    Args:
-        source: a folder, or the id of a model of the Hub.
-        with_state: also download the training state, if there is one.
-        subfolder: folder of the adapter inside `source`.
-        revision: branch, tag or commit of the Hub; all files are those of one commit.
-        token: token of the Hub; None means the one of the login.
-        cache_dir: where downloads are kept; None means the default of `huggingface_hub`.
-        local_files_only: use what was downloaded before, and never the network.
-        force_download: download again what is there.
+    All files are those of one commit, the training state among them `with_state`. The other options
+    are those of `huggingface_hub`.
 
     Raises:
         CheckpointError: `source` looks like an id, and the Hub has no such adapter.

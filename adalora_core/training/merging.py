@@ -43,9 +43,7 @@ def merge_all(tuner: Any, adapter_names: Sequence[str] | None, *, safe_merge: bo
 def all_or_none(layers: Iterable[Any], unmerge: Callable[[Any, int], None]) -> Iterator[None]:
     """Unmerge what the body has merged if it fails, also if it is interrupted.
 
-    Args:
-        layers: the adapted layers, of this package or of PEFT.
-        unmerge: unmerges a layer but for its first adapters.
+    `unmerge` unmerges a layer, of this package or of PEFT, but for its first adapters.
     """
     before = [(layer, len(layer.merged_adapters)) for layer in layers]
     try:
@@ -80,15 +78,7 @@ def share_again(shared: dict[AdaLoraLayer, Any]) -> None:
 
 
 def refuse_shared_modules(model: nn.Module, paths: Iterable[str]) -> None:
-    """Refuse to adapt a module under one of its names, or to merge into it.
-
-    Args:
-        model: the base model.
-        paths: modules of it.
-
-    Raises:
-        TargetError: several modules contain one of them, or one under several names.
-    """
+    """Refuse to adapt a module of `paths` under one of its names, or to merge into it."""
     uses = Counter(
         id(each)
         for module in model.modules()

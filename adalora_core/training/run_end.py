@@ -107,11 +107,7 @@ def judge_end(
 ) -> None:
     """Warn if the run of `adapter` is not over, and zero the triplets that its kept set drops.
 
-    Args:
-        adapter: is saved, exported or merged next.
-        what: "saved", "exported" or "merged".
-        forwards: training forwards of the model so far; None if the adapter is not active.
-        is_checkpoint: whether it is saved to be resumed.
+    `what` is "saved", "exported" or "merged". `forwards` is None if the adapter is not active.
     """
     run, allocator = adapter.run, adapter.allocator
     run.judge_waiting(wait=True)

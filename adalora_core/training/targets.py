@@ -70,14 +70,7 @@ def find_targets(model: nn.Module, config: AdaLoraConfig) -> Targets:
 def adapted_layer(model: nn.Module, path: str, mesh: DeviceMesh | None) -> AdaLoraLayer:
     """Return an adapted layer around the module `path`, which is not part of the model yet.
 
-    Args:
-        model: the base model.
-        path: name of the module.
-        mesh: the processes that tensor parallelism divides the model over; None without it.
-
-    Raises:
-        TargetError: the module cannot be adapted.
-        ParallelismError: tensor parallelism divides it in an unsupported way.
+    `mesh` are the processes that tensor parallelism divides the model over; None without it.
     """
     module = model.get_submodule(path)
     if mesh is None or isinstance(module, AdaLoraLayer):
@@ -86,11 +79,7 @@ def adapted_layer(model: nn.Module, path: str, mesh: DeviceMesh | None) -> AdaLo
 
 
 def refuse_unsupported(config: AdaLoraConfig) -> None:
-    """Refuse a configuration with a field that PEFT follows and this package does not.
-
-    Raises:
-        ValueError: such a field is set.
-    """
+    """Refuse a configuration with a field that PEFT follows and this package does not."""
     for field, what in _UNSUPPORTED.items():
         if getattr(config, field):
             raise ValueError(
@@ -160,15 +149,7 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
 
 
 def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
-    """Return a message for each entry of `config` that selects none of the modules `paths`.
-
-    Args:
-        config: an `AdaLoraConfig` of this package or of PEFT.
-        paths: modules of the base model.
-
-    Raises:
-        TargetError: a regular expression takes too long, or is not one.
-    """
+    """Return a message for each entry of `config` that selects none of the modules `paths`."""
     matcher = Matcher()
     names = sorted({path.rpartition(".")[2] for path in paths})
     messages = []

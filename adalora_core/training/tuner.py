@@ -43,12 +43,7 @@ if TYPE_CHECKING:
 class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
     """The base model, its adapted layers and the adapters.
 
-    Attributes:
-        model: the base model, with target modules replaced by adapted layers.
-        adapters: the adapters by name.
-        active_adapters: names of the adapters that act on the output, in order.
-        training_run: the state of the training.
-        untied: the weights of merged layers that other modules have too; the layers have copies.
+    `untied` are the weights of merged layers that other modules have too; the layers have copies.
     """
 
     seen_as = ("peft.tuners.tuners_utils", "BaseTuner")
@@ -86,14 +81,9 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
     ) -> Adapter:
         """Add the adapter `name` to every module that `config` means.
 
-        Args:
-            name: name of the adapter; part of parameter names and the name of a folder, hence
-                without dots and slashes.
-            config: configuration of the adapter.
-            autocast_adapter_dtype: use float32 factors on a base of lower precision.
-            targets: the modules that `config` means; None means to look for them.
-            positions: rows of a pruned adapter by module path; None means every triplet.
-            device: device of the factors; None means that of the base layers.
+        The name is part of parameter names and the name of a folder, hence without dots and
+        slashes. `targets` are the modules, which are looked for without it. `positions` are the
+        rows of a pruned adapter by module path; None means every triplet.
 
         Raises:
             TargetError: a target cannot be adapted, or nothing matches; the model is unchanged.
@@ -173,11 +163,7 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
     # --- switching ------------------------------------------------------------------------------
 
     def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
-        """Make these the adapters that act on the output; trainable ones start to learn.
-
-        Raises:
-            ValueError: there is no adapter of that name.
-        """
+        """Make these the adapters that act on the output; trainable ones start to learn."""
         names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
         for name in names:
             if name not in self.adapters:
@@ -242,11 +228,7 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
             module.adapters_disabled = not enabled
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Remove an adapter from every layer.
-
-        Raises:
-            ValueError: no such adapter.
-        """
+        """Remove an adapter from every layer."""
         name = adapter_name
         if name not in self.adapters:
             raise ValueError(f"adapter_name: Adapter {name!r} does not exist")

@@ -50,14 +50,10 @@ DAMAGED = (SafetensorError, RuntimeError, TypeError)
 
 @dataclass(slots=True)
 class SavedAdapter:
-    """An adapter folder, read into memory.
+    """An adapter folder, read into memory; names of tensors have no prefix `base_model.model.`.
 
-    Attributes:
-        folder: path of the folder.
-        config: the validated configuration.
-        tensors: the tensors of the file, without the prefix `base_model.model.` in their names.
-        embeddings: tensors of the base model's embeddings, by their names there; a comparison with
-            the model moves them here.
+    A comparison with the model moves tensors of the base model's embeddings to `embeddings`, by
+    their names there.
     """
 
     folder: Path
@@ -79,10 +75,7 @@ def read_adapter(
 ) -> SavedAdapter:
     """Read and check an adapter folder.
 
-    Args:
-        folder: the folder.
-        fallback: the configuration if the folder may lack it.
-        config: the configuration to use instead of both.
+    `config` is used instead of the file, and `fallback` where there is none.
 
     Raises:
         CheckpointError: a file is missing, truncated or of another kind.
@@ -123,11 +116,7 @@ def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of the weights in `folder`, by their names there.
-
-    Raises:
-        CheckpointError: there are none, or they are damaged.
-    """
+    """Return the tensors of the weights in `folder`, by their names there."""
     path = weights_in(folder)
     if path is None:
         raise CheckpointError(
@@ -138,11 +127,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def mapped(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a safetensors file; they take memory while they are looked at.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
+    """Return the tensors of a safetensors file; they take memory while they are looked at."""
     try:
         return load_file(path)
     except (*DAMAGED, OSError) as error:
@@ -264,11 +249,7 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def config_in(folder: Path) -> Path:
-    """Return the file with the configuration of the weights in `folder`.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """Return the file with the configuration of the weights in `folder`; there has to be one."""
     path = folder / CONFIG_NAME
     if not path.is_file():
         path = _kept_config(folder, digest_of_weights(folder))

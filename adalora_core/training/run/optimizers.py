@@ -294,11 +294,7 @@ def nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
 
 
 class DeferredInt:
-    """A number that may still be on its way from a device.
-
-    Args:
-        number: an int, or a tensor without dimensions.
-    """
+    """A number that may still be on its way from a device."""
 
     def __init__(self, number: int | torch.Tensor) -> None:
         self._arrived: torch.Event | None = None
@@ -324,14 +320,10 @@ class DeferredInt:
 class Call(NamedTuple):
     """What was seen at one call of the allocator; the last three may still be on a device.
 
-    Attributes:
-        step: the step that was given.
-        stepped: whether the optimizer made a step before the call; None if only a device knows.
-        is_extra: whether there was no step since the last call, and gradients nevertheless.
-        others: steps since the last call of optimizers that do not hold all factors.
-        entries: how many entries of the gradients are not finite.
-        nonzero: how many gradients of E are not zero, None where it was not looked at.
-        changed: whether E has changed since the call before, None where it was not looked at.
+    `stepped`: whether the optimizer made a step before the call, None if only a device knows.
+    `is_extra`: no step since the last call, and gradients nevertheless. `others`: steps of
+    optimizers that lack factors. `entries` of gradients are not finite. `nonzero` counts gradients
+    of E, and `changed` tells whether E has; None where it was not looked at.
     """
 
     step: int
