@@ -194,11 +194,7 @@ def injecting(model: nn.Module, name: str, config: Any) -> Iterator[None]:
 
 
 def start_fresh_adapters(tuner: Host, configs: dict[str, Any]) -> None:
-    """Give adapters that PEFT has made, and nobody has trained or loaded, the start of LoRA.
-
-    Raises:
-        ParallelismError: such an adapter is divided over processes; nothing was changed.
-    """
+    """Give adapters that PEFT has made, and nobody has trained or loaded, the start of LoRA."""
     like_lora = {name: each for name, each in configs.items() if _is_like_lora(each)}
     fresh = [name for name, config in like_lora.items() if _is_fresh(tuner, name, config)]
     for name in fresh:

@@ -84,9 +84,6 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
 
         Each layer type that can be written as LoRA defines it.
 
-        Args:
-            path: the name of the layer in the model, for messages.
-
         Raises:
             TargetError: the update of this layer cannot be written as LoRA.
         """
@@ -126,12 +123,9 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
     ) -> None:
         """Create the factors of the adapter `name`, and freeze the base layer.
 
-        Args:
-            name: the adapter; replaced if it exists.
-            spec: its numbers; `spec.init_lora_weights` is the start, see `initial_factors`.
-            rank: triplets to create, `spec.init_r` unless a pruned adapter is being loaded.
-            dtype: dtype of the factors; None means `training_dtype` of the base layer.
-            device: device of the factors; None means that of the base layer.
+        An adapter of this name is replaced. `spec.init_lora_weights` is the start, see
+        `initial_factors`. `rank` is `spec.init_r` unless a pruned adapter is being loaded. Without
+        `dtype` the factors have `training_dtype` of the base layer.
 
         Raises:
             ValueError: the rank is above `MOST_TRIPLETS`.
@@ -217,11 +211,7 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> None:
-        """Add ΔW of the adapters to the base weight, in place.
-
-        Args:
-            safe_merge: compute on a copy first, and refuse a result that is not finite.
-            adapter_names: the adapters to merge; None means the active ones.
+        """Add ΔW of the adapters, by default the active ones, to the base weight, in place.
 
         Raises:
             ValueError: `safe_merge` found entries that are not finite; the weight is unchanged.
@@ -295,15 +285,7 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
 
 
 def dense_weight(base_layer: nn.Module, path: str = "the base layer") -> torch.Tensor:
-    """Return the weight of `base_layer` that a merge changes.
-
-    Args:
-        base_layer: an adapted layer's base layer.
-        path: its name for messages.
-
-    Raises:
-        TypeError: it has none that keeps a change, as a quantised layer.
-    """
+    """Return the weight that a merge changes; a TypeError where none keeps a change."""
     weight = getattr(base_layer, "weight", None)
     # Exact types: a quantised or sharded weight is a subclass that reports a float dtype.
     if (
@@ -320,11 +302,7 @@ def dense_weight(base_layer: nn.Module, path: str = "the base layer") -> torch.T
 
 
 def refuse_computed_weight(base_layer: nn.Module, path: str) -> None:
-    """Refuse to merge into a weight that each forward computes from other parameters.
-
-    Raises:
-        TypeError: `base_layer` has such a weight, by `weight_norm`, `spectral_norm` or pruning.
-    """
+    """Refuse to merge into a weight that each forward computes from other parameters."""
     stores = vars(base_layer)
     is_stored = "weight" in stores["_parameters"] or "weight" in stores["_buffers"]
     if not is_stored and isinstance(getattr(base_layer, "weight", None), torch.Tensor):

@@ -86,9 +86,6 @@ class _Order:
     All gradients share one block of memory. As many small blocks, the C library would give them
     back to the system when they are freed, and every step would pay for their pages anew. `unbind`
     makes the tensors of one shape in one call, at a third of the cost of one call for each.
-
-    Args:
-        lora_As, lora_Bs: the factors in the order of the caller.
     """
 
     def __init__(self, lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> None:

@@ -103,15 +103,7 @@ def is_fsdp2(candidate: object) -> bool:
 
 
 def piece_of(tensor: Any, name: str) -> Piece:
-    """Return which part of the DTensor `tensor` this process holds.
-
-    Args:
-        tensor: a factor.
-        name: name of the factor, for messages.
-
-    Raises:
-        ParallelismError: the factor is cut along two axes, or not evenly, as `fully_shard` cuts.
-    """
+    """Return which part of `tensor`, cut as `fully_shard` cuts, this process holds."""
     from torch.distributed.tensor import Replicate, Shard
 
     mesh, placements = tensor.device_mesh, tensor.placements
@@ -150,24 +142,14 @@ def local_part(tensor: Any) -> torch.Tensor:
 def fill(parameter: Any, values: torch.Tensor, name: str) -> None:
     """Give `parameter`, divided or whole, the values of a whole tensor, without an exchange.
 
-    Args:
-        parameter: of the shape of `values`.
-        values: on any device, of any floating-point dtype; the same on every process.
-        name: name of the parameter, for messages.
-
-    Raises:
-        ParallelismError: the parameter is divided in another way than `fully_shard` divides.
+    They are the same on every process, on any device and of any floating-point dtype.
     """
     with torch.no_grad():
         local_part(parameter).copy_(part_of(parameter, values, name))
 
 
 def part_of(parameter: Any, values: torch.Tensor, name: str) -> torch.Tensor:
-    """Return the part of the whole tensor `values` at the place of the local part of `parameter`.
-
-    Raises:
-        ParallelismError: the parameter is divided in another way than `fully_shard` divides.
-    """
+    """Return the part of the whole `values` at the place of the local part of `parameter`."""
     if not is_sharded(parameter):
         return values
     piece = piece_of(parameter, name)
@@ -251,11 +233,7 @@ class LinearDivision:
 
 
 def tensor_parallel_mesh(model: nn.Module) -> DeviceMesh | None:
-    """Return the processes that tensor parallelism divides `model` over; None if it does not.
-
-    Raises:
-        ParallelismError: there are several such sets, or another method divides the model too.
-    """
+    """Return the processes that tensor parallelism divides `model` over; None if it does not."""
     if not is_distributed():
         return None
     meshes = {
@@ -275,11 +253,7 @@ def tensor_parallel_mesh(model: nn.Module) -> DeviceMesh | None:
 
 
 def division_of(model: nn.Module, path: str, mesh: DeviceMesh) -> LinearDivision:
-    """Return how tensor parallelism over `mesh` divides the linear layer `path` of `model`.
-
-    Raises:
-        ParallelismError: an adapter on the layer would train wrongly.
-    """
+    """Return how tensor parallelism over `mesh` divides the linear layer `path` of `model`."""
     from torch.distributed.tensor import Replicate, Shard
 
     layer: Any = model.get_submodule(path)

@@ -23,15 +23,6 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     no further exchange, since every process has the whole residual. The gradient is not averaged
     over processes, so the loss must weight the penalty alike on all of them.
 
-    Args:
-        lora_As: A `[r, in]` of each matrix, sharded or whole (a factor is whole inside the forward
-            pass of its FSDP module).
-        lora_Bs: B `[out, r]` of each matrix, sharded or whole.
-
-    Returns:
-        A tensor without dimensions, the same on every process; float32, or float64 for float64
-        factors.
-
     Raises:
         ParallelismError: factors are divided in another way than `fully_shard` divides.
 
@@ -67,14 +58,6 @@ def add_orthogonality_gradient_(
 
     The processes make one exchange; each adds the gradient of its parts. Call it on all of them,
     after the backward pass has reduced the gradients, with the same weight.
-
-    Args:
-        lora_As: A `[r, in]` of each matrix, all sharded or none.
-        lora_Bs: B `[out, r]` of each matrix, all sharded or none.
-        weight: what the penalty would be multiplied by in the loss.
-
-    Returns:
-        The penalty without the weight and without a graph.
 
     Raises:
         ParallelismError: factors are divided in another way than `fully_shard` divides, or some

@@ -81,11 +81,7 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
 
 
 def refuse_second_hook(adapter: Adapter) -> None:
-    """Refuse a second hook while one of `allocate_on_step` is registered.
-
-    Raises:
-        RunError: an optimizer that is still alive has the hook.
-    """
+    """Refuse a second hook while an optimizer that is still alive has one of `allocate_on_step`."""
     driver = adapter.run.driver
     if _is_registered(driver):
         refuse(

@@ -63,16 +63,8 @@ class _ShownTrain:
 def resume(model: Any, checkpoint: Path, *, is_in_zero: bool) -> None:
     """Give the trained adapters values and training state of `checkpoint`, if they are divided.
 
-    Trainer loads the parameters alone, and DeepSpeed restores factors and optimizer. Every process
-    has to call it.
-
-    Args:
-        model: the model of the Trainer.
-        checkpoint: the folder of the checkpoint.
-        is_in_zero: whether DeepSpeed's ZeRO divides the optimizer.
-
-    Raises:
-        CheckpointError: the checkpoint is missing, or has no training state; nothing was changed.
+    Trainer loads the parameters alone, and DeepSpeed (`is_in_zero`) restores factors and optimizer.
+    Every process has to call it.
     """
     divided = is_divided(model)
     if divided:
@@ -100,11 +92,7 @@ def resume(model: Any, checkpoint: Path, *, is_in_zero: bool) -> None:
 
 
 def refuse_divided_injected(model: Any) -> None:
-    """Refuse a divided module with injected adapters, which has no methods to save and load them.
-
-    Raises:
-        ParallelismError: it is one; nothing was changed.
-    """
+    """Refuse a divided module with injected adapters: nothing saves and loads these."""
     if TUNER in vars(unwrapped(model)) and is_divided(model):
         raise ParallelismError(
             "AdaLoraCallback: Trainer cannot resume injected adapters that FSDP2 has divided; make "

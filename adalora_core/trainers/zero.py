@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def zero_optimizer(optimizer: Any) -> Any:
-    """Return DeepSpeed's optimizer that divides gradients, or None.
-
-    Args:
-        optimizer: that optimizer, DeepSpeed's engine, or the wrapper of `accelerator.prepare`.
-    """
+    """Return DeepSpeed's optimizer that divides gradients, in its engine or a wrapper, or None."""
     module = sys.modules.get("deepspeed.runtime.base_optimizer")
     if module is None:
         return None
@@ -36,10 +32,6 @@ class ZeroHook:
     step the averages are computed from the gradients as the step used them, unscaled and clipped.
     The optimizer keeps its own copy of the factors in float32, so the zeros of dropped triplets are
     written there too. Until the step the hook holds the gradients of the factors once more.
-
-    Args:
-        optimizer: DeepSpeed's optimizer, from `zero_optimizer`.
-        tuner: allocates the ranks.
     """
 
     gathers_gradients = True
