@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora demo`.
-
-    Returns:
-        0 for success, 1 for a wrong result, 2 if the demo could not run, 130 if it was interrupted.
-    """
+    """Run `adalora demo`; 0 success, 1 a wrong result, 2 could not run, 130 interrupted."""
     arguments = make_parser().parse_args(argv)
     # Model and data come with installed packages; no network may be used.
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -37,11 +37,7 @@ class RatedWord:
 
 
 def package_folder(name: str) -> Path:
-    """Return the folder of the installed package `name` without importing it.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-    """
+    """Return the folder of an installed package, not imported; MissingExtraError without it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(name, extra="demo", purpose="the demo")
@@ -49,11 +45,7 @@ def package_folder(name: str) -> Path:
 
 
 def require_all() -> None:
-    """Check that every package of the extra `demo` is installed.
-
-    Raises:
-        MissingExtraError: a package is missing; the error names the first.
-    """
+    """Raise MissingExtraError unless every package of the extra `demo` is installed."""
     for name in REQUIRED:
         package_folder(name)
 
@@ -72,9 +64,6 @@ def read_words(lexicon: Path) -> list[RatedWord]:
 
     Emoticons and other entries that are not purely alphabetic are ignored. If a word appears twice,
     only its first entry counts; otherwise it could be learned and held out at once.
-
-    Raises:
-        ValueError: a line is not `entry<TAB>mean rating<TAB>...`.
     """
     words: dict[str, RatedWord] = {}
     for number, line in enumerate(lexicon.read_text(encoding="utf-8").splitlines(), start=1):
@@ -96,11 +85,7 @@ def read_words(lexicon: Path) -> list[RatedWord]:
 def split_words(
     words: list[RatedWord], *, train: int, held_out: int, seed: int
 ) -> tuple[list[RatedWord], list[RatedWord]]:
-    """Return `(training words, held-out words)` after a seeded shuffle; the input is not changed.
-
-    Raises:
-        ValueError: there are fewer than `train + held_out` words.
-    """
+    """Return training words and held-out words after a seeded shuffle; the input is not changed."""
     if len(words) < train + held_out:
         raise ValueError(
             f"the lexicon has {len(words)} usable words, {train} + {held_out} are needed; "

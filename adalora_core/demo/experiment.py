@@ -50,13 +50,7 @@ LOG_SECONDS = 10.0
 
 
 class ProgressBar(tqdm):  # type: ignore[type-arg]
-    """Shows loss, phase, budget and active rank of a running training loop.
-
-    Args:
-        allocator: of the model that is trained.
-        total: optimizer steps of the run.
-        stream: the stream that the bar is drawn on.
-    """
+    """Shows loss, phase, budget and active rank of a running training loop."""
 
     def __init__(self, allocator: RankAllocator, total: int, stream: TextIO) -> None:
         self._allocator = allocator
@@ -90,11 +84,6 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
     """Run the demo and leave adapter, heat map and report in `folder`.
 
     Results appear in `folder` only when all of them are complete.
-
-    Raises:
-        ConfigError: the settings break the contract.
-        ValueError: the installed packages hold another model or other data.
-        OSError: a file cannot be read or written; `folder` is unchanged.
     """
     with output.staging_folder(folder) as staging:
         torch.manual_seed(settings.seed)
@@ -178,12 +167,8 @@ def train_adapter(
 ) -> None:
     """Train adapters and head together; the budget is enforced after every step.
 
-    Args:
-        model: an AdaLoRA model around the encoder.
-        head: maps pooled features `[n, hidden]` to one logit `[n, 1]`.
-        words: the training words.
-        settings: batch size, epochs, learning rate and seed.
-        on_step: called after each optimizer step with its 0-based number and its loss.
+    The head maps pooled features `[n, hidden]` to one logit `[n, 1]`. `on_step` is called after
+    each optimizer step with its 0-based number and its loss.
     """
     optimizer, rates = optimizer_and_rates(model, head, settings)
     order = torch.Generator().manual_seed(settings.seed)

@@ -168,10 +168,8 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def staging_folder(output: Path) -> Iterator[Path]:
     """Yield an empty folder inside `output` for unfinished results; always remove it.
 
-    Removes an `output` that it created if nothing was published there.
-
-    Raises:
-        OSError: `output` is a file or not writable; raised before any work is done.
+    Removes an `output` that it created if nothing was published there. An `output` that is a file
+    or not writable is refused before any work is done.
     """
     created = not output.exists()
     if not created and not output.is_dir():

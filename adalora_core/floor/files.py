@@ -30,11 +30,7 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, as `write_files` does.
-
-    Raises:
-        OSError: the folder is missing or not writable; `path` is as it was.
-    """
+    """Write `content` to `path`, as `write_files` does."""
     write_files({path: content})
 
 

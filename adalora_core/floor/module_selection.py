@@ -113,10 +113,6 @@ def settings_of_ranks(ranks: Mapping[str, int], alpha_of: Callable[[int], float]
     PEFT takes a name in a list for every module whose path ends in it. Where that means more,
     `target_modules` is one expression.
 
-    Args:
-        ranks: the rank of each adapted module; one at least is not 0.
-        alpha_of: the `lora_alpha` for a rank.
-
     Example:
         >>> found = settings_of_ranks({"a.q": 2, "b.a.q": 0}, lambda rank: rank / 2)
         >>> found["r"], found["lora_alpha"], found["target_modules"], found["rank_pattern"]
@@ -140,12 +136,9 @@ def settings_of_ranks(ranks: Mapping[str, int], alpha_of: Callable[[int], float]
 class PathEnds:
     """Names of modules, of which each means every path that ends with it.
 
-    The cost of a path does not grow with the number of names.
-
-    Args:
-        names: the names.
-        after_dot: whether a name means whole parts of a path alone. In PEFT, names of modules to
-            train whole do not; yet with them PEFT adapts no module inside whole parts alone.
+    The cost of a path does not grow with the number of names. With `after_dot` a name means whole
+    parts of a path alone. In PEFT, names of modules to train whole do not; yet with them PEFT
+    adapts no module inside whole parts alone.
 
     Example:
         >>> names = PathEnds(["classifier"])
@@ -256,11 +249,7 @@ class ModuleSelection:
         self._layers = _Layers(patterns, self._matcher)
 
     def includes(self, path: str) -> bool:
-        """Return whether the module is a target; `excludes` is asked apart.
-
-        Raises:
-            ExpressionError: an expression takes too long.
-        """
+        """Return whether the module is a target; `excludes` is asked apart."""
         if isinstance(self._targets, str):
             return self._matcher.matches(self._targets, path, "target_modules")
         if path in self._names:
@@ -271,19 +260,11 @@ class ModuleSelection:
         return not self._has_layers or self._layers.of(path) in self._wanted
 
     def excludes(self, path: str) -> bool:
-        """Return whether the module gets no adapter even if it is a target.
-
-        Raises:
-            ExpressionError: an expression takes too long.
-        """
+        """Return whether the module gets no adapter even if it is a target."""
         return self.is_named_by_exclude(path) or self._saved.around(path) is not None
 
     def is_named_by_exclude(self, path: str) -> bool:
-        """Return whether `exclude` means the module, whatever the other fields are.
-
-        Raises:
-            ExpressionError: the expression takes too long.
-        """
+        """Return whether `exclude` means the module, whatever the other fields are."""
         if self._exclude and isinstance(self._exclude, str):
             return self._matcher.matches(self._exclude, path, "exclude_modules")
         return self._excluded.end_of(path) is not None

@@ -27,11 +27,9 @@ def is_link_out(path: str | os.PathLike[str]) -> bool:
 
 
 def open_regular_file(path: str | os.PathLike[str]) -> int:
-    """Open a file for reading and return its descriptor.
+    """Open a regular file for reading and return its descriptor, or raise an OSError.
 
-    Raises:
-        OSError: the file is missing, unreadable, or not a regular file (a pipe would block, a
-            device would never end).
+    A pipe would block, and a device would never end.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(descriptor).st_mode
@@ -44,11 +42,7 @@ def open_regular_file(path: str | os.PathLike[str]) -> int:
 
 
 def read_start(path: str | os.PathLike[str], most: int) -> bytes:
-    """Read a regular file, at most `most` bytes of it.
-
-    Raises:
-        OSError: as `open_regular_file`.
-    """
+    """Read a regular file, at most `most` bytes of it."""
     descriptor = open_regular_file(path)
     try:
         chunks = []

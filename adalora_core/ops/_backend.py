@@ -40,7 +40,11 @@ def _is_pure_install() -> bool:
 
 
 def _is_from_index() -> bool:
-    """Return whether the package came from an index; others have direct_url.json (PEP 610)."""
+    """Return whether the package came from an index, and not from a place that was given.
+
+    An installer notes such a place, a clone for one, in direct_url.json (PEP 610). A pure install
+    of a clone was asked for with ADALORA_NATIVE=OFF.
+    """
     return metadata.distribution(DISTRIBUTION).read_text("direct_url.json") is None
 
 

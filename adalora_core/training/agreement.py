@@ -275,7 +275,11 @@ def _synchronised_by(wrapper: DistributedDataParallel) -> frozenset[int]:
 
 
 def _refuse(model: nn.Module, wrapper: DistributedDataParallel, known: frozenset[int]) -> None:
-    """Raise an error if parameters of `model` that learn in `wrapper` are missing in `known`."""
+    """Raise an error if parameters of `model` are missing in `known`.
+
+    Parameters that the user told DDP to ignore are none of ours, nor those that it has turned into
+    DTensors for the forward pass, nor models outside of the wrapper.
+    """
     inside = {id(each) for each in wrapper.module.parameters()}
     missing = [
         name

@@ -23,8 +23,7 @@ _MODES = {0o100644, 0o100755, 0o120000, 0o160000}
 def tracked_files(top: str) -> frozenset[str] | None:
     """Return the names of all files that git tracks below `top`, as `folded` returns them.
 
-    Returns:
-        None if the index cannot be read, or does not list all files itself.
+    None if the index cannot be read, or does not list all files itself.
     """
     try:
         raw = _index(Path(top, ".git"))
@@ -58,12 +57,7 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _names(raw: bytes) -> Iterator[bytes]:
-    """Yield the names in an index, whose form git describes in its page gitformat-index.
-
-    Raises:
-        ValueError, IndexError, struct.error: the index is damaged, of an unknown form, or sparse,
-            or a part of the names is in another file.
-    """
+    """Yield the names in an index, whose form git describes in its page gitformat-index."""
     signature, version, count = struct.unpack_from(">4sII", raw)
     end = len(raw) - _CHECKSUM
     checksum = hashlib.sha1(raw[:end], usedforsecurity=False).digest()

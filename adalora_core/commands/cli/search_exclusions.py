@@ -33,10 +33,8 @@ them; beyond these nothing is left out."""
 class _Repository:
     """A repository and the files that it tracks, listed when they are first needed.
 
-    Args:
-        top: the folder of the repository.
-        outer: the repository around this one, whose tracked files are never left out either.
-        path: the path of the folder from the top of that one, with a slash at the end.
+    Tracked files of the repository `outer` around it are never left out either; `path` leads from
+    the top of that one to the folder, with a slash at the end.
     """
 
     def __init__(self, top: str, outer: _Repository | None = None, path: str = "") -> None:
@@ -87,10 +85,8 @@ class SearchExclusions:
     """What the searches of one run leave out, and why.
 
     `.gitignore` counts in a repository only, and never for a file that git tracks: whoever may
-    change an ignore file must not be able to hide another file.
-
-    Args:
-        all_files: whether searches leave out nothing; named files may be excluded all the same.
+    change an ignore file must not be able to hide another file. With `all_files` searches leave out
+    nothing.
     """
 
     def __init__(self, *, all_files: bool = False) -> None:
@@ -132,8 +128,7 @@ class SearchExclusions:
     def counts(self, checked: Iterable[str]) -> dict[str, int]:
         """Return how many files and folders were left out, by kind and reason.
 
-        Args:
-            checked: the files that were checked; one of them may be named besides its folder.
+        One of the `checked` files may be named besides its folder.
         """
         if self._files:
             for name in checked:
@@ -249,11 +244,7 @@ def _read(path: Path) -> str | None:
 
 
 def _bounded(text: str) -> list[str]:
-    """Return the lines of an ignore file.
-
-    Raises:
-        ValueError: there are too many, or one has too many wildcards.
-    """
+    """Return the lines of an ignore file; a ValueError for too many, or too many wildcards."""
     lines = text.splitlines()
     if len(lines) > MOST_LINES:
         raise ValueError(f"an ignore file has more than {MOST_LINES} lines")

@@ -46,14 +46,10 @@ KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a project.
+    """The settings of a project; `file` is None without them.
 
-    Args:
-        file: the name of the file; None: there are no settings.
-        values: the section as it is written.
-        defaults: the defaults of the options that follow.
-        folder: the folder that holds the policy and all files that it refers to.
-        problem: the reason why the settings of the file are not used.
+    `values` are as written, and `defaults` the options that follow. `folder` holds the policy and
+    all files that it refers to. `problem` is the reason why the settings are not used.
     """
 
     file: str | None = None

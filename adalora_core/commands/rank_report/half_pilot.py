@@ -35,13 +35,9 @@ class HalfResult:
 
 
 class HalfPilot:
-    """A short run of AdaLoRA; its part after pruning is made twice, for two budgets.
+    """A short run of AdaLoRA on a model whose adapter has seen no step.
 
-    Args:
-        model: the adapted model, with an adapter that has seen no step.
-        training_step: `(model, step) -> loss`.
-        steps: the steps of this half.
-        optimizer: of the trainable parameters of `model`.
+    Its part after pruning is made twice, for two budgets. The optimizer holds what learns.
     """
 
     def __init__(
@@ -127,12 +123,9 @@ class HalfPilot:
 def most_important(
     scores: Mapping[str, torch.Tensor], costs: Mapping[str, int], limit: int
 ) -> dict[str, torch.Tensor]:
-    """Return which triplets to keep: the highest scores first, as long as they fit.
+    """Return which triplets to keep: the highest scores first, as long as they fit into `limit`.
 
-    Args:
-        scores: importance of the triplets of each module; ties are decided by position.
-        costs: what a triplet of each module takes of the budget.
-        limit: the budget.
+    A triplet of a module takes its part of `costs`. Position decides ties.
 
     Example:
         >>> scores = {"wide": torch.tensor([4.0, 2.0]), "small": torch.tensor([3.0, 1.0])}
@@ -152,11 +145,7 @@ def most_important(
 
 
 class TrainerStep:
-    """The loss of a Trainer for batches of its training set, one for each step.
-
-    Args:
-        trainer: a `transformers.Trainer`; its state is left alone.
-    """
+    """The loss of a Trainer for batches of its training set, one for each step."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -192,9 +181,6 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
 
     Restored are modules, hooks, modes, other attributes, buffers, gradients and which parameters
     learn. Values of parameters are not copied: the block has to leave them alone.
-
-    Args:
-        model: changed in place by the block.
 
     Raises:
         RuntimeError: the block has written to a parameter of the model.

@@ -209,11 +209,7 @@ def _cost(size: int, unit: Unit) -> int:
 def _pilot_config(
     config: AdaLoraConfig, steps: int, costs: Mapping[str, int], limit: int
 ) -> AdaLoraConfig:
-    """Return the configuration of a half.
-
-    Raises:
-        ValueError: the budget has no room for a triplet, or for nearly all of them.
-    """
+    """Return the configuration of a half; a ValueError if the budget leaves nothing to choose."""
     if limit < min(costs.values()):
         raise ValueError(
             f"budget: {limit} has no room for a triplet, which takes {min(costs.values())}"

@@ -49,14 +49,7 @@ _TOKEN = re.compile(r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|\#[^\n]*)|([\
 
 @dataclass(frozen=True, slots=True)
 class _Cursor:
-    """A text around the word that is being written.
-
-    Args:
-        before, behind: the text on both sides of the word.
-        word: what is written of it, with its quotes.
-        is_value: whether it is a value.
-        has_value: whether it is a key that has a value already.
-    """
+    """A text around the word that is being written: a value, or a key that may have one."""
 
     before: str
     behind: str

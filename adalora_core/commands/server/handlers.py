@@ -41,11 +41,7 @@ _NOTEBOOKS = types.NotebookDocumentSyncOptions(
 
 
 class Messages:
-    """Standard input, whose messages have a largest size.
-
-    Args:
-        stream: the stream of bytes.
-    """
+    """Standard input, whose messages have a largest size."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -84,11 +80,7 @@ class Protocol(LanguageServerProtocol):
             self._send_response(number, None, refusal.to_response_error())
 
     def structure_message(self, data: dict[str, Any]) -> Any:
-        """Return a message as an object; answer a request that cannot be one.
-
-        Raises:
-            JsonRpcException: the message is not as the protocol has it.
-        """
+        """Return a message as an object; answer a request that cannot be one."""
         try:
             return super().structure_message(data)
         except JsonRpcException as error:

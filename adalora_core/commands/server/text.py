@@ -25,11 +25,7 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 class Text:
-    """The lines of a text, each with its end; an edit makes a new text and shares the others.
-
-    Args:
-        lines: the lines; the last one has no end.
-    """
+    """The lines of a text, each with its end; an edit makes a new text and shares the others."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self._lines = lines

@@ -23,12 +23,8 @@ _NEW_IN_3_11 = (_constants.POSSESSIVE_REPEAT, _constants.ATOMIC_GROUP)
 class Judgement:
     """The faults of a pattern.
 
-    Args:
-        error: why Python refuses it, if it does.
-        too_large: which limit it exceeds, if one.
-        slow: the part that may take exponential time, if one.
-        varies: why Python versions read it differently, if they do.
-        classes: the number of its character classes.
+    `error`: why Python refuses it; `too_large`: which limit it exceeds; `slow`: the part that may
+    take exponential time; `varies`: why Python versions read it differently.
     """
 
     error: str | None = None
@@ -39,11 +35,7 @@ class Judgement:
 
 
 class Expressions:
-    """The expressions of a document that were judged so far.
-
-    Args:
-        longest: characters of all expressions together; the rest is not even parsed.
-    """
+    """The expressions of a document that were judged so far, in `longest` characters at most."""
 
     def __init__(self, longest: int = DEFAULT_LIMITS.regex_length) -> None:
         self._longest = longest
@@ -72,12 +64,7 @@ class Expressions:
 
 
 def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
-    """Judge `pattern`.
-
-    Args:
-        pattern: the expression.
-        longest: the most characters of an expression that is parsed.
-        most_classes: the most character classes of an expression that is compiled.
+    """Judge `pattern`, if it is neither longer than `longest` nor of more character classes.
 
     Example:
         >>> judge("(a+)+b", 4096).slow, judge("q_proj|(", 4096).error

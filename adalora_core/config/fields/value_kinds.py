@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 class ValueKind:
     """One kind of JSON value.
 
-    Args:
-        phrase: how a message names it, as in "expected an integer".
-        schema: the JSON Schema that accepts the same values, in the subset that means the same in
-            draft-07 and 2020-12.
-        wrong_at: None if the value is of this kind, else the path of the first part that is not.
+    `phrase` names it in a message. `schema` accepts the same values, in the subset that means the
+    same in draft-07 and 2020-12. `wrong_at` returns None for a value of this kind, else the path of
+    the first part that is not.
     """
 
     phrase: str

@@ -30,12 +30,8 @@ _NO_BOUND: _Bound = (math.inf, math.inf)
 def is_cheap(pattern: str, length: int, *, anywhere: bool) -> bool:
     r"""Return whether matching a text of `length` characters takes few steps in the worst case.
 
-    The judgement errs to one side: an expression called cheap is cheap, others need not be slow.
-
-    Args:
-        pattern: the expression.
-        length: of the text.
-        anywhere: whether the match may begin anywhere, as for `re.search`.
+    The judgement errs to one side: an expression called cheap is cheap, others need not be slow. A
+    match may begin `anywhere` for `re.search`.
 
     Raises:
         re.error: `pattern` is not a regular expression.

@@ -192,7 +192,10 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
 
 
 def _without_embeddings(model: nn.Module, saved: SavedAdapter, expected: set[str]) -> list[str]:
-    """Move the model's embeddings to `saved.embeddings`; return other unexpected tensors."""
+    """Move the model's embeddings to `saved.embeddings`; return other unexpected tensors.
+
+    PEFT writes those of an adapted head and of a resized vocabulary, and reads them.
+    """
     unknown = []
     places = {without_wrapper(name): each for name, each in embeddings_of(model).items()}
     for name in sorted(set(saved.tensors) - expected):
