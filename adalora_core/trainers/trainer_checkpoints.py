@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
@@ -22,11 +22,7 @@ from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
 if TYPE_CHECKING:
     from transformers import Trainer
 
-
-class Resumes(Protocol):
-    """A callback with the folder that its run resumes from."""
-
-    checkpoint: Path | None
+    from adalora_core.trainers.transformers import AdaLoraCallback
 
 
 def is_divided(model: Any) -> bool:
@@ -35,7 +31,7 @@ def is_divided(model: Any) -> bool:
     return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
 
 
-def show_checkpoint(trainer: Trainer, callback: Resumes) -> None:
+def show_checkpoint(trainer: Trainer, callback: AdaLoraCallback) -> None:
     """Let `callback` know which checkpoint `trainer.train` resumes from."""
     train = trainer.train
     if isinstance(train, _ShownTrain):
@@ -48,7 +44,7 @@ def show_checkpoint(trainer: Trainer, callback: Resumes) -> None:
 class _ShownTrain:
     """`Trainer.train` of one trainer; the callback sees its first argument."""
 
-    def __init__(self, trainer: Trainer, callback: Resumes) -> None:
+    def __init__(self, trainer: Trainer, callback: AdaLoraCallback) -> None:
         self._train = trainer.train
         self.callback = callback
 

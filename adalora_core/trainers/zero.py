@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from adalora_core.training.host import Host, allocate_next
@@ -63,13 +64,8 @@ class ZeroHook:
                 adapter.run.driver = None
 
     def _factors(self) -> list[torch.nn.Parameter]:
-        return [
-            factor
-            for adapter in self._tuner.trained_adapters()
-            for matrix in adapter.matrices()
-            for place in (matrix.lora_A, matrix.lora_E, matrix.lora_B)
-            if (factor := place[adapter.name]) is not None and factor.requires_grad
-        ]
+        factors = (each.parameters() for each in self._tuner.trained_adapters())
+        return [each for each in chain.from_iterable(factors) if each.requires_grad]
 
     def _step_and_allocate(self, *args: Any, **kwargs: Any) -> Any:
         from deepspeed.utils import safe_get_full_grad

@@ -22,6 +22,7 @@ from adalora_core.config.rules.runs import (
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
+from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import whole
 from adalora_core.training.run.judging import RunWatch
 from adalora_core.training.run.optimizers import held_by
@@ -145,6 +146,11 @@ class Adapter:
             [each.lora_B._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
         )
 
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return A, E and B of every layer."""
+        layers = self.layers.values()
+        return [getattr(layer, factor)[self.name] for layer in layers for factor in FACTORS]
+
     def follow_config(self) -> None:
         """Take over fields of the schedule that were assigned before the first step.
 
@@ -152,7 +158,8 @@ class Adapter:
             ConfigError: the contract does not allow the values.
             RunError: a field was assigned later.
         """
-        if (values := _schedule_of(self.config)) == self._followed:
+        values = [getattr(self.config, field, None) for field in SCHEDULE_FIELDS]
+        if values == self._followed:
             return
         wanted = AdapterSpec.of(self.config)
         changes = {
@@ -224,11 +231,7 @@ class Adapter:
 
     def refuse_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse an optimizer that does not hold all factors of the adapter."""
-        factors: list[Any] = [
-            place[self.name]
-            for each in self.matrices()
-            for place in (each.lora_A, each.lora_E, each.lora_B)
-        ]
+        factors = self.parameters()
         held = len(held_by(optimizer, factors))
         if held < len(factors):
             refuse(
@@ -281,10 +284,6 @@ class Adapter:
         pattern = kept and {f"{key}.{self.name}": flags for key, flags in kept.items()}
         if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern
-
-
-def _schedule_of(config: Any) -> list[Any]:
-    return [getattr(config, field, None) for field in SCHEDULE_FIELDS]
 
 
 def checked_copy(config: Any) -> AdaLoraConfig:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from adalora_core.config.rules.runs import PenaltyCountedTwice
+from adalora_core.config.rules.runs import NothingTrainable, PenaltyCountedTwice
+from adalora_core.floor.errors import RunError
 from adalora_core.sharding.layout import is_distributed
 from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
@@ -19,8 +20,8 @@ from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
 from adalora_core.training.run.reporting import (
     explain_backward,
-    nothing_trainable,
     refuse_wasted_backward,
+    text_of,
 )
 from adalora_core.training.run_end import RunReport, judge_idle, run_report
 
@@ -184,9 +185,7 @@ class Host:
 
     def update_and_allocate(self, global_step: int) -> None:
         """Call the allocators of trained adapters after the 0-based step `global_step`."""
-        adapters = self.trained_adapters()
-        if not adapters:
-            raise nothing_trainable("update_and_allocate", self.active_adapters)
+        adapters = learning_adapters(self, "update_and_allocate")
         step = _number_of(global_step)
         if is_distributed():
             refuse_unsupported(adapters, "update_and_allocate", self.training_run.checked)
@@ -221,11 +220,9 @@ class Host:
 
     def run_report(self) -> RunReport:
         """Return what the run of the first trained adapter was; waits for a GPU."""
-        adapters = self.trained_adapters()
-        if not adapters:
-            raise nothing_trainable("run_report", self.active_adapters)
-        judge_idle(adapters[0], forwards_of(self, adapters[0]))
-        return run_report(adapters[0])
+        first = learning_adapters(self, "run_report")[0]
+        judge_idle(first, forwards_of(self, first))
+        return run_report(first)
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalty that training adds to `outputs.loss`; see `AdaLoraModel`."""
@@ -263,6 +260,14 @@ def host_of(model: Any, purpose: str) -> Host:
             f"adalora_core.bridge.attach(model); got {type(model).__name__}"
         )
     return cast("Host", tuner)
+
+
+def learning_adapters(host: Host, purpose: str) -> list[Adapter]:
+    """Return the trained adapters of `host`; a RunError if there are none."""
+    if adapters := host.trained_adapters():
+        return adapters
+    seen = f"{purpose}: none of the active adapters {list(host.active_adapters)} is trainable"
+    raise RunError(text_of(NothingTrainable, seen))
 
 
 def unwrapped(model: Any) -> nn.Module:

@@ -275,9 +275,4 @@ def judge_load(adapter: Adapter, *, has_state: bool) -> None:
 
 def is_finite(adapter: Adapter) -> bool:
     """Return whether all factors that this process holds are finite; waits for a GPU."""
-    factors = [
-        local_part(values[adapter.name].detach())
-        for layer in adapter.layers.values()
-        for values in (layer.lora_A, layer.lora_E, layer.lora_B)
-    ]
-    return all(bool(each.isfinite().all()) for each in factors)
+    return all(bool(local_part(each).isfinite().all()) for each in adapter.parameters())

@@ -12,7 +12,6 @@ from torch import nn
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.peft_identity import SeenAsPeft
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
-from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.training.adapter import Adapter
@@ -185,9 +184,7 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
 
     def adapter_parameters(self, name: str) -> Iterator[nn.Parameter]:
         """Yield the factors of the adapter `name` and its copies of modules trained in full."""
-        for layer in self.adapters[name].layers.values():
-            for factor in FACTORS:
-                yield getattr(layer, factor)[name]
+        yield from self.adapters[name].parameters()
         for _, module in self.saved_modules():
             if name in module.modules_to_save:
                 yield from module.modules_to_save[name].parameters()

@@ -166,9 +166,3 @@ class _Refused(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         refuse(runs.TrainingWhileMerged, ctx.seen)
         return gradient, None, None
-
-
-def nothing_trainable(purpose: str, active: Sequence[str]) -> RunError:
-    """Return the error of a call that needs a trainable adapter."""
-    seen = f"{purpose}: none of the active adapters {list(active)} is trainable"
-    return RunError(text_of(runs.NothingTrainable, seen))
