@@ -51,11 +51,7 @@ def require_all() -> None:
 
 
 def lexicon_path() -> Path:
-    """Return the lexicon file of the installed package vaderSentiment.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-    """
+    """Return the lexicon file of the installed package vaderSentiment."""
     return package_folder("vaderSentiment") / LEXICON_FILE
 
 

@@ -97,7 +97,7 @@ def mean_pooled(encoder: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def features(encoder: nn.Module, words: WordBatches, batch_size: int = 250) -> Tensor:
+def features(encoder: nn.Module, words: WordBatches) -> Tensor:
     """Return the mean-pooled features of all words, `[words, hidden]`, in evaluation mode.
 
     Restores the encoder's training mode afterwards.
@@ -106,7 +106,7 @@ def features(encoder: nn.Module, words: WordBatches, batch_size: int = 250) -> T
     encoder.eval()
     parts = [
         mean_pooled(encoder, words.batch(indices)[0])
-        for indices in torch.arange(len(words)).split(batch_size)
+        for indices in torch.arange(len(words)).split(250)
     ]
     encoder.train(was_training)
     return torch.cat(parts)

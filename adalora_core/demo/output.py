@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.demo.data import CITATION, CLEAR_RATING
 from adalora_core.demo.encoder import HEAD_FILE, MODEL_NAME
+from adalora_core.floor import files
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from adalora_core.checker.plan.plan import Plan
     from adalora_core.demo.settings import DemoSettings
 
@@ -175,11 +175,10 @@ def staging_folder(output: Path) -> Iterator[Path]:
     if not created and not output.is_dir():
         raise NotADirectoryError(f"{output} is not a folder; give another --output")
     output.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
     try:
-        yield staging
+        with files.staging_folder(output) as staging:
+            yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         if created:
             with contextlib.suppress(OSError):  # not empty: it holds the results
                 output.rmdir()
