@@ -45,13 +45,9 @@ class AdaptedMatrix:
 class AllocationReport:
     """What one call of `RankAllocator.step` did.
 
-    Attributes:
-        step: the 0-based optimizer step.
-        phase: the phase of the step.
-        budget: triplets that all matrices together may keep after the step.
-        allocated: whether the kept set was chosen anew.
-        skipped: entries of this step's gradients that were ignored because they are not finite; of
-            a sharded model, those that this process holds. On a GPU a tensor without dimensions.
+    The `budget` is what all matrices together may keep after the step. `skipped` entries of its
+    gradients were ignored because they are not finite; of a sharded model, those that this process
+    holds. On a GPU the number is a tensor without dimensions.
     """
 
     step: int

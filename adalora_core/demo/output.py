@@ -33,16 +33,9 @@ TOLERANCE = 1e-4
 class Outcome:
     """The results that the summary and the report show.
 
-    Args:
-        settings: the settings of the run.
-        plan: the phases and the budget of all adapted matrices together.
-        probe_accuracy: held-out accuracy of a linear classifier on the frozen encoder.
-        adapted_accuracy: held-out accuracy of the encoder with adapters and head.
-        ranks: `{module path: triplets kept}`.
-        trainable_parameters: number of parameters of adapters and head at the start.
-        base_parameters: number of parameters of the frozen encoder.
-        training_seconds: time of the training loop alone.
-        prediction_difference: largest difference of a held-out logit after reloading with PEFT.
+    The probe is a linear classifier on the frozen encoder. Trained parameters are counted at the
+    start. `training_seconds` are of the training loop alone, and `prediction_difference` is the
+    largest of a held-out logit after reloading with PEFT.
     """
 
     settings: DemoSettings

@@ -37,9 +37,7 @@ def write_file(path: Path, content: bytes) -> None:
 def write_files(contents: Mapping[Path, bytes | mmap]) -> None:
     """Write files that belong together, all of them or none.
 
-    Args:
-        contents: `{path: content}`; the folders exist, and a symbolic link at a path is replaced,
-            never followed.
+    The folders exist, and a symbolic link at a path is replaced, never followed.
 
     Raises:
         OSError: the disk is full, or a folder is missing or not writable; all files are as before.
@@ -96,11 +94,8 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Wait until no other block of `locked` writes into `folder`, and keep others waiting.
 
     The block ends with its process. Nothing waits where the system or the file system has no locks,
-    nor for a folder that cannot be opened.
-
-    Args:
-        folder: the folder.
-        shared: only read, beside others that only read.
+    nor for a folder that cannot be opened. With `shared` it only reads, beside others that only
+    read.
     """
     descriptor = None
     if fcntl is not None:

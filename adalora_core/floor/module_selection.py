@@ -216,16 +216,9 @@ class _Layers:
 class ModuleSelection:
     """The fields of a configuration that select modules by their paths.
 
-    Sets of the names are made once: a mixture of experts has tens of thousands.
-
-    Args:
-        targets: names, or one regular expression over the whole path. `"all-linear"` and null are
-            resolved before, by a caller that has the model.
-        exclude: written like `targets`.
-        layers: the indices of `layers_to_transform`.
-        layers_pattern: names of the lists that the indices count in.
-        saved: names of modules trained whole, which need no adapter inside.
-        matcher: matches the expressions, within one bound of time for the configuration.
+    Sets of the names are made once: a mixture of experts has tens of thousands. `"all-linear"` and
+    null are resolved before, by a caller that has the model. `saved` are names of modules trained
+    whole, which need no adapter inside. The matcher has one bound of time for the configuration.
     """
 
     def __init__(

@@ -92,9 +92,6 @@ class AdaLoraLayer(SeenAsPeft, nn.Module):
         """Return the trailing dimensions of the `lora_A` of this layer's LoRA; none if it is 2-D.
 
         Each layer type that can be written as LoRA defines it.
-
-        Raises:
-            TargetError: the update of this layer cannot be written as LoRA.
         """
         raise TargetError(
             f"export_lora: {path!r} is a layer of type {type(self).__name__}, which "

@@ -37,13 +37,10 @@ _STYLES = {
 class Piece:
     """One contiguous part of a sharded factor, cut as `torch.chunk` cuts, or all of it.
 
-    Attributes:
-        mesh: the device mesh that the factor is on.
-        mesh_dim: the dimension of `mesh` that the factor is divided over; over others the factor is
-            repeated (HSDP). None if every process holds all of it (tensor parallelism).
-        axis: the axis of the factor that is cut; 0 if none is.
-        start: where the part of this process begins on that axis.
-        length: length of the part; 0 where there are more processes than rows.
+    The factor is divided over `mesh_dim` of the mesh, and repeated over others (HSDP); None if
+    every process holds all of it (tensor parallelism). On the `axis` that is cut, 0 if none is, the
+    part of this process begins at `start`; its `length` is 0 where there are more processes than
+    rows.
     """
 
     mesh: DeviceMesh
@@ -191,15 +188,10 @@ def device_of(mesh: DeviceMesh) -> torch.device:
 
 @dataclass(frozen=True, slots=True)
 class LinearDivision:
-    """How the processes of `mesh` divide the input and the output of a linear layer.
+    """How the processes of a mesh of one dimension divide input and output of a linear layer.
 
     A is divided like the input and B like the output. What is not divided is the same on every
     process.
-
-    Attributes:
-        mesh: the processes, one dimension.
-        divides_input: whether a process gets a part of the last dimension of the input.
-        divides_output: whether a process returns a part of the last dimension of the output.
     """
 
     mesh: DeviceMesh

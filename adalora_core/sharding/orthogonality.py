@@ -21,14 +21,11 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     The processes make one exchange. For a factor whose triplets are divided they exchange the
     parts, for any other the r x r sums of products over their entries. The gradient of a part needs
     no further exchange, since every process has the whole residual. The gradient is not averaged
-    over processes, so the loss must weight the penalty alike on all of them.
+    over processes, so the loss must weight the penalty alike on all of them. A factor is whole
+    inside the forward pass of its FSDP module.
 
     Raises:
         ParallelismError: factors are divided in another way than `fully_shard` divides.
-
-    Example:
-        >>> orthogonality_penalty([torch.eye(2)], [2 * torch.eye(2)])
-        tensor(2.1213)
     """
     if not are_sharded(lora_As):
         return ops.orthogonality_penalty(lora_As, lora_Bs)
@@ -62,11 +59,6 @@ def add_orthogonality_gradient_(
     Raises:
         ParallelismError: factors are divided in another way than `fully_shard` divides, or some
             are whole; nothing was changed.
-
-    Example:
-        >>> A, B = (torch.nn.Parameter(2 * torch.eye(2)) for _ in range(2))
-        >>> add_orthogonality_gradient_([A], [B])
-        tensor(4.2426)
     """
     if not are_sharded(lora_As):
         return ops.add_orthogonality_gradient_(lora_As, lora_Bs, weight)

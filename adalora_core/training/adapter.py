@@ -52,16 +52,10 @@ _KEEPING: weakref.WeakSet[Adapter] = weakref.WeakSet()
 class Adapter:
     """One adapter: everything about it but its parameters, which are in the layers.
 
-    Attributes:
-        name: as in `lora_A.<name>`.
-        config: the configuration; `sync_pattern` updates its `rank_pattern`.
-        spec: the numbers of the configuration that compute needs.
-        layers: adapted layers by path, in the model's order.
-        positions: for each module, the original triplets (0 to `init_r - 1`) that its rows are.
-            Shorter than `init_r` after triplets were cut out.
-        allocator: None while the adapter is frozen, and until `total_step` is known.
-        run: watches the training of the adapter.
-        is_stale: whether `config.rank_pattern` may not show the newest allocation yet.
+    `sync_pattern` updates the `rank_pattern` of `config`, which `is_stale` while it may not show
+    the newest allocation. `positions` has the original triplets (0 to `init_r - 1`) that the rows
+    of each module are. The allocator is None while the adapter is frozen, and until `total_step` is
+    known.
     """
 
     def __init__(self, name: str, config: AdaLoraConfig) -> None:

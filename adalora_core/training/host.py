@@ -161,15 +161,7 @@ class TrainingRun:
 
 
 class Host:
-    """The methods of a tuner of this package, of a bridged tuner of PEFT, or of an attached module.
-
-    Attributes:
-        model: the base model, with adapted layers.
-        training: whether it is in training mode.
-        adapters: the adapters by name.
-        active_adapters: names of the adapters that act on the output, in order.
-        training_run: the state of its training.
-    """
+    """The methods of a tuner of this package, of a bridged tuner, or of an attached module."""
 
     model: nn.Module
     training: bool

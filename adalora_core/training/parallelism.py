@@ -141,10 +141,8 @@ def refuse_unsupported(adapters: Iterable[Adapter], purpose: str, checked: set[s
 class _Around:
     """What wraps the modules of this process; a model has no reference to it.
 
-    Attributes:
-        flattened: the modules inside FSDP1.
-        gathered: the mesh of each parameter of `fully_shard`, by module and name. During a forward
-            pass the parameter itself is whole.
+    `flattened` are the modules inside FSDP1. `gathered` has the mesh of each parameter of
+    `fully_shard`, which itself is whole during a forward pass.
     """
 
     def __init__(self) -> None:

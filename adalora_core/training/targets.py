@@ -43,11 +43,9 @@ _CONTAINERS = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The modules of a model that a configuration means.
+    """The modules of a model that a configuration means: adapted layers, and paths to train whole.
 
-    Attributes:
-        layers: adapted layers by path, in the model's order; not part of the model yet.
-        saved: paths of the modules to train whole.
+    The layers are by path, in the model's order, and not part of the model yet.
     """
 
     layers: dict[str, AdaLoraLayer]

@@ -67,13 +67,10 @@ class _Repository:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The repository of a folder and the ignore files that apply to it.
+    """The repository of a folder and the ignore files that apply to it, with their folders.
 
-    Args:
-        repository: the repository; None: the folder is in none.
-        path: the path of the folder from the top of the repository, with a slash at the end.
-        specs: the ignore files at and above the folder, with the paths of their folders; None: one
-            of them cannot be used, so that nothing below it is left out.
+    `path` leads from the top of the repository to the folder, with a slash at the end. Without
+    `specs` one ignore file cannot be used, so that nothing below it is left out.
     """
 
     repository: _Repository | None = None

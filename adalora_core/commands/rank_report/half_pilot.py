@@ -21,12 +21,10 @@ COMPARED_STEPS = 8
 
 @dataclass(frozen=True, slots=True)
 class HalfResult:
-    """What one half of a pilot found.
+    """What one half of a pilot found; `ranks` are those that its scores alone give.
 
-    Attributes:
-        scores: importance of the triplets of each module, the highest first; all add up to 1.
-        ranks: the ranks that these scores alone give.
-        losses: the mean loss without an adapter, with the budget, and with half of it.
+    The scores of a module's triplets have the highest first, and all add up to 1. `losses` are
+    means without an adapter, with the budget, and with half of it.
     """
 
     scores: dict[str, torch.Tensor]

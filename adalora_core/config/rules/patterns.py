@@ -48,14 +48,7 @@ class LimitExceeded(Rule):
 
 
 class _Expression(NamedTuple):
-    """A string that PEFT passes to `re`.
-
-    Attributes:
-        field: the field that holds it.
-        path: its path.
-        text: the string.
-        whole: the expression that PEFT makes of it.
-    """
+    """A string that PEFT passes to `re`: `whole` is the expression that PEFT makes of it."""
 
     field: str
     path: Path

@@ -82,12 +82,9 @@ _LENGTH_BYTES = 8
 class TrainingState:
     """A training state, read into memory.
 
-    Attributes:
-        path: the file.
-        values: the values of its metadata; after `complete` the whole progress.
-        tensors: its tensors.
-        factors: factors of all triplets, named as in the adapter file; empty before `complete`.
-        averages: `{kind: {path.factor: values}}`; empty before `complete`.
+    `values` are those of its metadata, after `complete` the whole progress. The factors of all
+    triplets, named as in the adapter file, and `{kind: {path.factor: values}}` of the averages are
+    empty before.
     """
 
     path: Path
