@@ -41,6 +41,13 @@ def open_regular_file(path: str | os.PathLike[str]) -> int:
     raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
 
 
+def read_within(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a regular file; a ValueError if it has more than `most` bytes."""
+    if len(raw := read_start(path, most + 1)) > most:
+        raise ValueError(f"{os.fspath(path)} has more than {most} bytes")
+    return raw
+
+
 def read_start(path: str | os.PathLike[str], most: int) -> bytes:
     """Read a regular file, at most `most` bytes of it."""
     descriptor = open_regular_file(path)

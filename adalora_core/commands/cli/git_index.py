@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from adalora_core.floor.regular_files import open_regular_file
+from adalora_core.floor.regular_files import read_within
 
 MOST_BYTES = 64 << 20
 """The largest index, and the most names, that are read."""
@@ -41,19 +41,11 @@ def folded(name: str) -> str:
 def _index(link: Path) -> bytes | None:
     """Return the content of the index; None: nothing was added to the repository yet."""
     if link.is_file():  # which names the folder
-        text = _read(link, _LONGEST_LINK).decode("utf-8", "surrogateescape")
+        text = read_within(link, _LONGEST_LINK).decode("utf-8", "surrogateescape")
         link = link.parent / text.removeprefix("gitdir:").strip()
     if not (link / "index").exists() and (link / "HEAD").is_file():
         return None
-    return _read(link / "index", MOST_BYTES)
-
-
-def _read(path: Path, most: int) -> bytes:
-    with os.fdopen(open_regular_file(path), "rb") as file:
-        raw = file.read(most + 1)
-    if len(raw) > most:
-        raise ValueError(f"{path} has more than {most} bytes")
-    return raw
+    return read_within(link / "index", MOST_BYTES)
 
 
 def _names(raw: bytes) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import thread_time
 from typing import Any
 
-from adalora_core.floor.regular_files import open_regular_file
+from adalora_core.floor.regular_files import read_within
 
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})
@@ -143,7 +143,9 @@ class SearchExclusions:
         scope = self._scopes[parent]
         if self._ignores(scope, name):
             reason = IGNORED
-        elif name.endswith("/") and _is_vendored(parent, name[:-1]):
+        elif name.endswith("/") and (
+            name[:-1] in VENDORED or _exists(Path(parent, name), "pyvenv.cfg")
+        ):
             reason = INSTALLED
         else:
             return False
@@ -197,7 +199,6 @@ class SearchExclusions:
         return scope
 
     def _inner(self, above: _Scope, name: str, folder: str, entries: Collection[str]) -> _Scope:
-        """Return the scope of a folder inside of another one."""
         if ".git" in entries:
             top = os.path.realpath(folder)
             scope = _Scope(_Repository(top, above.repository, above.path + name))
@@ -233,11 +234,7 @@ def _read(path: Path) -> str | None:
             return None
     except FileNotFoundError:
         return None
-    with os.fdopen(open_regular_file(path), "rb") as file:
-        raw = file.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
-        raise ValueError(f"{path} has more than {MOST_BYTES} bytes")
-    return raw.decode("utf-8")
+    return read_within(path, MOST_BYTES).decode("utf-8")
 
 
 def _bounded(text: str) -> list[str]:
@@ -252,10 +249,6 @@ def _bounded(text: str) -> list[str]:
         if len(re.findall(r"\*+", middle)) > MOST_STARS:
             raise ValueError(f"an ignore file has more than {MOST_STARS} wildcards in one line")
     return lines
-
-
-def _is_vendored(parent: str, name: str) -> bool:
-    return name in VENDORED or _exists(Path(parent, name), "pyvenv.cfg")
 
 
 def _exists(folder: Path, name: str) -> bool:
