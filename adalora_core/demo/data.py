@@ -44,12 +44,6 @@ def package_folder(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def require_all() -> None:
-    """Raise MissingExtraError unless every package of the extra `demo` is installed."""
-    for name in REQUIRED:
-        package_folder(name)
-
-
 def lexicon_path() -> Path:
     """Return the lexicon file of the installed package vaderSentiment."""
     return package_folder("vaderSentiment") / LEXICON_FILE

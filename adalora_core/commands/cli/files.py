@@ -107,7 +107,6 @@ def _own_names(same: list[Target]) -> dict[str, Target]:
 
 
 def _is_own(name: str, real: str) -> bool:
-    """Return whether a name is that of the file itself and not of a link."""
     return os.path.abspath(name) == real  # noqa: PTH100 - keeps links
 
 
@@ -268,7 +267,6 @@ def _folders(
 
 
 def _entries(folder: str) -> tuple[list[str], list[str]]:
-    """Return the names of the folders and of the files in a folder."""
     folders: list[str] = []
     files: list[str] = []
     with os.scandir(folder) as entries:

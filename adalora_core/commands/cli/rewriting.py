@@ -96,7 +96,6 @@ def _in_json(options: Namespace, outcome: Outcome) -> dict[str, list[str]]:
 
 
 def _settings_for(codes: Mapping[str, list[str]], options: Namespace) -> list[str]:
-    """Return lines that explain how to ignore findings in JSON."""
     if not codes:
         return []
     file, folder = _place(options)

@@ -157,10 +157,6 @@ def _anchored(pattern: str, folder: Path) -> str:
 _NAMES: dict[type, str] = {list: "a list of strings", dict: "a table of lists of strings"}
 
 
-def _is_list_of_strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
 def _check(file: Path, key: str, value: Any) -> None:
     where = f"{file}: tool.adalora.{key}"
     if key in _CHOICES:
@@ -172,7 +168,9 @@ def _check(file: Path, key: str, value: Any) -> None:
         raise ValueError(f"{where}: unknown key{similar([key], KEYS)}; expected one of {known}")
     wanted = _TYPES[key]
     lists = value.values() if isinstance(value, dict) else [value]
-    is_whole = wanted not in (list, dict) or all(_is_list_of_strings(each) for each in lists)
+    is_whole = wanted not in (list, dict) or all(
+        isinstance(each, list) and all(isinstance(entry, str) for entry in each) for each in lists
+    )
     fits = isinstance(value, wanted) and is_whole
     if not fits:
         raise ValueError(f"{where}: expected {_NAMES.get(wanted, wanted.__name__)}, got {value!r}")

@@ -194,7 +194,14 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
         >>> model[0].running_mean
         tensor([0.])
     """
-    attributes = [(module, _copied(vars(module))) for module in model.modules()]
+    containers = (dict, list, set)  # as of hooks
+    attributes = [
+        (
+            module,
+            {k: copy.copy(v) if isinstance(v, containers) else v for k, v in vars(module).items()},
+        )
+        for module in model.modules()
+    ]
     buffers = [(each, each.detach().clone()) for each in model.buffers()]
     parameters = [(each, each.requires_grad, each.grad) for each in model.parameters()]
     versions = [each._version for each, _, _ in parameters]  # noqa: SLF001 - torch documents it
@@ -221,14 +228,6 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
             f"model: the training step wrote to the parameter {written[0]!r} and "
             f"{len(written) - 1} others; let it return a loss and change nothing"
         )
-
-
-def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return `attributes` with their containers copied, as the dictionaries of hooks are."""
-    return {
-        name: copy.copy(value) if isinstance(value, dict | list | set) else value
-        for name, value in attributes.items()
-    }
 
 
 @contextlib.contextmanager

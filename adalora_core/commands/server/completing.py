@@ -59,7 +59,6 @@ class _Cursor:
 
     @classmethod
     def at(cls, text: str, offset: int, language: Format) -> _Cursor:
-        """Split a text at an offset."""
         head = _BEFORE.search(text, max(0, offset - 100), offset)
         tail = _BEHIND.match(text, offset)
         start = head.start() if head else offset

@@ -44,7 +44,7 @@ class ClientRange(NamedTuple):
 
     def holds(self, uri: str, position: Position) -> bool:
         """Return whether a position is in the stretch; also if it is right behind it."""
-        return self.uri == uri and self.start <= position <= self.end
+        return self.meets(ClientRange(uri, position, position))
 
     def meets(self, other: ClientRange) -> bool:
         """Return whether two stretches touch."""
