@@ -126,7 +126,6 @@ class ShardedFactors(Factors):
         return scores
 
     def _add_means(self, scores: Tensor, index: int, entries: Tensor) -> None:
-        """Add the means over `entries` of one factor to the scores of its matrix."""
         triplet_axis = 1 if index % FACTORS_PER_MATRIX == FACTORS_PER_MATRIX - 1 else 0
         count = self.parameters[index].shape[1 - triplet_axis]
         means = entries.sum(1 - triplet_axis) / max(count, 1)

@@ -96,7 +96,6 @@ def _rebuild(mapping: Any, names: dict[Any, str], before: dict[Any, Any]) -> Non
 
 
 def _node(root: Any, path: Iterable[str | int]) -> Any:
-    """Return what is at a place."""
     node = root
     try:
         for step in path:

@@ -143,12 +143,10 @@ class _TemporaryFiles:
             # Another process took it for a leftover.
 
     def close(self) -> None:
-        """Close the files."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
     def delete(self) -> None:
-        """Delete what is still there."""
         for name in self._names:
             with contextlib.suppress(OSError):
                 _delete(name)

@@ -192,7 +192,6 @@ class _Layers:
             self._expressions = [(0, r".*?\.[^.]*\.(?P<idx>\d+)\.")]
 
     def of(self, path: str) -> int | None:
-        """Return the layer of `path`, or None if no expression matches."""
         first, layer = self._by_name(path)
         for number, expression in self._expressions:
             if number > first:

@@ -269,7 +269,6 @@ class AdaLoraLayer(SeenAsPeft, nn.Module):
         return self.active_adapters
 
     def _products(self, adapters: Sequence[str]) -> list[Product]:
-        """Return the operands of those `adapters` that this layer has."""
         # The dictionaries of nn.Module, without its slow __getattr__: every forward pays for this.
         modules = self._modules
         dropouts = modules["lora_dropout"]

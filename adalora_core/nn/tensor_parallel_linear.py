@@ -61,7 +61,6 @@ class TensorParallelLinear(SVDLinear):
         return output
 
     def _products(self, adapters: Sequence[str]) -> list[Product]:
-        """Return the operands that this process holds."""
         return [
             each._replace(**{letter: getattr(each, letter).to_local() for letter in "AEB"})
             for each in super()._products(adapters)

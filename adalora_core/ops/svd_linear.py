@@ -77,7 +77,6 @@ def svd_linear(
 
 
 def _on_core(base_output: Tensor, x: Tensor, *factors_and_scale: Any, **options: Any) -> Tensor:
-    """Call the compiled core for the device of `x`."""
     core = _backend.core_of(x)
     if core is _backend.core:
         return _cpu.svd_linear(base_output, x, *factors_and_scale, **options)

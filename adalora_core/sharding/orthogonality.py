@@ -99,7 +99,6 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """How many numbers the processes exchange for the factor."""
         rank, columns = self.shape
         return 0 if self.is_whole else rank * (columns if self.sends_rows else rank)
 

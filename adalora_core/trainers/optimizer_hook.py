@@ -80,12 +80,9 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
 
 def refuse_second_hook(adapter: Adapter) -> None:
     """Refuse a second hook while an optimizer that is still alive has one of `allocate_on_step`."""
-    driver, is_registered = adapter.run.driver, False
-    if isinstance(driver, ZeroHook):
-        is_registered = driver.is_registered
-    elif isinstance(driver, RemovableHandle):
-        is_registered = driver.id in (driver.hooks_dict_ref() or {})
-    if is_registered:
+    driver: Any = adapter.run.driver
+    hooks = driver.hooks_dict_ref() if isinstance(driver, RemovableHandle) else None
+    if (hooks and driver.id in hooks) or (isinstance(driver, ZeroHook) and driver.is_registered):
         refuse(
             TwoHooks,
             f"allocate_on_step allocates the ranks of the adapter {adapter.name!r} already",

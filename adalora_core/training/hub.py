@@ -59,13 +59,6 @@ model = PeftModel.from_pretrained(base_model, "this repository or folder")
 ```
 """
 
-_QUANTISATION = """
-## Training procedure
-
-The base model was quantised with:
-
-"""
-
 
 def adapter_folder(
     source: str | os.PathLike[str],
@@ -234,5 +227,6 @@ def _text(config: AdaLoraConfig, base: nn.Module, base_name: str | None) -> str:
     settings = getattr(getattr(base, "config", None), "quantization_config", None)
     if settings is not None:
         values = settings if isinstance(settings, dict) else settings.to_dict()
-        text += _QUANTISATION + "".join(f"- {name}: {value}\n" for name, value in values.items())
+        text += "\n## Training procedure\n\nThe base model was quantised with:\n\n"
+        text += "".join(f"- {name}: {value}\n" for name, value in values.items())
     return text

@@ -155,7 +155,6 @@ class _Around:
                 self.gathered |= _gathered_by(each)
 
     def mesh_of(self, module: nn.Module, name: str) -> DeviceMesh | None:
-        """Return the mesh that a parameter is divided over; None if it is whole."""
         parameter: Any = module._parameters[name]  # noqa: SLF001 - as Adapter.factors
         if is_sharded(parameter):
             return parameter.device_mesh  # type: ignore[no-any-return]

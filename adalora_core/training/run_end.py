@@ -111,7 +111,8 @@ def judge_end(
     """
     run, allocator = adapter.run, adapter.allocator
     run.judge_waiting(wait=True)
-    if what != "merged" and not is_finite(adapter):
+    factors = () if what == "merged" else adapter.parameters()
+    if not all(bool(local_part(each).isfinite().all()) for each in factors):
         run.report(
             runs.ParametersNotFinite,
             f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
@@ -271,8 +272,3 @@ def judge_load(adapter: Adapter, *, has_state: bool) -> None:
             f"the adapter {adapter.name!r} comes from an unfinished run, with {kept} triplets, "
             f"target {target}"
         )
-
-
-def is_finite(adapter: Adapter) -> bool:
-    """Return whether all factors that this process holds are finite; waits for a GPU."""
-    return all(bool(local_part(each).isfinite().all()) for each in adapter.parameters())

@@ -117,20 +117,14 @@ def _slow_part(operations: list[tuple[Any, Any]]) -> str | None:
     """
     for operation, argument in operations:
         if operation in _REPEATS and argument[1] is OP.MAXREPEAT:
-            body = _unwrapped(argument[2])
+            body = list(argument[2])
+            while len(body) == 1 and body[0][0] is OP.SUBPATTERN:  # a group around all of it
+                body = list(body[0][1][-1])
             if any(_is_unbounded(node) for node in body) and all(
                 _may_be_empty(node) or _is_unbounded(node) for node in body
             ):
                 return "(...)+" if argument[0] else "(...)*"
     return None
-
-
-def _unwrapped(tree: Any) -> list[tuple[Any, Any]]:
-    """Return the nodes of a body, without the groups that enclose all of it."""
-    nodes = list(tree)
-    while len(nodes) == 1 and nodes[0][0] is OP.SUBPATTERN:
-        nodes = list(nodes[0][1][-1])
-    return nodes
 
 
 def _is_unbounded(node: tuple[Any, Any]) -> bool:

@@ -173,7 +173,6 @@ def _(base_output: Tensor, x: Tensor, A: Tensor, *_: object) -> tuple[Tensor, Te
 def _registered_backward(
     grad: Tensor, x: Tensor, hidden: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, A, E and B."""
     every = (True, True, True, True)
     grad, x = with_merged_rows(grad), with_merged_rows(x)
     return gradients_of(grad, x, hidden, (A, E, B), (scale, 0.0, 0), every)  # type: ignore[return-value] # all four are wanted

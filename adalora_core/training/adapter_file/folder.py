@@ -123,7 +123,16 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
             f"from_pretrained: {str(folder)!r} holds neither {WEIGHTS_NAME} nor "
             f"{LEGACY_WEIGHTS_NAME}"
         )
-    return _read_legacy(path) if path.name == LEGACY_WEIGHTS_NAME else mapped(path)
+    if path.name == WEIGHTS_NAME:
+        return mapped(path)
+    try:
+        return read_pickled(path)
+    except Exception as error:
+        # The kinds of errors of zip and pickle files depend on the damage.
+        raise CheckpointError(
+            f"from_pretrained: {str(path)!r} cannot be read as weights ({visible(str(error))}); "
+            "save the adapter as safetensors"
+        ) from error
 
 
 def mapped(path: Path) -> dict[str, torch.Tensor]:
@@ -134,17 +143,6 @@ def mapped(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"from_pretrained: {str(path)!r} is not a whole safetensors file "
             f"({visible(str(error))}); it was cut short or is of another kind; copy it again"
-        ) from error
-
-
-def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return read_pickled(path)
-    except Exception as error:
-        # The kinds of errors of zip and pickle files depend on the damage.
-        raise CheckpointError(
-            f"from_pretrained: {str(path)!r} cannot be read as weights ({visible(str(error))}); "
-            "save the adapter as safetensors"
         ) from error
 
 

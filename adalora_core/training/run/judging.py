@@ -125,7 +125,6 @@ class RunWatch:
 
     @property
     def _steps_since(self) -> int:
-        """Steps of one optimizer since the last call of the allocator."""
         return max(self._since.values(), default=0)
 
     def _gradient_of(
