@@ -22,8 +22,6 @@ from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
 if TYPE_CHECKING:
     from transformers import Trainer
 
-    from adalora_core.trainers.transformers import AdaLoraCallback
-
 
 def is_divided(model: Any) -> bool:
     """Return whether the trained adapters of `model` are divided by FSDP2."""
@@ -31,8 +29,8 @@ def is_divided(model: Any) -> bool:
     return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
 
 
-def show_checkpoint(trainer: Trainer, callback: AdaLoraCallback) -> None:
-    """Let `callback` know which checkpoint `trainer.train` resumes from."""
+def show_checkpoint(trainer: Trainer, callback: Any) -> None:
+    """Set `callback.checkpoint` to the folder that `trainer.train` resumes from, or to None."""
     train = trainer.train
     if isinstance(train, _ShownTrain):
         train.callback = callback
@@ -44,7 +42,7 @@ def show_checkpoint(trainer: Trainer, callback: AdaLoraCallback) -> None:
 class _ShownTrain:
     """`Trainer.train` of one trainer; the callback sees its first argument."""
 
-    def __init__(self, trainer: Trainer, callback: AdaLoraCallback) -> None:
+    def __init__(self, trainer: Trainer, callback: Any) -> None:
         self._train = trainer.train
         self.callback = callback
 
