@@ -6,37 +6,17 @@ import contextlib
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from adalora_core.floor.errors import TargetError
-from adalora_core.nn import AdaLoraLayer
-from adalora_core.nn.adapter_layer import dense_weight
 from adalora_core.nn.offloading import loaded, offloading_hook
-from adalora_core.training.parallelism import refuse_merging
 
-
-def merge_all(tuner: Any, adapter_names: Sequence[str] | None, *, safe_merge: bool) -> None:
-    """Add ΔW of the adapters to the base weights; see `AdaLoraTuner.merge_adapter`."""
-    layers = {
-        path: each for path, each in tuner.model.named_modules() if isinstance(each, AdaLoraLayer)
-    }
-    refuse_merging(layers.items())
-    for path, layer in layers.items():
-        if layer.names_to_merge(adapter_names):
-            dense_weight(layer.base_layer, path)
-    for adapter in tuner.trained_adapters():
-        adapter.drop_again()
-    try:
-        with all_or_none(layers.values(), lambda layer, keep: layer.unmerge(keep=keep)):
-            separate(tuner.model, layers.values(), tuner.untied)
-            for layer in layers.values():
-                layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-    finally:
-        share_again(tuner.untied)
+if TYPE_CHECKING:
+    from adalora_core.nn import AdaLoraLayer
 
 
 @contextlib.contextmanager

@@ -12,18 +12,24 @@ from torch import nn
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.peft_identity import SeenAsPeft
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
+from adalora_core.nn.adapter_layer import dense_weight
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.compaction import cut_state, resize_to
 from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward, forwards_of
 from adalora_core.training.merging import (
-    merge_all,
+    all_or_none,
     record_untied,
     refuse_shared_modules,
+    separate,
     share_again,
 )
-from adalora_core.training.parallelism import refuse_beside_tensor_parallelism, refuse_divided_base
+from adalora_core.training.parallelism import (
+    refuse_beside_tensor_parallelism,
+    refuse_divided_base,
+    refuse_merging,
+)
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import judge_end
 from adalora_core.training.targets import (
@@ -251,7 +257,21 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
         self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False
     ) -> None:
         """Add ΔW of the adapters to the base weights; a failure leaves every layer unchanged."""
-        merge_all(self, adapter_names, safe_merge=safe_merge)
+        named = self.model.named_modules()
+        layers = {path: each for path, each in named if isinstance(each, AdaLoraLayer)}
+        refuse_merging(layers.items())
+        for path, layer in layers.items():
+            if layer.names_to_merge(adapter_names):
+                dense_weight(layer.base_layer, path)
+        for adapter in self.trained_adapters():
+            adapter.drop_again()
+        try:
+            with all_or_none(layers.values(), lambda layer, keep: layer.unmerge(keep=keep)):
+                separate(self.model, layers.values(), self.untied)
+                for layer in layers.values():
+                    layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+        finally:
+            share_again(self.untied)
 
     def unmerge_adapter(self) -> None:
         """Subtract every merged ΔW from the base weights."""
