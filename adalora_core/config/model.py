@@ -170,9 +170,6 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         """Build a configuration from a mapping that the rules accept for `runtime`.
 
         Keys that the runtime does not know are dropped.
-
-        Raises:
-            pydantic.ValidationError: a value is not of its field's type.
         """
         known = fields_of(runtime)
         values = {name: plain(value, name) for name, value in block.items() if name in known}

@@ -63,11 +63,7 @@ class AgreementCheck:
         return AgreementCheck, ()
 
     def before_step(self, adapters: Sequence[Adapter], step: int) -> None:
-        """Compare the processes before the optimizer step `step` is counted, if it is time.
-
-        Raises:
-            RankDisagreementError: they differ, or some do not take part; nothing was changed.
-        """
+        """Compare the processes before the optimizer step `step` is counted, if it is time."""
         if distributed.get_world_size(self.group) <= 1:
             return
         for each in adapters:

@@ -164,9 +164,6 @@ def write_card(folder: Path, config: AdaLoraConfig, base: nn.Module) -> None:
     """Write the card of an adapter, or update the metadata of the card in `folder`.
 
     The text of an existing card stays. A card whose metadata cannot be read stays as it is.
-
-    Raises:
-        OSError: the folder cannot be written.
     """
     base_name = _base_name(config, base)
     tags = {"adalora", *(getattr(base, "model_tags", None) or ())}

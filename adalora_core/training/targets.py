@@ -53,12 +53,7 @@ class Targets:
 
 
 def find_targets(model: nn.Module, config: AdaLoraConfig) -> Targets:
-    """Return the modules of `model` that `config` asks to adapt or to train whole.
-
-    Raises:
-        TargetError: a target cannot be adapted, or nothing matches.
-        ParallelismError: tensor parallelism divides a target in an unsupported way.
-    """
+    """Return the modules of `model` that `config` asks to adapt or to train whole."""
     paths = resolve_targets(model, config)
     saved = resolve_saved_modules(model, config)
     mesh = tensor_parallel_mesh(model)

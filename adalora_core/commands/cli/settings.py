@@ -81,12 +81,8 @@ def project_settings(folder: Path) -> Settings:
 def read_settings(file: Path, folder: Path) -> Settings:
     """Return the settings in a file; a pattern that names a folder starts at `folder`.
 
-    A file beyond the limits of a document is a problem of the result, and not an error: it must
-    not keep other files from being checked.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: as `project_settings`.
+    A file beyond the limits of a document is a problem of the result, and not an error: it must not
+    keep other files from being checked.
     """
     raw = read_bytes(file, DEFAULT_LIMITS)
     if b"adalora" not in raw:

@@ -94,11 +94,7 @@ def read_adapter(
 
 
 def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of the weights in `folder`, without the prefix of PEFT's names.
-
-    Raises:
-        CheckpointError: there are none, they are damaged, or not those of an adapter.
-    """
+    """Return the tensors of the weights in `folder`, without the prefix of PEFT's names."""
     tensors = {}
     for name, tensor in read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):
