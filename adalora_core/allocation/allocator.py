@@ -22,15 +22,10 @@ MASKS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class AdaptedMatrix:
-    """The places of the factors of one matrix; the allocator looks them up at every step.
+    """The places of the factors of one matrix, the mappings of modules that hold them by adapter.
 
-    Parameters may be replaced between two steps (moved, sharded, created anew by a load), but the
-    dictionaries of the modules that hold them stay.
-
-    Args:
-        path: path of the adapted module in the base model.
-        lora_A, lora_E, lora_B: the mappings that hold the factors.
-        adapter_name: the key of the factors in these mappings.
+    The allocator looks them up at every step: parameters may be replaced between two steps (moved,
+    sharded, created anew by a load), but the mappings stay.
     """
 
     path: str
@@ -50,13 +45,9 @@ class AdaptedMatrix:
 class AllocationReport:
     """What one call of `RankAllocator.step` did.
 
-    Attributes:
-        step: the 0-based optimizer step.
-        phase: the phase of the step.
-        budget: triplets that all matrices together may keep after the step.
-        allocated: whether the kept set was chosen anew.
-        skipped: entries of this step's gradients that were ignored because they are not finite; of
-            a sharded model, those that this process holds. On a GPU a tensor without dimensions.
+    The `budget` is what all matrices together may keep after the step. `skipped` entries of its
+    gradients were ignored because they are not finite; of a sharded model, those that this process
+    holds. On a GPU the number is a tensor without dimensions.
     """
 
     step: int
@@ -151,9 +142,6 @@ class RankAllocator:
         """Update the averages, and at an allocation step the kept set, after the optimizer's step.
 
         E changes in place: dropped triplets become zero.
-
-        Args:
-            step: the 0-based optimizer step.
 
         Raises:
             ValueError: `step` is negative.
@@ -278,9 +266,6 @@ class RankHistory:
 
     An allocation only adds its mask. The ranks of many masks are counted at once, or when the table
     is read, so that a step costs nothing.
-
-    Args:
-        matrix_count: number of columns.
     """
 
     def __init__(self, matrix_count: int) -> None:
@@ -289,12 +274,7 @@ class RankHistory:
         self._ranks: list[int] = []
 
     def record(self, mask: torch.Tensor, ranks: Sequence[int]) -> None:
-        """Add a row: how many of its `ranks` triplets each matrix keeps in `mask`.
-
-        Args:
-            mask: bool `[sum of ranks]`, which must not change afterwards.
-            ranks: triplets of each matrix, dropped ones included.
-        """
+        """Add a row: how many of its `ranks` triplets each matrix keeps in `mask`, a new tensor."""
         if len(self._masks) == MASKS_AT_ONCE or self._ranks != ranks:
             self._count()
             self._ranks = [*ranks]

@@ -30,12 +30,8 @@ FACTORS_PER_MATRIX = 3
 class Factors:
     """A, E and B of every matrix, which every process holds whole (one process, or DDP).
 
-    Args:
-        parameters: in the order A, E, B of the first matrix, then of the next.
-        statistics: the moving averages.
-
-    Attributes:
-        ranks: triplets of each matrix, dropped ones included; empty before the first scores.
+    `parameters` are in the order A, E, B of the first matrix, then of the next. `ranks` are the
+    triplets of each matrix, dropped ones included; empty before the first scores.
     """
 
     def __init__(self, parameters: Sequence[Any], statistics: ImportanceStatistics) -> None:
@@ -84,9 +80,7 @@ class Factors:
     def scores_of_entries(self, entry_scores: Callable[[int, Tensor], Tensor | None]) -> Tensor:
         """Return the scores of all triplets from scores of entries.
 
-        Args:
-            entry_scores: gives the scores of the entries of a factor, by its place in
-                `parameters`; None counts as zero.
+        `entry_scores` gives those of a factor, by its place in `parameters`; None counts as zero.
         """
         scores = self.zero_scores()
         for matrix, part in enumerate(scores.split(self.ranks)):
@@ -131,10 +125,6 @@ class Factors:
 
 class Criterion:
     """Scores triplets.
-
-    Args:
-        spec: the numbers of the adapter.
-        paths: paths of the adapted modules, in the order of the factors.
 
     Attributes:
         keeps_averages: whether `observe` fills the averages, which a checkpoint then holds.
@@ -261,11 +251,7 @@ class FromCallable(Criterion):
         self.function: ScoreFunction = spec.importance_criterion  # type: ignore[assignment]
 
     def scores(self, factors: Factors) -> Tensor:
-        """Score by the results of the function.
-
-        Raises:
-            CriterionError: a result is not one number per triplet, or a tensor was changed.
-        """
+        """Score by the results of the function."""
         parts = []
         with torch.no_grad():
             for path, tensors in zip(self.paths, factors.named(), strict=True):
@@ -342,11 +328,7 @@ def keeps_averages(name: str) -> bool:
 
 
 def criterion_of(spec: AdapterSpec, paths: Sequence[str]) -> Criterion:
-    """Return the criterion of `spec` for the modules `paths`.
-
-    Raises:
-        ValueError: the name of the criterion is unknown.
-    """
+    """Return the criterion of `spec` for the modules `paths`."""
     named = spec.importance_criterion
     if callable(named):
         return FromCallable(spec, paths)

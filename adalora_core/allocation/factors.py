@@ -16,15 +16,7 @@ from adalora_core.sharding.layout import device_of, is_sharded, local_part, piec
 
 
 class ShardedFactors(Factors):
-    """The parts of A, E and B of every matrix that this process holds: scores are equal on all.
-
-    Args:
-        parameters: DTensors in the order A, E, B of the first matrix, then of the next.
-        statistics: the moving averages.
-
-    Raises:
-        ParallelismError: the factors are divided in another way than `fully_shard` divides.
-    """
+    """The parts of A, E and B of every matrix that this process holds: scores are equal on all."""
 
     def __init__(self, parameters: Sequence[Any], statistics: ImportanceStatistics) -> None:
         if not all(map(is_sharded, parameters)):
@@ -62,11 +54,7 @@ class ShardedFactors(Factors):
                 )
 
     def observe(self, *, squares: bool = False) -> int | Tensor:
-        """Update the averages of the local parts from the gradients, or their squares.
-
-        Returns:
-            How many entries of this process were skipped.
-        """
+        """Update the averages of the local parts from the gradients, or their squares."""
         return self.statistics.observe(self.local, self._local_gradients(), squares=squares)
 
     def _local_gradients(self) -> list[Tensor | None]:
@@ -88,10 +76,6 @@ class ShardedFactors(Factors):
         Every process sums over its parts, and one all-reduce sums over the processes. Of the
         processes that hold the same part, the first one counts it. Where there are averages, those
         of E are summed with the scores, for `sums_of_E`.
-
-        Args:
-            entry_scores: gives the scores of the local entries of a factor, by its place in
-                `parameters`; None counts as zero.
         """
         total = self.zero_scores()
         sums = total.new_zeros(len(self.ranks))
@@ -142,7 +126,6 @@ class ShardedFactors(Factors):
         return scores
 
     def _add_means(self, scores: Tensor, index: int, entries: Tensor) -> None:
-        """Add the means over `entries` of one factor to the scores of its matrix."""
         triplet_axis = 1 if index % FACTORS_PER_MATRIX == FACTORS_PER_MATRIX - 1 else 0
         count = self.parameters[index].shape[1 - triplet_axis]
         means = entries.sum(1 - triplet_axis) / max(count, 1)

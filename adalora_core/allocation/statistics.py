@@ -72,19 +72,12 @@ class ImportanceStatistics:
         scores: torch.Tensor | None = None,
         squares: bool = False,
     ) -> int | torch.Tensor:
-        """Update the averages with |p·g|.
+        """Update the averages with |p·g|, or with g² for `squares`; return how many are not finite.
 
-        Args:
-            parameters: A, E, B of every matrix, or the parts of them that a process holds, in a
-                fixed order.
-            gradients: one per parameter; the averages of a parameter with None stay. None instead
-                of a sequence means each parameter's own `.grad`.
-            scores: if given, overwritten with the importance scores of all triplets.
-            squares: average g² in place of |p·g|.
-
-        Returns:
-            How many entries were skipped because |p·g| is not finite; on a GPU a tensor without
-            dimensions.
+        The parameters are A, E, B of every matrix, or the parts of them that a process holds, in a
+        fixed order. Without `gradients` each parameter's own `.grad` counts; the averages of one
+        whose gradient is None stay. `scores` are overwritten with those of all triplets. On a GPU
+        the result is a tensor without dimensions.
         """
         self.prepare(parameters)
         if squares:

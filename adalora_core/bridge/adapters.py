@@ -46,10 +46,8 @@ _AVERAGES = {"ipt": None, "exp_avg_ipt": "smoothed", "exp_avg_unc": "uncertainty
 class BridgedRun(TrainingRun):
     """The state of a bridged tuner beside PEFT's own attributes.
 
-    Attributes:
-        adapters: the adapters by name, created at their first use.
-        positions: which original triplets the rows of a loaded adapter are, by name and module.
-        is_saving: whether `save_pretrained` writes files, which hold what the model computes.
+    `positions` has the original triplets of a loaded adapter's rows, by name and module.
+    `is_saving` is true while `save_pretrained` writes files, which hold what the model computes.
     """
 
     def __init__(self) -> None:
@@ -141,12 +139,7 @@ def resume(tuner: Host, name: str, state: TrainingState) -> None:
 def fill_divided_adapter(
     tuner: Host, name: str, saved: SavedAdapter, state: TrainingState | None
 ) -> None:
-    """Give the adapter `name` the values of a save, as every process does, and restore its run.
-
-    Raises:
-        ParallelismError: a tensor of the save has another shape than its parameter; nothing was
-            changed.
-    """
+    """Give the adapter `name` the values of a save, as every process does, and restore its run."""
     tensors = saved.tensors | ({} if state is None else state.factors)
     places = divided_places(tuner.model, name, tensors, saved.folder)
     fill_divided(places)
@@ -161,11 +154,7 @@ def fill_divided_adapter(
 
 
 def refuse_slow_expressions(config: Any, paths: Sequence[str]) -> None:
-    """Refuse a configuration whose expressions PEFT would match against `paths` for too long.
-
-    Raises:
-        ExpressionError: an expression takes too long.
-    """
+    """Refuse a configuration whose expressions PEFT would match against `paths` for too long."""
     matcher = Matcher()
     for field, method, pattern in _expressions(config):
         matcher.rehearse(method, pattern, paths, field)
@@ -328,11 +317,7 @@ def _allocator_of(tuner: Host, adapter: Adapter) -> Any:
 
 
 def refuse_changed_allocator(tuner: Host, purpose: str) -> None:
-    """Refuse an allocator that was replaced, subclassed or patched: the bridge has its own.
-
-    Raises:
-        RunError: `tuner.rankallocator` is not the one that PEFT makes.
-    """
+    """Refuse an allocator that was replaced, subclassed or patched: the bridge has its own."""
     allocator = vars(tuner).get("rankallocator")
     change = None if allocator is None else _change_in(allocator)
     if change is not None:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import peft
 
 from adalora_core.config.fields.block import AUTO
-from adalora_core.config.fields.readings import plain
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.config.loading import config_of
 from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name
-from adalora_core.training.adapter import use_plain_numbers
+from adalora_core.training.adapter import use_plain_numbers, written_values
 
 if TYPE_CHECKING:
     from adalora_core.config.model import AdaLoraConfig
@@ -77,10 +76,4 @@ def from_peft_config(config: peft.AdaLoraConfig) -> AdaLoraConfig:
         raise TypeError(
             f"from_peft_config: expected peft.AdaLoraConfig, got {type(config).__name__}"
         )
-    values = config.to_dict()
-    written = {
-        name: plain(value, name)
-        for name, value in values.items()
-        if name in FIELDS and FIELDS[name].written
-    }
-    return config_of(written)
+    return config_of(written_values(config))

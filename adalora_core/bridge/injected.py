@@ -161,11 +161,7 @@ def _saving(tuner: Any, *, is_checkpoint: bool) -> Iterator[list[Adapter]]:
 
 
 def tuner_inside(module: Any) -> Any:
-    """Return a tuner around the part of `module` that PEFT injected AdaLoRA adapters into.
-
-    Returns:
-        The tuner, whose methods are PEFT's; None without exactly one such part.
-    """
+    """Return a tuner of PEFT around the one part of `module` with injected adapters, or None."""
     roots = [
         each
         for each in (module.modules() if isinstance(module, nn.Module) else ())
@@ -235,11 +231,7 @@ def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:
 
 
 class Attached:
-    """Base of the classes that `attach` makes.
-
-    Attributes:
-        wrapped: the class before.
-    """
+    """Base of the classes that `attach` makes; `wrapped` is the class before."""
 
     wrapped: type
 

@@ -83,21 +83,12 @@ class ConvolutionOverrides(LayerOverrides):
         return plus_convolutions(output, x, _products(self), self.get_base_layer())
 
 
-def _known_layers() -> dict[type, type]:
-    """Return the overrides of each layer class of PEFT.
-
-    Some classes exist only with bitsandbytes, and convolutions only since PEFT 0.20.
-    """
-    names = ("SVDLinear", "SVDQuantLinear", "SVDLinear8bitLt", "SVDLinear4bit")
-    classes = [getattr(each, name, None) for each in (dense, gptq, bnb) for name in names]
-    found: dict[type, type] = dict.fromkeys(filter(None, classes), LinearOverrides)
-    if hasattr(dense, "SVDConv2d"):
-        found[dense.SVDConv2d] = ConvolutionOverrides
-    return found
-
-
-OVERRIDES: dict[type, type] = _known_layers()
-"""Layer classes of PEFT and their overrides."""
+_NAMES = ("SVDLinear", "SVDQuantLinear", "SVDLinear8bitLt", "SVDLinear4bit")
+_CLASSES = (getattr(each, name, None) for each in (dense, gptq, bnb) for name in _NAMES)
+OVERRIDES: dict[type, type] = dict.fromkeys(filter(None, _CLASSES), LinearOverrides)
+"""Layer classes of PEFT and their overrides; some classes exist only with bitsandbytes."""
+if hasattr(dense, "SVDConv2d"):  # since PEFT 0.20
+    OVERRIDES[dense.SVDConv2d] = ConvolutionOverrides
 
 _PEFT_FORWARDS: dict[type, Any] = {cls: cls.forward for cls in OVERRIDES}  # type: ignore[attr-defined]
 
@@ -194,11 +185,7 @@ def injecting(model: nn.Module, name: str, config: Any) -> Iterator[None]:
 
 
 def start_fresh_adapters(tuner: Host, configs: dict[str, Any]) -> None:
-    """Give adapters that PEFT has made, and nobody has trained or loaded, the start of LoRA.
-
-    Raises:
-        ParallelismError: such an adapter is divided over processes; nothing was changed.
-    """
+    """Give adapters that PEFT has made, and nobody has trained or loaded, the start of LoRA."""
     like_lora = {name: each for name, each in configs.items() if _is_like_lora(each)}
     fresh = [name for name, config in like_lora.items() if _is_fresh(tuner, name, config)]
     for name in fresh:

@@ -296,11 +296,8 @@ def checked_save(
 ) -> tuple[SavedAdapter | None, TrainingState | None]:
     """Return the adapter in `folder` and its training state after all checks that need no model.
 
-    Both are None without weights in `folder`: PEFT looks for them on a hub.
-
-    Raises:
-        CheckpointError: the folder is damaged, or its state is of another run than `existing`, the
-            configuration of the adapter `name` if there is one.
+    Both are None without weights in `folder`: PEFT looks for them on a hub. `existing` is the
+    configuration of the adapter `name`, if there is one: the state has to be of that run.
     """
     with locked(folder, shared=True):
         state = read_state(folder) if with_state else None
@@ -329,9 +326,6 @@ def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> It
     """Restore the adapter `name`, or remove it if it is new, where the body fails.
 
     PEFT compares shapes with the model while it copies.
-
-    Raises:
-        CheckpointError: a shape in `saved` is not that in the model.
     """
     tuner = model.base_model
     bridge, config = state_of(tuner), configs_of(tuner).get(name)

@@ -92,9 +92,6 @@ class TunerOverrides(Host):
         """Inject as PEFT does, unless an expression of the configuration takes too long.
 
         With `init_lora_weights` "lora" the adapter starts like LoRA.
-
-        Raises:
-            ExpressionError: an expression takes too long; the model is unchanged.
         """
         paths = [path for path, _ in model.named_modules() if path]
         config = configs_of(self)[adapter_name]
@@ -144,12 +141,7 @@ class TunerOverrides(Host):
             yield
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """Merge as PEFT does, in all layers or in none, without triplets that are dropped for good.
-
-        Raises:
-            TypeError: a weight is computed anew for each forward; nothing was merged.
-            TargetError: a layer has several names, and is not adapted under each.
-        """
+        """Merge as PEFT does, in every layer or in none, without triplets dropped for good."""
         layers = dict(adalora_layers(self.model))
         refuse_merging(layers.items())
         refuse_shared_modules(self.model, [f"{path}.base_layer" for path in layers])

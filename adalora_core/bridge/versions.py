@@ -62,12 +62,7 @@ class UnsupportedPeftError(AdaLoraError, ImportError):
 
 
 def require_supported_peft() -> None:
-    """Raise unless the bridge fits the installed release of PEFT; warn of a newer one.
-
-    Raises:
-        MissingExtraError: PEFT is not installed.
-        UnsupportedPeftError: the release is too old, or lacks what the bridge replaces.
-    """
+    """Raise unless the bridge fits the installed release of PEFT; warn of a newer one."""
     try:
         found = version("peft")
     except PackageNotFoundError:

@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Replace the value at an existing place.
-
-    Args:
-        path: the place, from the document's top.
-        value: the new value.
-        yaml: the value as YAML text, where the usual form is not wanted.
-    """
+    """Replace the value at an existing place; in YAML the text may be another than usual."""
 
     path: Path
     value: Any
@@ -45,12 +39,7 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Replace a stretch of source code that no path names; the decoded value stays.
-
-    Args:
-        extent: the stretch, in the text of the document.
-        text: the new code.
-    """
+    """Replace a stretch of source code that no path names; the decoded value stays."""
 
     extent: Extent
     text: str
@@ -61,13 +50,10 @@ Change = Put | Rename | Insert | Replace
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """The change that a rule proposes.
+    """The change that a rule proposes, described as an imperative: "Write it as an integer".
 
-    Args:
-        description: the remedy as an imperative: "Write it as an integer".
-        change: the change to the document; none removes a key.
-        is_safe: whether the meaning stays: PEFT reads the same as before, or could not work with
-            the old value and only one reading is possible.
+    No change removes a key. It `is_safe` if the meaning stays: PEFT reads the same as before, or
+    could not work with the old value and only one reading is possible.
     """
 
     description: str
@@ -83,9 +69,6 @@ def changed(value: Any, changes: Iterable[Change]) -> Any:
     """Return a copy of a decoded document with all changes made.
 
     A value that several aliases share is shared in the copy too, so it changes everywhere.
-
-    Raises:
-        ConflictError: a place does not exist, or a name is taken.
     """
     root = copy.deepcopy(value)
     puts = [change for change in changes if isinstance(change, Put)]
@@ -113,7 +96,6 @@ def _rebuild(mapping: Any, names: dict[Any, str], before: dict[Any, Any]) -> Non
 
 
 def _node(root: Any, path: Iterable[str | int]) -> Any:
-    """Return what is at a place."""
     node = root
     try:
         for step in path:

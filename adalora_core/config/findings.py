@@ -24,14 +24,7 @@ class ConfigWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """A further place in the document that a finding refers to.
-
-    Args:
-        message: the note on it.
-        pointer: the place in the decoded document.
-        span: the place in the text.
-        code: the code of the finding there, if the finding follows from it.
-    """
+    """A further place that a finding refers to; `code` is that of the finding there, its cause."""
 
     message: str
     pointer: str

@@ -39,11 +39,7 @@ def _decoded(raw: bytes) -> dict[str, Any]:
 
 
 def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of decoded pairs.
-
-    Raises:
-        ValueError: a key appears twice.
-    """
+    """Return the object of decoded pairs; a ValueError if a key appears twice."""
     values: dict[str, Any] = {}
     for key, value in pairs:
         if key in values:

@@ -31,10 +31,6 @@ def config_of(values: Mapping[str, Any], source: str | None = None) -> AdaLoraCo
 
     Findings of severity warning are ignored.
 
-    Args:
-        values: the mapping, under PEFT's names.
-        source: the name of the file, for the message.
-
     Raises:
         ConfigError: the mapping breaks the contract; every finding is in its text.
     """
@@ -45,11 +41,7 @@ def config_of(values: Mapping[str, Any], source: str | None = None) -> AdaLoraCo
 
 
 def errors_in(values: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
-    """Return the findings of severity error about the configuration that a mapping holds.
-
-    Raises:
-        ConfigError: the mapping contains itself.
-    """
+    """Return the findings of severity error about the configuration that a mapping holds."""
     return _checked(values, None)[0].errors
 
 

@@ -170,9 +170,6 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         """Build a configuration from a mapping that the rules accept for `runtime`.
 
         Keys that the runtime does not know are dropped.
-
-        Raises:
-            pydantic.ValidationError: a value is not of its field's type.
         """
         known = fields_of(runtime)
         values = {name: plain(value, name) for name, value in block.items() if name in known}
@@ -301,19 +298,14 @@ def _severity(finding: Finding) -> str:
 
 
 def _refusal(model: type, errors: list[Finding], values: Mapping[str, Any]) -> ValidationError:
-    details = [_error_details(finding, values) for finding in errors]
+    details = []
+    for finding in errors:
+        hint = finding.hint or finding.rule.hint
+        # Pydantic would take braces in the message itself for placeholders.
+        message = f"{finding.message} ({finding.rule.code}; {hint})"
+        error = PydanticCustomError("adalora_contract", "{message}", {"message": message})
+        value: Any = values
+        for step in finding.path:
+            value = value[step]
+        details.append(InitErrorDetails(type=error, loc=finding.path, input=value))
     return ValidationError.from_exception_data(model.__name__, details)
-
-
-def _error_details(finding: Finding, values: Mapping[str, Any]) -> InitErrorDetails:
-    value: Any = values
-    for step in finding.path:
-        value = value[step]
-    hint = finding.hint or finding.rule.hint
-    # Pydantic would take braces in the message itself for placeholders.
-    message = f"{finding.message} ({finding.rule.code}; {hint})"
-    return InitErrorDetails(
-        type=PydanticCustomError("adalora_contract", "{message}", {"message": message}),
-        loc=finding.path,
-        input=value,
-    )

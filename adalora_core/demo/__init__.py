@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.commands.cli.arguments import Parser, add, flag, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail
 from adalora_core.floor.errors import AdaLoraError
 
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora demo`.
-
-    Returns:
-        0 for success, 1 for a wrong result, 2 if the demo could not run, 130 if it was interrupted.
-    """
+    """Run `adalora demo`; 0 success, 1 a wrong result, 2 could not run, 130 interrupted."""
     arguments = make_parser().parse_args(argv)
     # Model and data come with installed packages; no network may be used.
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -37,9 +33,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _run(output: Path, *, quick: bool) -> int:
-    from adalora_core.demo.data import require_all
+    from adalora_core.demo.data import REQUIRED, package_folder
 
-    require_all()
+    for name in REQUIRED:
+        package_folder(name)
     from adalora_core.demo.experiment import run_experiment
     from adalora_core.demo.settings import FULL, QUICK
 
@@ -66,21 +63,15 @@ def _print_summary(outcome: Outcome, output: Path) -> None:
     )
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of `adalora demo`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="adalora demo",
         description="Fine-tune a real sentence encoder with AdaLoRA on words that people rated as "
         "positive or negative. Takes two minutes on two cores and uses no network.",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("adalora-demo"),
-        metavar="DIR",
-        help="folder for adapter, heat map and report (default: ./adalora-demo)",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="train on few words for a few seconds, as a smoke test"
-    )
+    help_ = "folder for adapter, heat map and report (default: ./adalora-demo)"
+    folder = {"type": Path, "default": Path("adalora-demo"), **text("DIR", help_)}
+    quick = flag("train on few words for a few seconds, as a smoke test")
+    add(parser, {"--output": folder, "--quick": quick})
     return parser

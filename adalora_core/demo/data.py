@@ -37,33 +37,15 @@ class RatedWord:
 
 
 def package_folder(name: str) -> Path:
-    """Return the folder of the installed package `name` without importing it.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-    """
+    """Return the folder of an installed package, not imported; MissingExtraError without it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(name, extra="demo", purpose="the demo")
     return Path(spec.submodule_search_locations[0])
 
 
-def require_all() -> None:
-    """Check that every package of the extra `demo` is installed.
-
-    Raises:
-        MissingExtraError: a package is missing; the error names the first.
-    """
-    for name in REQUIRED:
-        package_folder(name)
-
-
 def lexicon_path() -> Path:
-    """Return the lexicon file of the installed package vaderSentiment.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-    """
+    """Return the lexicon file of the installed package vaderSentiment."""
     return package_folder("vaderSentiment") / LEXICON_FILE
 
 
@@ -72,9 +54,6 @@ def read_words(lexicon: Path) -> list[RatedWord]:
 
     Emoticons and other entries that are not purely alphabetic are ignored. If a word appears twice,
     only its first entry counts; otherwise it could be learned and held out at once.
-
-    Raises:
-        ValueError: a line is not `entry<TAB>mean rating<TAB>...`.
     """
     words: dict[str, RatedWord] = {}
     for number, line in enumerate(lexicon.read_text(encoding="utf-8").splitlines(), start=1):
@@ -96,11 +75,7 @@ def read_words(lexicon: Path) -> list[RatedWord]:
 def split_words(
     words: list[RatedWord], *, train: int, held_out: int, seed: int
 ) -> tuple[list[RatedWord], list[RatedWord]]:
-    """Return `(training words, held-out words)` after a seeded shuffle; the input is not changed.
-
-    Raises:
-        ValueError: there are fewer than `train + held_out` words.
-    """
+    """Return training words and held-out words after a seeded shuffle; the input is not changed."""
     if len(words) < train + held_out:
         raise ValueError(
             f"the lexicon has {len(words)} usable words, {train} + {held_out} are needed; "

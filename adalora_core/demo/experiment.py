@@ -33,7 +33,7 @@ from adalora_core.demo.encoder import (
 from adalora_core.demo.output import Outcome, render_report
 from adalora_core.floor.files import write_file
 from adalora_core.training import AdaLoraModel, get_peft_model
-from adalora_core.training.training_state.progress import allocator_of as allocator_of_adapter
+from adalora_core.training.training_state.progress import allocator_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,13 +50,7 @@ LOG_SECONDS = 10.0
 
 
 class ProgressBar(tqdm):  # type: ignore[type-arg]
-    """Shows loss, phase, budget and active rank of a running training loop.
-
-    Args:
-        allocator: of the model that is trained.
-        total: optimizer steps of the run.
-        stream: the stream that the bar is drawn on.
-    """
+    """Shows loss, phase, budget and active rank of a running training loop."""
 
     def __init__(self, allocator: RankAllocator, total: int, stream: TextIO) -> None:
         self._allocator = allocator
@@ -90,11 +84,6 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
     """Run the demo and leave adapter, heat map and report in `folder`.
 
     Results appear in `folder` only when all of them are complete.
-
-    Raises:
-        ConfigError: the settings break the contract.
-        ValueError: the installed packages hold another model or other data.
-        OSError: a file cannot be read or written; `folder` is unchanged.
     """
     with output.staging_folder(folder) as staging:
         torch.manual_seed(settings.seed)
@@ -109,7 +98,7 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         _say("frozen", f"{probe:.1%} of the held-out words by a linear probe on the frozen encoder")
 
         model = get_peft_model(encoder, config)
-        allocator = allocator_of(model)
+        allocator = allocator_of(*model.base_model.trained_adapters())
         matrices = len(allocator.matrices)
         plan = Plan(allocator.schedule, matrices, config.lora_alpha, config.init_r)
         _say("config", "valid; its phases in absolute optimizer steps:")
@@ -139,7 +128,13 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
             training_seconds=seconds,
             prediction_difference=(predictions - reloaded).abs().max().item(),
         )
-        _write_findings(outcome, staging)
+        draw_rank_heatmap(
+            outcome.ranks,
+            staging / output.HEAT_MAP,
+            init_r=settings.init_r,
+            title=f"Ranks after {settings.total_step} steps: {outcome.rank_sum} triplets",
+        )
+        write_file(staging / output.REPORT, render_report(outcome).encode())
         output.publish(staging, folder)
     return outcome
 
@@ -178,12 +173,8 @@ def train_adapter(
 ) -> None:
     """Train adapters and head together; the budget is enforced after every step.
 
-    Args:
-        model: an AdaLoRA model around the encoder.
-        head: maps pooled features `[n, hidden]` to one logit `[n, 1]`.
-        words: the training words.
-        settings: batch size, epochs, learning rate and seed.
-        on_step: called after each optimizer step with its 0-based number and its loss.
+    The head maps pooled features `[n, hidden]` to one logit `[n, 1]`. `on_step` is called after
+    each optimizer step with its 0-based number and its loss.
     """
     optimizer, rates = optimizer_and_rates(model, head, settings)
     order = torch.Generator().manual_seed(settings.seed)
@@ -219,12 +210,6 @@ def optimizer_and_rates(
     return optimizer, rates
 
 
-def allocator_of(model: AdaLoraModel) -> RankAllocator:
-    """Return the allocator of the model's only adapter."""
-    (adapter,) = model.base_model.trained_adapters()
-    return allocator_of_adapter(adapter)
-
-
 def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatches, WordBatches]:
     train, held_out = split_words(
         read_words(lexicon_path()),
@@ -233,16 +218,6 @@ def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatch
         seed=settings.split_seed,
     )
     return WordBatches(model_folder, train), WordBatches(model_folder, held_out)
-
-
-def _write_findings(outcome: Outcome, folder: Path) -> None:
-    draw_rank_heatmap(
-        outcome.ranks,
-        folder / output.HEAT_MAP,
-        init_r=outcome.settings.init_r,
-        title=f"Ranks after {outcome.settings.total_step} steps: {outcome.rank_sum} triplets",
-    )
-    write_file(folder / output.REPORT, render_report(outcome).encode())
 
 
 def _count(parameters: Any) -> int:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.demo.data import CITATION, CLEAR_RATING
 from adalora_core.demo.encoder import HEAD_FILE, MODEL_NAME
+from adalora_core.floor import files
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from adalora_core.checker.plan.plan import Plan
     from adalora_core.demo.settings import DemoSettings
 
@@ -33,16 +33,9 @@ TOLERANCE = 1e-4
 class Outcome:
     """The results that the summary and the report show.
 
-    Args:
-        settings: the settings of the run.
-        plan: the phases and the budget of all adapted matrices together.
-        probe_accuracy: held-out accuracy of a linear classifier on the frozen encoder.
-        adapted_accuracy: held-out accuracy of the encoder with adapters and head.
-        ranks: `{module path: triplets kept}`.
-        trainable_parameters: number of parameters of adapters and head at the start.
-        base_parameters: number of parameters of the frozen encoder.
-        training_seconds: time of the training loop alone.
-        prediction_difference: largest difference of a held-out logit after reloading with PEFT.
+    The probe is a linear classifier on the frozen encoder. Trained parameters are counted at the
+    start. `training_seconds` are of the training loop alone, and `prediction_difference` is the
+    largest of a held-out logit after reloading with PEFT.
     """
 
     settings: DemoSettings
@@ -168,20 +161,17 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def staging_folder(output: Path) -> Iterator[Path]:
     """Yield an empty folder inside `output` for unfinished results; always remove it.
 
-    Removes an `output` that it created if nothing was published there.
-
-    Raises:
-        OSError: `output` is a file or not writable; raised before any work is done.
+    Removes an `output` that it created if nothing was published there. An `output` that is a file
+    or not writable is refused before any work is done.
     """
     created = not output.exists()
     if not created and not output.is_dir():
         raise NotADirectoryError(f"{output} is not a folder; give another --output")
     output.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
     try:
-        yield staging
+        with files.staging_folder(output) as staging:
+            yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         if created:
             with contextlib.suppress(OSError):  # not empty: it holds the results
                 output.rmdir()

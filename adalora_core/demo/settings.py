@@ -13,21 +13,9 @@ TARGET_MODULES = ["query", "key", "value", "intermediate.dense", "output.dense"]
 class DemoSettings:
     """The settings that decide the outcome of one run.
 
-    Args:
-        train_words: number of words to train on.
-        held_out_words: number of words to measure the accuracy on.
-        epochs: passes over the training words.
-        batch_size: words per optimizer step.
-        learning_rate: peak of the schedule, for the adapters and the head.
-        warmup_fraction: part of the steps in which the learning rate rises linearly from zero.
-        floor_fraction: part of the peak at which the linear decay ends.
-        split_seed: decides which words are held out.
-        seed: decides initial values, batch order and dropout.
-        init_r: triplets of each matrix at the start.
-        target_r: triplets per matrix at the end, on average over all matrices.
-        tinit: optimizer steps before the first allocation.
-        tfinal: length of the final phase in optimizer steps.
-        deltaT: optimizer steps between two allocations.
+    The learning rate, of adapters and head, rises over `warmup_fraction` of the steps and falls to
+    `floor_fraction` of its peak. `split_seed` decides which words are held out, and `seed` initial
+    values, batch order and dropout.
     """
 
     train_words: int = 5000

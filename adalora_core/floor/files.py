@@ -30,20 +30,14 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, as `write_files` does.
-
-    Raises:
-        OSError: the folder is missing or not writable; `path` is as it was.
-    """
+    """Write `content` to `path`, as `write_files` does."""
     write_files({path: content})
 
 
 def write_files(contents: Mapping[Path, bytes | mmap]) -> None:
     """Write files that belong together, all of them or none.
 
-    Args:
-        contents: `{path: content}`; the folders exist, and a symbolic link at a path is replaced,
-            never followed.
+    The folders exist, and a symbolic link at a path is replaced, never followed.
 
     Raises:
         OSError: the disk is full, or a folder is missing or not writable; all files are as before.
@@ -100,11 +94,8 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Wait until no other block of `locked` writes into `folder`, and keep others waiting.
 
     The block ends with its process. Nothing waits where the system or the file system has no locks,
-    nor for a folder that cannot be opened.
-
-    Args:
-        folder: the folder.
-        shared: only read, beside others that only read.
+    nor for a folder that cannot be opened. With `shared` it only reads, beside others that only
+    read.
     """
     descriptor = None
     if fcntl is not None:
@@ -152,12 +143,10 @@ class _TemporaryFiles:
             # Another process took it for a leftover.
 
     def close(self) -> None:
-        """Close the files."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
     def delete(self) -> None:
-        """Delete what is still there."""
         for name in self._names:
             with contextlib.suppress(OSError):
                 _delete(name)

@@ -32,11 +32,7 @@ class Limits:
 
     @classmethod
     def parse(cls, settings: list[str], *, most: int | None = None) -> Limits:
-        """Read `NAME=NUMBER` settings, as `--limit` takes them.
-
-        Args:
-            settings: the settings.
-            most: how many times the default a limit may be; None: any number of times.
+        """Read `NAME=NUMBER` settings, as `--limit` takes them, within `most` times the defaults.
 
         Raises:
             ValueError: an unknown name, or a value that is not a positive integer, or too large.

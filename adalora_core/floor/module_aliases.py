@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 class ModuleAliases:
     """A finder of modules, to be put first: that of files would load a file a second time.
 
-    Args:
-        target_of: takes the name that is imported; returns the name of the module, or None.
+    `target_of` takes the name that is imported, and returns that of the module, or None.
     """
 
     def __init__(self, target_of: Callable[[str], str | None]) -> None:

@@ -113,10 +113,6 @@ def settings_of_ranks(ranks: Mapping[str, int], alpha_of: Callable[[int], float]
     PEFT takes a name in a list for every module whose path ends in it. Where that means more,
     `target_modules` is one expression.
 
-    Args:
-        ranks: the rank of each adapted module; one at least is not 0.
-        alpha_of: the `lora_alpha` for a rank.
-
     Example:
         >>> found = settings_of_ranks({"a.q": 2, "b.a.q": 0}, lambda rank: rank / 2)
         >>> found["r"], found["lora_alpha"], found["target_modules"], found["rank_pattern"]
@@ -140,12 +136,9 @@ def settings_of_ranks(ranks: Mapping[str, int], alpha_of: Callable[[int], float]
 class PathEnds:
     """Names of modules, of which each means every path that ends with it.
 
-    The cost of a path does not grow with the number of names.
-
-    Args:
-        names: the names.
-        after_dot: whether a name means whole parts of a path alone. In PEFT, names of modules to
-            train whole do not; yet with them PEFT adapts no module inside whole parts alone.
+    The cost of a path does not grow with the number of names. With `after_dot` a name means whole
+    parts of a path alone. In PEFT, names of modules to train whole do not; yet with them PEFT
+    adapts no module inside whole parts alone.
 
     Example:
         >>> names = PathEnds(["classifier"])
@@ -199,7 +192,6 @@ class _Layers:
             self._expressions = [(0, r".*?\.[^.]*\.(?P<idx>\d+)\.")]
 
     def of(self, path: str) -> int | None:
-        """Return the layer of `path`, or None if no expression matches."""
         first, layer = self._by_name(path)
         for number, expression in self._expressions:
             if number > first:
@@ -223,16 +215,9 @@ class _Layers:
 class ModuleSelection:
     """The fields of a configuration that select modules by their paths.
 
-    Sets of the names are made once: a mixture of experts has tens of thousands.
-
-    Args:
-        targets: names, or one regular expression over the whole path. `"all-linear"` and null are
-            resolved before, by a caller that has the model.
-        exclude: written like `targets`.
-        layers: the indices of `layers_to_transform`.
-        layers_pattern: names of the lists that the indices count in.
-        saved: names of modules trained whole, which need no adapter inside.
-        matcher: matches the expressions, within one bound of time for the configuration.
+    Sets of the names are made once: a mixture of experts has tens of thousands. `"all-linear"` and
+    null are resolved before, by a caller that has the model. `saved` are names of modules trained
+    whole, which need no adapter inside. The matcher has one bound of time for the configuration.
     """
 
     def __init__(
@@ -256,11 +241,7 @@ class ModuleSelection:
         self._layers = _Layers(patterns, self._matcher)
 
     def includes(self, path: str) -> bool:
-        """Return whether the module is a target; `excludes` is asked apart.
-
-        Raises:
-            ExpressionError: an expression takes too long.
-        """
+        """Return whether the module is a target; `excludes` is asked apart."""
         if isinstance(self._targets, str):
             return self._matcher.matches(self._targets, path, "target_modules")
         if path in self._names:
@@ -271,19 +252,11 @@ class ModuleSelection:
         return not self._has_layers or self._layers.of(path) in self._wanted
 
     def excludes(self, path: str) -> bool:
-        """Return whether the module gets no adapter even if it is a target.
-
-        Raises:
-            ExpressionError: an expression takes too long.
-        """
+        """Return whether the module gets no adapter even if it is a target."""
         return self.is_named_by_exclude(path) or self._saved.around(path) is not None
 
     def is_named_by_exclude(self, path: str) -> bool:
-        """Return whether `exclude` means the module, whatever the other fields are.
-
-        Raises:
-            ExpressionError: the expression takes too long.
-        """
+        """Return whether `exclude` means the module, whatever the other fields are."""
         if self._exclude and isinstance(self._exclude, str):
             return self._matcher.matches(self._exclude, path, "exclude_modules")
         return self._excluded.end_of(path) is not None

@@ -14,14 +14,11 @@ _SEEN: dict[tuple[type, type], type] = {}
 
 
 class SeenAsPeft:
-    """Base of classes whose instances `isinstance` takes for PEFT's.
+    """Base of classes whose instances `isinstance` takes for those of PEFT's class `seen_as`.
 
     `isinstance` asks `type(module)` and then `module.__class__`. Attributes are looked up in the
     type alone, so all of them stay those of this package. PEFT is never imported: the answer is
     found when the question is asked, so it also holds for what was made before the import.
-
-    Attributes:
-        seen_as: module and name of PEFT's class.
     """
 
     seen_as: ClassVar[tuple[str, str]]

@@ -15,13 +15,9 @@ _CHUNK = 4096
 
 
 def content_end(text: str, start: int, end: int, blanks: str | None = None) -> int:
-    """Return where the content of a stretch of text ends, without the blanks behind it.
+    """Return where the content of a stretch of text ends, without the `blanks` behind it.
 
-    Args:
-        text: the whole text.
-        start: where the stretch starts.
-        end: where the stretch ends, blanks included.
-        blanks: the characters that are no content; None: all white space.
+    These are the characters that are no content; None: all white space.
 
     Example:
         >>> content_end("key: 1  # text", 0, 8)
@@ -62,13 +58,7 @@ def from_pointer(pointer: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CellSpan:
-    """A stretch of a notebook's cell: the cell's number and lines and columns in it, from 1.
-
-    Args:
-        number: the number of the cell among all cells.
-        start_line, start_column, end_line, end_column: the stretch, as in `Span`.
-        source: the first line of the stretch as code.
-    """
+    """A stretch of the cell `number` of a notebook, as in `Span`; `source` is its first line."""
 
     number: int
     start_line: int
@@ -107,10 +97,7 @@ class Edit:
 class AmbiguousScalar:
     """A plain YAML scalar whose meaning differs from its look, or from reader to reader.
 
-    Args:
-        kind: the ambiguity, as `yaml_scalars.ambiguity` names it, or `tag`.
-        path: the path of the scalar, from the document's top.
-        text: the scalar as it is written.
+    `kind` is the ambiguity, as `yaml_scalars.ambiguity` names it, or `tag`.
     """
 
     kind: str

@@ -38,9 +38,6 @@ def pattern_positions(pattern: RankPattern | None, adapter_name: str) -> dict[st
     Example:
         >>> pattern_positions({"q.lora_E.default": [True, False, True]}, "default")
         {'q': [0, 2]}
-
-    Raises:
-        ValueError: see `module_path`.
     """
     return {
         module_path(key, adapter_name): [row for row, kept in enumerate(flags) if kept]

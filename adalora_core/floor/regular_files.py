@@ -27,11 +27,9 @@ def is_link_out(path: str | os.PathLike[str]) -> bool:
 
 
 def open_regular_file(path: str | os.PathLike[str]) -> int:
-    """Open a file for reading and return its descriptor.
+    """Open a regular file for reading and return its descriptor, or raise an OSError.
 
-    Raises:
-        OSError: the file is missing, unreadable, or not a regular file (a pipe would block, a
-            device would never end).
+    A pipe would block, and a device would never end.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(descriptor).st_mode
@@ -43,12 +41,15 @@ def open_regular_file(path: str | os.PathLike[str]) -> int:
     raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
 
 
-def read_start(path: str | os.PathLike[str], most: int) -> bytes:
-    """Read a regular file, at most `most` bytes of it.
+def read_within(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a regular file; a ValueError if it has more than `most` bytes."""
+    if len(raw := read_start(path, most + 1)) > most:
+        raise ValueError(f"{os.fspath(path)} has more than {most} bytes")
+    return raw
 
-    Raises:
-        OSError: as `open_regular_file`.
-    """
+
+def read_start(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a regular file, at most `most` bytes of it."""
     descriptor = open_regular_file(path)
     try:
         chunks = []

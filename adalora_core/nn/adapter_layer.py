@@ -17,7 +17,6 @@ from adalora_core.floor.adapter_spec import AdapterSpec, scale_of
 from adalora_core.floor.errors import TargetError
 from adalora_core.floor.peft_identity import SeenAsPeft
 from adalora_core.nn.initial_factors import initial_factors, rounding_dtype
-from adalora_core.nn.layer_names import LayerNames
 from adalora_core.nn.offloading import execution_device, loaded, offloading_hook, set_weight
 from adalora_core.ops._portable.svd_linear import without_autocast
 
@@ -39,7 +38,7 @@ class Product(NamedTuple):
     dropout: float
 
 
-class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
+class AdaLoraLayer(SeenAsPeft, nn.Module):
     """A `base_layer` and its adapters; a subclass defines how an adapter acts on the output.
 
     Attributes:
@@ -57,6 +56,8 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
     transposed_weight = False
 
     seen_as = ("peft.tuners.lora", "LoraLayer")
+    adapter_layer_names = ("lora_A", "lora_B", "lora_E")
+    other_param_names = ("r", "lora_alpha", "scaling", "lora_dropout")
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
@@ -72,6 +73,14 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
         self.merged_adapters: list[str] = []
         self.adapters_disabled = False
 
+    def __getattr__(self, name: str) -> Any:
+        """Return a submodule or parameter."""
+        # Not through nn.Module: every forward looks up the base layer and the factors here.
+        modules = self.__dict__.get("_modules", {})
+        if name in modules:
+            return modules[name]
+        return super().__getattr__(name)
+
     # --- adapters -------------------------------------------------------------------------------
 
     @property
@@ -83,12 +92,6 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
         """Return the trailing dimensions of the `lora_A` of this layer's LoRA; none if it is 2-D.
 
         Each layer type that can be written as LoRA defines it.
-
-        Args:
-            path: the name of the layer in the model, for messages.
-
-        Raises:
-            TargetError: the update of this layer cannot be written as LoRA.
         """
         raise TargetError(
             f"export_lora: {path!r} is a layer of type {type(self).__name__}, which "
@@ -126,12 +129,9 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
     ) -> None:
         """Create the factors of the adapter `name`, and freeze the base layer.
 
-        Args:
-            name: the adapter; replaced if it exists.
-            spec: its numbers; `spec.init_lora_weights` is the start, see `initial_factors`.
-            rank: triplets to create, `spec.init_r` unless a pruned adapter is being loaded.
-            dtype: dtype of the factors; None means `training_dtype` of the base layer.
-            device: device of the factors; None means that of the base layer.
+        An adapter of this name is replaced. `spec.init_lora_weights` is the start, see
+        `initial_factors`. `rank` is `spec.init_r` unless a pruned adapter is being loaded. Without
+        `dtype` the factors have `training_dtype` of the base layer.
 
         Raises:
             ValueError: the rank is above `MOST_TRIPLETS`.
@@ -217,11 +217,7 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> None:
-        """Add ΔW of the adapters to the base weight, in place.
-
-        Args:
-            safe_merge: compute on a copy first, and refuse a result that is not finite.
-            adapter_names: the adapters to merge; None means the active ones.
+        """Add ΔW of the adapters, by default the active ones, to the base weight, in place.
 
         Raises:
             ValueError: `safe_merge` found entries that are not finite; the weight is unchanged.
@@ -273,7 +269,6 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
         return self.active_adapters
 
     def _products(self, adapters: Sequence[str]) -> list[Product]:
-        """Return the operands of those `adapters` that this layer has."""
         # The dictionaries of nn.Module, without its slow __getattr__: every forward pays for this.
         modules = self._modules
         dropouts = modules["lora_dropout"]
@@ -289,21 +284,68 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
             if name in self.scaling
         ]
 
+    # --- names under which PEFT's layers show the same things -------------------------------------
+
+    @property
+    def r(self) -> dict[str, int]:
+        """Triplets of each adapter, dropped ones included."""
+        return {name: int(values.shape[0]) for name, values in self.lora_E.items()}
+
+    @property
+    def scale(self) -> dict[str, float]:
+        """The factor on the output of each adapter, `scaling / (init_r + 1e-5)`."""
+        return {
+            name: scale_of(self.scaling[name], self.initial_rank[name]) for name in self.scaling
+        }
+
+    @property
+    def active_adapter(self) -> list[str]:
+        """The adapters that act on the output of this layer."""
+        return list(self.active_adapters)
+
+    @property
+    def disable_adapters(self) -> bool:
+        """Whether no adapter acts on the output; `enable_adapters` changes it."""
+        return self.adapters_disabled
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Let the active adapters act on the output of this layer, or none."""
+        self.adapters_disabled = not enabled
+
+    def get_base_layer(self) -> nn.Module:
+        """Return the layer that was adapted."""
+        return self.base_layer
+
+    def get_delta_weight(self, adapter: str) -> torch.Tensor:
+        """Return ΔW of an adapter in the layout of the base weight."""
+        return self.delta_weight(adapter)
+
+    def set_scale(self, adapter: str, scale: float) -> None:
+        """Set the scale of an adapter to its initial scale times `scale`."""
+        if adapter in self.scaling:
+            self.scaling[adapter] = scale * self.lora_alpha[adapter]
+
+    def scale_layer(self, scale: float) -> None:
+        """Multiply the scale of every active adapter by `scale`."""
+        for name in self.active_adapters:
+            if name in self.scaling:
+                self.scaling[name] *= scale
+
+    def unscale_layer(self, scale: float | None = None) -> None:
+        """Divide the scale of every active adapter by `scale`; None means the initial scale."""
+        for name in self.active_adapters:
+            if name in self.scaling:
+                self.scaling[name] = (
+                    self.lora_alpha[name] if scale is None else self.scaling[name] / scale
+                )
+
     def extra_repr(self) -> str:
         """Show the rank of each adapter."""
         return ", ".join(f"{name}: rank {self.rank(name)}" for name in self.lora_E)
 
 
 def dense_weight(base_layer: nn.Module, path: str = "the base layer") -> torch.Tensor:
-    """Return the weight of `base_layer` that a merge changes.
-
-    Args:
-        base_layer: an adapted layer's base layer.
-        path: its name for messages.
-
-    Raises:
-        TypeError: it has none that keeps a change, as a quantised layer.
-    """
+    """Return the weight that a merge changes; a TypeError where none keeps a change."""
     weight = getattr(base_layer, "weight", None)
     # Exact types: a quantised or sharded weight is a subclass that reports a float dtype.
     if (
@@ -320,11 +362,7 @@ def dense_weight(base_layer: nn.Module, path: str = "the base layer") -> torch.T
 
 
 def refuse_computed_weight(base_layer: nn.Module, path: str) -> None:
-    """Refuse to merge into a weight that each forward computes from other parameters.
-
-    Raises:
-        TypeError: `base_layer` has such a weight, by `weight_norm`, `spectral_norm` or pruning.
-    """
+    """Refuse to merge into a weight that each forward computes from other parameters."""
     stores = vars(base_layer)
     is_stored = "weight" in stores["_parameters"] or "weight" in stores["_buffers"]
     if not is_stored and isinstance(getattr(base_layer, "weight", None), torch.Tensor):

@@ -17,10 +17,6 @@ def leave_fast_path(model: nn.Module, adapted: type) -> None:
 
     An encoder also stops making nested tensors of padded batches, which the other path cannot
     compute. Other models get no hook.
-
-    Args:
-        model: the adapted model.
-        adapted: the class of adapted layers.
     """
     for module in model.modules():
         is_encoder = isinstance(module, nn.TransformerEncoder)

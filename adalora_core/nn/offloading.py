@@ -58,15 +58,8 @@ def refuse_offloaded(
 ) -> None:
     """Refuse to train weights that lose their values after each forward.
 
-    Args:
-        model: the base model.
-        targets: paths of the modules to adapt.
-        saved: paths of the modules to train whole.
-        bias: which biases are trained, as in the configuration.
-
-    Raises:
-        TargetError: such a weight is offloaded, or a module around a target loads the weights
-            inside by their present names.
+    These are targets, modules trained whole, and what `bias` of the configuration means. A module
+    around a target that loads the weights inside by their present names is refused too.
     """
     offloaded = {path: each for path, each in model.named_modules() if offloading_hook(each)}
     with_bias = [

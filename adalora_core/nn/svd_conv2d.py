@@ -19,13 +19,10 @@ if TYPE_CHECKING:
 def plus_convolutions(
     output: torch.Tensor, x: torch.Tensor, products: Sequence[Product], base: nn.Conv2d
 ) -> torch.Tensor:
-    """Return `output` of the convolution `base` plus the convolutions of the adapters.
+    """Return `output` `[N, out, H, W]` of the convolution `base` plus those of the adapters.
 
-    Args:
-        output: `[N, out, H, W]`.
-        x: the input of `base`, `[N, in, H, W]`.
-        products: operands of the adapters that act; A `[r, in/groups · kh · kw]`, B `[out, r]`.
-        base: the base layer, whose stride, padding (mode included), dilation and groups hold.
+    `x` is `[N, in, H, W]`, A `[r, in/groups · kh · kw]`, B `[out, r]`; stride, padding (mode
+    included), dilation and groups are those of `base`.
     """
     terms = [_convolved(x, product, base).to(output.dtype) for product in products]
     return output + sum(terms[1:], terms[0]) if terms else output
@@ -68,11 +65,7 @@ class SVDConv2d(AdaLoraLayer):
         return math.prod(window), rows
 
     def lora_kernel(self, path: str) -> tuple[int, ...]:
-        """Return `(kh, kw)`.
-
-        Raises:
-            TargetError: the convolution has groups.
-        """
+        """Return `(kh, kw)`; a TargetError for a convolution with groups."""
         if self.base_layer.groups > 1:
             raise TargetError(
                 f"export_lora: {path!r} is a convolution with {self.base_layer.groups} groups, "

@@ -19,13 +19,7 @@ def plus_products(
     """Return `output` `[..., out]` of a base layer plus the products of `x` `[..., in]`.
 
     Several products are summed before they are added, so that rounding does not depend on their
-    order.
-
-    Args:
-        output: output of the base layer.
-        x: input of the base layer.
-        products: operands of the adapters that act.
-        inplace: write a single product into `output`.
+    order. A single one is written into `output` if `inplace`.
     """
     if len(products) == 1:
         A, E, B, scale, dropout = products[0]
@@ -58,13 +52,8 @@ def adapted_output(
 ) -> torch.Tensor:
     """Return the output of `base_layer` for `x` `[..., in]` plus the products of the adapters.
 
-    Args:
-        base_layer: the adapted layer.
-        x: input of the base layer.
-        products: operands of the adapters that act.
-        args: further arguments of the base layer.
-        keeps_output: whether the base layer may save its output for backward.
-        kwargs: further arguments of the base layer.
+    `keeps_output`: whether the base layer may save its output for backward. All other arguments are
+    those of the base layer.
     """
     is_plain_call = not (args or kwargs)
     if len(products) == 1 and is_plain_call and _is_frozen_linear(base_layer):

@@ -26,12 +26,6 @@ class TensorParallelLinear(SVDLinear):
     sums have r numbers per row of x. Every gradient of a factor is then complete, and equal where
     processes hold the same. In one optimizer all factors have to be of one kind, so those of
     undivided layers are DTensors too.
-
-    Args:
-        base_layer: the layer, divided or not, in a model that tensor parallelism divides.
-        division: how the processes divide input and output.
-        path: name of the layer in the model, for messages.
-        sizes: the sizes and the layout of the whole layer, as for `SVDLinear`.
     """
 
     def __init__(
@@ -67,7 +61,6 @@ class TensorParallelLinear(SVDLinear):
         return output
 
     def _products(self, adapters: Sequence[str]) -> list[Product]:
-        """Return the operands that this process holds."""
         return [
             each._replace(**{letter: getattr(each, letter).to_local() for letter in "AEB"})
             for each in super()._products(adapters)

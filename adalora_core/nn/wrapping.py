@@ -22,16 +22,11 @@ _SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx",
 def wrap_layer(
     module: nn.Module, path: str, division: LinearDivision | None = None
 ) -> AdaLoraLayer:
-    """Return an adapted layer around `module`.
+    """Return an adapted layer around the module `path`, or raise a TargetError.
 
-    Args:
-        module: `nn.Linear`, transformers' `Conv1D`, `nn.Conv2d`, or any frozen module that maps
-            `[..., in] -> [..., out]` and has both sizes as attributes (as quantised linears do).
-        path: name of the module in the model, for messages.
-        division: how tensor parallelism divides the module; None in a model without it.
-
-    Raises:
-        TargetError: the module cannot be adapted.
+    Supported are `nn.Linear`, transformers' `Conv1D`, `nn.Conv2d`, and any frozen module that maps
+    `[..., in] -> [..., out]` and has both sizes as attributes (as quantised linears do). `division`
+    is that of tensor parallelism.
     """
     if isinstance(module, AdaLoraLayer):
         return module

@@ -62,11 +62,7 @@ def _has_wheel_with_core() -> bool:
 
 
 def _load() -> Any:
-    """Return the compiled core; None in a pure install, or where another backend is chosen.
-
-    Raises:
-        BackendUnavailableError: the core is missing or broken, or the backend is unknown.
-    """
+    """Return the compiled core; None in a pure install, or where another backend is chosen."""
     if CHOICE and CHOICE not in BACKENDS:
         raise BackendUnavailableError(
             f"ADALORA_BACKEND must be one of {', '.join(BACKENDS)}, got {CHOICE!r}"
@@ -109,9 +105,6 @@ def in_torch(op: str) -> Any:
     """Return the backend in torch's operations, for a call of `op` that the core does not serve.
 
     In a pure install from an index, where a wheel with a core would run, the first call warns.
-
-    Raises:
-        BackendUnavailableError: the environment asks for the compiled core alone.
     """
     global _lacks_core  # noqa: PLW0603 - one warning for a process
     if _lacks_core and not torch.compiler.is_compiling():

@@ -120,7 +120,6 @@ class _CallWithoutGraph:
         self.needs_input_grad = needs_input_grad
 
     def save_for_backward(self, *tensors: Tensor) -> None:
-        """Store what backward reads."""
         self.saved_tensors = tensors
 
 

@@ -11,15 +11,9 @@ from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
 from adalora_core.ops import _backend, _watched
-from adalora_core.ops._cpu.svd_linear import (
-    Numbers,
-    add_products,
-    draw_seed,
-    gradients_of,
-    kept_entries,
-)
-from adalora_core.ops._portable.svd_linear import allow_node, recorded_gradients
-from adalora_core.ops._rows import rows_of, with_merged_rows
+from adalora_core.ops._cpu.svd_linear import AdapterNode, draw_seed
+from adalora_core.ops._portable.svd_linear import allow_node
+from adalora_core.ops._rows import with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
 
 
@@ -89,54 +83,14 @@ def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | N
     return getattr(_backend.in_torch("adapted_linear"), "adapted_linear", None)
 
 
-def _on_core(x: Tensor, *operands: Any, dropout: float) -> Tensor:
-    *tensors, scale = operands
+def _on_core(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *operands: Any, dropout: float
+) -> Tensor:
+    *factors, scale = operands
     numbers = (scale, dropout, draw_seed(dropout))
-    return _apply(unwrap_if_dead(with_merged_rows(x)), *tensors, numbers)
+    x = unwrap_if_dead(with_merged_rows(x))
+    return _apply(None, x, *factors, numbers, False, weight, bias)
 
 
-class _AdaptedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        A: Tensor,
-        E: Tensor,
-        B: Tensor,
-        numbers: Numbers,
-    ) -> Tensor:
-        # Detached: torch refuses to write in place into a view that a Function returns.
-        output = functional.linear(x, weight, bias).detach()
-        _, hidden = add_products(output, x, (A, E, B), numbers, inplace=True)
-        ctx.save_for_backward(x, weight, A, E, B, hidden)
-        ctx.numbers = numbers
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, A, E, B, hidden = ctx.saved_tensors
-        of_x, _, _, *of_factors = ctx.needs_input_grad[:6]
-        wanted = (of_x, *of_factors)
-        if _watched.is_recorded(grad):
-            scale, dropout, seed = ctx.numbers
-            mask = kept_entries(x, dropout, seed)
-            grad_x, *others = recorded_gradients(
-                grad, (x, A, E, B), wanted, scale, dropout, mask, weight
-            )
-        else:
-            grad = with_merged_rows(grad)
-            add_to = None
-            if of_x:
-                # With `out`, autocast in a backward pass does not change the dtype.
-                add_to = x.new_empty(x.shape)
-                torch.mm(rows_of(grad), weight, out=rows_of(add_to))
-            grad_x, *others = gradients_of(
-                grad, x, hidden, (A, E, B), ctx.numbers, wanted, add_to=add_to
-            )
-        return (grad_x, None, None, *others, None)
-
-
-_apply: Callable[..., Tensor] = super(torch.autograd.Function, _AdaptedLinear).apply
-"""`_AdaptedLinear.apply` without its questions about torch.func, which `is_watched` has asked."""
+_apply: Callable[..., Tensor] = super(torch.autograd.Function, AdapterNode).apply
+"""`AdapterNode.apply` without its questions about torch.func, which `is_watched` has asked."""

@@ -86,9 +86,6 @@ class _Order:
     All gradients share one block of memory. As many small blocks, the C library would give them
     back to the system when they are freed, and every step would pay for their pages anew. `unbind`
     makes the tensors of one shape in one call, at a third of the cost of one call for each.
-
-    Args:
-        lora_As, lora_Bs: the factors in the order of the caller.
     """
 
     def __init__(self, lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> None:
@@ -102,12 +99,10 @@ class _Order:
     def sort(
         self, lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the factors in this order."""
         return [lora_As[i] for i in self.A_order], [lora_Bs[i] for i in self.B_order]
 
     @property
     def entries(self) -> int:
-        """Entries of all factors together."""
         return sum(shape.numel() * count for shape, count in self._groups)
 
     def gradients(self, block: Tensor) -> list[Tensor]:
@@ -262,7 +257,6 @@ def _registered_backward(
     grams: Tensor,
     norms: Tensor,
 ) -> list[Tensor]:
-    """Return the gradients of all A, then of all B."""
     # Outputs of a registered op may not share memory.
     gradients = [torch.empty_like(factor) for factor in (*lora_As, *lora_Bs)]
     _backend.core.orthogonality_gradient(lora_As, lora_Bs, grams, norms, grad.item(), gradients)

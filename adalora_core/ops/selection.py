@@ -99,7 +99,6 @@ def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> T
     "adalora_core::select_triplets", mutates_args=("singular_values",), device_types="cpu"
 )
 def _registered_select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
-    """Return the mask; the op in compiled graphs."""
     return _select(scores, budget, singular_values)
 
 
@@ -112,7 +111,6 @@ _registered_select.register_fake(
     "adalora_core::apply_mask", mutates_args=("singular_values",), device_types="cpu"
 )
 def _registered_apply(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
-    """Zero what the mask drops; the op in compiled graphs."""
     _backend.core.apply_mask(mask, singular_values)
 
 

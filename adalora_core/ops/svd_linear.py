@@ -77,7 +77,6 @@ def svd_linear(
 
 
 def _on_core(base_output: Tensor, x: Tensor, *factors_and_scale: Any, **options: Any) -> Tensor:
-    """Call the compiled core for the device of `x`."""
     core = _backend.core_of(x)
     if core is _backend.core:
         return _cpu.svd_linear(base_output, x, *factors_and_scale, **options)
@@ -87,11 +86,7 @@ def _on_core(base_output: Tensor, x: Tensor, *factors_and_scale: Any, **options:
 def _in_place(
     backend: Callable[..., Tensor], base_output: Tensor, x: Tensor, *operands: Any, dropout: float
 ) -> Tensor:
-    """Let `backend` write into `base_output`, or into the matrix that it is a view of.
-
-    Raises:
-        ValueError: `base_output` is a leaf that needs a gradient.
-    """
+    """Let `backend` write into `base_output`, or into the matrix that it is a view of."""
     if (matrix := _matrix_behind(base_output)) is not None:
         rows = x.reshape(matrix.shape[0], x.shape[-1])
         output = _in_place(backend, matrix, rows, *operands, dropout=dropout)

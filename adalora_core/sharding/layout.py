@@ -37,13 +37,10 @@ _STYLES = {
 class Piece:
     """One contiguous part of a sharded factor, cut as `torch.chunk` cuts, or all of it.
 
-    Attributes:
-        mesh: the device mesh that the factor is on.
-        mesh_dim: the dimension of `mesh` that the factor is divided over; over others the factor is
-            repeated (HSDP). None if every process holds all of it (tensor parallelism).
-        axis: the axis of the factor that is cut; 0 if none is.
-        start: where the part of this process begins on that axis.
-        length: length of the part; 0 where there are more processes than rows.
+    The factor is divided over `mesh_dim` of the mesh, and repeated over others (HSDP); None if
+    every process holds all of it (tensor parallelism). On the `axis` that is cut, 0 if none is, the
+    part of this process begins at `start`; its `length` is 0 where there are more processes than
+    rows.
     """
 
     mesh: DeviceMesh
@@ -103,15 +100,7 @@ def is_fsdp2(candidate: object) -> bool:
 
 
 def piece_of(tensor: Any, name: str) -> Piece:
-    """Return which part of the DTensor `tensor` this process holds.
-
-    Args:
-        tensor: a factor.
-        name: name of the factor, for messages.
-
-    Raises:
-        ParallelismError: the factor is cut along two axes, or not evenly, as `fully_shard` cuts.
-    """
+    """Return which part of `tensor`, cut as `fully_shard` cuts, this process holds."""
     from torch.distributed.tensor import Replicate, Shard
 
     mesh, placements = tensor.device_mesh, tensor.placements
@@ -156,24 +145,14 @@ def local_part(tensor: Any) -> torch.Tensor:
 def fill(parameter: Any, values: torch.Tensor, name: str) -> None:
     """Give `parameter`, divided or whole, the values of a whole tensor, without an exchange.
 
-    Args:
-        parameter: of the shape of `values`.
-        values: on any device, of any floating-point dtype; the same on every process.
-        name: name of the parameter, for messages.
-
-    Raises:
-        ParallelismError: the parameter is divided in another way than `fully_shard` divides.
+    They are the same on every process, on any device and of any floating-point dtype.
     """
     with torch.no_grad():
         local_part(parameter).copy_(part_of(parameter, values, name))
 
 
 def part_of(parameter: Any, values: torch.Tensor, name: str) -> torch.Tensor:
-    """Return the part of the whole tensor `values` at the place of the local part of `parameter`.
-
-    Raises:
-        ParallelismError: the parameter is divided in another way than `fully_shard` divides.
-    """
+    """Return the part of the whole `values` at the place of the local part of `parameter`."""
     if not is_sharded(parameter):
         return values
     piece = piece_of(parameter, name)
@@ -215,15 +194,10 @@ def device_of(mesh: DeviceMesh) -> torch.device:
 
 @dataclass(frozen=True, slots=True)
 class LinearDivision:
-    """How the processes of `mesh` divide the input and the output of a linear layer.
+    """How the processes of a mesh of one dimension divide input and output of a linear layer.
 
     A is divided like the input and B like the output. What is not divided is the same on every
     process.
-
-    Attributes:
-        mesh: the processes, one dimension.
-        divides_input: whether a process gets a part of the last dimension of the input.
-        divides_output: whether a process returns a part of the last dimension of the output.
     """
 
     mesh: DeviceMesh
@@ -257,11 +231,7 @@ class LinearDivision:
 
 
 def tensor_parallel_mesh(model: nn.Module) -> DeviceMesh | None:
-    """Return the processes that tensor parallelism divides `model` over; None if it does not.
-
-    Raises:
-        ParallelismError: there are several such sets, or another method divides the model too.
-    """
+    """Return the processes that tensor parallelism divides `model` over; None if it does not."""
     if not is_distributed():
         return None
     meshes = {
@@ -281,11 +251,7 @@ def tensor_parallel_mesh(model: nn.Module) -> DeviceMesh | None:
 
 
 def division_of(model: nn.Module, path: str, mesh: DeviceMesh) -> LinearDivision:
-    """Return how tensor parallelism over `mesh` divides the linear layer `path` of `model`.
-
-    Raises:
-        ParallelismError: an adapter on the layer would train wrongly.
-    """
+    """Return how tensor parallelism over `mesh` divides the linear layer `path` of `model`."""
     from torch.distributed.tensor import Replicate, Shard
 
     layer: Any = model.get_submodule(path)

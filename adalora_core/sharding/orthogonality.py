@@ -21,23 +21,11 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     The processes make one exchange. For a factor whose triplets are divided they exchange the
     parts, for any other the r x r sums of products over their entries. The gradient of a part needs
     no further exchange, since every process has the whole residual. The gradient is not averaged
-    over processes, so the loss must weight the penalty alike on all of them.
-
-    Args:
-        lora_As: A `[r, in]` of each matrix, sharded or whole (a factor is whole inside the forward
-            pass of its FSDP module).
-        lora_Bs: B `[out, r]` of each matrix, sharded or whole.
-
-    Returns:
-        A tensor without dimensions, the same on every process; float32, or float64 for float64
-        factors.
+    over processes, so the loss must weight the penalty alike on all of them. A factor is whole
+    inside the forward pass of its FSDP module.
 
     Raises:
         ParallelismError: factors are divided in another way than `fully_shard` divides.
-
-    Example:
-        >>> orthogonality_penalty([torch.eye(2)], [2 * torch.eye(2)])
-        tensor(2.1213)
     """
     if not are_sharded(lora_As):
         return ops.orthogonality_penalty(lora_As, lora_Bs)
@@ -68,22 +56,9 @@ def add_orthogonality_gradient_(
     The processes make one exchange; each adds the gradient of its parts. Call it on all of them,
     after the backward pass has reduced the gradients, with the same weight.
 
-    Args:
-        lora_As: A `[r, in]` of each matrix, all sharded or none.
-        lora_Bs: B `[out, r]` of each matrix, all sharded or none.
-        weight: what the penalty would be multiplied by in the loss.
-
-    Returns:
-        The penalty without the weight and without a graph.
-
     Raises:
         ParallelismError: factors are divided in another way than `fully_shard` divides, or some
             are whole; nothing was changed.
-
-    Example:
-        >>> A, B = (torch.nn.Parameter(2 * torch.eye(2)) for _ in range(2))
-        >>> add_orthogonality_gradient_([A], [B])
-        tensor(4.2426)
     """
     if not are_sharded(lora_As):
         return ops.add_orthogonality_gradient_(lora_As, lora_Bs, weight)
@@ -124,7 +99,6 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """How many numbers the processes exchange for the factor."""
         rank, columns = self.shape
         return 0 if self.is_whole else rank * (columns if self.sends_rows else rank)
 

@@ -8,9 +8,9 @@ from torch.utils.hooks import RemovableHandle
 
 from adalora_core.config.rules.runs import TwoHooks
 from adalora_core.trainers.zero import ZeroHook, zero_optimizer
-from adalora_core.training.host import allocate_next, host_of
+from adalora_core.training.host import allocate_next, host_of, learning_adapters
 from adalora_core.training.run.optimizers import show_step
-from adalora_core.training.run.reporting import nothing_trainable, refuse
+from adalora_core.training.run.reporting import refuse
 
 if TYPE_CHECKING:
     import torch
@@ -55,9 +55,7 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         2
     """
     tuner = host_of(model, "allocate_on_step")
-    adapters = tuner.trained_adapters()
-    if not adapters:
-        raise nothing_trainable("allocate_on_step", tuner.active_adapters)
+    adapters = learning_adapters(tuner, "allocate_on_step")
     for adapter in adapters:
         refuse_second_hook(adapter)
     if (zero := zero_optimizer(optimizer)) is not None:
@@ -81,20 +79,11 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
 
 
 def refuse_second_hook(adapter: Adapter) -> None:
-    """Refuse a second hook while one of `allocate_on_step` is registered.
-
-    Raises:
-        RunError: an optimizer that is still alive has the hook.
-    """
-    driver = adapter.run.driver
-    if _is_registered(driver):
+    """Refuse a second hook while an optimizer that is still alive has one of `allocate_on_step`."""
+    driver: Any = adapter.run.driver
+    hooks = driver.hooks_dict_ref() if isinstance(driver, RemovableHandle) else None
+    if (hooks and driver.id in hooks) or (isinstance(driver, ZeroHook) and driver.is_registered):
         refuse(
             TwoHooks,
             f"allocate_on_step allocates the ranks of the adapter {adapter.name!r} already",
         )
-
-
-def _is_registered(driver: object) -> bool:
-    if isinstance(driver, ZeroHook):
-        return driver.is_registered
-    return isinstance(driver, RemovableHandle) and driver.id in (driver.hooks_dict_ref() or {})

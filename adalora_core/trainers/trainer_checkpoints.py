@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
@@ -23,20 +23,14 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class Resumes(Protocol):
-    """A callback with the folder that its run resumes from."""
-
-    checkpoint: Path | None
-
-
 def is_divided(model: Any) -> bool:
     """Return whether the trained adapters of `model` are divided by FSDP2."""
     adapters = host_of(model, "AdaLoraCallback").trained_adapters()
     return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
 
 
-def show_checkpoint(trainer: Trainer, callback: Resumes) -> None:
-    """Let `callback` know which checkpoint `trainer.train` resumes from."""
+def show_checkpoint(trainer: Trainer, callback: Any) -> None:
+    """Set `callback.checkpoint` to the folder that `trainer.train` resumes from, or to None."""
     train = trainer.train
     if isinstance(train, _ShownTrain):
         train.callback = callback
@@ -48,7 +42,7 @@ def show_checkpoint(trainer: Trainer, callback: Resumes) -> None:
 class _ShownTrain:
     """`Trainer.train` of one trainer; the callback sees its first argument."""
 
-    def __init__(self, trainer: Trainer, callback: Resumes) -> None:
+    def __init__(self, trainer: Trainer, callback: Any) -> None:
         self._train = trainer.train
         self.callback = callback
 
@@ -63,16 +57,8 @@ class _ShownTrain:
 def resume(model: Any, checkpoint: Path, *, is_in_zero: bool) -> None:
     """Give the trained adapters values and training state of `checkpoint`, if they are divided.
 
-    Trainer loads the parameters alone, and DeepSpeed restores factors and optimizer. Every process
-    has to call it.
-
-    Args:
-        model: the model of the Trainer.
-        checkpoint: the folder of the checkpoint.
-        is_in_zero: whether DeepSpeed's ZeRO divides the optimizer.
-
-    Raises:
-        CheckpointError: the checkpoint is missing, or has no training state; nothing was changed.
+    Trainer loads the parameters alone, and DeepSpeed (`is_in_zero`) restores factors and optimizer.
+    Every process has to call it.
     """
     divided = is_divided(model)
     if divided:
@@ -100,11 +86,7 @@ def resume(model: Any, checkpoint: Path, *, is_in_zero: bool) -> None:
 
 
 def refuse_divided_injected(model: Any) -> None:
-    """Refuse a divided module with injected adapters, which has no methods to save and load them.
-
-    Raises:
-        ParallelismError: it is one; nothing was changed.
-    """
+    """Refuse a divided module with injected adapters: nothing saves and loads these."""
     if TUNER in vars(unwrapped(model)) and is_divided(model):
         raise ParallelismError(
             "AdaLoraCallback: Trainer cannot resume injected adapters that FSDP2 has divided; make "

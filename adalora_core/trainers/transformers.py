@@ -25,9 +25,9 @@ from adalora_core.trainers.trainer_checkpoints import (
 from adalora_core.trainers.zero import ZeroHook, zero_optimizer
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.folder import states_in
-from adalora_core.training.host import Host, host_of, unwrapped
+from adalora_core.training.host import Host, host_of, learning_adapters, unwrapped
 from adalora_core.training.parallelism import refuse_fsdp1
-from adalora_core.training.run.reporting import nothing_trainable, refuse
+from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run_end import judge_best_checkpoint
 
 try:
@@ -122,8 +122,7 @@ class AdaLoraCallback(TrainerCallback):
         tuner = host_of(model, "AdaLoraCallback")
         zero = zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
-        if not tuner.trained_adapters():
-            raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
+        learning_adapters(tuner, "AdaLoraCallback")  # there are some
         if state.global_step:
             folder = self.checkpoint or _checkpoint_of(args, state.global_step)
             resume(model, folder, is_in_zero=zero is not None)
@@ -136,7 +135,13 @@ class AdaLoraCallback(TrainerCallback):
         if zero is not None:
             self._zero = ZeroHook(zero, tuner)
         tuner.bind_total_step(state.max_steps)
-        _warn_if_length_differs(tuner, state.max_steps)
+        for adapter in tuner.trained_adapters():
+            if adapter.spec.total_step != state.max_steps:
+                adapter.run.report(
+                    ScheduleDoesNotFit,
+                    f"Trainer makes {state.max_steps} optimizer steps, and total_step of the "
+                    f"adapter {adapter.name!r} is {adapter.spec.total_step}",
+                )
 
     def on_step_begin(
         self, args: TrainingArguments, *_: Any, model: Any = None, optimizer: Any = None, **__: Any
@@ -280,16 +285,6 @@ def _loss_scale_of(optimizer: Any) -> float:
     """Return the scale of the fp16 scaler of accelerate's `optimizer`; 0 without one."""
     scaler = getattr(optimizer, "scaler", None)
     return 0.0 if scaler is None else float(scaler.get_scale())
-
-
-def _warn_if_length_differs(tuner: Host, steps: int) -> None:
-    for adapter in tuner.trained_adapters():
-        if adapter.spec.total_step != steps:
-            adapter.run.report(
-                ScheduleDoesNotFit,
-                f"Trainer makes {steps} optimizer steps, and total_step of the adapter "
-                f"{adapter.name!r} is {adapter.spec.total_step}",
-            )
 
 
 def _checkpoint_of(args: TrainingArguments, step: int) -> Path:

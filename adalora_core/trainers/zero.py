@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from adalora_core.training.host import Host, allocate_next
@@ -14,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def zero_optimizer(optimizer: Any) -> Any:
-    """Return DeepSpeed's optimizer that divides gradients, or None.
-
-    Args:
-        optimizer: that optimizer, DeepSpeed's engine, or the wrapper of `accelerator.prepare`.
-    """
+    """Return DeepSpeed's optimizer that divides gradients, in its engine or a wrapper, or None."""
     module = sys.modules.get("deepspeed.runtime.base_optimizer")
     if module is None:
         return None
@@ -36,10 +33,6 @@ class ZeroHook:
     step the averages are computed from the gradients as the step used them, unscaled and clipped.
     The optimizer keeps its own copy of the factors in float32, so the zeros of dropped triplets are
     written there too. Until the step the hook holds the gradients of the factors once more.
-
-    Args:
-        optimizer: DeepSpeed's optimizer, from `zero_optimizer`.
-        tuner: allocates the ranks.
     """
 
     gathers_gradients = True
@@ -71,13 +64,8 @@ class ZeroHook:
                 adapter.run.driver = None
 
     def _factors(self) -> list[torch.nn.Parameter]:
-        return [
-            factor
-            for adapter in self._tuner.trained_adapters()
-            for matrix in adapter.matrices()
-            for place in (matrix.lora_A, matrix.lora_E, matrix.lora_B)
-            if (factor := place[adapter.name]) is not None and factor.requires_grad
-        ]
+        factors = (each.parameters() for each in self._tuner.trained_adapters())
+        return [each for each in chain.from_iterable(factors) if each.requires_grad]
 
     def _step_and_allocate(self, *args: Any, **kwargs: Any) -> Any:
         from deepspeed.utils import safe_get_full_grad

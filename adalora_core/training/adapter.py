@@ -22,6 +22,7 @@ from adalora_core.config.rules.runs import (
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
+from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import whole
 from adalora_core.training.run.judging import RunWatch
 from adalora_core.training.run.optimizers import held_by
@@ -51,16 +52,10 @@ _KEEPING: weakref.WeakSet[Adapter] = weakref.WeakSet()
 class Adapter:
     """One adapter: everything about it but its parameters, which are in the layers.
 
-    Attributes:
-        name: as in `lora_A.<name>`.
-        config: the configuration; `sync_pattern` updates its `rank_pattern`.
-        spec: the numbers of the configuration that compute needs.
-        layers: adapted layers by path, in the model's order.
-        positions: for each module, the original triplets (0 to `init_r - 1`) that its rows are.
-            Shorter than `init_r` after triplets were cut out.
-        allocator: None while the adapter is frozen, and until `total_step` is known.
-        run: watches the training of the adapter.
-        is_stale: whether `config.rank_pattern` may not show the newest allocation yet.
+    `sync_pattern` updates the `rank_pattern` of `config`, which `is_stale` while it may not show
+    the newest allocation. `positions` has the original triplets (0 to `init_r - 1`) that the rows
+    of each module are. The allocator is None while the adapter is frozen, and until `total_step` is
+    known.
     """
 
     def __init__(self, name: str, config: AdaLoraConfig) -> None:
@@ -145,6 +140,11 @@ class Adapter:
             [each.lora_B._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
         )
 
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return A, E and B of every layer."""
+        layers = self.layers.values()
+        return [getattr(layer, factor)[self.name] for layer in layers for factor in FACTORS]
+
     def follow_config(self) -> None:
         """Take over fields of the schedule that were assigned before the first step.
 
@@ -152,7 +152,8 @@ class Adapter:
             ConfigError: the contract does not allow the values.
             RunError: a field was assigned later.
         """
-        if (values := _schedule_of(self.config)) == self._followed:
+        values = [getattr(self.config, field, None) for field in SCHEDULE_FIELDS]
+        if values == self._followed:
             return
         wanted = AdapterSpec.of(self.config)
         changes = {
@@ -183,11 +184,6 @@ class Adapter:
 
     def allocate(self, step: int, *, forwards: int, has_penalty: bool) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
-
-        Args:
-            step: the 0-based optimizer step.
-            forwards: training forwards of the model so far.
-            has_penalty: whether a backward pass has reached the penalty so far.
 
         Raises:
             RunError: the adapter is frozen, or its schedule was changed after the first step.
@@ -228,16 +224,8 @@ class Adapter:
             self.allocator.keep_all()
 
     def refuse_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse an optimizer that does not hold all factors of the adapter.
-
-        Raises:
-            RunError: `optimizer` holds none or only some of the factors.
-        """
-        factors: list[Any] = [
-            place[self.name]
-            for each in self.matrices()
-            for place in (each.lora_A, each.lora_E, each.lora_B)
-        ]
+        """Refuse an optimizer that does not hold all factors of the adapter."""
+        factors = self.parameters()
         held = len(held_by(optimizer, factors))
         if held < len(factors):
             refuse(
@@ -253,13 +241,10 @@ class Adapter:
     ) -> RankPattern | None:
         """Return the kept triplets of every matrix as lists of length `init_r`, or None.
 
-        None means that there was no allocation so far, as in PEFT's files.
-
-        Args:
-            live: include dropped triplets whose singular value is not zero any more, so that the
-                pattern describes what the model computes and not what the allocator chose.
-            singular_values: whole E by module path; None means those of the layers, which every
-                process has to gather if they are divided.
+        None means that there was no allocation so far, as in PEFT's files. With `live`, dropped
+        triplets whose singular value is not zero any more count, so that the pattern describes what
+        the model computes. `singular_values` are whole E by module path; without them every process
+        gathers those of divided layers.
         """
         allocated = self.allocator is not None and self.allocator.mask is not None
         pruned = any(len(rows) < self.spec.init_r for rows in self.positions.values())
@@ -295,10 +280,6 @@ class Adapter:
             self.config.rank_pattern = pattern
 
 
-def _schedule_of(config: Any) -> list[Any]:
-    return [getattr(config, field, None) for field in SCHEDULE_FIELDS]
-
-
 def checked_copy(config: Any) -> AdaLoraConfig:
     """Return a copy of `config` after the whole contract, since its fields can be assigned.
 
@@ -310,12 +291,7 @@ def checked_copy(config: Any) -> AdaLoraConfig:
 
 
 def check_in_place(config: Any) -> Any:
-    """Return `config` itself after the whole contract, so that later assignments count.
-
-    Raises:
-        ConfigError: the configuration breaks the contract.
-        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
-    """
+    """Return `config` itself after `checked_copy`, so that later assignments count."""
     checked = checked_copy(config)
     for name, field in FIELDS.items():
         if field.is_number and getattr(config, name) is not None:
@@ -333,11 +309,7 @@ def use_plain_numbers(config: Any) -> None:
 
 
 def run_values(config: Any) -> dict[str, Any]:
-    """Return `written_values`, and the fields of this package that no file holds.
-
-    Raises:
-        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
-    """
+    """Return `written_values`, and the fields of this package that no file holds."""
     own = {name: getattr(config, name) for name in OWN_FIELDS if hasattr(config, name)}
     return written_values(config) | own
 

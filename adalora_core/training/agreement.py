@@ -63,11 +63,7 @@ class AgreementCheck:
         return AgreementCheck, ()
 
     def before_step(self, adapters: Sequence[Adapter], step: int) -> None:
-        """Compare the processes before the optimizer step `step` is counted, if it is time.
-
-        Raises:
-            RankDisagreementError: they differ, or some do not take part; nothing was changed.
-        """
+        """Compare the processes before the optimizer step `step` is counted, if it is time."""
         if distributed.get_world_size(self.group) <= 1:
             return
         for each in adapters:
@@ -103,12 +99,7 @@ def _calls_before(adapters: Sequence[Adapter], step: int) -> list[int]:
 def comparable_state(
     adapters: Sequence[Adapter], *, with_gradients: bool = False
 ) -> dict[str, str]:
-    """Return what all processes must hold alike, as text to compare and to print.
-
-    Args:
-        adapters: the trained adapters.
-        with_gradients: include the gradients, which are alike after a synchronising backward pass.
-    """
+    """Return what all processes must hold alike, as text to compare and to print."""
     found = {"adapters": ", ".join(repr(each.name) for each in adapters)}
     for adapter in adapters:
         for what, value in _comparable_state_of(adapter, with_gradients=with_gradients).items():
@@ -248,13 +239,6 @@ def refuse_unsynchronised(model: nn.Module, adapters: Sequence[Adapter]) -> None
 
     DDP looks at what is trainable when it is made. It ignores what is added, activated or unfrozen
     later. The factors are looked at in every forward, other parameters in the first one.
-
-    Args:
-        model: the adapted model.
-        adapters: the trained adapters.
-
-    Raises:
-        ParallelismError: DDP does not synchronise a trained parameter, or is inside `join()`.
     """
     wrapper = DistributedDataParallel._active_ddp_module  # noqa: SLF001 - as torch.compile does
     if wrapper is None:

@@ -50,10 +50,7 @@ class _Cut:
 def compact(
     model: torch.nn.Module, adapters: Sequence[Adapter], optimizer: torch.optim.Optimizer
 ) -> CompactionReport:
-    """Cut the dropped triplets of `adapters` out of `model` and `optimizer`.
-
-    See `AdaLoraModel.compact`.
-    """
+    """Cut dropped triplets out of `model` and `optimizer`; see `AdaLoraModel.compact`."""
     if not adapters:
         raise ValueError("compact: no active adapter is trainable; load it with is_trainable=True")
     refuse_compacting(model, adapters)
@@ -116,10 +113,11 @@ def _state_tensors(
             )
         store = optimizer.state.get(cut.parameter, {})
         for key, value in store.items():
-            if _is_scalar(value):
-                continue
-            if not isinstance(value, torch.Tensor) or value.shape != cut.parameter.shape:
-                shape = list(value.shape) if isinstance(value, torch.Tensor) else ""
+            is_tensor = isinstance(value, torch.Tensor)
+            if not value.dim() if is_tensor else isinstance(value, bool | int | float | None):
+                continue  # a scalar
+            if not is_tensor or value.shape != cut.parameter.shape:
+                shape = list(value.shape) if is_tensor else ""
                 raise ValueError(
                     f"compact: {type(optimizer).__name__} keeps {key!r} ({type(value).__name__} "
                     f"{shape}) for a parameter of shape {list(cut.parameter.shape)}; only state of "
@@ -128,11 +126,6 @@ def _state_tensors(
                 )
             places.append((cut, store, key))
     return places
-
-
-def _is_scalar(value: Any) -> bool:
-    is_tensor = isinstance(value, torch.Tensor)
-    return value.dim() == 0 if is_tensor else value is None or isinstance(value, bool | int | float)
 
 
 def _entries(cuts: list[_Cut], state: list[tuple[_Cut, dict[str, Any], str]]) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from adalora_core.config.rules.runs import PenaltyCountedTwice
+from adalora_core.config.rules.runs import NothingTrainable, PenaltyCountedTwice
+from adalora_core.floor.errors import RunError
 from adalora_core.sharding.layout import is_distributed
 from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
@@ -19,8 +20,8 @@ from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
 from adalora_core.training.run.reporting import (
     explain_backward,
-    nothing_trainable,
     refuse_wasted_backward,
+    text_of,
 )
 from adalora_core.training.run_end import RunReport, judge_idle, run_report
 
@@ -97,9 +98,8 @@ class PenaltyPerStep:
     def begin_step(self, *, multiplied_by: int = 1) -> None:
         """Begin an optimizer step: the next forward is its first.
 
-        Args:
-            multiplied_by: the number by which the caller multiplies a loss that is normalised over
-                the step, such as the number of processes; the penalty is divided by it.
+        The caller multiplies a loss that is normalised over the step by `multiplied_by`, such as
+        the number of processes, so the penalty is divided by it.
         """
         self._trained = False
         self.is_first = True
@@ -148,12 +148,7 @@ class PenaltyPerStep:
 
 
 class TrainingRun:
-    """The state of the training of a model, beside its adapters.
-
-    Attributes:
-        penalty: decides which forwards of an optimizer step add the penalty.
-        checked: the calls before which the division of the model over processes was checked.
-    """
+    """The state of a training; `checked` has the calls that `refuse_unsupported` knows."""
 
     def __init__(self) -> None:
         self.penalty = PenaltyPerStep()
@@ -166,15 +161,7 @@ class TrainingRun:
 
 
 class Host:
-    """The methods of a tuner of this package, of a bridged tuner of PEFT, or of an attached module.
-
-    Attributes:
-        model: the base model, with adapted layers.
-        training: whether it is in training mode.
-        adapters: the adapters by name.
-        active_adapters: names of the adapters that act on the output, in order.
-        training_run: the state of its training.
-    """
+    """The methods of a tuner of this package, of a bridged tuner, or of an attached module."""
 
     model: nn.Module
     training: bool
@@ -189,15 +176,8 @@ class Host:
         ]
 
     def update_and_allocate(self, global_step: int) -> None:
-        """Call the allocators of trained adapters after the 0-based step `global_step`.
-
-        Raises:
-            RunError: no active adapter is trainable.
-            TypeError: `global_step` is not a number.
-        """
-        adapters = self.trained_adapters()
-        if not adapters:
-            raise nothing_trainable("update_and_allocate", self.active_adapters)
+        """Call the allocators of trained adapters after the 0-based step `global_step`."""
+        adapters = learning_adapters(self, "update_and_allocate")
         step = _number_of(global_step)
         if is_distributed():
             refuse_unsupported(adapters, "update_and_allocate", self.training_run.checked)
@@ -231,27 +211,17 @@ class Host:
         return compact(self.model, self.trained_adapters(), optimizer)
 
     def run_report(self) -> RunReport:
-        """Return what the run of the first trained adapter was; waits for a GPU.
-
-        Raises:
-            RunError: no active adapter is trainable.
-        """
-        adapters = self.trained_adapters()
-        if not adapters:
-            raise nothing_trainable("run_report", self.active_adapters)
-        judge_idle(adapters[0], forwards_of(self, adapters[0]))
-        return run_report(adapters[0])
+        """Return what the run of the first trained adapter was; waits for a GPU."""
+        first = learning_adapters(self, "run_report")[0]
+        judge_idle(first, forwards_of(self, first))
+        return run_report(first)
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalty that training adds to `outputs.loss`; see `AdaLoraModel`."""
         return _weighted_penalty(self, by_forward=False)
 
     def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
-        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`.
-
-        Raises:
-            ValueError: a backward pass has added it already.
-        """
+        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`."""
         if self.training_run.penalty.was_in_a_loss:
             raise ValueError(
                 "add_orthogonality_gradient_: the penalty must be in no loss, or it counts twice, "
@@ -272,11 +242,7 @@ class Host:
 
 
 def host_of(model: Any, purpose: str) -> Host:
-    """Return the tuner of `model`, wrapped or not.
-
-    Raises:
-        TypeError: `model` is neither an `AdaLoraModel` nor attached.
-    """
+    """Return the tuner of `model`, wrapped or not; a TypeError without one."""
     inner = unwrapped(model)
     tuner = getattr(inner, "__dict__", {}).get(TUNER) or getattr(inner, "base_model", None)
     # Bridged tuners have the methods and not the class.
@@ -286,6 +252,14 @@ def host_of(model: Any, purpose: str) -> Host:
             f"adalora_core.bridge.attach(model); got {type(model).__name__}"
         )
     return cast("Host", tuner)
+
+
+def learning_adapters(host: Host, purpose: str) -> list[Adapter]:
+    """Return the trained adapters of `host`; a RunError if there are none."""
+    if adapters := host.trained_adapters():
+        return adapters
+    seen = f"{purpose}: none of the active adapters {list(host.active_adapters)} is trainable"
+    raise RunError(text_of(NothingTrainable, seen))
 
 
 def unwrapped(model: Any) -> nn.Module:
@@ -306,11 +280,7 @@ def forwards_of(host: Host, adapter: Adapter) -> int | None:
 
 
 def check_forward(host: Host) -> None:
-    """Refuse a training forward of a model that is divided in a way that trains wrongly, or merged.
-
-    Raises:
-        ParallelismError: the division is not supported, or DDP does not synchronise a parameter.
-    """
+    """Refuse a training forward of a merged model, or of one divided so that it trains wrongly."""
     if torch.compiler.is_compiling():
         return
     adapters = host.trained_adapters()
@@ -329,13 +299,8 @@ def add_penalty(
 ) -> Any:
     """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
 
-    A loss without a graph gets a method `backward` that explains itself.
-
-    Args:
-        host: the tuner.
-        outputs: outputs of the base model.
-        arguments: keyword arguments of the forward.
-        unless: returns whether `host` gets no penalty in this forward.
+    A loss without a graph gets a method `backward` that explains itself. `arguments` are those of
+    the forward. If `unless(host)`, this forward adds none.
     """
     loss, is_compiling = getattr(outputs, "loss", None), torch.compiler.is_compiling()
     if host.training and not is_compiling:

@@ -59,13 +59,6 @@ model = PeftModel.from_pretrained(base_model, "this repository or folder")
 ```
 """
 
-_QUANTISATION = """
-## Training procedure
-
-The base model was quantised with:
-
-"""
-
 
 def adapter_folder(
     source: str | os.PathLike[str],
@@ -80,15 +73,8 @@ def adapter_folder(
 ) -> Path:
     """Return the folder `source` if there is one, or else download the adapter of that Hub id.
 
-    Args:
-        source: a folder, or the id of a model of the Hub.
-        with_state: also download the training state, if there is one.
-        subfolder: folder of the adapter inside `source`.
-        revision: branch, tag or commit of the Hub; all files are those of one commit.
-        token: token of the Hub; None means the one of the login.
-        cache_dir: where downloads are kept; None means the default of `huggingface_hub`.
-        local_files_only: use what was downloaded before, and never the network.
-        force_download: download again what is there.
+    All files are those of one commit, the training state among them `with_state`. The other options
+    are those of `huggingface_hub`.
 
     Raises:
         CheckpointError: `source` looks like an id, and the Hub has no such adapter.
@@ -178,9 +164,6 @@ def write_card(folder: Path, config: AdaLoraConfig, base: nn.Module) -> None:
     """Write the card of an adapter, or update the metadata of the card in `folder`.
 
     The text of an existing card stays. A card whose metadata cannot be read stays as it is.
-
-    Raises:
-        OSError: the folder cannot be written.
     """
     base_name = _base_name(config, base)
     tags = {"adalora", *(getattr(base, "model_tags", None) or ())}
@@ -241,5 +224,6 @@ def _text(config: AdaLoraConfig, base: nn.Module, base_name: str | None) -> str:
     settings = getattr(getattr(base, "config", None), "quantization_config", None)
     if settings is not None:
         values = settings if isinstance(settings, dict) else settings.to_dict()
-        text += _QUANTISATION + "".join(f"- {name}: {value}\n" for name, value in values.items())
+        text += "\n## Training procedure\n\nThe base model was quantised with:\n\n"
+        text += "".join(f"- {name}: {value}\n" for name, value in values.items())
     return text

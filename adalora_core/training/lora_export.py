@@ -118,12 +118,10 @@ def write_lora(
 def modules_of(
     saved: SavedAdapter, kernels: Mapping[str, tuple[int, ...]], scales: Mapping[str, float]
 ) -> dict[str, LoraModule]:
-    """Take the modules out of `saved`.
+    """Take the modules out of `saved`, whose tensors lose their factors.
 
-    Args:
-        saved: the adapter; its factors are taken out of its tensors.
-        kernels: trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
-        scales: scale by path, where it is not that of the configuration.
+    `kernels` are trailing dimensions of `lora_A`, see `AdaLoraLayer.lora_kernel`; `scales` differ
+    from that of the configuration. Both are by path.
     """
     usual, modules = AdapterSpec.of(saved.config).scale, {}
     for path in saved.paths():

@@ -6,46 +6,24 @@ import contextlib
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from adalora_core.floor.errors import TargetError
-from adalora_core.nn import AdaLoraLayer
-from adalora_core.nn.adapter_layer import dense_weight
 from adalora_core.nn.offloading import loaded, offloading_hook
-from adalora_core.training.parallelism import refuse_merging
 
-
-def merge_all(tuner: Any, adapter_names: Sequence[str] | None, *, safe_merge: bool) -> None:
-    """Add ΔW of the adapters to the base weights; see `AdaLoraTuner.merge_adapter`."""
-    layers = {
-        path: each for path, each in tuner.model.named_modules() if isinstance(each, AdaLoraLayer)
-    }
-    refuse_merging(layers.items())
-    for path, layer in layers.items():
-        if layer.names_to_merge(adapter_names):
-            dense_weight(layer.base_layer, path)
-    for adapter in tuner.trained_adapters():
-        adapter.drop_again()
-    try:
-        with all_or_none(layers.values(), lambda layer, keep: layer.unmerge(keep=keep)):
-            separate(tuner.model, layers.values(), tuner.untied)
-            for layer in layers.values():
-                layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-    finally:
-        share_again(tuner.untied)
+if TYPE_CHECKING:
+    from adalora_core.nn import AdaLoraLayer
 
 
 @contextlib.contextmanager
 def all_or_none(layers: Iterable[Any], unmerge: Callable[[Any, int], None]) -> Iterator[None]:
     """Unmerge what the body has merged if it fails, also if it is interrupted.
 
-    Args:
-        layers: the adapted layers, of this package or of PEFT.
-        unmerge: unmerges a layer but for its first adapters.
+    `unmerge` unmerges a layer, of this package or of PEFT, but for its first adapters.
     """
     before = [(layer, len(layer.merged_adapters)) for layer in layers]
     try:
@@ -80,15 +58,7 @@ def share_again(shared: dict[AdaLoraLayer, Any]) -> None:
 
 
 def refuse_shared_modules(model: nn.Module, paths: Iterable[str]) -> None:
-    """Refuse to adapt a module under one of its names, or to merge into it.
-
-    Args:
-        model: the base model.
-        paths: modules of it.
-
-    Raises:
-        TargetError: several modules contain one of them, or one under several names.
-    """
+    """Refuse to adapt a module of `paths` under one of its names, or to merge into it."""
     uses = Counter(
         id(each)
         for module in model.modules()

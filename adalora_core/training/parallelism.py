@@ -60,9 +60,6 @@ def refuse_divided_base(model: nn.Module) -> None:
 
     The wrapper would not synchronise the gradients of the new factors. Tensor parallelism divides
     the model first, and the new factors like it.
-
-    Raises:
-        ParallelismError: the model is divided or wrapped; nothing was changed.
     """
     for path, module in model.named_modules():
         if _is_wrapper(module):
@@ -103,16 +100,7 @@ def is_in_zero(parameter: Any) -> bool:
 def refuse_beside_tensor_parallelism(
     model: nn.Module, config: AdaLoraConfig, saved: Sequence[str]
 ) -> None:
-    """Refuse settings that a model under tensor parallelism would train wrongly.
-
-    Args:
-        model: the base model.
-        config: the configuration of the adapter.
-        saved: paths of the modules to train whole.
-
-    Raises:
-        ParallelismError: there is such a setting; nothing was changed.
-    """
+    """Refuse settings, and modules to train whole, that tensor parallelism would train wrongly."""
     if tensor_parallel_mesh(model) is None:
         return
     if config.lora_dropout > 0:
@@ -130,11 +118,7 @@ def refuse_beside_tensor_parallelism(
 
 
 def refuse_fsdp1(model: object, purpose: str) -> None:
-    """Refuse a model that is wrapped in FSDP1.
-
-    Raises:
-        ParallelismError: it is; nothing was changed.
-    """
+    """Refuse a model that is wrapped in FSDP1."""
     if _is_wrapper(model) and type(model).__name__ == _FSDP1:
         raise ParallelismError(f"{purpose}: {_HOW_FSDP1}")
 
@@ -142,13 +126,7 @@ def refuse_fsdp1(model: object, purpose: str) -> None:
 def refuse_unsupported(adapters: Iterable[Adapter], purpose: str, checked: set[str]) -> None:
     """Refuse to train `adapters` if their division over processes trains wrongly.
 
-    Args:
-        adapters: the trained adapters.
-        purpose: the call to refuse, for the message.
-        checked: the calls that were checked before; each is checked once, since this takes time.
-
-    Raises:
-        ParallelismError: the division is not supported; nothing was changed.
+    The calls in `checked` were checked before: each is checked once, since this takes time.
     """
     if purpose in checked:
         return
@@ -163,10 +141,8 @@ def refuse_unsupported(adapters: Iterable[Adapter], purpose: str, checked: set[s
 class _Around:
     """What wraps the modules of this process; a model has no reference to it.
 
-    Attributes:
-        flattened: the modules inside FSDP1.
-        gathered: the mesh of each parameter of `fully_shard`, by module and name. During a forward
-            pass the parameter itself is whole.
+    `flattened` are the modules inside FSDP1. `gathered` has the mesh of each parameter of
+    `fully_shard`, which itself is whole during a forward pass.
     """
 
     def __init__(self) -> None:
@@ -179,7 +155,6 @@ class _Around:
                 self.gathered |= _gathered_by(each)
 
     def mesh_of(self, module: nn.Module, name: str) -> DeviceMesh | None:
-        """Return the mesh that a parameter is divided over; None if it is whole."""
         parameter: Any = module._parameters[name]  # noqa: SLF001 - as Adapter.factors
         if is_sharded(parameter):
             return parameter.device_mesh  # type: ignore[no-any-return]
@@ -261,14 +236,7 @@ def _warn_if_fsdp_is_ignored(adapter: Adapter) -> None:
 
 
 def refuse_merging(layers: Iterable[tuple[str, nn.Module]]) -> None:
-    """Refuse to merge into weights of which each process holds a part.
-
-    Args:
-        layers: the adapted layers with their paths.
-
-    Raises:
-        ParallelismError: a base weight or a factor is divided over processes; nothing was changed.
-    """
+    """Refuse to merge into weights of which each process holds a part."""
     if not is_distributed():
         return
     for path, layer in layers:
@@ -282,12 +250,7 @@ def refuse_merging(layers: Iterable[tuple[str, nn.Module]]) -> None:
 
 
 def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
-    """Refuse to cut parameters that are laid out for communication.
-
-    Raises:
-        ParallelismError: a wrapper holds `model`, or its factors are divided over processes;
-            nothing was changed.
-    """
+    """Refuse to cut parameters that are laid out for communication."""
     for adapter in adapters:
         for path, layer in adapter.layers.items():
             if is_sharded(layer.lora_E[adapter.name]):
@@ -310,11 +273,7 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
 
 
 def refuse_state_of_one_process(is_asked: bool | None) -> None:
-    """Refuse to write the training state of a divided model from given tensors.
-
-    Raises:
-        ParallelismError: the state is asked for; nothing was written.
-    """
+    """Refuse to write the training state of a divided model from given tensors."""
     if is_asked:
         raise ParallelismError(
             "save_pretrained: got state_dict and save_training_state=True, but the averages are "

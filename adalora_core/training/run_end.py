@@ -107,15 +107,12 @@ def judge_end(
 ) -> None:
     """Warn if the run of `adapter` is not over, and zero the triplets that its kept set drops.
 
-    Args:
-        adapter: is saved, exported or merged next.
-        what: "saved", "exported" or "merged".
-        forwards: training forwards of the model so far; None if the adapter is not active.
-        is_checkpoint: whether it is saved to be resumed.
+    `what` is "saved", "exported" or "merged". `forwards` is None if the adapter is not active.
     """
     run, allocator = adapter.run, adapter.allocator
     run.judge_waiting(wait=True)
-    if what != "merged" and not is_finite(adapter):
+    factors = () if what == "merged" else adapter.parameters()
+    if not all(bool(local_part(each).isfinite().all()) for each in factors):
         run.report(
             runs.ParametersNotFinite,
             f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
@@ -275,13 +272,3 @@ def judge_load(adapter: Adapter, *, has_state: bool) -> None:
             f"the adapter {adapter.name!r} comes from an unfinished run, with {kept} triplets, "
             f"target {target}"
         )
-
-
-def is_finite(adapter: Adapter) -> bool:
-    """Return whether all factors that this process holds are finite; waits for a GPU."""
-    factors = [
-        local_part(values[adapter.name].detach())
-        for layer in adapter.layers.values()
-        for values in (layer.lora_A, layer.lora_E, layer.lora_B)
-    ]
-    return all(bool(each.isfinite().all()) for each in factors)

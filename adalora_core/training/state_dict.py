@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 
 class LoadResult(NamedTuple):
-    """What `set_peft_model_state_dict` could not place.
-
-    Attributes:
-        missing_keys: parameters of the adapter that got no value.
-        unexpected_keys: tensors that belong to no parameter of the adapter.
-    """
+    """What `set_peft_model_state_dict` could not place: parameters and tensors, by name."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]

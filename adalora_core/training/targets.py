@@ -43,11 +43,9 @@ _CONTAINERS = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The modules of a model that a configuration means.
+    """The modules of a model that a configuration means: adapted layers, and paths to train whole.
 
-    Attributes:
-        layers: adapted layers by path, in the model's order; not part of the model yet.
-        saved: paths of the modules to train whole.
+    The layers are by path, in the model's order, and not part of the model yet.
     """
 
     layers: dict[str, AdaLoraLayer]
@@ -55,12 +53,7 @@ class Targets:
 
 
 def find_targets(model: nn.Module, config: AdaLoraConfig) -> Targets:
-    """Return the modules of `model` that `config` asks to adapt or to train whole.
-
-    Raises:
-        TargetError: a target cannot be adapted, or nothing matches.
-        ParallelismError: tensor parallelism divides a target in an unsupported way.
-    """
+    """Return the modules of `model` that `config` asks to adapt or to train whole."""
     paths = resolve_targets(model, config)
     saved = resolve_saved_modules(model, config)
     mesh = tensor_parallel_mesh(model)
@@ -70,14 +63,7 @@ def find_targets(model: nn.Module, config: AdaLoraConfig) -> Targets:
 def adapted_layer(model: nn.Module, path: str, mesh: DeviceMesh | None) -> AdaLoraLayer:
     """Return an adapted layer around the module `path`, which is not part of the model yet.
 
-    Args:
-        model: the base model.
-        path: name of the module.
-        mesh: the processes that tensor parallelism divides the model over; None without it.
-
-    Raises:
-        TargetError: the module cannot be adapted.
-        ParallelismError: tensor parallelism divides it in an unsupported way.
+    `mesh` are the processes that tensor parallelism divides the model over; None without it.
     """
     module = model.get_submodule(path)
     if mesh is None or isinstance(module, AdaLoraLayer):
@@ -86,11 +72,7 @@ def adapted_layer(model: nn.Module, path: str, mesh: DeviceMesh | None) -> AdaLo
 
 
 def refuse_unsupported(config: AdaLoraConfig) -> None:
-    """Refuse a configuration with a field that PEFT follows and this package does not.
-
-    Raises:
-        ValueError: such a field is set.
-    """
+    """Refuse a configuration with a field that PEFT follows and this package does not."""
     for field, what in _UNSUPPORTED.items():
         if getattr(config, field):
             raise ValueError(
@@ -160,15 +142,7 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
 
 
 def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
-    """Return a message for each entry of `config` that selects none of the modules `paths`.
-
-    Args:
-        config: an `AdaLoraConfig` of this package or of PEFT.
-        paths: modules of the base model.
-
-    Raises:
-        TargetError: a regular expression takes too long, or is not one.
-    """
+    """Return a message for each entry of `config` that selects none of the modules `paths`."""
     matcher = Matcher()
     names = sorted({path.rpartition(".")[2] for path in paths})
     messages = []

@@ -12,19 +12,24 @@ from torch import nn
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.peft_identity import SeenAsPeft
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import dense_weight
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.compaction import cut_state, resize_to
 from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward, forwards_of
 from adalora_core.training.merging import (
-    merge_all,
+    all_or_none,
     record_untied,
     refuse_shared_modules,
+    separate,
     share_again,
 )
-from adalora_core.training.parallelism import refuse_beside_tensor_parallelism, refuse_divided_base
+from adalora_core.training.parallelism import (
+    refuse_beside_tensor_parallelism,
+    refuse_divided_base,
+    refuse_merging,
+)
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import judge_end
 from adalora_core.training.targets import (
@@ -43,12 +48,7 @@ if TYPE_CHECKING:
 class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
     """The base model, its adapted layers and the adapters.
 
-    Attributes:
-        model: the base model, with target modules replaced by adapted layers.
-        adapters: the adapters by name.
-        active_adapters: names of the adapters that act on the output, in order.
-        training_run: the state of the training.
-        untied: the weights of merged layers that other modules have too; the layers have copies.
+    `untied` are the weights of merged layers that other modules have too; the layers have copies.
     """
 
     seen_as = ("peft.tuners.tuners_utils", "BaseTuner")
@@ -86,14 +86,9 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
     ) -> Adapter:
         """Add the adapter `name` to every module that `config` means.
 
-        Args:
-            name: name of the adapter; part of parameter names and the name of a folder, hence
-                without dots and slashes.
-            config: configuration of the adapter.
-            autocast_adapter_dtype: use float32 factors on a base of lower precision.
-            targets: the modules that `config` means; None means to look for them.
-            positions: rows of a pruned adapter by module path; None means every triplet.
-            device: device of the factors; None means that of the base layers.
+        The name is part of parameter names and the name of a folder, hence without dots and
+        slashes. `targets` are the modules, which are looked for without it. `positions` are the
+        rows of a pruned adapter by module path; None means every triplet.
 
         Raises:
             TargetError: a target cannot be adapted, or nothing matches; the model is unchanged.
@@ -173,11 +168,7 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
     # --- switching ------------------------------------------------------------------------------
 
     def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
-        """Make these the adapters that act on the output; trainable ones start to learn.
-
-        Raises:
-            ValueError: there is no adapter of that name.
-        """
+        """Make these the adapters that act on the output; trainable ones start to learn."""
         names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
         for name in names:
             if name not in self.adapters:
@@ -199,9 +190,7 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
 
     def adapter_parameters(self, name: str) -> Iterator[nn.Parameter]:
         """Yield the factors of the adapter `name` and its copies of modules trained in full."""
-        for layer in self.adapters[name].layers.values():
-            for factor in FACTORS:
-                yield getattr(layer, factor)[name]
+        yield from self.adapters[name].parameters()
         for _, module in self.saved_modules():
             if name in module.modules_to_save:
                 yield from module.modules_to_save[name].parameters()
@@ -242,11 +231,7 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
             module.adapters_disabled = not enabled
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Remove an adapter from every layer.
-
-        Raises:
-            ValueError: no such adapter.
-        """
+        """Remove an adapter from every layer."""
         name = adapter_name
         if name not in self.adapters:
             raise ValueError(f"adapter_name: Adapter {name!r} does not exist")
@@ -272,7 +257,21 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
         self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False
     ) -> None:
         """Add ΔW of the adapters to the base weights; a failure leaves every layer unchanged."""
-        merge_all(self, adapter_names, safe_merge=safe_merge)
+        named = self.model.named_modules()
+        layers = {path: each for path, each in named if isinstance(each, AdaLoraLayer)}
+        refuse_merging(layers.items())
+        for path, layer in layers.items():
+            if layer.names_to_merge(adapter_names):
+                dense_weight(layer.base_layer, path)
+        for adapter in self.trained_adapters():
+            adapter.drop_again()
+        try:
+            with all_or_none(layers.values(), lambda layer, keep: layer.unmerge(keep=keep)):
+                separate(self.model, layers.values(), self.untied)
+                for layer in layers.values():
+                    layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+        finally:
+            share_again(self.untied)
 
     def unmerge_adapter(self) -> None:
         """Subtract every merged ΔW from the base weights."""

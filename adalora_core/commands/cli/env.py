@@ -117,7 +117,6 @@ def _version_text(version: int) -> str:
 
 
 def _driver() -> str:
-    """Name the installed driver."""
     try:
         found = re.search(r"\b\d{3,}\.\d+[.\d]*", KERNEL_MODULE.read_text(encoding="utf-8"))
     except OSError:

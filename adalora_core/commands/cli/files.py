@@ -30,13 +30,10 @@ LINK_OUT = "a link out of the checked tree is not followed; pass --follow-links 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file to check.
+    """A file to check, or `-` for standard input.
 
-    Args:
-        name: the path for the report; `-` for standard input.
-        was_named: whether an argument is this very file, which must then hold a configuration.
-        problem: the reason why the file, or a folder, is not read; None: the file is to be read.
-        may_pass: whether the run may pass in spite of the problem.
+    If an argument `was_named` like it, it must hold a configuration. `problem` is the reason why it
+    is not read, in spite of which the run `may_pass`.
     """
 
     name: str
@@ -59,15 +56,12 @@ def targets(
     """Yield the files of all arguments in a fixed order, each once, whatever links lead to it.
 
     A folder means the files below it with a suffix of a known format, without hidden folders. A
-    pattern means the files that it matches; `**` matches folders of any depth. A name that does
-    not exist is yielded too, so that the reader reports the missing file.
+    pattern means the files that it matches; `**` matches folders of any depth. A name that does not
+    exist is yielded too, so that the reader reports the missing file.
 
-    Args:
-        arguments: files, folders, patterns, and `-`.
-        exclude: patterns of the files to leave out.
-        follow: whether to follow links out of the tree; None: only links that are arguments.
-        exclusions: decides what a search of a folder leaves out, besides hidden folders, and
-            counts that and the named files that are excluded; None: nothing.
+    Links out of the tree are followed if `follow`; if it is None, only those that are arguments.
+    `exclusions` decide what a search of a folder leaves out, besides hidden folders, and count that
+    and the named files that are excluded.
     """
     found: dict[str, Target] = {}
     for argument in arguments:
@@ -113,7 +107,6 @@ def _own_names(same: list[Target]) -> dict[str, Target]:
 
 
 def _is_own(name: str, real: str) -> bool:
-    """Return whether a name is that of the file itself and not of a link."""
     return os.path.abspath(name) == real  # noqa: PTH100 - keeps links
 
 
@@ -274,7 +267,6 @@ def _folders(
 
 
 def _entries(folder: str) -> tuple[list[str], list[str]]:
-    """Return the names of the folders and of the files in a folder."""
     folders: list[str] = []
     files: list[str] = []
     with os.scandir(folder) as entries:

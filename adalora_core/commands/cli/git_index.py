@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from adalora_core.floor.regular_files import open_regular_file
+from adalora_core.floor.regular_files import read_within
 
 MOST_BYTES = 64 << 20
 """The largest index, and the most names, that are read."""
@@ -23,8 +23,7 @@ _MODES = {0o100644, 0o100755, 0o120000, 0o160000}
 def tracked_files(top: str) -> frozenset[str] | None:
     """Return the names of all files that git tracks below `top`, as `folded` returns them.
 
-    Returns:
-        None if the index cannot be read, or does not list all files itself.
+    None if the index cannot be read, or does not list all files itself.
     """
     try:
         raw = _index(Path(top, ".git"))
@@ -42,28 +41,15 @@ def folded(name: str) -> str:
 def _index(link: Path) -> bytes | None:
     """Return the content of the index; None: nothing was added to the repository yet."""
     if link.is_file():  # which names the folder
-        text = _read(link, _LONGEST_LINK).decode("utf-8", "surrogateescape")
+        text = read_within(link, _LONGEST_LINK).decode("utf-8", "surrogateescape")
         link = link.parent / text.removeprefix("gitdir:").strip()
     if not (link / "index").exists() and (link / "HEAD").is_file():
         return None
-    return _read(link / "index", MOST_BYTES)
-
-
-def _read(path: Path, most: int) -> bytes:
-    with os.fdopen(open_regular_file(path), "rb") as file:
-        raw = file.read(most + 1)
-    if len(raw) > most:
-        raise ValueError(f"{path} has more than {most} bytes")
-    return raw
+    return read_within(link / "index", MOST_BYTES)
 
 
 def _names(raw: bytes) -> Iterator[bytes]:
-    """Yield the names in an index, whose form git describes in its page gitformat-index.
-
-    Raises:
-        ValueError, IndexError, struct.error: the index is damaged, of an unknown form, or sparse,
-            or a part of the names is in another file.
-    """
+    """Yield the names in an index, whose form git describes in its page gitformat-index."""
     signature, version, count = struct.unpack_from(">4sII", raw)
     end = len(raw) - _CHECKSUM
     checksum = hashlib.sha1(raw[:end], usedforsecurity=False).digest()

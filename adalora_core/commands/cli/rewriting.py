@@ -69,10 +69,7 @@ def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:
 def print_added(ignored: Sequence[int], options: Namespace, outcome: Outcome) -> None:
     """Print to standard error how many findings are suppressed now, and the settings for JSON.
 
-    Args:
-        ignored: how many findings were suppressed, for each changed file.
-        options: the options of the run.
-        outcome: what is left.
+    `ignored` has their number for each changed file, and `outcome` what is left.
     """
     lines = []
     if not outcome.is_quiet:
@@ -99,7 +96,6 @@ def _in_json(options: Namespace, outcome: Outcome) -> dict[str, list[str]]:
 
 
 def _settings_for(codes: Mapping[str, list[str]], options: Namespace) -> list[str]:
-    """Return lines that explain how to ignore findings in JSON."""
     if not codes:
         return []
     file, folder = _place(options)

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import thread_time
 from typing import Any
 
-from adalora_core.floor.regular_files import open_regular_file
+from adalora_core.floor.regular_files import read_within
 
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})
@@ -33,10 +33,8 @@ them; beyond these nothing is left out."""
 class _Repository:
     """A repository and the files that it tracks, listed when they are first needed.
 
-    Args:
-        top: the folder of the repository.
-        outer: the repository around this one, whose tracked files are never left out either.
-        path: the path of the folder from the top of that one, with a slash at the end.
+    Tracked files of the repository `outer` around it are never left out either; `path` leads from
+    the top of that one to the folder, with a slash at the end.
     """
 
     def __init__(self, top: str, outer: _Repository | None = None, path: str = "") -> None:
@@ -69,13 +67,10 @@ class _Repository:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The repository of a folder and the ignore files that apply to it.
+    """The repository of a folder and the ignore files that apply to it, with their folders.
 
-    Args:
-        repository: the repository; None: the folder is in none.
-        path: the path of the folder from the top of the repository, with a slash at the end.
-        specs: the ignore files at and above the folder, with the paths of their folders; None: one
-            of them cannot be used, so that nothing below it is left out.
+    `path` leads from the top of the repository to the folder, with a slash at the end. Without
+    `specs` one ignore file cannot be used, so that nothing below it is left out.
     """
 
     repository: _Repository | None = None
@@ -87,10 +82,8 @@ class SearchExclusions:
     """What the searches of one run leave out, and why.
 
     `.gitignore` counts in a repository only, and never for a file that git tracks: whoever may
-    change an ignore file must not be able to hide another file.
-
-    Args:
-        all_files: whether searches leave out nothing; named files may be excluded all the same.
+    change an ignore file must not be able to hide another file. With `all_files` searches leave out
+    nothing.
     """
 
     def __init__(self, *, all_files: bool = False) -> None:
@@ -132,8 +125,7 @@ class SearchExclusions:
     def counts(self, checked: Iterable[str]) -> dict[str, int]:
         """Return how many files and folders were left out, by kind and reason.
 
-        Args:
-            checked: the files that were checked; one of them may be named besides its folder.
+        One of the `checked` files may be named besides its folder.
         """
         if self._files:
             for name in checked:
@@ -151,7 +143,9 @@ class SearchExclusions:
         scope = self._scopes[parent]
         if self._ignores(scope, name):
             reason = IGNORED
-        elif name.endswith("/") and _is_vendored(parent, name[:-1]):
+        elif name.endswith("/") and (
+            name[:-1] in VENDORED or _exists(Path(parent, name), "pyvenv.cfg")
+        ):
             reason = INSTALLED
         else:
             return False
@@ -205,7 +199,6 @@ class SearchExclusions:
         return scope
 
     def _inner(self, above: _Scope, name: str, folder: str, entries: Collection[str]) -> _Scope:
-        """Return the scope of a folder inside of another one."""
         if ".git" in entries:
             top = os.path.realpath(folder)
             scope = _Scope(_Repository(top, above.repository, above.path + name))
@@ -241,19 +234,11 @@ def _read(path: Path) -> str | None:
             return None
     except FileNotFoundError:
         return None
-    with os.fdopen(open_regular_file(path), "rb") as file:
-        raw = file.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
-        raise ValueError(f"{path} has more than {MOST_BYTES} bytes")
-    return raw.decode("utf-8")
+    return read_within(path, MOST_BYTES).decode("utf-8")
 
 
 def _bounded(text: str) -> list[str]:
-    """Return the lines of an ignore file.
-
-    Raises:
-        ValueError: there are too many, or one has too many wildcards.
-    """
+    """Return the lines of an ignore file; a ValueError for too many, or too many wildcards."""
     lines = text.splitlines()
     if len(lines) > MOST_LINES:
         raise ValueError(f"an ignore file has more than {MOST_LINES} lines")
@@ -264,10 +249,6 @@ def _bounded(text: str) -> list[str]:
         if len(re.findall(r"\*+", middle)) > MOST_STARS:
             raise ValueError(f"an ignore file has more than {MOST_STARS} wildcards in one line")
     return lines
-
-
-def _is_vendored(parent: str, name: str) -> bool:
-    return name in VENDORED or _exists(Path(parent, name), "pyvenv.cfg")
 
 
 def _exists(folder: Path, name: str) -> bool:

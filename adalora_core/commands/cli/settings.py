@@ -46,14 +46,10 @@ KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a project.
+    """The settings of a project; `file` is None without them.
 
-    Args:
-        file: the name of the file; None: there are no settings.
-        values: the section as it is written.
-        defaults: the defaults of the options that follow.
-        folder: the folder that holds the policy and all files that it refers to.
-        problem: the reason why the settings of the file are not used.
+    `values` are as written, and `defaults` the options that follow. `folder` holds the policy and
+    all files that it refers to. `problem` is the reason why the settings are not used.
     """
 
     file: str | None = None
@@ -85,12 +81,8 @@ def project_settings(folder: Path) -> Settings:
 def read_settings(file: Path, folder: Path) -> Settings:
     """Return the settings in a file; a pattern that names a folder starts at `folder`.
 
-    A file beyond the limits of a document is a problem of the result, and not an error: it must
-    not keep other files from being checked.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: as `project_settings`.
+    A file beyond the limits of a document is a problem of the result, and not an error: it must not
+    keep other files from being checked.
     """
     raw = read_bytes(file, DEFAULT_LIMITS)
     if b"adalora" not in raw:
@@ -161,10 +153,6 @@ def _anchored(pattern: str, folder: Path) -> str:
 _NAMES: dict[type, str] = {list: "a list of strings", dict: "a table of lists of strings"}
 
 
-def _is_list_of_strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
 def _check(file: Path, key: str, value: Any) -> None:
     where = f"{file}: tool.adalora.{key}"
     if key in _CHOICES:
@@ -176,7 +164,9 @@ def _check(file: Path, key: str, value: Any) -> None:
         raise ValueError(f"{where}: unknown key{similar([key], KEYS)}; expected one of {known}")
     wanted = _TYPES[key]
     lists = value.values() if isinstance(value, dict) else [value]
-    is_whole = wanted not in (list, dict) or all(_is_list_of_strings(each) for each in lists)
+    is_whole = wanted not in (list, dict) or all(
+        isinstance(each, list) and all(isinstance(entry, str) for entry in each) for each in lists
+    )
     fits = isinstance(value, wanted) and is_whole
     if not fits:
         raise ValueError(f"{where}: expected {_NAMES.get(wanted, wanted.__name__)}, got {value!r}")

@@ -21,12 +21,10 @@ COMPARED_STEPS = 8
 
 @dataclass(frozen=True, slots=True)
 class HalfResult:
-    """What one half of a pilot found.
+    """What one half of a pilot found; `ranks` are those that its scores alone give.
 
-    Attributes:
-        scores: importance of the triplets of each module, the highest first; all add up to 1.
-        ranks: the ranks that these scores alone give.
-        losses: the mean loss without an adapter, with the budget, and with half of it.
+    The scores of a module's triplets have the highest first, and all add up to 1. `losses` are
+    means without an adapter, with the budget, and with half of it.
     """
 
     scores: dict[str, torch.Tensor]
@@ -35,13 +33,9 @@ class HalfResult:
 
 
 class HalfPilot:
-    """A short run of AdaLoRA; its part after pruning is made twice, for two budgets.
+    """A short run of AdaLoRA on a model whose adapter has seen no step.
 
-    Args:
-        model: the adapted model, with an adapter that has seen no step.
-        training_step: `(model, step) -> loss`.
-        steps: the steps of this half.
-        optimizer: of the trainable parameters of `model`.
+    Its part after pruning is made twice, for two budgets. The optimizer holds what learns.
     """
 
     def __init__(
@@ -127,12 +121,9 @@ class HalfPilot:
 def most_important(
     scores: Mapping[str, torch.Tensor], costs: Mapping[str, int], limit: int
 ) -> dict[str, torch.Tensor]:
-    """Return which triplets to keep: the highest scores first, as long as they fit.
+    """Return which triplets to keep: the highest scores first, as long as they fit into `limit`.
 
-    Args:
-        scores: importance of the triplets of each module; ties are decided by position.
-        costs: what a triplet of each module takes of the budget.
-        limit: the budget.
+    A triplet of a module takes its part of `costs`. Position decides ties.
 
     Example:
         >>> scores = {"wide": torch.tensor([4.0, 2.0]), "small": torch.tensor([3.0, 1.0])}
@@ -152,11 +143,7 @@ def most_important(
 
 
 class TrainerStep:
-    """The loss of a Trainer for batches of its training set, one for each step.
-
-    Args:
-        trainer: a `transformers.Trainer`; its state is left alone.
-    """
+    """The loss of a Trainer for batches of its training set, one for each step."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -193,9 +180,6 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
     Restored are modules, hooks, modes, other attributes, buffers, gradients and which parameters
     learn. Values of parameters are not copied: the block has to leave them alone.
 
-    Args:
-        model: changed in place by the block.
-
     Raises:
         RuntimeError: the block has written to a parameter of the model.
 
@@ -210,7 +194,14 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
         >>> model[0].running_mean
         tensor([0.])
     """
-    attributes = [(module, _copied(vars(module))) for module in model.modules()]
+    containers = (dict, list, set)  # as of hooks
+    attributes = [
+        (
+            module,
+            {k: copy.copy(v) if isinstance(v, containers) else v for k, v in vars(module).items()},
+        )
+        for module in model.modules()
+    ]
     buffers = [(each, each.detach().clone()) for each in model.buffers()]
     parameters = [(each, each.requires_grad, each.grad) for each in model.parameters()]
     versions = [each._version for each, _, _ in parameters]  # noqa: SLF001 - torch documents it
@@ -237,14 +228,6 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
             f"model: the training step wrote to the parameter {written[0]!r} and "
             f"{len(written) - 1} others; let it return a loss and change nothing"
         )
-
-
-def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return `attributes` with their containers copied, as the dictionaries of hooks are."""
-    return {
-        name: copy.copy(value) if isinstance(value, dict | list | set) else value
-        for name, value in attributes.items()
-    }
 
 
 @contextlib.contextmanager

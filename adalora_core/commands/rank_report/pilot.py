@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
@@ -172,7 +172,12 @@ def find_ranks(
     step = training_step if callable(training_step) else TrainerStep(training_step)
     layers = find_targets(model, config).layers
     sizes = {path: sum(layer.factor_shapes) for path, layer in layers.items()}
-    costs = {path: _cost(size, unit) for path, size in sizes.items()}
+    if unit not in get_args(Unit):
+        raise ValueError(f"unit: expected one of {', '.join(get_args(Unit))}, got {unit!r}")
+    costs = {
+        path: {"triplets": 1, "parameters": size, "bytes": _FLOAT32 * size}[unit]
+        for path, size in sizes.items()
+    }
     limit = config.target_r * len(costs) if budget is None else budget
     pilot = _pilot_config(config, steps // 2, costs, limit)
     halves = []
@@ -198,22 +203,10 @@ def find_ranks(
     return found
 
 
-def _cost(size: int, unit: Unit) -> int:
-    """Return what a triplet of `size` entries takes of a budget."""
-    costs = {"triplets": 1, "parameters": size, "bytes": _FLOAT32 * size}
-    if unit not in costs:
-        raise ValueError(f"unit: expected one of {', '.join(costs)}, got {unit!r}")
-    return costs[unit]
-
-
 def _pilot_config(
     config: AdaLoraConfig, steps: int, costs: Mapping[str, int], limit: int
 ) -> AdaLoraConfig:
-    """Return the configuration of a half.
-
-    Raises:
-        ValueError: the budget has no room for a triplet, or for nearly all of them.
-    """
+    """Return the configuration of a half; a ValueError if the budget leaves nothing to choose."""
     if limit < min(costs.values()):
         raise ValueError(
             f"budget: {limit} has no room for a triplet, which takes {min(costs.values())}"

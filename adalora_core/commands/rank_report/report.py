@@ -66,10 +66,7 @@ def write_rank_report(
 def progress_of(config: AdaLoraConfig, ranks: Mapping[str, int], steps: int | None) -> str:
     """Return `step 36 of 400, 10 of 12 triplets, target 8` for an unfinished run, else nothing.
 
-    Args:
-        config: the adapter's configuration.
-        ranks: triplets kept per adapted module.
-        steps: steps that the run has made; None where that is not known, or for a finished run.
+    `steps` is None where the steps made are not known, or for a finished run.
     """
     kept, target = sum(ranks.values()), config.target_r * len(ranks)
     triplets = f"{kept} of {config.init_r * len(ranks)} triplets, target {target}"
@@ -98,11 +95,7 @@ def steps_made(folder: Path) -> int | None:
 
 
 def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
-    """Return `{module path: kept triplets}` of a configuration's rank pattern.
-
-    Raises:
-        ValueError: there is no rank pattern, since no allocation has happened.
-    """
+    """Return `{module path: kept triplets}` of a rank pattern; a ValueError without one."""
     if not config.rank_pattern:
         raise ValueError(
             "rank_pattern is null: there was no allocation, so every matrix has rank "
@@ -195,12 +188,10 @@ def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
 
 
 def render_rank_pattern(config: AdaLoraConfig, form: PatternFormat) -> str:
-    """Return the ranks as text.
+    """Return the ranks as text in one of `FORMATS`.
 
-    Args:
-        config: the configuration of a saved adapter.
-        form: "peft" (arguments of `LoraConfig`, JSON), "axolotl" (YAML), or "json" (the rank of
-            every module, 0 included).
+    "peft" is JSON with arguments of `LoraConfig`, "axolotl" YAML, and "json" the rank of every
+    module, 0 included.
 
     Raises:
         ValueError: no allocation has happened, or no triplet is left.

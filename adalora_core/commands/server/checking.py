@@ -34,14 +34,7 @@ _Stamp = tuple[tuple[str, int, int] | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The settings for the documents of a folder.
-
-    Args:
-        top: the folder; None: the document has no file.
-        options: the options of `adalora check`.
-        inspector: checks a document.
-        problem: the reason why the settings of the project are not used.
-    """
+    """The settings for the documents of a folder; `problem` is the reason why they are not used."""
 
     top: Path | None
     options: Namespace

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import BinaryIO, NoReturn, cast
 
-from adalora_core.commands.cli.arguments import Parser
+from adalora_core.commands.cli.arguments import Parser, add, flag
 from adalora_core.commands.cli.output import FINE, INTERRUPTED, TERMINATED, fail
 from adalora_core.floor.errors import MissingExtraError
 
@@ -25,9 +25,7 @@ def make_parser() -> Parser:
         "fixes, descriptions and proposals. An editor starts this command; docs/editors.md shows "
         "how to set one up.",
     )
-    parser.add_argument(
-        "--stdio", action="store_true", help="accepted for editors that pass it; there is no other"
-    )
+    add(parser, {"--stdio": flag("accepted for editors that pass it; there is no other")})
     return parser
 
 
@@ -38,18 +36,14 @@ def run(argv: Sequence[str]) -> int:
         return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
     from adalora_core.commands.server.handlers import Messages, new_server
 
-    _end_at_signals()
+    # A signal ends the process at once; an exception would wait for the editor's next line.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
     answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
     server = new_server()
     server.start_io(cast("BinaryIO", Messages(sys.stdin.buffer)), answers.buffer)
     return FINE if server.was_shut_down else NOT_SHUT_DOWN
-
-
-def _end_at_signals() -> None:
-    """Let a signal end the process at once; an exception would wait for the editor's next line."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end)
 
 
 def _end(number: int, _: object) -> NoReturn:

@@ -49,14 +49,7 @@ _TOKEN = re.compile(r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|\#[^\n]*)|([\
 
 @dataclass(frozen=True, slots=True)
 class _Cursor:
-    """A text around the word that is being written.
-
-    Args:
-        before, behind: the text on both sides of the word.
-        word: what is written of it, with its quotes.
-        is_value: whether it is a value.
-        has_value: whether it is a key that has a value already.
-    """
+    """A text around the word that is being written: a value, or a key that may have one."""
 
     before: str
     behind: str
@@ -66,7 +59,6 @@ class _Cursor:
 
     @classmethod
     def at(cls, text: str, offset: int, language: Format) -> _Cursor:
-        """Split a text at an offset."""
         head = _BEFORE.search(text, max(0, offset - 100), offset)
         tail = _BEHIND.match(text, offset)
         start = head.start() if head else offset

@@ -38,7 +38,6 @@ class _OpenText(TextDocument):
         self.text = Text.of(item.text)
 
     def apply_change(self, change: types.TextDocumentContentChangeEvent) -> None:
-        """Make one edit."""
         if isinstance(change, types.TextDocumentContentChangePartial):
             start, end = change.range.start, change.range.end
             places = (start.line, start.character), (end.line, end.character)

@@ -74,11 +74,7 @@ def actions(
 ) -> list[types.CodeAction]:
     """Return the fixes of the findings on the lines of a place, and the one of all findings.
 
-    Args:
-        checked: the document.
-        place: the place.
-        kinds: the kinds of actions that the client asks for; None: every kind.
-        versioned: whether the client takes edits of a version of a document.
+    `kinds` are those that the client asks for, None for every kind. It may take edits of a version.
     """
     found = checked.found
     if found is None or checked.inspector is None:

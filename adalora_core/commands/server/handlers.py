@@ -41,11 +41,7 @@ _NOTEBOOKS = types.NotebookDocumentSyncOptions(
 
 
 class Messages:
-    """Standard input, whose messages have a largest size.
-
-    Args:
-        stream: the stream of bytes.
-    """
+    """Standard input, whose messages have a largest size."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -84,11 +80,7 @@ class Protocol(LanguageServerProtocol):
             self._send_response(number, None, refusal.to_response_error())
 
     def structure_message(self, data: dict[str, Any]) -> Any:
-        """Return a message as an object; answer a request that cannot be one.
-
-        Raises:
-            JsonRpcException: the message is not as the protocol has it.
-        """
+        """Return a message as an object; answer a request that cannot be one."""
         try:
             return super().structure_message(data)
         except JsonRpcException as error:
@@ -178,10 +170,6 @@ class Server(LanguageServer):
             )
 
 
-def _initialize(ls: Server, _: types.InitializeParams) -> None:
-    ls.begin()
-
-
 def _folders_changed(ls: Server, _: types.DidChangeWorkspaceFoldersParams) -> None:
     ls.note_folders()
     ls.check_again()
@@ -207,10 +195,6 @@ def _text_closed(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
     ls.clear([params.text_document])
 
 
-def _notebook_opened(ls: Server, params: types.DidOpenNotebookDocumentParams) -> None:
-    ls.schedule.changed(params.notebook_document.uri)
-
-
 def _notebook_changed(ls: Server, params: types.DidChangeNotebookDocumentParams) -> None:
     structure = params.change.cells and params.change.cells.structure
     ls.clear((structure and structure.did_close) or ())
@@ -225,7 +209,6 @@ def _notebook_closed(ls: Server, params: types.DidCloseNotebookDocumentParams) -
 async def _about(
     ls: Server, uri: str, find: Callable[[CheckedSnapshot], _Found], nothing: _Found
 ) -> _Found:
-    """Return what is found in the newest state of the document of a text."""
     checked = await ls.schedule.newest(ls.documents.owner(uri))
     return nothing if checked is None else await ls.schedule.beside(partial(find, checked))
 
@@ -265,13 +248,16 @@ async def _completion(ls: Server, params: types.CompletionParams) -> types.Compl
 
 
 _HANDLERS: dict[str, tuple[Callable[..., Any], Any]] = {
-    types.INITIALIZE: (_initialize, None),
+    types.INITIALIZE: (lambda ls, _: ls.begin(), None),
     types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: (_folders_changed, None),
     types.TEXT_DOCUMENT_DID_OPEN: (_text_changed, None),
     types.TEXT_DOCUMENT_DID_CHANGE: (_text_changed, None),
     types.TEXT_DOCUMENT_DID_SAVE: (_text_saved, None),
     types.TEXT_DOCUMENT_DID_CLOSE: (_text_closed, None),
-    types.NOTEBOOK_DOCUMENT_DID_OPEN: (_notebook_opened, None),
+    types.NOTEBOOK_DOCUMENT_DID_OPEN: (
+        lambda ls, params: ls.schedule.changed(params.notebook_document.uri),
+        None,
+    ),
     types.NOTEBOOK_DOCUMENT_DID_CHANGE: (_notebook_changed, None),
     types.NOTEBOOK_DOCUMENT_DID_CLOSE: (_notebook_closed, None),
     types.TEXT_DOCUMENT_HOVER: (_hover, None),

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange
     from adalora_core.commands.server.text import Position
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Diagnostic
 
 _CODE_OR_MARK = re.compile(
     r"(?P<code>(?<!`)`(?!`)[^`]+(?<!`)`(?!`))"
@@ -40,7 +39,9 @@ def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover
     for each in checked.found.report.diagnostics:
         place = checked.snapshot.place(each.span)
         if place is not None and place.holds(uri, position):
-            causes.append(_cause(each))
+            cause = f"**{each.code}** {_escaped(each.message)}"
+            what_to_do = f"\n\n**What to do:** {_escaped(each.hint)}" if each.hint else ""
+            causes.append(cause + what_to_do)
             rule = BY_CODE[each.code]
             # With its examples if they are in the document's language.
             pages[each.code] = page(rule, with_examples=rule.language == language)
@@ -57,12 +58,6 @@ def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover
         types.MarkupKind.Markdown, "\n\n---\n\n".join([*causes, *fields, *pages.values()])
     )
     return types.Hover(content, range_of(around))
-
-
-def _cause(finding: Diagnostic) -> str:
-    """Return what is wrong and what to do, each on a line of Markdown."""
-    cause = f"**{finding.code}** {_escaped(finding.message)}"
-    return f"{cause}\n\n**What to do:** {_escaped(finding.hint)}" if finding.hint else cause
 
 
 def _escaped(text: str) -> str:

@@ -36,10 +36,8 @@ class _State:
 class Schedule:
     """The checks of all open documents, one at a time, and each of the newest state only.
 
-    Args:
-        take: returns a document as it is now; None: it is not open.
-        check: checks it, in another thread.
-        publish: takes the result, unless the document has changed since.
+    `take` returns a document as it is now, None if it is not open. `check` runs in another thread.
+    `publish` takes the result, unless the document has changed since.
     """
 
     def __init__(

@@ -27,14 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """A text of the client.
-
-    Args:
-        uri: its name.
-        version: the client's number of its state.
-        text: its text.
-        is_code: whether the text is a code cell, if it is a cell.
-    """
+    """A text of the client, with the client's number of its state; a code cell, if it is a cell."""
 
     uri: str
     version: int | None
@@ -51,7 +44,7 @@ class ClientRange(NamedTuple):
 
     def holds(self, uri: str, position: Position) -> bool:
         """Return whether a position is in the stretch; also if it is right behind it."""
-        return self.uri == uri and self.start <= position <= self.end
+        return self.meets(ClientRange(uri, position, position))
 
     def meets(self, other: ClientRange) -> bool:
         """Return whether two stretches touch."""
@@ -74,13 +67,7 @@ class Replacement(NamedTuple):
 class Snapshot:
     """A document of the client, which no later edit changes.
 
-    Args:
-        uri: the name of the text document or of the notebook.
-        path: its file; None: there is none yet.
-        format: the format of the text.
-        parts: its texts.
-        encoding: the units in which the client counts.
-        metadata: of a notebook; None: it is not one.
+    `path` is None where there is no file yet, and `metadata` where this is not a notebook.
     """
 
     uri: str
@@ -166,14 +153,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSnapshot:
-    """A checked snapshot.
+    """A checked snapshot, with its findings for the client on each text.
 
-    Args:
-        snapshot: the document.
-        inspector: the settings that it was checked with; None: a search leaves the file out.
-        found: what is in it; None: nothing about AdaLoRA.
-        problem: why the settings of the project are not used, or why the text is not checked.
-        diagnostics: the findings on each text, for the client.
+    `inspector` is None where a search leaves the file out, and `found` where nothing is about
+    AdaLoRA. `problem` is why the project's settings are not used, or why the text is not checked.
     """
 
     snapshot: Snapshot

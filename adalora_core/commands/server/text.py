@@ -25,11 +25,7 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 class Text:
-    """The lines of a text, each with its end; an edit makes a new text and shares the others.
-
-    Args:
-        lines: the lines; the last one has no end.
-    """
+    """The lines of a text, each with its end; an edit makes a new text and shares the others."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self._lines = lines
@@ -122,6 +118,5 @@ def difference(old: str, new: str) -> tuple[int, int, str]:
 
 
 def _common(one: str, other: str) -> int:
-    """Return how many characters two texts have in common at their beginning."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -39,12 +39,8 @@ AUTO = "auto"
 class BlockOptions:
     """Options that decide how a configuration is judged.
 
-    Args:
-        runtime: the library that will train.
-        strict_keys: whether an unknown key is an error.
-        strict_types: whether a value of another type is an error also where the runtime works.
-        peft_version: the PEFT release to judge for, as numbers; None: judge for the releases that
-            the contract describes.
+    With `strict_types` a value of another type is an error also where the runtime works. Without a
+    `peft_version` the releases that the contract describes count.
     """
 
     runtime: Runtime = "peft"
@@ -68,11 +64,8 @@ class FaultKind(enum.Enum):
 class Fault:
     """A key or value that is wrong on its own; rules on several fields skip it if it fails.
 
-    Args:
-        name: the key.
-        kind: the way in which it is wrong.
-        subpath: the path of the wrong part inside the value.
-        reading: what the runtime makes of the value; None: the runtime fails with it.
+    `subpath` leads to the wrong part of the value. `reading` is what the runtime makes of the
+    value; None: the runtime fails with it.
     """
 
     name: str
@@ -84,10 +77,8 @@ class Fault:
 class Judged(NamedTuple):
     """The fields of a configuration, each judged on its own.
 
-    Args:
-        faults: the faults, in the order of the keys.
-        changed: the fields that differ from their defaults.
-        read: `{field: value}` where the runtime reads another value than the one in the file.
+    `changed` fields differ from their defaults, and of those in `read` the runtime reads another
+    value.
     """
 
     faults: list[Fault]

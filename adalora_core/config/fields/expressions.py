@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
+from adalora_core.floor.expressions.cost import OP, PARSER
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 MOST_CLASSES = 64
 """The most character classes of all expressions that are compiled: each costs up to 4 ms."""
-# re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
-_parser: Any = importlib.import_module("re._parser")
-_constants: Any = importlib.import_module("re._constants")
-_REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
-_NEW_IN_3_11 = (_constants.POSSESSIVE_REPEAT, _constants.ATOMIC_GROUP)
+_REPEATS = (OP.MAX_REPEAT, OP.MIN_REPEAT)
+_NEW_IN_3_11 = (OP.POSSESSIVE_REPEAT, OP.ATOMIC_GROUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The faults of a pattern.
 
-    Args:
-        error: why Python refuses it, if it does.
-        too_large: which limit it exceeds, if one.
-        slow: the part that may take exponential time, if one.
-        varies: why Python versions read it differently, if they do.
-        classes: the number of its character classes.
+    `error`: why Python refuses it; `too_large`: which limit it exceeds; `slow`: the part that may
+    take exponential time; `varies`: why Python versions read it differently.
     """
 
     error: str | None = None
@@ -39,11 +32,7 @@ class Judgement:
 
 
 class Expressions:
-    """The expressions of a document that were judged so far.
-
-    Args:
-        longest: characters of all expressions together; the rest is not even parsed.
-    """
+    """The expressions of a document that were judged so far, in `longest` characters at most."""
 
     def __init__(self, longest: int = DEFAULT_LIMITS.regex_length) -> None:
         self._longest = longest
@@ -72,12 +61,7 @@ class Expressions:
 
 
 def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
-    """Judge `pattern`.
-
-    Args:
-        pattern: the expression.
-        longest: the most characters of an expression that is parsed.
-        most_classes: the most character classes of an expression that is compiled.
+    """Judge `pattern`, if it is neither longer than `longest` nor of more character classes.
 
     Example:
         >>> judge("(a+)+b", 4096).slow, judge("q_proj|(", 4096).error
@@ -88,9 +72,9 @@ def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            tree = _parser.parse(pattern)
+            tree = PARSER.parse(pattern)
             operations = list(_walk(tree))
-            classes = sum(operation is _constants.IN for operation, _ in operations)
+            classes = sum(operation is OP.IN for operation, _ in operations)
             if classes > most_classes:
                 excess = f"{classes} character classes, more than {most_classes}"
                 return Judgement(too_large=excess, classes=classes)
@@ -98,9 +82,7 @@ def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
             re.compile(pattern)
         except RecursionError:
             return Judgement(too_large="too many nested groups")
-        except OverflowError as error:
-            return Judgement(error=str(error))
-        except re.error as error:
+        except (OverflowError, re.error) as error:
             return Judgement(error=str(error))
     varies = None
     if caught:
@@ -120,7 +102,7 @@ def _walk(tree: Any) -> Any:
 
 
 def _subpatterns(argument: Any) -> list[Any]:
-    if isinstance(argument, _parser.SubPattern):
+    if isinstance(argument, PARSER.SubPattern):
         return [argument]
     if isinstance(argument, (tuple, list)):
         return [inner for part in argument for inner in _subpatterns(part)]
@@ -134,8 +116,10 @@ def _slow_part(operations: list[tuple[Any, Any]]) -> str | None:
     Bodies with something fixed between the repetitions, as in `(layer\.\d+\.)+`, are fine.
     """
     for operation, argument in operations:
-        if operation in _REPEATS and argument[1] is _constants.MAXREPEAT:
-            body = _unwrapped(argument[2])
+        if operation in _REPEATS and argument[1] is OP.MAXREPEAT:
+            body = list(argument[2])
+            while len(body) == 1 and body[0][0] is OP.SUBPATTERN:  # a group around all of it
+                body = list(body[0][1][-1])
             if any(_is_unbounded(node) for node in body) and all(
                 _may_be_empty(node) or _is_unbounded(node) for node in body
             ):
@@ -143,16 +127,8 @@ def _slow_part(operations: list[tuple[Any, Any]]) -> str | None:
     return None
 
 
-def _unwrapped(tree: Any) -> list[tuple[Any, Any]]:
-    """Return the nodes of a body, without the groups that enclose all of it."""
-    nodes = list(tree)
-    while len(nodes) == 1 and nodes[0][0] is _constants.SUBPATTERN:
-        nodes = list(nodes[0][1][-1])
-    return nodes
-
-
 def _is_unbounded(node: tuple[Any, Any]) -> bool:
-    return node[0] in _REPEATS and node[1][1] is _constants.MAXREPEAT
+    return node[0] in _REPEATS and node[1][1] is OP.MAXREPEAT
 
 
 def _may_be_empty(node: tuple[Any, Any]) -> bool:

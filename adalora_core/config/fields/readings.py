@@ -65,10 +65,8 @@ def exact(value: Any, name: str) -> Any:
 class Reading:
     """The value that a runtime takes in place of one of another type.
 
-    Args:
-        value: a value of the field's own type with the same effect, or with the nearest one.
-        is_read: whether the runtime reads the value at all.
-        is_exact: whether writing `value` in its place changes nothing.
+    `value` is of the field's own type, with the same effect or the nearest one; `is_exact` if
+    writing it changes nothing.
     """
 
     value: Any
@@ -79,14 +77,7 @@ class Reading:
 def reading_of(
     field: Field, value: Any, values: Mapping[str, Any], runtime: Runtime
 ) -> Reading | None:
-    """Return what a runtime makes of a value of a wrong type, or None if the runtime fails with it.
-
-    Args:
-        field: the field.
-        value: the value, which is not of one of the field's kinds or not finite.
-        values: the whole configuration.
-        runtime: the library that will train.
-    """
+    """Return what a runtime makes of a value of a wrong type, or None if it fails with it."""
     name = field.name
     is_saved = bool(values.get("inference_mode"))
     is_ours = runtime == "adalora-core"
@@ -233,11 +224,8 @@ def _number(field: Field, value: float) -> Reading:
 def _not_finite(name: str, value: float, *, is_unread: bool) -> Reading | None:
     """Read NaN or infinity, which PEFT compares and divides as it does any number.
 
-    Args:
-        name: the field.
-        value: its value.
-        is_unread: whether PEFT only compares the value: in a saved adapter, or a penalty on the
-            loss of a model without a task type, which gets none.
+    PEFT only compares the value (`is_unread`) in a saved adapter, and of a penalty on the loss of a
+    model without a task type, which gets none.
     """
     is_nan = math.isnan(value)
     if name == "deltaT":

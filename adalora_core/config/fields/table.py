@@ -353,10 +353,7 @@ _BY_LOWER_CASE = {name.lower(): name for name in FIELDS}
 def suggest_key(key: object, *, misspelt: bool = True) -> str | None:
     """Return the field that `key` was probably meant to be, or None.
 
-    Args:
-        key: a key that names no field.
-        misspelt: whether to compare the key with every field too, for a misspelling; that takes
-            more time.
+    If `misspelt` the key is compared with every field too, which takes more time.
 
     Example:
         >>> suggest_key("delta_t"), suggest_key("adalora_tinit"), suggest_key("learning_rate")

@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 class ValueKind:
     """One kind of JSON value.
 
-    Args:
-        phrase: how a message names it, as in "expected an integer".
-        schema: the JSON Schema that accepts the same values, in the subset that means the same in
-            draft-07 and 2020-12.
-        wrong_at: None if the value is of this kind, else the path of the first part that is not.
+    `phrase` names it in a message. `schema` accepts the same values, in the subset that means the
+    same in draft-07 and 2020-12. `wrong_at` returns None for a value of this kind, else the path of
+    the first part that is not.
     """
 
     phrase: str
@@ -59,11 +57,6 @@ def _list_of(item: ValueKind, phrase: str, length: int | None = None) -> ValueKi
     return ValueKind(phrase, schema, _entries_of(item, list, length))
 
 
-def _object_of(item: ValueKind, phrase: str) -> ValueKind:
-    schema = {"type": "object", "additionalProperties": item.schema}
-    return ValueKind(phrase, schema, _entries_of(item, dict))
-
-
 def _entries_of(
     item: ValueKind, holder: type[list[Any] | dict[Any, Any]], length: int | None = None
 ) -> Callable[[Any], Path | None]:
@@ -95,7 +88,11 @@ BOOLEANS = _list_of(BOOLEAN, "a list of true and false")
 INTEGER_PAIRS = _list_of(
     _list_of(INTEGER, "a pair of integers", length=2), "a list of pairs of integers"
 )
-TOKEN_INDICES = _object_of(INTEGERS, "an object of lists of integers")
+TOKEN_INDICES = ValueKind(
+    "an object of lists of integers",
+    {"type": "object", "additionalProperties": INTEGERS.schema},
+    _entries_of(INTEGERS, dict),
+)
 
 
 def phrase_of(kinds: tuple[ValueKind, ...]) -> str:

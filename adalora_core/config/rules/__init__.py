@@ -36,11 +36,7 @@ BY_CODE = {rule.code: rule for rule in RULES}
 
 
 class Engine:
-    """Calls those of its rules that a block needs.
-
-    Args:
-        rules: the rules, in the order of their findings.
-    """
+    """Calls those of its rules that a block needs."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self._rules = rules

@@ -25,11 +25,6 @@ def with_causes(
     """Return the findings, with a cause where one follows from another.
 
     A cause has none itself. Of two findings whose remedies end both, the first is the cause.
-
-    Args:
-        block: the configuration.
-        found: the findings about it.
-        judge: finds them.
     """
     result = list(found)
     remedied = [index for index, finding in enumerate(result) if finding.remedy is not None]

@@ -48,14 +48,7 @@ class LimitExceeded(Rule):
 
 
 class _Expression(NamedTuple):
-    """A string that PEFT passes to `re`.
-
-    Attributes:
-        field: the field that holds it.
-        path: its path.
-        text: the string.
-        whole: the expression that PEFT makes of it.
-    """
+    """A string that PEFT passes to `re`: `whole` is the expression that PEFT makes of it."""
 
     field: str
     path: Path
@@ -187,7 +180,6 @@ def _may_be_written(entry: str, name: str, severity: Severity) -> bool:
 
 
 def _can_match(entry: str) -> bool:
-    """Return whether an entry of a list can match a module."""
     return not is_all_linear(entry) and known.can_end_a_path(entry)
 
 
@@ -277,7 +269,6 @@ class ListAsString(Rule):
 
 
 def _leaves_a_target(block: Block, excluded: list[str]) -> bool:
-    """Return whether a target is surely left beside excluded names."""
     targets = block["target_modules"]
     named = targets if isinstance(targets, list) else []
     return is_all_linear(targets) or any(not ends_with(name, excluded) for name in named)

@@ -329,7 +329,6 @@ class _NeverAdapted:
         return self._match_all([probe + name for probe in _PROBES])
 
     def covers_all(self) -> bool:
-        """Return whether no path at all is adapted."""
         return self._match_all([*(probe + "module" for probe in _PROBES), "a", "a.b"])
 
     def _match_all(self, paths: Collection[str]) -> bool:

@@ -65,7 +65,6 @@ def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
 
 
 def _as_read(block: Block, fault: Fault) -> Remedy | None:
-    """Return the remedy that writes what the runtime makes of the value."""
     reading = fault.reading
     if reading is None or not reading.is_exact:
         return None

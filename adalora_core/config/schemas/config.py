@@ -39,14 +39,9 @@ def schema_id(family: str, version: str, file: str) -> str:
 
 
 def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dict[str, Any]:
-    """Return the schema of an AdaLoRA configuration.
+    """Return the schema of an AdaLoRA configuration, in one of two dialects.
 
-    Args:
-        draft: the dialect; the two schemas differ in `$schema` and `$id` only.
-        strict_keys: reject keys that PEFT does not know, as `--strict-keys` does.
-
-    Raises:
-        ValueError: the draft is unknown.
+    These differ in `$schema` and `$id` only. `strict_keys` rejects keys that PEFT does not know.
 
     Example:
         >>> config_schema()["properties"]["init_r"]["minimum"]

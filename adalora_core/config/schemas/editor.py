@@ -173,9 +173,13 @@ def _with_message(schema: dict[str, Any], message: str) -> dict[str, Any]:
             "then": _forbidden(forbidden["required"][0], message),
         }
     parts = [
-        _forbidden_if(name, _violation_of(body), message)
+        {
+            "if": _without_proposals({"properties": {name: wrong}, "required": [name]}),
+            "then": _forbidden(name, message),
+        }
         for name, body in schema["properties"].items()
         if body is not True
+        for wrong in [body["not"] if list(body) == ["not"] else {"not": body}]
     ]
     if "required" in schema:
         parts.append(_required(schema["required"], message))
@@ -187,18 +191,6 @@ def _required(names: list[str], message: str) -> dict[str, Any]:
     return {
         "properties": dict.fromkeys(names, True), "required": names, "errorMessage": message
     }  # fmt: skip
-
-
-def _violation_of(body: dict[str, Any]) -> dict[str, Any]:
-    if list(body) == ["not"]:
-        return dict(body["not"])
-    return {"not": body}
-
-
-def _forbidden_if(name: str, wrong: dict[str, Any], message: str) -> dict[str, Any]:
-    """Return the assertion that forbids the field `name` if its value matches `wrong`."""
-    condition = {"properties": {name: wrong}, "required": [name]}
-    return {"if": _without_proposals(condition), "then": _forbidden(name, message)}
 
 
 def _without_proposals(condition: dict[str, Any]) -> dict[str, Any]:

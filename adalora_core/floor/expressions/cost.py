@@ -17,9 +17,9 @@ TOO_MANY = 4_000_000
 """The number of steps, a tenth of a second, from which they are not counted any more."""
 
 # re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
-_parser: Any = importlib.import_module("re._parser")
-_op: Any = importlib.import_module("re._constants")
-_SINGLE = (_op.LITERAL, _op.NOT_LITERAL, _op.ANY, _op.AT, _op.CATEGORY, _op.FAILURE)
+PARSER: Any = importlib.import_module("re._parser")
+OP: Any = importlib.import_module("re._constants")
+_SINGLE = (OP.LITERAL, OP.NOT_LITERAL, OP.ANY, OP.AT, OP.CATEGORY, OP.FAILURE)
 
 _Bound = tuple[float, float]
 """Ways in which a part can match from one position, and steps that trying all of them takes."""
@@ -30,12 +30,8 @@ _NO_BOUND: _Bound = (math.inf, math.inf)
 def is_cheap(pattern: str, length: int, *, anywhere: bool) -> bool:
     r"""Return whether matching a text of `length` characters takes few steps in the worst case.
 
-    The judgement errs to one side: an expression called cheap is cheap, others need not be slow.
-
-    Args:
-        pattern: the expression.
-        length: of the text.
-        anywhere: whether the match may begin anywhere, as for `re.search`.
+    The judgement errs to one side: an expression called cheap is cheap, others need not be slow. A
+    match may begin `anywhere` for `re.search`.
 
     Raises:
         re.error: `pattern` is not a regular expression.
@@ -55,7 +51,7 @@ def is_cheap(pattern: str, length: int, *, anywhere: bool) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _most_steps(pattern: str, length: int) -> float:
     try:
-        return _sequence(_parser.parse(pattern), length)[1]
+        return _sequence(PARSER.parse(pattern), length)[1]
     except RecursionError:
         return math.inf
 
@@ -75,30 +71,30 @@ def _sequence(nodes: Any, length: int) -> _Bound:
 def _node(operation: Any, argument: Any, length: int) -> _Bound:
     if operation in _SINGLE:
         return 1, 1
-    if operation is _op.IN:
+    if operation is OP.IN:
         return 1, len(argument)
-    if operation is _op.GROUPREF:
+    if operation is OP.GROUPREF:
         return 1, length + 1
-    if operation is _op.SUBPATTERN:
+    if operation is OP.SUBPATTERN:
         return _sequence(argument[-1], length)
-    if operation in {_op.BRANCH, _op.GROUPREF_EXISTS}:
-        branches = argument[1] if operation is _op.BRANCH else argument[1:]
+    if operation in {OP.BRANCH, OP.GROUPREF_EXISTS}:
+        branches = argument[1] if operation is OP.BRANCH else argument[1:]
         bounds = [_sequence(branch or (), length) for branch in branches]
         return sum(ways for ways, _ in bounds), sum(steps for _, steps in bounds)
-    if operation in {_op.ASSERT, _op.ASSERT_NOT}:
+    if operation in {OP.ASSERT, OP.ASSERT_NOT}:
         return 1, _sequence(argument[1], length)[1]
     return _repeat_or_atom(operation, argument, length)
 
 
 def _repeat_or_atom(operation: Any, argument: Any, length: int) -> _Bound:
-    if operation is _op.ATOMIC_GROUP:
+    if operation is OP.ATOMIC_GROUP:
         return 1, _sequence(argument, length)[1]
-    if operation in {_op.MAX_REPEAT, _op.MIN_REPEAT, _op.POSSESSIVE_REPEAT}:
+    if operation in {OP.MAX_REPEAT, OP.MIN_REPEAT, OP.POSSESSIVE_REPEAT}:
         least, most, body = argument
         # Empty rounds end a repetition as soon as it has its minimum.
         rounds = min(most, least + length + 1)
         ways, steps = _sequence(body, length)
-        if operation is _op.POSSESSIVE_REPEAT:
+        if operation is OP.POSSESSIVE_REPEAT:
             return 1, 1 + rounds * steps
         return _repeated(least, rounds, ways, steps)
     return _NO_BOUND

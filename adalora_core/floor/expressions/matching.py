@@ -32,9 +32,6 @@ class Matcher:
 
     An expression that is cheap in the worst case is matched in this process, any other in a child
     process that ends when its time is over.
-
-    Args:
-        seconds: the longest that all matches of this object may take together.
     """
 
     def __init__(self, seconds: float = SECONDS_OF_DOCUMENT) -> None:
@@ -46,12 +43,7 @@ class Matcher:
     ) -> str | None:
         r"""Return a group of what the function `method` of `re` finds in `text`, or None.
 
-        Args:
-            method: the name of the function.
-            pattern: the expression.
-            text: the text that it is matched against.
-            field: the setting that holds the expression, for the message of the error.
-            group: number or name of the group; 0 is the whole match.
+        `field` is the setting that holds the expression; `group` 0 is the whole match.
 
         Raises:
             re.error: `pattern` is not a regular expression.

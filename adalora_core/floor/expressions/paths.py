@@ -7,14 +7,12 @@ and in a later name. Each part of the expression maps states to the states that 
 from __future__ import annotations
 
 import functools
-import importlib
+import operator
 import string
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-# re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
-_parser: Any = importlib.import_module("re._parser")
-_op: Any = importlib.import_module("re._constants")
+from adalora_core.floor.expressions.cost import OP, PARSER
 
 NOT_IN_NAMES = frozenset(" \t\r\n,;'\"\\^$*+?{}[]|()")
 """Characters that no module's name has."""
@@ -32,12 +30,12 @@ _AT_START: _Steps = (_BEFORE, 0, 0, 0)
 
 _SAMPLE = string.ascii_letters + string.digits + "_-\N{LATIN SMALL LETTER E WITH ACUTE}"
 _CLASSES: dict[Any, Callable[[str], bool]] = {
-    _op.CATEGORY_DIGIT: str.isdecimal,
-    _op.CATEGORY_NOT_DIGIT: lambda character: not character.isdecimal(),
-    _op.CATEGORY_SPACE: str.isspace,
-    _op.CATEGORY_NOT_SPACE: lambda character: not character.isspace(),
-    _op.CATEGORY_WORD: lambda character: character.isalnum() or character == "_",
-    _op.CATEGORY_NOT_WORD: lambda character: not (character.isalnum() or character == "_"),
+    OP.CATEGORY_DIGIT: str.isdecimal,
+    OP.CATEGORY_NOT_DIGIT: lambda character: not character.isdecimal(),
+    OP.CATEGORY_SPACE: str.isspace,
+    OP.CATEGORY_NOT_SPACE: lambda character: not character.isspace(),
+    OP.CATEGORY_WORD: lambda character: character.isalnum() or character == "_",
+    OP.CATEGORY_NOT_WORD: lambda character: not (character.isalnum() or character == "_"),
 }
 
 
@@ -70,22 +68,18 @@ def shapes(pattern: str) -> Shapes:
         Shapes(top=False, nested=False)
     """
     try:
-        ends = _sequence(_parser.parse(pattern))[0]
+        ends = _sequence(PARSER.parse(pattern))[0]
     except RecursionError:
         return Shapes(top=True, nested=True)
     return Shapes(top=bool(ends & _FIRST), nested=bool(ends & _LATER))
 
 
 def _then(one: _Steps, other: _Steps) -> _Steps:
-    return tuple(_from(states, other) for states in one)  # type: ignore[return-value]
-
-
-def _from(states: int, steps: _Steps) -> int:
-    found = 0
-    for number, reached in enumerate(steps):
-        if states & 1 << number:
-            found |= reached
-    return found
+    bits = [(1 << number, reached) for number, reached in enumerate(other)]
+    return tuple(  # type: ignore[return-value]
+        functools.reduce(operator.or_, (reached for bit, reached in bits if states & bit), 0)
+        for states in one
+    )
 
 
 def _either(one: _Steps, other: _Steps) -> _Steps:
@@ -95,13 +89,9 @@ def _either(one: _Steps, other: _Steps) -> _Steps:
 def _sequence(nodes: Any) -> _Steps:
     steps = _STAY
     for operation, argument in nodes:
-        steps = _then(steps, _node(operation, argument))
+        if (steps_of := _OPERATIONS.get(operation)) is not None:
+            steps = _then(steps, steps_of(argument))
     return steps
-
-
-def _node(operation: Any, argument: Any) -> _Steps:
-    steps_of = _OPERATIONS.get(operation)
-    return _STAY if steps_of is None else steps_of(argument)
 
 
 def _one_of(characters: str) -> _Steps:
@@ -114,13 +104,13 @@ def _is_in(character: str, items: Any) -> bool:
     """Return whether a class of characters holds `character`, its other case aside."""
     is_negated, found = False, False
     for operation, argument in items:
-        if operation is _op.NEGATE:
+        if operation is OP.NEGATE:
             is_negated = True
-        elif operation is _op.LITERAL:
+        elif operation is OP.LITERAL:
             found |= ord(character) == argument
-        elif operation is _op.RANGE:
+        elif operation is OP.RANGE:
             found |= argument[0] <= ord(character) <= argument[1]
-        elif operation is _op.CATEGORY:
+        elif operation is OP.CATEGORY:
             found |= bool(_CLASSES[argument](character))
     return found != is_negated
 
@@ -144,28 +134,24 @@ def _branches(branches: Any) -> _Steps:
 
 
 def _position(argument: Any) -> _Steps:
-    return _AT_START if argument in {_op.AT_BEGINNING, _op.AT_BEGINNING_STRING} else _STAY
-
-
-def _class(items: Any) -> _Steps:
-    return _one_of("".join(each for each in f"{_SAMPLE}." if _is_in(each, items)))
+    return _AT_START if argument in {OP.AT_BEGINNING, OP.AT_BEGINNING_STRING} else _STAY
 
 
 _ANY = _either(_LETTER, _DOT)
 _OPERATIONS: dict[Any, Callable[[Any], _Steps]] = {
-    _op.LITERAL: lambda code: _one_of(chr(code)),
-    _op.NOT_LITERAL: lambda code: _LETTER if code == ord(".") else _ANY,
-    _op.ANY: lambda _: _ANY,
-    _op.IN: _class,
-    _op.SUBPATTERN: lambda argument: _sequence(argument[-1]),
-    _op.BRANCH: lambda argument: _branches(argument[1]),
-    _op.GROUPREF_EXISTS: lambda argument: _branches(argument[1:]),
-    _op.ATOMIC_GROUP: _sequence,
-    _op.MAX_REPEAT: lambda argument: _repeated(*argument),
-    _op.MIN_REPEAT: lambda argument: _repeated(*argument),
-    _op.POSSESSIVE_REPEAT: lambda argument: _repeated(*argument),
-    _op.GROUPREF: lambda _: _repeated(0, len(_STAY), ((_op.ANY, None),)),
-    _op.AT: _position,
-    _op.FAILURE: lambda _: _NOTHING,
+    OP.LITERAL: lambda code: _one_of(chr(code)),
+    OP.NOT_LITERAL: lambda code: _LETTER if code == ord(".") else _ANY,
+    OP.ANY: lambda _: _ANY,
+    OP.IN: lambda items: _one_of("".join(c for c in f"{_SAMPLE}." if _is_in(c, items))),
+    OP.SUBPATTERN: lambda argument: _sequence(argument[-1]),
+    OP.BRANCH: lambda argument: _branches(argument[1]),
+    OP.GROUPREF_EXISTS: lambda argument: _branches(argument[1:]),
+    OP.ATOMIC_GROUP: _sequence,
+    OP.MAX_REPEAT: lambda argument: _repeated(*argument),
+    OP.MIN_REPEAT: lambda argument: _repeated(*argument),
+    OP.POSSESSIVE_REPEAT: lambda argument: _repeated(*argument),
+    OP.GROUPREF: lambda _: _repeated(0, len(_STAY), ((OP.ANY, None),)),
+    OP.AT: _position,
+    OP.FAILURE: lambda _: _NOTHING,
 }
 """The states that each operation of an expression leads to; any other one leaves them."""

@@ -34,9 +34,7 @@ class TooSlowError(NotMatchedError):
 def ask(request: dict[str, object]) -> dict[str, Any]:
     """Return the answer to `request` of the process, which is started if there is none.
 
-    Raises:
-        TooSlowError: the process ended during the request, since its time was over.
-        NotMatchedError: no process can be started.
+    Raises NotMatchedError where none can be started, and TooSlowError where its time was over.
     """
     with _lock:
         child = _running()

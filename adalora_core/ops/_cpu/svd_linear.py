@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +38,7 @@ def svd_linear(
     numbers, inplace_here = (scale, dropout, draw_seed(dropout)), inplace and merges
     output: Tensor
     if torch.is_grad_enabled():
-        output = _SVDLinear.apply(rows, x, A, E, B, numbers, inplace_here)  # type: ignore[no-untyped-call] # torch types it loosely
+        output = AdapterNode.apply(rows, x, A, E, B, numbers, inplace_here, None, None)  # type: ignore[no-untyped-call] # torch types it loosely
     else:
         output, _ = add_products(rows, x, (A, E, B), numbers, inplace_here)
         if inplace:
@@ -99,7 +100,7 @@ def gradients_of(
     hidden: Tensor,
     factors: Factors,
     numbers: Numbers,
-    wanted: tuple[bool, bool, bool, bool],
+    wanted: Sequence[bool],
     *,
     add_to: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
@@ -120,37 +121,51 @@ def gradients_of(
     return grad_x, grad_A, grad_E, grad_B
 
 
-class _SVDLinear(torch.autograd.Function):
+class AdapterNode(torch.autograd.Function):
+    """The product of an adapter added to `base_output`, or to `x weight^T + bias` without one."""
+
     @staticmethod
     def forward(
         ctx: Any,
-        base_output: Tensor,
+        base_output: Tensor | None,
         x: Tensor,
         A: Tensor,
         E: Tensor,
         B: Tensor,
         numbers: Numbers,
         inplace: bool,
+        weight: Tensor | None,
+        bias: Tensor | None,
     ) -> Tensor:
-        output, hidden = add_products(base_output, x, (A, E, B), numbers, inplace)
+        """Return the output."""
+        is_joined = base_output is None
+        if base_output is None:
+            # Detached: torch refuses to write in place into a view that a Function returns.
+            base_output = functional.linear(x, weight, bias).detach()  # type: ignore[arg-type] # one of both is given
+        output, hidden = add_products(base_output, x, (A, E, B), numbers, inplace or is_joined)
         if inplace:
             ctx.mark_dirty(base_output)
-        ctx.save_for_backward(x, A, E, B, hidden)
+        ctx.save_for_backward(x, A, E, B, hidden, weight)
         ctx.numbers = numbers
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, A, E, B, hidden = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1:5]
+        """Return the gradients; those of both products of x are summed in place."""
+        x, A, E, B, hidden, weight = ctx.saved_tensors
+        of_base, *wanted = ctx.needs_input_grad[:5]
         if _watched.is_recorded(grad):
             scale, dropout, seed = ctx.numbers
             mask = kept_entries(x, dropout, seed)
-            gradients = recorded_gradients(grad, (x, A, E, B), wanted, scale, dropout, mask)
+            gradients = recorded_gradients(grad, (x, A, E, B), wanted, scale, dropout, mask, weight)
         else:
-            grad_rows = with_merged_rows(grad)
-            gradients = gradients_of(grad_rows, x, hidden, (A, E, B), ctx.numbers, wanted)
-        return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None)
+            rows, add_to = with_merged_rows(grad), None
+            if weight is not None and wanted[0]:
+                # With `out`, autocast in a backward pass does not change the dtype.
+                add_to = x.new_empty(x.shape)
+                torch.mm(rows_of(rows), weight, out=rows_of(add_to))
+            gradients = gradients_of(rows, x, hidden, (A, E, B), ctx.numbers, wanted, add_to=add_to)
+        return (grad if of_base else None, *gradients, None, None, None, None)
 
 
 @torch.library.custom_op("adalora_core::svd_linear", mutates_args=(), device_types="cpu")
@@ -173,7 +188,6 @@ def _(base_output: Tensor, x: Tensor, A: Tensor, *_: object) -> tuple[Tensor, Te
 def _registered_backward(
     grad: Tensor, x: Tensor, hidden: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, A, E and B."""
     every = (True, True, True, True)
     grad, x = with_merged_rows(grad), with_merged_rows(x)
     return gradients_of(grad, x, hidden, (A, E, B), (scale, 0.0, 0), every)  # type: ignore[return-value] # all four are wanted

@@ -49,7 +49,6 @@ def _dense(tensors: Any) -> Any:
 
 
 def _copy_back(target: Any, source: Any) -> None:
-    """Copy changed copies back into their originals."""
     if isinstance(target, Tensor):
         if target is not source:
             target.copy_(source)

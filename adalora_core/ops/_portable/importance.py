@@ -150,13 +150,7 @@ def _update_block(
 def _write_scores(
     entries: Sequence[Tensor] | Tensor, shapes: Sequence[torch.Size], scores: Tensor
 ) -> None:
-    """Overwrite `scores` with the importance scores of all triplets.
-
-    Args:
-        entries: the product of both averages of each parameter, or of all in one flat tensor.
-        shapes: shapes of the parameters.
-        scores: what is overwritten.
-    """
+    """Overwrite `scores` with those of all triplets; `entries` are products of both averages."""
     # Not a view of each shape: hundreds of them take longer than the sums.
     parts = (
         entries.split([shape.numel() for shape in shapes])

@@ -12,11 +12,7 @@ from adalora_core.ops._portable.grouping import joined, kind_of, places_by, writ
 
 @torch.no_grad()
 def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
-    """Keep the `budget` best triplets; see `adalora_core.ops.select_triplets`.
-
-    Raises:
-        ValueError: `budget` is negative.
-    """
+    """Keep the `budget` best triplets; see `adalora_core.ops.select_triplets`."""
     if budget < 0:
         raise ValueError(f"select_triplets: budget must be 0 or more, got {budget}")
     # Ascending order of the negated scores: stable, so ties go by position, and NaN comes last.

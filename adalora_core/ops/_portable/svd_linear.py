@@ -234,19 +234,8 @@ def recorded_gradients(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, A, E and B in torch's operations, None where `wanted` is false.
 
-    They have a graph where gradients are enabled.
-
-    Args:
-        grad: the gradient of the output.
-        inputs: x, A, E and B.
-        wanted: for each of these whether its gradient is returned.
-        scale: factor of the product.
-        dropout: probability with which entries of x were dropped.
-        mask: which entries of x were kept, as rows; None without dropout.
-        weight: that of the layer whose gradient of x is added.
-
-    Raises:
-        NotImplementedError: there is dropout, and gradients are enabled.
+    They have a graph where gradients are enabled. `mask`: which entries of x dropout has kept, as
+    rows. `weight`: that of the layer whose gradient of x is added.
     """
     if mask is not None and torch.is_grad_enabled():
         raise NotImplementedError(

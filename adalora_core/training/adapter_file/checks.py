@@ -192,7 +192,7 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
 
 
 def _without_embeddings(model: nn.Module, saved: SavedAdapter, expected: set[str]) -> list[str]:
-    """Move tensors of the model's embeddings to `saved.embeddings`; return other unexpected ones.
+    """Move the model's embeddings to `saved.embeddings`; return other unexpected tensors.
 
     PEFT writes those of an adapted head and of a resized vocabulary, and reads them.
     """

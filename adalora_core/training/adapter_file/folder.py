@@ -50,14 +50,10 @@ DAMAGED = (SafetensorError, RuntimeError, TypeError)
 
 @dataclass(slots=True)
 class SavedAdapter:
-    """An adapter folder, read into memory.
+    """An adapter folder, read into memory; names of tensors have no prefix `base_model.model.`.
 
-    Attributes:
-        folder: path of the folder.
-        config: the validated configuration.
-        tensors: the tensors of the file, without the prefix `base_model.model.` in their names.
-        embeddings: tensors of the base model's embeddings, by their names there; a comparison with
-            the model moves them here.
+    A comparison with the model moves tensors of the base model's embeddings to `embeddings`, by
+    their names there.
     """
 
     folder: Path
@@ -79,10 +75,7 @@ def read_adapter(
 ) -> SavedAdapter:
     """Read and check an adapter folder.
 
-    Args:
-        folder: the folder.
-        fallback: the configuration if the folder may lack it.
-        config: the configuration to use instead of both.
+    `config` is used instead of the file, and `fallback` where there is none.
 
     Raises:
         CheckpointError: a file is missing, truncated or of another kind.
@@ -101,11 +94,7 @@ def read_adapter(
 
 
 def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of the weights in `folder`, without the prefix of PEFT's names.
-
-    Raises:
-        CheckpointError: there are none, they are damaged, or not those of an adapter.
-    """
+    """Return the tensors of the weights in `folder`, without the prefix of PEFT's names."""
     tensors = {}
     for name, tensor in read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):
@@ -123,36 +112,15 @@ def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of the weights in `folder`, by their names there.
-
-    Raises:
-        CheckpointError: there are none, or they are damaged.
-    """
+    """Return the tensors of the weights in `folder`, by their names there."""
     path = weights_in(folder)
     if path is None:
         raise CheckpointError(
             f"from_pretrained: {str(folder)!r} holds neither {WEIGHTS_NAME} nor "
             f"{LEGACY_WEIGHTS_NAME}"
         )
-    return _read_legacy(path) if path.name == LEGACY_WEIGHTS_NAME else mapped(path)
-
-
-def mapped(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a safetensors file; they take memory while they are looked at.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
-    try:
-        return load_file(path)
-    except (*DAMAGED, OSError) as error:
-        raise CheckpointError(
-            f"from_pretrained: {str(path)!r} is not a whole safetensors file "
-            f"({visible(str(error))}); it was cut short or is of another kind; copy it again"
-        ) from error
-
-
-def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
+    if path.name == WEIGHTS_NAME:
+        return mapped(path)
     try:
         return read_pickled(path)
     except Exception as error:
@@ -160,6 +128,17 @@ def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"from_pretrained: {str(path)!r} cannot be read as weights ({visible(str(error))}); "
             "save the adapter as safetensors"
+        ) from error
+
+
+def mapped(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file; they take memory while they are looked at."""
+    try:
+        return load_file(path)
+    except (*DAMAGED, OSError) as error:
+        raise CheckpointError(
+            f"from_pretrained: {str(path)!r} is not a whole safetensors file "
+            f"({visible(str(error))}); it was cut short or is of another kind; copy it again"
         ) from error
 
 
@@ -264,11 +243,7 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def config_in(folder: Path) -> Path:
-    """Return the file with the configuration of the weights in `folder`.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """Return the file with the configuration of the weights in `folder`; there has to be one."""
     path = folder / CONFIG_NAME
     if not path.is_file():
         path = _kept_config(folder, digest_of_weights(folder))

@@ -41,8 +41,6 @@ _FUNCTIONS = {
 
 
 class _Name(str):
-    """A global that a pickle names."""
-
     __slots__ = ()
 
 
@@ -53,8 +51,6 @@ class _Storage(NamedTuple):
 
 
 class _View(NamedTuple):
-    """A tensor that is not made yet."""
-
     storage: _Storage
     offset: int
     shape: tuple[int, ...]

@@ -40,13 +40,8 @@ def collect_tensors(
 ) -> dict[str, torch.Tensor]:
     """Return the adapter's tensors under the names of PEFT's files, without dropped triplets.
 
-    Args:
-        tuner: the model.
-        adapter: the adapter.
-        pattern: the triplets to keep; None means all.
-        gathered: whole tensors under the names of `model.state_dict()`; None means those of the
-            model, which every process has to gather if they are divided.
-        embeddings: PEFT's `save_embedding_layers`.
+    A `pattern` of None keeps all triplets. `gathered` holds whole tensors under the names of
+    `model.state_dict()`; without it every process has to gather those of a divided model.
     """
 
     def taken(name: str, values: torch.Tensor) -> torch.Tensor:
@@ -118,17 +113,10 @@ def load_tensors(
 def divided_places(
     model: nn.Module, adapter_name: str, tensors: Mapping[str, torch.Tensor], folder: Path
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the parameter of each tensor of a file, and the tensor, for `fill_divided`.
+    """Return the parameter of each whole tensor of a file in `folder`, and the tensor.
 
-    Args:
-        model: the base model with the divided adapter.
-        adapter_name: name of the adapter.
-        tensors: whole tensors, by path and factor.
-        folder: where they come from, for messages.
-
-    Raises:
-        ParallelismError: a tensor has another shape than its parameter, which `fully_shard` has
-            fixed.
+    `fill_divided` writes them. A shape that `fully_shard` has fixed otherwise is a
+    ParallelismError.
     """
     copies, own = f".modules_to_save.{adapter_name}.", f".{adapter_name}"
     places = {
@@ -160,10 +148,7 @@ def without_wrapper(name: str) -> str:
 
 
 def embeddings_of(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters of the input embedding and the output head, by their names in `model`.
-
-    Of an adapted head and of one that is trained whole they are those of the base model.
-    """
+    """Return the base model's parameters of input embedding and output head, by their names."""
     layers: list[Any] = []
     for getter in ("get_input_embeddings", "get_output_embeddings"):
         # As in PEFT, only models of transformers have embeddings.

@@ -125,7 +125,6 @@ class RunWatch:
 
     @property
     def _steps_since(self) -> int:
-        """Steps of one optimizer since the last call of the allocator."""
         return max(self._since.values(), default=0)
 
     def _gradient_of(
@@ -352,14 +351,7 @@ class StepOrder:
         self._several = 0
 
     def fault(self, step: int, last: int | None, optimizer_steps: int, forwards: int) -> str:
-        """Return what is wrong with `step` after `last`, or nothing.
-
-        Args:
-            step: the step of this call.
-            last: the step of the call before; None before the first.
-            optimizer_steps: steps that optimizers made between the two calls.
-            forwards: training forwards so far.
-        """
+        """Return what is wrong with `step` after `last`, None before the first call; or nothing."""
         since = forwards - self._forwards
         self._forwards = forwards
         if last is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,14 +17,7 @@ if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
 
 
-class Watcher(Protocol):
-    """Is called after the steps of optimizers."""
-
-    def see_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Note that `optimizer` has made a step."""
-
-
-_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+_watchers: weakref.WeakSet[Any] = weakref.WeakSet()
 _held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
     weakref.WeakKeyDictionary()
 )
@@ -45,7 +38,7 @@ MISSED_STEPS = 30
 """Most steps without an allocation, or without a change, before it is reported."""
 
 
-def watch_steps(watcher: Watcher) -> None:
+def watch_steps(watcher: Any) -> None:
     """Call `watcher.see_step` after every step of an optimizer, as long as the watcher lives."""
     if not _installed:
         _installed.append(register_optimizer_step_post_hook(_after_step))
@@ -113,11 +106,6 @@ def rate_of(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -
     return max(rates, default=None)
 
 
-def moves_nothing(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether no parameter of the optimizer has a gradient."""
-    return all(each.grad is None for group in optimizer.param_groups for each in group["params"])
-
-
 def factor_groups(
     model: nn.Module, lr: float, *, singular_values: float = 16
 ) -> list[dict[str, Any]]:
@@ -183,7 +171,8 @@ class Holders:
             return ""
         self._others += 1
         self._others_since += 1
-        if not held and not moves_nothing(optimizer):
+        groups = optimizer.param_groups
+        if not held and any(each.grad is not None for group in groups for each in group["params"]):
             return ""
         count = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
         made = f"{type(optimizer).__name__} made {count} steps and"
@@ -294,11 +283,7 @@ def nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
 
 
 class DeferredInt:
-    """A number that may still be on its way from a device.
-
-    Args:
-        number: an int, or a tensor without dimensions.
-    """
+    """A number that may still be on its way from a device."""
 
     def __init__(self, number: int | torch.Tensor) -> None:
         self._arrived: torch.Event | None = None
@@ -324,14 +309,10 @@ class DeferredInt:
 class Call(NamedTuple):
     """What was seen at one call of the allocator; the last three may still be on a device.
 
-    Attributes:
-        step: the step that was given.
-        stepped: whether the optimizer made a step before the call; None if only a device knows.
-        is_extra: whether there was no step since the last call, and gradients nevertheless.
-        others: steps since the last call of optimizers that do not hold all factors.
-        entries: how many entries of the gradients are not finite.
-        nonzero: how many gradients of E are not zero, None where it was not looked at.
-        changed: whether E has changed since the call before, None where it was not looked at.
+    `stepped`: whether the optimizer made a step before the call, None if only a device knows.
+    `is_extra`: no step since the last call, and gradients nevertheless. `others`: steps of
+    optimizers that lack factors. `entries` of gradients are not finite. `nonzero` counts gradients
+    of E, and `changed` tells whether E has; None where it was not looked at.
     """
 
     step: int

@@ -49,10 +49,7 @@ def ignore_run_findings(*codes: str) -> None:
 def report(found: MutableMapping[str, str], rule: type[Rule], seen: str) -> None:
     """Warn of what a run has done, once per rule; only the first process of several warns.
 
-    Args:
-        found: messages of the findings of this run so far, by code.
-        rule: the rule.
-        seen: what was seen, with numbers.
+    `found` has the messages of the run so far, by code, and `seen` what was seen, with numbers.
     """
     if rule.code in found or rule.code in _ignored:
         return
@@ -62,11 +59,7 @@ def report(found: MutableMapping[str, str], rule: type[Rule], seen: str) -> None
 
 
 def refuse(rule: type[Rule], seen: str) -> None:
-    """Raise the error of a run that can only waste time, unless its code is ignored.
-
-    Raises:
-        RunError: the message begins with the code.
-    """
+    """Raise the error of a run that can only waste time, unless its code is ignored."""
     if rule.code not in _ignored:
         raise RunError(text_of(rule, seen))
 
@@ -85,11 +78,7 @@ def frames_inside() -> int:
 
 
 def refuse_other_than_module(model: object) -> None:
-    """Refuse a base model that is not a module.
-
-    Raises:
-        TypeError: `model` is not a `torch.nn.Module`.
-    """
+    """Refuse a base model that is not a module."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(
             "model: expected the base model, a torch.nn.Module, as the first argument, got "
@@ -99,11 +88,7 @@ def refuse_other_than_module(model: object) -> None:
 
 
 def refuse_adapted(model: nn.Module) -> None:
-    """Refuse a base model that carries adapters of this package or of PEFT.
-
-    Raises:
-        RunError: some module is an adapted layer, or the model of an adapter.
-    """
+    """Refuse a base model that carries adapters of this package or of PEFT."""
     for path, module in model.named_modules():
         is_adapted = isinstance(module, AdaLoraLayer) and len(module.lora_A) > 0
         # By name, since PEFT need not be installed.
@@ -117,11 +102,7 @@ def refuse_adapted(model: nn.Module) -> None:
 
 
 def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
-    """Refuse a batch that mixes adapters.
-
-    Raises:
-        RunError: `adapter_names` is given.
-    """
+    """Refuse a batch that mixes adapters."""
     if arguments.get("adapter_names") is not None:
         refuse(runs.AdapterNames, "forward got adapter_names, which AdaLoRA does not support")
 
@@ -129,10 +110,7 @@ def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
 def refuse_wasted_backward(adapters: Iterable[Mapping[str, AdaLoraLayer]]) -> None:
     """Let the backward pass of a training forward while an adapter is merged raise an error.
 
-    The forward alone is not a fault.
-
-    Args:
-        adapters: the layers of each trained adapter.
+    The forward alone is not a fault. `adapters` are the layers of each trained adapter.
     """
     if not torch.is_grad_enabled():
         return
@@ -188,9 +166,3 @@ class _Refused(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         refuse(runs.TrainingWhileMerged, ctx.seen)
         return gradient, None, None
-
-
-def nothing_trainable(purpose: str, active: Sequence[str]) -> RunError:
-    """Return the error of a call that needs a trainable adapter."""
-    seen = f"{purpose}: none of the active adapters {list(active)} is trainable"
-    return RunError(text_of(runs.NothingTrainable, seen))

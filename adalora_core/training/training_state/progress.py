@@ -37,11 +37,7 @@ _PHASES = [phase.value for phase in Phase]
 
 
 def allocator_of(adapter: Adapter) -> RankAllocator:
-    """Return the allocator of an adapter that is being trained.
-
-    Raises:
-        ValueError: the adapter is frozen.
-    """
+    """Return the allocator of an adapter that is being trained; a ValueError if it is frozen."""
     if adapter.allocator is None:
         raise ValueError(
             f"training state: the adapter {adapter.name!r} is frozen and has no allocator; load "
@@ -108,17 +104,9 @@ def saved_criterion(values: Mapping[str, Any]) -> str:
 
 
 def refuse_other_criterion(values: Mapping[str, Any], adapter: str, config: Any) -> None:
-    """Refuse to continue a run with scores of another kind.
+    """Refuse to continue the run of `values`, its progress, with scores of another kind.
 
     A function is compared by its name. Where the name is not of one function alone, warn.
-
-    Args:
-        values: the progress of the saved run.
-        adapter: name of the adapter that continues.
-        config: its configuration, of this package or of PEFT.
-
-    Raises:
-        CheckpointError: the saved run had another criterion.
     """
     saved = saved_criterion(values)
     given = criterion_name(AdapterSpec.of(config).importance_criterion)
@@ -141,11 +129,7 @@ def refuse_other_criterion(values: Mapping[str, Any], adapter: str, config: Any)
 
 
 def check_fields(values: Any, expected: Collection[str]) -> None:
-    """Refuse other fields than `expected`.
-
-    Raises:
-        ValueError: there are, or some are missing; the message names them.
-    """
+    """Raise a ValueError that names other fields than `expected`, or those that are missing."""
     require(isinstance(values, dict), "the JSON text", "a mapping", values)
     if missing := sorted(set(expected) - set(values)):
         raise ValueError(f"the fields {missing} are missing")
@@ -154,16 +138,7 @@ def check_fields(values: Any, expected: Collection[str]) -> None:
 
 
 def check_progress(values: Mapping[str, Any], spec: AdapterSpec, paths: Collection[str]) -> None:
-    """Check the result of `progress`, with all its fields.
-
-    Args:
-        values: what to check.
-        spec: the numbers of the run.
-        paths: the adapted modules.
-
-    Raises:
-        ValueError: a value cannot be that of such a run; the message names it.
-    """
+    """Raise a ValueError unless `values` can be the `progress` of a run of `spec` and `paths`."""
     _check_positions(values["positions"], spec.init_r, paths)
     if values["run"] != fingerprint(spec, paths):
         raise ValueError(

@@ -82,12 +82,9 @@ _LENGTH_BYTES = 8
 class TrainingState:
     """A training state, read into memory.
 
-    Attributes:
-        path: the file.
-        values: the values of its metadata; after `complete` the whole progress.
-        tensors: its tensors.
-        factors: factors of all triplets, named as in the adapter file; empty before `complete`.
-        averages: `{kind: {path.factor: values}}`; empty before `complete`.
+    `values` are those of its metadata, after `complete` the whole progress. The factors of all
+    triplets, named as in the adapter file, and `{kind: {path.factor: values}}` of the averages are
+    empty before.
     """
 
     path: Path
@@ -109,12 +106,7 @@ class TrainingState:
     def complete(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
         """Check the state against the adapter beside it, and add the triplets of that adapter.
 
-        Args:
-            saved: the adapter.
-            in_file: which original triplets of each module the adapter file holds.
-
-        Raises:
-            CheckpointError: a value of the state cannot be that of the saved run.
+        `in_file`: which original triplets of each module the adapter file holds.
         """
         try:
             self._check_config(saved, in_file)
@@ -161,13 +153,10 @@ def run_is_unfinished(adapter: Adapter) -> bool:
 def encode_state(
     adapter: Adapter, pattern: RankPattern | None, weights: bytes, config: bytes
 ) -> bytes:
-    """Return the file of the training state of `adapter`.
+    """Return the file of the training state of `adapter`, for the adapter file of the same save.
 
-    Args:
-        adapter: the adapter.
-        pattern: the triplets in the adapter file of the same save; None means all.
-        weights: the adapter file of the same save.
-        config: its configuration.
+    That file has the triplets of `pattern`, all if it is None, as `weights`, and `config` beside
+    it.
     """
     values = progress(adapter)
     tensors = state_tensors.dropped_factors(adapter, pattern)
@@ -251,11 +240,7 @@ def encode_file(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) 
 
 
 def decode_file(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return values and tensors: the inverse of `encode_file`.
-
-    Raises:
-        ValueError: the bytes are not those of such a file, or not the ones that were written.
-    """
+    """Return values and tensors: the inverse of `encode_file`; a ValueError for other bytes."""
     start, end = _place_of_digest(data)
     digest = hashlib.sha256(data[:start] + _ZEROS.encode() + data[end:]).hexdigest()
     if digest.encode() != data[start:end]:

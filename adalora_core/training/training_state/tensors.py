@@ -61,14 +61,8 @@ def joined_factors(
 ) -> dict[str, torch.Tensor]:
     """Return the factors of all triplets, `{path.factor: values}`: kept and dropped ones together.
 
-    Args:
-        tensors: tensors of the training state; those of dropped triplets are taken out.
-        kept: tensors of the adapter file.
-        positions: which original triplets the rows of each module are.
-        in_file: which of these triplets the adapter file holds.
-
-    Raises:
-        ValueError: the two sets of triplets do not fit together; the message names the entry.
+    Those of dropped triplets are taken out of `tensors`, the others are in `kept`. `positions` are
+    the original triplets of the rows of each module, and `in_file` those of them that are kept.
     """
     factors = {}
     for path, places in positions.items():
@@ -97,11 +91,7 @@ def joined_factors(
 def take_lists(
     tensors: dict[str, torch.Tensor], kind: str, dtype: torch.dtype
 ) -> dict[str, list[int]]:
-    """Take the vectors `<kind>.<path>` out of `tensors`, and return them as lists by path.
-
-    Raises:
-        ValueError: an entry is not a vector of `dtype`; the message names it.
-    """
+    """Take the vectors `<kind>.<path>` out of `tensors`, and return them as lists by path."""
     names = [name for name in tensors if name.startswith(f"{kind}.")]
     taken = {name: _take(tensors, name, dtype) for name in names}
     return {name.removeprefix(f"{kind}."): each.tolist() for name, each in taken.items()}
@@ -128,11 +118,7 @@ def take_averages(
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Take the averages of `factors` out of `tensors`: the inverse of `pack_averages`.
 
-    Returns:
-        `{kind: {path.factor: values}}`, empty inside without averages.
-
-    Raises:
-        ValueError: an average is missing, damaged, negative or not finite; the message names it.
+    The result is `{kind: {path.factor: values}}`, empty inside without averages.
     """
     if not any(name.startswith(f"{kind}.") for kind in AVERAGES for name in tensors):
         return {kind: {} for kind in AVERAGES}
