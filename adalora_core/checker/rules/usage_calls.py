@@ -47,7 +47,6 @@ class AllocationOnAnotherObject(AllocationRule):
     hint = "call model.base_model.update_and_allocate(step) on what get_peft_model returned"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the object is the base model or a wrapper."""
         del trace
         given = receiver(event.call)
         if not isinstance(event.call.func, ast.Attribute) or usage.our_names:
@@ -130,7 +129,6 @@ class TrainerGivenBase(UsageRule):
     hint = "give the trainer the model that get_peft_model returned"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such trainer."""
         calls = [call for call in usage.scopes.calls if last_name(call.func).endswith("Trainer")]
         for call in calls if not usage.our_names else ():
             if keyword(call, "peft_config") is not None:
@@ -160,11 +158,9 @@ class AllocatedTwice(UsageRule):
     bad = HEAD + LOOP.replace("    optim", f"    model.{ALLOCATE}(step)\n    optim").replace(
         f"    model.{ALLOCATE}(step)\n", "", 1
     )
-    good = HEAD + LOOP
     hint = "call it once for each optimizer.step(); give the trainer one callback that does"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each second call of a loop, and each trainer with two callbacks."""
         for training in usage.once(trainings):
             if training.callbacks > 1:
                 yield CodeFault(
@@ -205,7 +201,6 @@ class MergedInTheLoop(UsageRule):
     hint = "merge after the training, or merge a copy: copy.deepcopy(model).merge_and_unload()"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such call."""
         found: dict[ast.AST, Event] = {}
         for trace, event in usage.events("merge"):
             around = [loop for loop in event.loops if loop not in trace.runs]
@@ -235,11 +230,9 @@ class AllocationNeverReached(AllocationRule):
     bad = HEAD + LOOP.replace(
         "    model.base_model", "    if isinstance(model, AdaLoraModel):\n        model.base_model"
     )
-    good = HEAD + LOOP
     hint = "call it without the condition, or ask model.base_model"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition asks for the class or the method of the outer object."""
         del trace
         for test in (guard.test for guard in event.guards if guard.holds):
             if isinstance(test, ast.Call) and len(test.args) > 1 and _fails(usage, test):
@@ -272,11 +265,9 @@ class OneOfTwoAllocated(UsageRule):
         ).replace("optimizer =", "other = get_peft_model(load(), config)\noptimizer =")
         + LOOP
     )
-    good = HEAD + LOOP
     hint = "call update_and_allocate of each model after the step of the optimizer"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each optimizer of two models."""
         called = {_root(receiver(event.call)) for _, event in usage.events("allocate")}
         for _, event in usage.events("optimizer"):
             names = {n.id: n for n in usage.mentions(event.call) if isinstance(n, ast.Name)}
@@ -332,7 +323,6 @@ class AdapterNotSaved(UsageRule):
     hint = 'save what get_peft_model returned: model.save_pretrained("out")'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such call, if no other call saves the adapter."""
         for call in usage.scopes.callers.get("save_pretrained", []):
             for made in usage.calls(receiver(call)):
                 if last_name(made.func) == "unload" and usage.is_adalora_model(receiver(made)):

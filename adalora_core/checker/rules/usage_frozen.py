@@ -34,11 +34,9 @@ class FactorsFrozen(UsageRule):
     comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
     nothing is trained."""
     bad = HEAD + "for p in model.parameters():\n    p.requires_grad = False\n" + LOOP
-    good = HEAD + LOOP
     hint = "freeze before get_peft_model, or leave each name with lora_ as it is"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such loop."""
         for call in usage.scopes.callers.get("prepare_model_for_kbit_training", ()):
             model = keyword(call, "model", at=0)
             wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(model)]
@@ -81,7 +79,6 @@ class TrainedForInference(UsageRule):
     hint = "remove inference_mode; PEFT sets it in what it saves"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration of a trained model."""
         trained = usage.once(trainings) and not usage.once(may_unfreeze)
         for wrap, call in _configured(usage) if trained else ():
             key, _ = call.entries.get("inference_mode", (None, None))
@@ -117,7 +114,6 @@ class HeadStaysFrozen(UsageRule):
     hint = 'set task_type="SEQ_CLS" (or "TOKEN_CLS"), or modules_to_save=["classifier"]'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration of a model with a new head."""
         for wrap, call in _configured(usage):
             heads = [each for each in usage.calls(wrap.model) if _has_new_head(usage, each)]
             if not heads or len(heads) != len(usage.origins(wrap.model)):
@@ -144,11 +140,9 @@ class HeadTrainedAlone(UsageRule):
     why = """The factors of the adapter are in no group of the optimizer, so they keep their first
     values, and the triplets have no importance."""
     bad = HEAD.replace("model.parameters", "model.classifier.parameters") + LOOP
-    good = HEAD + LOOP
     hint = "give the optimizer model.parameters(), or those that require a gradient"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each optimizer that holds parts alone."""
         for _, event in usage.events("optimizer"):
             held = list(held_models(usage, event.call))
             if held and all(_is_part(usage, model) for model in held):

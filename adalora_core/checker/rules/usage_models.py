@@ -41,7 +41,6 @@ class LossWithoutPenalty(UsageRule):
     model.orthogonality_penalty()), or set orth_reg_weight to 0"""
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each loss that is computed in the script."""
         if not _has_a_penalty(usage) or adds_penalty(usage):
             return
         has_callback = any(name.endswith("AdaLoraCallback") for name in usage.our_names)
@@ -101,7 +100,6 @@ class OptimizerBeforeAdapter(UsageRule):
     hint = "make the optimizer from model.parameters() after get_peft_model"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such optimizer."""
         for optimizer, wrap in usage.once(late_adapters).items():
             message = (
                 "the optimizer is given the parameters of the base model, before the adapter is "
@@ -120,7 +118,6 @@ class WrappedTwice(UsageRule):
     hint = "load the base model again, or call model.unload() before"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each second call."""
         for call, first in second_wraps(usage):
             note = (first, "the first adapter") if first is not call else None
             yield CodeFault(
@@ -147,7 +144,6 @@ for rank in (2, 4, 8):
     hint = "call update_and_allocate in each run, or vary init_r"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each varied rank."""
         found = usage.once(trainings)
         if not found or any(training.allocates is not False for training in found):
             return
@@ -173,7 +169,6 @@ class PenaltyAddedTwice(UsageRule):
     hint = "remove the term, which is for a loss of your own, or set orth_reg_weight to 0"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each penalty beside the loss of the outputs."""
         is_bare = not usage.our_names and not all(map(_has_a_task, usage.script.calls))
         if is_bare or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
@@ -205,7 +200,6 @@ class TargetsOfAnotherBase(UsageRule):
     hint = "name linear layers of the base model"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration that is given to such a model."""
         for wrap in usage.wraps:
             made = usage.calls(wrap.config)
             bases = {_name_of_base(usage, each) for each in usage.origins(wrap.model)}

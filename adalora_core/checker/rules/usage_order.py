@@ -71,7 +71,6 @@ class AllocationForEachMicroBatch(AllocationRule):
     hint = "call it once for each optimizer.step(), under the same condition"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step of the optimizer is made more rarely."""
         place = placement(trace, event)
         if place is not None and is_per_micro_batch(usage, event, place):
             return CodeFault(
@@ -113,7 +112,6 @@ class AllocationBeforeStep(AllocationRule):
     hint = PLACES["loop"]
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step of the iteration comes later."""
         if _is_before_each_step(usage, trace):
             message = "update_and_allocate is called in a hook that runs before each step"
             return CodeFault(event.node, message, "pass it to optimizer.register_step_post_hook")
@@ -148,7 +146,6 @@ class AllocationAfterZeroGrad(AllocationRule):
     hint = "move zero_grad() after update_and_allocate, or to the beginning of the iteration"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the gradients are dropped before."""
         place = placement(trace, event)
         if place is None or place.dropped is None:
             return None
@@ -176,7 +173,6 @@ class AllocationInWrongHook(AllocationRule):
     class has no on_optimizer_step"""
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a framework calls the method at a wrong moment."""
         method = trace.function
         framework = usage.framework(method)
         if framework is None or method is None or method.name not in HOOKS[framework]:
@@ -229,7 +225,6 @@ class AllocationGuardedByItself(AllocationRule):
     hint = "call it without this condition"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition asks for the rank pattern."""
         del trace
         for guard in event.guards:
             if _asks_for_the_pattern(usage, guard):
@@ -275,11 +270,9 @@ class AllocationOnOneProcess(AllocationRule):
         ),
         "from accelerate import Accelerator",
     ).replace("optimizer =", "accelerator = Accelerator()\noptimizer =")
-    good = HEAD + LOOP
     hint = "call it on every process; only save and log on the main one"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition asks for the main process."""
         given = keyword(event.call, "global_step", "step", at=0)
         name = "" if given is None else ast.unparse(given)
         counts = [each for each in trace.changes.get(name, []) if each.kind == "count"]
@@ -326,7 +319,6 @@ class CallbackMethodNeverCalled(AllocationRule):
     hint = PLACES["callback"]
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if Trainer does not know the method, and nothing calls it."""
         method = trace.function
         if method is None or usage.framework(method) != "callback":
             return None
@@ -351,7 +343,6 @@ class AllocationTooRare(AllocationRule):
     hint = "call it after every optimizer.step(); the method itself waits for deltaT"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition or a place outside the loop leaves steps without a call."""
         place, method = placement(trace, event), trace.function
         framework = usage.framework(method)
         if framework is not None and method is not None and method.name in HOOKS[framework]:

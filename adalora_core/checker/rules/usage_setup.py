@@ -41,7 +41,6 @@ class FactorsNotOptimised(UsageRule):
     hint = 'put the parameters with "lora_E" in their names into a group, or take all the others'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each optimizer whose groups take A and B by name, and never E."""
         for _, event in usage.events("optimizer") if "lora_B" in usage.script.code else ():
             taken: set[str] = set()
             is_open = False
@@ -139,7 +138,6 @@ class LoadedAdapterTrained(UsageRule):
     hint = "pass is_trainable=True to from_pretrained"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such adapter."""
         given = [m for _, e in usage.events("optimizer") for m in held_models(usage, e.call)]
         trained = usage.once(trainings)
         given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
@@ -177,11 +175,9 @@ class PenaltyWithoutGradient(UsageRule):
             "    loss = model(**batch).loss + 0.1 * penalty(model)\n    loss.backward()\n",
         )
     )
-    good = HEAD + LOOP
     hint = "compute the term with gradients, outside of torch.no_grad()"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such term."""
         for function in usage.scopes.of:
             if not isinstance(function, ast.FunctionDef) or not any(
                 _has_no_gradient(each) for each in function.decorator_list
@@ -221,7 +217,6 @@ class RankGivenAsR(UsageRule):
     hint = "give the rank as init_r, and the average rank at the end as target_r"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such configuration."""
         for call in usage.script.calls:
             key, value = call.entries.get("r", (None, None))
             given = call.entries.keys() | call.deferred
@@ -240,11 +235,9 @@ class ConfigurationShared(UsageRule):
         "model = get_peft_model(model.merge_and_unload(), config)\n"
         "optimizer = AdamW(model.parameters())\n"
     ) + LOOP  # fmt: skip
-    good = HEAD + LOOP
     hint = "make a configuration for each training"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each later use of a configuration."""
         again = {call for call, _ in second_wraps(usage)}
         found: dict[ast.AST, ast.AST] = {}
         for trace in usage.traces:
@@ -308,7 +301,6 @@ class UnsupportedCall(UsageRule):
     hint = "train each adapter in a model of its own"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each call of such a method."""
         ours = [name for name in usage.our_names if not name.startswith("adalora_core.peft")]
         for call in usage.scopes.calls if not ours else ():
             reason = _REFUSED.get(last_name(call.func))

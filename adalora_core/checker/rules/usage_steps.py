@@ -48,7 +48,6 @@ class AllocationNeverCalled(UsageRule):
     hint = PLACES["loop"]
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each misspelt call, or each training that allocates nothing."""
         misspelt = _misspelt(usage)
         for call in misspelt:
             message = (
@@ -139,7 +138,6 @@ class StepIsConstant(AllocationRule):
     hint = "pass the number of the optimizer step, from 0 to total_step - 1"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step is a constant."""
         if not (event.call.args or event.call.keywords):
             return CodeFault(event.node, "update_and_allocate is called without the step")
         if not is_repeated(usage, trace, event):
@@ -165,7 +163,6 @@ class StepIsNotOptimizerStep(AllocationRule):
     hint = "count the calls of optimizer.step() from 0, over all epochs, and pass that number"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step counts something else."""
         if usage.framework(trace.function) == "lightning" and _is_shared_count(trace, event):
             return _fault(event, "Lightning raises with the step of each optimizer")
         counts = step_counter(usage, trace, event).counts
@@ -197,7 +194,6 @@ class StepRestarts(AllocationRule):
     hint = "count the steps over all epochs: `step += 1` after each, or epoch * len(loader) + i"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step restarts."""
         restarts = step_counter(usage, trace, event).restarts
         return _fault(event, "starts again in each epoch") if restarts else None
 
@@ -212,7 +208,6 @@ class StepForgotten(AllocationRule):
     hint = "save the step with the checkpoint, or begin at first_epoch * len(loader)"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the outer loop begins anywhere, and the number at a constant."""
         del trace
         given = keyword(event.call, "global_step", "step", at=0)
         if len(event.loops) < 2 or not _goes_on(usage, event.loops[0]):  # noqa: PLR2004 - epochs

@@ -41,7 +41,6 @@ class TotalStepCountsSamples(UsageRule):
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each total of another unit."""
         if usage.assigns_total:
             return
         for key, value in usage.arguments("total_step"):
@@ -129,7 +128,6 @@ class TotalStepContradictsMaxSteps(UsageRule):
     hint = "give total_step the number of steps of the run"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault if both numbers, of steps or of epochs, are known and differ."""
         given = [] if usage.assigns_total else list(usage.arguments("total_step"))
         steps = [(key, usage.value(value)) for key, value in given]
         yield from _contradictions(usage, steps, run_length, "steps", 1)
@@ -185,7 +183,6 @@ class EpochIsCut(UsageRule):
     hint = "count the batches that are trained: epochs * the limit of the loop"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each total of whole epochs."""
         if usage.assigns_total:
             return
         loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
@@ -291,7 +288,6 @@ class SharesLeaveNoBudgeting(UsageRule):
     hint = "give both phases together less than the whole run, such as a tenth and three tenths"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration whose length is not known, but its shares are."""
         for call in usage.script.calls:
             entries = [call.entries.get(n, (None, None)) for n in ("total_step", "tinit", "tfinal")]
             values = [value for _, value in entries if value is not None]
@@ -351,11 +347,9 @@ class AllocationEndsEarly(AllocationRule):
         "    model.base_model",
         "    if step < config.total_step - config.tfinal:\n        model.base_model",
     )
-    good = HEAD + LOOP
     hint = "call it after every step of the optimizer, without the condition"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition compares the step with the end of the budgeting."""
         del trace
         for guard in event.guards:
             test = guard.test
