@@ -10,7 +10,7 @@ from adalora_core.config.rules.base import Rule
 if TYPE_CHECKING:
     import ast
 
-    from adalora_core.checker.scripts.events import Event, Trace
+    from adalora_core.checker.scripts.events import Event
     from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.changes import Remedy
     from adalora_core.config.findings import Severity
@@ -131,12 +131,12 @@ class AllocationRule(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield at most one fault of each call."""
         seen: set[ast.AST] = set()
-        for trace, event in usage.events("allocate"):
-            found = None if event.node in seen else self.check_call(usage, trace, event)
+        for event in usage.events("allocate"):
+            found = None if event.node in seen else self.check_call(usage, event)
             if found is not None:
                 seen.add(event.node)
                 yield found
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         """Return the fault of a call, as one of the ways of the script reaches it."""
         raise NotImplementedError

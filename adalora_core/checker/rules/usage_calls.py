@@ -46,8 +46,7 @@ class AllocationOnAnotherObject(AllocationRule):
     good = _LOADED + LOOP
     hint = "call model.base_model.update_and_allocate(step) on what get_peft_model returned"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        del trace
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         given = receiver(event.call)
         if not isinstance(event.call.func, ast.Attribute) or usage.our_names:
             return None
@@ -169,8 +168,7 @@ class AllocatedTwice(UsageRule):
                 )
         seen: dict[ast.AST, Event] = {}
         for trace in usage.traces:
-            near = [each for each in trace.events if each.kind in {"allocate", "step"}]
-            for first, second in pairwise(near):
+            for first, second in pairwise(trace.of("allocate", "step")):
                 if first.kind == second.kind == "allocate" and _is_same(first, second):
                     seen.setdefault(second.node, first)
         for node, first in seen.items():
@@ -202,9 +200,9 @@ class MergedInTheLoop(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         found: dict[ast.AST, Event] = {}
-        for trace, event in usage.events("merge"):
-            around = [loop for loop in event.loops if loop not in trace.runs]
-            trained = {loop for each in trace.events if each.kind == "step" for loop in each.loops}
+        for event in usage.events("merge"):
+            around = [loop for loop in event.loops if loop not in event.trace.runs]
+            trained = {loop for each in event.trace.of("step") for loop in each.loops}
             model = receiver(event.call)
             is_merged = last_name(event.call.func) != "merge_adapter"
             is_merged |= "unmerge_adapter" not in usage.scopes.callers
@@ -213,7 +211,7 @@ class MergedInTheLoop(UsageRule):
                 found.setdefault(event.node, event)
         for node in found:
             yield CodeFault(node, "the adapter is merged in a loop that goes on training it")
-        for _, event in usage.events("optimizer"):
+        for event in usage.events("optimizer"):
             for model in held_models(usage, event.call):
                 for call in usage.calls(model):
                     if last_name(call.func) in UNLOADS and call not in found:
@@ -232,8 +230,7 @@ class AllocationNeverReached(AllocationRule):
     )
     hint = "call it without the condition, or ask model.base_model"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        del trace
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         for test in (guard.test for guard in event.guards if guard.holds):
             if isinstance(test, ast.Call) and len(test.args) > 1 and _fails(usage, test):
                 message = f"`{ast.unparse(test)[:60]}` is never true"
@@ -268,8 +265,8 @@ class OneOfTwoAllocated(UsageRule):
     hint = "call update_and_allocate of each model after the step of the optimizer"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        called = {_root(receiver(event.call)) for _, event in usage.events("allocate")}
-        for _, event in usage.events("optimizer"):
+        called = {_root(receiver(event.call)) for event in usage.events("allocate")}
+        for event in usage.events("optimizer"):
             names = {n.id: n for n in usage.mentions(event.call) if isinstance(n, ast.Name)}
             models = {name: made for name, n in names.items() if (made := _made(usage, n))}
             left = [name for name in models if name not in called]
@@ -286,7 +283,7 @@ def _steps_without(usage: Usage, trace: Trace) -> Iterator[CodeFault]:
     stepped = {t.event.node for t in usage.once(trainings) if t.kind != "trainer"}
     steps = [each for each in trace.events if each.node in stepped and each.loops]
     for loop in dict.fromkeys(each.loops[-1] for each in steps):
-        made = [each for each in trace.events if each.kind == "allocate" and loop in each.loops]
+        made = (each for each in trace.of("allocate") if loop in each.loops)
         called = {_root(receiver(each.call)) for each in made}
         roots = {_root(receiver(each.call)): each for each in steps if each.loops[-1] is loop}
         left = [each for root, each in roots.items() if root not in called]
@@ -329,7 +326,7 @@ class AdapterNotSaved(UsageRule):
                     message = "the base model is saved: unload() has dropped what was trained"
                     yield CodeFault(call, message, "call merge_and_unload() in its place")
         yield from _saved_after_the_merge(usage)
-        merged = any(last_name(e.call.func) in UNLOADS for _, e in usage.events("merge"))
+        merged = any(last_name(e.call.func) in UNLOADS for e in usage.events("merge"))
         saves = usage.scopes.callers.get("save_pretrained", [])
         models = [(call, receiver(call)) for call in saves]
         if merged or any(usage.is_adalora_model(m) and not _is_inside(m) for _, m in models):
@@ -342,7 +339,7 @@ class AdapterNotSaved(UsageRule):
 def _saved_after_the_merge(usage: Usage) -> Iterator[CodeFault]:
     """Yield a fault where a merged model is dropped, and what is left of the other is saved."""
     of, position = usage.scopes.of, usage.scopes.position
-    for _, event in usage.events("merge"):
+    for event in usage.events("merge"):
         model = receiver(event.call)
         is_dropped = isinstance(usage.scopes.parents[event.node], ast.Expr)
         is_dropped = is_dropped and last_name(event.call.func) in UNLOADS

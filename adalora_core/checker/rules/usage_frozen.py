@@ -143,7 +143,7 @@ class HeadTrainedAlone(UsageRule):
     hint = "give the optimizer model.parameters(), or those that require a gradient"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        for _, event in usage.events("optimizer"):
+        for event in usage.events("optimizer"):
             held = list(held_models(usage, event.call))
             if held and all(_is_part(usage, model) for model in held):
                 text = ast.unparse(held[0])[:60]

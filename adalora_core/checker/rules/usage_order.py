@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, Function, keyword, last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, Function, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     HEAD,
@@ -27,7 +27,7 @@ from adalora_core.checker.scripts.step_order import (
 from adalora_core.config.changes import Remedy, Replace
 
 if TYPE_CHECKING:
-    from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace
+    from adalora_core.checker.scripts.events import Event, Guard, Placement
     from adalora_core.checker.scripts.usage import Usage
 
 _RIGHT_LINES = """\
@@ -70,8 +70,8 @@ class AllocationForEachMicroBatch(AllocationRule):
     good = example(_ACCUMULATED, _ACCELERATE)
     hint = "call it once for each optimizer.step(), under the same condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        place = placement(trace, event)
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        place = placement(event)
         if place is not None and is_per_micro_batch(usage, event, place):
             return CodeFault(
                 event.node,
@@ -80,7 +80,7 @@ class AllocationForEachMicroBatch(AllocationRule):
                 hint=PLACES["accelerate"] if place.step.accumulations else None,
                 note=(place.step.node, "the step of the optimizer"),
             )
-        if _is_lightning_micro_batch(usage, trace, event):
+        if _is_lightning_micro_batch(usage, event):
             message = (
                 "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
                 f"after {usage.once(accumulation)} of them"
@@ -89,11 +89,11 @@ class AllocationForEachMicroBatch(AllocationRule):
         return None
 
 
-def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
+def _is_lightning_micro_batch(usage: Usage, event: Event) -> bool:
+    method = event.trace.function
     return (
-        usage.framework(trace.function) == "lightning"
-        and trace.function is not None
-        and trace.function.name == "on_train_batch_end"
+        usage.framework(method) == "lightning"
+        and getattr(method, "name", "") == "on_train_batch_end"
         and (usage.once(accumulation) or 1) > 1
         and not accumulation_guards(usage, event)
     )
@@ -111,11 +111,11 @@ class AllocationBeforeStep(AllocationRule):
     )
     hint = PLACES["loop"]
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        if _is_before_each_step(usage, trace):
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        if _is_before_each_step(usage, event.trace.function):
             message = "update_and_allocate is called in a hook that runs before each step"
             return CodeFault(event.node, message, "pass it to optimizer.register_step_post_hook")
-        place = placement(trace, event)
+        place = placement(event)
         if place is None or not place.is_before or place.level != "same":
             return None
         message = (
@@ -124,11 +124,11 @@ class AllocationBeforeStep(AllocationRule):
         return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
 
 
-def _is_before_each_step(usage: Usage, trace: Trace) -> bool:
+def _is_before_each_step(usage: Usage, function: Function | None) -> bool:
     hooks = usage.scopes.callers.get("register_step_pre_hook", [])
     given = [hook.args[0] for hook in hooks if hook.args]
-    return trace.function is not None and any(
-        usage.scopes.function(leaf) is trace.function for g in given for leaf in usage.origins(g)
+    return function is not None and any(
+        usage.scopes.function(leaf) is function for g in given for leaf in usage.origins(g)
     )
 
 
@@ -145,11 +145,11 @@ class AllocationAfterZeroGrad(AllocationRule):
     )
     hint = "move zero_grad() after update_and_allocate, or to the beginning of the iteration"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        place = placement(trace, event)
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        place = placement(event)
         if place is None or place.dropped is None:
             return None
-        if place.level != "same" and step_counter(usage, trace, event).counts == "epochs":
+        if place.level != "same" and step_counter(usage, event).counts == "epochs":
             return None
         message = "update_and_allocate is called after the gradients are dropped"
         return CodeFault(
@@ -172,12 +172,12 @@ class AllocationInWrongHook(AllocationRule):
     safe_fix = """renames on_step_end to on_optimizer_step, if the method does nothing else and the
     class has no on_optimizer_step"""
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        method = trace.function
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        method = event.trace.function
         framework = usage.framework(method)
         if framework is None or method is None or method.name not in HOOKS[framework]:
             return None
-        if placement(trace, event) is not None:
+        if placement(event) is not None:
             return None  # the method makes the step itself
         reason = HOOKS[framework][method.name]
         message = f"update_and_allocate is called in {method.name}: {reason}"
@@ -224,8 +224,7 @@ class AllocationGuardedByItself(AllocationRule):
     )
     hint = "call it without this condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        del trace
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         for guard in event.guards:
             if _asks_for_the_pattern(usage, guard):
                 message = (
@@ -272,10 +271,10 @@ class AllocationOnOneProcess(AllocationRule):
     ).replace("optimizer =", "accelerator = Accelerator()\noptimizer =")
     hint = "call it on every process; only save and log on the main one"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        given = keyword(event.call, "global_step", "step", at=0)
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        given = event.step
         name = "" if given is None else ast.unparse(given)
-        counts = [each for each in trace.changes.get(name, []) if each.kind == "count"]
+        counts = [each for each in event.trace.changes.get(name, []) if each.kind == "count"]
         for each in counts if len(counts) == 1 else ():
             if (test := _on_one_process(each)) is not None:
                 message = f"`{name[:60]}` is raised on one process only, so the schedules differ"
@@ -318,8 +317,8 @@ class CallbackMethodNeverCalled(AllocationRule):
     good = example(CALLBACK, "from transformers import Trainer, TrainerCallback")
     hint = PLACES["callback"]
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        method = trace.function
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        method = event.trace.function
         if method is None or usage.framework(method) != "callback":
             return None
         is_event = method.name in TRAINER_EVENTS or method.name.startswith("__")
@@ -342,8 +341,8 @@ class AllocationTooRare(AllocationRule):
     )
     hint = "call it after every optimizer.step(); the method itself waits for deltaT"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        place, method = placement(trace, event), trace.function
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        place, method = placement(event), event.trace.function
         framework = usage.framework(method)
         if framework is not None and method is not None and method.name in HOOKS[framework]:
             return None
@@ -353,10 +352,10 @@ class AllocationTooRare(AllocationRule):
         if waits is not None:
             message = f"update_and_allocate is called only where `{ast.unparse(waits)[:60]}`"
             return CodeFault(event.node, message, note=(waits, "the condition"))
-        is_repeated = bool(event.loops) and event.loops[-1] not in trace.runs
+        is_repeated = bool(event.loops) and event.loops[-1] not in event.trace.runs
         if place is None or place.level != "outside" or not is_repeated:
             return None
-        if step_counter(usage, trace, event).counts in {"epochs", "nothing"}:
+        if step_counter(usage, event).counts in {"epochs", "nothing"}:
             return None
         message = "update_and_allocate is called outside the loop that makes the steps"
         return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))

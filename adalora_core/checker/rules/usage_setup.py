@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
-from adalora_core.checker.scripts.events import Event, Frame, Trace, excludes
+from adalora_core.checker.scripts.events import Event, Frame, excludes
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
@@ -41,7 +41,7 @@ class FactorsNotOptimised(UsageRule):
     hint = 'put the parameters with "lora_E" in their names into a group, or take all the others'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        for _, event in usage.events("optimizer") if "lora_B" in usage.script.code else ():
+        for event in usage.events("optimizer") if "lora_B" in usage.script.code else ():
             taken: set[str] = set()
             is_open = False
             for test, has_rest in _selections(usage, event.call):
@@ -138,7 +138,7 @@ class LoadedAdapterTrained(UsageRule):
     hint = "pass is_trainable=True to from_pretrained"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        given = [m for _, e in usage.events("optimizer") for m in held_models(usage, e.call)]
+        given = [m for e in usage.events("optimizer") for m in held_models(usage, e.call)]
         trained = usage.once(trainings)
         given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
         calls = dict.fromkeys(call for model in given for call in usage.calls(model))
@@ -248,7 +248,7 @@ class ConfigurationShared(UsageRule):
                 if made is None or frame is None:
                     continue
                 before = first.setdefault((made, frame), event)
-                if _is_trained_between(trace, before, event):
+                if _is_trained_between(before, event):
                     found.setdefault(event.node, before.node)
         for node, earlier in found.items():
             message = "the configuration of another training is used again"
@@ -274,12 +274,12 @@ def _frame_of(usage: Usage, event: Event, made: ast.Call) -> Frame | None:
     return frame if is_module or frame.function is function else None
 
 
-def _is_trained_between(trace: Trace, before: Event, event: Event) -> bool:
+def _is_trained_between(before: Event, event: Event) -> bool:
     """Return whether ranks are allocated between two uses of a configuration.
 
     A loop over folds or seeds repeats one training, to which the schedule belongs.
     """
-    events = trace.events[before.number : event.number]
+    events = event.trace.events[before.number : event.number]
     return not excludes(before, event) and any(e.kind in _TRAINS for e in events)
 
 

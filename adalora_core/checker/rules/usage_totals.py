@@ -27,7 +27,7 @@ from adalora_core.checker.scripts.step_order import (
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from adalora_core.checker.scripts.events import Event, Trace
+    from adalora_core.checker.scripts.events import Event
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -68,7 +68,7 @@ def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
     """Return whether a total is what the outer loop, or the trainer, is given as its epochs."""
     rounds = [
         call.args[0]
-        for _, event in usage.events("step")
+        for event in usage.events("step")
         for loop in event.loops[:-1]
         if isinstance(loop, ast.For)
         for call in usage.calls(loop.iter)
@@ -185,7 +185,7 @@ class EpochIsCut(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         if usage.assigns_total:
             return
-        loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
+        loops = dict.fromkeys(loop for e in usage.events("step") for loop in e.loops)
         for key, value in usage.arguments("total_step"):
             nodes = list(usage.mentions(value))
             lengths = [n for n in nodes if isinstance(n, ast.Call) and last_name(n.func) == "len"]
@@ -349,8 +349,7 @@ class AllocationEndsEarly(AllocationRule):
     )
     hint = "call it after every step of the optimizer, without the condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        del trace
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         for guard in event.guards:
             test = guard.test
             if not isinstance(test, ast.Compare) or len(test.ops) > 1:

@@ -15,7 +15,7 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import Event, Frame, Trace, adds_to_itself
+from adalora_core.checker.scripts.events import Event, Frame, adds_to_itself
 from adalora_core.checker.scripts.frameworks import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.checker.scripts.step_order import accumulation_guards, placement
 
@@ -40,28 +40,25 @@ UNKNOWN = Counter("unknown")
 STEPS = Counter("steps")
 
 
-def is_repeated(usage: Usage, trace: Trace, event: Event) -> bool:
+def is_repeated(usage: Usage, event: Event) -> bool:
     """Return whether an allocation happens more than once in a training."""
-    if usage.framework(trace.function) is not None:
+    if usage.framework(event.trace.function) is not None:
         return True
-    reader = _Reader(usage, trace, event)
+    reader = _Reader(usage, event)
     return not all(map(reader.makes_runs, event.loops))
 
 
-def step_counter(usage: Usage, trace: Trace, event: Event) -> Counter:
+def step_counter(usage: Usage, event: Event) -> Counter:
     """Return what the step counts that an allocation is given."""
-    given = keyword(event.call, "global_step", "step", at=0)
-    if given is None:
-        return UNKNOWN
-    return _Reader(usage, trace, event).read(given, event.frame)
+    given = event.step
+    return UNKNOWN if given is None else _Reader(usage, event).read(given, event.frame)
 
 
 class _Reader:
-    def __init__(self, usage: Usage, trace: Trace, event: Event) -> None:
+    def __init__(self, usage: Usage, event: Event) -> None:
         self.usage = usage
-        self.trace = trace
         self.event = event
-        place = placement(trace, event)
+        place = placement(event)
         step = place.step if place is not None else None
         self.step_loops = event.loops if step is None else step.loops
         waits = step is not None and (step.accumulations or accumulation_guards(usage, step))
@@ -175,7 +172,10 @@ class _Reader:
         return Counter("nothing") if in_scope and not is_iterator else UNKNOWN
 
     def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
-        if node.id == "batch_idx" and self.usage.framework(self.trace.function) == "lightning":
+        if (
+            node.id == "batch_idx"
+            and self.usage.framework(self.event.trace.function) == "lightning"
+        ):
             epochs = [keyword(call, "max_epochs") for call in self.usage.scopes.calls]
             is_one = any(each is not None and self.usage.value(each) == 1 for each in epochs)
             return Counter("steps", restarts=not is_one)
@@ -268,7 +268,7 @@ class _Reader:
 
     def makes_runs(self, loop: Loop) -> bool:
         """Return whether each round of a loop is a training of its own."""
-        return loop in self.trace.runs or loop in self._loops_over_models()
+        return loop in self.event.trace.runs or loop in self._loops_over_models()
 
     def _loops_over_models(self) -> list[ast.AST]:
         """Return the loops that run over the model which is allocated."""
@@ -290,7 +290,7 @@ class _Reader:
 
     def _counted(self, name: str) -> Counter:
         """Return what a variable counts that the script increases."""
-        changes = self.trace.changes.get(name, [])
+        changes = self.event.trace.changes.get(name, [])
         counts = [each for each in changes if each.kind == "count"]
         if not counts:
             return UNKNOWN

@@ -16,6 +16,7 @@ from adalora_core.checker.documents.python.syntax import (
     argument,
     children,
     expects_a_fault,
+    keyword,
     last_name,
     spend,
     walk,
@@ -82,6 +83,7 @@ class Event:
     Args:
         kind: what.
         node: the call or the assignment.
+        trace: the events around it.
         loops: the loops around it, those of the callers included; the outermost comes first.
         guards: the conditions around it, those of the callers included.
         accumulations: the accelerators of `with accelerator.accumulate(...)` around it.
@@ -91,6 +93,7 @@ class Event:
 
     kind: EventKind
     node: ast.AST
+    trace: Trace
     loops: tuple[Loop, ...] = ()
     guards: tuple[Guard, ...] = ()
     accumulations: tuple[ast.expr, ...] = ()
@@ -103,6 +106,11 @@ class Event:
         if not isinstance(self.node, ast.Call):
             raise TypeError(f"an event of the kind {self.kind!r} is not a call")
         return self.node
+
+    @property
+    def step(self) -> ast.expr | None:
+        """The step that an allocation is given."""
+        return keyword(self.call, "global_step", "step", at=0)
 
 
 @dataclass(frozen=True)
@@ -131,11 +139,14 @@ class Trace:
     events: list[Event] = field(default_factory=list)
     places: dict[int, Placement | None] = field(default_factory=dict)
 
+    def of(self, *kinds: str) -> list[Event]:
+        """Return the events of some kinds."""
+        return [event for event in self.events if event.kind in kinds]
+
     @cached_property
     def runs(self) -> set[ast.AST]:
         """The loops of which each round makes a model or an optimizer: runs of their own."""
-        made = (event for event in self.events if event.kind in {"wrap", "optimizer"})
-        return {loop for event in made for loop in event.loops}
+        return {loop for event in self.of("wrap", "optimizer") for loop in event.loops}
 
     @cached_property
     def changes(self) -> dict[str, list[Event]]:
@@ -177,8 +188,10 @@ class _Tracer:
         self.around_name = set[ast.AST]().union(*map(sources.scopes.above, names))
 
     def trace(self, function: Function | None, body: Sequence[ast.stmt]) -> None:
-        self.traces.append(Trace(function))
-        self._block(body, Event("set", self.sources.scopes.module.node, frame=Frame(function)))
+        self.traces.append(trace := Trace(function))
+        self._block(
+            body, Event("set", self.sources.scopes.module.node, trace, frame=Frame(function))
+        )
 
     def _guarded(self, at: Event, test: ast.expr, *, holds: bool) -> Event:
         if test in self.around_name:
@@ -188,7 +201,7 @@ class _Tracer:
     def _add(self, kind: EventKind, node: ast.AST, at: Event) -> None:
         self.left -= 1
         if self.left > 0:
-            events = self.traces[-1].events
+            events = at.trace.events
             events.append(replace(at, kind=kind, node=node, number=len(events)))
 
     def _block(self, body: Sequence[ast.stmt], at: Event) -> None:

@@ -142,14 +142,14 @@ def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
         method = usage.scopes.method(owner, "training_step")
         if method is not None:
             yield from _returned(usage, method)
-            for trace, event in usage.events("backward"):
-                if trace.function is method:
+            for event in usage.events("backward"):
+                if event.trace.function is method:
                     yield from _differentiated(event.call)
 
 
 def _backwards(training: Training) -> Iterator[Event]:
     """Yield the backward passes whose gradients a step of the optimizer uses."""
-    events = training.trace.events
+    events = training.event.trace.events
     loops = training.event.loops
     near = [e for e in events if e.kind in {"backward", "step"} and e.loops[:1] == loops[:1]]
     before = [e for e in near if e.number < training.event.number]

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.documents.python.syntax import Loop, keyword, last_name, walk
-from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace, excludes
+from adalora_core.checker.scripts.events import Event, Guard, Placement, excludes
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
@@ -24,15 +24,16 @@ _DATA = re.compile("data|train|rows|sample|example|corpus|texts|records|pairs", 
 _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
 
 
-def placement(trace: Trace, event: Event) -> Placement | None:
+def placement(event: Event) -> Placement | None:
     """Return the place of an allocation among the steps; None if no step is near."""
-    if event.number not in trace.places:
-        trace.places[event.number] = _placement(trace, event)
-    return trace.places[event.number]
+    places = event.trace.places
+    if event.number not in places:
+        places[event.number] = _placement(event)
+    return places[event.number]
 
 
-def _placement(trace: Trace, event: Event) -> Placement | None:
-    steps = [each for each in trace.events if each.kind == "step" and not excludes(each, event)]
+def _placement(event: Event) -> Placement | None:
+    steps = [each for each in event.trace.of("step") if not excludes(each, event)]
     shared = {each: _shared(event.loops, each.loops) for each in steps}
     steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
     if not steps:
@@ -46,15 +47,16 @@ def _placement(trace: Trace, event: Event) -> Placement | None:
         level: Literal["same", "inside", "outside"] = "outside"
     else:
         level = "inside" if len(event.loops) > len(loops) else "same"
-    dropped = _dropped(trace, step, event) if before else None
+    dropped = _dropped(step, event) if before else None
     return Placement(level, step, not before, dropped)
 
 
-def _dropped(trace: Trace, step: Event, event: Event) -> Event | None:
+def _dropped(step: Event, event: Event) -> Event | None:
     """Return what drops the gradients of a step before it or before its allocation."""
-    backward = [e for e in trace.events[: step.number] if e.kind == "backward"]
+    events = event.trace.events
+    backward = [e for e in events[: step.number] if e.kind == "backward"]
     start = backward[-1].number if backward and backward[-1].loops == step.loops else step.number
-    for each in trace.events[start + 1 : event.number]:
+    for each in events[start + 1 : event.number]:
         # Before the step, another optimizer may drop its own gradients.
         is_own = each.number > step.number or _called_on(each.node) == _called_on(step.node)
         if each.kind == "zero" and is_own and _applies(each, event):
@@ -229,7 +231,7 @@ def accumulation(usage: Usage) -> int | None:
         for each in call.keywords
         if each.arg in {"gradient_accumulation_steps", "accumulate_grad_batches"}
     }
-    for _, event in usage.events("step"):
+    for event in usage.events("step"):
         for guard in accumulation_guards(usage, event):
             sizes |= {
                 usage.value(node.right)
@@ -278,7 +280,7 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
     for loop in event.loops:
         if isinstance(loop, ast.While) or any(isinstance(n, ast.Break) for n in walk(loop)):
             return None
-        if loop in training.trace.runs:
+        if loop in training.event.trace.runs:
             continue
         rounds = _rounds(usage, loop.iter)
         if rounds is None:
@@ -338,7 +340,7 @@ def epochs_of_run(usage: Usage, training: Training) -> int | None:
         is_known = len(given) == 1 and "max_steps" not in given[0]
         return usage.value(given[0].get("num_train_epochs")) if is_known else None
     epochs = 1
-    loops = [loop for loop in training.event.loops if loop not in training.trace.runs]
+    loops = [loop for loop in training.event.loops if loop not in training.event.trace.runs]
     for loop in loops:
         rounds = None if isinstance(loop, ast.While) else _rounds(usage, loop.iter)
         if _is_uneven(loop) or (rounds is None) is not (loop is loops[-1]):

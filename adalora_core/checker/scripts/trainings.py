@@ -15,7 +15,7 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import Event, Trace, excludes, receiver, trainer_calls
+from adalora_core.checker.scripts.events import Event, excludes, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, KNOWN_MODULES
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ class Training:
 
     Args:
         kind: the way of training.
-        trace: the events around it.
         event: the step of the optimizer, or the call that trains.
         trainers: the calls that make the trainer.
         allocates: whether ranks are allocated; None if that cannot be known.
@@ -47,7 +46,6 @@ class Training:
     """
 
     kind: Kind
-    trace: Trace
     event: Event
     trainers: tuple[ast.Call, ...]
     allocates: bool | None
@@ -58,25 +56,23 @@ def trainings(usage: Usage) -> list[Training]:
     """Return the places that train an AdaLoRA model."""
     read: dict[ast.AST, Training] = {}
     loose = allocates_loosely(usage)
-    for trace, event in usage.events("step", "train"):
+    for event in usage.events("step", "train"):
         if event.node in read:
             continue
-        found = (_loop if event.kind == "step" else _trainer)(usage, trace, event)
+        found = (_loop if event.kind == "step" else _trainer)(usage, event)
         if found is not None:
             is_open = loose and not found.allocates
             read[event.node] = replace(found, allocates=None) if is_open else found
     return list(read.values())
 
 
-def _loop(usage: Usage, trace: Trace, event: Event) -> Training | None:
-    if not event.loops or usage.framework(trace.function) in {"trainer", "callback"}:
+def _loop(usage: Usage, event: Event) -> Training | None:
+    if not event.loops or usage.framework(event.trace.function) in {"trainer", "callback"}:
         return None
     if not _steps_adalora(usage, event):
         return None
-    allocates = any(
-        other.kind == "allocate" and other.loops[:1] == event.loops[:1] for other in trace.events
-    )
-    return Training("accelerate" if event.accumulations else "loop", trace, event, (), allocates)
+    allocates = any(each.loops[:1] == event.loops[:1] for each in event.trace.of("allocate"))
+    return Training("accelerate" if event.accumulations else "loop", event, (), allocates)
 
 
 def _steps_adalora(usage: Usage, event: Event) -> bool:
@@ -100,23 +96,21 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
 def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
     """Return the optimizers of a base model, each with the later call that adapts the model."""
     found: dict[ast.Call, ast.Call] = {}
-    for trace in usage.traces:
-        for event in trace.events:
-            wrap = _later_wrap(usage, trace, event) if event.kind == "optimizer" else None
-            later = trace.events[wrap.number :] if wrap is not None else []
-            if wrap is not None and all(each.kind != "optimizer" for each in later):
-                found[event.call] = wrap.call
+    for event in usage.events("optimizer"):
+        wrap = _later_wrap(usage, event)
+        if wrap is not None and event.trace.of("optimizer")[-1].number < wrap.number:
+            found[event.call] = wrap.call
     return found
 
 
-def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
+def _later_wrap(usage: Usage, optimizer: Event) -> Event | None:
     held = {
         id(leaf)
         for model in held_models(usage, optimizer.call)
         for leaf in usage.origins(model)
         if usage.wrap_of.get(leaf) is None
     }
-    for event in trace.events[optimizer.number :]:
+    for event in optimizer.trace.events[optimizer.number :]:
         wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
         if wrap is None or not wrap.is_adalora:
             continue
@@ -140,7 +134,7 @@ def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
             yield call.func.value
 
 
-def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
+def _trainer(usage: Usage, event: Event) -> Training | None:
     call = event.call
     made = tuple(trainer_calls(usage, receiver(call)))
     is_lightning = last_name(call.func) == "fit"
@@ -163,7 +157,7 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
     found = [inside, *(_of_class(usage, each.func) for each in made), *callbacks]
     allocates = True if True in found else None if None in found else False
     kind: Kind = "lightning" if is_lightning else "trainer"
-    return Training(kind, trace, event, made, allocates, callbacks.count(True))
+    return Training(kind, event, made, allocates, callbacks.count(True))
 
 
 def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
@@ -190,8 +184,8 @@ def _of_class(usage: Usage, made: ast.expr) -> bool | None:
 def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
     known, others = usage.scopes.bases(owner)
     methods = {m for each in known for m in each.body if isinstance(m, FUNCTION)}
-    for trace, event in usage.events("allocate"):
-        if usage.scopes.of[event.node].class_ in known or trace.function in methods:
+    for event in usage.events("allocate"):
+        if usage.scopes.of[event.node].class_ in known or event.trace.function in methods:
             return True
     roots = {other.partition(".")[0] for other in others}
     return False if roots <= KNOWN_MODULES | {"object", "nn"} else None
@@ -250,8 +244,8 @@ def allocates_loosely(usage: Usage) -> bool:
     """
     if any(_may_allocate(usage, call) for call in usage.scopes.calls):
         return True
-    for trace, event in usage.events("allocate"):
-        function = trace.function
+    for event in usage.events("allocate"):
+        function = event.trace.function
         if function is None or event.loops or usage.framework(function) is not None:
             continue
         if function.name == "__call__" or _is_passed_on(usage, function):
@@ -308,17 +302,17 @@ def _is_loose(usage: Usage, method: ast.Attribute) -> bool:
 def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
     """Yield calls that wrap a wrapped model, each with what wrapped it before."""
     seen: set[ast.AST] = set()
-    for trace, event in usage.events("wrap"):
+    for event in usage.events("wrap"):
         wrap = usage.wrap_of.get(event.node)
         if wrap is None or event.node in seen or wrap.is_injected:
             continue  # a model can have several adapters by name
-        first = _wrapped_before(usage, trace, event, wrap)
+        first = _wrapped_before(usage, event, wrap)
         if first is not None:
             seen.add(event.node)
             yield wrap.call, first
 
 
-def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast.AST | None:
+def _wrapped_before(usage: Usage, event: Event, wrap: Wrap) -> ast.AST | None:
     models = usage.origins(wrap.model)
     for leaf in models:
         inner = usage.wrap_of.get(leaf)
@@ -331,7 +325,7 @@ def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast
     is_each_time = event.loops and not event.guards and wrap.is_adalora
     if is_each_time and all(_is_made_before(usage, event, m) for m in models):
         return wrap.call if models else None
-    for other in trace.events[: event.number]:
+    for other in event.trace.events[: event.number]:
         before = usage.wrap_of.get(other.node) if other.kind == "wrap" else None
         if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
             continue

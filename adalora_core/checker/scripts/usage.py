@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adalora_core.checker.documents.python.syntax import Function, keyword, last_name, spend
-from adalora_core.checker.scripts.events import Event, Trace, traces
+from adalora_core.checker.scripts.events import Event, traces
 from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.checker.scripts.sources import Sources
 
@@ -56,13 +56,11 @@ class Usage(Sources):
         self._read: dict[Any, Any] = {}
         self.traces = traces(self, script.tree)
 
-    def events(self, *kinds: str) -> Iterator[tuple[Trace, Event]]:
+    def events(self, *kinds: str) -> Iterator[Event]:
         """Yield the events of some kinds, each node once for each way that leads there."""
         for trace in self.traces:
             spend(len(trace.events))
-            for event in trace.events:
-                if event.kind in kinds:
-                    yield trace, event
+            yield from trace.of(*kinds)
 
     def makes_config(self, call: ast.expr) -> bool:
         """Return whether an expression makes a configuration of AdaLoRA."""
