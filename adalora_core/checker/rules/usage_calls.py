@@ -267,7 +267,7 @@ class OneOfTwoAllocated(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         called = {_root(receiver(event.call)) for event in usage.events("allocate")}
         for event in usage.events("optimizer"):
-            names = {n.id: n for n in usage.mentions(event.call) if isinstance(n, ast.Name)}
+            names = {name.id: name for name in usage.mentions(event.call, ast.Name)}
             models = {name: made for name, n in names.items() if (made := _made(usage, n))}
             left = [name for name in models if name not in called]
             is_one_each = len({*models.values()}) == len(models) > 1

@@ -369,13 +369,10 @@ def _waits(
     known = {ast.dump(guard.test) for guard in step.guards} if step is not None else set()
     waits = step is None or step.accumulations or accumulation_guards(usage, step)
     for guard in accumulation_guards(usage, event):
-        nodes = list(usage.mentions(guard.test))
-        divisors = [
-            n.right for n in nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod)
-        ]
-        if not divisors or ast.dump(guard.test) in known:
+        nodes = list(usage.mentions(guard.test, ast.AST))
+        if not any(isinstance(n, ast.Mod) for n in nodes) or ast.dump(guard.test) in known:
             continue
-        names = {last_name(n) for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
+        names = set(map(last_name, nodes))
         texts = {str(n.value) for n in nodes if isinstance(n, ast.Constant)}
         if "accum" in " ".join(names | texts).lower() or "sync_gradients" in names:
             continue

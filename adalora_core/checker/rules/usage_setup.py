@@ -6,9 +6,15 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    called_name,
+    keyword,
+    last_name,
+    walk,
+)
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
-from adalora_core.checker.scripts.events import Event, Frame, excludes
+from adalora_core.checker.scripts.events import Event, Frame, excludes, receiver
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
@@ -60,7 +66,7 @@ def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, b
     lists: set[str] = set()
     functions: dict[ast.AST, None] = {}
     given = [leaf for each in optimizer.args for leaf in usage.origins(each)]
-    for node in (node for each in (optimizer, *given) for node in usage.mentions(each)):
+    for node in (node for each in (optimizer, *given) for node in usage.mentions(each, ast.expr)):
         if isinstance(node, ast.Name):
             lists.add(node.id)
             functions[usage.scopes.of[node].function] = None
@@ -68,8 +74,8 @@ def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, b
             yield from ((test, False) for test in part.ifs)
             if not part.ifs:
                 yield part.iter, True
-    for loop in (node for each in functions for node in walk(each)):
-        if isinstance(loop, ast.For) and "named_parameters" in ast.unparse(loop.iter):
+    for loop in (loop for each in functions for loop in walk(each, ast.For)):
+        if "named_parameters" in ast.unparse(loop.iter):
             yield from _branches(loop.body, lists)
 
 
@@ -88,24 +94,20 @@ def _branches(body: list[ast.stmt], lists: set[str]) -> Iterator[tuple[ast.expr,
 
 def _appends(statement: ast.stmt, lists: set[str]) -> bool:
     return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in {"append", "add"}
-        and last_name(node.func.value) in lists
-        for node in walk(statement)
+        called_name(node) in {"append", "add"} and last_name(receiver(node)) in lists
+        for node in walk(statement, ast.Call)
     )
 
 
 def words_in(test: ast.expr) -> tuple[set[str], bool]:
     """Return the texts that a name has to hold, and whether nothing else is taken."""
     words, is_positive = set(), True
-    for node in walk(test):
+    for node in walk(test, ast.Compare, ast.Call):
         if isinstance(node, ast.Compare) and isinstance(node.left, ast.Constant):
-            if isinstance(node.ops[0], ast.In):
-                words.add(str(node.left.value))
-            else:
-                is_positive = False
-        elif isinstance(node, ast.Call) and last_name(node.func) in _ANY_WORDS:
+            is_in = isinstance(node.ops[0], ast.In)
+            words |= {str(node.left.value)} if is_in else set()
+            is_positive = is_positive and is_in
+        elif called_name(node) in _ANY_WORDS:
             is_positive = False
     return words, is_positive and (bool(words) or "requires_grad" in ast.unparse(test))
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import last_name, walk
+from adalora_core.checker.documents.python.syntax import Function, called_name, last_name, walk
 from adalora_core.checker.rules.usage_base import (
     EPOCHS,
     HEAD,
@@ -70,23 +70,17 @@ def _trains_others(usage: Usage, training: Training, made: list[Training]) -> bo
     if function is None or not any(each.allocates for each in made):
         return False
     return any(
-        _freezes(each) or _freezes(usage.called(each))
-        for each in walk(function)
-        if isinstance(each, ast.Call)
+        called_name(each) == "requires_grad_" or _freezes(usage.called(each))
+        for each in walk(function, ast.Call)
     )
 
 
-def _freezes(node: ast.AST | None) -> bool:
-    """Return whether a call, or a function, changes which parameters are trained."""
-    if isinstance(node, ast.Call):
-        return last_name(node.func) == "requires_grad_"
-    return node is not None and any(
-        isinstance(each, ast.Attribute)
-        and (
-            each.attr == "requires_grad_"
-            or (each.attr == "requires_grad" and isinstance(each.ctx, ast.Store))
-        )
-        for each in walk(node)
+def _freezes(function: Function | None) -> bool:
+    """Return whether a function changes which parameters are trained."""
+    return function is not None and any(
+        each.attr == "requires_grad_"
+        or (each.attr == "requires_grad" and isinstance(each.ctx, ast.Store))
+        for each in walk(function, ast.Attribute)
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeGuard
 
-from adalora_core.checker.documents.python.syntax import last_name, walk
+from adalora_core.checker.documents.python.syntax import called_name, last_name, walk
 from adalora_core.checker.rules.usage_base import (
     HEAD,
     LOOP,
@@ -86,13 +86,10 @@ def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
 
 def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
     """Return whether a total is made of what is divided between processes, and not divided."""
-    nodes = [node for node in usage.mentions(total) if isinstance(node, ast.expr)]
-    divisors = [
-        node.right
-        for node in nodes
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv)
-    ]
-    words = [last_name(n) for d in divisors for n in usage.mentions(d) if isinstance(n, ast.expr)]
+    nodes = list(usage.mentions(total, ast.BinOp, ast.Call))
+    products = [each for each in nodes if isinstance(each, ast.BinOp)]
+    divisors = [each.right for each in products if isinstance(each.op, ast.Div | ast.FloorDiv)]
+    words = (last_name(node) for each in divisors for node in usage.mentions(each, ast.expr))
     if any(map(_PROCESSES.search, words)):
         return False
     callers, position = usage.scopes.callers, usage.scopes.position
@@ -104,7 +101,7 @@ def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
     return any(
         position[node] < divided.get(ast.dump(node.args[0]), -1)
         for node in nodes
-        if isinstance(node, ast.Call) and last_name(node.func) == "len" and node.args
+        if isinstance(node, ast.Call) and called_name(node) == "len" and node.args
     )
 
 
@@ -144,7 +141,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
 
 def _counts_epochs(usage: Usage, total: ast.expr) -> bool:
     """Return whether a total is computed from the length of the data, for a trainer's epochs."""
-    words = {last_name(node) for node in usage.mentions(total) if isinstance(node, ast.expr)}
+    words = {last_name(node) for node in usage.mentions(total, ast.expr)}
     is_counted = "len" in words and words.isdisjoint({"min", "max_steps"})
     return is_counted and all(each.trainers for each in usage.once(trainings))
 
@@ -187,9 +184,9 @@ class EpochIsCut(UsageRule):
             return
         loops = dict.fromkeys(loop for e in usage.events("step") for loop in e.loops)
         for key, value in usage.arguments("total_step"):
-            nodes = list(usage.mentions(value))
-            lengths = [n for n in nodes if isinstance(n, ast.Call) and last_name(n.func) == "len"]
-            measured = {ast.unparse(each.args[0]) for each in lengths if each.args}
+            nodes = list(usage.mentions(value, ast.expr))
+            calls = [n for n in nodes if isinstance(n, ast.Call) and called_name(n) == "len"]
+            measured = {ast.unparse(each.args[0]) for each in calls if each.args}
             for loop in loops if measured else ():
                 cut = _cut(usage, loop, nodes, measured)
                 if cut is not None:
@@ -198,7 +195,7 @@ class EpochIsCut(UsageRule):
                     break
 
 
-def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST], measured: set[str]) -> ast.AST | None:
+def _cut(usage: Usage, loop: ast.AST, total: list[ast.expr], measured: set[str]) -> ast.AST | None:
     """Return what leaves a loop over a loader, whose length is in a total, after some batches."""
     over = loop.iter if isinstance(loop, ast.For) else None
     if over is None or not isinstance(loop, ast.For):
@@ -213,12 +210,13 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST], measured: set[str]) 
     if ast.unparse(over) not in measured:
         return None
     words, numbers = _names(total) - {index}, {usage.value(n) for n in total if _is_number(n)}
-    if limited is not None and words.isdisjoint(_names(list(walk(limited)))):
+    if limited is not None and words.isdisjoint(_names(list(walk(limited, ast.expr)))):
         return limited
     for test in _exits(loop.body):
-        if not isinstance(test, ast.Compare) or _measures(usage, test):
+        calls = map(called_name, usage.mentions(test, ast.Call))
+        if not isinstance(test, ast.Compare) or "len" in calls:
             continue  # as of a limit that may not be set, or is what the loader holds
-        bound, names = usage.value(test.comparators[0]), _names(list(walk(test)))
+        bound, names = usage.value(test.comparators[0]), _names(list(walk(test, ast.expr)))
         is_known = bound is not None and bound > 1 and bound not in numbers
         is_counted = index in names or (is_known and _counts_batches(usage, test.left, loop))
         if is_counted and names.isdisjoint(words):
@@ -226,16 +224,11 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST], measured: set[str]) 
     return None
 
 
-def _measures(usage: Usage, test: ast.expr) -> bool:
-    calls = (node for node in usage.mentions(test) if isinstance(node, ast.Call))
-    return any(last_name(call.func) == "len" for call in calls)
-
-
 def _counts_batches(usage: Usage, name: ast.expr, loop: ast.For) -> bool:
     """Return whether a loop raises a number in each round, or each time a step is due."""
     for each in usage.scopes.bindings(name):
         block = usage.scopes.parents[each.node] if each.kind == "added" else None
-        is_due = isinstance(block, ast.If) and any(isinstance(n, ast.Mod) for n in walk(block.test))
+        is_due = isinstance(block, ast.If) and any(walk(block.test, ast.Mod))
         if block is loop or is_due:
             return True
     return False
@@ -258,7 +251,7 @@ def _exits(body: list[ast.stmt]) -> Iterator[ast.expr]:
             yield from _exits([*each.body, *each.orelse])
 
 
-def _names(nodes: list[ast.AST]) -> set[str]:
+def _names(nodes: list[ast.expr]) -> set[str]:
     """Return the names of values: `a.limit` is "limit"."""
     owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     named = (node for node in nodes if isinstance(node, ast.Name | ast.Attribute))
@@ -355,8 +348,7 @@ class AllocationEndsEarly(AllocationRule):
             if not isinstance(test, ast.Compare) or len(test.ops) > 1:
                 continue
             ends = ast.Lt | ast.LtE if guard.holds else ast.Gt | ast.GtE
-            nodes = usage.mentions(test.comparators[0])
-            words = {last_name(node).lower() for node in nodes if isinstance(node, ast.expr)}
+            words = {last_name(n).lower() for n in usage.mentions(test.comparators[0], ast.expr)}
             if isinstance(test.ops[0], ends) and "tfinal" in words:
                 message = f"update_and_allocate is called only while `{ast.unparse(test)[:60]}`"
                 return CodeFault(event.node, message, note=(test, "the condition"))

@@ -160,13 +160,9 @@ class _Reader:
         if any(is_within(each.node, loop) for each in bindings for loop in self.event.loops):
             source = bindings[0].source if len(bindings) == 1 else None
             return UNKNOWN if source is None else self.read(source, frame)
-        is_iterator = any(
-            "iter" in last_name(node) or last_name(node) == "count"
-            for binding in bindings
-            if binding.value is not None
-            for node in walk(binding.value)
-            if isinstance(node, ast.expr)
-        )
+        values = [each.value for each in bindings if each.value is not None]
+        words = {last_name(node) for value in values for node in walk(value, ast.expr)}
+        is_iterator = "count" in words or any("iter" in word for word in words)
         scope = self.usage.scopes.find(name)
         in_scope = self.event.loops or scope is None or not isinstance(scope.function, FUNCTION)
         return Counter("nothing") if in_scope and not is_iterator else UNKNOWN

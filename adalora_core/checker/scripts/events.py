@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
@@ -14,10 +14,12 @@ from adalora_core.checker.documents.python.syntax import (
     Function,
     Loop,
     argument,
+    called_name,
     children,
     expects_a_fault,
     keyword,
     last_name,
+    passed,
     spend,
     walk,
 )
@@ -103,9 +105,7 @@ class Event:
     @property
     def call(self) -> ast.Call:
         """The call that the event is."""
-        if not isinstance(self.node, ast.Call):
-            raise TypeError(f"an event of the kind {self.kind!r} is not a call")
-        return self.node
+        return cast("ast.Call", self.node)
 
     @property
     def step(self) -> ast.expr | None:
@@ -153,14 +153,9 @@ class Trace:
         """The assignments of constants and the additions, by what is changed."""
         found: dict[str, list[Event]] = {}
         for event in self.events:
-            node = event.node
-            targets: list[ast.expr] = []
-            if isinstance(node, ast.AugAssign):
-                targets = [node.target]
-            elif isinstance(node, ast.Assign):
-                targets = getattr(node.targets[0], "elts", [node.targets[0]])
-            for target in targets:
-                found.setdefault(ast.unparse(target), []).append(event)
+            for target in getattr(event.node, "targets", [getattr(event.node, "target", None)])[:1]:
+                for each in getattr(target, "elts", [target]) if target is not None else ():
+                    found.setdefault(ast.unparse(each), []).append(event)
         return found
 
 
@@ -233,10 +228,9 @@ class _Tracer:
         elif isinstance(node, LOOP):
             self._loop(node, at)
         elif isinstance(node, ast.With | ast.AsyncWith):
-            for item in node.items:
-                self._expression(item.context_expr, at)
-                call = item.context_expr
-                if isinstance(call, ast.Call) and last_name(call.func) == "accumulate":
+            for call in (item.context_expr for item in node.items):
+                self._expression(call, at)
+                if isinstance(call, ast.Call) and called_name(call) == "accumulate":
                     at = replace(at, accumulations=(*at.accumulations, receiver(call)))
             if not expects_a_fault(node):
                 self._block(node.body, at)
@@ -258,19 +252,14 @@ class _Tracer:
         self._block(node.orelse, at)
 
     def _assignment(self, node: ast.stmt, at: Event) -> None:
-        if isinstance(node, ast.AugAssign):
+        if isinstance(node, ast.AugAssign) or adds_to_itself(node):
             self._add("count", node, at)
         elif isinstance(node, ast.Assign) and all(
             isinstance(each, ast.Constant) for each in getattr(node.value, "elts", [node.value])
         ):
-            is_gradient = (
-                last_name(node.targets[0]) == "grad"
-                and isinstance(node.value, ast.Constant)
-                and node.value.value is None
-            )
+            is_none = getattr(node.value, "value", 0) is None
+            is_gradient = is_none and last_name(node.targets[0]) == "grad"
             self._add("zero" if is_gradient else "set", node, at)
-        elif adds_to_itself(node):
-            self._add("count", node, at)
 
     def _expression(self, node: ast.expr, at: Event) -> None:
         for call in reversed([c for c in _expressions(node) if isinstance(c, ast.Call)]):
@@ -371,12 +360,10 @@ def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
 
 def _allocates_target(loop: Loop) -> bool:
     """Return whether a loop calls `update_and_allocate` of the objects that it runs over."""
-    target = last_name(loop.target) if isinstance(loop, ast.For | ast.AsyncFor) else ""
+    target = last_name(getattr(loop, "target", None))
     return bool(target) and any(
-        isinstance(node, ast.Attribute)
-        and node.attr == ALLOCATE
-        and any(isinstance(part, ast.Name) and part.id == target for part in walk(node))
-        for node in walk(loop)
+        node.attr == ALLOCATE and any(part.id == target for part in walk(node, ast.Name))
+        for node in walk(loop, ast.Attribute)
     )
 
 
@@ -396,18 +383,15 @@ def _expressions(node: ast.expr) -> list[ast.expr]:
 
 def adds_to_itself(node: ast.AST) -> bool:
     """Return whether a statement is `x = x + ...`."""
-    value = node.value if isinstance(node, ast.Assign) else None
-    return (
-        isinstance(node, ast.Assign)
-        and isinstance(value, ast.BinOp)
-        and isinstance(value.op, ast.Add)
-        and ast.unparse(node.targets[0]) in {ast.unparse(value.left), ast.unparse(value.right)}
-    )
+    match node:
+        case ast.Assign(targets=[target, *_], value=ast.BinOp(left, ast.Add(), right)):
+            return ast.unparse(target) in {ast.unparse(left), ast.unparse(right)}
+    return False
 
 
 def _has_parameters(call: ast.Call) -> bool:
     return any(
         last_name(node) in {"parameters", "named_parameters"}
-        for given in (*call.args, *(each.value for each in call.keywords))
+        for given in passed(call)
         for node in _expressions(given)
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
     Function,
+    called_name,
     keyword,
     last_name,
     walk,
@@ -41,7 +42,7 @@ _DEEPEST, _MOST_SUMS = 3, 16
 
 
 def _reads_loss(node: ast.expr) -> bool:
-    return any(isinstance(part, ast.Attribute) and part.attr == "loss" for part in walk(node))
+    return any(part.attr == "loss" for part in walk(node, ast.Attribute))
 
 
 def adds_penalty(usage: Usage) -> bool:
@@ -81,8 +82,9 @@ def _is_penalty(usage: Usage, term: ast.expr) -> bool:
         is_given = any(usage.is_adalora_model(a) or last_name(a) == "model" for a in term.args)
         return is_given or not term.args
     function = usage.called(term) if isinstance(term, ast.Call) else None
-    nodes = [*usage.mentions(term), *(walk(function) if function is not None else ())]
-    names = {last_name(node.func) for node in nodes if isinstance(node, ast.Call)}
+    nodes = list(usage.mentions(term, ast.AST))
+    nodes += [] if function is None else walk(function, ast.AST)
+    names = {called_name(node) for node in nodes}
     is_product = any(isinstance(node, ast.MatMult) for node in nodes)
     return "eye" in names and (is_product or not names.isdisjoint(_PRODUCTS))
 

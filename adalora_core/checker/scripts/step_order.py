@@ -86,7 +86,7 @@ def _applies(dropped: Event, event: Event) -> bool:
 
 
 def _asks_for_gradient(guard: Guard) -> bool:
-    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in walk(guard.test))
+    return any(each.attr == "grad" for each in walk(guard.test, ast.Attribute))
 
 
 def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
@@ -97,8 +97,8 @@ def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
 def _accumulates(usage: Usage, guard: Guard) -> bool:
     if isinstance(guard.test, ast.Compare) and _is_reset_inside(usage, guard):
         return True
-    for node in usage.mentions(guard.test):
-        if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == "sync_gradients":
+    for node in usage.mentions(guard.test, ast.expr):
+        if last_name(node) == "sync_gradients":
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
             return can_exceed_one(usage, node.right)
@@ -180,9 +180,7 @@ def _unit(usage: Usage, node: ast.expr) -> Unit:
 
 
 def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
-    words = " ".join(
-        last_name(node) for node in walk(divisor) if isinstance(node, ast.Name | ast.Attribute)
-    ).lower()
+    words = " ".join(map(last_name, walk(divisor, ast.Name, ast.Attribute))).lower()
     if "accum" in words:
         return "steps"
     is_number = isinstance(divisor, ast.Constant)
@@ -235,8 +233,8 @@ def accumulation(usage: Usage) -> int | None:
         for guard in accumulation_guards(usage, event):
             sizes |= {
                 usage.value(node.right)
-                for node in usage.mentions(guard.test)
-                if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod)
+                for node in usage.mentions(guard.test, ast.BinOp)
+                if isinstance(node.op, ast.Mod)
             }
     return sizes.pop() if len(sizes) == 1 else None if sizes else 1
 
@@ -278,7 +276,7 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
     if event.accumulations or accumulation_guards(usage, event):
         return None
     for loop in event.loops:
-        if isinstance(loop, ast.While) or any(isinstance(n, ast.Break) for n in walk(loop)):
+        if isinstance(loop, ast.While) or any(walk(loop, ast.Break)):
             return None
         if loop in training.event.trace.runs:
             continue
@@ -294,8 +292,8 @@ def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
     tests = [loop.test] if isinstance(loop, ast.While) else []
     tests += [
         node.test
-        for node in walk(loop)
-        if isinstance(node, ast.If) and any(isinstance(each, ast.Break) for each in node.body)
+        for node in walk(loop, ast.If)
+        if any(isinstance(each, ast.Break) for each in node.body)
     ]
     for test in tests:
         if isinstance(test, ast.Compare) and "step" in last_name(test.left):
@@ -351,13 +349,8 @@ def epochs_of_run(usage: Usage, training: Training) -> int | None:
 
 def _is_uneven(loop: Loop) -> bool:
     """Return whether a loop may end early, or does something else in some of its rounds."""
-    target = "" if isinstance(loop, ast.While) else last_name(loop.target)
+    target = last_name(getattr(loop, "target", None))
     return any(
-        isinstance(node, ast.Break | ast.Return)
-        or (isinstance(node, ast.If) and target in map(last_name, _names_in(node.test)))
-        for node in walk(loop)
+        not isinstance(node, ast.If) or target in map(last_name, walk(node.test, ast.Name))
+        for node in walk(loop, ast.Break, ast.Return, ast.If)
     )
-
-
-def _names_in(test: ast.expr) -> Iterator[ast.expr]:
-    return (node for node in walk(test) if isinstance(node, ast.Name))

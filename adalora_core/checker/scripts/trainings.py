@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
     Function,
+    called_name,
     keyword,
     last_name,
+    passed,
     walk,
 )
 from adalora_core.checker.scripts.events import Event, excludes, receiver, trainer_calls
@@ -78,18 +80,15 @@ def _loop(usage: Usage, event: Event) -> Training | None:
 def _steps_adalora(usage: Usage, event: Event) -> bool:
     """Return whether an optimizer step can be one of an AdaLoRA model."""
     call = event.call
-    makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
-    makers += call.args
+    makers = [*call.args, getattr(call.func, "value", None)]
     optimizers = [made for maker in makers for made in usage.calls(maker)]
     models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
     if models:
         is_late = not usage.once(late_adapters).keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
     return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name | ast.Attribute)
-        and usage.is_adalora_model(node.func)
-        for node in walk(event.loops[-1])
+        isinstance(node.func, ast.Name | ast.Attribute) and usage.is_adalora_model(node.func)
+        for node in walk(event.loops[-1], ast.Call)
     )
 
 
@@ -121,14 +120,11 @@ def _later_wrap(usage: Usage, optimizer: Event) -> Event | None:
 
 def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
     """Yield the models whose parameters an optimizer is given."""
-    found = []
-    for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
-        found += [node for node in usage.mentions(given) if isinstance(node, ast.Call)]
-    held = [each for each in found if last_name(each.func) in _PARAMETERS]
+    found = [node for given in passed(optimizer) for node in usage.mentions(given, ast.Call)]
+    held = [each for each in found if called_name(each) in _PARAMETERS]
     function = usage.scopes.of[optimizer].function
     if not held and isinstance(function, FUNCTION):  # a loop sorts them into groups
-        loops = (each for each in walk(function) if isinstance(each, ast.For))
-        held = [each.iter for each in loops if isinstance(each.iter, ast.Call)]
+        held = [each.iter for each in walk(function, ast.For) if isinstance(each.iter, ast.Call)]
     for call in held:
         if isinstance(call.func, ast.Attribute) and call.func.attr in _PARAMETERS:
             yield call.func.value
@@ -213,8 +209,8 @@ def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
         leaves = usage.origins(spread)
         if not leaves or not all(isinstance(leaf, ast.Dict | ast.Call) for leaf in leaves):
             yield None
-        for node in (node for leaf in leaves for node in usage.mentions(leaf)):
-            if isinstance(node, ast.Call) and "Callback" in last_name(node.func):
+        for node in (node for leaf in leaves for node in usage.mentions(leaf, ast.Call)):
+            if "Callback" in called_name(node):
                 yield _allocates(usage, node)
 
 
@@ -380,15 +376,8 @@ def swept_ranks(usage: Usage) -> Iterator[ast.expr]:
 def _varies(usage: Usage, given: ast.expr) -> bool:
     values = {leaf.value for leaf in usage.origins(given) if isinstance(leaf, ast.Constant)}
     return len(values) > 1 or any(
-        _is_swept(usage, node)
-        for node in usage.mentions(given)
-        if isinstance(node, ast.Name | ast.Call)
+        called_name(node).startswith("suggest_")
+        or (last_name(node) == "wandb" and "agent" in usage.scopes.callers)
+        or any(each.kind == "loop" for each in usage.scopes.bindings(node))
+        for node in usage.mentions(given, ast.Name, ast.Call)
     )
-
-
-def _is_swept(usage: Usage, node: ast.Name | ast.Call) -> bool:
-    if isinstance(node, ast.Call):
-        return last_name(node.func).startswith("suggest_")
-    if node.id == "wandb":
-        return "agent" in usage.scopes.callers
-    return any(each.kind == "loop" for each in usage.scopes.bindings(node))

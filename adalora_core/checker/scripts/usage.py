@@ -67,10 +67,8 @@ class Usage(Sources):
         if not isinstance(call, ast.Call):
             return False
         name = last_name(call.func)
-        if name == "get_peft_config" and any(
-            isinstance(node, ast.Constant) and str(node.value).upper() == "ADALORA"
-            for node in self.mentions(call.args[0] if call.args else None)
-        ):
+        words = self.mentions(keyword(call, at=0), ast.Constant)
+        if name == "get_peft_config" and any(str(w.value).upper() == "ADALORA" for w in words):
             return True
         if name == "get_peft_config" or "Config" in name:
             return self._is_config_class(call.func)
@@ -108,10 +106,10 @@ class Usage(Sources):
 
     def _is_config(self, config: ast.expr | None) -> bool:
         return any(self.makes_config(leaf) for leaf in self.origins(config)) or any(
-            isinstance(node, ast.Call) and self.makes_config(node)
+            self.makes_config(node)
             for leaf in self.origins(config)
             if not isinstance(leaf, ast.Call)
-            for node in self.mentions(leaf)
+            for node in self.mentions(leaf, ast.Call)
         )
 
     def once(self, read: Callable[[Usage], _Found]) -> _Found:
