@@ -12,6 +12,7 @@ from adalora_core.checker.rules.usage_base import (
     LOOP,
     CodeFault,
     UsageRule,
+    shown,
 )
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.trainings import (
@@ -52,13 +53,12 @@ class LossWithoutPenalty(UsageRule):
         )
         if not has_callback:
             yield from _smoothed(usage)
+        message = (
+            "the loss is computed in the script, so it lacks the orthogonality penalty "
+            f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss"
+        )
         for loss in dict.fromkeys(losses):
-            yield CodeFault(
-                loss,
-                "the loss is computed in the script, so it lacks the orthogonality penalty "
-                f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
-                hint=_OUR_HINT if usage.our_names else None,
-            )
+            yield CodeFault(loss, message, _OUR_HINT if usage.our_names else None)
 
 
 def _smoothed(usage: Usage) -> Iterator[CodeFault]:
@@ -101,11 +101,9 @@ class OptimizerBeforeAdapter(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for optimizer, wrap in usage.once(late_adapters).items():
-            message = (
-                "the optimizer is given the parameters of the base model, before the adapter is "
-                "added"
-            )
-            yield CodeFault(optimizer, message, note=(wrap, "the adapter is added here"))
+            message = "the optimizer is given the parameters of the base model, before the adapter "
+            note = (wrap, "the adapter is added here")
+            yield CodeFault(optimizer, f"{message}is added", note=note)
 
 
 class WrappedTwice(UsageRule):
@@ -120,9 +118,8 @@ class WrappedTwice(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for call, first in second_wraps(usage):
             note = (first, "the first adapter") if first is not call else None
-            yield CodeFault(
-                call, "the model that is wrapped here has an adapter already", note=note
-            )
+            message = "the model that is wrapped here has an adapter already"
+            yield CodeFault(call, message, note=note)
 
 
 class RanksWithoutAllocation(UsageRule):
@@ -149,11 +146,11 @@ for rank in (2, 4, 8):
             return
         for value in swept_ranks(usage):
             parent = usage.scopes.parents.get(value)
-            yield CodeFault(
-                parent if isinstance(parent, ast.keyword) else value,
-                f"target_r is varied (`{ast.unparse(value)[:60]}`), and nothing allocates: every "
-                "run trains init_r triplets",
+            node = parent if isinstance(parent, ast.keyword) else value
+            message = (
+                f"target_r is varied ({shown(value)}), and nothing allocates: every run trains "
             )
+            yield CodeFault(node, f"{message}init_r triplets")
 
 
 class PenaltyAddedTwice(UsageRule):
@@ -192,10 +189,9 @@ class TargetsOfAnotherBase(UsageRule):
     why = """Names of modules differ between architectures. PEFT raises a ValueError when the
     adapter is added: `Target modules {'q_proj', 'v_proj'} not found in the base model.` Known are
     names of published models."""
-    bad = (
-        HEAD.replace("\nconfig", '\nbase = AutoModelForCausalLM.from_pretrained("gpt2")\nconfig')
-        + LOOP
-    )
+    bad = HEAD.replace(
+        "\nconfig", '\nbase = AutoModelForCausalLM.from_pretrained("gpt2")\nconfig'
+    ) + LOOP  # fmt: skip
     good = bad.replace('"q_proj", "v_proj"', '"c_attn"')
     hint = "name linear layers of the base model"
 

@@ -59,12 +59,8 @@ class AllocationForEachMicroBatch(AllocationRule):
     summary = "update_and_allocate is called for each micro-batch, optimizer.step() more rarely"
     why = """Gradients accumulate over the micro-batches, so the first of them count several times,
     and the schedule, which counts steps of the optimizer, ends before the run does."""
-    bad = re.sub(
-        "        if accelerator.sync_gradients:\n    (.*\n)    (.*\n)",
-        r"\1\2",
-        example(_ACCUMULATED, _ACCELERATE),
-    )
     good = example(_ACCUMULATED, _ACCELERATE)
+    bad = re.sub(" *if accelerator.sync_gradients:\n    (.*\n)    (.*\n)", r"\1\2", good)
     hint = "call it once for each optimizer.step(), under the same condition"
 
     def check_call(self, usage: Usage, event: Event) -> CodeFault | None:

@@ -11,9 +11,10 @@ from adalora_core.checker.documents.python.syntax import (
     called_name,
     keyword,
     last_name,
+    passed,
     walk,
 )
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.scripts.events import Event, Frame, excludes, receiver
 from adalora_core.checker.scripts.trainings import (
     held_models,
@@ -55,10 +56,8 @@ class FactorsNotOptimised(UsageRule):
                 taken |= words
                 is_open = is_open or has_rest or not is_positive
             if {"lora_A", "lora_B"} <= taken and not is_open and not takes_e(taken):
-                yield CodeFault(
-                    event.node,
-                    "the groups of the optimizer take lora_A and lora_B, and none lora_E",
-                )
+                message = "the groups of the optimizer take lora_A and lora_B, and none lora_E"
+                yield CodeFault(event.node, message)
 
 
 def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, bool]]:
@@ -180,20 +179,16 @@ class PenaltyWithoutGradient(UsageRule):
     hint = "compute the term with gradients, outside of torch.no_grad()"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        for function in usage.scopes.of:
-            if not isinstance(function, ast.FunctionDef) or not any(
-                _has_no_gradient(each) for each in function.decorator_list
-            ):
-                continue
-            for call in usage.calls_of(function):
+        for function in usage.scopes.functions:
+            is_without = any(map(_has_no_gradient, function.decorator_list))
+            for call in usage.calls_of(function) if is_without else ():
                 if _is_added_to_loss(usage, call):
-                    message = f"`{ast.unparse(call)[:60]}` has no gradient: it trains nothing"
+                    message = f"{shown(call)} has no gradient: it trains nothing"
                     yield CodeFault(call, message, note=(function, "it runs under torch.no_grad()"))
 
 
 def _has_no_gradient(decorator: ast.expr) -> bool:
-    made = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return last_name(made) in {"no_grad", "inference_mode"}
+    return bool({last_name(decorator), called_name(decorator)} & {"no_grad", "inference_mode"})
 
 
 def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
@@ -201,12 +196,12 @@ def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
     parent = usage.scopes.parents[call]
     while isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mult):
         node, parent = parent, usage.scopes.parents[parent]
-    if isinstance(parent, ast.AugAssign):
-        return "loss" in ast.unparse(parent.target).lower()
-    if not isinstance(parent, ast.BinOp) or not isinstance(parent.op, ast.Add):
-        return False
-    other = parent.left if parent.right is node else parent.right
-    return "loss" in ast.unparse(other).lower()
+    match parent:
+        case ast.AugAssign(target=other):
+            return "loss" in ast.unparse(other).lower()
+        case ast.BinOp(left, ast.Add(), right):
+            return "loss" in ast.unparse(left if right is node else right).lower()
+    return False
 
 
 class RankGivenAsR(UsageRule):
@@ -224,7 +219,7 @@ class RankGivenAsR(UsageRule):
             given = call.entries.keys() | call.deferred
             is_meant = not call.is_open and "target_r" in given and "init_r" not in given
             if key is not None and value is not None and "r" in call.deferred and is_meant:
-                message = f"`r` is `{ast.unparse(value)[:60]}`, and the run starts at init_r = 12"
+                message = f"`r` is {shown(value)}, and the run starts at init_r = 12"
                 yield CodeFault(key, message)
 
 
@@ -331,11 +326,11 @@ _REFUSED = {
 
 def _is_refused(usage: Usage, call: ast.Call, wrap: Wrap) -> bool:
     """Return whether PEFT refuses a call of a method of a model that it has wrapped."""
-    name, of, position = last_name(call.func), usage.scopes.of, usage.scopes.position
-    if of[call].function is of[wrap.call].function and position[call] < position[wrap.call]:
+    name = called_name(call)
+    if usage.scopes.is_before(call, wrap.call):
         return False
     if name == "add_adapter":
-        given = (wrap.config, *call.args, *(each.value for each in call.keywords))
+        given = (wrap.config, *passed(call))
         made = [each for value in given for each in usage.calls(value) if usage.makes_config(each)]
         is_trained = all("inference_mode" not in usage.keywords(each) for each in made)
         is_trained = is_trained and "inference_mode" not in usage.stored
@@ -364,7 +359,7 @@ def may_unfreeze(usage: Usage) -> bool:
 
 def sets_gradient(statement: ast.AST) -> ast.expr | None:
     """Return what a statement assigns to `requires_grad` of something; None: another one."""
-    is_set = isinstance(statement, ast.Assign) and (
-        last_name(statement.targets[0]) == "requires_grad"
-    )
-    return statement.value if is_set and isinstance(statement, ast.Assign) else None
+    match statement:
+        case ast.Assign([target, *_], value) if last_name(target) == "requires_grad":
+            return value
+    return None

@@ -15,6 +15,7 @@ from adalora_core.checker.rules.usage_base import (
     AllocationRule,
     CodeFault,
     UsageRule,
+    shown,
 )
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
 from adalora_core.checker.scripts.frameworks import ALLOCATE
@@ -50,10 +51,9 @@ class AllocationNeverCalled(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         misspelt = _misspelt(usage)
         for call in misspelt:
-            message = (
-                f"`{ast.unparse(call.func)[-60:]}` is not a method of the model; did you mean "
-            )
-            yield CodeFault(call, f"{message}`{ALLOCATE}`?", f"write {ALLOCATE}")
+            method = f"`{ast.unparse(call.func)[-60:]}`"
+            message = f"{method} is not a method of the model; did you mean `{ALLOCATE}`?"
+            yield CodeFault(call, message, f"write {ALLOCATE}")
         found: dict[ast.AST, Training] = {}
         made = usage.once(trainings) if not misspelt else []
         for training in made:
@@ -142,9 +142,8 @@ class StepIsConstant(AllocationRule):
 
 def _fault(event: Event, of_step: str) -> CodeFault:
     """Return the fault of an allocation whose step is a wrong number."""
-    given = event.step
-    text = "" if given is None else ast.unparse(given)[:60]
-    return CodeFault(event.node, f"update_and_allocate is called with `{text}`, which {of_step}")
+    text = "``" if event.step is None else shown(event.step)
+    return CodeFault(event.node, f"update_and_allocate is called with {text}, which {of_step}")
 
 
 class StepIsNotOptimizerStep(AllocationRule):
@@ -205,10 +204,8 @@ class StepForgotten(AllocationRule):
         given = event.step
         if len(event.loops) < 2 or not _goes_on(usage, event.loops[0]):  # noqa: PLR2004 - epochs
             return None
-        bindings = []
-        if isinstance(given, ast.Name):
-            bindings = usage.scopes.bindings(given)
-        elif isinstance(given, ast.Attribute):
+        bindings = usage.scopes.bindings(given)
+        if isinstance(given, ast.Attribute):
             bindings = usage.bindings_of(given)
         firsts = [each.value for each in bindings if each.kind == "value"]
         is_counted = {each.kind for each in bindings} == {"value", "added"}

@@ -15,6 +15,7 @@ from adalora_core.checker.rules.usage_base import (
     CodeFault,
     UsageRule,
     example,
+    shown,
 )
 from adalora_core.checker.scripts.step_order import (
     accumulation,
@@ -27,7 +28,7 @@ from adalora_core.checker.scripts.step_order import (
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from adalora_core.checker.scripts.events import Event
+    from adalora_core.checker.scripts.events import Guard
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -46,22 +47,19 @@ class TotalStepCountsSamples(UsageRule):
         for key, value in usage.arguments("total_step"):
             counted = unit(usage, value)
             waits = usage.once(accumulation)
-            text, hint = ast.unparse(value)[:60], None
+            hint = None
             if _counts_epochs_alone(usage, value):
-                message = f"total_step is `{text}`: the number of epochs, not of optimizer steps"
+                fault = "the number of epochs, not of optimizer steps"
             elif _counts_all_processes(usage, value):
-                message = f"total_step is `{text}`: the steps of all processes together"
+                fault = "the steps of all processes together"
                 hint = "divide it by the number of processes, or take len(loader) after prepare()"
             elif counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
-                message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
+                fault = "a number of samples, not of optimizer steps"
             elif counted == "batches" and waits is not None and waits > 1:
-                message = (
-                    f"total_step is `{text}`: a number of micro-batches, {waits} of which make "
-                    "one optimizer step"
-                )
+                fault = f"a number of micro-batches, {waits} of which make one optimizer step"
             else:
                 continue
-            yield CodeFault(key, message, hint)
+            yield CodeFault(key, f"total_step is {shown(value)}: {fault}", hint)
 
 
 def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
@@ -134,9 +132,8 @@ class TotalStepContradictsMaxSteps(UsageRule):
         lengths = {run_length(usage, training) for training in usage.once(trainings)}
         for key, value in given if len(lengths) == 1 and None not in lengths else ():
             if usage.value(value) is None and _counts_epochs(usage, value):
-                text = ast.unparse(value)[:60]
-                message = f"total_step is `{text}`, and max_steps ends the run before its epochs do"
-                yield CodeFault(key, message)
+                message = f"total_step is {shown(value)}, and max_steps ends the run before its "
+                yield CodeFault(key, f"{message}epochs do")
 
 
 def _counts_epochs(usage: Usage, total: ast.expr) -> bool:
@@ -190,7 +187,7 @@ class EpochIsCut(UsageRule):
             for loop in loops if measured else ():
                 cut = _cut(usage, loop, nodes, measured)
                 if cut is not None:
-                    message = f"total_step is `{ast.unparse(value)[:60]}`, and epochs end early"
+                    message = f"total_step is {shown(value)}, and epochs end early"
                     yield CodeFault(key, message, note=(cut, "the loop is left here"))
                     break
 
@@ -271,12 +268,9 @@ class SharesLeaveNoBudgeting(UsageRule):
     why = """The budget falls from step tinit to step total_step - tfinal: tfinal is the length of
     the last phase, not the step where it begins. PEFT raises a ValueError when the configuration
     is built, or one step is left by rounding."""
-    bad = (
-        _TOTAL.replace("tinit=200", "tinit=int(0.1 * total)").replace(
-            "tfinal=200", "tfinal=int(0.9 * total)"
-        )
-        + LOOP
-    )
+    bad = _TOTAL.replace(
+        "tinit=200,\n    tfinal=200", "tinit=int(0.1 * total),\n    tfinal=int(0.9 * total)"
+    ) + LOOP  # fmt: skip
     good = bad.replace("0.9 * total", "0.3 * total")
     hint = "give both phases together less than the whole run, such as a tenth and three tenths"
 
@@ -294,7 +288,7 @@ class SharesLeaveNoBudgeting(UsageRule):
             share = round(sum(each for each, _ in known), 9)
             rest = sum(each for _, each in known)
             if len(known) == len(parts) and (share > _WHOLE or (share == _WHOLE and rest >= 0)):
-                texts = " + ".join(f"`{ast.unparse(each)[:60]}`" for each in values[1:])
+                texts = " + ".join(map(shown, values[1:]))
                 key = entries[2][0]
                 yield CodeFault(key or call.node, f"tinit + tfinal is {texts}: the whole run")
 
@@ -337,19 +331,15 @@ class AllocationEndsEarly(AllocationRule):
     it hold the others at zero. Without them the optimizer brings dropped triplets back, and
     rank_pattern, which the saved adapter needs, is never written."""
     bad = HEAD + LOOP.replace(
-        "    model.base_model",
-        "    if step < config.total_step - config.tfinal:\n        model.base_model",
+        "    model.base", "    if step < config.total_step - config.tfinal:\n        model.base"
     )
     hint = "call it after every step of the optimizer, without the condition"
 
-    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
-        for guard in event.guards:
-            test = guard.test
-            if not isinstance(test, ast.Compare) or len(test.ops) > 1:
-                continue
-            ends = ast.Lt | ast.LtE if guard.holds else ast.Gt | ast.GtE
-            words = {last_name(n).lower() for n in usage.mentions(test.comparators[0], ast.expr)}
-            if isinstance(test.ops[0], ends) and "tfinal" in words:
-                message = f"update_and_allocate is called only while `{ast.unparse(test)[:60]}`"
-                return CodeFault(event.node, message, note=(test, "the condition"))
+    def check_guard(self, usage: Usage, guard: Guard) -> str | None:
+        ends = ast.Lt | ast.LtE if guard.holds else ast.Gt | ast.GtE
+        match guard.test:
+            case ast.Compare(_, [asked], [end]) if isinstance(asked, ends):
+                words = (last_name(node).lower() for node in usage.mentions(end, ast.expr))
+                if "tfinal" in words:
+                    return f"update_and_allocate is called only while {shown(guard.test)}"
         return None

@@ -336,11 +336,9 @@ def _is_inner(usage: Usage, inner: Wrap, outer: Wrap) -> bool:
         return False
     if usage.scopes.is_excluded(outer.call, usage.scopes.above(inner.call)):
         return False
-    if isinstance(outer.model, ast.Attribute):  # which of its values it has depends on the order
-        of, position = usage.scopes.of, usage.scopes.position
-        is_same = of[inner.call].function is of[outer.call].function
-        return is_same and position[inner.call] < position[outer.call]
-    return True
+    # Which of its values an attribute has depends on the order.
+    is_fixed = not isinstance(outer.model, ast.Attribute)
+    return is_fixed or usage.scopes.is_before(inner.call, outer.call)
 
 
 def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:

@@ -124,6 +124,12 @@ class Usage(Sources):
         """The adapter that a call adds."""
         return {wrap.call: wrap for wrap in self.wraps}
 
+    def wraps_alone(self, model: ast.expr | None) -> list[Wrap]:
+        """Return the adapters of a value; none if it can be anything but an AdaLoRA model."""
+        wraps = [self.wrap_of.get(leaf) for leaf in self.origins(model)]
+        found = [wrap for wrap in wraps if wrap is not None and wrap.is_adalora]
+        return found if len(found) == len(wraps) else []
+
     @cached_property
     def our_names(self) -> list[str]:
         """The full names that are imported from this package."""
