@@ -42,9 +42,7 @@ class TotalStepCountsSamples(UsageRule):
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        if usage.assigns_total:
-            return
-        for key, value in usage.arguments("total_step"):
+        for key, value in usage.totals():
             counted = unit(usage, value)
             waits = usage.once(accumulation)
             hint = None
@@ -70,14 +68,9 @@ def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
         for loop in event.loops[:-1]
         if isinstance(loop, ast.For)
         for call in usage.calls(loop.iter)
-        if last_name(call.func) == "range" and len(call.args) == 1
+        if called_name(call) == "range" and len(call.args) == 1
     ]
-    rounds += [
-        each.value
-        for call in usage.scopes.calls
-        for each in call.keywords
-        if each.arg in {"num_train_epochs", "max_epochs"}
-    ]
+    rounds += usage.settings("num_train_epochs", "max_epochs")
     same = {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
     return ast.dump(total) in same
 
@@ -123,7 +116,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
     hint = "give total_step the number of steps of the run"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        given = [] if usage.assigns_total else list(usage.arguments("total_step"))
+        given = usage.totals()
         steps = [(key, usage.value(value)) for key, value in given]
         yield from _contradictions(usage, steps, run_length, "steps", 1)
         is_counted = all(unit(usage, value) in {"batches", "steps"} for _, value in given)
@@ -177,10 +170,8 @@ class EpochIsCut(UsageRule):
     hint = "count the batches that are trained: epochs * the limit of the loop"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        if usage.assigns_total:
-            return
         loops = dict.fromkeys(loop for e in usage.events("step") for loop in e.loops)
-        for key, value in usage.arguments("total_step"):
+        for key, value in usage.totals():
             nodes = list(usage.mentions(value, ast.expr))
             calls = [n for n in nodes if isinstance(n, ast.Call) and called_name(n) == "len"]
             measured = {ast.unparse(each.args[0]) for each in calls if each.args}
@@ -278,7 +269,7 @@ class SharesLeaveNoBudgeting(UsageRule):
         for call in usage.script.calls:
             entries = [call.entries.get(n, (None, None)) for n in ("total_step", "tinit", "tfinal")]
             values = [value for _, value in entries if value is not None]
-            if len(values) < len(entries) or usage.assigns_total:
+            if len(values) < len(entries) or "total_step" in usage.stored:
                 continue
             totals = {ast.unparse(each) for each in (values[0], *usage.origins(values[0]))}
             if usage.value(values[0]) is not None:

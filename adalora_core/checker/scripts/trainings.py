@@ -103,17 +103,11 @@ def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
 
 
 def _later_wrap(usage: Usage, optimizer: Event) -> Event | None:
-    held = {
-        id(leaf)
-        for model in held_models(usage, optimizer.call)
-        for leaf in usage.origins(model)
-        if usage.wrap_of.get(leaf) is None
-    }
-    for event in optimizer.trace.events[optimizer.number :]:
-        wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
-        if wrap is None or not wrap.is_adalora:
-            continue
-        if any(id(leaf) in held for leaf in usage.origins(wrap.model)):
+    models = held_models(usage, optimizer.call)
+    held = {leaf for model in models for leaf in usage.origins(model)} - usage.wrap_of.keys()
+    for event in optimizer.trace.of("wrap"):
+        wrap = usage.wrap_of.get(event.node) if event.number > optimizer.number else None
+        if wrap is not None and wrap.is_adalora and held & {*usage.origins(wrap.model)}:
             return event
     return None
 
@@ -133,26 +127,24 @@ def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
 def _trainer(usage: Usage, event: Event) -> Training | None:
     call = event.call
     made = tuple(trainer_calls(usage, receiver(call)))
-    is_lightning = last_name(call.func) == "fit"
-    if is_lightning:
+    kind: Kind = "lightning" if called_name(call) == "fit" else "trainer"
+    found: list[bool | None] = []
+    if kind == "lightning":
         model = keyword(call, "model", at=0)
         trains = usage.is_adalora_model(model)
         owner = usage.class_of_value(model) if model is not None else None
         if owner is None:
             return None
-        inside = _class_allocates(usage, owner)
+        found.append(_class_allocates(usage, owner))
     else:
-        models = [model for call in made for model in models_of_trainer(usage, call)]
-        trains = any(map(usage.is_adalora_model, models)) or any(
-            wrap.call in made and wrap.is_adalora for wrap in usage.wraps
-        )
-        inside = False
+        models = [model for each in made for model in models_of_trainer(usage, each)]
+        wraps = (usage.wrap_of[each] for each in made if each in usage.wrap_of)
+        trains = any(map(usage.is_adalora_model, models)) or any(w.is_adalora for w in wraps)
     if not trains:
         return None
-    callbacks = [found for each in made for found in _callbacks(usage, each)]
-    found = [inside, *(_of_class(usage, each.func) for each in made), *callbacks]
+    callbacks = [each for call in made for each in _callbacks(usage, call)]
+    found += [*(_of_class(usage, each.func) for each in made), *callbacks]
     allocates = True if True in found else None if None in found else False
-    kind: Kind = "lightning" if is_lightning else "trainer"
     return Training(kind, event, made, allocates, callbacks.count(True))
 
 
@@ -170,10 +162,9 @@ def _of_class(usage: Usage, made: ast.expr) -> bool | None:
     owner = usage.scopes.class_named(made)
     if owner is not None:
         return _class_allocates(usage, owner)
-    full = usage.scopes.full_name(made)
-    root = full.partition(".")[0]
+    root, _, name = usage.scopes.full_name(made).partition(".")
     if root == "adalora_core":
-        return full.endswith("AdaLoraCallback")
+        return name.endswith("AdaLoraCallback")
     return False if root in KNOWN_MODULES else None
 
 
@@ -195,12 +186,13 @@ def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
     for name in ("add_callback", "add_to", "append", "extend"):
         for call in usage.scopes.callers.get(name, []):
             if isinstance(call.func, ast.Attribute) and call.args:
-                if name == "add_callback" and trainer in usage.origins(call.func.value):
-                    yield _allocates(usage, call.args[0])
-                elif name == "add_to" and trainer in usage.origins(call.args[0]):
-                    yield _allocates(usage, call.func.value)
-                elif name in {"append", "extend"} and lists & {*usage.origins(call.func.value)}:
-                    yield from _listed(usage, call.args[0])
+                owner, first = call.func.value, call.args[0]
+                if name == "add_callback" and trainer in usage.origins(owner):
+                    yield _allocates(usage, first)
+                elif name == "add_to" and trainer in usage.origins(first):
+                    yield _allocates(usage, owner)
+                elif name in {"append", "extend"} and lists & {*usage.origins(owner)}:
+                    yield from _listed(usage, first)
 
 
 def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
@@ -217,8 +209,8 @@ def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
 def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
     for leaf in usage.origins(given):
         if isinstance(leaf, ast.List | ast.Tuple):
-            for entry in leaf.elts:
-                yield from (_allocates(usage, each) for each in usage.origins(entry))
+            entries = (each for entry in leaf.elts for each in usage.origins(entry))
+            yield from (_allocates(usage, each) for each in entries)
         elif isinstance(leaf, ast.BinOp):
             yield from _listed(usage, leaf.left)
             yield from _listed(usage, leaf.right)
@@ -228,9 +220,9 @@ def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
 
 def _allocates(usage: Usage, callback: ast.expr) -> bool | None:
     """Return whether a callback allocates: an instance or a class."""
-    leaves = usage.origins(callback)
-    made = leaves[0] if leaves else callback
-    return _of_class(usage, made.func if isinstance(made, ast.Call) else made) if leaves else None
+    made = next(iter(usage.origins(callback)), None)
+    function = made.func if isinstance(made, ast.Call) else made
+    return None if function is None else _of_class(usage, function)
 
 
 def allocates_loosely(usage: Usage) -> bool:
@@ -266,10 +258,9 @@ def _may_allocate(usage: Usage, call: ast.Call) -> bool:
         return name in _ATTACHES
     if root in KNOWN_MODULES or full not in usage.scopes.imports:
         return False
-    if _ALLOCATES.search(name) and not _MAKES.match(name):
-        return True
+    is_named = _ALLOCATES.search(name) is not None and not _MAKES.match(name)
     names = [given for given in call.args if isinstance(given, ast.Name)]
-    return any(trainer_calls(usage, given) for given in names)
+    return is_named or any(trainer_calls(usage, given) for given in names)
 
 
 def _is_of_the_script(usage: Usage, decorator: ast.expr) -> bool:
@@ -288,11 +279,10 @@ def _is_passed_on(usage: Usage, function: Function) -> bool:
 def _is_loose(usage: Usage, method: ast.Attribute) -> bool:
     """Return whether code reads `update_and_allocate` in a lambda, or without calling it there."""
     parent = usage.scopes.parents[method]
-    if not (isinstance(parent, ast.Call) and parent.func is method):
-        return True
+    is_called = getattr(parent, "func", None) is method
     while not isinstance(parent, ast.stmt | ast.Lambda):
         parent = usage.scopes.parents[parent]
-    return isinstance(parent, ast.Lambda)
+    return isinstance(parent, ast.Lambda) or not is_called
 
 
 def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
@@ -314,15 +304,14 @@ def _wrapped_before(usage: Usage, event: Event, wrap: Wrap) -> ast.AST | None:
         inner = usage.wrap_of.get(leaf)
         if inner is not None and _is_inner(usage, inner, wrap):
             return leaf
-        if wrap.is_adalora and isinstance(leaf, ast.Call):
-            name = usage.scopes.full_name(leaf.func)
-            if "Peft" in name and name.endswith(".from_pretrained"):
-                return leaf
+        name = usage.scopes.full_name(leaf.func) if isinstance(leaf, ast.Call) else ""
+        if wrap.is_adalora and "Peft" in name and name.endswith(".from_pretrained"):
+            return leaf
     is_each_time = event.loops and not event.guards and wrap.is_adalora
     if is_each_time and all(_is_made_before(usage, event, m) for m in models):
         return wrap.call if models else None
-    for other in event.trace.events[: event.number]:
-        before = usage.wrap_of.get(other.node) if other.kind == "wrap" else None
+    for other in event.trace.of("wrap"):
+        before = usage.wrap_of.get(other.node) if other.number < event.number else None
         if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
             continue
         if _same_object(usage, other, event, before, wrap):
@@ -359,8 +348,7 @@ def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wra
         return False
     if not UNLOADS.isdisjoint(usage.scopes.callers):
         return False
-    models = {id(leaf) for leaf in usage.origins(before.model) if isinstance(leaf, ast.Call)}
-    found = [leaf for leaf in usage.origins(wrap.model) if id(leaf) in models]
+    found = {*usage.calls(before.model)} & {*usage.calls(wrap.model)}
     return any(of[leaf].function is scope for leaf in found)
 
 
