@@ -35,10 +35,10 @@ def usage(code: str) -> Usage:
 
 
 def allocation(code: str):
-    """Return the only allocation of a text, with its script and its trace."""
+    """Return the only allocation of a text, with its script."""
     script = usage(HEAD + textwrap.dedent(code))
-    ((trace, event),) = script.events("allocate")
-    return script, trace, event
+    (event,) = script.events("allocate")
+    return script, event
 
 
 def codes(text: str) -> set[str]:

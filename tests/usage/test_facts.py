@@ -97,8 +97,8 @@ def test_order_of_an_iteration(name):
         "other": "discriminator_optimizer.zero_grad()",
     }
     body = "".join(f"    {lines[call]}\n" for call in calls)
-    _, trace, event = allocation(f"for step, batch in enumerate(loader):\n{body}")
-    place = placement(trace, event)
+    _, event = allocation(f"for step, batch in enumerate(loader):\n{body}")
+    place = placement(event)
     assert place is not None
     assert (place.is_before, place.dropped is not None) == (is_before, is_dropped)
 
@@ -115,8 +115,8 @@ def test_call_for_each_micro_batch_is_known_by_the_guard_of_the_step(guard, expe
                 optimizer.step()
             model.update_and_allocate(i)
         """
-    script, trace, event = allocation(code)
-    place = placement(trace, event)
+    script, event = allocation(code)
+    place = placement(event)
     assert place is not None
     assert is_per_micro_batch(script, event, place) is expected
 
@@ -132,8 +132,8 @@ def test_accelerator_accumulates_only_above_one(count, expected):
                 model.update_and_allocate(i)
                 optimizer.zero_grad()
         """
-    script, trace, event = allocation(code)
-    place = placement(trace, event)
+    script, event = allocation(code)
+    place = placement(event)
     assert place is not None
     assert is_per_micro_batch(script, event, place) is expected
 
@@ -159,8 +159,8 @@ def test_functions_of_the_script_are_followed():
 
         main()
         """
-    script, trace, event = allocation(code)
-    assert trace.function is None
+    script, event = allocation(code)
+    assert event.trace.function is None
     assert len(event.loops) == 2
     (training,) = script.once(trainings)
     assert training.allocates

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from adalora_core.config.rules.base import Rule
 
 if TYPE_CHECKING:
-    import ast
-
-    from adalora_core.checker.scripts.events import Event, Trace
+    from adalora_core.checker.scripts.events import Event, Guard
     from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.changes import Remedy
     from adalora_core.config.findings import Severity
@@ -107,6 +106,11 @@ class CodeFault(NamedTuple):
     remedy: Remedy | None = None
 
 
+def shown(node: ast.AST) -> str:
+    """Return the beginning of the code of a node, for a message."""
+    return f"`{ast.unparse(node)[:60]}`"
+
+
 class UsageRule(Rule):
     """A fault of the code around a configuration.
 
@@ -131,12 +135,20 @@ class AllocationRule(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield at most one fault of each call."""
         seen: set[ast.AST] = set()
-        for trace, event in usage.events("allocate"):
-            found = None if event.node in seen else self.check_call(usage, trace, event)
+        for event in usage.events("allocate"):
+            found = None if event.node in seen else self.check_call(usage, event)
             if found is not None:
                 seen.add(event.node)
                 yield found
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         """Return the fault of a call, as one of the ways of the script reaches it."""
+        for guard in event.guards:
+            message = self.check_guard(usage, guard)
+            if message is not None:
+                return CodeFault(event.node, message, note=(guard.test, "the condition"))
+        return None
+
+    def check_guard(self, usage: Usage, guard: Guard) -> str | None:
+        """Return the message on a condition under which the call is a fault."""
         raise NotImplementedError

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, argument, keyword, last_name
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    argument,
+    called_name,
+    keyword,
+    last_name,
+)
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     EPOCHS,
@@ -17,8 +23,9 @@ from adalora_core.checker.rules.usage_base import (
     CodeFault,
     UsageRule,
     example,
+    shown,
 )
-from adalora_core.checker.scripts.events import Event, Trace, receiver
+from adalora_core.checker.scripts.events import Event, Guard, Trace, receiver
 from adalora_core.checker.scripts.frameworks import ALLOCATE, WRAPPERS
 from adalora_core.checker.scripts.trainings import (
     UNLOADS,
@@ -31,7 +38,8 @@ if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage
 
 _PARALLEL = frozenset({"DDP", "DistributedDataParallel", "DataParallel"})
-_LOADED = HEAD.replace("\nconfig", "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig")
+_BASE = "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig"
+_LOADED = HEAD.replace("\nconfig", _BASE)
 
 
 class AllocationOnAnotherObject(AllocationRule):
@@ -46,21 +54,18 @@ class AllocationOnAnotherObject(AllocationRule):
     good = _LOADED + LOOP
     hint = "call model.base_model.update_and_allocate(step) on what get_peft_model returned"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the object is the base model or a wrapper."""
-        del trace
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         given = receiver(event.call)
         if not isinstance(event.call.func, ast.Attribute) or usage.our_names:
             return None
-        text = ast.unparse(given)[:60]
         if _is_inside(given) or _is_base(usage, given, by_trainers=True):
             is_given = all(last_name(wrap.call.func) not in WRAPPERS for wrap in usage.wraps)
             hint = "call it on the model that the trainer gives to its callbacks"
-            message = f"`{text}` is the base model, without {ALLOCATE}"
+            message = f"{shown(given)} is the base model, without {ALLOCATE}"
             return CodeFault(event.node, message, hint if is_given else None)
         if (wrapper := _wrapper(usage, given)) is not None:
-            message = f"`{text}` is a wrapper without {ALLOCATE}"
-            inner = text.removesuffix(".base_model")
+            message = f"{shown(given)} is a wrapper without {ALLOCATE}"
+            inner = ast.unparse(given)[:60].removesuffix(".base_model")
             step = ", ".join(map(ast.unparse, event.call.args)) or "step"
             hint = f"call {inner}.module.base_model.update_and_allocate({step[:60]})"
             return CodeFault(event.node, message, hint, note=(wrapper, "the wrapper"))
@@ -123,33 +128,26 @@ class TrainerGivenBase(UsageRule):
     summary = "the trainer is given the base model, not what get_peft_model returned"
     why = """The adapter is inside of the base model, so it trains, but this object has no
     update_and_allocate: the callback raises an AttributeError, and what is saved is the base."""
-    bad = example(CALLBACK, "from transformers import Trainer, TrainerCallback").replace(
-        "\nconfig", "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig"
-    ).replace("Trainer(model=model", "Trainer(model=base")  # fmt: skip
-    good = bad.replace("Trainer(model=base", "Trainer(model=model")
+    good = example(CALLBACK, "from transformers import Trainer, TrainerCallback").replace(
+        "\nconfig", _BASE
+    )
+    bad = good.replace("Trainer(model=model", "Trainer(model=base")
     hint = "give the trainer the model that get_peft_model returned"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such trainer."""
         calls = [call for call in usage.scopes.calls if last_name(call.func).endswith("Trainer")]
         for call in calls if not usage.our_names else ():
             if keyword(call, "peft_config") is not None:
                 continue
             for model in models_of_trainer(usage, call):
                 if _is_base(usage, model) and is_after_the_wrap(usage, call):
-                    yield CodeFault(model, f"`{ast.unparse(model)[:60]}` is the base model")
+                    yield CodeFault(model, f"{shown(model)} is the base model")
 
 
-def is_after_the_wrap(usage: Usage, call: ast.Call) -> bool:
+def is_after_the_wrap(usage: Usage, call: ast.AST) -> bool:
     """Return whether a call comes behind one that adds an adapter, in the same function."""
-    position, of = usage.scopes.position, usage.scopes.of
-    return any(
-        wrap.is_adalora
-        and not wrap.is_injected
-        and of[wrap.call].function is of[call].function
-        and position[wrap.call] < position[call]
-        for wrap in usage.wraps
-    )
+    wraps = [wrap for wrap in usage.wraps if wrap.is_adalora and not wrap.is_injected]
+    return any(usage.scopes.is_before(wrap.call, call) for wrap in wraps)
 
 
 class AllocatedTwice(UsageRule):
@@ -157,24 +155,17 @@ class AllocatedTwice(UsageRule):
     summary = "update_and_allocate is called twice for one step of the optimizer"
     why = """Each call moves the averages of the importance once more with the same gradients, so
     they forget twice as fast, and the second call ranks by what is pruned already."""
-    bad = HEAD + LOOP.replace("    optim", f"    model.{ALLOCATE}(step)\n    optim").replace(
-        f"    model.{ALLOCATE}(step)\n", "", 1
-    )
-    good = HEAD + LOOP
+    bad = HEAD + LOOP.replace("    optimizer.z", f"    model.{ALLOCATE}(step)\n    optimizer.z")
     hint = "call it once for each optimizer.step(); give the trainer one callback that does"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each second call of a loop, and each trainer with two callbacks."""
         for training in usage.once(trainings):
             if training.callbacks > 1:
-                yield CodeFault(
-                    training.event.node,
-                    f"{training.callbacks} callbacks of the trainer call {ALLOCATE}",
-                )
+                message = f"{training.callbacks} callbacks of the trainer call {ALLOCATE}"
+                yield CodeFault(training.event.node, message)
         seen: dict[ast.AST, Event] = {}
         for trace in usage.traces:
-            near = [each for each in trace.events if each.kind in {"allocate", "step"}]
-            for first, second in pairwise(near):
+            for first, second in pairwise(trace.of("allocate", "step")):
                 if first.kind == second.kind == "allocate" and _is_same(first, second):
                     seen.setdefault(second.node, first)
         for node, first in seen.items():
@@ -205,20 +196,19 @@ class MergedInTheLoop(UsageRule):
     hint = "merge after the training, or merge a copy: copy.deepcopy(model).merge_and_unload()"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such call."""
-        found: dict[ast.AST, Event] = {}
-        for trace, event in usage.events("merge"):
-            around = [loop for loop in event.loops if loop not in trace.runs]
-            trained = {loop for each in trace.events if each.kind == "step" for loop in each.loops}
+        found: set[ast.AST] = set()
+        for event in usage.events("merge"):
+            around = [loop for loop in event.loops if loop not in event.trace.runs]
+            trained = {loop for each in event.trace.of("step") for loop in each.loops}
             model = receiver(event.call)
             is_merged = last_name(event.call.func) != "merge_adapter"
             is_merged |= "unmerge_adapter" not in usage.scopes.callers
             is_certain = is_merged and not event.guards and usage.is_adalora_model(model)
-            if is_certain and not trained.isdisjoint(around):
-                found.setdefault(event.node, event)
-        for node in found:
-            yield CodeFault(node, "the adapter is merged in a loop that goes on training it")
-        for _, event in usage.events("optimizer"):
+            if is_certain and event.node not in found and not trained.isdisjoint(around):
+                found.add(event.node)
+                message = "the adapter is merged in a loop that goes on training it"
+                yield CodeFault(event.node, message)
+        for event in usage.events("optimizer"):
             for model in held_models(usage, event.call):
                 for call in usage.calls(model):
                     if last_name(call.func) in UNLOADS and call not in found:
@@ -235,30 +225,24 @@ class AllocationNeverReached(AllocationRule):
     bad = HEAD + LOOP.replace(
         "    model.base_model", "    if isinstance(model, AdaLoraModel):\n        model.base_model"
     )
-    good = HEAD + LOOP
     hint = "call it without the condition, or ask model.base_model"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition asks for the class or the method of the outer object."""
-        del trace
-        for test in (guard.test for guard in event.guards if guard.holds):
-            if isinstance(test, ast.Call) and len(test.args) > 1 and _fails(usage, test):
-                message = f"`{ast.unparse(test)[:60]}` is never true"
-                return CodeFault(event.node, message, note=(test, "the condition"))
-        return None
+    def check_guard(self, usage: Usage, guard: Guard) -> str | None:
+        test = guard.test
+        is_asked = guard.holds and isinstance(test, ast.Call) and len(test.args) > 1
+        return f"{shown(test)} is never true" if is_asked and _fails(usage, test) else None
 
 
-def _fails(usage: Usage, test: ast.Call) -> bool:
-    asked, word = test.args[0], test.args[1]
-    if last_name(test.func) == "hasattr":
-        return usage.script.values.of(word) == ALLOCATE and _wrapper(usage, asked) is not None
-    wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(asked)]
-    is_outer = bool(wraps) and all(
-        wrap is not None and last_name(wrap.call.func) == "get_peft_model" for wrap in wraps
-    )
-    is_base = isinstance(asked, ast.Attribute) and asked.attr == "base_model"
-    is_asked = last_name(test.func) == "isinstance" and last_name(word) == "AdaLoraModel"
-    return is_asked and is_outer and not is_base
+def _fails(usage: Usage, test: ast.expr) -> bool:
+    match test:
+        case ast.Call(ast.Name("hasattr"), [asked, word, *_]):
+            return usage.script.values.of(word) == ALLOCATE and _wrapper(usage, asked) is not None
+        case ast.Call(ast.Name("isinstance"), [asked, word, *_]):
+            wraps = {usage.wrap_of.get(leaf) for leaf in usage.origins(asked)}
+            made = {None if wrap is None else called_name(wrap.call) for wrap in wraps}
+            is_outer = made == {"get_peft_model"} and last_name(asked) != "base_model"
+            return is_outer and last_name(word) == "AdaLoraModel"
+    return False
 
 
 class OneOfTwoAllocated(UsageRule):
@@ -266,20 +250,17 @@ class OneOfTwoAllocated(UsageRule):
     summary = "one optimizer trains two AdaLoRA models, and one of them is never allocated"
     why = """Each model has a budget of its own. The one without update_and_allocate keeps init_r
     triplets in every matrix."""
-    bad = (
-        HEAD.replace(
-            "AdamW(model.parameters())", "AdamW([*model.parameters(), *other.parameters()])"
-        ).replace("optimizer =", "other = get_peft_model(load(), config)\noptimizer =")
-        + LOOP
-    )
-    good = HEAD + LOOP
+    bad = HEAD.replace(
+        "optimizer = AdamW(model.parameters())",
+        "other = get_peft_model(load(), config)\n"
+        "optimizer = AdamW([*model.parameters(), *other.parameters()])",
+    ) + LOOP  # fmt: skip
     hint = "call update_and_allocate of each model after the step of the optimizer"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each optimizer of two models."""
-        called = {_root(receiver(event.call)) for _, event in usage.events("allocate")}
-        for _, event in usage.events("optimizer"):
-            names = {n.id: n for n in usage.mentions(event.call) if isinstance(n, ast.Name)}
+        called = {_root(receiver(event.call)) for event in usage.events("allocate")}
+        for event in usage.events("optimizer"):
+            names = {name.id: name for name in usage.mentions(event.call, ast.Name)}
             models = {name: made for name, n in names.items() if (made := _made(usage, n))}
             left = [name for name in models if name not in called]
             is_one_each = len({*models.values()}) == len(models) > 1
@@ -295,13 +276,15 @@ def _steps_without(usage: Usage, trace: Trace) -> Iterator[CodeFault]:
     stepped = {t.event.node for t in usage.once(trainings) if t.kind != "trainer"}
     steps = [each for each in trace.events if each.node in stepped and each.loops]
     for loop in dict.fromkeys(each.loops[-1] for each in steps):
-        made = [each for each in trace.events if each.kind == "allocate" and loop in each.loops]
+        made = (each for each in trace.of("allocate") if loop in each.loops)
         called = {_root(receiver(each.call)) for each in made}
         roots = {_root(receiver(each.call)): each for each in steps if each.loops[-1] is loop}
         left = [each for root, each in roots.items() if root not in called]
         if called and called < roots.keys() and "self" not in roots:
-            text = ast.unparse(receiver(left[0].call))[:60]
-            yield CodeFault(left[0].node, f"`{text}` makes steps for a model that is not allocated")
+            message = (
+                f"{shown(receiver(left[0].call))} makes steps for a model that is not allocated"
+            )
+            yield CodeFault(left[0].node, message)
 
 
 def _root(node: ast.expr) -> str:
@@ -332,34 +315,24 @@ class AdapterNotSaved(UsageRule):
     hint = 'save what get_peft_model returned: model.save_pretrained("out")'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such call, if no other call saves the adapter."""
-        for call in usage.scopes.callers.get("save_pretrained", []):
-            for made in usage.calls(receiver(call)):
-                if last_name(made.func) == "unload" and usage.is_adalora_model(receiver(made)):
+        saves = {c: receiver(c) for c in usage.scopes.callers.get("save_pretrained", ())}
+        for call, model in saves.items():
+            for made in usage.calls(model):
+                if called_name(made) == "unload" and usage.is_adalora_model(receiver(made)):
                     message = "the base model is saved: unload() has dropped what was trained"
                     yield CodeFault(call, message, "call merge_and_unload() in its place")
-        yield from _saved_after_the_merge(usage)
-        merged = any(last_name(e.call.func) in UNLOADS for _, e in usage.events("merge"))
-        saves = usage.scopes.callers.get("save_pretrained", [])
-        models = [(call, receiver(call)) for call in saves]
-        if merged or any(usage.is_adalora_model(m) and not _is_inside(m) for _, m in models):
+        merges = [e for e in usage.events("merge") if called_name(e.node) in UNLOADS]
+        for event in merges:
+            is_dropped = isinstance(usage.scopes.parents[event.node], ast.Expr)
+            for call, model in saves.items() if is_dropped else ():
+                is_same = ast.dump(model) == ast.dump(receiver(event.call))
+                if is_same and usage.scopes.is_before(event.node, call):
+                    message = "what is saved has lost its adapter, and the merged model is dropped"
+                    hint = "write merged = model.merge_and_unload(), and save that"
+                    yield CodeFault(call, message, hint, note=(event.node, "it is merged here"))
+        given = saves.values()
+        if merges or any(usage.is_adalora_model(m) and not _is_inside(m) for m in given):
             return
-        for call, model in models:
+        for call, model in saves.items():
             if _is_inside(model) or (_is_base(usage, model) and is_after_the_wrap(usage, call)):
-                yield CodeFault(call, f"`{ast.unparse(model)[:60]}` is the base model")
-
-
-def _saved_after_the_merge(usage: Usage) -> Iterator[CodeFault]:
-    """Yield a fault where a merged model is dropped, and what is left of the other is saved."""
-    of, position = usage.scopes.of, usage.scopes.position
-    for _, event in usage.events("merge"):
-        model = receiver(event.call)
-        is_dropped = isinstance(usage.scopes.parents[event.node], ast.Expr)
-        is_dropped = is_dropped and last_name(event.call.func) in UNLOADS
-        for call in usage.scopes.callers.get("save_pretrained", ()) if is_dropped else ():
-            is_same = ast.dump(receiver(call)) == ast.dump(model)
-            is_later = position[call] > position[event.node]
-            if is_same and is_later and of[call].function is of[event.node].function:
-                message = "what is saved has lost its adapter, and the merged model is dropped"
-                hint = "write merged = model.merge_and_unload(), and save that"
-                yield CodeFault(call, message, hint, note=(event.node, "it is merged here"))
+                yield CodeFault(call, f"{shown(model)} is the base model")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
 from adalora_core.checker.rules.usage_setup import (
     may_unfreeze,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
-_NEW_HEAD = "base = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)"
+_NEW_HEAD = "\nbase = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)\nconfig"
 _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
 """Tasks for which PEFT trains the head."""
 
@@ -34,15 +34,11 @@ class FactorsFrozen(UsageRule):
     comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
     nothing is trained."""
     bad = HEAD + "for p in model.parameters():\n    p.requires_grad = False\n" + LOOP
-    good = HEAD + LOOP
     hint = "freeze before get_peft_model, or leave each name with lora_ as it is"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such loop."""
         for call in usage.scopes.callers.get("prepare_model_for_kbit_training", ()):
-            model = keyword(call, "model", at=0)
-            wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(model)]
-            if wraps and all(wrap is not None and wrap.is_adalora for wrap in wraps):
+            if usage.wraps_alone(keyword(call, "model", at=0)):
                 yield CodeFault(call, "all parameters are frozen here, after the adapter is added")
         set_true = usage.once(may_unfreeze)
         for loop in usage.scopes.of:
@@ -58,17 +54,12 @@ class FactorsFrozen(UsageRule):
 
 
 def _runs_over_factors(usage: Usage, loop: ast.For) -> bool:
-    over = loop.iter
-    if not isinstance(over, ast.Call) or not isinstance(over.func, ast.Attribute):
-        return False
-    is_named = over.func.attr in {"parameters", "named_parameters"}
-    model = over.func.value
-    return (
-        is_named
-        and usage.is_adalora_model(model)
-        and all(usage.wrap_of.get(leaf) is not None for leaf in usage.origins(model))
-        and is_after_the_wrap(usage, over)
-    )
+    match loop.iter:
+        case ast.Call(ast.Attribute(model, "parameters" | "named_parameters")):
+            is_wrapped = all(usage.wrap_of.get(leaf) is not None for leaf in usage.origins(model))
+            is_factors = is_wrapped and usage.is_adalora_model(model)
+            return is_factors and is_after_the_wrap(usage, loop.iter)
+    return False
 
 
 class TrainedForInference(UsageRule):
@@ -81,7 +72,6 @@ class TrainedForInference(UsageRule):
     hint = "remove inference_mode; PEFT sets it in what it saves"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration of a trained model."""
         trained = usage.once(trainings) and not usage.once(may_unfreeze)
         for wrap, call in _configured(usage) if trained else ():
             key, _ = call.entries.get("inference_mode", (None, None))
@@ -107,25 +97,19 @@ class HeadStaysFrozen(UsageRule):
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
     task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it: otherwise the adapter
     learns for a random head, which no saved file holds."""
-    bad = (
-        HEAD.replace('    task_type="CAUSAL_LM",\n', "").replace(
-            "\nconfig", f"\n{_NEW_HEAD}\nconfig"
-        )
-        + LOOP
-    )
+    bad = HEAD.replace('    task_type="CAUSAL_LM",\n', "").replace("\nconfig", _NEW_HEAD) + LOOP
     good = bad.replace("    init_r", '    task_type="TOKEN_CLS",\n    init_r')
     hint = 'set task_type="SEQ_CLS" (or "TOKEN_CLS"), or modules_to_save=["classifier"]'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration of a model with a new head."""
         for wrap, call in _configured(usage):
             heads = [each for each in usage.calls(wrap.model) if _has_new_head(usage, each)]
             if not heads or len(heads) != len(usage.origins(wrap.model)):
                 continue
-            given = call.entries.keys() & {"task_type", "modules_to_save"}
             task = call.values.get("task_type")
             is_known = isinstance(task, str) and task not in _TASKS
-            if call.is_open or "modules_to_save" in given or (given and not is_known):
+            is_trained = call.is_open or "modules_to_save" in call.entries
+            if is_trained or ("task_type" in call.entries and not is_known):
                 continue
             if not usage.once(may_unfreeze):
                 message = "the new head of the model stays frozen, at its random weights"
@@ -144,21 +128,17 @@ class HeadTrainedAlone(UsageRule):
     why = """The factors of the adapter are in no group of the optimizer, so they keep their first
     values, and the triplets have no importance."""
     bad = HEAD.replace("model.parameters", "model.classifier.parameters") + LOOP
-    good = HEAD + LOOP
     hint = "give the optimizer model.parameters(), or those that require a gradient"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each optimizer that holds parts alone."""
-        for _, event in usage.events("optimizer"):
+        for event in usage.events("optimizer"):
             held = list(held_models(usage, event.call))
             if held and all(_is_part(usage, model) for model in held):
-                text = ast.unparse(held[0])[:60]
-                yield CodeFault(event.node, f"the optimizer holds the parameters of `{text}` alone")
+                message = f"the optimizer holds the parameters of {shown(held[0])} alone"
+                yield CodeFault(event.node, message)
 
 
 def _is_part(usage: Usage, model: ast.expr) -> bool:
     if not isinstance(model, ast.Attribute) or model.attr in {"model", "base_model", "module"}:
         return False
-    wraps = [usage.wrap_of.get(leaf) for leaf in usage.origins(model.value)]
-    is_wrapped = bool(wraps) and all(wrap is not None and wrap.is_adalora for wrap in wraps)
-    return is_wrapped and "lora" not in ast.unparse(model)
+    return bool(usage.wraps_alone(model.value)) and "lora" not in ast.unparse(model)

@@ -12,6 +12,7 @@ from adalora_core.checker.rules.usage_base import (
     LOOP,
     CodeFault,
     UsageRule,
+    shown,
 )
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.trainings import (
@@ -41,7 +42,6 @@ class LossWithoutPenalty(UsageRule):
     model.orthogonality_penalty()), or set orth_reg_weight to 0"""
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each loss that is computed in the script."""
         if not _has_a_penalty(usage) or adds_penalty(usage):
             return
         has_callback = any(name.endswith("AdaLoraCallback") for name in usage.our_names)
@@ -53,13 +53,12 @@ class LossWithoutPenalty(UsageRule):
         )
         if not has_callback:
             yield from _smoothed(usage)
+        message = (
+            "the loss is computed in the script, so it lacks the orthogonality penalty "
+            f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss"
+        )
         for loss in dict.fromkeys(losses):
-            yield CodeFault(
-                loss,
-                "the loss is computed in the script, so it lacks the orthogonality penalty "
-                f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
-                hint=_OUR_HINT if usage.our_names else None,
-            )
+            yield CodeFault(loss, message, _OUR_HINT if usage.our_names else None)
 
 
 def _smoothed(usage: Usage) -> Iterator[CodeFault]:
@@ -101,13 +100,10 @@ class OptimizerBeforeAdapter(UsageRule):
     hint = "make the optimizer from model.parameters() after get_peft_model"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such optimizer."""
         for optimizer, wrap in usage.once(late_adapters).items():
-            message = (
-                "the optimizer is given the parameters of the base model, before the adapter is "
-                "added"
-            )
-            yield CodeFault(optimizer, message, note=(wrap, "the adapter is added here"))
+            message = "the optimizer is given the parameters of the base model, before the adapter "
+            note = (wrap, "the adapter is added here")
+            yield CodeFault(optimizer, f"{message}is added", note=note)
 
 
 class WrappedTwice(UsageRule):
@@ -120,12 +116,10 @@ class WrappedTwice(UsageRule):
     hint = "load the base model again, or call model.unload() before"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each second call."""
         for call, first in second_wraps(usage):
             note = (first, "the first adapter") if first is not call else None
-            yield CodeFault(
-                call, "the model that is wrapped here has an adapter already", note=note
-            )
+            message = "the model that is wrapped here has an adapter already"
+            yield CodeFault(call, message, note=note)
 
 
 class RanksWithoutAllocation(UsageRule):
@@ -147,17 +141,16 @@ for rank in (2, 4, 8):
     hint = "call update_and_allocate in each run, or vary init_r"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each varied rank."""
         found = usage.once(trainings)
         if not found or any(training.allocates is not False for training in found):
             return
         for value in swept_ranks(usage):
             parent = usage.scopes.parents.get(value)
-            yield CodeFault(
-                parent if isinstance(parent, ast.keyword) else value,
-                f"target_r is varied (`{ast.unparse(value)[:60]}`), and nothing allocates: every "
-                "run trains init_r triplets",
+            node = parent if isinstance(parent, ast.keyword) else value
+            message = (
+                f"target_r is varied ({shown(value)}), and nothing allocates: every run trains "
             )
+            yield CodeFault(node, f"{message}init_r triplets")
 
 
 class PenaltyAddedTwice(UsageRule):
@@ -173,7 +166,6 @@ class PenaltyAddedTwice(UsageRule):
     hint = "remove the term, which is for a loss of your own, or set orth_reg_weight to 0"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each penalty beside the loss of the outputs."""
         is_bare = not usage.our_names and not all(map(_has_a_task, usage.script.calls))
         if is_bare or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
@@ -197,15 +189,13 @@ class TargetsOfAnotherBase(UsageRule):
     why = """Names of modules differ between architectures. PEFT raises a ValueError when the
     adapter is added: `Target modules {'q_proj', 'v_proj'} not found in the base model.` Known are
     names of published models."""
-    bad = (
-        HEAD.replace("\nconfig", '\nbase = AutoModelForCausalLM.from_pretrained("gpt2")\nconfig')
-        + LOOP
-    )
+    bad = HEAD.replace(
+        "\nconfig", '\nbase = AutoModelForCausalLM.from_pretrained("gpt2")\nconfig'
+    ) + LOOP  # fmt: skip
     good = bad.replace('"q_proj", "v_proj"', '"c_attn"')
     hint = "name linear layers of the base model"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration that is given to such a model."""
         for wrap in usage.wraps:
             made = usage.calls(wrap.config)
             bases = {_name_of_base(usage, each) for each in usage.origins(wrap.model)}

@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, Function, keyword, last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, Function, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     HEAD,
@@ -15,6 +15,7 @@ from adalora_core.checker.rules.usage_base import (
     AllocationRule,
     CodeFault,
     example,
+    shown,
 )
 from adalora_core.checker.scripts.counters import step_counter
 from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS, TRAINER_EVENTS
@@ -27,14 +28,10 @@ from adalora_core.checker.scripts.step_order import (
 from adalora_core.config.changes import Remedy, Replace
 
 if TYPE_CHECKING:
-    from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace
+    from adalora_core.checker.scripts.events import Event, Guard, Placement
     from adalora_core.checker.scripts.usage import Usage
 
-_RIGHT_LINES = """\
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
-"""
+_STEP, _CALL, _DROP = LOOP.splitlines(keepends=True)[2:]
 _ACCUMULATED = """\
 accelerator = Accelerator(gradient_accumulation_steps=4)
 step = 0
@@ -52,6 +49,7 @@ _MAIN_PROCESS = re.compile(
     r"|\bis_global_zero\b|(?:\b|get_|local_|global_)rank(?:\(\))? (?:== 0\b|in [\[(]-1, 0[\])])"
 )
 _OTHER_PROCESS = re.compile(r"(?:\b|get_|local_|global_)rank(?:\(\))? (?:!= 0|> 0|>= 1)\b")
+_THE_STEP = "the step of the optimizer"
 _ACCELERATE = "from accelerate import Accelerator"
 _TRAINER = "from transformers import Trainer, TrainerCallback"
 
@@ -61,43 +59,30 @@ class AllocationForEachMicroBatch(AllocationRule):
     summary = "update_and_allocate is called for each micro-batch, optimizer.step() more rarely"
     why = """Gradients accumulate over the micro-batches, so the first of them count several times,
     and the schedule, which counts steps of the optimizer, ends before the run does."""
-    bad = example(
-        _ACCUMULATED.replace("        if accelerator.sync_gradients:\n", "").replace(
-            "            ", "        "
-        ),
-        _ACCELERATE,
-    )
     good = example(_ACCUMULATED, _ACCELERATE)
+    bad = re.sub(" *if accelerator.sync_gradients:\n    (.*\n)    (.*\n)", r"\1\2", good)
     hint = "call it once for each optimizer.step(), under the same condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step of the optimizer is made more rarely."""
-        place = placement(trace, event)
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        place = placement(event)
         if place is not None and is_per_micro_batch(usage, event, place):
-            return CodeFault(
-                event.node,
-                "update_and_allocate is called for each micro-batch, and optimizer.step() is not "
-                "made for each",
-                hint=PLACES["accelerate"] if place.step.accumulations else None,
-                note=(place.step.node, "the step of the optimizer"),
-            )
-        if _is_lightning_micro_batch(usage, trace, event):
             message = (
-                "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
-                f"after {usage.once(accumulation)} of them"
+                "update_and_allocate is called for each micro-batch, and optimizer.step() is not "
+                "made for each"
             )
-            return CodeFault(event.node, message, PLACES["lightning"])
-        return None
-
-
-def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
-    return (
-        usage.framework(trace.function) == "lightning"
-        and trace.function is not None
-        and trace.function.name == "on_train_batch_end"
-        and (usage.once(accumulation) or 1) > 1
-        and not accumulation_guards(usage, event)
-    )
+            hint = PLACES["accelerate"] if place.step.accumulations else None
+            return CodeFault(event.node, message, hint, (place.step.node, _THE_STEP))
+        method = event.trace.function
+        is_hook = method is not None and method.name == "on_train_batch_end"
+        is_hook = is_hook and usage.framework(method) == "lightning"
+        waits = usage.once(accumulation) if is_hook else None
+        if waits is None or waits == 1 or accumulation_guards(usage, event):
+            return None
+        message = (
+            "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
+            f"after {waits} of them"
+        )
+        return CodeFault(event.node, message, PLACES["lightning"])
 
 
 class AllocationBeforeStep(AllocationRule):
@@ -105,32 +90,27 @@ class AllocationBeforeStep(AllocationRule):
     summary = "update_and_allocate is called before optimizer.step() of the same iteration"
     why = """The optimizer then moves what was pruned: dropped triplets come back, so the live model
     keeps its rank and the saved adapter is another one."""
-    bad = HEAD + LOOP.replace(
-        _RIGHT_LINES,
-        "    model.base_model.update_and_allocate(step)\n"
-        "    optimizer.step()\n    optimizer.zero_grad()\n",
-    )
+    bad = HEAD + LOOP.replace(_STEP + _CALL, _CALL + _STEP)
     hint = PLACES["loop"]
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step of the iteration comes later."""
-        if _is_before_each_step(usage, trace):
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        if _is_before_each_step(usage, event.trace.function):
             message = "update_and_allocate is called in a hook that runs before each step"
             return CodeFault(event.node, message, "pass it to optimizer.register_step_post_hook")
-        place = placement(trace, event)
+        place = placement(event)
         if place is None or not place.is_before or place.level != "same":
             return None
         message = (
             "update_and_allocate is called before the optimizer makes the step of this iteration"
         )
-        return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
+        return CodeFault(event.node, message, note=(place.step.node, _THE_STEP))
 
 
-def _is_before_each_step(usage: Usage, trace: Trace) -> bool:
+def _is_before_each_step(usage: Usage, function: Function | None) -> bool:
     hooks = usage.scopes.callers.get("register_step_pre_hook", [])
     given = [hook.args[0] for hook in hooks if hook.args]
-    return trace.function is not None and any(
-        usage.scopes.function(leaf) is trace.function for g in given for leaf in usage.origins(g)
+    return function is not None and any(
+        usage.scopes.function(leaf) is function for g in given for leaf in usage.origins(g)
     )
 
 
@@ -140,24 +120,18 @@ class AllocationAfterZeroGrad(AllocationRule):
     summary = "update_and_allocate is called after zero_grad(), when no gradient is left"
     why = """The importance of a triplet is computed from the gradients. PEFT fails on the first
     call without them, or ranks the triplets by nothing if they are set to zero."""
-    bad = HEAD + LOOP.replace(
-        _RIGHT_LINES,
-        "    optimizer.step()\n    optimizer.zero_grad()\n"
-        "    model.base_model.update_and_allocate(step)\n",
-    )
+    bad = HEAD + LOOP.replace(_CALL + _DROP, _DROP + _CALL)
     hint = "move zero_grad() after update_and_allocate, or to the beginning of the iteration"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the gradients are dropped before."""
-        place = placement(trace, event)
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        place = placement(event)
         if place is None or place.dropped is None:
             return None
-        if place.level != "same" and step_counter(usage, trace, event).counts == "epochs":
+        if place.level != "same" and step_counter(usage, event).counts == "epochs":
             return None
         message = "update_and_allocate is called after the gradients are dropped"
-        return CodeFault(
-            event.node, message, note=(place.dropped.node, "the gradients are dropped here")
-        )
+        note = (place.dropped.node, "the gradients are dropped here")
+        return CodeFault(event.node, message, note=note)
 
 
 class AllocationInWrongHook(AllocationRule):
@@ -175,13 +149,12 @@ class AllocationInWrongHook(AllocationRule):
     safe_fix = """renames on_step_end to on_optimizer_step, if the method does nothing else and the
     class has no on_optimizer_step"""
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a framework calls the method at a wrong moment."""
-        method = trace.function
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        method = event.trace.function
         framework = usage.framework(method)
         if framework is None or method is None or method.name not in HOOKS[framework]:
             return None
-        if placement(trace, event) is not None:
+        if placement(event) is not None:
             return None  # the method makes the step itself
         reason = HOOKS[framework][method.name]
         message = f"update_and_allocate is called in {method.name}: {reason}"
@@ -194,7 +167,7 @@ def _renamed(usage: Usage, method: Function) -> Remedy | None:
     owner = usage.scopes.parents[method]
     if method.name != "on_step_end" or not isinstance(owner, ast.ClassDef):
         return None
-    names = [n.name for n in owner.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    names = usage.scopes.inner[owner].functions
     if "on_optimizer_step" in names or not all(map(_only_allocates, method.body)):
         return None
     start = usage.script.code.index(method.name, usage.script.code_extent(method)[0])
@@ -222,37 +195,27 @@ class AllocationGuardedByItself(AllocationRule):
     why = """rank_pattern is the result of an allocation and None before the first one. The
     condition never holds, so nothing is ever allocated."""
     bad = HEAD + LOOP.replace(
-        "    model.base_model.update",
-        '    if model.peft_config["default"].rank_pattern is not None:\n'
-        "        model.base_model.update",
+        _CALL, f'    if model.peft_config["default"].rank_pattern is not None:\n    {_CALL}'
     )
     hint = "call it without this condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition asks for the rank pattern."""
-        del trace
-        for guard in event.guards:
-            if _asks_for_the_pattern(usage, guard):
-                message = (
-                    f"update_and_allocate waits for `{ast.unparse(guard.test)[:80]}`, which only "
-                    "its first call makes true"
-                )
-                return CodeFault(event.node, message, note=(guard.test, "the condition"))
-        return None
-
-
-def _asks_for_the_pattern(usage: Usage, guard: Guard) -> bool:
-    parts = guard.test.values if isinstance(guard.test, ast.BoolOp) else [guard.test]
-    if isinstance(guard.test, ast.BoolOp) and isinstance(guard.test.op, ast.Or):
-        return False
-    return any(_is_set(usage, part, holds=guard.holds) for part in parts)
+    def check_guard(self, usage: Usage, guard: Guard) -> str | None:
+        test = guard.test
+        parts = test.values if isinstance(test, ast.BoolOp) else [test]
+        is_open = isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or)
+        if is_open or not any(_is_set(usage, part, holds=guard.holds) for part in parts):
+            return None
+        condition = f"`{ast.unparse(test)[:80]}`"
+        return f"update_and_allocate waits for {condition}, which only its first call makes true"
 
 
 def _is_set(usage: Usage, test: ast.expr, *, holds: bool) -> bool:
-    if isinstance(test, ast.Compare) and len(test.ops) == 1:
-        is_none = isinstance(test.comparators[0], ast.Constant)
-        asks = isinstance(test.ops[0], ast.IsNot if holds else ast.Is)
-        return is_none and asks and any(map(_is_pattern, usage.origins(test.left)))
+    match test:
+        case ast.Compare(left, [asked], [end]):
+            holds = isinstance(end, ast.Constant) and isinstance(
+                asked, ast.IsNot if holds else ast.Is
+            )
+            test = left
     return holds and any(map(_is_pattern, usage.origins(test)))
 
 
@@ -269,48 +232,39 @@ class AllocationOnOneProcess(AllocationRule):
     others: the main process drops triplets that the others keep, so the replicas come apart, and
     what is saved is the main one's alone."""
     bad = example(
-        LOOP.replace(
-            "    model.base_model.update",
-            "    if accelerator.is_main_process:\n        model.base_model.update",
-        ),
-        "from accelerate import Accelerator",
+        LOOP.replace("    model.base", "    if accelerator.is_main_process:\n        model.base"),
+        _ACCELERATE,
     ).replace("optimizer =", "accelerator = Accelerator()\noptimizer =")
-    good = HEAD + LOOP
     hint = "call it on every process; only save and log on the main one"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition asks for the main process."""
-        given = keyword(event.call, "global_step", "step", at=0)
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        given = event.step
         name = "" if given is None else ast.unparse(given)
-        counts = [each for each in trace.changes.get(name, []) if each.kind == "count"]
-        for each in counts if len(counts) == 1 else ():
-            if (test := _on_one_process(each)) is not None:
+        counts = [each for each in event.trace.changes.get(name, []) if each.kind == "count"]
+        for guard in counts[0].guards if len(counts) == 1 else ():
+            if _on_one_process(guard):
                 message = f"`{name[:60]}` is raised on one process only, so the schedules differ"
-                return CodeFault(event.node, message, note=(test, "the condition"))
+                return CodeFault(event.node, message, note=(guard.test, "the condition"))
         function = usage.scopes.of[event.node].function
-        marks = function.decorator_list if isinstance(function, FUNCTION) else []
-        for mark in marks:
+        for mark in function.decorator_list if isinstance(function, FUNCTION) else ():
             if last_name(mark) in {"on_main_process", "on_local_main_process"}:
                 message = f"update_and_allocate is called in `{getattr(function, 'name', '')}`"
                 return CodeFault(event.node, message, note=(mark, "it runs on one process"))
-        test = _on_one_process(event)
-        if test is None:
-            return None
-        message = f"update_and_allocate is called only where `{ast.unparse(test)[:60]}`"
-        return CodeFault(event.node, message, note=(test, "the condition"))
+        return super().check_call(usage, event)
+
+    def check_guard(self, usage: Usage, guard: Guard) -> str | None:
+        del usage
+        is_one = _on_one_process(guard)
+        return f"update_and_allocate is called only where {shown(guard.test)}" if is_one else None
 
 
-def _on_one_process(event: Event) -> ast.expr | None:
-    """Return the condition that lets an event happen on the main process only."""
-    for guard in event.guards:
-        test, holds = guard.test, guard.holds
-        while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            test, holds = test.operand, not holds
-        text = ast.unparse(test)
-        asks = _MAIN_PROCESS if holds else _OTHER_PROCESS
-        if not isinstance(test, ast.BoolOp) and asks.search(text):
-            return guard.test
-    return None
+def _on_one_process(guard: Guard) -> bool:
+    """Return whether a condition holds on the main process only."""
+    test, holds = guard.test, guard.holds
+    while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        test, holds = test.operand, not holds
+    asks = _MAIN_PROCESS if holds else _OTHER_PROCESS
+    return not isinstance(test, ast.BoolOp) and asks.search(ast.unparse(test)) is not None
 
 
 class CallbackMethodNeverCalled(AllocationRule):
@@ -318,21 +272,16 @@ class CallbackMethodNeverCalled(AllocationRule):
     summary = "update_and_allocate is called in a method that Trainer never calls"
     why = """Trainer calls the methods of a callback by their names. A method of another name that
     nothing calls never runs, so nothing is allocated, without an error."""
-    bad = example(
-        CALLBACK.replace("on_optimizer_step", "after_optimizer_step"),
-        "from transformers import Trainer, TrainerCallback",
-    )
-    good = example(CALLBACK, "from transformers import Trainer, TrainerCallback")
+    bad = example(CALLBACK.replace("on_optimizer_step", "after_optimizer_step"), _TRAINER)
+    good = example(CALLBACK, _TRAINER)
     hint = PLACES["callback"]
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if Trainer does not know the method, and nothing calls it."""
-        method = trace.function
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        method = event.trace.function
         if method is None or usage.framework(method) != "callback":
             return None
         is_event = method.name in TRAINER_EVENTS or method.name.startswith("__")
-        owner = usage.scopes.parents[method]
-        is_made = isinstance(owner, ast.ClassDef) and owner.name in usage.scopes.callers
+        is_made = getattr(usage.scopes.parents[method], "name", "") in usage.scopes.callers
         if is_event or not is_made or usage.calls_of(method):
             return None
         message = f"`{method.name}` is not an event of Trainer, and nothing calls it"
@@ -345,14 +294,11 @@ class AllocationTooRare(AllocationRule):
     why = """Each call adds the gradients of its step to the averages that choose the triplets, and
     the method itself waits for deltaT. Called more rarely it knows a part of the steps, and may
     miss the one step in which the final ranks are chosen."""
-    bad = HEAD + LOOP.replace(
-        "    model.base", "    if step % config.deltaT == 0:\n        model.base"
-    )
+    bad = HEAD + LOOP.replace(_CALL, f"    if step % config.deltaT == 0:\n    {_CALL}")
     hint = "call it after every optimizer.step(); the method itself waits for deltaT"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition or a place outside the loop leaves steps without a call."""
-        place, method = placement(trace, event), trace.function
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        place, method = placement(event), event.trace.function
         framework = usage.framework(method)
         if framework is not None and method is not None and method.name in HOOKS[framework]:
             return None
@@ -360,15 +306,15 @@ class AllocationTooRare(AllocationRule):
             return None
         waits = _waits(usage, event, place, is_callback=framework == "callback")
         if waits is not None:
-            message = f"update_and_allocate is called only where `{ast.unparse(waits)[:60]}`"
+            message = f"update_and_allocate is called only where {shown(waits)}"
             return CodeFault(event.node, message, note=(waits, "the condition"))
-        is_repeated = bool(event.loops) and event.loops[-1] not in trace.runs
+        is_repeated = bool(event.loops) and event.loops[-1] not in event.trace.runs
         if place is None or place.level != "outside" or not is_repeated:
             return None
-        if step_counter(usage, trace, event).counts in {"epochs", "nothing"}:
+        if step_counter(usage, event).counts in {"epochs", "nothing"}:
             return None
         message = "update_and_allocate is called outside the loop that makes the steps"
-        return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
+        return CodeFault(event.node, message, note=(place.step.node, _THE_STEP))
 
 
 def _waits(
@@ -379,13 +325,10 @@ def _waits(
     known = {ast.dump(guard.test) for guard in step.guards} if step is not None else set()
     waits = step is None or step.accumulations or accumulation_guards(usage, step)
     for guard in accumulation_guards(usage, event):
-        nodes = list(usage.mentions(guard.test))
-        divisors = [
-            n.right for n in nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod)
-        ]
-        if not divisors or ast.dump(guard.test) in known:
+        nodes = list(usage.mentions(guard.test, ast.AST))
+        if not any(isinstance(n, ast.Mod) for n in nodes) or ast.dump(guard.test) in known:
             continue
-        names = {last_name(n) for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
+        names = set(map(last_name, nodes))
         texts = {str(n.value) for n in nodes if isinstance(n, ast.Constant)}
         if "accum" in " ".join(names | texts).lower() or "sync_gradients" in names:
             continue

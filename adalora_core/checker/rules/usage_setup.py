@@ -6,9 +6,16 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
-from adalora_core.checker.scripts.events import Event, Frame, Trace, excludes
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    called_name,
+    keyword,
+    last_name,
+    passed,
+    walk,
+)
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
+from adalora_core.checker.scripts.events import Event, Frame, excludes, receiver
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
@@ -41,8 +48,7 @@ class FactorsNotOptimised(UsageRule):
     hint = 'put the parameters with "lora_E" in their names into a group, or take all the others'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each optimizer whose groups take A and B by name, and never E."""
-        for _, event in usage.events("optimizer") if "lora_B" in usage.script.code else ():
+        for event in usage.events("optimizer") if "lora_B" in usage.script.code else ():
             taken: set[str] = set()
             is_open = False
             for test, has_rest in _selections(usage, event.call):
@@ -50,10 +56,8 @@ class FactorsNotOptimised(UsageRule):
                 taken |= words
                 is_open = is_open or has_rest or not is_positive
             if {"lora_A", "lora_B"} <= taken and not is_open and not takes_e(taken):
-                yield CodeFault(
-                    event.node,
-                    "the groups of the optimizer take lora_A and lora_B, and none lora_E",
-                )
+                message = "the groups of the optimizer take lora_A and lora_B, and none lora_E"
+                yield CodeFault(event.node, message)
 
 
 def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, bool]]:
@@ -61,7 +65,7 @@ def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, b
     lists: set[str] = set()
     functions: dict[ast.AST, None] = {}
     given = [leaf for each in optimizer.args for leaf in usage.origins(each)]
-    for node in (node for each in (optimizer, *given) for node in usage.mentions(each)):
+    for node in (node for each in (optimizer, *given) for node in usage.mentions(each, ast.expr)):
         if isinstance(node, ast.Name):
             lists.add(node.id)
             functions[usage.scopes.of[node].function] = None
@@ -69,8 +73,8 @@ def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, b
             yield from ((test, False) for test in part.ifs)
             if not part.ifs:
                 yield part.iter, True
-    for loop in (node for each in functions for node in walk(each)):
-        if isinstance(loop, ast.For) and "named_parameters" in ast.unparse(loop.iter):
+    for loop in (loop for each in functions for loop in walk(each, ast.For)):
+        if "named_parameters" in ast.unparse(loop.iter):
             yield from _branches(loop.body, lists)
 
 
@@ -89,24 +93,20 @@ def _branches(body: list[ast.stmt], lists: set[str]) -> Iterator[tuple[ast.expr,
 
 def _appends(statement: ast.stmt, lists: set[str]) -> bool:
     return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in {"append", "add"}
-        and last_name(node.func.value) in lists
-        for node in walk(statement)
+        called_name(node) in {"append", "add"} and last_name(receiver(node)) in lists
+        for node in walk(statement, ast.Call)
     )
 
 
 def words_in(test: ast.expr) -> tuple[set[str], bool]:
     """Return the texts that a name has to hold, and whether nothing else is taken."""
     words, is_positive = set(), True
-    for node in walk(test):
+    for node in walk(test, ast.Compare, ast.Call):
         if isinstance(node, ast.Compare) and isinstance(node.left, ast.Constant):
-            if isinstance(node.ops[0], ast.In):
-                words.add(str(node.left.value))
-            else:
-                is_positive = False
-        elif isinstance(node, ast.Call) and last_name(node.func) in _ANY_WORDS:
+            is_in = isinstance(node.ops[0], ast.In)
+            words |= {str(node.left.value)} if is_in else set()
+            is_positive = is_positive and is_in
+        elif called_name(node) in _ANY_WORDS:
             is_positive = False
     return words, is_positive and (bool(words) or "requires_grad" in ast.unparse(test))
 
@@ -139,8 +139,7 @@ class LoadedAdapterTrained(UsageRule):
     hint = "pass is_trainable=True to from_pretrained"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such adapter."""
-        given = [m for _, e in usage.events("optimizer") for m in held_models(usage, e.call)]
+        given = [m for e in usage.events("optimizer") for m in held_models(usage, e.call)]
         trained = usage.once(trainings)
         given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
         calls = dict.fromkeys(call for model in given for call in usage.calls(model))
@@ -177,25 +176,19 @@ class PenaltyWithoutGradient(UsageRule):
             "    loss = model(**batch).loss + 0.1 * penalty(model)\n    loss.backward()\n",
         )
     )
-    good = HEAD + LOOP
     hint = "compute the term with gradients, outside of torch.no_grad()"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such term."""
-        for function in usage.scopes.of:
-            if not isinstance(function, ast.FunctionDef) or not any(
-                _has_no_gradient(each) for each in function.decorator_list
-            ):
-                continue
-            for call in usage.calls_of(function):
+        for function in usage.scopes.functions:
+            is_without = any(map(_has_no_gradient, function.decorator_list))
+            for call in usage.calls_of(function) if is_without else ():
                 if _is_added_to_loss(usage, call):
-                    message = f"`{ast.unparse(call)[:60]}` has no gradient: it trains nothing"
+                    message = f"{shown(call)} has no gradient: it trains nothing"
                     yield CodeFault(call, message, note=(function, "it runs under torch.no_grad()"))
 
 
 def _has_no_gradient(decorator: ast.expr) -> bool:
-    made = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return last_name(made) in {"no_grad", "inference_mode"}
+    return bool({last_name(decorator), called_name(decorator)} & {"no_grad", "inference_mode"})
 
 
 def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
@@ -203,12 +196,12 @@ def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
     parent = usage.scopes.parents[call]
     while isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mult):
         node, parent = parent, usage.scopes.parents[parent]
-    if isinstance(parent, ast.AugAssign):
-        return "loss" in ast.unparse(parent.target).lower()
-    if not isinstance(parent, ast.BinOp) or not isinstance(parent.op, ast.Add):
-        return False
-    other = parent.left if parent.right is node else parent.right
-    return "loss" in ast.unparse(other).lower()
+    match parent:
+        case ast.AugAssign(target=other):
+            return "loss" in ast.unparse(other).lower()
+        case ast.BinOp(left, ast.Add(), right):
+            return "loss" in ast.unparse(left if right is node else right).lower()
+    return False
 
 
 class RankGivenAsR(UsageRule):
@@ -221,13 +214,12 @@ class RankGivenAsR(UsageRule):
     hint = "give the rank as init_r, and the average rank at the end as target_r"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each such configuration."""
         for call in usage.script.calls:
             key, value = call.entries.get("r", (None, None))
             given = call.entries.keys() | call.deferred
             is_meant = not call.is_open and "target_r" in given and "init_r" not in given
             if key is not None and value is not None and "r" in call.deferred and is_meant:
-                message = f"`r` is `{ast.unparse(value)[:60]}`, and the run starts at init_r = 12"
+                message = f"`r` is {shown(value)}, and the run starts at init_r = 12"
                 yield CodeFault(key, message)
 
 
@@ -240,11 +232,9 @@ class ConfigurationShared(UsageRule):
         "model = get_peft_model(model.merge_and_unload(), config)\n"
         "optimizer = AdamW(model.parameters())\n"
     ) + LOOP  # fmt: skip
-    good = HEAD + LOOP
     hint = "make a configuration for each training"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each later use of a configuration."""
         again = {call for call, _ in second_wraps(usage)}
         found: dict[ast.AST, ast.AST] = {}
         for trace in usage.traces:
@@ -255,7 +245,7 @@ class ConfigurationShared(UsageRule):
                 if made is None or frame is None:
                     continue
                 before = first.setdefault((made, frame), event)
-                if _is_trained_between(trace, before, event):
+                if _is_trained_between(before, event):
                     found.setdefault(event.node, before.node)
         for node, earlier in found.items():
             message = "the configuration of another training is used again"
@@ -281,12 +271,12 @@ def _frame_of(usage: Usage, event: Event, made: ast.Call) -> Frame | None:
     return frame if is_module or frame.function is function else None
 
 
-def _is_trained_between(trace: Trace, before: Event, event: Event) -> bool:
+def _is_trained_between(before: Event, event: Event) -> bool:
     """Return whether ranks are allocated between two uses of a configuration.
 
     A loop over folds or seeds repeats one training, to which the schedule belongs.
     """
-    events = trace.events[before.number : event.number]
+    events = event.trace.events[before.number : event.number]
     return not excludes(before, event) and any(e.kind in _TRAINS for e in events)
 
 
@@ -308,7 +298,6 @@ class UnsupportedCall(UsageRule):
     hint = "train each adapter in a model of its own"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each call of such a method."""
         ours = [name for name in usage.our_names if not name.startswith("adalora_core.peft")]
         for call in usage.scopes.calls if not ours else ():
             reason = _REFUSED.get(last_name(call.func))
@@ -337,11 +326,11 @@ _REFUSED = {
 
 def _is_refused(usage: Usage, call: ast.Call, wrap: Wrap) -> bool:
     """Return whether PEFT refuses a call of a method of a model that it has wrapped."""
-    name, of, position = last_name(call.func), usage.scopes.of, usage.scopes.position
-    if of[call].function is of[wrap.call].function and position[call] < position[wrap.call]:
+    name = called_name(call)
+    if usage.scopes.is_before(call, wrap.call):
         return False
     if name == "add_adapter":
-        given = (wrap.config, *call.args, *(each.value for each in call.keywords))
+        given = (wrap.config, *passed(call))
         made = [each for value in given for each in usage.calls(value) if usage.makes_config(each)]
         is_trained = all("inference_mode" not in usage.keywords(each) for each in made)
         is_trained = is_trained and "inference_mode" not in usage.stored
@@ -370,7 +359,7 @@ def may_unfreeze(usage: Usage) -> bool:
 
 def sets_gradient(statement: ast.AST) -> ast.expr | None:
     """Return what a statement assigns to `requires_grad` of something; None: another one."""
-    is_set = isinstance(statement, ast.Assign) and (
-        last_name(statement.targets[0]) == "requires_grad"
-    )
-    return statement.value if is_set and isinstance(statement, ast.Assign) else None
+    match statement:
+        case ast.Assign([target, *_], value) if last_name(target) == "requires_grad":
+            return value
+    return None

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
+from adalora_core.checker.documents.python.syntax import Function, called_name, last_name, walk
 from adalora_core.checker.rules.usage_base import (
     EPOCHS,
     HEAD,
@@ -15,6 +15,7 @@ from adalora_core.checker.rules.usage_base import (
     AllocationRule,
     CodeFault,
     UsageRule,
+    shown,
 )
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
 from adalora_core.checker.scripts.frameworks import ALLOCATE
@@ -22,7 +23,7 @@ from adalora_core.checker.scripts.step_order import is_per_micro_batch, placemen
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from adalora_core.checker.scripts.events import Event, Trace
+    from adalora_core.checker.scripts.events import Event
     from adalora_core.checker.scripts.usage import Usage
 
 _ACCUMULATED = """\
@@ -48,13 +49,11 @@ class AllocationNeverCalled(UsageRule):
     hint = PLACES["loop"]
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each misspelt call, or each training that allocates nothing."""
         misspelt = _misspelt(usage)
         for call in misspelt:
-            message = (
-                f"`{ast.unparse(call.func)[-60:]}` is not a method of the model; did you mean "
-            )
-            yield CodeFault(call, f"{message}`{ALLOCATE}`?", f"write {ALLOCATE}")
+            method = f"`{ast.unparse(call.func)[-60:]}`"
+            message = f"{method} is not a method of the model; did you mean `{ALLOCATE}`?"
+            yield CodeFault(call, message, f"write {ALLOCATE}")
         found: dict[ast.AST, Training] = {}
         made = usage.once(trainings) if not misspelt else []
         for training in made:
@@ -71,23 +70,17 @@ def _trains_others(usage: Usage, training: Training, made: list[Training]) -> bo
     if function is None or not any(each.allocates for each in made):
         return False
     return any(
-        _freezes(each) or _freezes(usage.called(each))
-        for each in walk(function)
-        if isinstance(each, ast.Call)
+        called_name(each) == "requires_grad_" or _freezes(usage.called(each))
+        for each in walk(function, ast.Call)
     )
 
 
-def _freezes(node: ast.AST | None) -> bool:
-    """Return whether a call, or a function, changes which parameters are trained."""
-    if isinstance(node, ast.Call):
-        return last_name(node.func) == "requires_grad_"
-    return node is not None and any(
-        isinstance(each, ast.Attribute)
-        and (
-            each.attr == "requires_grad_"
-            or (each.attr == "requires_grad" and isinstance(each.ctx, ast.Store))
-        )
-        for each in walk(node)
+def _freezes(function: Function | None) -> bool:
+    """Return whether a function changes which parameters are trained."""
+    return function is not None and any(
+        each.attr == "requires_grad_"
+        or (each.attr == "requires_grad" and isinstance(each.ctx, ast.Store))
+        for each in walk(function, ast.Attribute)
     )
 
 
@@ -138,21 +131,19 @@ class StepIsConstant(AllocationRule):
     bad = HEAD + LOOP.replace("allocate(step)", "allocate(config.target_r)")
     hint = "pass the number of the optimizer step, from 0 to total_step - 1"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step is a constant."""
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         if not (event.call.args or event.call.keywords):
             return CodeFault(event.node, "update_and_allocate is called without the step")
-        if not is_repeated(usage, trace, event):
+        if not is_repeated(usage, event):
             return None  # one step, as in a test
-        is_constant = step_counter(usage, trace, event).counts == "nothing"
+        is_constant = step_counter(usage, event).counts == "nothing"
         return _fault(event, "never changes during the run") if is_constant else None
 
 
 def _fault(event: Event, of_step: str) -> CodeFault:
     """Return the fault of an allocation whose step is a wrong number."""
-    given = keyword(event.call, "global_step", "step", at=0)
-    text = "" if given is None else ast.unparse(given)[:60]
-    return CodeFault(event.node, f"update_and_allocate is called with `{text}`, which {of_step}")
+    text = "``" if event.step is None else shown(event.step)
+    return CodeFault(event.node, f"update_and_allocate is called with {text}, which {of_step}")
 
 
 class StepIsNotOptimizerStep(AllocationRule):
@@ -164,23 +155,22 @@ class StepIsNotOptimizerStep(AllocationRule):
     good = HEAD + _ACCUMULATED
     hint = "count the calls of optimizer.step() from 0, over all epochs, and pass that number"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step counts something else."""
-        if usage.framework(trace.function) == "lightning" and _is_shared_count(trace, event):
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        if usage.framework(event.trace.function) == "lightning" and _is_shared_count(event):
             return _fault(event, "Lightning raises with the step of each optimizer")
-        counts = step_counter(usage, trace, event).counts
+        counts = step_counter(usage, event).counts
         if counts not in {"epochs", "micro-batches", "samples"}:
             return None
-        place = placement(trace, event)
+        place = placement(event)
         if place is not None and counts != "epochs" and is_per_micro_batch(usage, event, place):
             return None  # the number of calls is the fault
         return _fault(event, f"counts {counts}, not steps of the optimizer")
 
 
-def _is_shared_count(trace: Trace, event: Event) -> bool:
+def _is_shared_count(event: Event) -> bool:
     """Return whether a hook of Lightning makes the steps of several optimizers that it counts."""
-    given = keyword(event.call, "global_step", "step", at=0)
-    steps = (each.call.func for each in trace.events if each.kind == "step")
+    given = event.step
+    steps = (each.call.func for each in event.trace.of("step"))
     optimizers = {ast.unparse(each.value) for each in steps if isinstance(each, ast.Attribute)}
     return isinstance(given, ast.Attribute) and given.attr == "global_step" and len(optimizers) > 1
 
@@ -196,9 +186,8 @@ class StepRestarts(AllocationRule):
     good = HEAD + EPOCHS
     hint = "count the steps over all epochs: `step += 1` after each, or epoch * len(loader) + i"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the step restarts."""
-        restarts = step_counter(usage, trace, event).restarts
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        restarts = step_counter(usage, event).restarts
         return _fault(event, "starts again in each epoch") if restarts else None
 
 
@@ -211,16 +200,12 @@ class StepForgotten(AllocationRule):
     good = bad.replace("step = 0", "step = first * len(loader)")
     hint = "save the step with the checkpoint, or begin at first_epoch * len(loader)"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if the outer loop begins anywhere, and the number at a constant."""
-        del trace
-        given = keyword(event.call, "global_step", "step", at=0)
+    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
+        given = event.step
         if len(event.loops) < 2 or not _goes_on(usage, event.loops[0]):  # noqa: PLR2004 - epochs
             return None
-        bindings = []
-        if isinstance(given, ast.Name):
-            bindings = usage.scopes.bindings(given)
-        elif isinstance(given, ast.Attribute):
+        bindings = usage.scopes.bindings(given)
+        if isinstance(given, ast.Attribute):
             bindings = usage.bindings_of(given)
         firsts = [each.value for each in bindings if each.kind == "value"]
         is_counted = {each.kind for each in bindings} == {"value", "added"}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeGuard
 
-from adalora_core.checker.documents.python.syntax import last_name, walk
+from adalora_core.checker.documents.python.syntax import called_name, last_name, walk
 from adalora_core.checker.rules.usage_base import (
     HEAD,
     LOOP,
@@ -15,6 +15,7 @@ from adalora_core.checker.rules.usage_base import (
     CodeFault,
     UsageRule,
     example,
+    shown,
 )
 from adalora_core.checker.scripts.step_order import (
     accumulation,
@@ -27,7 +28,7 @@ from adalora_core.checker.scripts.step_order import (
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from adalora_core.checker.scripts.events import Event, Trace
+    from adalora_core.checker.scripts.events import Guard
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -41,59 +42,45 @@ class TotalStepCountsSamples(UsageRule):
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each total of another unit."""
-        if usage.assigns_total:
-            return
-        for key, value in usage.arguments("total_step"):
+        for key, value in usage.totals():
             counted = unit(usage, value)
             waits = usage.once(accumulation)
-            text, hint = ast.unparse(value)[:60], None
+            hint = None
             if _counts_epochs_alone(usage, value):
-                message = f"total_step is `{text}`: the number of epochs, not of optimizer steps"
+                fault = "the number of epochs, not of optimizer steps"
             elif _counts_all_processes(usage, value):
-                message = f"total_step is `{text}`: the steps of all processes together"
+                fault = "the steps of all processes together"
                 hint = "divide it by the number of processes, or take len(loader) after prepare()"
             elif counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
-                message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
+                fault = "a number of samples, not of optimizer steps"
             elif counted == "batches" and waits is not None and waits > 1:
-                message = (
-                    f"total_step is `{text}`: a number of micro-batches, {waits} of which make "
-                    "one optimizer step"
-                )
+                fault = f"a number of micro-batches, {waits} of which make one optimizer step"
             else:
                 continue
-            yield CodeFault(key, message, hint)
+            yield CodeFault(key, f"total_step is {shown(value)}: {fault}", hint)
 
 
 def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
     """Return whether a total is what the outer loop, or the trainer, is given as its epochs."""
     rounds = [
         call.args[0]
-        for _, event in usage.events("step")
+        for event in usage.events("step")
         for loop in event.loops[:-1]
         if isinstance(loop, ast.For)
         for call in usage.calls(loop.iter)
-        if last_name(call.func) == "range" and len(call.args) == 1
+        if called_name(call) == "range" and len(call.args) == 1
     ]
-    rounds += [
-        each.value
-        for call in usage.scopes.calls
-        for each in call.keywords
-        if each.arg in {"num_train_epochs", "max_epochs"}
-    ]
+    rounds += usage.settings("num_train_epochs", "max_epochs")
     same = {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
     return ast.dump(total) in same
 
 
 def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
     """Return whether a total is made of what is divided between processes, and not divided."""
-    nodes = [node for node in usage.mentions(total) if isinstance(node, ast.expr)]
-    divisors = [
-        node.right
-        for node in nodes
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv)
-    ]
-    words = [last_name(n) for d in divisors for n in usage.mentions(d) if isinstance(n, ast.expr)]
+    nodes = list(usage.mentions(total, ast.BinOp, ast.Call))
+    products = [each for each in nodes if isinstance(each, ast.BinOp)]
+    divisors = [each.right for each in products if isinstance(each.op, ast.Div | ast.FloorDiv)]
+    words = (last_name(node) for each in divisors for node in usage.mentions(each, ast.expr))
     if any(map(_PROCESSES.search, words)):
         return False
     callers, position = usage.scopes.callers, usage.scopes.position
@@ -105,7 +92,7 @@ def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
     return any(
         position[node] < divided.get(ast.dump(node.args[0]), -1)
         for node in nodes
-        if isinstance(node, ast.Call) and last_name(node.func) == "len" and node.args
+        if isinstance(node, ast.Call) and called_name(node) == "len" and node.args
     )
 
 
@@ -129,8 +116,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
     hint = "give total_step the number of steps of the run"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault if both numbers, of steps or of epochs, are known and differ."""
-        given = [] if usage.assigns_total else list(usage.arguments("total_step"))
+        given = usage.totals()
         steps = [(key, usage.value(value)) for key, value in given]
         yield from _contradictions(usage, steps, run_length, "steps", 1)
         is_counted = all(unit(usage, value) in {"batches", "steps"} for _, value in given)
@@ -139,14 +125,13 @@ class TotalStepContradictsMaxSteps(UsageRule):
         lengths = {run_length(usage, training) for training in usage.once(trainings)}
         for key, value in given if len(lengths) == 1 and None not in lengths else ():
             if usage.value(value) is None and _counts_epochs(usage, value):
-                text = ast.unparse(value)[:60]
-                message = f"total_step is `{text}`, and max_steps ends the run before its epochs do"
-                yield CodeFault(key, message)
+                message = f"total_step is {shown(value)}, and max_steps ends the run before its "
+                yield CodeFault(key, f"{message}epochs do")
 
 
 def _counts_epochs(usage: Usage, total: ast.expr) -> bool:
     """Return whether a total is computed from the length of the data, for a trainer's epochs."""
-    words = {last_name(node) for node in usage.mentions(total) if isinstance(node, ast.expr)}
+    words = {last_name(node) for node in usage.mentions(total, ast.expr)}
     is_counted = "len" in words and words.isdisjoint({"min", "max_steps"})
     return is_counted and all(each.trainers for each in usage.once(trainings))
 
@@ -185,23 +170,20 @@ class EpochIsCut(UsageRule):
     hint = "count the batches that are trained: epochs * the limit of the loop"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each total of whole epochs."""
-        if usage.assigns_total:
-            return
-        loops = dict.fromkeys(loop for _, e in usage.events("step") for loop in e.loops)
-        for key, value in usage.arguments("total_step"):
-            nodes = list(usage.mentions(value))
-            lengths = [n for n in nodes if isinstance(n, ast.Call) and last_name(n.func) == "len"]
-            measured = {ast.unparse(each.args[0]) for each in lengths if each.args}
+        loops = dict.fromkeys(loop for e in usage.events("step") for loop in e.loops)
+        for key, value in usage.totals():
+            nodes = list(usage.mentions(value, ast.expr))
+            calls = [n for n in nodes if isinstance(n, ast.Call) and called_name(n) == "len"]
+            measured = {ast.unparse(each.args[0]) for each in calls if each.args}
             for loop in loops if measured else ():
                 cut = _cut(usage, loop, nodes, measured)
                 if cut is not None:
-                    message = f"total_step is `{ast.unparse(value)[:60]}`, and epochs end early"
+                    message = f"total_step is {shown(value)}, and epochs end early"
                     yield CodeFault(key, message, note=(cut, "the loop is left here"))
                     break
 
 
-def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST], measured: set[str]) -> ast.AST | None:
+def _cut(usage: Usage, loop: ast.AST, total: list[ast.expr], measured: set[str]) -> ast.AST | None:
     """Return what leaves a loop over a loader, whose length is in a total, after some batches."""
     over = loop.iter if isinstance(loop, ast.For) else None
     if over is None or not isinstance(loop, ast.For):
@@ -216,12 +198,13 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST], measured: set[str]) 
     if ast.unparse(over) not in measured:
         return None
     words, numbers = _names(total) - {index}, {usage.value(n) for n in total if _is_number(n)}
-    if limited is not None and words.isdisjoint(_names(list(walk(limited)))):
+    if limited is not None and words.isdisjoint(_names(list(walk(limited, ast.expr)))):
         return limited
     for test in _exits(loop.body):
-        if not isinstance(test, ast.Compare) or _measures(usage, test):
+        calls = map(called_name, usage.mentions(test, ast.Call))
+        if not isinstance(test, ast.Compare) or "len" in calls:
             continue  # as of a limit that may not be set, or is what the loader holds
-        bound, names = usage.value(test.comparators[0]), _names(list(walk(test)))
+        bound, names = usage.value(test.comparators[0]), _names(list(walk(test, ast.expr)))
         is_known = bound is not None and bound > 1 and bound not in numbers
         is_counted = index in names or (is_known and _counts_batches(usage, test.left, loop))
         if is_counted and names.isdisjoint(words):
@@ -229,16 +212,11 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.AST], measured: set[str]) 
     return None
 
 
-def _measures(usage: Usage, test: ast.expr) -> bool:
-    calls = (node for node in usage.mentions(test) if isinstance(node, ast.Call))
-    return any(last_name(call.func) == "len" for call in calls)
-
-
 def _counts_batches(usage: Usage, name: ast.expr, loop: ast.For) -> bool:
     """Return whether a loop raises a number in each round, or each time a step is due."""
     for each in usage.scopes.bindings(name):
         block = usage.scopes.parents[each.node] if each.kind == "added" else None
-        is_due = isinstance(block, ast.If) and any(isinstance(n, ast.Mod) for n in walk(block.test))
+        is_due = isinstance(block, ast.If) and any(walk(block.test, ast.Mod))
         if block is loop or is_due:
             return True
     return False
@@ -261,7 +239,7 @@ def _exits(body: list[ast.stmt]) -> Iterator[ast.expr]:
             yield from _exits([*each.body, *each.orelse])
 
 
-def _names(nodes: list[ast.AST]) -> set[str]:
+def _names(nodes: list[ast.expr]) -> set[str]:
     """Return the names of values: `a.limit` is "limit"."""
     owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     named = (node for node in nodes if isinstance(node, ast.Name | ast.Attribute))
@@ -281,21 +259,17 @@ class SharesLeaveNoBudgeting(UsageRule):
     why = """The budget falls from step tinit to step total_step - tfinal: tfinal is the length of
     the last phase, not the step where it begins. PEFT raises a ValueError when the configuration
     is built, or one step is left by rounding."""
-    bad = (
-        _TOTAL.replace("tinit=200", "tinit=int(0.1 * total)").replace(
-            "tfinal=200", "tfinal=int(0.9 * total)"
-        )
-        + LOOP
-    )
+    bad = _TOTAL.replace(
+        "tinit=200,\n    tfinal=200", "tinit=int(0.1 * total),\n    tfinal=int(0.9 * total)"
+    ) + LOOP  # fmt: skip
     good = bad.replace("0.9 * total", "0.3 * total")
     hint = "give both phases together less than the whole run, such as a tenth and three tenths"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration whose length is not known, but its shares are."""
         for call in usage.script.calls:
             entries = [call.entries.get(n, (None, None)) for n in ("total_step", "tinit", "tfinal")]
             values = [value for _, value in entries if value is not None]
-            if len(values) < len(entries) or usage.assigns_total:
+            if len(values) < len(entries) or "total_step" in usage.stored:
                 continue
             totals = {ast.unparse(each) for each in (values[0], *usage.origins(values[0]))}
             if usage.value(values[0]) is not None:
@@ -305,7 +279,7 @@ class SharesLeaveNoBudgeting(UsageRule):
             share = round(sum(each for each, _ in known), 9)
             rest = sum(each for _, each in known)
             if len(known) == len(parts) and (share > _WHOLE or (share == _WHOLE and rest >= 0)):
-                texts = " + ".join(f"`{ast.unparse(each)[:60]}`" for each in values[1:])
+                texts = " + ".join(map(shown, values[1:]))
                 key = entries[2][0]
                 yield CodeFault(key or call.node, f"tinit + tfinal is {texts}: the whole run")
 
@@ -348,23 +322,15 @@ class AllocationEndsEarly(AllocationRule):
     it hold the others at zero. Without them the optimizer brings dropped triplets back, and
     rank_pattern, which the saved adapter needs, is never written."""
     bad = HEAD + LOOP.replace(
-        "    model.base_model",
-        "    if step < config.total_step - config.tfinal:\n        model.base_model",
+        "    model.base", "    if step < config.total_step - config.tfinal:\n        model.base"
     )
-    good = HEAD + LOOP
     hint = "call it after every step of the optimizer, without the condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
-        """Return a fault if a condition compares the step with the end of the budgeting."""
-        del trace
-        for guard in event.guards:
-            test = guard.test
-            if not isinstance(test, ast.Compare) or len(test.ops) > 1:
-                continue
-            ends = ast.Lt | ast.LtE if guard.holds else ast.Gt | ast.GtE
-            nodes = usage.mentions(test.comparators[0])
-            words = {last_name(node).lower() for node in nodes if isinstance(node, ast.expr)}
-            if isinstance(test.ops[0], ends) and "tfinal" in words:
-                message = f"update_and_allocate is called only while `{ast.unparse(test)[:60]}`"
-                return CodeFault(event.node, message, note=(test, "the condition"))
+    def check_guard(self, usage: Usage, guard: Guard) -> str | None:
+        ends = ast.Lt | ast.LtE if guard.holds else ast.Gt | ast.GtE
+        match guard.test:
+            case ast.Compare(_, [asked], [end]) if isinstance(asked, ends):
+                words = (last_name(node).lower() for node in usage.mentions(end, ast.expr))
+                if "tfinal" in words:
+                    return f"update_and_allocate is called only while {shown(guard.test)}"
         return None

@@ -10,12 +10,13 @@ from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
     Binding,
     Loop,
+    called_name,
     dotted,
     keyword,
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import Event, Frame, Trace, adds_to_itself
+from adalora_core.checker.scripts.events import Event, Frame, adds_to_itself
 from adalora_core.checker.scripts.frameworks import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.checker.scripts.step_order import accumulation_guards, placement
 
@@ -38,59 +39,52 @@ class Counter:
 
 UNKNOWN = Counter("unknown")
 STEPS = Counter("steps")
+NOTHING = Counter("nothing")
+_SAME = frozenset({"int", "min", "max", "float", "round"})
 
 
-def is_repeated(usage: Usage, trace: Trace, event: Event) -> bool:
+def is_repeated(usage: Usage, event: Event) -> bool:
     """Return whether an allocation happens more than once in a training."""
-    if usage.framework(trace.function) is not None:
+    if usage.framework(event.trace.function) is not None:
         return True
-    reader = _Reader(usage, trace, event)
+    reader = _Reader(usage, event)
     return not all(map(reader.makes_runs, event.loops))
 
 
-def step_counter(usage: Usage, trace: Trace, event: Event) -> Counter:
+def step_counter(usage: Usage, event: Event) -> Counter:
     """Return what the step counts that an allocation is given."""
-    given = keyword(event.call, "global_step", "step", at=0)
-    if given is None:
-        return UNKNOWN
-    return _Reader(usage, trace, event).read(given, event.frame)
+    given = event.step
+    return UNKNOWN if given is None else _Reader(usage, event).read(given, event.frame)
 
 
 class _Reader:
-    def __init__(self, usage: Usage, trace: Trace, event: Event) -> None:
+    def __init__(self, usage: Usage, event: Event) -> None:
         self.usage = usage
-        self.trace = trace
         self.event = event
-        place = placement(trace, event)
+        place = placement(event)
         step = place.step if place is not None else None
         self.step_loops = event.loops if step is None else step.loops
         waits = step is not None and (step.accumulations or accumulation_guards(usage, step))
         self.is_rare = bool(waits and accumulation_guards(usage, event))
 
     def read(self, node: ast.expr, frame: Frame | None) -> Counter:
-        if isinstance(node, ast.Constant):
-            return Counter("nothing")
-        if isinstance(node, ast.UnaryOp):
-            return self.read(node.operand, frame)
-        if isinstance(node, ast.BinOp):
-            return self._operation(node, frame)
-        if isinstance(node, ast.Call):
-            return self._call(node, frame)
-        if isinstance(node, ast.Attribute):
-            return self._attribute(node)
+        match node:
+            case ast.UnaryOp():
+                return self.read(node.operand, frame)
+            case ast.BinOp():
+                return self._operation(node, frame)
+            case ast.Call(args=[_, *_]) if called_name(node) in _SAME:
+                read = [self.read(each, frame) for each in node.args]
+                return next((each for each in read if each.counts != "nothing"), read[0])
+            case ast.Attribute():
+                return self._attribute(node)
+            case ast.Name():
+                return self._name(node, frame)
+        is_constant = called_name(node) in {"len", "get_rank", "get_world_size"}
+        is_constant |= isinstance(node, ast.Constant)
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            return self._constant_name(node.slice.value)
-        return self._name(node, frame) if isinstance(node, ast.Name) else UNKNOWN
-
-    def _constant_name(self, name: object) -> Counter:
-        return Counter("nothing") if name in CONSTANT_NAMES else UNKNOWN
-
-    def _call(self, node: ast.Call, frame: Frame | None) -> Counter:
-        name = last_name(node.func)
-        if name in {"int", "min", "max", "float", "round"} and node.args:
-            read = [self.read(each, frame) for each in node.args]
-            return next((each for each in read if each.counts != "nothing"), read[0])
-        return Counter("nothing") if name in {"len", "get_rank", "get_world_size"} else UNKNOWN
+            is_constant = node.slice.value in CONSTANT_NAMES
+        return NOTHING if is_constant else UNKNOWN
 
     def _operation(self, node: ast.BinOp, frame: Frame | None) -> Counter:
         left, right = self.read(node.left, frame), self.read(node.right, frame)
@@ -113,7 +107,7 @@ class _Reader:
         if node.attr in EPOCH_NAMES:
             return Counter("epochs")
         if node.attr in CONSTANT_NAMES:
-            return Counter("nothing")
+            return NOTHING
         if node.attr == "global_step" and last_name(node.value) in {"state", "trainer"}:
             return STEPS
         if self.usage.class_of_value(node.value) is not None:
@@ -122,7 +116,7 @@ class _Reader:
         is_setting = {last_name(node.value), "" if root is None else root.id} & SETTINGS
         if "step" in node.attr:
             return UNKNOWN  # another file may raise it
-        return Counter("nothing") if is_setting else UNKNOWN
+        return NOTHING if is_setting else UNKNOWN
 
     def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
         if not bindings:
@@ -131,7 +125,7 @@ class _Reader:
             return self._counted(ast.unparse(node))
         owners = [self.usage.scopes.of[each.node].function for each in bindings]
         is_set_once = all(isinstance(f, FUNCTION) and f.name == "__init__" for f in owners)
-        return Counter("nothing") if is_set_once else UNKNOWN
+        return NOTHING if is_set_once else UNKNOWN
 
     def _name(self, node: ast.Name, frame: Frame | None) -> Counter:
         found = self.usage.scopes.bindings(node)
@@ -143,7 +137,7 @@ class _Reader:
         if any(each.kind == "parameter" for each in bindings):
             return self._parameter(node, frame)
         if node.id in CONSTANT_NAMES:
-            return Counter("nothing")
+            return NOTHING
         if node.id in EPOCH_NAMES and not bindings:
             return Counter("epochs")
         if not bindings or any(each.value is None for each in bindings):
@@ -163,24 +157,23 @@ class _Reader:
         if any(is_within(each.node, loop) for each in bindings for loop in self.event.loops):
             source = bindings[0].source if len(bindings) == 1 else None
             return UNKNOWN if source is None else self.read(source, frame)
-        is_iterator = any(
-            "iter" in last_name(node) or last_name(node) == "count"
-            for binding in bindings
-            if binding.value is not None
-            for node in walk(binding.value)
-            if isinstance(node, ast.expr)
-        )
+        values = [each.value for each in bindings if each.value is not None]
+        words = {last_name(node) for value in values for node in walk(value, ast.expr)}
+        is_iterator = "count" in words or any("iter" in word for word in words)
         scope = self.usage.scopes.find(name)
         in_scope = self.event.loops or scope is None or not isinstance(scope.function, FUNCTION)
-        return Counter("nothing") if in_scope and not is_iterator else UNKNOWN
+        return NOTHING if in_scope and not is_iterator else UNKNOWN
 
     def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
-        if node.id == "batch_idx" and self.usage.framework(self.trace.function) == "lightning":
+        if (
+            node.id == "batch_idx"
+            and self.usage.framework(self.event.trace.function) == "lightning"
+        ):
             epochs = [keyword(call, "max_epochs") for call in self.usage.scopes.calls]
             is_one = any(each is not None and self.usage.value(each) == 1 for each in epochs)
             return Counter("steps", restarts=not is_one)
         if frame is None or frame.call is None:
-            return self._constant_name(node.id) if node.id != "r" else UNKNOWN
+            return NOTHING if node.id in CONSTANT_NAMES - {"r"} else UNKNOWN
         given = frame.given(node.id)
         return UNKNOWN if given is None else self.read(given, frame.outer)
 
@@ -192,7 +185,7 @@ class _Reader:
         loops = self.event.loops
         at = loops.index(loop)
         if self.makes_runs(loop):
-            return Counter("nothing")
+            return NOTHING
         steps = self.step_loops
         if len(steps) > at + 1 and steps[: at + 1] == loops[: at + 1]:
             # A step that is the outer number may belong to each of several models.
@@ -211,23 +204,17 @@ class _Reader:
         """Return whether a loop counts by the size of a batch: `range(0, samples, size)`."""
         if isinstance(loop, ast.While) or not isinstance(loop.target, ast.Name):
             return False
-        return any(
-            last_name(leaf.func) == "range"
-            and len(leaf.args) == 3  # noqa: PLR2004 - start, stop and stride
-            and self.usage.value(leaf.args[2]) not in (1, -1)
-            for leaf in self.usage.calls(loop.iter)
-        )
+        made = [call.args for call in self.usage.calls(loop.iter) if called_name(call) == "range"]
+        return any(self.usage.value(stride) not in (1, -1) for args in made for stride in args[2:])
 
     def _goes_on(self, loop: Loop) -> bool:
         """Return whether a loop counts on from a number that is not always the same."""
-        if isinstance(loop, ast.While):
-            return False
         outer = self.event.loops[: self.event.loops.index(loop)]
         starts: list[ast.expr | None] = []
-        for leaf in self.usage.calls(loop.iter):
-            if last_name(leaf.func) == "enumerate":
+        for leaf in () if isinstance(loop, ast.While) else self.usage.calls(loop.iter):
+            if called_name(leaf) == "enumerate":
                 starts.append(keyword(leaf, "start", at=1))
-            elif last_name(leaf.func) == "range":
+            elif called_name(leaf) == "range":
                 starts.append(leaf.args[0] if len(leaf.args) > 1 else None)
         is_open = any(
             each is not None
@@ -238,11 +225,9 @@ class _Reader:
 
     def _is_moved(self, start: ast.expr, outer: tuple[Loop, ...], frame: Frame | None) -> bool:
         """Return whether one of the loops around gives the start of a loop a new value."""
-        if not isinstance(start, ast.Name):
-            return False
         for each in self.usage.scopes.bindings(start):
             if each.kind == "parameter":
-                given = frame.given(start.id) if frame is not None else None
+                given = frame.given(last_name(start)) if frame is not None else None
                 if frame and given is not None and self._is_moved(given, outer, frame.outer):
                     return True
             elif (
@@ -260,15 +245,15 @@ class _Reader:
         if isinstance(loop, ast.While):
             return True
         rounds = loop.iter
-        if isinstance(rounds, ast.Call) and last_name(rounds.func) in {"tqdm", "trange"}:
+        if isinstance(rounds, ast.Call) and called_name(rounds) in {"tqdm", "trange"}:
             rounds = rounds.args[0] if rounds.args else rounds
-        if isinstance(rounds, ast.Call) and last_name(rounds.func) == "range":
-            return not (len(rounds.args) == 1 and self.usage.value(rounds.args[0]) == 1)
+        if isinstance(rounds, ast.Call) and called_name(rounds) == "range":
+            rounds = rounds.args[0] if len(rounds.args) == 1 else rounds
         return self.usage.value(rounds) != 1
 
     def makes_runs(self, loop: Loop) -> bool:
         """Return whether each round of a loop is a training of its own."""
-        return loop in self.trace.runs or loop in self._loops_over_models()
+        return loop in self.event.trace.runs or loop in self._loops_over_models()
 
     def _loops_over_models(self) -> list[ast.AST]:
         """Return the loops that run over the model which is allocated."""
@@ -290,7 +275,7 @@ class _Reader:
 
     def _counted(self, name: str) -> Counter:
         """Return what a variable counts that the script increases."""
-        changes = self.trace.changes.get(name, [])
+        changes = self.event.trace.changes.get(name, [])
         counts = [each for each in changes if each.kind == "count"]
         if not counts:
             return UNKNOWN
@@ -317,6 +302,5 @@ def _is_count(binding: Binding) -> bool:
 
 
 def _adds_a_constant(node: ast.AST) -> bool:
-    value = node.value if isinstance(node, ast.AugAssign | ast.Assign) else None
-    parts = [value.left, value.right] if isinstance(value, ast.BinOp) else [value]
-    return any(isinstance(part, ast.Constant) for part in parts)
+    value = getattr(node, "value", None)
+    return any(isinstance(getattr(value, n, value), ast.Constant) for n in ("left", "right"))

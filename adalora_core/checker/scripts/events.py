@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
@@ -14,9 +14,12 @@ from adalora_core.checker.documents.python.syntax import (
     Function,
     Loop,
     argument,
+    called_name,
     children,
     expects_a_fault,
+    keyword,
     last_name,
+    passed,
     spend,
     walk,
 )
@@ -82,6 +85,7 @@ class Event:
     Args:
         kind: what.
         node: the call or the assignment.
+        trace: the events around it.
         loops: the loops around it, those of the callers included; the outermost comes first.
         guards: the conditions around it, those of the callers included.
         accumulations: the accelerators of `with accelerator.accumulate(...)` around it.
@@ -91,6 +95,7 @@ class Event:
 
     kind: EventKind
     node: ast.AST
+    trace: Trace
     loops: tuple[Loop, ...] = ()
     guards: tuple[Guard, ...] = ()
     accumulations: tuple[ast.expr, ...] = ()
@@ -100,9 +105,12 @@ class Event:
     @property
     def call(self) -> ast.Call:
         """The call that the event is."""
-        if not isinstance(self.node, ast.Call):
-            raise TypeError(f"an event of the kind {self.kind!r} is not a call")
-        return self.node
+        return cast("ast.Call", self.node)
+
+    @property
+    def step(self) -> ast.expr | None:
+        """The step that an allocation is given."""
+        return keyword(self.call, "global_step", "step", at=0)
 
 
 @dataclass(frozen=True)
@@ -131,25 +139,23 @@ class Trace:
     events: list[Event] = field(default_factory=list)
     places: dict[int, Placement | None] = field(default_factory=dict)
 
+    def of(self, *kinds: str) -> list[Event]:
+        """Return the events of some kinds."""
+        return [event for event in self.events if event.kind in kinds]
+
     @cached_property
     def runs(self) -> set[ast.AST]:
         """The loops of which each round makes a model or an optimizer: runs of their own."""
-        made = (event for event in self.events if event.kind in {"wrap", "optimizer"})
-        return {loop for event in made for loop in event.loops}
+        return {loop for event in self.of("wrap", "optimizer") for loop in event.loops}
 
     @cached_property
     def changes(self) -> dict[str, list[Event]]:
         """The assignments of constants and the additions, by what is changed."""
         found: dict[str, list[Event]] = {}
         for event in self.events:
-            node = event.node
-            targets: list[ast.expr] = []
-            if isinstance(node, ast.AugAssign):
-                targets = [node.target]
-            elif isinstance(node, ast.Assign):
-                targets = getattr(node.targets[0], "elts", [node.targets[0]])
-            for target in targets:
-                found.setdefault(ast.unparse(target), []).append(event)
+            for target in getattr(event.node, "targets", [getattr(event.node, "target", None)])[:1]:
+                for each in getattr(target, "elts", [target]) if target is not None else ():
+                    found.setdefault(ast.unparse(each), []).append(event)
         return found
 
 
@@ -177,8 +183,10 @@ class _Tracer:
         self.around_name = set[ast.AST]().union(*map(sources.scopes.above, names))
 
     def trace(self, function: Function | None, body: Sequence[ast.stmt]) -> None:
-        self.traces.append(Trace(function))
-        self._block(body, Event("set", self.sources.scopes.module.node, frame=Frame(function)))
+        self.traces.append(trace := Trace(function))
+        self._block(
+            body, Event("set", self.sources.scopes.module.node, trace, frame=Frame(function))
+        )
 
     def _guarded(self, at: Event, test: ast.expr, *, holds: bool) -> Event:
         if test in self.around_name:
@@ -188,7 +196,7 @@ class _Tracer:
     def _add(self, kind: EventKind, node: ast.AST, at: Event) -> None:
         self.left -= 1
         if self.left > 0:
-            events = self.traces[-1].events
+            events = at.trace.events
             events.append(replace(at, kind=kind, node=node, number=len(events)))
 
     def _block(self, body: Sequence[ast.stmt], at: Event) -> None:
@@ -220,10 +228,9 @@ class _Tracer:
         elif isinstance(node, LOOP):
             self._loop(node, at)
         elif isinstance(node, ast.With | ast.AsyncWith):
-            for item in node.items:
-                self._expression(item.context_expr, at)
-                call = item.context_expr
-                if isinstance(call, ast.Call) and last_name(call.func) == "accumulate":
+            for call in (item.context_expr for item in node.items):
+                self._expression(call, at)
+                if isinstance(call, ast.Call) and called_name(call) == "accumulate":
                     at = replace(at, accumulations=(*at.accumulations, receiver(call)))
             if not expects_a_fault(node):
                 self._block(node.body, at)
@@ -245,19 +252,14 @@ class _Tracer:
         self._block(node.orelse, at)
 
     def _assignment(self, node: ast.stmt, at: Event) -> None:
-        if isinstance(node, ast.AugAssign):
+        if isinstance(node, ast.AugAssign) or adds_to_itself(node):
             self._add("count", node, at)
         elif isinstance(node, ast.Assign) and all(
             isinstance(each, ast.Constant) for each in getattr(node.value, "elts", [node.value])
         ):
-            is_gradient = (
-                last_name(node.targets[0]) == "grad"
-                and isinstance(node.value, ast.Constant)
-                and node.value.value is None
-            )
+            is_none = getattr(node.value, "value", 0) is None
+            is_gradient = is_none and last_name(node.targets[0]) == "grad"
             self._add("zero" if is_gradient else "set", node, at)
-        elif adds_to_itself(node):
-            self._add("count", node, at)
 
     def _expression(self, node: ast.expr, at: Event) -> None:
         for call in reversed([c for c in _expressions(node) if isinstance(c, ast.Call)]):
@@ -358,12 +360,10 @@ def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
 
 def _allocates_target(loop: Loop) -> bool:
     """Return whether a loop calls `update_and_allocate` of the objects that it runs over."""
-    target = last_name(loop.target) if isinstance(loop, ast.For | ast.AsyncFor) else ""
+    target = last_name(getattr(loop, "target", None))
     return bool(target) and any(
-        isinstance(node, ast.Attribute)
-        and node.attr == ALLOCATE
-        and any(isinstance(part, ast.Name) and part.id == target for part in walk(node))
-        for node in walk(loop)
+        node.attr == ALLOCATE and any(part.id == target for part in walk(node, ast.Name))
+        for node in walk(loop, ast.Attribute)
     )
 
 
@@ -383,18 +383,15 @@ def _expressions(node: ast.expr) -> list[ast.expr]:
 
 def adds_to_itself(node: ast.AST) -> bool:
     """Return whether a statement is `x = x + ...`."""
-    value = node.value if isinstance(node, ast.Assign) else None
-    return (
-        isinstance(node, ast.Assign)
-        and isinstance(value, ast.BinOp)
-        and isinstance(value.op, ast.Add)
-        and ast.unparse(node.targets[0]) in {ast.unparse(value.left), ast.unparse(value.right)}
-    )
+    match node:
+        case ast.Assign(targets=[target, *_], value=ast.BinOp(left, ast.Add(), right)):
+            return ast.unparse(target) in {ast.unparse(left), ast.unparse(right)}
+    return False
 
 
 def _has_parameters(call: ast.Call) -> bool:
     return any(
         last_name(node) in {"parameters", "named_parameters"}
-        for given in (*call.args, *(each.value for each in call.keywords))
+        for given in passed(call)
         for node in _expressions(given)
     )

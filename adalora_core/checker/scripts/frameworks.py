@@ -9,18 +9,15 @@ from typing import Literal
 Framework = Literal["trainer", "callback", "lightning"]
 
 ALLOCATE = "update_and_allocate"
+_TASKS = (
+    "CausalLM", "Seq2SeqLM", "SequenceClassification", "TokenClassification", "QuestionAnswering",
+    "FeatureExtraction",
+)  # fmt: skip
 WRAPPERS = {
-    **dict.fromkeys(
-        (
-            "get_peft_model", "AdaLoraModel", "PeftModel", "PeftModelForCausalLM",
-            "PeftModelForSeq2SeqLM", "PeftModelForSequenceClassification",
-            "PeftModelForTokenClassification", "PeftModelForQuestionAnswering",
-            "PeftModelForFeatureExtraction",
-        ),
-        (0, 1),
-    ),
+    **dict.fromkeys(("get_peft_model", "AdaLoraModel", "PeftModel"), (0, 1)),
+    **{f"PeftModelFor{task}": (0, 1) for task in _TASKS},
     "inject_adapter_in_model": (1, 0),
-}  # fmt: skip
+}
 """Functions that add an adapter, with the places of the model and of the configuration."""
 
 OPTIMIZER = re.compile(
@@ -37,55 +34,44 @@ KNOWN_MODULES = frozenset({
 
 _NO_GRADIENT = "no gradient is left"
 _NOT_STEPPED = "the optimizer has not made its step, and brings dropped triplets back"
-_NOT_COMPUTED = "the gradients of the batch are not computed yet"
-_BETWEEN = (
-    "Lightning calls it between the forward and the backward of the next batch, which then "
-    "fails on a changed tensor"
-)
 _BEFORE_RUN = "it is called once, before the first step"
 
-HOOKS: dict[Framework, dict[str, str]] = {
+_WRONG: dict[Framework, dict[str, str]] = {
     "callback": {
-        "on_step_end": "Trainer has dropped the gradients before it",
-        "on_pre_optimizer_step": _NOT_STEPPED,
-        "on_step_begin": "the step of this batch is not made and its gradients are not computed",
-        "on_substep_end": "it is called between micro-batches, before the optimizer makes a step",
-        "on_train_begin": _BEFORE_RUN,
-        "on_train_end": f"it is called once, and {_NO_GRADIENT}",
-    }
-    | dict.fromkeys(
-        ("on_epoch_begin", "on_epoch_end"), f"it is called once per epoch, and {_NO_GRADIENT}"
-    )
-    | dict.fromkeys(("on_log", "on_evaluate", "on_save", "on_prediction_step"), _NO_GRADIENT),
+        "Trainer has dropped the gradients before it": "on_step_end",
+        _NOT_STEPPED: "on_pre_optimizer_step",
+        "the step of this batch is not made and its gradients are not computed": "on_step_begin",
+        "it is called between micro-batches, before the optimizer makes a step": "on_substep_end",
+        _BEFORE_RUN: "on_train_begin",
+        f"it is called once, and {_NO_GRADIENT}": "on_train_end",
+        f"it is called once per epoch, and {_NO_GRADIENT}": "on_epoch_begin on_epoch_end",
+        _NO_GRADIENT: "on_log on_evaluate on_save on_prediction_step",
+    },
     "trainer": {
-        "training_step": "it is called for each micro-batch, before the optimizer makes its step",
-        "compute_loss": "it is called for each micro-batch, before the gradients are computed",
-    }
-    | dict.fromkeys(
-        (
-            "log", "evaluate", "evaluation_loop", "prediction_step", "save_model",
-            "_maybe_log_save_evaluate",
-        ),
-        _NO_GRADIENT,
-    ),
+        "it is called for each micro-batch, before the optimizer makes its step": "training_step",
+        "it is called for each micro-batch, before the gradients are computed": "compute_loss",
+        _NO_GRADIENT: "log evaluate evaluation_loop prediction_step save_model "
+        "_maybe_log_save_evaluate",
+    },
     "lightning": {
-        "on_train_batch_start": "the step of this batch is not made",
-        "on_before_backward": "the gradients are not computed yet",
-        "validation_step": "it is called for batches that are not trained on",
-    }
-    | dict.fromkeys(("training_step", "forward"), _NOT_COMPUTED)
-    | dict.fromkeys(("on_before_zero_grad", "optimizer_zero_grad"), _BETWEEN)
-    | dict.fromkeys(("on_after_backward", "on_before_optimizer_step"), _NOT_STEPPED)
-    | dict.fromkeys(
-        ("training_epoch_end", "on_train_epoch_start", "on_train_epoch_end", "on_epoch_end"),
-        "it is called once per epoch",
-    )
-    | dict.fromkeys(("on_train_start", "on_fit_start"), _BEFORE_RUN)
-    | dict.fromkeys(("on_train_end", "on_fit_end"), "it is called once")
-    | dict.fromkeys(
-        ("on_validation_epoch_end", "on_validation_end"), "it is called after an evaluation"
-    ),
-}  # fmt: skip
+        "the step of this batch is not made": "on_train_batch_start",
+        "the gradients are not computed yet": "on_before_backward",
+        "it is called for batches that are not trained on": "validation_step",
+        "the gradients of the batch are not computed yet": "training_step forward",
+        "Lightning calls it between the forward and the backward of the next batch, which then "
+        "fails on a changed tensor": "on_before_zero_grad optimizer_zero_grad",
+        _NOT_STEPPED: "on_after_backward on_before_optimizer_step",
+        "it is called once per epoch": "training_epoch_end on_train_epoch_start "
+        "on_train_epoch_end on_epoch_end",
+        _BEFORE_RUN: "on_train_start on_fit_start",
+        "it is called once": "on_train_end on_fit_end",
+        "it is called after an evaluation": "on_validation_epoch_end on_validation_end",
+    },
+}
+HOOKS = {
+    framework: {name: why for why, names in wrong.items() for name in names.split()}
+    for framework, wrong in _WRONG.items()
+}
 """Hooks and methods in which each framework makes a call wrong, and why."""
 
 TRAINER_EVENTS = frozenset({

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
     Function,
+    called_name,
     keyword,
     last_name,
     walk,
@@ -41,7 +43,7 @@ _DEEPEST, _MOST_SUMS = 3, 16
 
 
 def _reads_loss(node: ast.expr) -> bool:
-    return any(isinstance(part, ast.Attribute) and part.attr == "loss" for part in walk(node))
+    return any(part.attr == "loss" for part in walk(node, ast.Attribute))
 
 
 def adds_penalty(usage: Usage) -> bool:
@@ -77,12 +79,13 @@ def doubled_penalties(usage: Usage, training: Training) -> Iterator[tuple[ast.ex
 
 def _is_penalty(usage: Usage, term: ast.expr) -> bool:
     """Return whether a term is a penalty by its name, or compares Gram matrices with identities."""
-    if isinstance(term, ast.Call) and re.search("orth", last_name(term.func), re.IGNORECASE):
+    if isinstance(term, ast.Call) and re.search("orth", called_name(term), re.IGNORECASE):
         is_given = any(usage.is_adalora_model(a) or last_name(a) == "model" for a in term.args)
         return is_given or not term.args
     function = usage.called(term) if isinstance(term, ast.Call) else None
-    nodes = [*usage.mentions(term), *(walk(function) if function is not None else ())]
-    names = {last_name(node.func) for node in nodes if isinstance(node, ast.Call)}
+    nodes = list(usage.mentions(term, ast.AST))
+    nodes += [] if function is None else walk(function, ast.AST)
+    names = {called_name(node) for node in nodes}
     is_product = any(isinstance(node, ast.MatMult) for node in nodes)
     return "eye" in names and (is_product or not names.isdisjoint(_PRODUCTS))
 
@@ -142,33 +145,29 @@ def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
         method = usage.scopes.method(owner, "training_step")
         if method is not None:
             yield from _returned(usage, method)
-            for trace, event in usage.events("backward"):
-                if trace.function is method:
+            for event in usage.events("backward"):
+                if event.trace.function is method:
                     yield from _differentiated(event.call)
 
 
 def _backwards(training: Training) -> Iterator[Event]:
-    """Yield the backward passes whose gradients a step of the optimizer uses."""
-    events = training.trace.events
-    loops = training.event.loops
-    near = [e for e in events if e.kind in {"backward", "step"} and e.loops[:1] == loops[:1]]
-    before = [e for e in near if e.number < training.event.number]
-    while before and before[-1].kind == "step":
-        before.pop()  # two optimizers can use one backward pass
-    for event in reversed(before):
-        if event.kind == "step":
-            return
-        yield event
+    """Return the backward passes whose gradients a step of the optimizer uses, the last first."""
+    outer, events = training.event.loops[:1], training.event.trace.of("backward", "step")
+    near = [event for event in events if event.loops[:1] == outer]
+    before = reversed([e for e in near if e.number < training.event.number])
+    # Two optimizers can use one backward pass.
+    behind = dropwhile(lambda event: event.kind == "step", before)
+    return takewhile(lambda event: event.kind != "step", behind)
 
 
 def _differentiated(call: ast.Call) -> Iterator[ast.expr]:
-    receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
-    if call.args:  # accelerator.backward(loss)
-        yield call.args[0]
-    elif isinstance(receiver, ast.Call) and last_name(receiver.func) == "scale" and receiver.args:
-        yield receiver.args[0]
-    elif receiver is not None:
-        yield receiver
+    match call:
+        case ast.Call(args=[loss, *_]):  # accelerator.backward(loss)
+            yield loss
+        case ast.Call(ast.Attribute(ast.Call(ast.Attribute(attr="scale"), [loss, *_]))):
+            yield loss
+        case ast.Call(ast.Attribute(loss)):
+            yield loss
 
 
 def _returned(usage: Usage, function: Function) -> Iterator[ast.expr]:
@@ -182,17 +181,17 @@ def _returned(usage: Usage, function: Function) -> Iterator[ast.expr]:
 
 
 def _origin(usage: Usage, node: ast.expr) -> Origin:
-    if isinstance(node, ast.Attribute):
-        return _of_attribute(usage, node)
-    if isinstance(node, ast.Subscript):
-        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
-        return "model" if key in {"loss", 0} else "unknown"
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub | ast.Pow | ast.MatMult):
-        return "model" if _reads_loss(node) else "script"
-    if isinstance(node, ast.BinOp):
-        return _of_any(usage, node.left, node.right)
-    if isinstance(node, ast.Call):
-        return _of_call(usage, node)
+    match node:
+        case ast.Attribute(attr="loss"):
+            return _of_attribute(usage, node)
+        case ast.Subscript(slice=ast.Constant("loss" | 0)):
+            return "model"
+        case ast.BinOp(op=ast.Sub() | ast.Pow() | ast.MatMult()):
+            return "model" if _reads_loss(node) else "script"
+        case ast.BinOp():
+            return _of_any(usage, node.left, node.right)
+        case ast.Call():
+            return _of_call(usage, node)
     return "unknown"
 
 
@@ -202,10 +201,9 @@ def _of_any(usage: Usage, *parts: ast.expr) -> Origin:
 
 
 def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
-    if node.attr != "loss":
-        return "unknown"
     for call in usage.calls(node.value):
-        if _bypasses(call.func):
+        # The base model's forward, in the place of AdaLoRA's.
+        if ast.unparse(call.func).endswith((".base_model.model", ".get_base_model()")):
             return "script"
         given = keyword(call, "loss")
         if given is not None:  # the output of a module of the script
@@ -214,25 +212,16 @@ def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
     return "model"
 
 
-def _bypasses(function: ast.expr) -> bool:
-    """Return whether a call of the base model bypasses AdaLoRA's forward."""
-    return ast.unparse(function).endswith((".base_model.model", ".get_base_model()"))
-
-
 def _of_call(usage: Usage, node: ast.Call) -> Origin:
     name = last_name(node.func)
-    if name == "compute_loss":
-        return "model"
     if name in _REDUCTIONS and isinstance(node.func, ast.Attribute):
         return _of_any(usage, node.func.value)
-    if any(map(_reads_loss, node.args)):
+    if name == "compute_loss" or any(map(_reads_loss, node.args)):
         return "model"
     if any(map(usage.is_adalora_model, node.args)):
         return "unknown"  # who is given the model can take the loss from it
     made = [last_name(getattr(leaf, "func", leaf)) for leaf in usage.origins(node.func)]
     full = usage.scopes.full_name(node.func)
-    if full.startswith("torch.") and name not in _JOINS:
-        return "script"
-    if "functional" in full.split(".") or any(map(_CRITERION.search, (name, *made))):
-        return "script"
-    return "unknown"
+    is_torch = full.startswith("torch.") and name not in _JOINS
+    is_criterion = "functional" in full.split(".") or any(map(_CRITERION.search, (name, *made)))
+    return "script" if is_torch or is_criterion else "unknown"

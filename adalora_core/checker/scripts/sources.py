@@ -6,22 +6,20 @@ import ast
 from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
     Binding,
     Function,
     argument,
+    called_name,
     keyword,
     last_name,
     spend,
     walk,
 )
-from adalora_core.checker.scripts.frameworks import (
-    ALLOCATE,
-    may_be_an_event,
-)
+from adalora_core.checker.scripts.frameworks import ALLOCATE, may_be_an_event
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Scopes
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     _Path = frozenset[int]  # the ids of the expressions that lead to one
     _Leaves = Iterator[ast.expr]
 
+_Node = TypeVar("_Node", bound=ast.AST)
 _DEEPEST = 14
 _FOLLOWED = frozenset({"value", "loop", "with", "parameter"})
 """Kinds of bindings that can be followed to a value."""
@@ -57,10 +56,10 @@ class Sources:
 
     def __init__(self, scopes: Scopes) -> None:
         self.scopes = scopes
-        self._known: dict[tuple[ast.expr, int | None], list[ast.expr]] = {}
+        self._known: dict[ast.expr, list[ast.expr]] = {}
         self._left = _MOST_STEPS
 
-    def origins(self, expression: ast.expr | None, item: int | None = None) -> list[ast.expr]:
+    def origins(self, expression: ast.expr | None) -> list[ast.expr]:
         """Return the expressions that a value can come from.
 
         What cannot be followed further is returned as it is written: a call of something that is
@@ -68,35 +67,33 @@ class Sources:
         """
         if expression is None:
             return []
-        key = (expression, item)
-        if key not in self._known:
-            self._known[key] = [expression]  # while it is looked for
+        if expression not in self._known:
+            self._known[expression] = [expression]  # while it is looked for
             found: dict[ast.expr, None] = {}
-            for leaf in self._follow(expression, item, frozenset()):
+            for leaf in self._follow(expression, None, frozenset()):
                 found.setdefault(leaf)
                 if len(found) >= _MOST:
                     break
-            self._known[key] = list(found)
-        return self._known[key]
+            self._known[expression] = list(found)
+        return self._known[expression]
 
     def calls(self, expression: ast.expr | None) -> list[ast.Call]:
         """Return the calls that a value can come from."""
         return [leaf for leaf in self.origins(expression) if isinstance(leaf, ast.Call)]
 
-    def mentions(self, expression: ast.expr | None) -> Iterator[ast.AST]:
-        """Yield all nodes of an expression and of what it comes from."""
-        if expression is None:
-            return
-        seen: set[int] = set()
-        queue = [expression]
+    def mentions(self, expression: ast.expr | None, *kinds: type[_Node]) -> Iterator[_Node]:
+        """Yield the nodes of some kinds of an expression and of what it comes from."""
+        seen: set[ast.AST] = set()
+        queue = [] if expression is None else [expression]
         while queue and len(seen) < 20 * _MOST:
-            for node in walk(queue.pop()):
-                if id(node) in seen:
+            for node in walk(queue.pop(), ast.AST):
+                if node in seen:
                     continue
-                seen.add(id(node))
-                yield node
+                seen.add(node)
+                if isinstance(node, kinds):
+                    yield node
                 if isinstance(node, ast.Name | ast.Attribute):
-                    queue += [each for each in self.origins(node) if id(each) not in seen]
+                    queue += [each for each in self.origins(node) if each not in seen]
 
     def called(self, call: ast.Call) -> Function | None:
         """Return the function or method of this script that a call runs."""
@@ -106,18 +103,14 @@ class Sources:
                 return self.scopes.method(self.scopes.classes[function.id], "__init__")
             is_own = function.id in self._functions
             found = self.scopes.function(function) if is_own else None
-            found = found or self._made(function)
+            if found is None and len(leaves := self.origins(function)) == 1:
+                found = self.scopes.function(leaves[0])  # that another one returns
         elif isinstance(function, ast.Attribute):
             found = self._method(function.value, function.attr)
         else:
             return None
         # An instance of the script's own module is called, or of another class.
         return found or self._method(function, "forward") or self._method(function, "__call__")
-
-    def _made(self, name: ast.Name) -> Function | None:
-        """Return the function that another one of the script returns, and a name holds."""
-        leaves = self.origins(name)
-        return self.scopes.function(leaves[0]) if len(leaves) == 1 else None
 
     def _method(self, value: ast.expr, name: str) -> Function | None:
         """Return the method of a value that is an instance of a class of this script."""
@@ -140,7 +133,7 @@ class Sources:
         """Return the class of this script that a value is an instance of."""
         if isinstance(expression, ast.Name) and expression.id == "self":
             return self.scopes.of[expression].class_
-        if isinstance(expression, ast.Call) and last_name(expression.func) == "super":
+        if called_name(expression) == "super":
             owner = self.scopes.of[expression].class_
             bases = self.scopes.bases(owner)[0][1:] if owner is not None else []
             return bases[0] if bases else None
@@ -187,8 +180,7 @@ class Sources:
                 yield node
 
     def _of_name(self, node: ast.Name, item: int | None, seen: _Path) -> _Leaves:
-        bindings = self.reaching(node)
-        bindings = [each for each in bindings if each.kind in _FOLLOWED]
+        bindings = [each for each in self.reaching(node) if each.kind in _FOLLOWED]
         if not bindings:
             yield node
         for binding in bindings:
@@ -214,12 +206,12 @@ class Sources:
     def _of_parameter(
         self, node: ast.Name, function: ast.AST, item: int | None, seen: _Path
     ) -> _Leaves:
-        given: list[ast.expr | None] = []
+        found: list[ast.expr | None] = []
         if isinstance(function, FUNCTION):
-            given = [argument(call, function, node.id) for call in self.calls_of(function)]
-        if not any(given):
+            found = [argument(call, function, node.id) for call in self.calls_of(function)]
+        if not any(found):
             yield node
-        for value in filter(None, given):
+        for value in filter(None, found):
             yield from self._follow(value, item, seen)
 
     def calls_of(self, function: Function) -> list[ast.Call]:
@@ -361,11 +353,8 @@ def is_the_method(node: ast.expr) -> bool:
     """Return whether an expression reads `update_and_allocate`."""
     if isinstance(node, ast.Attribute):
         return node.attr == ALLOCATE
-    return (
-        isinstance(node, ast.Call)
-        and last_name(node.func) == "getattr"
-        and any(isinstance(arg, ast.Constant) and arg.value == ALLOCATE for arg in node.args)
-    )
+    parts = node.args if isinstance(node, ast.Call) and called_name(node) == "getattr" else []
+    return any(isinstance(part, ast.Constant) and part.value == ALLOCATE for part in parts)
 
 
 def eventful(scopes: Scopes) -> list[Function]:

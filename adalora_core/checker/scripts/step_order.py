@@ -8,8 +8,14 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.checker.documents.python.syntax import Loop, keyword, last_name, walk
-from adalora_core.checker.scripts.events import Event, Guard, Placement, Trace, excludes
+from adalora_core.checker.documents.python.syntax import (
+    Loop,
+    called_name,
+    keyword,
+    last_name,
+    walk,
+)
+from adalora_core.checker.scripts.events import Event, Guard, Placement, excludes
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
@@ -17,22 +23,21 @@ if TYPE_CHECKING:
 
 Unit = Literal["samples", "batches", "steps", "unknown"]
 
-_BATCH_SIZES = frozenset({"batch_size", "per_device_train_batch_size"})
-"""Keywords with the number of samples in a micro-batch."""
 _LOADER = re.compile("loader", re.IGNORECASE)
 _DATA = re.compile("data|train|rows|sample|example|corpus|texts|records|pairs", re.IGNORECASE)
 _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
 
 
-def placement(trace: Trace, event: Event) -> Placement | None:
+def placement(event: Event) -> Placement | None:
     """Return the place of an allocation among the steps; None if no step is near."""
-    if event.number not in trace.places:
-        trace.places[event.number] = _placement(trace, event)
-    return trace.places[event.number]
+    places = event.trace.places
+    if event.number not in places:
+        places[event.number] = _placement(event)
+    return places[event.number]
 
 
-def _placement(trace: Trace, event: Event) -> Placement | None:
-    steps = [each for each in trace.events if each.kind == "step" and not excludes(each, event)]
+def _placement(event: Event) -> Placement | None:
+    steps = [each for each in event.trace.of("step") if not excludes(each, event)]
     shared = {each: _shared(event.loops, each.loops) for each in steps}
     steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
     if not steps:
@@ -46,15 +51,16 @@ def _placement(trace: Trace, event: Event) -> Placement | None:
         level: Literal["same", "inside", "outside"] = "outside"
     else:
         level = "inside" if len(event.loops) > len(loops) else "same"
-    dropped = _dropped(trace, step, event) if before else None
+    dropped = _dropped(step, event) if before else None
     return Placement(level, step, not before, dropped)
 
 
-def _dropped(trace: Trace, step: Event, event: Event) -> Event | None:
+def _dropped(step: Event, event: Event) -> Event | None:
     """Return what drops the gradients of a step before it or before its allocation."""
-    backward = [e for e in trace.events[: step.number] if e.kind == "backward"]
+    events = event.trace.events
+    backward = [e for e in events[: step.number] if e.kind == "backward"]
     start = backward[-1].number if backward and backward[-1].loops == step.loops else step.number
-    for each in trace.events[start + 1 : event.number]:
+    for each in events[start + 1 : event.number]:
         # Before the step, another optimizer may drop its own gradients.
         is_own = each.number > step.number or _called_on(each.node) == _called_on(step.node)
         if each.kind == "zero" and is_own and _applies(each, event):
@@ -84,7 +90,7 @@ def _applies(dropped: Event, event: Event) -> bool:
 
 
 def _asks_for_gradient(guard: Guard) -> bool:
-    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in walk(guard.test))
+    return any(each.attr == "grad" for each in walk(guard.test, ast.Attribute))
 
 
 def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
@@ -93,10 +99,10 @@ def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
 
 
 def _accumulates(usage: Usage, guard: Guard) -> bool:
-    if isinstance(guard.test, ast.Compare) and _is_reset_inside(usage, guard):
+    if _is_reset_inside(usage, guard):
         return True
-    for node in usage.mentions(guard.test):
-        if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == "sync_gradients":
+    for node in usage.mentions(guard.test, ast.expr):
+        if last_name(node) == "sync_gradients":
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
             return can_exceed_one(usage, node.right)
@@ -106,8 +112,6 @@ def _accumulates(usage: Usage, guard: Guard) -> bool:
 def _is_reset_inside(usage: Usage, guard: Guard) -> bool:
     """Return whether a condition compares a counter that starts anew where it holds."""
     compared = guard.test.left if isinstance(guard.test, ast.Compare) else None
-    if not isinstance(compared, ast.Name):
-        return False
     bindings = usage.scopes.bindings(compared)
     branch = usage.scopes.parents[guard.test]
     return any(each.kind == "added" for each in bindings) and any(
@@ -134,18 +138,16 @@ def is_per_micro_batch(usage: Usage, event: Event, place: Placement) -> bool:
 
 def accumulates(usage: Usage, accelerators: Iterable[ast.expr]) -> bool:
     """Return whether `accelerator.accumulate` can wait for more than one micro-batch."""
-    for accelerator in accelerators:
-        for leaf in usage.calls(accelerator):
-            given = usage.keywords(leaf)
-            count = given.get("gradient_accumulation_steps")
-            exceeds = count is not None and can_exceed_one(usage, count)
-            if exceeds or "gradient_accumulation_plugin" in given:
-                return True
-    return False
+    made = (usage.keywords(call) for each in accelerators for call in usage.calls(each))
+    return any(
+        "gradient_accumulation_plugin" in given
+        or can_exceed_one(usage, given.get("gradient_accumulation_steps"))
+        for given in made
+    )
 
 
-def can_exceed_one(usage: Usage, number: ast.expr) -> bool:
-    """Return whether a number is not fixed to 1; a command line can replace its defaults."""
+def can_exceed_one(usage: Usage, number: ast.expr | None) -> bool:
+    """Return whether a number is given that is not fixed to 1: it may be a default."""
     leaves = usage.origins(number)
     return not all(isinstance(leaf, ast.Constant) and leaf.value == 1 for leaf in leaves)
 
@@ -157,30 +159,26 @@ def unit(usage: Usage, expression: ast.expr | None) -> Unit:
 
 
 def _unit(usage: Usage, node: ast.expr) -> Unit:
-    if isinstance(node, ast.Call):
-        name = last_name(node.func)
-        if name == "len" and node.args:
-            return _of_length(usage, node.args[0])
-        return unit(usage, node.args[0]) if name in _SAME and node.args else "unknown"
-    if not isinstance(node, ast.BinOp):
-        return "samples" if last_name(node) == "num_rows" else "unknown"
-    left, right = unit(usage, node.left), unit(usage, node.right)
-    if isinstance(node.op, ast.Mult):
-        sizes = [(left, node.right), (right, node.left)]
-        if any(counted == "batches" and _is_size(usage, by) for counted, by in sizes):
-            return "samples"
-        return right if left == "unknown" else left
-    if isinstance(node.op, ast.Add | ast.Sub):
-        return left
-    if isinstance(node.op, ast.Div | ast.FloorDiv):
-        return _divided(usage, left, node.right)
-    return "unknown"
+    match node:
+        case ast.Call(args=[given, *_]) if called_name(node) == "len":
+            return _of_length(usage, given)
+        case ast.Call(args=[given, *_]) if called_name(node) in _SAME:
+            return unit(usage, given)
+        case ast.BinOp(by, ast.Mult(), with_):
+            left, right = unit(usage, by), unit(usage, with_)
+            sizes = [(left, with_), (right, by)]
+            if any(counted == "batches" and _is_size(usage, size) for counted, size in sizes):
+                return "samples"
+            return right if left == "unknown" else left
+        case ast.BinOp(left_, ast.Add() | ast.Sub()):
+            return unit(usage, left_)
+        case ast.BinOp(left_, ast.Div() | ast.FloorDiv(), divisor):
+            return _divided(usage, unit(usage, left_), divisor)
+    return "samples" if last_name(node) == "num_rows" else "unknown"
 
 
 def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
-    words = " ".join(
-        last_name(node) for node in walk(divisor) if isinstance(node, ast.Name | ast.Attribute)
-    ).lower()
+    words = " ".join(map(last_name, walk(divisor, ast.Name, ast.Attribute))).lower()
     if "accum" in words:
         return "steps"
     is_number = isinstance(divisor, ast.Constant)
@@ -200,42 +198,33 @@ def _is_size(usage: Usage, node: ast.expr) -> bool:
 
 def _batch_sizes(usage: Usage) -> dict[str, ast.expr]:
     """Return what the script gives as the batch size of a device, by the dump of its tree."""
-    given = (each for call in usage.scopes.calls for each in call.keywords)
-    return {ast.dump(each.value): each.value for each in given if each.arg in _BATCH_SIZES}
+    return {
+        ast.dump(each): each for each in usage.settings("batch_size", "per_device_train_batch_size")
+    }
 
 
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:
     leaves = usage.origins(measured)
+    is_list = any(isinstance(leaf, ast.List | ast.ListComp) for leaf in leaves)
     texts = [ast.unparse(measured)[:200]]
-    texts += [last_name(call.func) for leaf in leaves if (call := _made_by(leaf)) is not None]
+    for leaf in leaves:
+        made = leaf
+        while isinstance(made, ast.Subscript):  # `load_dataset(...)["train"]`
+            made = made.value
+        texts.append(called_name(made))
     if any(map(_LOADER.search, texts)):
         return "batches"
-    is_list = any(isinstance(leaf, ast.List | ast.ListComp) for leaf in leaves)
     return "samples" if is_list or any(map(_DATA.search, texts)) else "unknown"
-
-
-def _made_by(node: ast.expr) -> ast.Call | None:
-    """Return the call whose result, or a part of it, is a value: `load_dataset(...)["train"]`."""
-    while isinstance(node, ast.Subscript):
-        node = node.value
-    return node if isinstance(node, ast.Call) else None
 
 
 def accumulation(usage: Usage) -> int | None:
     """Return the micro-batches of a step; None if they cannot be known."""
-    sizes: set[int | None] = {
-        usage.value(each.value)
-        for call in usage.scopes.calls
-        for each in call.keywords
-        if each.arg in {"gradient_accumulation_steps", "accumulate_grad_batches"}
-    }
-    for _, event in usage.events("step"):
+    given = list(usage.settings("gradient_accumulation_steps", "accumulate_grad_batches"))
+    for event in usage.events("step"):
         for guard in accumulation_guards(usage, event):
-            sizes |= {
-                usage.value(node.right)
-                for node in usage.mentions(guard.test)
-                if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod)
-            }
+            nodes = usage.mentions(guard.test, ast.BinOp)
+            given += [node.right for node in nodes if isinstance(node.op, ast.Mod)]
+    sizes = set(map(usage.value, given))
     return sizes.pop() if len(sizes) == 1 else None if sizes else 1
 
 
@@ -249,17 +238,15 @@ def run_length(usage: Usage, training: Training) -> int | None:
     """Return the number of optimizer steps that a script fixes; None if it does not."""
     if training.kind in {"loop", "accelerate"}:
         return _loop_length(usage, training)
-    lengths = {usage.value(each) for each in _max_steps(usage)}
+    lengths = {
+        usage.value(given)
+        for call in usage.scopes.calls
+        if (given := keyword(call, "max_steps")) is not None
+        and called_name(call).endswith(("Arguments", "Config", "Trainer"))
+        and not usage.makes_config(call)
+    }
     length = lengths.pop() if len(lengths) == 1 else None
     return length if length is not None and length > 0 else None
-
-
-def _max_steps(usage: Usage) -> Iterator[ast.expr]:
-    for call in usage.scopes.calls:
-        given = keyword(call, "max_steps")
-        is_setting = last_name(call.func).endswith(("Arguments", "Config", "Trainer"))
-        if given is not None and is_setting and not usage.makes_config(call):
-            yield given
 
 
 def _loop_length(usage: Usage, training: Training) -> int | None:
@@ -276,9 +263,9 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
     if event.accumulations or accumulation_guards(usage, event):
         return None
     for loop in event.loops:
-        if isinstance(loop, ast.While) or any(isinstance(n, ast.Break) for n in walk(loop)):
+        if isinstance(loop, ast.While) or any(walk(loop, ast.Break)):
             return None
-        if loop in training.trace.runs:
+        if loop in training.event.trace.runs:
             continue
         rounds = _rounds(usage, loop.iter)
         if rounds is None:
@@ -292,8 +279,8 @@ def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
     tests = [loop.test] if isinstance(loop, ast.While) else []
     tests += [
         node.test
-        for node in walk(loop)
-        if isinstance(node, ast.If) and any(isinstance(each, ast.Break) for each in node.body)
+        for node in walk(loop, ast.If)
+        if any(isinstance(each, ast.Break) for each in node.body)
     ]
     for test in tests:
         if isinstance(test, ast.Compare) and "step" in last_name(test.left):
@@ -303,11 +290,9 @@ def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
 
 
 def _rounds(usage: Usage, over: ast.expr) -> int | None:
-    found = [call for call in usage.calls(over) if last_name(call.func) == "range"]
-    if len(found) != 1:
-        return None
-    known = usage.script.values.of(found[0])
-    if not isinstance(known, list) and len(found[0].args) == 1:
+    found = [call for call in usage.calls(over) if called_name(call) == "range"]
+    known = usage.script.values.of(found[0]) if len(found) == 1 else None
+    if len(found) == len(found[0].args if found else ()) == 1 and not isinstance(known, list):
         return usage.value(found[0].args[0])
     return len(known) if isinstance(known, list) else None
 
@@ -316,29 +301,29 @@ def epochs_of_total(usage: Usage, total: ast.expr) -> int | None:
     """Return the epochs in a total such as `len(loader) // 4 * 3`; None if they are not known."""
     leaves = usage.origins(total)
     node = leaves[0] if len(leaves) == 1 else total
-    if isinstance(node, ast.Call):
-        is_length = last_name(node.func) == "len"
-        is_same = last_name(node.func) in _SAME and len(node.args) == 1
-        return 1 if is_length else epochs_of_total(usage, node.args[0]) if is_same else None
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv):
-        return epochs_of_total(usage, node.left)
-    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
-        return None
-    left, right = epochs_of_total(usage, node.left), epochs_of_total(usage, node.right)
-    factor = usage.value(node.left if left is None else node.right)
-    found = right if left is None else left
-    return None if found is None or factor is None else found * factor
+    match node:
+        case ast.Call() if called_name(node) == "len":
+            return 1
+        case ast.Call(args=[given]) if called_name(node) in _SAME:
+            return epochs_of_total(usage, given)
+        case ast.BinOp(left, ast.Div() | ast.FloorDiv()):
+            return epochs_of_total(usage, left)
+        case ast.BinOp(left, ast.Mult(), right):
+            known = epochs_of_total(usage, left)
+            found = epochs_of_total(usage, right) if known is None else known
+            factor = usage.value(left if known is None else right)
+            return None if found is None or factor is None else found * factor
+    return None
 
 
 def epochs_of_run(usage: Usage, training: Training) -> int | None:
     """Return the epochs that a script fixes; None if it does not, or may leave a loop early."""
     if training.kind == "trainer":
-        settings = [c for c in usage.scopes.calls if last_name(c.func).endswith("Arguments")]
-        given = [usage.keywords(call) for call in settings]
-        is_known = len(given) == 1 and "max_steps" not in given[0]
-        return usage.value(given[0].get("num_train_epochs")) if is_known else None
+        settings = [c for c in usage.scopes.calls if called_name(c).endswith("Arguments")]
+        given = usage.keywords(settings[0]) if len(settings) == 1 else {}
+        return None if "max_steps" in given else usage.value(given.get("num_train_epochs"))
     epochs = 1
-    loops = [loop for loop in training.event.loops if loop not in training.trace.runs]
+    loops = [loop for loop in training.event.loops if loop not in training.event.trace.runs]
     for loop in loops:
         rounds = None if isinstance(loop, ast.While) else _rounds(usage, loop.iter)
         if _is_uneven(loop) or (rounds is None) is not (loop is loops[-1]):
@@ -349,13 +334,8 @@ def epochs_of_run(usage: Usage, training: Training) -> int | None:
 
 def _is_uneven(loop: Loop) -> bool:
     """Return whether a loop may end early, or does something else in some of its rounds."""
-    target = "" if isinstance(loop, ast.While) else last_name(loop.target)
+    target = last_name(getattr(loop, "target", None))
     return any(
-        isinstance(node, ast.Break | ast.Return)
-        or (isinstance(node, ast.If) and target in map(last_name, _names_in(node.test)))
-        for node in walk(loop)
+        not isinstance(node, ast.If) or target in map(last_name, walk(node.test, ast.Name))
+        for node in walk(loop, ast.Break, ast.Return, ast.If)
     )
-
-
-def _names_in(test: ast.expr) -> Iterator[ast.expr]:
-    return (node for node in walk(test) if isinstance(node, ast.Name))

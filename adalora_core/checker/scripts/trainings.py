@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
     Function,
+    called_name,
     keyword,
     last_name,
+    passed,
     walk,
 )
-from adalora_core.checker.scripts.events import Event, Trace, excludes, receiver, trainer_calls
+from adalora_core.checker.scripts.events import Event, excludes, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, KNOWN_MODULES
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ class Training:
 
     Args:
         kind: the way of training.
-        trace: the events around it.
         event: the step of the optimizer, or the call that trains.
         trainers: the calls that make the trainer.
         allocates: whether ranks are allocated; None if that cannot be known.
@@ -47,7 +48,6 @@ class Training:
     """
 
     kind: Kind
-    trace: Trace
     event: Event
     trainers: tuple[ast.Call, ...]
     allocates: bool | None
@@ -58,112 +58,94 @@ def trainings(usage: Usage) -> list[Training]:
     """Return the places that train an AdaLoRA model."""
     read: dict[ast.AST, Training] = {}
     loose = allocates_loosely(usage)
-    for trace, event in usage.events("step", "train"):
+    for event in usage.events("step", "train"):
         if event.node in read:
             continue
-        found = (_loop if event.kind == "step" else _trainer)(usage, trace, event)
+        found = (_loop if event.kind == "step" else _trainer)(usage, event)
         if found is not None:
             is_open = loose and not found.allocates
             read[event.node] = replace(found, allocates=None) if is_open else found
     return list(read.values())
 
 
-def _loop(usage: Usage, trace: Trace, event: Event) -> Training | None:
-    if not event.loops or usage.framework(trace.function) in {"trainer", "callback"}:
+def _loop(usage: Usage, event: Event) -> Training | None:
+    if not event.loops or usage.framework(event.trace.function) in {"trainer", "callback"}:
         return None
     if not _steps_adalora(usage, event):
         return None
-    allocates = any(
-        other.kind == "allocate" and other.loops[:1] == event.loops[:1] for other in trace.events
-    )
-    return Training("accelerate" if event.accumulations else "loop", trace, event, (), allocates)
+    allocates = any(each.loops[:1] == event.loops[:1] for each in event.trace.of("allocate"))
+    return Training("accelerate" if event.accumulations else "loop", event, (), allocates)
 
 
 def _steps_adalora(usage: Usage, event: Event) -> bool:
     """Return whether an optimizer step can be one of an AdaLoRA model."""
     call = event.call
-    makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
-    makers += call.args
+    makers = [*call.args, getattr(call.func, "value", None)]
     optimizers = [made for maker in makers for made in usage.calls(maker)]
     models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
     if models:
         is_late = not usage.once(late_adapters).keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
     return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name | ast.Attribute)
-        and usage.is_adalora_model(node.func)
-        for node in walk(event.loops[-1])
+        isinstance(node.func, ast.Name | ast.Attribute) and usage.is_adalora_model(node.func)
+        for node in walk(event.loops[-1], ast.Call)
     )
 
 
 def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
     """Return the optimizers of a base model, each with the later call that adapts the model."""
     found: dict[ast.Call, ast.Call] = {}
-    for trace in usage.traces:
-        for event in trace.events:
-            wrap = _later_wrap(usage, trace, event) if event.kind == "optimizer" else None
-            later = trace.events[wrap.number :] if wrap is not None else []
-            if wrap is not None and all(each.kind != "optimizer" for each in later):
-                found[event.call] = wrap.call
+    for event in usage.events("optimizer"):
+        wrap = _later_wrap(usage, event)
+        if wrap is not None and event.trace.of("optimizer")[-1].number < wrap.number:
+            found[event.call] = wrap.call
     return found
 
 
-def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
-    held = {
-        id(leaf)
-        for model in held_models(usage, optimizer.call)
-        for leaf in usage.origins(model)
-        if usage.wrap_of.get(leaf) is None
-    }
-    for event in trace.events[optimizer.number :]:
-        wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
-        if wrap is None or not wrap.is_adalora:
-            continue
-        if any(id(leaf) in held for leaf in usage.origins(wrap.model)):
+def _later_wrap(usage: Usage, optimizer: Event) -> Event | None:
+    models = held_models(usage, optimizer.call)
+    held = {leaf for model in models for leaf in usage.origins(model)} - usage.wrap_of.keys()
+    for event in optimizer.trace.of("wrap"):
+        wrap = usage.wrap_of.get(event.node) if event.number > optimizer.number else None
+        if wrap is not None and wrap.is_adalora and held & {*usage.origins(wrap.model)}:
             return event
     return None
 
 
 def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
     """Yield the models whose parameters an optimizer is given."""
-    found = []
-    for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
-        found += [node for node in usage.mentions(given) if isinstance(node, ast.Call)]
-    held = [each for each in found if last_name(each.func) in _PARAMETERS]
+    found = [node for given in passed(optimizer) for node in usage.mentions(given, ast.Call)]
+    held = [each for each in found if called_name(each) in _PARAMETERS]
     function = usage.scopes.of[optimizer].function
     if not held and isinstance(function, FUNCTION):  # a loop sorts them into groups
-        loops = (each for each in walk(function) if isinstance(each, ast.For))
-        held = [each.iter for each in loops if isinstance(each.iter, ast.Call)]
+        held = [each.iter for each in walk(function, ast.For) if isinstance(each.iter, ast.Call)]
     for call in held:
         if isinstance(call.func, ast.Attribute) and call.func.attr in _PARAMETERS:
             yield call.func.value
 
 
-def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
+def _trainer(usage: Usage, event: Event) -> Training | None:
     call = event.call
     made = tuple(trainer_calls(usage, receiver(call)))
-    is_lightning = last_name(call.func) == "fit"
-    if is_lightning:
+    kind: Kind = "lightning" if called_name(call) == "fit" else "trainer"
+    found: list[bool | None] = []
+    if kind == "lightning":
         model = keyword(call, "model", at=0)
         trains = usage.is_adalora_model(model)
         owner = usage.class_of_value(model) if model is not None else None
         if owner is None:
             return None
-        inside = _class_allocates(usage, owner)
+        found.append(_class_allocates(usage, owner))
     else:
-        models = [model for call in made for model in models_of_trainer(usage, call)]
-        trains = any(map(usage.is_adalora_model, models)) or any(
-            wrap.call in made and wrap.is_adalora for wrap in usage.wraps
-        )
-        inside = False
+        models = [model for each in made for model in models_of_trainer(usage, each)]
+        wraps = (usage.wrap_of[each] for each in made if each in usage.wrap_of)
+        trains = any(map(usage.is_adalora_model, models)) or any(w.is_adalora for w in wraps)
     if not trains:
         return None
-    callbacks = [found for each in made for found in _callbacks(usage, each)]
-    found = [inside, *(_of_class(usage, each.func) for each in made), *callbacks]
+    callbacks = [each for call in made for each in _callbacks(usage, call)]
+    found += [*(_of_class(usage, each.func) for each in made), *callbacks]
     allocates = True if True in found else None if None in found else False
-    kind: Kind = "lightning" if is_lightning else "trainer"
-    return Training(kind, trace, event, made, allocates, callbacks.count(True))
+    return Training(kind, event, made, allocates, callbacks.count(True))
 
 
 def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
@@ -180,18 +162,17 @@ def _of_class(usage: Usage, made: ast.expr) -> bool | None:
     owner = usage.scopes.class_named(made)
     if owner is not None:
         return _class_allocates(usage, owner)
-    full = usage.scopes.full_name(made)
-    root = full.partition(".")[0]
+    root, _, name = usage.scopes.full_name(made).partition(".")
     if root == "adalora_core":
-        return full.endswith("AdaLoraCallback")
+        return name.endswith("AdaLoraCallback")
     return False if root in KNOWN_MODULES else None
 
 
 def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
     known, others = usage.scopes.bases(owner)
     methods = {m for each in known for m in each.body if isinstance(m, FUNCTION)}
-    for trace, event in usage.events("allocate"):
-        if usage.scopes.of[event.node].class_ in known or trace.function in methods:
+    for event in usage.events("allocate"):
+        if usage.scopes.of[event.node].class_ in known or event.trace.function in methods:
             return True
     roots = {other.partition(".")[0] for other in others}
     return False if roots <= KNOWN_MODULES | {"object", "nn"} else None
@@ -205,12 +186,13 @@ def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
     for name in ("add_callback", "add_to", "append", "extend"):
         for call in usage.scopes.callers.get(name, []):
             if isinstance(call.func, ast.Attribute) and call.args:
-                if name == "add_callback" and trainer in usage.origins(call.func.value):
-                    yield _allocates(usage, call.args[0])
-                elif name == "add_to" and trainer in usage.origins(call.args[0]):
-                    yield _allocates(usage, call.func.value)
-                elif name in {"append", "extend"} and lists & {*usage.origins(call.func.value)}:
-                    yield from _listed(usage, call.args[0])
+                owner, first = call.func.value, call.args[0]
+                if name == "add_callback" and trainer in usage.origins(owner):
+                    yield _allocates(usage, first)
+                elif name == "add_to" and trainer in usage.origins(first):
+                    yield _allocates(usage, owner)
+                elif name in {"append", "extend"} and lists & {*usage.origins(owner)}:
+                    yield from _listed(usage, first)
 
 
 def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
@@ -219,16 +201,16 @@ def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
         leaves = usage.origins(spread)
         if not leaves or not all(isinstance(leaf, ast.Dict | ast.Call) for leaf in leaves):
             yield None
-        for node in (node for leaf in leaves for node in usage.mentions(leaf)):
-            if isinstance(node, ast.Call) and "Callback" in last_name(node.func):
+        for node in (node for leaf in leaves for node in usage.mentions(leaf, ast.Call)):
+            if "Callback" in called_name(node):
                 yield _allocates(usage, node)
 
 
 def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
     for leaf in usage.origins(given):
         if isinstance(leaf, ast.List | ast.Tuple):
-            for entry in leaf.elts:
-                yield from (_allocates(usage, each) for each in usage.origins(entry))
+            entries = (each for entry in leaf.elts for each in usage.origins(entry))
+            yield from (_allocates(usage, each) for each in entries)
         elif isinstance(leaf, ast.BinOp):
             yield from _listed(usage, leaf.left)
             yield from _listed(usage, leaf.right)
@@ -238,9 +220,9 @@ def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
 
 def _allocates(usage: Usage, callback: ast.expr) -> bool | None:
     """Return whether a callback allocates: an instance or a class."""
-    leaves = usage.origins(callback)
-    made = leaves[0] if leaves else callback
-    return _of_class(usage, made.func if isinstance(made, ast.Call) else made) if leaves else None
+    made = next(iter(usage.origins(callback)), None)
+    function = made.func if isinstance(made, ast.Call) else made
+    return None if function is None else _of_class(usage, function)
 
 
 def allocates_loosely(usage: Usage) -> bool:
@@ -250,8 +232,8 @@ def allocates_loosely(usage: Usage) -> bool:
     """
     if any(_may_allocate(usage, call) for call in usage.scopes.calls):
         return True
-    for trace, event in usage.events("allocate"):
-        function = trace.function
+    for event in usage.events("allocate"):
+        function = event.trace.function
         if function is None or event.loops or usage.framework(function) is not None:
             continue
         if function.name == "__call__" or _is_passed_on(usage, function):
@@ -276,10 +258,9 @@ def _may_allocate(usage: Usage, call: ast.Call) -> bool:
         return name in _ATTACHES
     if root in KNOWN_MODULES or full not in usage.scopes.imports:
         return False
-    if _ALLOCATES.search(name) and not _MAKES.match(name):
-        return True
+    is_named = _ALLOCATES.search(name) is not None and not _MAKES.match(name)
     names = [given for given in call.args if isinstance(given, ast.Name)]
-    return any(trainer_calls(usage, given) for given in names)
+    return is_named or any(trainer_calls(usage, given) for given in names)
 
 
 def _is_of_the_script(usage: Usage, decorator: ast.expr) -> bool:
@@ -298,41 +279,39 @@ def _is_passed_on(usage: Usage, function: Function) -> bool:
 def _is_loose(usage: Usage, method: ast.Attribute) -> bool:
     """Return whether code reads `update_and_allocate` in a lambda, or without calling it there."""
     parent = usage.scopes.parents[method]
-    if not (isinstance(parent, ast.Call) and parent.func is method):
-        return True
+    is_called = getattr(parent, "func", None) is method
     while not isinstance(parent, ast.stmt | ast.Lambda):
         parent = usage.scopes.parents[parent]
-    return isinstance(parent, ast.Lambda)
+    return isinstance(parent, ast.Lambda) or not is_called
 
 
 def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
     """Yield calls that wrap a wrapped model, each with what wrapped it before."""
     seen: set[ast.AST] = set()
-    for trace, event in usage.events("wrap"):
+    for event in usage.events("wrap"):
         wrap = usage.wrap_of.get(event.node)
         if wrap is None or event.node in seen or wrap.is_injected:
             continue  # a model can have several adapters by name
-        first = _wrapped_before(usage, trace, event, wrap)
+        first = _wrapped_before(usage, event, wrap)
         if first is not None:
             seen.add(event.node)
             yield wrap.call, first
 
 
-def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast.AST | None:
+def _wrapped_before(usage: Usage, event: Event, wrap: Wrap) -> ast.AST | None:
     models = usage.origins(wrap.model)
     for leaf in models:
         inner = usage.wrap_of.get(leaf)
         if inner is not None and _is_inner(usage, inner, wrap):
             return leaf
-        if wrap.is_adalora and isinstance(leaf, ast.Call):
-            name = usage.scopes.full_name(leaf.func)
-            if "Peft" in name and name.endswith(".from_pretrained"):
-                return leaf
+        name = usage.scopes.full_name(leaf.func) if isinstance(leaf, ast.Call) else ""
+        if wrap.is_adalora and "Peft" in name and name.endswith(".from_pretrained"):
+            return leaf
     is_each_time = event.loops and not event.guards and wrap.is_adalora
     if is_each_time and all(_is_made_before(usage, event, m) for m in models):
         return wrap.call if models else None
-    for other in trace.events[: event.number]:
-        before = usage.wrap_of.get(other.node) if other.kind == "wrap" else None
+    for other in event.trace.of("wrap"):
+        before = usage.wrap_of.get(other.node) if other.number < event.number else None
         if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
             continue
         if _same_object(usage, other, event, before, wrap):
@@ -346,11 +325,9 @@ def _is_inner(usage: Usage, inner: Wrap, outer: Wrap) -> bool:
         return False
     if usage.scopes.is_excluded(outer.call, usage.scopes.above(inner.call)):
         return False
-    if isinstance(outer.model, ast.Attribute):  # which of its values it has depends on the order
-        of, position = usage.scopes.of, usage.scopes.position
-        is_same = of[inner.call].function is of[outer.call].function
-        return is_same and position[inner.call] < position[outer.call]
-    return True
+    # Which of its values an attribute has depends on the order.
+    is_fixed = not isinstance(outer.model, ast.Attribute)
+    return is_fixed or usage.scopes.is_before(inner.call, outer.call)
 
 
 def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
@@ -371,8 +348,7 @@ def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wra
         return False
     if not UNLOADS.isdisjoint(usage.scopes.callers):
         return False
-    models = {id(leaf) for leaf in usage.origins(before.model) if isinstance(leaf, ast.Call)}
-    found = [leaf for leaf in usage.origins(wrap.model) if id(leaf) in models]
+    found = {*usage.calls(before.model)} & {*usage.calls(wrap.model)}
     return any(of[leaf].function is scope for leaf in found)
 
 
@@ -386,15 +362,8 @@ def swept_ranks(usage: Usage) -> Iterator[ast.expr]:
 def _varies(usage: Usage, given: ast.expr) -> bool:
     values = {leaf.value for leaf in usage.origins(given) if isinstance(leaf, ast.Constant)}
     return len(values) > 1 or any(
-        _is_swept(usage, node)
-        for node in usage.mentions(given)
-        if isinstance(node, ast.Name | ast.Call)
+        called_name(node).startswith("suggest_")
+        or (last_name(node) == "wandb" and "agent" in usage.scopes.callers)
+        or any(each.kind == "loop" for each in usage.scopes.bindings(node))
+        for node in usage.mentions(given, ast.Name, ast.Call)
     )
-
-
-def _is_swept(usage: Usage, node: ast.Name | ast.Call) -> bool:
-    if isinstance(node, ast.Call):
-        return last_name(node.func).startswith("suggest_")
-    if node.id == "wandb":
-        return "agent" in usage.scopes.callers
-    return any(each.kind == "loop" for each in usage.scopes.bindings(node))

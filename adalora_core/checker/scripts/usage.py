@@ -8,13 +8,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from adalora_core.checker.documents.python.syntax import Function, keyword, last_name, spend
-from adalora_core.checker.scripts.events import Event, Trace, traces
+from adalora_core.checker.documents.python.syntax import (
+    Function,
+    called_name,
+    keyword,
+    last_name,
+    passed,
+    spend,
+)
+from adalora_core.checker.scripts.events import Event, traces
 from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.checker.scripts.sources import Sources
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Script
+    from adalora_core.checker.documents.python.values import Entries
 
 
 _Found = TypeVar("_Found")
@@ -40,7 +48,7 @@ class Wrap:
     @property
     def is_injected(self) -> bool:
         """Whether the adapter is put into a model that is not wrapped."""
-        return last_name(self.call.func) in {"add_adapter", "inject_adapter_in_model"}
+        return called_name(self.call) in {"add_adapter", "inject_adapter_in_model"}
 
 
 class Usage(Sources):
@@ -56,23 +64,19 @@ class Usage(Sources):
         self._read: dict[Any, Any] = {}
         self.traces = traces(self, script.tree)
 
-    def events(self, *kinds: str) -> Iterator[tuple[Trace, Event]]:
+    def events(self, *kinds: str) -> Iterator[Event]:
         """Yield the events of some kinds, each node once for each way that leads there."""
         for trace in self.traces:
             spend(len(trace.events))
-            for event in trace.events:
-                if event.kind in kinds:
-                    yield trace, event
+            yield from trace.of(*kinds)
 
     def makes_config(self, call: ast.expr) -> bool:
         """Return whether an expression makes a configuration of AdaLoRA."""
         if not isinstance(call, ast.Call):
             return False
         name = last_name(call.func)
-        if name == "get_peft_config" and any(
-            isinstance(node, ast.Constant) and str(node.value).upper() == "ADALORA"
-            for node in self.mentions(call.args[0] if call.args else None)
-        ):
+        words = self.mentions(keyword(call, at=0), ast.Constant)
+        if name == "get_peft_config" and any(str(w.value).upper() == "ADALORA" for w in words):
             return True
         if name == "get_peft_config" or "Config" in name:
             return self._is_config_class(call.func)
@@ -81,10 +85,8 @@ class Usage(Sources):
     def _is_config_class(self, node: ast.expr) -> bool:
         name = self.scopes.own_name(node)
         owner = self.scopes.classes.get(name)
-        if owner is not None:
-            bases = self.scopes.bases(owner)[1]
-            return any(base.rpartition(".")[2] == "AdaLoraConfig" for base in bases)
-        return name == "AdaLoraConfig"
+        names = [name] if owner is None else self.scopes.bases(owner)[1]
+        return "AdaLoraConfig" in (each.rpartition(".")[2] for each in names)
 
     @cached_property
     def wraps(self) -> list[Wrap]:
@@ -92,28 +94,23 @@ class Usage(Sources):
         found = []
         for call in self.scopes.calls:
             name = self.scopes.own_name(call.func)
-            model: ast.expr | None
-            if name in WRAPPERS:
-                model_at, config_at = WRAPPERS[name]
+            is_trainer = keyword(call, "peft_config") is not None and name.endswith("Trainer")
+            if name == "add_adapter" and isinstance(call.func, ast.Attribute):
+                config = next(filter(self._is_config, passed(call)), None)
+                found.append(Wrap(call, call.func.value, config, config is not None))
+            elif name in WRAPPERS or is_trainer:
+                model_at, config_at = WRAPPERS.get(name, (0, None))
+                config = keyword(call, "peft_config") or keyword(call, "config", at=config_at)
                 model = keyword(call, "model", at=model_at)
-                config = keyword(call, "peft_config", "config", at=config_at)
-            elif name == "add_adapter" and isinstance(call.func, ast.Attribute):
-                model = call.func.value
-                given = [*call.args, *(each.value for each in call.keywords)]
-                config = next((each for each in given if self._is_config(each)), None)
-            elif keyword(call, "peft_config") is not None and name.endswith("Trainer"):
-                model, config = keyword(call, "model", at=0), keyword(call, "peft_config")
-            else:
-                continue
-            found.append(Wrap(call, model, config, self._is_config(config)))
+                found.append(Wrap(call, model, config, self._is_config(config)))
         return found
 
     def _is_config(self, config: ast.expr | None) -> bool:
         return any(self.makes_config(leaf) for leaf in self.origins(config)) or any(
-            isinstance(node, ast.Call) and self.makes_config(node)
+            self.makes_config(node)
             for leaf in self.origins(config)
             if not isinstance(leaf, ast.Call)
-            for node in self.mentions(leaf)
+            for node in self.mentions(leaf, ast.Call)
         )
 
     def once(self, read: Callable[[Usage], _Found]) -> _Found:
@@ -128,6 +125,12 @@ class Usage(Sources):
         """The adapter that a call adds."""
         return {wrap.call: wrap for wrap in self.wraps}
 
+    def wraps_alone(self, model: ast.expr | None) -> list[Wrap]:
+        """Return the adapters of a value; none if it can be anything but an AdaLoRA model."""
+        wraps = [self.wrap_of.get(leaf) for leaf in self.origins(model)]
+        found = [wrap for wrap in wraps if wrap is not None and wrap.is_adalora]
+        return found if len(found) == len(wraps) else []
+
     @cached_property
     def our_names(self) -> list[str]:
         """The full names that are imported from this package."""
@@ -139,11 +142,6 @@ class Usage(Sources):
         nodes = (node for node in self.scopes.of if isinstance(node, ast.Attribute))
         return {node.attr for node in nodes if isinstance(node.ctx, ast.Store)}
 
-    @property
-    def assigns_total(self) -> bool:
-        """Whether a statement assigns the field `total_step` of something."""
-        return "total_step" in self.stored
-
     @cached_property
     def imported(self) -> set[str]:
         """The last parts of the full names of what is imported."""
@@ -151,21 +149,28 @@ class Usage(Sources):
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""
-        for call in self.script.calls:
-            key, value = call.entries.get(name, (None, None))
-            if key is not None and value is not None:
+        for key, value in (
+            call.entries[name] for call in self.script.calls if name in call.entries
+        ):
+            if value is not None:
                 yield key, value
+
+    def totals(self) -> list[tuple[ast.AST, ast.expr]]:
+        """Return the arguments `total_step`; none if a statement assigns such a field."""
+        return [] if "total_step" in self.stored else list(self.arguments("total_step"))
+
+    def settings(self, *names: str) -> Iterator[ast.expr]:
+        """Yield what any call passes by one of some keywords."""
+        return (k.value for call in self.scopes.calls for k in call.keywords if k.arg in names)
 
     def keywords(self, call: ast.Call) -> dict[str, ast.expr]:
         """Return the keyword arguments of a call, those of a known `**mapping` included."""
-        found: dict[str, ast.expr] = {}
+        found: dict[Any, ast.expr] = {}
         for each in call.keywords:
-            if each.arg is not None:
-                found[each.arg] = each.value
-                continue
-            for name, (_, value) in self.script.values.entries(each.value).items():
-                if isinstance(name, str) and value is not None:
-                    found[name] = value
+            given: Entries = {each.arg: (each, each.value)}
+            if each.arg is None:
+                given = self.script.values.entries(each.value)
+            found |= {name: value for name, (_, value) in given.items() if value is not None}
         return found
 
     @cached_property
@@ -209,21 +214,18 @@ class Usage(Sources):
 
     def value(self, expression: ast.expr | None) -> int | None:
         """Return the number that an expression must be; None if that cannot be known."""
-        if expression is None:
-            return None
-        known = self.script.values.of(expression)
-        if type(known) is int:
+        known = None if expression is None else self.script.values.of(expression)
+        if expression is None or type(known) is int:
             return known
         is_whole = (ast.List, ast.Tuple, ast.Dict, ast.Set)
         leaves = [expression if isinstance(e, is_whole) else e for e in self.origins(expression)]
         found = [self.script.values.of(leaf) for leaf in leaves]
-        numbers = {value for value in found if type(value) is int}
-        is_one = len(numbers) == 1 and all(type(value) is int for value in found)
-        return numbers.pop() if is_one else None
+        is_one = all(type(value) is int for value in found) and len({*found}) == 1
+        return found[0] if is_one else None
 
     def framework(self, function: Function | None) -> Framework | None:
         """Return the framework that calls a method of a class of the script."""
-        owner = self.scopes.parents.get(function) if function is not None else None
+        owner = None if function is None else self.scopes.parents.get(function)
         if function is None or not isinstance(owner, ast.ClassDef):
             return None
         bases = self.scopes.bases(owner)[1]

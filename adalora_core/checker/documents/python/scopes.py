@@ -239,6 +239,11 @@ class Scopes:
         spend(len(found))
         return found
 
+    def is_before(self, one: ast.AST, other: ast.AST) -> bool:
+        """Return whether a node comes before another one of the same function."""
+        is_same = self.of[one].function is self.of[other].function
+        return is_same and self.position[one] < self.position[other]
+
     def is_within(self, node: ast.AST, outer: ast.AST) -> bool:
         """Return whether a node is a part of another one."""
         while node is not outer and node in self.parents:

@@ -21,6 +21,7 @@ _EXPECTING = frozenset({
     "raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex",
 })  # fmt: skip
 _Found = TypeVar("_Found")
+_Node = TypeVar("_Node", bound=ast.AST)
 
 
 class BeyondLimitError(Exception):
@@ -73,11 +74,12 @@ def spend(steps: int = 1) -> None:
             raise TooMuchWorkError
 
 
-def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and all nodes inside, and count them."""
+def walk(node: ast.AST, *kinds: type[_Node]) -> Iterator[_Node]:
+    """Yield those of some kinds of a node and all nodes inside, and count all."""
     for each in ast.walk(node):
         spend()
-        yield each
+        if isinstance(each, kinds):
+            yield each
 
 
 _WITHOUT_NODES = frozenset({
@@ -104,12 +106,22 @@ def children(node: ast.AST) -> list[ast.AST]:
     return found
 
 
-def last_name(node: ast.expr) -> str:
+def last_name(node: ast.AST | None) -> str:
     """Return the last part of a dotted name; empty if there is none."""
     spend()
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
+
+
+def called_name(node: ast.AST | None) -> str:
+    """Return the last part of the name that a call calls; empty for another node."""
+    return last_name(node.func) if isinstance(node, ast.Call) else ""
+
+
+def passed(call: ast.Call) -> list[ast.expr]:
+    """Return all arguments of a call."""
+    return [*call.args, *(each.value for each in call.keywords)]
 
 
 def dotted(node: ast.expr) -> tuple[ast.Name | None, str]:
@@ -154,8 +166,7 @@ def keyword(call: ast.Call, *names: str, at: int | None = None) -> ast.expr | No
 
 def expects_a_fault(node: ast.With | ast.AsyncWith) -> bool:
     """Return whether the block of a test expects an error or a warning."""
-    calls = [item.context_expr for item in node.items]
-    return any(isinstance(c, ast.Call) and last_name(c.func) in _EXPECTING for c in calls)
+    return any(called_name(item.context_expr) in _EXPECTING for item in node.items)
 
 
 Kind = Literal["value", "loop", "with", "added", "parameter", "import", "definition", "other"]
