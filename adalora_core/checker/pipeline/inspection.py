@@ -19,7 +19,7 @@ from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Fo
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
-from adalora_core.checker.pipeline.discovery import find_blocks
+from adalora_core.checker.pipeline.discovery import find_blocks, lacks_adalora
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
@@ -79,7 +79,7 @@ def examine(
     problems = document.problems
     if not document.fatal:
         found = find_blocks(document, options, key, layout, is_optional=is_optional)
-        if with_lora and _may_be_lora(document, found):
+        if with_lora and lacks_adalora(document, found):
             # Imported where AdaLoRA is not found only: the module takes time.
             from adalora_core.checker.pipeline.lora import lora_blocks
 
@@ -97,13 +97,6 @@ def examine(
 
         return replace(examined, report=with_known_obstacles(examined))
     return examined
-
-
-def _may_be_lora(document: Document, found: tuple[Block, ...] | Problem) -> bool:
-    """Return whether nothing that was found in a document is AdaLoRA's."""
-    if document.script is not None and document.script.is_about_adalora:
-        return False
-    return isinstance(found, Problem) or all(block.is_other_method for block in found)
 
 
 def _report(
