@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
@@ -20,8 +20,10 @@ from adalora_core.checker.scripts.trainings import held_models, trainings
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
+    from adalora_core.config.findings import Severity
 
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+_LABELS = {"num_labels", "id2label"}
 _NEW_HEAD = "\nbase = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)\nconfig"
 _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
 """Tasks for which PEFT trains the head."""
@@ -73,16 +75,16 @@ class TrainedForInference(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         trained = usage.once(trainings) and not usage.once(may_unfreeze)
-        for wrap, call in _configured(usage) if trained else ():
+        for wrap, call in configured(usage) if trained else ():
             key, _ = call.entries.get("inference_mode", (None, None))
             if key is not None and call.values.get("inference_mode") is True:
                 message = "the adapter is made for inference, and trained afterwards"
                 yield CodeFault(key, message, note=(wrap.call, "it is added here"))
 
 
-def _configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
+def configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
     """Yield each call that adds an adapter, with the call that makes its configuration."""
-    made = {call.node: call for call in usage.script.calls}
+    made = {call.node: call for call in usage.configurations}
     for wrap in usage.wraps:
         found = [made[leaf] for leaf in usage.calls(wrap.config) if leaf in made]
         if len(found) == 1:
@@ -92,7 +94,7 @@ def _configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
 class HeadStaysFrozen(UsageRule):
     code = "ADA935"
     only_with = ("from_pretrained",)
-    severity = "info"
+    severity: ClassVar[Severity] = "info"
     summary = "a model gets a new head, and the configuration leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
     task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it: otherwise the adapter
@@ -102,8 +104,8 @@ class HeadStaysFrozen(UsageRule):
     hint = 'set task_type="SEQ_CLS" (or "TOKEN_CLS"), or modules_to_save=["classifier"]'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        for wrap, call in _configured(usage):
-            heads = [each for each in usage.calls(wrap.model) if _has_new_head(usage, each)]
+        for wrap, call in configured(usage):
+            heads = [each for each in usage.calls(wrap.model) if self.has_new_head(usage, each)]
             if not heads or len(heads) != len(usage.origins(wrap.model)):
                 continue
             task = call.values.get("task_type")
@@ -115,11 +117,15 @@ class HeadStaysFrozen(UsageRule):
                 message = "the new head of the model stays frozen, at its random weights"
                 yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
 
+    def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
+        """Return whether a call loads a model with a head for new labels."""
+        return makes_head(usage, call) and not usage.keywords(call).keys().isdisjoint(_LABELS)
 
-def _has_new_head(usage: Usage, call: ast.Call) -> bool:
+
+def makes_head(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call loads a model with a head for labels."""
     owner, _, method = usage.scopes.full_name(call.func).rpartition(".")
-    new = {"num_labels", "id2label"} & usage.keywords(call).keys()
-    return method == "from_pretrained" and owner.endswith(_HEADS) and bool(new)
+    return method == "from_pretrained" and owner.endswith(_HEADS)
 
 
 class HeadTrainedAlone(UsageRule):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from adalora_core.checker.documents.python.script import CLASS, LORA_CLASS
 from adalora_core.checker.documents.python.syntax import (
     Function,
     called_name,
@@ -56,11 +57,14 @@ class Usage(Sources):
 
     Args:
         script: the script.
+        of_lora: whether the use of plain LoRA is meant wherever AdaLoRA is named here.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, of_lora: bool = False) -> None:
         super().__init__(script.scopes)
         self.script = script
+        self.configurations = script.lora_calls if of_lora else script.calls
+        self._class = LORA_CLASS if of_lora else CLASS
         self._read: dict[Any, Any] = {}
         self.traces = traces(self, script.tree)
 
@@ -86,7 +90,7 @@ class Usage(Sources):
         name = self.scopes.own_name(node)
         owner = self.scopes.classes.get(name)
         names = [name] if owner is None else self.scopes.bases(owner)[1]
-        return "AdaLoraConfig" in (each.rpartition(".")[2] for each in names)
+        return self._class in (each.rpartition(".")[2] for each in names)
 
     @cached_property
     def wraps(self) -> list[Wrap]:
