@@ -25,6 +25,7 @@ from adalora_core.floor.places import Path, from_pointer, to_pointer
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
+    from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.pipeline import CheckOptions
 
 MOST_TRIALS = 64
@@ -65,7 +66,7 @@ def find_blocks(
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
-    search = _Search(document, options, layout)
+    search = Search(document, options, layout)
     if document.script is not None:
         blocks = search.calls() if layout in (None, "python") else []
         if key:
@@ -94,10 +95,10 @@ def sections(document: Document, options: CheckOptions) -> list[Block]:
     top = document.value
     if document.fatal or "peft_type" in top or not DISTINCTIVE_FIELDS.isdisjoint(top):
         return []
-    return [block for block in _Search(document, options).everywhere() if block.path]
+    return [block for block in Search(document, options).everywhere() if block.path]
 
 
-class _Search:
+class Search:
     """The search for configurations in a document, in one layout or, with None, in every one."""
 
     def __init__(
@@ -112,24 +113,26 @@ class _Search:
         """Return a block for each call of the class in the code of the document."""
         # Imported for code only: the modules take time.
         from adalora_core.checker.documents.python.script import CLASS
+
+        script = self._document.script
+        calls = script.calls if script else ()
+        return [self._of_call(call, (CLASS, index)) for index, call in enumerate(calls)]
+
+    def _of_call(self, call: Call, path: Path) -> Block:
         from adalora_core.checker.documents.python.values import holds_unknown
 
-        found = []
-        script = self._document.script
-        for index, call in enumerate(script.calls if script else ()):
-            runtime = self._options.runtime if call.door == "peft" else "adalora-core"
-            fields = fields_of(runtime).keys()
-            absent = fields - call.values.keys() if call.is_open else ()
-            deferred = fields & {*call.deferred, *absent}
-            values = {
-                name: None if holds_unknown(value) else value
-                for name, value in call.values.items()
-                if name not in deferred
-            }
-            options = replace(self._options, runtime=runtime)
-            more = {"layout": "python", "deferred": frozenset(deferred), "door": call.door}
-            found.append(self._block((CLASS, index), values, options, **more))
-        return found
+        runtime = self._options.runtime if call.door == "peft" else "adalora-core"
+        fields = fields_of(runtime).keys()
+        absent = fields - call.values.keys() if call.is_open else ()
+        deferred = fields & {*call.deferred, *absent}
+        values = {
+            name: None if holds_unknown(value) else value
+            for name, value in call.values.items()
+            if name not in deferred
+        }
+        options = replace(self._options, runtime=runtime)
+        more = {"layout": "python", "deferred": frozenset(deferred), "door": call.door}
+        return self._block(path, values, options, **more)
 
     def everywhere(self) -> list[Block]:
         """Return every AdaLoRA block of the document, in the order of the text.
@@ -247,7 +250,7 @@ class _Search:
         for marker, tools in BY_MARKER.items():
             if marker in values and _names_adalora(values, marker):
                 for tool in tools:
-                    if tool.layout not in self._layouts or not _is_read_by(tool, path, values):
+                    if tool.layout not in self._layouts or not is_read_by(tool, path, values):
                         continue
                     place = (*path, marker)
                     if tool.section is not None:
@@ -322,13 +325,7 @@ class _Search:
             is_marker = _names_adalora(values, key) and (key != "peft_type" or layout == "prefixed")
             if key not in known and not is_marker and (layout != "prefixed" or key in FIELDS):
                 spelled[key] = key
-        fields = fields_of(self._options.runtime)
-        deferred = frozenset(
-            name
-            for name, key in spelled.items()
-            # An interpolation of OmegaConf is known when the run starts.
-            if name in fields and isinstance(values[key], str) and "${" in values[key]
-        )
+        deferred = self._deferred(spelled, values)
         return self._block(
             path,
             {name: values[key] for name, key in spelled.items() if name not in deferred},
@@ -337,6 +334,15 @@ class _Search:
             tool=tool,
             marker=marker,
             deferred=deferred,
+        )
+
+    def _deferred(self, spelled: dict[Any, Any], values: dict[Any, Any]) -> frozenset[str]:
+        """Return the fields whose value is an interpolation of OmegaConf, known in the run."""
+        fields = fields_of(self._options.runtime)
+        return frozenset(
+            name
+            for name, key in spelled.items()
+            if name in fields and isinstance(values[key], str) and "${" in values[key]
         )
 
 
@@ -354,7 +360,8 @@ def _names_adalora(values: dict[Any, Any], key: str) -> bool:
     return isinstance(value, str) and value.strip().upper() == PEFT_TYPE
 
 
-def _is_read_by(tool: Tool, path: Path, values: dict[Any, Any]) -> bool:
+def is_read_by(tool: Tool, path: Path, values: dict[Any, Any]) -> bool:
+    """Return whether a mapping with a tool's marker is a file of this tool."""
     return (
         (not tool.beside or not tool.beside.isdisjoint(values))
         and tool.without.isdisjoint(values)

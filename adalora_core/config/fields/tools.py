@@ -1,4 +1,4 @@
-"""Describe the tools whose files hold AdaLoRA's settings: keys, defaults, who sets total_step.
+"""Describe the tools whose files hold settings of AdaLoRA or LoRA: keys, defaults, total_step.
 
 Each entry was read in the source of the release that its name gives.
 """
@@ -39,6 +39,9 @@ class Tool:
         allocates: whether the tool ever allocates, and with it what fails there.
         remark: what the tool does otherwise than the settings ask for; None: nothing.
         advice: what to do about it.
+        says: the values of the marker that mean LoRA; empty: the tool is one for AdaLoRA.
+        alpha_per_rank: for LoRA, the default of `lora_alpha` as a multiple of the rank.
+        splits: whether names of modules are one text with commas, and `all` means every layer.
     """
 
     name: str
@@ -57,6 +60,9 @@ class Tool:
     allocates: bool = True
     remark: str | None = None
     advice: str | None = None
+    says: frozenset[Any] = frozenset()
+    alpha_per_rank: int | None = None
+    splits: bool = False
 
 
 TOOLS = (
@@ -180,3 +186,91 @@ BY_MARKER = {
     for marker in dict.fromkeys(marker for tool in TOOLS for marker in tool.markers)
 }
 """The tools that know a file by a key with the value `adalora`."""
+
+_LORA_KEYS = {"lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
+_KINDS = {"use_rslora": "use_rslora", "use_dora": "use_dora"}
+
+LORA_TOOLS = (
+    Tool(
+        "axolotl 0.18",  # src/axolotl/utils/schemas/peft.py, src/axolotl/loaders/adapter.py
+        "flat",
+        ("adapter",),
+        "never set",
+        beside=frozenset({"base_model", "datasets", "lora_r"}),
+        keys={
+            **_LORA_KEYS,
+            "base_model": "base_model_name_or_path",
+            "lora_r": "r",
+            "lora_target_modules": "target_modules",
+            "lora_target_linear": "target_modules",
+            "lora_target_parameters": "target_parameters",
+            "lora_modules_to_save": "modules_to_save",
+            "lora_fan_in_fan_out": "fan_in_fan_out",
+            "peft_use_rslora": "use_rslora",
+            "peft_use_dora": "use_dora",
+            "peft_layers_to_transform": "layers_to_transform",
+            "peft_layers_pattern": "layers_pattern",
+            "peft_layer_replication": "layer_replication",
+            "peft_init_lora_weights": "init_lora_weights",
+            "peft_trainable_token_indices": "trainable_token_indices",
+        },
+        says=frozenset({"lora", "qlora"}),
+    ),
+    Tool(
+        "LLaMA-Factory 0.9",  # src/llamafactory/hparams/finetuning_args.py
+        "flat",
+        ("finetuning_type",),
+        "never set",
+        keys={
+            **_LORA_KEYS,
+            **_KINDS,
+            "model_name_or_path": "base_model_name_or_path",
+            "lora_rank": "r",
+            "lora_target": "target_modules",
+            "additional_target": "modules_to_save",
+        },
+        defaults={"target_modules": "all-linear"},
+        says=frozenset({"lora"}),
+        alpha_per_rank=2,
+        splits=True,
+    ),
+    Tool(
+        "ms-swift 4.6",  # swift/arguments/tuner_args.py; release 3 calls the key train_type
+        "flat",
+        ("tuner_type", "train_type", "sft_type"),
+        "never set",
+        keys={
+            **_LORA_KEYS,
+            **_KINDS,
+            "model": "base_model_name_or_path",
+            "lora_rank": "r",
+            "lora_bias": "bias",
+            "target_modules": "target_modules",
+            "target_regex": "target_modules",
+            "target_parameters": "target_parameters",
+            "modules_to_save": "modules_to_save",
+            "init_weights": "init_lora_weights",
+        },
+        defaults={"lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"},
+        says=frozenset({"lora"}),
+    ),
+    Tool(
+        "TRL 1.16",  # trl/trainer/model_config.py
+        "flat",
+        ("use_peft",),
+        "never set",
+        keys={
+            **_LORA_KEYS,
+            **_KINDS,
+            "model_name_or_path": "base_model_name_or_path",
+            "lora_r": "r",
+            "lora_target_modules": "target_modules",
+            "lora_target_parameters": "target_parameters",
+            "lora_modules_to_save": "modules_to_save",
+            "lora_task_type": "task_type",
+        },
+        defaults={"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "task_type": "CAUSAL_LM"},
+        says=frozenset({True}),
+    ),
+)
+"""The tools that say LoRA. Only the keys that are listed here hold fields of PEFT."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adalora_core.config.fields.block import Door
 
 CLASS = "AdaLoraConfig"
+LORA_CLASS = "LoraConfig"
 _PEFT = frozenset({"peft", "swift"})
 """Packages whose class of this name is PEFT's own."""
 
@@ -125,6 +126,11 @@ class Script:
         return find_calls(self.values)
 
     @cached_property
+    def lora_calls(self) -> list[Call]:
+        """The calls of `LoraConfig`, as many as are checked."""
+        return find_calls(self.values, LORA_CLASS)[:MOST_CALLS]
+
+    @cached_property
     def is_about_adalora(self) -> bool:
         """Whether a name of the code is AdaLoRA's, or its text is on AdaLoRA and loads adapters."""
         if self.is_told and any(name.startswith(_LOADS) for name in self.scopes.imports):
@@ -156,7 +162,7 @@ def _names(node: ast.AST) -> tuple[str, ...]:
 
 @dataclass
 class Call:
-    """A call of `AdaLoraConfig`.
+    """A call of `AdaLoraConfig` or `LoraConfig`.
 
     Args:
         node: the call.
@@ -177,12 +183,12 @@ class Call:
     repeated: list[tuple[str, ast.AST, ast.AST]] = field(default_factory=list)
 
 
-def find_calls(values: Values) -> list[Call]:
-    """Return the calls of the class in the order of the code, at most one more than is checked."""
+def find_calls(values: Values, name: str = CLASS) -> list[Call]:
+    """Return the calls of a class in the order of the code, at most one more than is checked."""
     found = []
     expecting: dict[ast.AST, bool] = {}
     for node in values.scopes.calls:
-        door = _door(node.func, values)
+        door = _door(node.func, values, name)
         if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
             found.append(((node.lineno, node.col_offset), node, door))
     found.sort(key=lambda each: each[0])
@@ -203,15 +209,15 @@ def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, boo
     return False
 
 
-def _door(function: ast.expr, values: Values) -> Door | None:
+def _door(function: ast.expr, values: Values, wanted: str) -> Door | None:
     """Return through which package a class comes; None: another class."""
     function = _followed(function, values)
-    if isinstance(function, ast.Attribute) and function.attr != CLASS:
+    if isinstance(function, ast.Attribute) and function.attr != wanted:
         return None
     name, imports = values.scopes.qualified(function), values.scopes.imports
-    if name is None or name.rpartition(".")[2] != CLASS:
+    if name is None or name.rpartition(".")[2] != wanted:
         return None
-    if name == CLASS:  # not imported by name
+    if name == wanted:  # not imported by name
         name = next((each for each in imports if each.endswith(".*")), "peft.*")
     if name.startswith("adalora_core."):
         is_bridge = name.startswith("adalora_core.peft.")

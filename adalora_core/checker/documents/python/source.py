@@ -114,10 +114,7 @@ def document_of(text: str, script: Script, found: list[Problem]) -> Document:
         offset = script.extent(node)[0]
         found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=offset))
     value = {CLASS: [call.values for call in script.calls]}
-    places = [_of_call(call, script) for call in script.calls]
-    calls = Place(0, len(script.code), inside=dict(enumerate(places)))
     for index, call in enumerate(script.calls):
-        calls.keys[index] = script.code_extent(call.node.func)
         for name, first, second in call.repeated:
             message = f"the argument `{name}` is given twice: Python refuses the call"
             related = ((script.extent(first), "also here"),)
@@ -125,16 +122,27 @@ def document_of(text: str, script: Script, found: list[Problem]) -> Document:
                 Problem(problems.DUPLICATE_KEY, message, (CLASS, index, name), "key",
                         offset=script.extent(second)[0], related=related)
             )  # fmt: skip
-    top = Place(0, len(script.code), inside={CLASS: calls})
-    return Document(text, value, found, locator=ScriptLocator(script, top), script=script)
+    locator = ScriptLocator(script)
+    locator.hold(CLASS, script.calls)
+    return Document(text, value, found, locator=locator, script=script)
 
 
 class ScriptLocator:
     """Finds the arguments of calls, in the text of the document or in the code."""
 
-    def __init__(self, script: Script, top: Place) -> None:
+    def __init__(self, script: Script) -> None:
         self._script = script
-        self._tree = TreeLocator(script.code, top)
+        self._top = Place(0, len(script.code))
+        self._tree = TreeLocator(script.code, self._top)
+
+    def hold(self, name: str, calls: list[Call]) -> None:
+        """Find the calls of a class too, at the paths `(name, index, argument)`."""
+        script = self._script
+        inside: dict[object, Place] = {i: _of_call(call, script) for i, call in enumerate(calls)}
+        keys: dict[object, Extent] = {
+            index: script.code_extent(call.node.func) for index, call in enumerate(calls)
+        }
+        self._top.inside[name] = Place(self._top.start, self._top.end, keys, inside)
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
         """Return the extent of the key or value in the text, or of its nearest parent."""
