@@ -1,9 +1,6 @@
 """Compare the tensors of a saved LoRA adapter with its configuration, and with its base model.
 
-The header of the file is read, and the first bytes of each factor. Without a base model a module of
-the file is right if the configuration means its path. Names of a base model's weights are not
-always those of its modules: a class adds a prefix, and transformers renames. So a layer is compared
-with a base model only where both have layers of its kind.
+The header of the file is read, and the first bytes of each factor.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from adalora_core.checker.plan.base_layers import BaseLayers, is_in_list
 from adalora_core.checker.plan.header import TensorInfo, read_header
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear
@@ -24,11 +22,9 @@ from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
 from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.modules import BaseModel, Module
+    from adalora_core.checker.plan.modules import BaseModel
 
     Factors = dict[str, TensorInfo]
-    OfBase = defaultdict[str, defaultdict[str, list[Module]]]
-    """By the kinds of paths and by their ends the modules of a base model."""
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -104,11 +100,11 @@ class SavedLora:
         self.modules: dict[str, Factors] = {}
         self.others: Factors = {}
         self.odd: list[str] = []
-        is_usual = not any(map(values.get, _UNUSUAL))
+        self._is_usual = not any(map(values.get, _UNUSUAL))
         for name, info in read_header(self.path).items():
             path = name.removeprefix(TENSOR_PREFIX)
             found = _FACTOR.fullmatch(path)
-            if path == name or (".lora_" in path and not found and is_usual):
+            if path == name or (".lora_" in path and not found and self._is_usual):
                 self.odd.append(name)
             elif found:
                 end = found[3] if found[2] in {"lora_A", "lora_B"} else ""
@@ -124,8 +120,8 @@ class SavedLora:
         """
         found: defaultdict[Kind, dict[str, str]] = defaultdict(dict)
         checks = [self._left_over(), self._incomplete(), self._of_other_shapes(), self._unmoved()]
-        if model is not None and not any(map(self.values.get, _UNUSUAL)):
-            checks.append(_beside(self, model))
+        if model is not None and self._is_usual:
+            checks.append(self._beside(BaseLayers(model)))
         for kind, name, what in (each for check in checks for each in check):
             found[kind].setdefault(name, what)
         return [
@@ -155,7 +151,7 @@ class SavedLora:
         for path, factors in self.modules.items():
             outer, inside, _ = f"{path}.".partition(".base_layer.")
             # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
-            if self.values.get("ensure_weight_tying") and _layer(path) < 0:
+            if self.values.get("ensure_weight_tying") and not is_in_list(path):
                 continue
             if selection and not _holds(selection, outer if inside else path):
                 what = f"the tensors of {path!r} fit no module: target_modules leaves it out"
@@ -166,9 +162,7 @@ class SavedLora:
                     yield "left-over", name, f"{name!r} fits no module: {field} is not set"
 
     def _incomplete(self) -> Iterator[tuple[Kind, str, str]]:
-        if any(map(self.values.get, _UNUSUAL)):
-            return
-        for path, factors in self.modules.items():
+        for path, factors in self.modules.items() if self._is_usual else ():
             pair = {"lora_A.weight", "lora_B.weight"}
             if any("embedding" in each for each in factors):
                 pair = {"lora_embedding_A", "lora_embedding_B"}
@@ -182,7 +176,7 @@ class SavedLora:
     def _of_other_shapes(self) -> Iterator[tuple[Kind, str, str]]:
         scales = LoraScales(self.values)
         for path in self.modules:
-            if (pair := self.shapes(path)) is None or any(map(self.values.get, _UNUSUAL)):
+            if (pair := self.shapes(path)) is None or not self._is_usual:
                 continue
             A, B = pair
             ranks = A.shape[0], B.shape[1]
@@ -201,6 +195,32 @@ class SavedLora:
             if told != ranks[0]:
                 what = f"has tensors of rank {ranks[0]}, and the configuration gives rank {told}"
                 yield "shape", path, f"{path!r} {what}"
+
+    def _beside(self, base: BaseLayers) -> Iterator[tuple[Kind, str, str]]:
+        """Yield layers that only the file or only the base has, and those of other sizes."""
+        for path in self.modules:
+            if not base.knows(path) or ".base_layer." in f"{path}.":
+                continue
+            alike = base.at(path)
+            if not alike:
+                what = f"the tensors of {path!r} fit no module: the base model has no such layer"
+                yield "left-over", f"{TENSOR_PREFIX}{path}", what
+            elif pair := self.shapes(path):
+                inputs, outputs = prod(pair[0].shape[1:]), pair[1].shape[0]
+                if not any(base.fits(each, inputs, outputs) for each in alike):
+                    sizes = f"{alike[0].inputs} to {alike[0].outputs}, as the base has"
+                    yield "shape", path, f"{path!r} has no factors for a layer {sizes}"
+        targets = self.values.get("target_modules")
+        selection = _selection(self.values, targets)
+        if selection is None and not is_all_linear(targets):
+            return
+
+        def is_target(path: str) -> bool:
+            return selection is None or _holds(selection, path)
+
+        for path in base.absent(self.modules, is_target, by_name=selection is not None):
+            what = f"the tensors of {path!r}, a target, are missing"
+            yield "missing", f"{TENSOR_PREFIX}{path}", what
 
     def _unmoved(self) -> Iterator[tuple[Kind, str, str]]:
         with os.fdopen(open_regular_file(self.path), "rb") as file:
@@ -307,82 +327,3 @@ def _is_not_finite(part: bytes, dtype: str) -> bool:
         each[-1] in high and int.from_bytes(each, "little") & exponent == exponent
         for each in numbers
     )
-
-
-def _beside(saved: SavedLora, model: BaseModel) -> Iterator[tuple[Kind, str, str]]:
-    """Yield layers that only the file or only the base model has, and those of other sizes."""
-    of_base: OfBase = defaultdict(lambda: defaultdict(list))
-    for path, module in model.modules.items():
-        if module.kind in {"matrix", "convolution", "packed"}:
-            of_base[_kind(path)][_split(path)[1]].append(module)
-    stems, layers = set(), defaultdict[str, set[str]](set)
-    for path in saved.modules:
-        stem, tail = _split(path)
-        stems.add(stem)
-        layers[_kind(path)].add(tail)
-        if _kind(path) not in of_base or ".base_layer." in f"{path}.":
-            continue
-        if not (alike := of_base[_kind(path)].get(tail, [])):
-            what = f"the tensors of {path!r} fit no module: the base model has no such layer"
-            yield "left-over", f"{TENSOR_PREFIX}{path}", what
-        elif not any(_fits(saved, path, each, model) for each in alike):
-            sizes = f"{alike[0].inputs} to {alike[0].outputs}"
-            yield "shape", path, f"{path!r} has no factors for a layer {sizes}, as the base has"
-    yield from _absent(saved, of_base, stems, layers)
-
-
-def _absent(
-    saved: SavedLora, of_base: OfBase, stems: set[str], layers: Mapping[str, set[str]]
-) -> Iterator[tuple[Kind, str, str]]:
-    """Yield targets of the base model that the file lacks, up to the last layer that it has."""
-    targets = saved.values.get("target_modules")
-    selection = _selection(saved.values, targets)
-    if selection is None and not is_all_linear(targets):
-        return
-    last = max((_layer(tail) for tails in layers.values() for tail in tails), default=-1)
-    # Otherwise transformers gives the layers other names than the file of the base model has.
-    is_known = all(kind in of_base for kind in layers if _layer(kind.replace("#", "0")) >= 0)
-    for kind, tails in of_base.items():
-        # Experts may be one tensor in the model, and matrices in its file.
-        if kind not in layers and (selection is None or not is_known or ".experts." in f".{kind}."):
-            continue
-        sources = {_split(each.path)[0] for modules in tails.values() for each in modules}
-        for tail, modules in tails.items():
-            if not 0 <= _layer(tail) <= last or tail in layers.get(kind, ()):
-                continue
-            for path in (each.path for each in modules):
-                is_there = len(sources) == 1 or _split(path)[0] in stems
-                if is_there and (selection is None or _holds(selection, path)):
-                    what = f"the tensors of {path!r}, a target, are missing"
-                    yield "missing", f"{TENSOR_PREFIX}{path}", what
-
-
-def _fits(saved: SavedLora, path: str, module: Module, model: BaseModel) -> bool:
-    pair = saved.shapes(path)
-    if pair is None or module.kind == "packed" or model.is_output_head(module):
-        return True
-    inputs, outputs = prod(pair[0].shape[1:]), pair[1].shape[0]
-    if module.kind == "convolution":  # a group of it holds a part of the inputs
-        return outputs == module.outputs and module.inputs > 0 and not inputs % module.inputs
-    # GPT-2's layers hold the transposed matrix.
-    return (inputs, outputs) in {
-        (module.inputs, module.outputs),
-        (module.outputs, module.inputs),
-    }
-
-
-def _split(path: str) -> tuple[str, str]:
-    """Return a path before and from the name of its first list, `model` and `layers.0.q_proj`."""
-    parts = path.split(".")
-    first = next((place for place, part in enumerate(parts) if part.isdecimal()), len(parts))
-    begin = max(0, first - 1)
-    return ".".join(parts[:begin]), ".".join(parts[begin:])
-
-
-def _kind(path: str) -> str:
-    return re.sub(r"(?<![^.])\d+(?![^.])", "#", _split(path)[1])
-
-
-def _layer(tail: str) -> int:
-    found = re.search(r"(?<![^.])\d{1,9}(?![^.])", tail)
-    return int(found[0]) if found else -1
