@@ -10,10 +10,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.modules import BaseModel, Module
+
+_MATRIX = 2
 
 
 class BaseLayers:
@@ -24,19 +28,35 @@ class BaseLayers:
         self._of_kind: defaultdict[str, defaultdict[str, list[Module]]]
         self._of_kind = defaultdict(lambda: defaultdict(list))
         for path, module in model.modules.items():
-            if module.kind != "other":
-                self._of_kind[_kind(path)][_split(path)[1]].append(module)
+            weight = model.tensors.get(f"{path}.weight")
+            # AdaLoRA adapts convolutions of two dimensions alone, and LoRA others too.
+            if module.kind == "other" and weight and len(weight.shape) > _MATRIX:
+                outputs, *filters = weight.shape
+                layer = replace(module, kind="convolution", inputs=prod(filters), outputs=outputs)
+            elif module.kind == "other":
+                continue
+            else:
+                layer = module
+            self._of_kind[_kind(path)][_split(path)[1]].append(layer)
 
     def knows(self, path: str) -> bool:
         """Return whether the model has a layer of this kind, whatever its number."""
         return _kind(path) in self._of_kind
 
     def at(self, path: str) -> list[Module]:
-        """Return the layers that a path may mean, those first whose paths have most in common."""
-        stem, end = _split(path)
-        names = {*stem.split(".")}
-        found = self._of_kind[_kind(path)].get(end, []) if self.knows(path) else []
-        return sorted(found, key=lambda each: -len(names & {*_split(each.path)[0].split(".")}))
+        """Return the layers that a path may mean."""
+        return self._of_kind[_kind(path)].get(_split(path)[1], []) if self.knows(path) else []
+
+    def one(self, path: str, inputs: int, outputs: int) -> str | None:
+        """Return the path of the one layer for a module of some sizes, None if two are as near."""
+        names = {*_split(path)[0].split(".")}
+        near = defaultdict[tuple[int, int], list[str]](list)
+        for each in self.at(path):
+            if self.fits(each, inputs, outputs):
+                stem = _split(each.path)[0].split(".")
+                near[len(names.intersection(stem)), -len(stem)].append(each.path)
+        best = near[max(near)] if near else []
+        return best[0] if len(best) == 1 else None
 
     def fits(self, module: Module, inputs: int, outputs: int) -> bool:
         """Return whether a layer can have factors for so many inputs and outputs."""

@@ -44,11 +44,12 @@ _BITS = {
 class TensorInfo:
     """The dtype (in safetensors' spelling) and the shape of a tensor.
 
-    `begin` is the place of its first byte in the file, or 0.
+    `file` is the file that holds it, and `begin` the place of its first byte there.
     """
 
     dtype: str
     shape: tuple[int, ...]
+    file: Path | None = field(default=None, compare=False, repr=False)
     begin: int = field(default=0, compare=False, repr=False)
 
     @property
@@ -202,7 +203,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorI
             f"{path}: tensor {name!r} is at bytes {begin} to {end} of {data}: the file is "
             "truncated or damaged"
         )
-    info = TensorInfo(dtype, tuple(shape), start + begin)
+    info = TensorInfo(dtype, tuple(shape), path, start + begin)
     if dtype in _BITS and info.entries * _BITS[dtype] != (end - begin) * 8:
         raise ValueError(
             f"{path}: tensor {name!r}, {dtype} {list(shape)}, does not fill its {end - begin} bytes"
