@@ -40,8 +40,10 @@ _UNUSUAL = (
 )  # fmt: skip
 """Settings with other names and shapes of tensors, or other layers than the base model has."""
 _MATRIX = 2
-_READ = 1 << 16
+_READ = 1 << 14
 """The bytes at the begin of a factor that are looked at for numbers that are not finite."""
+_MOST_READ = 1 << 33
+"""The most bytes of a file that are read: it may have more than its disk holds."""
 _SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 _EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000, "F64": 0x7FF0 << 48}
 _SHARDS = "adapter_model*.safetensors*"
@@ -223,14 +225,16 @@ class SavedLora:
             yield "missing", f"{TENSOR_PREFIX}{path}", what
 
     def _unmoved(self) -> Iterator[tuple[Kind, str, str]]:
+        most = _MOST_READ
         with os.fdopen(open_regular_file(self.path), "rb") as file:
 
             def read(info: TensorInfo) -> Iterator[bytes]:
                 """Yield a tensor in parts of which each holds whole numbers."""
+                nonlocal most
                 file.seek(info.begin)
                 left = info.entries * _SIZES[info.dtype]
-                while left > 0 and (part := file.read(min(left, _READ))):
-                    left -= len(part)
+                while left > 0 and most > 0 and (part := file.read(min(left, _READ))):
+                    left, most = left - len(part), most - len(part)
                     yield part
 
             for path, factors in self.modules.items():
@@ -245,7 +249,7 @@ class SavedLora:
                 matrices = [i for each, i in known.items() if "lora_B.bias" not in each]
                 bias = known.get("lora_B.bias")
                 still = any(_is_zero(read(info), info.dtype) for info in matrices)
-                if still and (bias is None or _is_zero(read(bias), bias.dtype)):
+                if still and (bias is None or _is_zero(read(bias), bias.dtype)) and most > 0:
                     yield "zero", path, f"{path!r} changes nothing: a factor of it is all zero"
 
 
@@ -308,10 +312,11 @@ def _holds(selection: ModuleSelection, path: str) -> bool:
 def _is_zero(parts: Iterator[bytes], dtype: str) -> bool:
     """Return whether all numbers are zero; minus zero is one."""
     size = _SIZES[dtype]
-    return all(
-        not part[size - 1 :: size].strip(b"\0\x80")
-        and not any(part[place::size].strip(b"\0") for place in range(size - 1))
+    return not any(
+        part[size - 1 :: size].strip(b"\0\x80")
+        or any(part[place::size].strip(b"\0") for place in range(size - 1))
         for part in parts
+        if part.strip(b"\0")
     )
 
 
