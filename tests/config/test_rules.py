@@ -26,7 +26,7 @@ OF_RUNS = [rule for rule in RULES if rule.needs == "run"]
 
 
 def _codes(text, rule, options):
-    if rule.needs in {"command", "tool"}:
+    if rule.needs in {"command", "lora", "tool"}:
         report = inspect(text, rule.language).report
     else:
         report = check_config(text, format=rule.language, **options)

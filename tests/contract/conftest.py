@@ -6,5 +6,7 @@ import importlib.util
 
 # Where PEFT is not installed the comparison with it cannot even be imported.
 collect_ignore = (
-    [] if importlib.util.find_spec("peft") else ["test_peft_parity.py", "test_peft_claims.py"]
+    []
+    if importlib.util.find_spec("peft")
+    else ["test_lora_claims.py", "test_peft_parity.py", "test_peft_claims.py"]
 )

@@ -13,7 +13,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.check import check_config
+from adalora_core.checker.documents import read
+from adalora_core.checker.pipeline import CheckOptions
+from adalora_core.checker.pipeline.inspection import examine
+from adalora_core.floor.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +71,9 @@ def _expected(verdict: dict[str, Any], found: Counter[Place]) -> Place:
 def places(path: Path) -> list[Place]:
     """Return the codes and the lines of all errors and warnings about a file."""
     found: list[Place] = []
-    for diagnostic in check_config(path).diagnostics:
+    document = read(str(path), DEFAULT_LIMITS, None)
+    examined = examine(document, str(path), CheckOptions(), with_lora=True)
+    for diagnostic in examined.report.diagnostics:
         span = diagnostic.span
         if diagnostic.severity == "info":
             continue

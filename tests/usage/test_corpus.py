@@ -4,7 +4,8 @@ The corpus is divided by the digest of the file names: `corpus` was committed wi
 before the first rule was written, `corpus_open` was read while the rules were written.
 `corpus_later` was written when the rules were there, by a reader who had not seen them.
 `corpus_strangers` are three sets by others who had not: the rules learned from the first two (g*.*
-and h*.*), and the last one (i*.*) judged them.
+and h*.*), and the last one (i*.*) judged them. `corpus_lora` holds plain LoRA, most of it right,
+and was written before the rules on it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ HALVES = {"corpus": "01234567", "corpus_open": "89abcdef"}
 FILES_PER_ALARM = 40
 
 
-@pytest.mark.parametrize("folder", [*HALVES, "corpus_later", "corpus_strangers"])
+@pytest.mark.parametrize("folder", [*HALVES, "corpus_later", "corpus_strangers", "corpus_lora"])
 def test_nine_of_ten_faults_are_found_and_hardly_anything_else(folder: str) -> None:
     result = compare(Path(__file__).parent / folder)
     assert result.share >= 0.9, result.missed

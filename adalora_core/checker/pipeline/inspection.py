@@ -21,7 +21,7 @@ from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.checker.reports import Examined, Report
-from adalora_core.checker.rules import BY_CODE, findings, usage_findings
+from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
 from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules.base import Finding
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
 _ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """Every text that holds an AdaLoRA configuration contains one of these."""
+_LORA_WORDS = re.compile(rb"\bq?lora\b|\bLoraConfig\b|\buse_peft\b", re.IGNORECASE)
+"""Every text that holds a configuration of plain LoRA contains one of these."""
 _PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
 mention AdaLoRA too."""
@@ -55,6 +57,7 @@ def examine(
     layout: Layout | None = None,
     is_optional: bool = False,
     tries_fixes: bool = True,
+    with_lora: bool = False,
 ) -> Examined:
     """Find the configurations of a decoded document and check them.
 
@@ -66,19 +69,26 @@ def examine(
         layout: the layout to search for; None: every layout.
         is_optional: whether the document may hold no configuration, or one of another method.
         tries_fixes: whether to find the fixes that an alias prevents.
+        with_lora: whether a document of plain LoRA is judged as such, not as one without AdaLoRA.
 
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
     blocks: tuple[Block, ...] = ()
+    of_lora: list[Block] = []
     problems = document.problems
     if not document.fatal:
         found = find_blocks(document, options, key, layout, is_optional=is_optional)
+        if with_lora and _may_be_lora(document, found):
+            # Imported where AdaLoRA is not found only: the module takes time.
+            from adalora_core.checker.pipeline.lora import lora_blocks
+
+            of_lora = lora_blocks(document, options, key, layout)
         if not isinstance(found, Problem):
-            blocks = found
-        elif not is_optional:
+            blocks = () if of_lora else found
+        elif not (is_optional or of_lora):
             problems = [*problems, found]
-    report = _report(document, problems, blocks, name, options)
+    report = _report(document, problems, blocks, name, options, of_lora)
     examined = Examined(document, blocks, report)
     has_alias = document.format == "yaml" and "*" in document.text
     if tries_fixes and has_alias and any(each.fix for each in report.diagnostics):
@@ -89,17 +99,27 @@ def examine(
     return examined
 
 
+def _may_be_lora(document: Document, found: tuple[Block, ...] | Problem) -> bool:
+    """Return whether nothing that was found in a document is AdaLoRA's."""
+    if document.script is not None and document.script.is_about_adalora:
+        return False
+    return isinstance(found, Problem) or all(block.is_other_method for block in found)
+
+
 def _report(
     document: Document,
     problems: Sequence[Problem],
     blocks: Sequence[Block],
     name: str | None,
     options: CheckOptions,
+    of_lora: Sequence[Block],
 ) -> Report:
     limit = options.limits.diagnostics
     room = max(0, limit - len(problems))
     in_blocks = _findings(blocks, options, room + 1)
-    found = list(islice(chain(in_blocks, usage_findings(document)), room + 1))
+    in_code = lora_findings(document, of_lora) if of_lora else usage_findings(document)
+    found = list(islice(chain(in_blocks, in_code), room + 1))
+    blocks = blocks or of_lora
     shown = found[:room]
     if len(problems) > limit or len(found) > room:
         problems = [*problems[:limit], too_many_findings(limit)]
@@ -246,17 +266,20 @@ class Inspector:
         read_as = self.format_of(name)
         is_code, is_notebook = read_as in CODE, read_as == "notebook"
         searched = searchable(raw, is_notebook=is_notebook) if is_code and is_optional else raw
-        if is_optional and not (
+        is_told = not is_optional or (
             b"adalora" in searched.lower() or b"update_and_allocate" in searched
             if is_code
             else _ADALORA_WORDS.search(searched)
+        )
+        if not (
+            is_told or (b"LoraConfig" in searched if is_code else _LORA_WORDS.search(searched))
         ):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
-        if is_optional and not found.blocks:
+        if is_optional and found.report.block is None:
             if found.document.fatal:
                 words = _CODE_WORDS if is_code else _PEFT_WORDS
-                return found if words.search(searched) else None
+                return found if is_told and words.search(searched) else None
             report = found.report
             return (
                 found if report.has_script and (report.diagnostics or report.suppressed) else None
@@ -330,6 +353,7 @@ class Inspector:
             layout=self.layout,
             is_optional=is_optional,
             tries_fixes=tries_fixes,
+            with_lora=True,
         )
         report = found.report
         if self.reads_comments and document.format != "json":  # JSON has no comments

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.pipeline.discovery import Search, find_blocks, is_read_by
-from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, FIELDS
-from adalora_core.config.fields.tools import LORA_TOOLS, Tool
+from adalora_core.config.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, FIELDS
+from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
 from adalora_core.floor.places import Path, to_pointer
 
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ LORA = "LORA"
 _ALL = "all-linear"
 
 
-def lora_blocks(document: Document, options: CheckOptions, key: str | None = None) -> list[Block]:
+def lora_blocks(
+    document: Document,
+    options: CheckOptions,
+    key: str | None = None,
+    layout: Layout | None = None,
+) -> list[Block]:
     """Return the configurations of LoRA in the order of the text.
 
     Values are under the names of PEFT's `LoraConfig`, with `peft_type` LORA in each; `block[name]`
@@ -33,12 +38,17 @@ def lora_blocks(document: Document, options: CheckOptions, key: str | None = Non
         document: the decoded document.
         options: how to check.
         key: JSON pointer of the one configuration, empty for the whole document; None: all.
+        layout: the layout to search for; None: every layout.
     """
     if document.fatal:
         return []
     search = _LoraSearch(document, options)
     found = search.lora_calls() if document.script is not None else list(search.named())
-    return [block for block in found if key is None or to_pointer(block.path) == key]
+    return [
+        block
+        for block in found
+        if (key is None or to_pointer(block.path) == key) and layout in (None, block.layout)
+    ]
 
 
 def holds_lora_alone(document: Document, options: CheckOptions) -> bool:
@@ -63,7 +73,14 @@ class _LoraSearch(Search):
         if calls and isinstance(locator, ScriptLocator):
             locator.hold(LORA_CLASS, calls)
         blocks = [self._of_call(call, (LORA_CLASS, index)) for index, call in enumerate(calls)]
-        return [replace(block, values={**block.values, "peft_type": LORA}) for block in blocks]
+        return [
+            replace(
+                block,
+                values={**block.values, "peft_type": LORA},
+                deferred=block.deferred - ADALORA_FIELDS,
+            )
+            for block in blocks
+        ]
 
     def named(self) -> Iterator[Block]:
         """Yield each mapping that says LORA, as PEFT, Hydra or a known tool writes it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import within_bounds
 from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     input,  # noqa: A004 - the module's name
+    lora,
     usage_calls,
     usage_frozen,
     usage_models,
@@ -26,13 +27,15 @@ from adalora_core.config.rules.patterns import LimitExceeded
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.documents.python.script import Script
+    from adalora_core.config.fields.block import Block
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule, in the order of the codes."""
 
 BY_CODE = {rule.code: rule for rule in RULES}
 
-_ON_SCRIPTS = tuple(rule for rule in RULES if isinstance(rule, UsageRule))
+_ON_LORA = tuple(rule for rule in RULES if isinstance(rule, lora.LoraRule))
+_ON_SCRIPTS = tuple(r for r in RULES if isinstance(r, UsageRule) and r not in _ON_LORA)
 
 findings = Engine(RULES).findings
 """Yields all findings about a block, as `Engine.findings` does."""
@@ -42,18 +45,29 @@ def usage_findings(document: Document) -> Iterator[Finding]:
     """Yield all findings about the code around the configurations of a script or notebook."""
     script = document.script
     if script is not None and script.is_about_adalora:
-        usage = within_bounds(script, Usage, script)
-        if usage is not None:
-            for rule in _ON_SCRIPTS:
-                if not all(word in script.code for word in rule.only_with):
-                    continue
-                found: list[CodeFault] = within_bounds(script, list, rule.check_usage(usage)) or []
-                yield from (_placed(rule, fault, script) for fault in found)
+        yield from _of_code(script, within_bounds(script, Usage, script), _ON_SCRIPTS)
         if script.steps_left < 0:
             message = "the code around the configurations is too intertwined to follow to its end"
             hint = "move the training into a file of its own"
             extent = script.in_text((0, 0))
             yield Finding(LimitExceeded, (), message, severity="info", hint=hint, extent=extent)
+
+
+def lora_findings(document: Document, blocks: Iterable[Block]) -> Iterator[Finding]:
+    """Yield all findings about configurations of plain LoRA, and about the code around them."""
+    for block in blocks:
+        for rule in _ON_LORA:
+            yield from rule.check(block)
+    if (script := document.script) is not None:
+        usage = within_bounds(script, lambda: Usage(script, of_lora=True))
+        yield from _of_code(script, usage, _ON_LORA)
+
+
+def _of_code(script: Script, usage: Usage | None, rules: Iterable[UsageRule]) -> Iterator[Finding]:
+    for rule in rules if usage is not None else ():
+        if all(word in script.code for word in rule.only_with):
+            found: list[CodeFault] = within_bounds(script, list, rule.check_usage(usage)) or []
+            yield from (_placed(rule, fault, script) for fault in found)
 
 
 def _placed(rule: UsageRule, fault: CodeFault, script: Script) -> Finding:

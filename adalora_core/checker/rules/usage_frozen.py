@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+_LABELS = {"num_labels", "id2label"}
 _NEW_HEAD = "base = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)"
 _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
 """Tasks for which PEFT trains the head."""
@@ -83,16 +84,16 @@ class TrainedForInference(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration of a trained model."""
         trained = usage.once(trainings) and not usage.once(may_unfreeze)
-        for wrap, call in _configured(usage) if trained else ():
+        for wrap, call in configured(usage) if trained else ():
             key, _ = call.entries.get("inference_mode", (None, None))
             if key is not None and call.values.get("inference_mode") is True:
                 message = "the adapter is made for inference, and trained afterwards"
                 yield CodeFault(key, message, note=(wrap.call, "it is added here"))
 
 
-def _configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
+def configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
     """Yield each call that adds an adapter, with the call that makes its configuration."""
-    made = {call.node: call for call in usage.script.calls}
+    made = {call.node: call for call in usage.configurations}
     for wrap in usage.wraps:
         found = [made[leaf] for leaf in usage.calls(wrap.config) if leaf in made]
         if len(found) == 1:
@@ -118,8 +119,8 @@ class HeadStaysFrozen(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration of a model with a new head."""
-        for wrap, call in _configured(usage):
-            heads = [each for each in usage.calls(wrap.model) if _has_new_head(usage, each)]
+        for wrap, call in configured(usage):
+            heads = [each for each in usage.calls(wrap.model) if self.has_new_head(usage, each)]
             if not heads or len(heads) != len(usage.origins(wrap.model)):
                 continue
             given = call.entries.keys() & {"task_type", "modules_to_save"}
@@ -131,11 +132,15 @@ class HeadStaysFrozen(UsageRule):
                 message = "the new head of the model stays frozen, at its random weights"
                 yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
 
+    def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
+        """Return whether a call loads a model with a head for new labels."""
+        return makes_head(usage, call) and not usage.keywords(call).keys().isdisjoint(_LABELS)
 
-def _has_new_head(usage: Usage, call: ast.Call) -> bool:
+
+def makes_head(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call loads a model with a head for labels."""
     owner, _, method = usage.scopes.full_name(call.func).rpartition(".")
-    new = {"num_labels", "id2label"} & usage.keywords(call).keys()
-    return method == "from_pretrained" and owner.endswith(_HEADS) and bool(new)
+    return method == "from_pretrained" and owner.endswith(_HEADS)
 
 
 class HeadTrainedAlone(UsageRule):

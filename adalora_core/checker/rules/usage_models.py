@@ -208,7 +208,7 @@ class TargetsOfAnotherBase(UsageRule):
         """Yield a fault for each configuration that is given to such a model."""
         for wrap in usage.wraps:
             made = usage.calls(wrap.config)
-            bases = {_name_of_base(usage, each) for each in usage.origins(wrap.model)}
+            bases = {name_of_base(usage, each) for each in usage.origins(wrap.model)}
             base = bases.pop() if len(bases) == 1 else None
             for call in usage.script.calls if base is not None else ():
                 key, _ = call.entries.get("target_modules", (None, None))
@@ -219,7 +219,8 @@ class TargetsOfAnotherBase(UsageRule):
                     yield CodeFault(key, message, usual_hint(usual))
 
 
-def _name_of_base(usage: Usage, model: ast.expr) -> str | None:
+def name_of_base(usage: Usage, model: ast.expr) -> str | None:
+    """Return the name of the published model, or of the class, that a value is loaded from."""
     given: ast.expr | None = model  # a trainer is given the name itself
     if isinstance(model, ast.Call):
         if not usage.scopes.full_name(model.func).endswith(".from_pretrained"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from adalora_core.checker.documents.python.script import CLASS, LORA_CLASS
 from adalora_core.checker.documents.python.syntax import Function, keyword, last_name, spend
 from adalora_core.checker.scripts.events import Event, Trace, traces
 from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Framework
@@ -48,11 +49,14 @@ class Usage(Sources):
 
     Args:
         script: the script.
+        of_lora: whether the use of plain LoRA is meant wherever AdaLoRA is named here.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, of_lora: bool = False) -> None:
         super().__init__(script.scopes)
         self.script = script
+        self.configurations = script.lora_calls if of_lora else script.calls
+        self._class = LORA_CLASS if of_lora else CLASS
         self._read: dict[Any, Any] = {}
         self.traces = traces(self, script.tree)
 
@@ -83,8 +87,8 @@ class Usage(Sources):
         owner = self.scopes.classes.get(name)
         if owner is not None:
             bases = self.scopes.bases(owner)[1]
-            return any(base.rpartition(".")[2] == "AdaLoraConfig" for base in bases)
-        return name == "AdaLoraConfig"
+            return any(base.rpartition(".")[2] == self._class for base in bases)
+        return name == self._class
 
     @cached_property
     def wraps(self) -> list[Wrap]:

@@ -53,6 +53,7 @@ _NAMES_OF = {
 
 _OTHER_FORMS = {
     "T5ForConditionalGeneration": {"wi_0", "wi_1"},
+    "PhiForCausalLM": {"Wqkv", "out_proj"},  # the code beside the weights of 2023
     "ViTForImageClassification": {"query", "key", "value", "dense"},  # until transformers 5
 }
 """Linear layers that some models of an architecture have in place of those in the table."""
@@ -113,17 +114,29 @@ def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
         >>> linear_layers_of("./my-gpt2") is None
         True
     """
+    architecture = _architecture_of(base_model)
+    return _linear(architecture) if architecture else None
+
+
+def modules_of(base_model: str) -> tuple[str, frozenset[str]] | None:
+    """Return architecture and names of all modules of a published model or of a class."""
+    architecture = _architecture_of(base_model)
+    if not architecture:
+        return None
+    names = {path.rpartition(".")[2] for path, _ in _by_name()[architecture]}
+    return architecture, frozenset(names | _OTHER_FORMS.get(architecture, set()))
+
+
+def _architecture_of(base_model: str) -> str:
     owner, _, name = base_model.rpartition("/")
     if not re.fullmatch(r"[\w-]*", owner):
-        return None  # a folder
+        return ""  # a folder
     for architecture, names in _NAMES_OF.items():
         if re.fullmatch(names, name.lower()):
-            return _linear(architecture)
+            return architecture
     family = _FAMILY.sub("", name)
     family = _SAME_AS.get(family, family) if family != name else ""
-    found = (each for each in _NAMES_OF if _FAMILY.sub("", each) == family)
-    architecture = next(found, "")
-    return _linear(architecture) if architecture else None
+    return next((each for each in _NAMES_OF if _FAMILY.sub("", each) == family), "")
 
 
 _FAMILY = re.compile(r"(LMHead|For[A-Z])\w*$|Model$")

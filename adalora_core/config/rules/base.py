@@ -116,12 +116,21 @@ class Rule:
     `inputs`; empty: the rule is always called."""
     needs: ClassVar[
         Literal[
-            "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script"
+            "nothing",
+            "faults",
+            "ambiguous-scalars",
+            "tool",
+            "source",
+            "command",
+            "run",
+            "script",
+            "lora",
         ]
     ] = "nothing"
     """The state of a block in which the rule is called; `tool`: a known tool reads the file.
     `source`, `command` and `run`: the rule is never called, since the reader of the text, the
-    command or a training run reports it. `script`: the rule reads code; see `UsageRule`."""
+    command or a training run reports it. `script`: the rule reads code; see `UsageRule`. `lora`: a
+    document of plain LoRA."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True

@@ -102,7 +102,8 @@ def test_calls_are_found_with_their_places():
     one, two = _found(document)
     assert (one.path, one.deferred) == (("LoraConfig", 0), {"lora_alpha"})
     assert (one["r"], one["target_modules"], one["peft_type"]) == (16, ["q_proj"], "LORA")
-    assert two["r"] == 4 and {"lora_alpha", "target_modules"} <= two.deferred
+    assert two["r"] == 4
+    assert {"lora_alpha", "target_modules"} <= two.deferred
     span = document.span_of(one.at("target_modules", 0), "value")
     assert document.text[span.start : span.end] == '"q_proj"'
     assert [block.path for block in _found(document, key="/LoraConfig/1")] == [two.path]
@@ -114,7 +115,8 @@ def test_file_of_a_tool_is_read_under_pefts_names(tool):
     text, wanted = TOOLS[tool]
     document = _document(text, "yaml")
     (block,) = _found(document)
-    assert block.tool.name.startswith(tool) and block["peft_type"] == "LORA"
+    assert block.tool.name.startswith(tool)
+    assert block["peft_type"] == "LORA"
     for name, (key, value) in wanted.items():
         assert block.keys.get(name) == (key and (key,))
         assert (name in block.deferred) == (value == "deferred")
@@ -136,9 +138,11 @@ def test_mappings_that_say_lora_are_found():
 @pytest.mark.parametrize("case", OTHERS)
 def test_what_is_not_loras_is_left_alone(case):
     document = _document(*OTHERS[case])
-    assert not _found(document) and not holds_lora_alone(document, CheckOptions())
+    assert not _found(document)
+    assert not holds_lora_alone(document, CheckOptions())
 
 
 def test_adalora_beside_lora_is_not_lora_alone():
     document = _document("from peft import *\nLoraConfig(r=3)\nAdaLoraConfig()", "python")
-    assert _found(document) and not holds_lora_alone(document, CheckOptions())
+    assert _found(document)
+    assert not holds_lora_alone(document, CheckOptions())

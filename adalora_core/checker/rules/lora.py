@@ -1,0 +1,273 @@
+"""Judge plain LoRA, where PEFT is silent: targets, heads, new tokens, scale, inference_mode."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
+from adalora_core.checker.rules.usage_frozen import (
+    HeadStaysFrozen,
+    TrainedForInference,
+    configured,
+    makes_head,
+)
+from adalora_core.checker.rules.usage_models import name_of_base
+from adalora_core.checker.rules.usage_setup import may_unfreeze
+from adalora_core.config.fields import known_modules as known
+from adalora_core.config.rules.targets import usual_hint
+from adalora_core.floor.module_selection import is_all_linear
+
+if TYPE_CHECKING:
+    import ast
+
+    from adalora_core.checker.documents.python.script import Call
+    from adalora_core.checker.scripts.usage import Usage
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.rules.base import Findings
+
+_BASE = 'base = AutoModelForCausalLM.from_pretrained("gpt2")\n'
+_CONFIG = """\
+config = LoraConfig(
+    task_type="CAUSAL_LM",
+    r=16,
+    lora_alpha=32,
+    target_modules=["c_attn", "c_fc"],
+)
+"""
+_TRAINED = """\
+model = get_peft_model(base, config)
+Trainer(model=model, train_dataset=rows).train()
+"""
+_SOUND = f"from peft import LoraConfig, get_peft_model\n\n{_BASE}{_CONFIG}{_TRAINED}"
+_TOKENS = """\
+tokenizer.add_tokens(["<note>", "<rest>"])
+base.resize_token_embeddings(len(tokenizer))
+config"""
+_EMPTY: tuple[Any, ...] = (None, [], {})
+
+LEAST_SCALE = 0.25
+"""The smallest scale of a recipe in wide use: alpha 16 at rank 64, of the paper on QLoRA."""
+
+
+class LoraRule(UsageRule):
+    """A fault of plain LoRA, in a configuration or in the code around it."""
+
+    needs = "lora"
+    good = _SOUND
+
+    def check_usage(self, usage: Usage) -> Iterable[CodeFault]:
+        """Yield the faults of a script that this rule finds."""
+        del usage
+        return ()
+
+
+class TargetsMissed(LoraRule):
+    code = "ADA951"
+    summary = "some targets of LoRA name no module of the base model, and others do"
+    why = """PEFT raises if no target matches a module, and passes over single ones without a word:
+    fewer layers are trained than were meant. Known are names of published models."""
+    bad = _SOUND.replace('"c_fc"', '"q_proj"')
+    hint = "name modules of the base model; adalora plan FILE --weights MODEL shows what is matched"
+
+    def check(self, block: Block) -> Findings:
+        names, base = block["target_modules"], block["base_model_name_or_path"]
+        found = _missed(base, names) if isinstance(base, str) and isinstance(names, list) else None
+        if found is not None:
+            first, message, hint = found
+            yield self.found(block.at("target_modules", first), message, hint=hint)
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration that is given to such a model."""
+        for wrap, call in configured(usage):
+            names = call.values.get("target_modules")
+            bases = {name_of_base(usage, each) for each in usage.origins(wrap.model)}
+            base = bases.pop() if len(bases) == 1 else None
+            found = _missed(base, names) if base and isinstance(names, list) else None
+            if found is not None:
+                yield CodeFault(call.entries["target_modules"][0], *found[1:])
+
+
+def _missed(base: str, names: Sequence[Any]) -> tuple[int, str, str] | None:
+    """Return the place of the first target that a published model lacks, message and hint."""
+    found = known.modules_of(base)
+    lasts = [name.rpartition(".")[2] if isinstance(name, str) else "" for name in names]
+    architecture, modules = found or ("", frozenset())
+    missed = [i for i, n in enumerate(lasts) if n not in modules | known.TOP and not n.isdecimal()]
+    if found is None or not missed or modules.isdisjoint(lasts):
+        return None
+    from difflib import get_close_matches  # slow to import
+
+    one = len(missed) == 1
+    shown = ", ".join(repr(names[index]) for index in missed)
+    message = (
+        f"`target_modules` {'entry' if one else 'entries'} {shown} "
+        f"name{'s' * one} no module of {base!r} ({architecture}), and PEFT passes over it"
+    )
+    linear = (known.linear_layers_of(base) or ("", []))[1]
+    near = get_close_matches(lasts[missed[0]], sorted(set(linear) - set(lasts)), n=1)
+    hint = f'did you mean "{near[0]}"?' if near else usual_hint(known.usual_targets(linear))
+    return missed[0], message, hint
+
+
+class LoraHeadFrozen(LoraRule, HeadStaysFrozen):
+    code = "ADA952"
+    severity = "warning"
+    summary = "a classifier gets a new head, and LoRA leaves it frozen"
+    why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
+    task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it. Otherwise it says
+    nothing: the adapter learns for a random head, which no saved file holds."""
+    good = _SOUND.replace("CausalLM", "SequenceClassification").replace(
+        '"gpt2"', '"gpt2", num_labels=3'
+    ).replace("CAUSAL_LM", "SEQ_CLS")  # fmt: skip
+    bad = good.replace('    task_type="SEQ_CLS",\n', "")
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration that surely trains no head."""
+        calls = {call.node: call for call in usage.configurations}
+        for fault in HeadStaysFrozen.check_usage(self, usage):
+            call = calls[fault.node]
+            targets = call.values.get("target_modules")
+            if "target_modules" not in call.deferred and not _OF_HEAD.search(str(targets)):
+                yield fault
+
+    def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
+        """Return whether a call loads a model with a head that nobody has trained."""
+        if not makes_head(usage, call):
+            return False
+        given = keyword(call, "pretrained_model_name_or_path", at=0)
+        name = str(None if given is None else usage.script.values.of(given))
+        is_new = super().has_new_head(usage, call) or known.modules_of(name) is not None
+        return is_new and not _TRAINED_HEAD.search(name)
+
+
+_OF_HEAD = re.compile("classif|score|head")
+_TRAINED_HEAD = re.compile("fine-?tuned|sst|nli|sentiment|emotion|toxic|reward", re.IGNORECASE)
+"""What the name of a model says whose head was trained before."""
+
+
+class NewTokensFrozen(LoraRule):
+    code = "ADA953"
+    only_with = ("resize_token_embeddings",)
+    summary = "tokens are added, and LoRA leaves their rows of the embedding frozen"
+    why = """resize_token_embeddings gives each new token a row of random or mean values. LoRA
+    freezes the embedding, and "all-linear" does not reach it: the model learns around rows that
+    stay as they are. PEFT says nothing. A token for padding alone needs no row."""
+    good = _SOUND.replace("config", _TOKENS, 1).replace(
+        "    r=16", "    trainable_token_indices=[50257, 50258],\n    r=16"
+    )
+    bad = _SOUND.replace("\nconfig", f"\n{_TOKENS}", 1)
+    hint = """set trainable_token_indices to the new tokens, or modules_to_save to the embedding and
+    the output layer"""
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration of a model with new tokens."""
+        added = next((call for call in usage.scopes.calls if _adds_words(usage, call)), None)
+        if added is None or usage.once(may_unfreeze):
+            return
+        resized = {
+            leaf
+            for call in usage.scopes.callers.get("resize_token_embeddings", ())
+            for leaf in usage.origins(getattr(call.func, "value", None))
+        }
+        for wrap, call in configured(usage):
+            models = {wrap.call, *usage.origins(wrap.model)}
+            if not resized.isdisjoint(models) and _leaves_embedding(call):
+                message = "the rows of the new tokens stay frozen, at their first values"
+                yield CodeFault(call.node, message, note=(added, "the tokens are added here"))
+
+
+def _adds_words(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call adds tokens, other than one for padding, to a tokenizer."""
+    name, words = last_name(call.func), keyword(call, *_WORDS)
+    if name == "add_tokens":
+        words = keyword(call, "new_tokens", at=0)
+    elif name == "add_special_tokens":
+        given = usage.script.values.entries(keyword(call, "special_tokens_dict", at=0))
+        words = next((given[key][1] for key in _WORDS if key in given), None)
+    elif name != "from_pretrained":
+        return False
+    found = None if words is None else usage.script.values.of(words)
+    listed = [found] if isinstance(found, str) else found
+    is_known = isinstance(listed, list) and all(isinstance(each, str) for each in listed)
+    return words is not None and (not is_known or any("pad" not in w.lower() for w in listed))
+
+
+_WORDS = ("additional_special_tokens", "extra_special_tokens")
+
+
+def _leaves_embedding(call: Call) -> bool:
+    """Return whether a configuration surely trains nothing of an embedding."""
+    fields = {"target_modules", "modules_to_save", "trainable_token_indices"}
+    if call.is_open or fields & call.deferred:
+        return False
+    targets = call.values.get("target_modules")
+    names = targets if isinstance(targets, list) else []
+    is_reached = any(n in known.TOP or known.kind_of(str(n)) != "linear" for n in names)
+    is_read = targets is None or isinstance(targets, list) or is_all_linear(targets)
+    saved = (call.values.get("modules_to_save"), call.values.get("trainable_token_indices"))
+    return is_read and not is_reached and all(each in _EMPTY for each in saved)
+
+
+class ScaleLeftSmall(LoraRule):
+    code = "ADA954"
+    summary = "LoRA's r is large and lora_alpha is left at its default, so the scale is small"
+    why = f"""LoRA multiplies the product of its factors by lora_alpha / r (with use_rslora by
+    lora_alpha / sqrt(r)), and so the gradients of both. PEFT's default of lora_alpha is 8, which
+    belongs to the default rank 8: at r 256 the scale is 0.031, and the adapter hardly moves the
+    model at a usual learning rate. Reported is a scale below {LEAST_SCALE}, that of the paper on
+    QLoRA (alpha 16 at rank 64), where nobody wrote an alpha; one that is written is taken as
+    chosen."""
+    bad = _SOUND.replace("r=16", "r=256").replace("    lora_alpha=32,\n", "")
+    hint = "set lora_alpha near r, which gives a scale of 1, and tune the learning rate"
+
+    def check(self, block: Block) -> Findings:
+        rank, alpha, start = block["r"], block["lora_alpha"], block["init_lora_weights"]
+        is_left = "lora_alpha" not in block.values and not block.is_saved
+        patterns = block["rank_pattern"] or block["alpha_pattern"]
+        if not block.invalid.isdisjoint(_SCALES) or type(alpha) is not int or not is_left:
+            return
+        if patterns or (isinstance(start, str) and start != "gaussian") or rank <= 0:
+            return
+        root = bool(block["use_rslora"])
+        scale = alpha / (math.sqrt(rank) if root else rank)
+        if scale < LEAST_SCALE:
+            shown = f"sqrt({rank})" if root else rank
+            message = (
+                f"`lora_alpha` is {alpha} by default: a scale of {alpha} / {shown} = {scale:.2g}"
+            )
+            yield self.found(block.at("r"), message)
+
+
+_SCALES = {
+    "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights",
+}  # fmt: skip
+
+
+class LoraTrainedForInference(LoraRule, TrainedForInference):
+    code = "ADA955"
+    only_with = ("inference_mode",)
+    summary = "inference_mode is true in a configuration of LoRA that is trained with"
+    why = """PEFT freezes the factors of such an adapter without a word: no parameter has a
+    gradient, so nothing is trained, or `loss.backward()` raises. A saved adapter has the setting
+    rightly, and so has a configuration with which an adapter is loaded."""
+    good = _SOUND
+    bad = _SOUND.replace("r=16", "inference_mode=True,\n    r=16")
+
+    def check(self, block: Block) -> Findings:
+        root = block.root if isinstance(block.root, dict) else {}
+        parts = [root, *(part for part in root.values() if isinstance(part, dict))]
+        if block.path and block.is_saved and any(_RUN & part.keys() for part in parts):
+            message = "the adapter is made for inference, beside the settings of a training"
+            yield self.found(block.at("inference_mode"), message)
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each configuration of a trained model."""
+        return TrainedForInference.check_usage(self, usage)
+
+
+_RUN = {"learning_rate", "lr", "num_train_epochs", "per_device_train_batch_size"}
+"""Settings of a training."""

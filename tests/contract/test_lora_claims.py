@@ -1,0 +1,118 @@
+"""The faults of plain LoRA that rules find are faults in PEFT, which says nothing about them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import peft
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+
+from adalora_core.checker.rules.lora import LEAST_SCALE
+
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 20}
+TOKENS = torch.tensor([[1, 20, 21, 3]])
+"""Tokens of which two are added to the vocabulary."""
+
+
+def _llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SMALL, num_attention_heads=2))
+
+
+def _classifier():
+    return BertForSequenceClassification(BertConfig(**SMALL, num_attention_heads=2, num_labels=3))
+
+
+def _with_tokens():
+    model = _llama()
+    model.resize_token_embeddings(22, mean_resizing=False)
+    return model
+
+
+@pytest.fixture
+def adapted(caplog, capfd):
+    """Return a function that makes a model of PEFT, and fails if that says anything."""
+
+    def make(base, **settings):
+        capfd.readouterr()
+        with warnings.catch_warnings(), caplog.at_level(logging.INFO):
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
+            model = peft.get_peft_model(base, peft.LoraConfig(**settings))
+        assert caplog.records == []
+        assert capfd.readouterr() == ("", "")
+        return model
+
+    return make
+
+
+def _trained(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _rows_after_a_step(model):
+    """Return the rows of the added tokens in the embedding, before and after a step."""
+    rows = [model.get_input_embeddings()(TOKENS[0, 1:3]).detach().clone()]
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=1.0)
+    model(input_ids=TOKENS, labels=TOKENS).loss.backward()
+    optimizer.step()
+    return (*rows, model.get_input_embeddings()(TOKENS[0, 1:3]).detach())
+
+
+def test_target_without_a_module_is_passed_over_beside_others(adapted):  # ADA951
+    whole = adapted(_llama(), target_modules=["q_proj", "v_proj"])
+    partly = adapted(_llama(), target_modules=["q_proj", "v_prj"])
+    assert {"v_proj" in name for name in _trained(whole)} == {True, False}
+    assert {"v_proj" in name for name in _trained(partly)} == {False}
+    with pytest.raises(ValueError, match="not found in the base model"):
+        adapted(_llama(), target_modules=["v_prj"])
+
+
+def test_new_head_is_frozen_without_a_task_and_not_saved(adapted):  # ADA952
+    model = adapted(_classifier(), target_modules=["query"])
+    assert not any("classifier" in name for name in _trained(model))
+    assert not any("classifier" in name for name in peft.get_peft_model_state_dict(model))
+    for more in ({"task_type": "SEQ_CLS"}, {"modules_to_save": ["classifier"]}):
+        model = adapted(_classifier(), target_modules=["query"], **more)
+        assert any("classifier" in name for name in _trained(model))
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], "all-linear", None], ids=str)
+def test_rows_of_new_tokens_keep_their_values(adapted, targets):  # ADA953
+    before, after = _rows_after_a_step(adapted(_with_tokens(), target_modules=targets))
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"trainable_token_indices": [20, 21]},
+        {"modules_to_save": ["embed_tokens"]},
+        {"target_modules": ["q_proj", "embed_tokens"], "init_lora_weights": False},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_rows_of_new_tokens_are_trained_where_the_rule_is_silent(adapted, more):
+    settings = {"target_modules": ["q_proj"], **more}
+    before, after = _rows_after_a_step(adapted(_with_tokens(), **settings))
+    assert not torch.equal(before, after)
+
+
+def test_large_rank_with_the_default_alpha_has_a_small_scale(adapted):  # ADA954
+    def scale(**settings):
+        model = adapted(_llama(), target_modules=["q_proj"], **settings)
+        return next(m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A"))
+
+    assert scale(r=256) == 8 / 256
+    assert scale() == scale(r=256, lora_alpha=256) == 1
+    assert scale(r=64, lora_alpha=16) == LEAST_SCALE == scale(r=32)
+    assert scale(r=256, use_rslora=True) == 0.5
+
+
+def test_adapter_for_inference_trains_nothing(adapted):  # ADA955
+    model = adapted(_llama(), target_modules=["q_proj"], inference_mode=True)
+    assert _trained(model) == set()
+    assert _trained(adapted(_llama(), target_modules=["q_proj"]))
