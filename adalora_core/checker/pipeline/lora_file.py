@@ -20,21 +20,22 @@ _POINTER = b"version https://git-lfs"
 """How a file begins that only names the content, which a checkout left out."""
 
 
-def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding]:
+def file_findings(name: str, blocks: Sequence[Block]) -> Iterator[Finding]:
     """Yield the faults of the tensors beside a configuration; none if there are no tensors.
 
     Args:
         name: the name of the file with the configuration.
         blocks: the configurations of LoRA in it.
     """
-    path = Path(name or "")
+    path = Path(name)
     if path.name != _CONFIG or [block.path for block in blocks] != [()]:
         return
     file = path.with_name(WEIGHTS)
     try:
         if file.exists() and (is_link_out(file) or read_start(file, len(_POINTER)) == _POINTER):
             return
-        faults = SavedLora(path.parent, blocks[0].values).faults()
+        saved = SavedLora(path.parent, blocks[0].values)
+        faults = saved.faults()
     except OSError:
         return
     except ValueError as error:
@@ -44,4 +45,9 @@ def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding
         return
     for fault in faults:
         rule = {"zero": AdapterChangesNothing, "not-finite": ParametersNotFinite}.get(fault.kind)
-        yield Finding(rule or TensorsDoNotFit, (), fault.message, hint=fault.hint)
+        # Some layers may never have been reached.
+        is_part = fault.kind == "zero" and len(fault.names) < len(saved.modules)
+        severity = "info" if is_part else None
+        yield Finding(
+            rule or TensorsDoNotFit, (), fault.message, severity=severity, hint=fault.hint
+        )
