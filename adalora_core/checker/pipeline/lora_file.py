@@ -14,6 +14,7 @@ from adalora_core.floor.regular_files import is_link_out, read_start
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Severity
 
 _CONFIG = "adapter_config.json"
 _POINTER = b"version https://git-lfs"
@@ -47,7 +48,7 @@ def file_findings(name: str, blocks: Sequence[Block]) -> Iterator[Finding]:
         rule = {"zero": AdapterChangesNothing, "not-finite": ParametersNotFinite}.get(fault.kind)
         # Some layers may never have been reached.
         is_part = fault.kind == "zero" and len(fault.names) < len(saved.modules)
-        severity = "info" if is_part else None
+        severity: Severity | None = "info" if is_part else None
         yield Finding(
             rule or TensorsDoNotFit, (), fault.message, severity=severity, hint=fault.hint
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.checker.plan.base_layers import BaseLayers, is_in_list
 from adalora_core.checker.plan.header import TensorInfo, read_header
+from adalora_core.config.fields.block import Block
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
@@ -40,13 +41,12 @@ _UNUSUAL = (
 )  # fmt: skip
 """Settings with other names and shapes of tensors, or other layers than the base model has."""
 _MATRIX = 2
-_READ = 1 << 14
+_READ = 1 << 13
 """The bytes at the begin of a factor that are looked at for numbers that are not finite."""
 _MOST_READ = 1 << 33
 """The most bytes of a file that are read: it may have more than its disk holds."""
 _SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 _EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000, "F64": 0x7FF0 << 48}
-_SHARDS = "adapter_model*.safetensors*"
 _HINTS: dict[Kind, str] = {
     "missing": "PEFT gives it fresh values and at most warns; save the adapter again, or load it "
     "from an earlier checkpoint",
@@ -147,9 +147,7 @@ class SavedLora:
             if name.startswith(TENSOR_PREFIX):
                 why = "no factor of LoRA has such a name"
             yield "left-over", name, f"{name!r} fits no module: {why}"
-        selection = _selection(self.values, self.values.get("target_modules"))
-        if self.values.get("target_parameters"):
-            selection = None
+        selection = None if self.values.get("target_parameters") else _selection(self.values)
         for path, factors in self.modules.items():
             outer, inside, _ = f"{path}.".partition(".base_layer.")
             # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
@@ -212,9 +210,8 @@ class SavedLora:
                 if not any(base.fits(each, inputs, outputs) for each in alike):
                     sizes = f"{alike[0].inputs} to {alike[0].outputs}, as the base has"
                     yield "shape", path, f"{path!r} has no factors for a layer {sizes}"
-        targets = self.values.get("target_modules")
-        selection = _selection(self.values, targets)
-        if selection is None and not is_all_linear(targets):
+        selection = _selection(self.values)
+        if selection is None and not is_all_linear(self.values.get("target_modules")):
             return
 
         def is_target(path: str) -> bool:
@@ -260,15 +257,11 @@ _BY_FIELD = {"lora_magnitude_vector": "use_dora", "lora_B.bias": "lora_bias"}
 def _other_form(folder: Path) -> str | None:
     """Return why a folder without the usual file cannot be judged, None if it has no weights."""
     if (folder / "adapter_model.bin").exists():
-        return (
-            "adapter_model.bin is a pickle, which is not opened; load the adapter with PEFT and "
-            "save it again as safetensors"
-        )
-    if any(folder.glob(_SHARDS)):
-        return (
-            f"the tensors are in parts, which PEFT does not load as an adapter; save them as one "
-            f"{WEIGHTS}"
-        )
+        why = "adapter_model.bin is a pickle, which is not opened; load the adapter with PEFT"
+        return f"{why} and save it again as safetensors"
+    if any(folder.glob("adapter_model*.safetensors*")):
+        why = "the tensors are in parts, which PEFT does not load as an adapter; save them as one"
+        return f"{why} {WEIGHTS}"
     return None
 
 
@@ -282,24 +275,14 @@ def _counted(messages: list[str], kind: Kind, saved: SavedLora) -> str:
     return messages[0] + (f" (and {more} more)" if more else "")
 
 
-def _selection(values: Mapping[str, Any], targets: Any) -> ModuleSelection | None:
-    """Return what `targets` select, or None for a value that names no paths."""
-
-    def names(value: Any) -> bool:
-        return isinstance(value, str) or (
-            isinstance(value, list) and all(isinstance(each, str) for each in value)
-        )
-
-    layers, pattern = values.get("layers_to_transform"), values.get("layers_pattern")
-    exclude = values.get("exclude_modules")
-    are_layers = isinstance(layers, int | None) or (
-        isinstance(layers, list) and all(isinstance(each, int) for each in layers)
-    )
-    if not targets or not names(targets) or is_all_linear(targets) or not are_layers:
+def _selection(values: Mapping[str, Any]) -> ModuleSelection | None:
+    """Return what the configuration selects, or None where that is not known from paths."""
+    block = Block(values)
+    fields = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+    targets, *others = (block[name] for name in fields)
+    if not targets or is_all_linear(targets) or not block.invalid.isdisjoint(fields):
         return None
-    if not all(each is None or names(each) for each in (exclude, pattern)):
-        return None
-    return ModuleSelection(targets, exclude, layers, pattern)
+    return ModuleSelection(targets, *others)
 
 
 def _holds(selection: ModuleSelection, path: str) -> bool:
@@ -324,11 +307,7 @@ def _is_not_finite(part: bytes, dtype: str) -> bool:
     """Return whether a number has the exponent of infinity and NaN."""
     size, exponent = _SIZES[dtype], _EXPONENTS[dtype]
     top = exponent >> 8 * (size - 1)
-    high = {each for each in {*part[size - 1 :: size]} if each & top == top}
-    if not high or size == 1:
-        return False
-    numbers = (part[place : place + size] for place in range(0, len(part), size))
+    ends = (end for end in range(size, len(part) + 1, size) if part[end - 1] & top == top)
     return any(
-        each[-1] in high and int.from_bytes(each, "little") & exponent == exponent
-        for each in numbers
+        int.from_bytes(part[end - size : end], "little") & exponent == exponent for end in ends
     )
