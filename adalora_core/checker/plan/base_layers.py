@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -70,17 +70,17 @@ class BaseLayers:
         return (inputs, outputs) in {sizes, sizes[::-1]}
 
     def absent(
-        self, paths: Iterable[str], is_target: Callable[[str], bool], *, by_name: bool
+        self, known: Collection[str], is_target: Callable[[str], bool], *, by_name: bool
     ) -> Iterator[str]:
-        """Yield targets that are not in `paths`, up to the last layer there.
+        """Yield targets that are not known, up to the last layer that is.
 
         Args:
-            paths: the modules of an adapter.
+            known: the paths of the modules of an adapter.
             is_target: whether the module at a path is one.
             by_name: whether the targets are named, so that a kind may be absent altogether.
         """
         stems, ends = set(), defaultdict[str, set[str]](set)
-        for path in paths:
+        for path in known:
             stem, end = _split(path)
             stems.add(stem)
             ends[_kind(path)].add(end)
@@ -91,15 +91,20 @@ class BaseLayers:
             # Experts may be one tensor in the model, and matrices in its file.
             if kind not in ends and not (by_name and is_known and ".experts." not in f".{kind}."):
                 continue
-            sources = {_split(each.path)[0] for found in layers.values() for each in found}
+            sources = self._sources(kind if kind in ends else None)
             for end, found in layers.items():
-                if not 0 <= _layer(end) <= last or end in ends.get(kind, ()):
-                    continue
-                for path in (each.path for each in found):
-                    # The class may leave a part of the file out.
-                    is_there = len(sources) == 1 or _split(path)[0] in stems
-                    if is_there and is_target(path):
+                for path in (each.path for each in found if 0 <= _layer(end) <= last):
+                    # Where no path has the begin of this one, a class may leave the part out.
+                    is_named = _split(path)[0] in stems
+                    lacks = path not in known if is_named else end not in ends.get(kind, ())
+                    if lacks and (is_named or len(sources) == 1) and is_target(path):
                         yield path
+
+    def _sources(self, kind: str | None) -> set[str]:
+        """Return the begins of the paths of a kind of layers, or of all that are in lists."""
+        found = [self._of_kind[kind]] if kind else self._of_kind.values()
+        layers = (each for ends in found for layers in ends.values() for each in layers)
+        return {_split(each.path)[0] for each in layers if is_in_list(each.path)}
 
 
 def is_in_list(path: str) -> bool:
