@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.floor.rank_pattern import RankPattern, pattern_positions
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern, pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.parallelism import refuse_compacting
 
 if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
-
-TENSOR_PREFIX = "base_model.model."
-"""What PEFT puts before the path of a module."""
 
 
 @dataclass(frozen=True, slots=True)

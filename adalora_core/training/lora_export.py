@@ -17,6 +17,7 @@ from adalora_core.config.rules.runs import BudgetNotReached
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.adapter import written_values
@@ -24,7 +25,6 @@ from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter
 from adalora_core.training.adapter_file.lora import LoraFile, LoraModule
 from adalora_core.training.adapter_file.tensors import collect_tensors
-from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.host import forwards_of
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import judge_end

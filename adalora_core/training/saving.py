@@ -13,6 +13,7 @@ from adalora_core.config.fields.block import AUTO
 from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.sharding.layout import are_sharded, is_sharded, meet
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
@@ -32,7 +33,6 @@ from adalora_core.training.adapter_file.tensors import (
     load_tensors,
     pretrained_name,
 )
-from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.host import forwards_of
 from adalora_core.training.hub import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process

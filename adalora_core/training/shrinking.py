@@ -7,9 +7,10 @@ change is the nearest of that rank. Files are mapped: one module at a time is in
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ from safetensors import safe_open
 
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.files import locked
+from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.floor.regular_files import is_link_out
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training.adapter_file import folder as files
@@ -31,7 +32,6 @@ from adalora_core.training.lora_export import CARRIED_OVER, lora_settings, modul
 if TYPE_CHECKING:
     import os
 
-    Find = Callable[[str, str, str], bool]
     Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
 
 _FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")
@@ -49,6 +49,8 @@ _REPLACED = {
 """Settings that follow from the ranks, or that only choose how training begins."""
 _STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Values of `init_lora_weights` that leave the weights of the base model alone."""
+_ROWS = 256
+"""Rows of a matrix that are turned into float64 together."""
 _MOST_PADDING = 7
 """The most bytes that fill up the header of a file."""
 
@@ -68,6 +70,11 @@ class TrainedAdapter:
     settings: Mapping[str, Any]
     bytes: int
     metadata: Mapping[str, str] | None = None
+
+    def ranks_with(self, energy: float) -> dict[str, int]:
+        """Return the smallest ranks that keep this part of each module's squares."""
+        sums = {path: each.cumsum(0) for path, each in self.squares.items()}
+        return {path: int((s < energy * s[-1:]).sum()) + bool(len(s)) for path, s in sums.items()}
 
     def file(self, ranks: Mapping[str, int], *, pad_ranks: bool = False) -> LoraFile:
         """Return the layout of its file at some ranks."""
@@ -114,6 +121,7 @@ def shrink(
     budget: int | None = None,
     energy: float | None = None,
     pad_ranks: bool = False,
+    norms: Mapping[str, float] | None = None,
 ) -> ShrunkAdapter:
     """Choose the rank of each module by one of three limits; nothing is written.
 
@@ -123,6 +131,7 @@ def shrink(
         budget: bytes of the file: the largest squared singular values per byte are kept.
         energy: the part of its squared singular values that each module keeps at least.
         pad_ranks: as in `LoraFile`; with a budget all modules get one rank.
+        norms: divide the singular values of each module by this before modules are compared.
 
     Raises:
         CheckpointError: the limit is none, the adapter changes nothing, or nothing of it fits.
@@ -130,15 +139,16 @@ def shrink(
     squares = adapter.squares
     if not any(map(len, squares.values())):
         raise _refused(adapter.folder, "it changes nothing: it has no singular value above 0")
+    if norms is not None:
+        squares = {path: each / norms[path] ** 2 for path, each in squares.items()}
     if rank is not None and 0 < rank < math.inf:
         lengths, flat = [len(each) for each in squares.values()], torch.cat([*squares.values()])
         mask = select_triplets(flat, int(rank * len(lengths)), [flat[:, None].clone()])
         ranks = {p: int(each.sum()) for p, each in zip(squares, mask.split(lengths), strict=True)}
     elif energy is not None and 0 < energy <= 1:
-        sums = {path: each.cumsum(0) for path, each in squares.items()}
-        ranks = {path: int((s < energy * s[-1:]).sum()) + bool(len(s)) for path, s in sums.items()}
+        ranks = adapter.ranks_with(energy)
     else:
-        ranks = _within(budget or 0, adapter, pad_ranks=pad_ranks)
+        ranks = _within(budget or 0, adapter, squares, pad_ranks=pad_ranks)
     if not any(ranks.values()):
         raise CheckpointError(
             "shrink: the limit leaves no singular value in any module; raise it (a mean rank is "
@@ -148,7 +158,9 @@ def shrink(
     return ShrunkAdapter(adapter, ranks, adapter.file(ranks, pad_ranks=pad_ranks))
 
 
-def _within(budget: int, adapter: TrainedAdapter, *, pad_ranks: bool) -> dict[str, int]:
+def _within(
+    budget: int, adapter: TrainedAdapter, squares: Mapping[str, torch.Tensor], *, pad_ranks: bool
+) -> dict[str, int]:
     """Return ranks whose file has at most `budget` bytes; none if no triplet fits."""
     most = {path: len(each) for path, each in adapter.squares.items()}
     if pad_ranks:
@@ -163,8 +175,8 @@ def _within(budget: int, adapter: TrainedAdapter, *, pad_ranks: bool) -> dict[st
     # What is not of a module is never more than in the largest file, but for its padding.
     modules = sum(costs[path] * each + more[path] for path, each in most.items())
     left = budget - (largest.size - modules) - _MOST_PADDING
-    squares = adapter.squares.items()
-    scores = [(value / costs[path], path) for path, each in squares for value in each.tolist()]
+    pairs = squares.items()
+    scores = [(value / costs[path], path) for path, each in pairs for value in each.tolist()]
     for _, path in sorted(scores, key=lambda each: -each[0]):
         if (cost := costs[path] + more[path]) <= left:
             ranks[path], left, more[path] = ranks[path] + 1, left - cost, 0
@@ -210,6 +222,40 @@ def read_trained(folder: str | os.PathLike[str]) -> TrainedAdapter:
         weights = files.weights_in(folder)
         size = weights.stat().st_size if weights else 0
     return TrainedAdapter(folder, modules, _squares(modules), others, settings, size)
+
+
+def norms_of(
+    adapter: TrainedAdapter, matrices: Mapping[str, tuple[str, Path | None]]
+) -> dict[str, float]:
+    """Return the Frobenius norm of each module's matrix in the base model, read one by one.
+
+    Args:
+        adapter: the adapter.
+        matrices: name and file of the matrix of each module; a module may lack it.
+
+    Raises:
+        CheckpointError: a module has no matrix of numbers that norms can be taken of, or its norm
+            is 0 or not finite.
+    """
+    norms = {}
+    for path in adapter.modules:
+        name, file = matrices.get(path, ("", None))
+        norm = 0.0
+        with contextlib.suppress(*files.DAMAGED):
+            matrix = torch.empty(0)
+            if file is not None:
+                with safe_open(file, "pt") as opened:
+                    matrix = opened.get_tensor(name)
+            if matrix.dtype in FACTOR_DTYPES:
+                parts = (torch.linalg.vector_norm(each.double()) for each in matrix.split(_ROWS))
+                norm = math.hypot(*map(float, parts))
+        if not 0 < norm < math.inf:
+            raise CheckpointError(
+                f"the weights hold no matrix of {path!r} to compare by: none of its name and size, "
+                "a quantised one, zeros, or numbers that are not finite"
+            )
+        norms[path] = norm
+    return norms
 
 
 def _squares(modules: Mapping[str, LoraModule]) -> dict[str, torch.Tensor]:
@@ -258,19 +304,16 @@ def _of_lora(folder: Path, values: Mapping[str, Any]) -> Parts:
     held: dict[str, dict[str, str]] = {}
     for name, each in found.items():
         held.setdefault(each[1], {})[each[2] or each[3]] = name
-    # A key that this package writes needs no search.
-    owners, matcher, modules = {f"^{re.escape(path)}": path for path in held}, Matcher(), {}
-
-    def find(key: str, path: str, field: str) -> bool:
-        if key in owners:
-            return owners[key] == path
-        return matcher.find("match", rf"(.*\.)?({key})$", path, field) is not None
-
+    scales, modules = LoraScales(values), {}
     for path, names in held.items():
         factors = {factor: tensors.pop(name) for factor, name in names.items()}
         try:
             A, B = _checked(path, factors)
-            scale = _scale(values, path, len(A), find)
+            told, alpha, scale = scales.of(path)
+            if told != len(A):
+                given = f"rank {told} and alpha {alpha:g}"
+                why = f"has tensors of rank {len(A)}, and the configuration gives {given}"
+                raise ValueError(why)  # noqa: TRY301
         except ValueError as error:
             raise _refused(folder, f"{path!r} {error}") from None
         modules[path] = LoraModule((names["A"], names["B"]), A, B, 1.0, scale)
@@ -297,26 +340,5 @@ def _checked(path: str, factors: Mapping[str, torch.Tensor]) -> list[torch.Tenso
     return [A, B]
 
 
-def _scale(values: Mapping[str, Any], path: str, rank: int, find: Find) -> float:
-    """Return the scale of a module as PEFT takes it from a configuration.
-
-    Raises:
-        ValueError: the configuration gives it none, or another rank.
-    """
-    found = []
-    for pattern, usual in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha")):
-        entries = values.get(pattern) or {}
-        try:
-            own = next((entries[key] for key in entries if find(key, path, pattern)), None)
-            found.append(float(values[usual] if own is None else own))
-        except (KeyError, TypeError, ValueError, re.error):
-            raise ValueError(f"gets no {usual} from the configuration") from None
-    told, alpha = found
-    if told != rank or not rank or not math.isfinite(alpha):
-        given = f"rank {told:g} and alpha {alpha:g}"
-        raise ValueError(f"has tensors of rank {rank}, and the configuration gives {given}")
-    return alpha / (math.sqrt(rank) if values.get("use_rslora") else rank)
-
-
 def _refused(folder: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"shrink: {str(folder)!r} cannot be cut by its singular values: {why}")
+    return CheckpointError(f"the singular values of {str(folder)!r} cannot be computed: {why}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.training.adapter_file.tensors import Saved, collect_tensors, embeddings_of
-from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:

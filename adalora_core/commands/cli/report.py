@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from adalora_core.commands.cli.arguments import Parser, add, text
-from adalora_core.commands.cli.output import FINE, fail
+from adalora_core.commands.cli.arguments import Parser, add, choice, text
+from adalora_core.commands.cli.output import FINE, fail, print_text
+from adalora_core.config.json_file import object_in
 from adalora_core.floor.escaping import visible
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 
 def make_parser() -> Parser:
@@ -18,7 +25,9 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="adalora report",
         description="Write rank_report.md and, with matplotlib, rank_heatmap.png for a saved "
-        "adapter. Only adapter_config.json and the step of an unfinished run are read.",
+        "AdaLoRA or LoRA adapter. Of AdaLoRA only adapter_config.json and the step of an "
+        "unfinished run are read. Of LoRA the weights are read too: with torch the report has the "
+        "norm of each module's change and its effective rank.",
         epilog="exit code: 0 written, 2 could not run; a line names an unfinished run",
     )
     ranks = (
@@ -28,7 +37,12 @@ def make_parser() -> Parser:
     adapter = text("ADAPTER_DIR", "folder of the adapter")
     output = text("DIR", "folder for the files (default: ADAPTER_DIR)")
     pattern = {"choices": FORMATS, **text("FORMAT", ranks)}
-    add(parser, {"adapter": adapter, "--output": output, "--rank-pattern": pattern})
+    form = choice(("text", "json"), "json: print what is known of each module, write no files", "")
+    add(parser, {"adapter": adapter, "--output": output})
+    add(
+        parser.add_mutually_exclusive_group(),
+        {"--rank-pattern": pattern, "-o --output-format": form},
+    )
     return parser
 
 
@@ -36,37 +50,74 @@ def run(argv: Sequence[str]) -> int:
     """Run `adalora report ADAPTER_DIR [options]` and return the exit code."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    if arguments.rank_pattern and arguments.output:
-        parser.error("--output has no effect with --rank-pattern, which prints")
-    folder = Path(arguments.adapter)
+    prints = arguments.rank_pattern or arguments.output_format == "json"
+    if prints and arguments.output:
+        parser.error("--output has no effect with --rank-pattern or -o json, which print")
 
-    from adalora_core.commands.rank_report.report import (
-        progress_of,
-        ranks_of,
-        render_rank_pattern,
-        steps_made,
-        write_rank_report,
-    )
-    from adalora_core.config.loading import read_config
     from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 
+    folder = Path(arguments.adapter)
     try:
-        config = read_config(folder / "adapter_config.json")
-        steps = steps_made(folder)
-        if arguments.rank_pattern:
-            print(render_rank_pattern(config, arguments.rank_pattern))
-            written = []
-        else:
-            out = Path(arguments.output or folder)
-            written = write_rank_report(config, out, name=folder.name, steps=steps)
-        unfinished = progress_of(config, ranks_of(config), steps)
+        values = _of_lora(folder / "adapter_config.json")
+        written = _lora(folder, values, arguments) if values else _adalora(folder, arguments)
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("report", error)
-    if unfinished:
-        print(f"adalora report: these ranks are not final: {unfinished}", file=sys.stderr)
     for path in written:
         print(f"wrote {visible(str(path))}")
     if len(written) == 1:
         missing = MissingExtraError("matplotlib", "plot", "the picture of the ranks")
         print(f"adalora report: left rank_heatmap.png out: {missing}", file=sys.stderr)
     return FINE
+
+
+def _of_lora(path: Path) -> dict[str, Any]:
+    """Return the fields of a LoRA's configuration, none for any other file."""
+    with contextlib.suppress(OSError, ValueError):  # what else reads the file speaks of these
+        values = object_in(path)
+        return values if values.get("peft_type") == "LORA" else {}
+    return {}
+
+
+def _adalora(folder: Path, arguments: Namespace) -> list[Path]:
+    """Report on an AdaLoRA adapter, and return the files that were written."""
+    from adalora_core.commands.rank_report import report
+    from adalora_core.config.loading import read_config
+
+    config = read_config(folder / "adapter_config.json")
+    steps, ranks, written = report.steps_made(folder), report.ranks_of(config), []
+    if arguments.rank_pattern:
+        print(report.render_rank_pattern(config, arguments.rank_pattern))
+    elif arguments.output_format == "json":
+        _print_json(arguments, [{"module": path, "rank": rank} for path, rank in ranks.items()])
+    else:
+        out = Path(arguments.output or folder)
+        written = report.write_rank_report(config, out, name=folder.name, steps=steps)
+    if unfinished := report.progress_of(config, ranks, steps):
+        print(f"adalora report: these ranks are not final: {unfinished}", file=sys.stderr)
+    return written
+
+
+def _lora(folder: Path, values: Mapping[str, Any], arguments: Namespace) -> list[Path]:
+    """Report on a LoRA adapter, and return the files that were written."""
+    from adalora_core.commands.rank_report.lora_report import measure, write_lora_report
+
+    if arguments.rank_pattern:
+        raise ValueError(
+            "--rank-pattern: the ranks of a LoRA adapter are settings already, in its "
+            "adapter_config.json; -o json prints them"
+        )
+    modules, why = measure(folder, values)
+    written = []
+    if arguments.output_format == "json":
+        _print_json(arguments, modules)
+    else:
+        out = Path(arguments.output or folder)
+        written = write_lora_report(modules, out, name=folder.name, why=why)
+    if why:
+        print(f"adalora report: left norms out: {visible(why)}", file=sys.stderr)
+    return written
+
+
+def _print_json(arguments: Namespace, modules: Sequence[Mapping[str, Any]]) -> None:
+    entries = {"version": 1, "adapter": arguments.adapter, "modules": modules}
+    print_text(json.dumps(entries, indent=2) + "\n")

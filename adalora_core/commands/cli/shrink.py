@@ -18,7 +18,7 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
-    from adalora_core.training.shrinking import ShrunkAdapter
+    from adalora_core.training.shrinking import ShrunkAdapter, TrainedAdapter
 
 _UNITS = {unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb"))} | {
     unit: 1024**power for power, unit in enumerate(("", "kib", "mib", "gib"))
@@ -45,17 +45,28 @@ def make_parser() -> Parser:
     add(parser.add_mutually_exclusive_group(required=True), limits)
     picture = text("FILE.png", "also draw a map of the ranks to this file")
     form = choice(("text", "json"), "format of what is printed (default: text)", "text")
-    add(parser, {**OUTPUT, "--plot": picture, "-o --output-format": form})
+    weights = text(
+        "PLACE",
+        "safetensors file, index or folder of the base model: compare singular values relative to "
+        "the norm of the matrix that they change",
+    )
+    add(parser, {**OUTPUT, "--weights": weights, "--plot": picture, "-o --output-format": form})
     return parser
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora shrink ADAPTER_DIR OUT ...` and return the exit code."""
-    options = make_parser().parse_args(argv)
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    if options.weights and (options.energy or (options.budget and options.pad_ranks)):
+        parser.error(
+            "--weights has no effect where no modules are compared: with --energy, or "
+            "with --budget and --pad-ranks"
+        )
     try:
         import torch
 
-        from adalora_core.training.shrinking import read_trained, shrink
+        from adalora_core.training.shrinking import norms_of, read_trained, shrink
     except ModuleNotFoundError as error:
         return fail("shrink", MissingExtraError(error.name or "torch", "torch", "this command"))
     if why := refusal(options):
@@ -64,7 +75,10 @@ def run(argv: Sequence[str]) -> int:
     limits = {"rank": options.rank, "budget": options.budget, "energy": options.energy}
     try:
         torch.set_num_threads(1)  # for thin matrices more of them mostly wait
-        shrunk = shrink(read_trained(options.adapter), **limits, pad_ranks=options.pad_ranks)
+        adapter, norms = read_trained(options.adapter), None
+        if options.weights:
+            norms = norms_of(adapter, _matrices(adapter, options.weights))
+        shrunk = shrink(adapter, **limits, pad_ranks=options.pad_ranks, norms=norms)
         # Draw before writing: if matplotlib is missing, nothing is written.
         picture = _picture(shrunk) if options.plot else None
         shrunk.write(options.out)
@@ -78,6 +92,21 @@ def run(argv: Sequence[str]) -> int:
     as_json = options.output_format == "json"
     print_text(json.dumps(entries, indent=2) + "\n" if as_json else _text(entries))
     return FINE
+
+
+def _matrices(adapter: TrainedAdapter, place: str) -> dict[str, tuple[str, Path | None]]:
+    """Return name and file of the matrix of each module in the weights of its base model."""
+    from adalora_core.checker.plan.base_layers import BaseLayers
+    from adalora_core.checker.plan.modules import read_model
+
+    model, found = read_model(place), {}
+    base = BaseLayers(model)
+    for path, each in adapter.modules.items():
+        sizes = math.prod(each.A.shape[1:]), len(each.B)
+        name = f"{base.one(path, *sizes)}.weight"
+        if name in model.tensors:
+            found[path] = name, model.tensors[name].file
+    return found
 
 
 def _picture(shrunk: ShrunkAdapter) -> bytes:

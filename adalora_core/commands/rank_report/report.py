@@ -111,7 +111,7 @@ def render_rank_report(
     kept, start = sum(ranks.values()), config.init_r * len(ranks)
     target = config.target_r * len(ranks)
     lines = [
-        f"# Ranks of {_literal(name)}",
+        f"# Ranks of {literal(name)}",
         "",
         *([f"![rank of each matrix]({HEAT_MAP_NAME})", ""] if with_map else []),
         "| budget | triplets | per matrix |",
@@ -129,7 +129,7 @@ def render_rank_report(
         "| matrix | rank |",
         "| --- | ---: |",
         *(
-            f"| {_code(path)} | {rank} |"
+            f"| {code(path)} | {rank} |"
             for path, rank in sorted(ranks.items(), key=lambda item: -item[1])
         ),
         "",
@@ -137,12 +137,12 @@ def render_rank_report(
     return "\n".join(lines)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Return `text` as Markdown that shows it, where it has a character with another meaning."""
-    return text if re.fullmatch(r"(?!.*www\.)[\w ,.()-]+", text) else _code(text)
+    return text if re.fullmatch(r"(?!.*www\.)[\w ,.()-]+", text) else code(text)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Return `text` as code in Markdown: nothing of it is HTML, a link or the end of a cell."""
     shown = visible(text).replace("`", r"\x60").replace("|", r"\x7c")
     return f"`{shown}`"

@@ -71,6 +71,7 @@ _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
 
 Needs = Literal[
     "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script", "lora",
+    "file",
 ]  # fmt: skip
 Findings = Iterator[Finding]
 """The findings of a rule about a block."""
@@ -121,7 +122,7 @@ class Rule:
     """The state of a block in which the rule is called; `tool`: a known tool reads the file.
     `source`, `command` and `run`: the rule is never called, since the reader of the text, the
     command or a training run reports it. `script`: the rule reads code; see `UsageRule`. `lora`: a
-    document of plain LoRA."""
+    document of plain LoRA. `file`: never called, tensors beside a configuration show it."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True

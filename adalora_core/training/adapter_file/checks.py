@@ -9,11 +9,10 @@ from torch import nn
 
 from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
+from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, TENSOR_PREFIX, module_path
 from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS
 from adalora_core.sharding.layout import part_of, tensor_parallel_mesh
 from adalora_core.training.adapter_file.tensors import embeddings_of, without_wrapper
-from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.targets import (
     Targets,
     adapted_layer,

@@ -23,10 +23,10 @@ from adalora_core.config.loading import config_of, read_config
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import locked, rename, staged, sync_folder
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.floor.regular_files import is_inside
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter_file.pickled import MOST_DIMENSIONS, read_pickled
-from adalora_core.training.compaction import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from mmap import mmap

@@ -18,8 +18,8 @@ from torch.nn import functional
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import write_files
 from adalora_core.floor.module_selection import settings_of_ranks
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.training.adapter_file.folder import commit, encode_config
-from adalora_core.training.compaction import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from adalora_core.floor.errors import ParallelismError
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.sharding.layout import fill, whole
-from adalora_core.training.compaction import TENSOR_PREFIX, keep_rows
+from adalora_core.training.compaction import keep_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -138,6 +138,15 @@ class TestReport:
         assert printed.err == ""
         assert [each.name for each in adapter.iterdir()] == ["adapter_config.json"]
 
+    def test_what_is_known_is_printed_for_programs(
+        self, adapter: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["report", str(adapter), "-o", "json"]) == 0
+        found = [{"module": "layers.0.q", "rank": 4}, {"module": "layers.0.v", "rank": 0}]
+        expected = {"version": 1, "adapter": str(adapter), "modules": found}
+        assert json.loads(capsys.readouterr().out) == expected
+        assert [each.name for each in adapter.iterdir()] == ["adapter_config.json"]
+
     def test_ranks_of_an_unfinished_run_are_said_to_be_so(
         self, adapter: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

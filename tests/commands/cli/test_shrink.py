@@ -94,7 +94,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no rank": (configure(r=None), "'0' gets no r from the configuration"),
     "rank of another file": (configure(r=4), "has tensors of rank 8, and the configuration gives"),
     "rank of a pattern": (configure(rank_pattern={"1": 2}), "gives rank 2 and alpha 8"),
-    "alpha": (configure(lora_alpha="NaN"), "gives rank 8 and alpha nan"),
+    "alpha": (configure(lora_alpha="NaN"), "gets no lora_alpha from the configuration"),
     "no expression": (configure(alpha_pattern={"(": 2}), "gets no lora_alpha from the config"),
     "no mapping": (configure(alpha_pattern=["0"]), "gets no lora_alpha from the configuration"),
     "a magnitude": (added(f"{PREFIX}0.lora_magnitude_vector"), "0.lora_magnitude_vector' is not"),
@@ -151,7 +151,10 @@ def test_a_limit_that_leaves_nothing_is_refused(
 
 
 @pytest.mark.parametrize("limit", [["--budget", "20 apples"], ["--rank", "x"], [],
-                                   ["--rank", "2", "--energy", "1"]])  # fmt: skip
+                                   ["--rank", "2", "--energy", "1"],
+                                   ["--energy", "1", "--weights", "x"],
+                                   ["--budget", "9kB", "--pad-ranks", "--weights", "x"],
+                                  ])  # fmt: skip
 def test_wrong_usage_exits_2(limit: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["shrink", "adapter", "out", *limit])
@@ -230,3 +233,35 @@ def test_without_torch_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "adalora_core.training.shrinking", None)
     assert main(["shrink", "adapter", "out", "--rank", "1"]) == 2
     assert "pip install '.[torch]'" in capsys.readouterr().err
+
+
+WEIGHTS_OF_BASE: dict[str, tuple[Any, str]] = {
+    "another model": ({"h.weight": (16, 24)}, "hold no matrix of '0' to compare by"),
+    "other sizes": ({"0.weight": (16, 25), "1.weight": (20, 16)}, "hold no matrix of '0' to"),
+    "zeros": ({"0.weight": (16, 24), "1.weight": (20, 16)}, "hold no matrix of '1' to compare by"),
+    "quantised": ({"0.weight": (16, 24), "1.qweight": (4, 4)}, "hold no matrix of '1' to compare"),
+    "two that fit": ({"a.0.weight": (16, 24), "b.0.weight": (16, 24), "1.weight": (20, 16)},
+                     "hold no matrix of '0' to compare by"),
+    "none": ({}, "No such file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WEIGHTS_OF_BASE)
+def test_weights_without_a_matrix_to_compare_by_write_nothing(
+    name: str, adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import save_file
+
+    shapes, message = WEIGHTS_OF_BASE[name]
+    tensors = {key: torch.ones(shape) for key, shape in shapes.items()}
+    if name == "zeros":
+        tensors["1.weight"].zero_()
+    place, out = adapter.parent / "base.safetensors", adapter.parent / "out"
+    if tensors:
+        save_file(tensors, place)
+    call = ["shrink", str(adapter), str(out), "--rank", "2", "--weights", str(place)]
+    assert main(call) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+    assert not out.exists()

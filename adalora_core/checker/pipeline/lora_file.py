@@ -1,0 +1,54 @@
+"""Find what is wrong with the tensors beside the configuration of a saved LoRA adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora
+from adalora_core.checker.rules.adapter_files import AdapterChangesNothing, TensorsDoNotFit
+from adalora_core.config.rules.base import Finding
+from adalora_core.config.rules.runs import ParametersNotFinite
+from adalora_core.floor.regular_files import is_link_out, read_start
+
+if TYPE_CHECKING:
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Severity
+
+_CONFIG = "adapter_config.json"
+_POINTER = b"version https://git-lfs"
+"""How a file begins that only names the content, which a checkout left out."""
+
+
+def file_findings(name: str, blocks: Sequence[Block]) -> Iterator[Finding]:
+    """Yield the faults of the tensors beside a configuration; none if there are no tensors.
+
+    Args:
+        name: the name of the file with the configuration.
+        blocks: the configurations of LoRA in it.
+    """
+    path = Path(name)
+    if path.name != _CONFIG or [block.path for block in blocks] != [()]:
+        return
+    file = path.with_name(WEIGHTS)
+    try:
+        if file.exists() and (is_link_out(file) or read_start(file, len(_POINTER)) == _POINTER):
+            return
+        saved = SavedLora(path.parent, blocks[0].values)
+        faults = saved.faults()
+    except OSError:
+        return
+    except ValueError as error:
+        if not path.with_name("adapter_model.bin").exists():
+            message, hint = f"the tensors cannot be read: {error}", "save the adapter again"
+            yield Finding(TensorsDoNotFit, (), message, hint=hint)
+        return
+    for fault in faults:
+        rule = {"zero": AdapterChangesNothing, "not-finite": ParametersNotFinite}.get(fault.kind)
+        # Some layers may never have been reached.
+        is_part = fault.kind == "zero" and len(fault.names) < len(saved.modules)
+        severity: Severity | None = "info" if is_part else None
+        yield Finding(
+            rule or TensorsDoNotFit, (), fault.message, severity=severity, hint=fault.hint
+        )

@@ -1,0 +1,313 @@
+"""Compare the tensors of a saved LoRA adapter with its configuration, and with its base model.
+
+The header of the file is read, and the first bytes of each factor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from adalora_core.checker.plan.base_layers import BaseLayers, is_in_list
+from adalora_core.checker.plan.header import TensorInfo, read_header
+from adalora_core.config.fields.block import Block
+from adalora_core.floor.errors import ExpressionError
+from adalora_core.floor.module_selection import ModuleSelection, is_all_linear
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
+from adalora_core.floor.regular_files import open_regular_file
+
+if TYPE_CHECKING:
+    from adalora_core.checker.plan.modules import BaseModel
+
+    Factors = dict[str, TensorInfo]
+
+WEIGHTS = "adapter_model.safetensors"
+
+Kind = Literal["missing", "left-over", "shape", "zero", "not-finite"]
+
+_FACTOR = re.compile(
+    r"(?:(.+)\.)?(lora_(?:[AB]|embedding_[AB]|magnitude_vector))(?:\.default)?(\.weight|\.bias|)"
+)
+"""PEFT loads names with its own name of an adapter, `default`, as well."""
+_UNUSUAL = (
+    "arrow_config", "kasa_config", "layer_replication", "megatron_config", "monteclora_config",
+    "target_parameters", "use_bdlora", "use_qalora", "velora_config",
+)  # fmt: skip
+"""Settings with other names and shapes of tensors, or other layers than the base model has."""
+_MATRIX = 2
+_READ = 1 << 13
+"""The bytes at the begin of a factor that are looked at for numbers that are not finite."""
+_MOST_READ = 1 << 33
+"""The most bytes of a file that are read: it may have more than its disk holds."""
+_SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
+_EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000, "F64": 0x7FF0 << 48}
+_HINTS: dict[Kind, str] = {
+    "missing": "PEFT gives it fresh values and at most warns; save the adapter again, or load it "
+    "from an earlier checkpoint",
+    "left-over": "PEFT ignores it without a word; name the module in target_modules, or write the "
+    "names as PEFT does",
+    "shape": "PEFT refuses to load it; use the configuration of the run that saved the tensors, "
+    "and its base model",
+    "zero": "PEFT loads it without a word; train its factors: an optimizer that holds them, steps "
+    "that run, gradients that arrive, and save after them",
+    "not-finite": "PEFT loads it without a word; go back to a checkpoint before the loss became "
+    "NaN, and train on with a smaller learning rate",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFault:
+    """What is wrong with some tensors of an adapter.
+
+    Args:
+        kind: the kind of fault; of each there is one at most.
+        names: the tensors, as in the file, or the modules where a kind concerns modules.
+        message: the fault of the first one, and how many more there are.
+        hint: what PEFT does when it loads the adapter, and what to do.
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+    message: str
+    hint: str
+
+
+class SavedLora:
+    """The tensors of a saved LoRA adapter.
+
+    Args:
+        folder: the folder with `adapter_model.safetensors`.
+        values: the fields of its configuration.
+
+    Attributes:
+        modules: `{module path: {factor: tensor}}`; a factor is `lora_A.weight`, for example.
+        others: the tensors beside them by their names, without PEFT's prefix.
+        odd: names that PEFT does not write.
+
+    Raises:
+        OSError: the file is missing or unreadable.
+        ValueError: the file is damaged, in parts, or of another format.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+        self.path, self.values = Path(folder) / WEIGHTS, values
+        if not self.path.exists() and (why := _other_form(Path(folder))):
+            raise ValueError(f"{os.fspath(folder)}: {why}")
+        self.modules: dict[str, Factors] = {}
+        self.others: Factors = {}
+        self.odd: list[str] = []
+        self._is_usual = not any(map(values.get, _UNUSUAL))
+        for name, info in read_header(self.path).items():
+            path = name.removeprefix(TENSOR_PREFIX)
+            found = _FACTOR.fullmatch(path)
+            if path == name or (".lora_" in path and not found and self._is_usual):
+                self.odd.append(name)
+            elif found:
+                end = found[3] if found[2] in {"lora_A", "lora_B"} else ""
+                self.modules.setdefault(found[1] or "", {})[found[2] + end] = info
+            else:
+                self.others[path] = info
+
+    def faults(self, model: BaseModel | None = None) -> list[TensorFault]:
+        """Return what is wrong with the tensors, one fault of a kind at most.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        found: defaultdict[Kind, dict[str, str]] = defaultdict(dict)
+        checks = [self._left_over(), self._incomplete(), self._of_other_shapes(), self._unmoved()]
+        if model is not None and self._is_usual:
+            checks.append(self._beside(BaseLayers(model)))
+        for kind, name, what in (each for check in checks for each in check):
+            found[kind].setdefault(name, what)
+        return [
+            TensorFault(kind, tuple(names), _counted([*names.values()], kind, self), _HINTS[kind])
+            for kind, names in found.items()
+        ]
+
+    def shapes(self, path: str) -> tuple[TensorInfo, TensorInfo] | None:
+        """Return A and B of a module, or None if one is missing or has another form."""
+        factors = self.modules[path]
+        pairs = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
+        for a, b in pairs:
+            if a in factors and b in factors:
+                A, B = factors[a], factors[b]
+                return (A, B) if min(len(A.shape), len(B.shape)) >= _MATRIX else None
+        return None
+
+    def _left_over(self) -> Iterator[tuple[Kind, str, str]]:
+        for name in self.odd:
+            why = "PEFT's names begin with base_model.model."
+            if name.startswith(TENSOR_PREFIX):
+                why = "no factor of LoRA has such a name"
+            yield "left-over", name, f"{name!r} fits no module: {why}"
+        selection = None if self.values.get("target_parameters") else _selection(self.values)
+        for path, factors in self.modules.items():
+            outer, inside, _ = f"{path}.".partition(".base_layer.")
+            # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
+            if self.values.get("ensure_weight_tying") and not is_in_list(path):
+                continue
+            if selection and not _holds(selection, outer if inside else path):
+                what = f"the tensors of {path!r} fit no module: target_modules leaves it out"
+                yield "left-over", f"{TENSOR_PREFIX}{path}", what
+            for factor, field in _BY_FIELD.items():
+                if factor in factors and not self.values.get(field):
+                    name = f"{TENSOR_PREFIX}{path}.{factor}"
+                    yield "left-over", name, f"{name!r} fits no module: {field} is not set"
+
+    def _incomplete(self) -> Iterator[tuple[Kind, str, str]]:
+        for path, factors in self.modules.items() if self._is_usual else ():
+            pair = {"lora_A.weight", "lora_B.weight"}
+            if any("embedding" in each for each in factors):
+                pair = {"lora_embedding_A", "lora_embedding_B"}
+            wanted = pair | {each for each, field in _BY_FIELD.items() if self.values.get(field)}
+            if "lora_embedding_A" in pair:
+                wanted.discard("lora_B.bias")
+            for factor in sorted(wanted - factors.keys()):
+                name = f"{TENSOR_PREFIX}{path}.{factor}"
+                yield "missing", name, f"the tensor {name!r} is missing"
+
+    def _of_other_shapes(self) -> Iterator[tuple[Kind, str, str]]:
+        scales = LoraScales(self.values)
+        for path in self.modules:
+            if (pair := self.shapes(path)) is None or not self._is_usual:
+                continue
+            A, B = pair
+            ranks = A.shape[0], B.shape[1]
+            # B of a grouped convolution has a part of the rank.
+            is_part = len(A.shape) > _MATRIX and ranks[1] > 0 and not ranks[0] % ranks[1]
+            if ranks[0] != ranks[1] and not is_part:
+                yield "shape", path, f"{path!r} has factors of ranks {ranks[0]} and {ranks[1]}"
+                continue
+            try:
+                told = scales.of(path).rank
+            except ExpressionError:
+                return  # the rules on expressions speak of them
+            except ValueError as error:
+                yield "shape", path, f"{path!r} {error}"
+                continue
+            if told != ranks[0]:
+                what = f"has tensors of rank {ranks[0]}, and the configuration gives rank {told}"
+                yield "shape", path, f"{path!r} {what}"
+
+    def _beside(self, base: BaseLayers) -> Iterator[tuple[Kind, str, str]]:
+        """Yield layers that only the file or only the base has, and those of other sizes."""
+        for path in self.modules:
+            if not base.knows(path) or ".base_layer." in f"{path}.":
+                continue
+            alike = base.at(path)
+            if not alike:
+                what = f"the tensors of {path!r} fit no module: the base model has no such layer"
+                yield "left-over", f"{TENSOR_PREFIX}{path}", what
+            elif pair := self.shapes(path):
+                inputs, outputs = prod(pair[0].shape[1:]), pair[1].shape[0]
+                if not any(base.fits(each, inputs, outputs) for each in alike):
+                    sizes = f"{alike[0].inputs} to {alike[0].outputs}, as the base has"
+                    yield "shape", path, f"{path!r} has no factors for a layer {sizes}"
+        selection = _selection(self.values)
+        if selection is None and not is_all_linear(self.values.get("target_modules")):
+            return
+
+        def is_target(path: str) -> bool:
+            return selection is None or _holds(selection, path)
+
+        for path in base.absent(self.modules, is_target, by_name=selection is not None):
+            what = f"the tensors of {path!r}, a target, are missing"
+            yield "missing", f"{TENSOR_PREFIX}{path}", what
+
+    def _unmoved(self) -> Iterator[tuple[Kind, str, str]]:
+        most = _MOST_READ
+        with os.fdopen(open_regular_file(self.path), "rb") as file:
+
+            def read(info: TensorInfo) -> Iterator[bytes]:
+                """Yield a tensor in parts of which each holds whole numbers."""
+                nonlocal most
+                file.seek(info.begin)
+                left = info.entries * _SIZES[info.dtype]
+                while left > 0 and most > 0 and (part := file.read(min(left, _READ))):
+                    left, most = left - len(part), most - len(part)
+                    yield part
+
+            for path, factors in self.modules.items():
+                known = {each: info for each, info in factors.items() if info.dtype in _SIZES}
+                for factor, info in known.items():
+                    if _is_not_finite(next(read(info), b""), info.dtype):
+                        name = f"{TENSOR_PREFIX}{path}.{factor}"
+                        what = f"the tensor {name!r} holds numbers that are not finite"
+                        yield "not-finite", name, what
+                if "lora_magnitude_vector" in factors or self.shapes(path) is None:
+                    continue  # a magnitude of DoRA changes a layer by itself
+                matrices = [i for each, i in known.items() if "lora_B.bias" not in each]
+                bias = known.get("lora_B.bias")
+                still = any(_is_zero(read(info), info.dtype) for info in matrices)
+                if still and (bias is None or _is_zero(read(bias), bias.dtype)) and most > 0:
+                    yield "zero", path, f"{path!r} changes nothing: a factor of it is all zero"
+
+
+_BY_FIELD = {"lora_magnitude_vector": "use_dora", "lora_B.bias": "lora_bias"}
+"""Factors that a field of the configuration adds."""
+
+
+def _other_form(folder: Path) -> str | None:
+    """Return why a folder without the usual file cannot be judged, None if it has no weights."""
+    if (folder / "adapter_model.bin").exists():
+        why = "adapter_model.bin is a pickle, which is not opened; load the adapter with PEFT"
+        return f"{why} and save it again as safetensors"
+    if any(folder.glob("adapter_model*.safetensors*")):
+        why = "the tensors are in parts, which PEFT does not load as an adapter; save them as one"
+        return f"{why} {WEIGHTS}"
+    return None
+
+
+def _counted(messages: list[str], kind: Kind, saved: SavedLora) -> str:
+    if kind == "zero" and len(messages) == len(saved.modules):
+        return (
+            f"the adapter changes nothing: a factor of each of its {len(messages)} modules is all "
+            "zero" + (", only other tensors beside them may differ" if saved.others else "")
+        )
+    more = len(messages) - 1
+    return messages[0] + (f" (and {more} more)" if more else "")
+
+
+def _selection(values: Mapping[str, Any]) -> ModuleSelection | None:
+    """Return what the configuration selects, or None where that is not known from paths."""
+    block = Block(values)
+    fields = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+    targets, *others = (block[name] for name in fields)
+    if not targets or is_all_linear(targets) or not block.invalid.isdisjoint(fields):
+        return None
+    return ModuleSelection(targets, *others)
+
+
+def _holds(selection: ModuleSelection, path: str) -> bool:
+    try:
+        return selection.includes(path) and not selection.is_named_by_exclude(path)
+    except (ExpressionError, re.error):
+        return True  # the rules on expressions speak of them
+
+
+def _is_zero(parts: Iterator[bytes], dtype: str) -> bool:
+    """Return whether all numbers are zero; minus zero is one."""
+    size = _SIZES[dtype]
+    return not any(
+        part[size - 1 :: size].strip(b"\0\x80")
+        or any(part[place::size].strip(b"\0") for place in range(size - 1))
+        for part in parts
+        if part.strip(b"\0")
+    )
+
+
+def _is_not_finite(part: bytes, dtype: str) -> bool:
+    """Return whether a number has the exponent of infinity and NaN."""
+    size, exponent = _SIZES[dtype], _EXPONENTS[dtype]
+    top = exponent >> 8 * (size - 1)
+    ends = (end for end in range(size, len(part) + 1, size) if part[end - 1] & top == top)
+    return any(
+        int.from_bytes(part[end - size : end], "little") & exponent == exponent for end in ends
+    )

@@ -1,0 +1,129 @@
+"""Find the layers of a base model that the modules of an adapter are for.
+
+Names of a base model's weights are not always those of its modules: a class adds a prefix, and
+transformers renames. So paths are compared from the name of their first list on, `layers.0.q_proj`,
+and only where both have layers of that kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adalora_core.checker.plan.modules import BaseModel, Module
+
+_MATRIX = 2
+
+
+class BaseLayers:
+    """The layers of a base model, by the kinds and the ends of their paths."""
+
+    def __init__(self, model: BaseModel) -> None:
+        self._model = model
+        self._of_kind: defaultdict[str, defaultdict[str, list[Module]]]
+        self._of_kind = defaultdict(lambda: defaultdict(list))
+        for path, module in model.modules.items():
+            weight = model.tensors.get(f"{path}.weight")
+            # AdaLoRA adapts convolutions of two dimensions alone, and LoRA others too.
+            if module.kind == "other" and weight and len(weight.shape) > _MATRIX:
+                outputs, *filters = weight.shape
+                layer = replace(module, kind="convolution", inputs=prod(filters), outputs=outputs)
+            elif module.kind == "other":
+                continue
+            else:
+                layer = module
+            self._of_kind[_kind(path)][_split(path)[1]].append(layer)
+
+    def knows(self, path: str) -> bool:
+        """Return whether the model has a layer of this kind, whatever its number."""
+        return _kind(path) in self._of_kind
+
+    def at(self, path: str) -> list[Module]:
+        """Return the layers that a path may mean."""
+        return self._of_kind[_kind(path)].get(_split(path)[1], []) if self.knows(path) else []
+
+    def one(self, path: str, inputs: int, outputs: int) -> str | None:
+        """Return the path of the one layer for a module of some sizes, None if two are as near."""
+        names = {*_split(path)[0].split(".")}
+        near = defaultdict[tuple[int, int], list[str]](list)
+        for each in self.at(path):
+            if self.fits(each, inputs, outputs):
+                stem = _split(each.path)[0].split(".")
+                near[len(names.intersection(stem)), -len(stem)].append(each.path)
+        best = near[max(near)] if near else []
+        return best[0] if len(best) == 1 else None
+
+    def fits(self, module: Module, inputs: int, outputs: int) -> bool:
+        """Return whether a layer can have factors for so many inputs and outputs."""
+        is_head = self._model.is_output_head(module)  # its vocabulary may have been resized
+        if module.kind in {"packed", "embedding"} or is_head:
+            return True
+        if module.kind == "convolution":  # a group of it holds a part of the inputs
+            return outputs == module.outputs and not inputs % max(1, module.inputs)
+        # GPT-2's layers hold the transposed matrix.
+        sizes = module.inputs, module.outputs
+        return (inputs, outputs) in {sizes, sizes[::-1]}
+
+    def absent(
+        self, known: Collection[str], is_target: Callable[[str], bool], *, by_name: bool
+    ) -> Iterator[str]:
+        """Yield targets that are not known, up to the last layer that is.
+
+        Args:
+            known: the paths of the modules of an adapter.
+            is_target: whether the module at a path is one.
+            by_name: whether the targets are named, so that a kind may be absent altogether.
+        """
+        stems, ends = set(), defaultdict[str, set[str]](set)
+        for path in known:
+            stem, end = _split(path)
+            stems.add(stem)
+            ends[_kind(path)].add(end)
+        last = max((_layer(each) for found in ends.values() for each in found), default=-1)
+        # Otherwise transformers gives the layers other names than the file of the base model has.
+        is_known = all(each in self._of_kind for each in ends if "#" in each.split("."))
+        for kind, layers in self._of_kind.items():
+            # Experts may be one tensor in the model, and matrices in its file.
+            if kind not in ends and not (by_name and is_known and ".experts." not in f".{kind}."):
+                continue
+            sources = self._sources(kind if kind in ends else None)
+            for end, found in layers.items():
+                for path in (each.path for each in found if 0 <= _layer(end) <= last):
+                    # Where no path has the begin of this one, a class may leave the part out.
+                    is_named = _split(path)[0] in stems
+                    lacks = path not in known if is_named else end not in ends.get(kind, ())
+                    if lacks and (is_named or len(sources) == 1) and is_target(path):
+                        yield path
+
+    def _sources(self, kind: str | None) -> set[str]:
+        """Return the begins of the paths of a kind of layers, or of all that are in lists."""
+        found = [self._of_kind[kind]] if kind else self._of_kind.values()
+        layers = (each for ends in found for layers in ends.values() for each in layers)
+        return {_split(each.path)[0] for each in layers if is_in_list(each.path)}
+
+
+def is_in_list(path: str) -> bool:
+    """Return whether a path leads through a list of layers."""
+    return _layer(path) >= 0
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return a path before and from the name of its first list, `model` and `layers.0.q_proj`."""
+    parts = path.split(".")
+    first = next((place for place, part in enumerate(parts) if part.isdecimal()), len(parts))
+    begin = max(0, first - 1)
+    return ".".join(parts[:begin]), ".".join(parts[begin:])
+
+
+def _kind(path: str) -> str:
+    return ".".join("#" if part.isdecimal() else part for part in _split(path)[1].split("."))
+
+
+def _layer(path: str) -> int:
+    found = re.search(r"(?<![^.])\d{1,9}(?![^.])", path)
+    return int(found[0]) if found else -1

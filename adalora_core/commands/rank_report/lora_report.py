@@ -1,0 +1,129 @@
+"""Report the ranks of a saved LoRA adapter, and how much of them its training has used."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.checker.plan.adapter_tensors import SavedLora
+from adalora_core.commands.rank_report.heatmap import rank_heatmap
+from adalora_core.commands.rank_report.report import HEAT_MAP_NAME, REPORT_NAME, code, literal
+from adalora_core.floor.errors import CheckpointError, MissingExtraError
+from adalora_core.floor.files import write_files
+from adalora_core.floor.rank_pattern import LoraScales
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENERGY = 0.9
+"""The part of a module's squared singular values that its effective rank holds."""
+
+Modules = Sequence[Mapping[str, Any]]
+
+
+def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
+    """Return what is known of each module, and why norms and effective ranks are not among it.
+
+    Args:
+        folder: the folder of the adapter.
+        values: the fields of its configuration.
+
+    Raises:
+        OSError: the weights cannot be read.
+        ValueError: the tensors are not those of the configuration.
+    """
+    saved = SavedLora(folder, values)
+    faults = {fault.kind: fault for fault in saved.faults()}
+    still = faults.pop("zero", None)
+    for fault in faults.values():
+        raise ValueError(f"{fault.message}; {fault.hint}")
+    if not saved.modules:
+        raise ValueError(f"{str(folder)!r} holds no factors of any module, as a LoRA adapter does")
+    scales = LoraScales(values)
+    modules: list[dict[str, Any]] = []
+    for path in saved.modules:
+        rank, _, scale = scales.of(path)
+        moved = still is None or path not in still.names
+        modules.append({"module": path, "rank": rank, "scale": scale, "moved": moved})
+    try:
+        from adalora_core.training.shrinking import read_trained
+
+        adapter = read_trained(folder)
+    except ModuleNotFoundError as error:
+        return modules, str(MissingExtraError(error.name or "torch", "torch", "a norm"))
+    except CheckpointError as error:
+        return modules, str(error)
+    used = adapter.ranks_with(ENERGY)
+    for each in modules:
+        squares = adapter.squares[each["module"]]
+        each |= {"norm": math.sqrt(float(squares.sum())), "effective_rank": used[each["module"]]}
+    return modules, ""
+
+
+def write_lora_report(modules: Modules, folder: Path, *, name: str, why: str) -> list[Path]:
+    """Write the heat map, if there is matplotlib, and the report; return their paths.
+
+    Args:
+        modules: what `measure` returned.
+        folder: created if missing; files of an earlier report are replaced.
+        name: name of the adapter, for titles.
+        why: why norms are missing; empty if they are not.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[Path, bytes] = {}
+    key, what = ("rank", "Rank") if why else ("effective_rank", "Effective rank")
+    with contextlib.suppress(ModuleNotFoundError):
+        ranks = {each["module"]: each[key] for each in modules}
+        largest = max(each["rank"] for each in modules)
+        title = f"{what} of each matrix: {name}"
+        files[folder / HEAT_MAP_NAME] = rank_heatmap(ranks, init_r=largest, title=title)
+    lines = [f"# Ranks of {literal(name)}", ""]
+    lines += [f"![{what.lower()} of each matrix]({HEAT_MAP_NAME})", ""] if files else []
+    lines += [*_summary(modules, why), "", *_table(modules), ""]
+    files[folder / REPORT_NAME] = "\n".join(lines).encode()
+    write_files(files)
+    return list(files)
+
+
+def _summary(modules: Modules, why: str) -> list[str]:
+    ranks, scales = ([each[key] for each in modules] for key in ("rank", "scale"))
+    mean = fmean(ranks)
+    lines = [
+        f"{len(modules)} modules of rank {_span(ranks)}, mean {mean:.2f}; scale {_span(scales)}."
+    ]
+    if why:
+        lines.append(f"Without norms and effective ranks: {literal(why)}.")
+    else:
+        norm = math.hypot(*(each["norm"] for each in modules))
+        used = fmean(each["effective_rank"] for each in modules)
+        lines += [
+            f"The norm of the whole change is {norm:.4g}, with its scales.",
+            f"The effective rank, the fewest singular values with {ENERGY:.0%} of the energy of",
+            f"their module (the sum of the squares), has the mean {used:.2f}.",
+        ]
+    still = sum(not each["moved"] for each in modules)
+    return [*lines, f"{still} of {len(modules)} modules did not move: they change nothing."]
+
+
+def _span(numbers: Sequence[float]) -> str:
+    least, most = f"{min(numbers):.4g}", f"{max(numbers):.4g}"
+    return least if least == most else f"{least} to {most}"
+
+
+def _table(modules: Modules) -> list[str]:
+    columns = [key for key in ("rank", "scale", "norm", "effective_rank") if key in modules[0]]
+    by = "norm" if "norm" in columns else "rank"
+    return [
+        f"| module | {' | '.join(columns).replace('_', ' ')} |",
+        f"| --- |{' ---: |' * len(columns)}",
+        *(
+            f"| {code(each['module'])} | {' | '.join(f'{each[key]:.4g}' for key in columns)} |"
+            for each in sorted(modules, key=lambda each: -each[by])
+        ),
+    ]

@@ -1,0 +1,147 @@
+"""The report on a LoRA says of each module what PEFT and numpy say, or why it cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import peft
+import pytest
+from lora_adapters import CASES, Case, Pictures, changes, save
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from adalora_core.commands.cli import main
+from adalora_core.commands.rank_report import lora_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAST = ("patterns", "embedding", "classifier", "convolutions", "rslora")
+NAMES = [name for name, case in CASES.items() if case.kind is peft.LoraConfig]
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+Capture = pytest.CaptureFixture[str]
+
+
+def printed(folder: Path, capsys: Capture) -> list[dict[str, Any]]:
+    assert main(["report", str(folder), "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["version"], found["adapter"]) == (1, str(folder))
+    assert {each.name for each in folder.iterdir()} <= {WEIGHTS, CONFIG, "README.md"}
+    modules: list[dict[str, Any]] = found["modules"]
+    return modules
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[] if each in FAST else pytest.mark.slow) for each in NAMES]
+)
+def test_numbers_are_those_of_peft_and_numpy(name: str, tmp_path: Path, capsys: Capture) -> None:
+    case = CASES[name]
+    save(case, tmp_path)
+    deltas, model = changes(case, tmp_path)
+    layers = dict(model.base_model.model.named_modules())
+    modules = printed(tmp_path, capsys)
+    assert {each["module"] for each in modules} == deltas.keys()
+    for each in modules:
+        path = each["module"]
+        values = np.linalg.svd(deltas[path].reshape(len(deltas[path]), -1), compute_uv=False)
+        shares = (values**2).cumsum() / (values**2).sum()
+        assert each["rank"] == layers[path].r["default"]
+        assert each["scale"] == pytest.approx(layers[path].scaling["default"])
+        assert each["norm"] == pytest.approx(np.linalg.norm(values), rel=1e-6)
+        assert each["effective_rank"] == 1 + (shares < 0.9).sum()
+        assert each["moved"]
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """An adapter of which one module did not move."""
+    folder = tmp_path / "adapter"
+    settings = {"r": 4, "target_modules": ["0", "1"], "rank_pattern": {"1": 2}}
+    save(Case(lambda: nn.Sequential(nn.Linear(9, 8), nn.Linear(8, 7)), settings), folder)
+    tensors = load_file(folder / WEIGHTS)
+    tensors["base_model.model.1.lora_B.weight"].zero_()
+    save_file(tensors, folder / WEIGHTS)
+    return folder
+
+
+def test_files_show_the_effective_ranks_and_what_did_not_move(
+    adapter: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        lora_report, "rank_heatmap", lambda ranks, **more: drawn.append((ranks, more)) or b"1"
+    )
+    modules = printed(adapter, capsys)
+    used = modules[0]["effective_rank"]
+    assert main(["report", str(adapter), "--output", str(adapter.parent / "out")]) == 0
+    assert capsys.readouterr().out.count("wrote ") == 2
+    title = "Effective rank of each matrix: adapter"
+    assert drawn == [({"0": used, "1": 0}, {"init_r": 4, "title": title})]
+    text = (adapter.parent / "out" / "rank_report.md").read_text()
+    assert text.startswith(
+        "# Ranks of adapter\n\n![effective rank of each matrix](rank_heatmap.png)"
+    )
+    assert "2 modules of rank 2 to 4, mean 3.00; scale 2 to 4." in text
+    assert f"| `0` | 4 | 2 | {modules[0]['norm']:.4g} | {used} |\n| `1` | 2 | 4 | 0 | 0 |\n" in text
+    assert "1 of 2 modules did not move: they change nothing." in text
+
+
+@pytest.mark.parametrize("why", ["no torch", "DoRA"])
+def test_ranks_and_scales_are_there_without_norms(
+    why: str, adapter: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    expected = "a norm needs the package 'torch'; install it"
+    if why == "DoRA":
+        settings = {"r": 4, "use_dora": True, "target_modules": ["stem", "line", "room", "out"]}
+        save(Case(Pictures, settings), adapter)
+        expected = "use_dora in its configuration is set"
+    else:
+        monkeypatch.setitem(sys.modules, "adalora_core.training.shrinking", None)
+    assert main(["report", str(adapter)]) == 0
+    assert f"adalora report: left norms out: {expected}" in capsys.readouterr().err.replace(
+        f"the singular values of {str(adapter)!r} cannot be computed: ", ""
+    ).replace("adalora_core.training.shrinking", "torch")
+    text = (adapter / "rank_report.md").read_text()
+    assert "| module | rank | scale |\n" in text
+    assert "Without norms and effective ranks: " in text
+    assert f"{int(why != 'DoRA')} of " in text
+
+
+def _drop(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    del tensors["base_model.model.0.lora_A.weight"]
+    save_file(tensors, folder / WEIGHTS)
+
+
+BAD: dict[str, tuple[Any, list[str], str]] = {
+    "half a pair": (_drop, [], "the tensor 'base_model.model.0.lora_A.weight' is missing"),
+    "another rank": (None, [], "has tensors of rank 4, and the configuration gives rank 8"),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), [], "No such file"),
+    "damaged": (lambda folder: (folder / WEIGHTS).write_bytes(b"1"), [], "not a safetensors file"),
+    "no factors": (lambda folder: save_file({}, folder / WEIGHTS), [], "holds no factors of any"),
+    "pickled": (lambda folder: (folder / WEIGHTS).rename(folder / "adapter_model.bin"), [],
+                "adapter_model.bin is a pickle, which is not opened"),
+    "settings": (lambda folder: folder, ["--rank-pattern", "peft"], "-o json prints them"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    name: str, adapter: Path, capsys: Capture
+) -> None:
+    spoil, more, message = BAD[name]
+    if spoil is None:
+        config = json.loads((adapter / CONFIG).read_text())
+        (adapter / CONFIG).write_text(json.dumps(config | {"r": 8}))
+    else:
+        spoil(adapter)
+    before = {each.name for each in adapter.iterdir()}
+    assert main(["report", str(adapter), *more]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+    assert not shown.out
+    assert {each.name for each in adapter.iterdir()} == before
