@@ -84,13 +84,13 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     width = max(len(name) for name, _ in groups)
     total = model.parameters
     average = plan.kept_after(plan.schedule.total_step - 1) / len(matched.matrices)
-    start = f"{costs.start:,} ({_share(costs.start, total)})"
-    end = f"{costs.end:,} ({_share(costs.end, total)})"
+    start = f"{costs.start:,} ({share(costs.start, total)})"
+    end = f"{costs.end:,} ({share(costs.end, total)})"
     spread = "for every distribution of the rank"
     if costs.end_least < costs.end_most:
         spread = f"if every matrix keeps rank {average:g}, else "
         spread += f"{costs.end_least:,} to {costs.end_most:,}"
-    allocator = {runtime: _size(count) for runtime, count in costs.allocator_bytes.items()}
+    allocator = {runtime: size_of(count) for runtime, count in costs.allocator_bytes.items()}
     lines = [
         f"matched: {len(matched.matrices)} matrices of a model of {total:,} parameters",
         *(f"  {name:<{width}}  {what}" for name, what in groups),
@@ -103,19 +103,19 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
             f"both include {costs.whole:,} trained without an adapter (modules_to_save, biases)"
         )
     lines += [
-        f"adapter: {_size(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
+        f"adapter: {size_of(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
         *(f"note: {note}" for note in matched.notes),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _share(part: int, total: int) -> str:
+def share(part: int, total: int) -> str:
     # A header may name empty tensors alone.
     return f"{part / total:.2%}" if total else "the model has no parameters"
 
 
-def _size(count: float) -> str:
+def size_of(count: float) -> str:
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:  # noqa: PLR2004 - the step between units
             return f"{count:.3g} {unit}"
@@ -125,14 +125,21 @@ def _size(count: float) -> str:
 
 def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
     """Return name and size once for modules that differ only in the numbers of their paths."""
-    counts = Counter(
-        (re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", each.path), each.inputs, each.outputs)
-        for each in matrices
-    )
+    counts = Counter((starred(each.path), each.inputs, each.outputs) for each in matrices)
     return [
         (name, f"{count} x [{inputs} -> {outputs}]")
         for (name, inputs, outputs), count in counts.items()
     ]
+
+
+def starred(path: str) -> str:
+    """Return a path with a star for each number.
+
+    Example:
+        >>> starred("model.layers.12.self_attn.q_proj")
+        'model.layers.*.self_attn.q_proj'
+    """
+    return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", path)
 
 
 def as_dict(costs: Costs, matched: Matched, model: BaseModel) -> dict[str, Any]:

@@ -52,6 +52,11 @@ class TensorInfo:
         """Number of entries."""
         return prod(self.shape)
 
+    @property
+    def data_bytes(self) -> int:
+        """Number of bytes; four for an entry of an unknown dtype."""
+        return self.entries * _BITS.get(self.dtype, 32) // 8
+
 
 def read_weights(place: str | os.PathLike[str]) -> dict[str, TensorInfo]:
     """Return every tensor of a model by its name, in the order of the files.

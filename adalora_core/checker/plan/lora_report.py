@@ -1,0 +1,202 @@
+"""Write the plan of LoRA, rsLoRA or DoRA as a table for a terminal and as JSON values."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.checker.plan.costs import share, size_of, starred
+from adalora_core.checker.plan.mismatches import shown_value
+from adalora_core.floor.escaping import visible
+
+if TYPE_CHECKING:
+    from adalora_core.checker.plan.lora import LoraMatch
+    from adalora_core.checker.plan.lora_layers import Adapted
+    from adalora_core.config.fields.block import Block
+
+_WIDTH = 79
+_NAMES_SHOWN = 8
+
+
+def method_of(block: Block) -> str:
+    """Return the name of the method that a configuration of LoRA asks for."""
+    names = {"use_rslora": "rsLoRA", "use_dora": "DoRA"}
+    return " with ".join(name for field, name in names.items() if block[field]) or "LoRA"
+
+
+def head_of(block: Block) -> str:
+    """Return what a configuration says without a model: method, rank and scale."""
+    rank, alpha = block["r"], block["lora_alpha"]
+    root = "sqrt(r)" if block["use_rslora"] else "r"
+    divisor = f"sqrt({rank})" if block["use_rslora"] else rank
+    scale = alpha / (rank**0.5 if block["use_rslora"] else rank)
+    lines = [
+        f"{method_of(block)} of rank {rank}",
+        f"scale: lora_alpha / {root} = {alpha:g} / {divisor} = {scale:.4g}",
+    ]
+    for name in ("rank_pattern", "alpha_pattern"):
+        if block[name]:
+            lines.append(f"{name}: other values for {len(block[name])} names or expressions")
+    return "\n".join(lines) + "\n"
+
+
+def targets_of(block: Block) -> str:
+    """Return the targets for a plan without a model."""
+    found = {name: block[name] for name in ("target_modules", "target_parameters") if block[name]}
+    shown = [f"{name}: {shown_value(value)}" for name, value in found.items()]
+    shown = shown or ["target_modules: those of PEFT for the model's type"]
+    advice = "modules, parameters and bytes: add --weights with the model's folder or file"
+    return visible("\n".join([*shown, advice]).replace("\n", "\0")).replace("\\x00", "\n") + "\n"
+
+
+def as_text(found: LoraMatch, parameters: int) -> str:
+    """Return the table of the adapted modules, what is not adapted, and the costs.
+
+    Args:
+        found: the match, without problems.
+        parameters: the number of parameters in the files of the model.
+    """
+    rows = [
+        ("module", "count", "size", "rank", "scale", "trained"),
+        *_rows(found),
+    ]
+    width = max(10, _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, 6)))
+    width = min(width, max(len(row[0]) for row in rows))
+    lines = [f"adapted: {_counted(found.adapted)} of a model of {parameters:,} parameters"]
+    lines += _aligned([(_shortened(row[0], width), *row[1:]) for row in rows])
+    for name, layers in _partly(found):
+        lines.append(f"  {_shortened(name, _WIDTH - 20)}: layers {layers} alone")
+    others = _not_adapted(found)
+    usual = sorted({each.name for each in found.missed})
+    if others:
+        shown = [f"{name} ({count})" for name, count in others.most_common(_NAMES_SHOWN)]
+        more = f" and {len(others) - len(shown)} more names" if len(others) > len(shown) else ""
+        lines.append(f"not adapted: {', '.join(shown)}{more}")
+    if usual:
+        lines.append(f"usual for the architecture, and not everywhere adapted: {', '.join(usual)}")
+    lines += ["", f"trained: {found.trained:,} numbers ({share(found.trained, parameters)})"]
+    if found.beside:
+        lines.append(
+            f"  {found.beside:,} of them without an adapter (modules_to_save, biases, tokens)"
+        )
+    lines.append(f"file: {size_of(found.file_bytes)}")
+    if found.carried:
+        held = sum(found.model.tensors[name].data_bytes for name in found.carried)
+        lines.append(f"  {size_of(held)} of it not trained: PEFT saves {found.carried[0]} and such")
+    lines.append(
+        f"training: {size_of(found.training_bytes)} for what is trained, its gradients and the two "
+        "moments of AdamW"
+    )
+    lines += [f"note: {note}" for note in found.notes]
+    return "\n".join(map(visible, lines)) + "\n"
+
+
+def _counted(adapted: Iterable[Adapted]) -> str:
+    kinds = Counter(each.kind for each in adapted)
+    names = {"linear": "linear layers", "parameter": "parameters"}
+    return ", ".join(f"{count} {names.get(kind, kind + 's')}" for kind, count in kinds.items())
+
+
+def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
+    groups: dict[tuple[str, ...], list[Adapted]] = {}
+    for each in found.adapted:
+        key = (starred(each.path), _size(each), str(each.rank), f"{each.scale:.4g}")
+        groups.setdefault(key, []).append(each)
+    totals = Counter(starred(path) for path in (*found.model.modules, *found.model.tensors))
+    return [
+        (
+            name,
+            f"{len(group)} of {totals[name]}" if len(group) < totals[name] else str(len(group)),
+            *rest,
+            f"{sum(each.entries for each in group):,}",
+        )
+        for (name, *rest), group in groups.items()
+    ]
+
+
+def _size(each: Adapted) -> str:
+    first, second = list(each.tensors.values())[:2]
+    kernel = "x".join(map(str, first[2:]))
+    count = first[0] // each.rank
+    mark = f"{count} x " if each.kind == "parameter" and count > 1 else ""
+    mark = f"{kernel}: " if kernel else mark
+    return f"{mark}{first[1]} -> {second[0]}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    aligned = []
+    for name, *rest in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
+        aligned.append("  ".join([f"{name:<{widths[0]}}", *cells]))
+    return aligned
+
+
+def _shortened(name: str, width: int) -> str:
+    return name if len(name) <= width else f"...{name[3 - width :]}"
+
+
+def _partly(found: LoraMatch) -> list[tuple[str, str]]:
+    """Return the layers of each name that is adapted in some of its layers alone."""
+    all_layers, own = (dict[str, list[int]](), dict[str, list[int]]())
+    adapted = {each.path for each in found.adapted}
+    for path in (*found.model.modules, *found.model.tensors):
+        layer = re.search(r"(?:^|\.)(\d+)(?=\.|$)", path)
+        if layer:
+            all_layers.setdefault(starred(path), []).append(int(layer[1]))
+            if path in adapted:
+                own.setdefault(starred(path), []).append(int(layer[1]))
+    return [
+        (name, _ranges(layers)) for name, layers in own.items() if set(layers) < set(all_layers[name])
+    ]
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Return numbers as ranges: `0-3, 7`."""
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and spans[-1][-1] == number - 1:
+            spans[-1] = [spans[-1][0], number]
+        else:
+            spans.append([number])
+    return ", ".join("-".join(map(str, span)) for span in spans)
+
+
+def _not_adapted(found: LoraMatch) -> Counter[str]:
+    adapted = {each.path for each in found.adapted}
+    linear = (each for each in found.model.of_kind("matrix", "packed") if each.path not in adapted)
+    return Counter(each.name for each in linear)
+
+
+def ranks_of(found: LoraMatch) -> dict[str, int]:
+    """Return the rank of each linear layer and each adapted module, 0 for none."""
+    ranks = {each.path: 0 for each in found.model.of_kind("matrix", "packed")}
+    return ranks | {each.path: each.rank for each in found.adapted}
+
+
+def as_dict(found: LoraMatch, parameters: int) -> dict[str, Any]:
+    """Return the match as JSON values; the arguments are those of `as_text`."""
+    return {
+        "base_parameters": parameters,
+        "modules": [
+            {
+                "module": each.path,
+                "kind": each.kind,
+                "rank": each.rank,
+                "alpha": each.alpha,
+                "scale": each.scale,
+                "tensors": {name: list(shape) for name, shape in each.tensors.items()},
+                "trained": each.entries,
+            }
+            for each in found.adapted
+        ],
+        "not_adapted": dict(_not_adapted(found)),
+        "usual_not_adapted": [each.path for each in found.missed],
+        "trained_parameters": found.trained,
+        "trained_whole": found.beside,
+        "file_bytes": found.file_bytes,
+        "training_bytes": found.training_bytes,
+        "notes": list(found.notes),
+    }
