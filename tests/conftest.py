@@ -41,6 +41,7 @@ NEED_TORCH = [
     "allocation",
     "benchmarks",
     "bridge",
+    "checker/plan/test_adapter_tensors.py",
     "checker/plan/test_plan_of_models.py",
     "commands/rank_report",
     "core",

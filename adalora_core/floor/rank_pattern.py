@@ -1,7 +1,17 @@
-"""Rank patterns: which triplets of each matrix are kept, as PEFT writes them to disk."""
+"""Rank patterns: which triplets of each matrix are kept, or the rank of each module of a LoRA."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from math import isfinite, sqrt
+from typing import Any, NamedTuple
+
+from adalora_core.floor.errors import ExpressionError
+from adalora_core.floor.expressions.matching import Matcher
+
+TENSOR_PREFIX = "base_model.model."
+"""The begin of every name in a file that PEFT writes."""
 SINGULAR_VALUES_SUFFIX = ".lora_E"
 
 RankPattern = dict[str, list[bool]]
@@ -46,3 +56,75 @@ def pattern_positions(pattern: RankPattern | None, adapter_name: str) -> dict[st
         module_path(key, adapter_name): [row for row, kept in enumerate(flags) if kept]
         for key, flags in (pattern or {}).items()
     }
+
+
+class LoraScale(NamedTuple):
+    """The rank and the alpha of a module of a LoRA, and the factor on its change."""
+
+    rank: int
+    alpha: float
+    scale: float
+
+
+class LoraScales:
+    """The scale of each module, as PEFT takes it from the fields of a LoRA configuration.
+
+    Args:
+        values: the fields; of a missing one PEFT's default counts.
+
+    Example:
+        >>> LoraScales({"r": 8, "lora_alpha": 16, "rank_pattern": {"q": 4}}).of("layers.0.q")
+        LoraScale(rank=4, alpha=16.0, scale=4.0)
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values, self._matcher = values, Matcher()
+        self._patterns: dict[str, tuple[dict[str, int], list[tuple[int, str]], list[Any]]] = {}
+
+    def of(self, path: str) -> LoraScale:
+        """Return the scale of the module at a path.
+
+        Raises:
+            ValueError: the configuration gives it no rank or no alpha.
+            ExpressionError: a key of a pattern takes too long to match.
+        """
+        rank = self._number("rank_pattern", "r", path)
+        alpha = self._number("alpha_pattern", "lora_alpha", path)
+        if rank < 1 or rank != int(rank):
+            raise ValueError(f"gets the rank {rank:g} from the configuration")
+        root = sqrt(rank) if self._values.get("use_rslora") else rank
+        return LoraScale(int(rank), alpha, alpha / root)
+
+    def _number(self, field: str, usual: str, path: str) -> float:
+        try:
+            own = self._entry(field, path)
+            number = float(self._values.get(usual, 8) if own is None else own)
+        except ExpressionError:
+            raise
+        except (TypeError, ValueError, OverflowError, re.error):
+            number = float("nan")
+        if not isfinite(number):
+            raise ValueError(f"gets no {usual} from the configuration")
+        return number
+
+    def _entry(self, field: str, path: str) -> Any:
+        """Return the value of the first key of a pattern that means a path, or None."""
+        if field not in self._patterns:
+            entries = dict(self._values.get(field) or {})
+            whole, others = {}, []
+            for place, key in enumerate(entries):
+                # A key as `settings_of_ranks` writes it means one path and needs no search.
+                plain = re.sub(r"\\(.)", r"\1", key[1:])
+                if key == f"^{re.escape(plain)}":
+                    whole[plain] = place
+                else:
+                    others.append((place, key))
+            self._patterns[field] = whole, others, list(entries.values())
+        whole, others, values = self._patterns[field]
+        first = whole.get(path, len(values))
+        for place, key in others:
+            if place > first:
+                break
+            if self._matcher.find("match", rf"(.*\.)?({key})$", path, field) is not None:
+                first = place
+        return values[first] if first < len(values) else None

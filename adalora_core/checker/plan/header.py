@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,14 @@ _BITS = {
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """The dtype (in safetensors' spelling) and the shape of a tensor."""
+    """The dtype (in safetensors' spelling) and the shape of a tensor.
+
+    `begin` is the place of its first byte in the file, or 0.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    begin: int = field(default=0, compare=False, repr=False)
 
     @property
     def entries(self) -> int:
@@ -156,8 +160,8 @@ def _read_header(path: Path, most: int) -> tuple[dict[str, TensorInfo], int]:
     header = _decoded(path, start[_LENGTH_BYTES:], "the header")
     header.pop("__metadata__", None)
     _check_names(path, header)
-    data = size - _LENGTH_BYTES - length
-    return {name: _tensor(path, name, entry, data) for name, entry in header.items()}, length
+    data = _LENGTH_BYTES + length
+    return {name: _tensor(path, name, entry, data, size) for name, entry in header.items()}, length
 
 
 def _check_names(path: Path, names: Collection[str]) -> None:
@@ -189,7 +193,8 @@ def _decoded(path: Path, raw: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _tensor(path: Path, name: str, entry: Any, data: int) -> TensorInfo:
+def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorInfo:
+    data = size - start
     entry = entry if isinstance(entry, dict) else {}
     dtype, shape, ends = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(ends, 2):
@@ -202,7 +207,7 @@ def _tensor(path: Path, name: str, entry: Any, data: int) -> TensorInfo:
             f"{path}: tensor {name!r} is at bytes {begin} to {end} of {data}: the file is "
             "truncated or damaged"
         )
-    info = TensorInfo(dtype, tuple(shape))
+    info = TensorInfo(dtype, tuple(shape), start + begin)
     if dtype in _BITS and info.entries * _BITS[dtype] != (end - begin) * 8:
         raise ValueError(
             f"{path}: tensor {name!r}, {dtype} {list(shape)}, does not fill its {end - begin} bytes"
