@@ -86,8 +86,9 @@ def disagreement(name: str, fields: dict[str, Any]) -> str:
     if plan.trained != real.trained:
         return f"trained: PEFT {real.trained}, plan {plan.trained}"
     count = sum(torch.Size(shape).numel() for shape in real.tensors.values())
-    if plan.in_file != count:
-        return f"in the file: PEFT {count}, plan {plan.in_file}"
+    in_file = sum(each.entries for each in plan.file().values())
+    if in_file != count:
+        return f"in the file: PEFT {count}, plan {in_file}"
     return ""
 
 

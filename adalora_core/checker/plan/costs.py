@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,20 +47,22 @@ def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Co
     matrices = matched.matrices
     per_rank = [module.entries_per_rank for module in matrices]
     kept = plan.kept_after(plan.schedule.total_step - 1)
-    whole = sum(model.tensors[name].entries for name in _trained_whole(block, matched, model))
+    ranks = filled(kept, plan.init_r, len(matrices))
+    whole = sum(model.tensors[name].entries for name in trained_whole(block, matched, model))
     adapter = sum(plan.init_r * each.entries_per_rank * each.entry_bytes for each in matrices)
     return Costs(
         start=plan.init_r * sum(per_rank) + whole,
         end=round(kept * sum(per_rank) / len(matrices)) + whole,
-        end_least=_entries_of(sorted(per_rank), kept, plan.init_r) + whole,
-        end_most=_entries_of(sorted(per_rank, reverse=True), kept, plan.init_r) + whole,
+        end_least=sum(map(mul, ranks, sorted(per_rank))) + whole,
+        end_most=sum(map(mul, ranks, sorted(per_rank, reverse=True))) + whole,
         whole=whole,
         adapter_bytes=adapter,
         allocator_bytes={runtime: count * adapter for runtime, count in AVERAGES.items()},
     )
 
 
-def _trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]:
+def trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]:
+    """Return the tensors of the model that are trained themselves."""
     found = set(matched.saved)
     if block["bias"] == "all":
         found |= {name for name in model.tensors if name.rpartition(".")[2] == "bias"}
@@ -68,14 +71,15 @@ def _trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]
     return found
 
 
-def _entries_of(per_rank: Iterable[int], triplets: int, most: int) -> int:
-    """Return the entries of `triplets` that fill the matrices in this order, `most` in each."""
-    entries = 0
-    for each in per_rank:
-        given = min(most, triplets)
-        entries += given * each
-        triplets -= given
-    return entries
+def filled(triplets: int, most: int, matrices: int) -> list[int]:
+    """Divide triplets over matrices: as many as a matrix may have, until none is left.
+
+    Example:
+        >>> filled(20, 8, 4)
+        [8, 8, 4, 0]
+    """
+    full, rest = divmod(triplets, most)
+    return ([most] * full + [rest] + [0] * matrices)[:matrices]
 
 
 def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str:
@@ -111,11 +115,13 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
 
 
 def share(part: int, total: int) -> str:
+    """Return a part of the parameters as a percentage."""
     # A header may name empty tensors alone.
     return f"{part / total:.2%}" if total else "the model has no parameters"
 
 
 def size_of(count: float) -> str:
+    """Return a number of bytes with three digits and its unit."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:  # noqa: PLR2004 - the step between units
             return f"{count:.3g} {unit}"

@@ -39,26 +39,33 @@ def as_converted(block: Block, model: BaseModel) -> tuple[Block, list[str], Mism
                 f"{sorted(found)}, in all layers"
             )
         targets = sorted(found)
-    parameters, rest, parts = set(block["target_parameters"] or ()), [], set()
-    for target in targets or ():
-        old = next((name for name in renamed if f".{target}".endswith(f".{name}")), None)
-        if old is None:
-            rest.append(target)
-        else:
-            parameters.add(renamed[old])
-            parts |= {old} & {gate, up}
-    values: dict[str, Any] = {"target_modules": rest, "target_parameters": sorted(parameters)}
+    found = {name: _layer_of(name, renamed) for name in targets or ()}
+    parts = {gate, up} & set(found.values())
     if len(parts) == 1:
         (part,) = parts
         other = up if part == gate else gate
         message = f"target_modules names {part}, and not {other}: the two are one parameter"
         hint = f"name both {gate} and {up}, or none of them"
         return block, [], Mismatch("target_modules", message, hint)
+    new = {renamed[layer] for layer in found.values() if layer is not None}
+    values: dict[str, Any] = {
+        "target_modules": [name for name, layer in found.items() if layer is None],
+        "target_parameters": sorted(new.union(block["target_parameters"] or ())),
+    }
     if parts:
         # Both halves of the stack have the rank, so PEFT doubles rank and alpha.
         for field, name in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha")):
             values[field] = {**(block[field] or {}), rf".*\.{_STACK}": 2 * block[name]}
+    if new:
+        notes.append(
+            "experts: transformers 5 holds the layers of a file as one parameter, so PEFT adapts "
+            f"the parameters {', '.join(sorted(new))}"
+        )
     return replace_values(block, **values), notes, None
+
+
+def _layer_of(target: str, renamed: dict[str, str]) -> str | None:
+    return next((name for name in renamed if f".{target}".endswith(f".{name}")), None)
 
 
 def replace_values(block: Block, **values: Any) -> Block:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from adalora_core.checker.plan.modules import BaseModel
 
 _MIXTRAL = frozenset({"mixtral", "minimax", "minimax_m2"})
-_QWEN = frozenset("""
+_OF_QWEN = """
     qwen2_moe afmoe beam cohere2_moe deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5_moe
     exaone_moe flex_olmo glm4_moe glm4_moe_lite glm4v_moe glm_moe_dsa hunyuan_v1_moe longcat_flash
     mellum olmoe qwen3_moe qwen3_next qwen3_omni_moe qwen3_omni_moe_text qwen3_omni_moe_thinker
     sarvam_mla solar_open
-""".split())  # fmt: skip
+"""
 _NAMES_OF_EXPERTS = dict.fromkeys(_MIXTRAL, ("w1", "w3", "w2")) | dict.fromkeys(
-    _QWEN, ("gate_proj", "up_proj", "down_proj")
+    _OF_QWEN.split(), ("gate_proj", "up_proj", "down_proj")
 )
 TRANSPOSED_EXPERTS = frozenset({"aria", "gpt_oss", "openai_privacy_filter"})
 """Types of models whose stacked experts have the shape [experts, in, out]."""

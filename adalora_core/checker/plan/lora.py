@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.plan.experts import as_converted, replace_values
+from adalora_core.checker.plan.header import TensorInfo
 from adalora_core.checker.plan.loaded import as_loaded
 from adalora_core.checker.plan.lora_layers import Adapted, Layers
 from adalora_core.checker.plan.matching import Targets, select
@@ -15,6 +16,7 @@ from adalora_core.config.fields.known_modules import usual_targets
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.module_selection import DEFAULT_TARGETS, endings, saved_module_names
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -92,44 +94,61 @@ class LoraMatch:
     @property
     def trained(self) -> int:
         """Number of numbers that are trained."""
-        return sum(each.entries for each in self.adapted) + self.beside
-
-    @property
-    def in_file(self) -> int:
-        """Number of numbers in the saved file."""
-        return self.trained + sum(self.model.tensors[name].entries for name in self.carried)
+        return sum(each.entries for each in self._trained().values())
 
     @property
     def beside(self) -> int:
         """Number of trained numbers that are in no adapter."""
-        return sum(count for count, _ in self._kept_whole())
+        return self.trained - sum(each.entries for each in self.adapted)
+
+    @property
+    def triplets(self) -> int:
+        """Sum of the ranks."""
+        return sum(each.rank for each in self.adapted)
 
     @property
     def training_bytes(self) -> int:
         """Bytes of what is trained, its gradients and the two moments of AdamW."""
-        whole = sum(count * size for count, size in self._kept_whole())
-        return 4 * (sum(each.entries * each.entry_bytes for each in self.adapted) + whole)
+        return 4 * sum(each.data_bytes for each in self._trained().values())
 
     @property
-    def file_bytes(self) -> int:
-        """Bytes of the tensors in the saved file; its header has some kilobytes more."""
-        carried = sum(self.model.tensors[name].data_bytes for name in self.carried)
-        return self.training_bytes // 4 + carried
+    def carried_bytes(self) -> int:
+        """Bytes of what PEFT saves without training it."""
+        return sum(self.model.tensors[name].data_bytes for name in self.carried)
 
-    def _kept_whole(self) -> Iterator[tuple[int, int]]:
-        """Yield number and bytes per number of what is trained without an adapter."""
+    def file(self) -> dict[str, TensorInfo]:
+        """Return the tensors of the saved file by their names."""
+        carried = enumerate(self.carried)
+        more = {_wrapped(name, f"base_layer.{n}"): self.model.tensors[name] for n, name in carried}
+        return {TENSOR_PREFIX + name: info for name, info in (self._trained() | more).items()}
+
+    def _trained(self) -> dict[str, TensorInfo]:
+        """Return what is trained by the names in the file."""
+        found = {
+            f"{each.owner}.{name}": TensorInfo(each.dtype, shape)
+            for each in self.adapted
+            for name, shape in each.tensors.items()
+        }
+        owners = {each.owner for each in self.adapted}
         for name in self.whole:
-            info = self.model.tensors[name]
-            yield info.entries, info.data_bytes // max(1, info.entries)
+            is_inside = name.rpartition(".")[0] in owners
+            found[_wrapped(name, "base_layer") if is_inside else name] = self.model.tensors[name]
         for path, count in (self.tokens or {}).items():
             info = self.model.tensors[f"{path}.weight"]
-            yield count * info.shape[1], info.data_bytes // max(1, info.entries)
+            rows = TensorInfo(info.dtype, (count, *info.shape[1:]))
+            found[f"{path}.token_adapter.trainable_tokens_delta"] = rows
+        return found
+
+
+def _wrapped(name: str, middle: str) -> str:
+    path, _, last = name.rpartition(".")
+    return f"{path}.{middle}.{last}"
 
 
 def match_lora(block: Block, model: BaseModel) -> LoraMatch:
     """Match a configuration of LoRA against the model that a header describes."""
     model = as_loaded(model)
-    if problems := tuple(_unplanned(block)):
+    if problems := tuple(refusals(block)):
         return LoraMatch(block, model, problems=problems)
     try:
         block, notes, problem = as_converted(block, model)
@@ -141,7 +160,7 @@ def match_lora(block: Block, model: BaseModel) -> LoraMatch:
         return LoraMatch(block, model, problems=(problem,))
 
 
-def _unplanned(block: Block) -> Iterator[Mismatch]:
+def refusals(block: Block) -> Iterator[Mismatch]:
     """Yield the reasons why no plan can be made, or PEFT refuses the configuration itself."""
     fields = (COUNTED | NOT_COUNTED) - {"r", "lora_alpha"}
     for name in sorted((block.invalid - block.deferred) & fields):
@@ -174,8 +193,9 @@ _INSIDE = ("base_layer", "lora_dropout", "lora_A", "lora_B", "lora_magnitude_vec
 def _no_numbers(block: Block) -> Iterator[Mismatch]:
     ranks, alphas = block["rank_pattern"], block["alpha_pattern"]
     numbers: list[tuple[str, Any, Any]] = [
-        ("r", block["r"], int), ("lora_alpha", block["lora_alpha"], (int, float))
-    ]  # fmt: skip
+        (name, block.values.get(name, block[name]), kind)
+        for name, kind in (("r", int), ("lora_alpha", (int, float)))
+    ]
     for name, pattern, kind in (
         ("rank_pattern", ranks, int), ("alpha_pattern", alphas, (int, float)),
     ):  # fmt: skip
@@ -216,6 +236,8 @@ def _matched(block: Block, model: BaseModel, notes: list[str]) -> LoraMatch:
         left[name.rpartition(".")[0]] -= 1
         made += layers.of_parameter(name, targeted, left[name.rpartition(".")[0]])
     notes += layers.unused_patterns()
+    if found is not None and not found.problems and not isinstance(found.targets, str):
+        notes += _left_out(found.targets, made, model)
     whole = found.saved if found else _saved(block, model)
     tokens = _tokens(block, model, {each.path for each in made}, problems)
     return LoraMatch(
@@ -223,6 +245,15 @@ def _matched(block: Block, model: BaseModel, notes: list[str]) -> LoraMatch:
         tuple(problems), tuple(notes), tuple(_missed(model, made)),
         tuple(_carried(block, model, made, whole)),
     )  # fmt: skip
+
+
+def _left_out(targets: Iterable[str], made: Iterable[Adapted], model: BaseModel) -> Iterator[str]:
+    """Yield a note for each target whose modules get no adapter for the sake of other settings."""
+    reached = {end for each in made for end in endings(each.path)}
+    known = {end for path in model.modules for end in endings(path)}
+    for name in targets:
+        if name in known and name not in reached:
+            yield f"target_modules: {name!r} is excluded, copied, or in no layer that is asked for"
 
 
 def _parameters(block: Block, model: BaseModel) -> list[str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.plan.loaded import TRANSPOSED_EXPERTS
 from adalora_core.checker.plan.mismatches import Mismatch, names_of
-from adalora_core.floor.errors import ExpressionError
-from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.rank_pattern import LoraScales
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 Kind = Literal["linear", "embedding", "convolution", "attention", "parameter"]
 Shape = tuple[int, ...]
 
+_OF_SCALES = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 _FACTORS = ("lora_A.weight", "lora_B.weight")
 _OF_EMBEDDINGS = ("lora_embedding_A", "lora_embedding_B")
 _DEPTHWISE = re.compile(r"dw|depthwise")
@@ -39,7 +38,7 @@ class Adapted:
         kind: how PEFT adapts it.
         rank, alpha, scale: those of its adapter.
         tensors: shapes of the adapter's tensors, by their names below the owner.
-        entry_bytes: bytes per entry.
+        dtype: of the tensors.
         owner: path of the module that PEFT puts the tensors into.
     """
 
@@ -49,58 +48,13 @@ class Adapted:
     alpha: float
     scale: float
     tensors: Mapping[str, Shape]
-    entry_bytes: int
+    dtype: str
     owner: str
 
     @property
     def entries(self) -> int:
         """Number of trained numbers."""
         return sum(map(prod, self.tensors.values()))
-
-
-class Pattern:
-    """Values by module, as PEFT reads `rank_pattern`: the first expression that ends a path."""
-
-    def __init__(self, entries: Mapping[str, Any], field: str) -> None:
-        self.field, self._entries, self._matcher = field, entries, Matcher()
-        self._used: set[str] = set()
-        self._whole: dict[str, tuple[int, str]] = {}
-        self._expressions: list[tuple[int, str]] = []
-        for number, key in enumerate(entries):
-            plain = re.sub(r"\\([^\w\s])", r"\1", key.removeprefix("^"))
-            if key == f"^{re.escape(plain)}" or re.fullmatch(r"\w+", key):
-                self._whole.setdefault(key if key == plain else f"^{plain}", (number, key))
-            else:
-                self._expressions.append((number, key))
-
-    def of(self, path: str, default: Any) -> Any:
-        """Return the value for a path.
-
-        Raises:
-            ExpressionError: an expression takes too long.
-        """
-        known = (f"^{path}", path.rpartition(".")[2])
-        found = [self._whole[each] for each in known if each in self._whole]
-        for number, key in self._expressions:
-            if found and min(found)[0] < number:
-                break
-            try:
-                is_found = self._matcher.find("match", rf"(.*\.)?({key})$", path, self.field)
-            except re.error as error:
-                problem = f"{key!r} is not a regular expression: {error}"
-                raise ExpressionError(self.field, problem) from None
-            if is_found is not None:
-                found.append((number, key))
-                break
-        if not found:
-            return self._entries.get(path, default)
-        key = min(found)[1]
-        self._used.add(key)
-        return self._entries[key]
-
-    def unused(self) -> list[str]:
-        """Return the keys that gave no module its value."""
-        return [key for key in self._entries if key not in self._used]
 
 
 @dataclass
@@ -119,15 +73,14 @@ class Layers:
 
     def __post_init__(self) -> None:
         """Read the patterns."""
-        self._ranks = Pattern(self.block["rank_pattern"] or {}, "rank_pattern")
-        self._alphas = Pattern(self.block["alpha_pattern"] or {}, "alpha_pattern")
+        self._scales = LoraScales({name: self.block[name] for name in _OF_SCALES})
 
     def unused_patterns(self) -> list[str]:
         """Return a note for each key of a pattern that no layer has its value from."""
-        patterns = (self._ranks, self._alphas)
-        return [
-            f"{each.field}[{key!r}] matches nothing" for each in patterns for key in each.unused()
-        ]
+        fields = ("rank_pattern", "alpha_pattern")
+        keys = [(field, key) for field in fields for key in self.block[field] or ()]
+        unused = (each for each in keys if each not in self._scales.used)
+        return [f"{field}: {key!r} gives no module its value" for field, key in unused]
 
     def refuse(self, field: str, message: str, hint: str) -> None:
         """Keep a problem."""
@@ -223,7 +176,7 @@ class Layers:
         owner: str | None = None, count: int = 1,
     ) -> Adapted:  # fmt: skip
         block = self.block
-        rank, alpha = self._ranks.of(path, block["r"]), self._alphas.of(path, block["lora_alpha"])
+        rank, alpha, scale = self._scales.of(path)
         names = _OF_EMBEDDINGS if kind == "embedding" else _FACTORS
         shapes = (rank * count, inputs), (outputs, rank * count)
         tensors: dict[str, Shape] = dict(zip(names, shapes, strict=True))
@@ -231,7 +184,6 @@ class Layers:
             tensors["lora_B.bias"] = (outputs,)
         if block["use_dora"]:
             tensors["lora_magnitude_vector"] = (outputs,)
-        scale = alpha / (math.sqrt(rank) if block["use_rslora"] else rank)
         # PEFT makes factors of half precision float32.
-        size = 8 if dtype == "F64" else 4
-        return Adapted(path, kind, rank, alpha, scale, tensors, size, owner or path)
+        own = "F64" if dtype == "F64" else "F32"
+        return Adapted(path, kind, rank, alpha, scale, tensors, own, owner or path)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import sqrt
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.plan.costs import share, size_of, starred
+from adalora_core.checker.plan.header import file_bytes
 from adalora_core.checker.plan.mismatches import shown_value
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.lora import LoraMatch
     from adalora_core.checker.plan.lora_layers import Adapted
+    from adalora_core.checker.plan.modules import BaseModel
     from adalora_core.config.fields.block import Block
 
 _WIDTH = 79
@@ -29,26 +33,31 @@ def method_of(block: Block) -> str:
 def head_of(block: Block) -> str:
     """Return what a configuration says without a model: method, rank and scale."""
     rank, alpha = block["r"], block["lora_alpha"]
-    root = "sqrt(r)" if block["use_rslora"] else "r"
-    divisor = f"sqrt({rank})" if block["use_rslora"] else rank
-    scale = alpha / (rank**0.5 if block["use_rslora"] else rank)
+    root, divisor = ("sqrt(r)", f"sqrt({rank})") if block["use_rslora"] else ("r", f"{rank}")
     lines = [
         f"{method_of(block)} of rank {rank}",
-        f"scale: lora_alpha / {root} = {alpha:g} / {divisor} = {scale:.4g}",
+        f"scale: lora_alpha / {root} = {alpha:g} / {divisor} = {_scale(block):.4g}",
     ]
-    for name in ("rank_pattern", "alpha_pattern"):
-        if block[name]:
-            lines.append(f"{name}: other values for {len(block[name])} names or expressions")
+    patterns = (name for name in ("rank_pattern", "alpha_pattern") if block[name])
+    lines += (f"{n}: other values for {len(block[n])} names or expressions" for n in patterns)
     return "\n".join(lines) + "\n"
 
 
-def targets_of(block: Block) -> str:
-    """Return the targets for a plan without a model."""
+def _scale(block: Block) -> float:
+    rank: int = block["r"]
+    scale: float = block["lora_alpha"] / (sqrt(rank) if block["use_rslora"] else rank)
+    return scale
+
+
+def targets_of(match: LoraMatch) -> str:
+    """Return the targets and the notes, for a plan without a model."""
+    block = match.block
     found = {name: block[name] for name in ("target_modules", "target_parameters") if block[name]}
-    shown = [f"{name}: {shown_value(value)}" for name, value in found.items()]
-    shown = shown or ["target_modules: those of PEFT for the model's type"]
-    advice = "modules, parameters and bytes: add --weights with the model's folder or file"
-    return visible("\n".join([*shown, advice]).replace("\n", "\0")).replace("\\x00", "\n") + "\n"
+    lines = [visible(f"{name}: {shown_value(value)}") for name, value in found.items()]
+    if not lines:
+        lines = ["target_modules: those of PEFT for the model's type"]
+    lines.append("modules, parameters and bytes: add --weights with the model's folder or file")
+    return "\n".join([*lines, *(f"note: {visible(note)}" for note in match.notes)]) + "\n"
 
 
 def as_text(found: LoraMatch, parameters: int) -> str:
@@ -58,44 +67,42 @@ def as_text(found: LoraMatch, parameters: int) -> str:
         found: the match, without problems.
         parameters: the number of parameters in the files of the model.
     """
-    rows = [
-        ("module", "count", "size", "rank", "scale", "trained"),
-        *_rows(found),
-    ]
-    width = max(10, _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, 6)))
-    width = min(width, max(len(row[0]) for row in rows))
-    lines = [f"adapted: {_counted(found.adapted)} of a model of {parameters:,} parameters"]
-    lines += _aligned([(_shortened(row[0], width), *row[1:]) for row in rows])
-    for name, layers in _partly(found):
-        lines.append(f"  {_shortened(name, _WIDTH - 20)}: layers {layers} alone")
-    others = _not_adapted(found)
-    usual = sorted({each.name for each in found.missed})
+    rows = [("module", "count", "size", "rank", "scale", "trained"), *_rows(found)]
+    width = _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, len(rows[0])))
+    table = _aligned([(_shortened(row[0], max(10, width)), *row[1:]) for row in rows])
+    lines = [f"{name}: in the layers {layers}" for name, layers in _partly(found)]
+    others = _not_adapted(found).most_common()
     if others:
-        shown = [f"{name} ({count})" for name, count in others.most_common(_NAMES_SHOWN)]
+        shown = [f"{name} ({count})" for name, count in others[:_NAMES_SHOWN]]
         more = f" and {len(others) - len(shown)} more names" if len(others) > len(shown) else ""
         lines.append(f"not adapted: {', '.join(shown)}{more}")
-    if usual:
-        lines.append(f"usual for the architecture, and not everywhere adapted: {', '.join(usual)}")
+    if found.missed:
+        names = Counter(each.name for each in found.missed)
+        shown = [f"{name} ({count})" for name, count in names.items()]
+        lines.append(f"usual for the architecture, and not adapted: {', '.join(shown)}")
     lines += ["", f"trained: {found.trained:,} numbers ({share(found.trained, parameters)})"]
     if found.beside:
         lines.append(
-            f"  {found.beside:,} of them without an adapter (modules_to_save, biases, tokens)"
+            f"{found.beside:,} of them without an adapter (modules_to_save, biases, tokens)"
         )
-    lines.append(f"file: {size_of(found.file_bytes)}")
+    lines.append(f"file: {size_of(file_bytes(found.file()))}")
     if found.carried:
-        held = sum(found.model.tensors[name].data_bytes for name in found.carried)
-        lines.append(f"  {size_of(held)} of it not trained: PEFT saves {found.carried[0]} and such")
-    lines.append(
-        f"training: {size_of(found.training_bytes)} for what is trained, its gradients and the two "
-        "moments of AdamW"
-    )
+        size, first = size_of(found.carried_bytes), found.carried[0]
+        lines.append(f"{size} of it without training: PEFT saves {first} with an adapter on it")
+    training = size_of(found.training_bytes)
+    lines.append(f"training: {training} for factors, gradients and the two moments of AdamW")
     lines += [f"note: {note}" for note in found.notes]
-    return "\n".join(map(visible, lines)) + "\n"
+    head = f"adapted: {_counted(found.adapted)} of a model of {parameters:,} parameters"
+    return "\n".join([head, *map(visible, table), *map(_wrapped, lines)]) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    return "\n".join(wrap(visible(line), _WIDTH, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def _counted(adapted: Iterable[Adapted]) -> str:
     kinds = Counter(each.kind for each in adapted)
-    names = {"linear": "linear layers", "parameter": "parameters"}
+    names = {"linear": "linear layers", "parameter": "parameters by name"}
     return ", ".join(f"{count} {names.get(kind, kind + 's')}" for kind, count in kinds.items())
 
 
@@ -149,7 +156,9 @@ def _partly(found: LoraMatch) -> list[tuple[str, str]]:
             if path in adapted:
                 own.setdefault(starred(path), []).append(int(layer[1]))
     return [
-        (name, _ranges(layers)) for name, layers in own.items() if set(layers) < set(all_layers[name])
+        (name, _ranges(layers))
+        for name, layers in own.items()
+        if set(layers) < set(all_layers[name])
     ]
 
 
@@ -176,10 +185,20 @@ def ranks_of(found: LoraMatch) -> dict[str, int]:
     return ranks | {each.path: each.rank for each in found.adapted}
 
 
-def as_dict(found: LoraMatch, parameters: int) -> dict[str, Any]:
-    """Return the match as JSON values; the arguments are those of `as_text`."""
-    return {
-        "base_parameters": parameters,
+def as_dict(found: LoraMatch, model: BaseModel | None) -> dict[str, Any]:
+    """Return the plan as JSON values, with the costs if the base model is known."""
+    block = found.block
+    entries: dict[str, Any] = {
+        "method": method_of(block),
+        "rank": block["r"],
+        "alpha": block["lora_alpha"],
+        "scale": _scale(block),
+        "notes": list(found.notes),
+    }
+    if model is None:
+        return entries
+    return entries | {
+        "base_parameters": model.parameters,
         "modules": [
             {
                 "module": each.path,
@@ -196,7 +215,6 @@ def as_dict(found: LoraMatch, parameters: int) -> dict[str, Any]:
         "usual_not_adapted": [each.path for each in found.missed],
         "trained_parameters": found.trained,
         "trained_whole": found.beside,
-        "file_bytes": found.file_bytes,
+        "file_bytes": file_bytes(found.file()),
         "training_bytes": found.training_bytes,
-        "notes": list(found.notes),
     }

@@ -108,9 +108,9 @@ def select(
             and not selection.is_named_by_exclude(module.path)
         ]
         unmatched = unmatched_targets(targets, model, matcher)
-        excludes_nothing = block["exclude_modules"] and not any(
-            map(selection.is_named_by_exclude, model.modules)
-        )
+        idle = unmatched_targets(block["exclude_modules"] or (), model, matcher, "exclude_modules")
+        wanted = () if isinstance(block["target_modules"], str) else selection.wanted_layers
+        layers = {selection.layer_of(module.path) for module in included if wanted}
     except ExpressionError as error:
         problem = Mismatch(error.field, f"{error.field}: {error.problem}", error.hint)
         return Matched((), tensors, (problem,), ())
@@ -125,8 +125,12 @@ def select(
         f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
         for name in absent_names(saved, copied)
     ]
-    if excludes_nothing:
-        notes.append(f"exclude_modules: {shown_value(block['exclude_modules'])} matches no module")
+    notes += [f"exclude_modules: {shown_value(entry)} matches no module" for entry in idle.values()]
+    notes += [
+        f"layers_to_transform: no target is in layer {each}"
+        for each in wanted
+        if each not in layers
+    ]
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
     return Matched(
