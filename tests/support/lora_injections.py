@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import warnings
 from dataclasses import dataclass
@@ -19,7 +18,10 @@ from adalora_core.checker.plan.lora import match_lora
 from adalora_core.config.fields.block import Block
 
 if TYPE_CHECKING:
+    import random
+
     from adalora_core.checker.plan.lora import LoraMatch
+    from adalora_core.checker.plan.modules import BaseModel
 
 TASKS = {"bert": "SEQ_CLS", "t5": "SEQ_2_SEQ_LM", "whisper": None, "vit": None, "convnext": None}
 TASKS["plain torch"] = None
@@ -34,7 +36,7 @@ PARAMETERS = ["mlp.experts.gate_up_proj", "experts.down_proj"]
 
 @dataclass
 class Injected:
-    """Tensors of the file, ranks and scales by module, and trained numbers; or why there are none."""
+    """What PEFT made, or why nothing: shapes in the file, ranks and scales, trained numbers."""
 
     tensors: dict[str, tuple[int, ...]]
     scales: dict[str, tuple[int, float]]
@@ -61,9 +63,9 @@ def injected(name: str, fields: dict[str, Any]) -> Injected:
     return Injected(tensors, scales, trained)
 
 
-def planned(name: str, fields: dict[str, Any]) -> LoraMatch:
-    """Return what the plan makes of a configuration."""
-    return match_lora(Block({"peft_type": "LORA", **fields}), header(name))
+def planned(name: str, fields: dict[str, Any], model: BaseModel | None = None) -> LoraMatch:
+    """Return what the plan makes of a configuration, for the model of a name or another one."""
+    return match_lora(Block({"peft_type": "LORA", **fields}), model or header(name))
 
 
 def disagreement(name: str, fields: dict[str, Any]) -> str:

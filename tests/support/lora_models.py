@@ -140,9 +140,9 @@ def fresh(name: str) -> nn.Module:
 
 
 @cache
-def header(name: str) -> BaseModel:
+def header(name: str, dtype: torch.dtype = torch.float32) -> BaseModel:
     """Return what the command `plan` reads from the files of a model."""
-    model = built(name)
+    model = fresh(name).to(dtype)
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(model, transformers.PreTrainedModel):
             model.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.checker.plan.experts import as_converted, replace_values
 from adalora_core.checker.plan.header import TensorInfo
 from adalora_core.checker.plan.loaded import as_loaded
-from adalora_core.checker.plan.lora_layers import Adapted, Layers
+from adalora_core.checker.plan.lora_layers import Adapted, Layers, dtype_of
 from adalora_core.checker.plan.matching import Targets, select
-from adalora_core.checker.plan.mismatches import Mismatch, names_of, shown_value
+from adalora_core.checker.plan.mismatches import Mismatch, absent_names, names_of, shown_value
 from adalora_core.config.fields.known_modules import usual_targets
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.floor.errors import ExpressionError
@@ -135,7 +136,7 @@ class LoraMatch:
             found[_wrapped(name, "base_layer") if is_inside else name] = self.model.tensors[name]
         for path, count in (self.tokens or {}).items():
             info = self.model.tensors[f"{path}.weight"]
-            rows = TensorInfo(info.dtype, (count, *info.shape[1:]))
+            rows = TensorInfo(dtype_of(info.dtype), (count, *info.shape[1:]))
             found[f"{path}.token_adapter.trainable_tokens_delta"] = rows
         return found
 
@@ -157,7 +158,10 @@ def match_lora(block: Block, model: BaseModel) -> LoraMatch:
         return _matched(block, model, notes)
     except ExpressionError as error:
         problem = Mismatch(error.field, f"{error.field}: {error.problem}", error.hint)
-        return LoraMatch(block, model, problems=(problem,))
+    except (re.error, ValueError) as error:
+        message = f"an expression cannot be matched: {error}"
+        problem = Mismatch("target_modules", message, "write a valid expression")
+    return LoraMatch(block, model, problems=(problem,))
 
 
 def refusals(block: Block) -> Iterator[Mismatch]:
@@ -168,6 +172,7 @@ def refusals(block: Block) -> Iterator[Mismatch]:
         message = f"{name} should be {kinds}, got {shown_value(block[name])}"
         yield Mismatch(name, message, "write a value that PEFT takes")
     yield from _no_numbers(block)
+    yield from _no_expressions(block)
     for name in sorted(REFUSED):
         if block[name]:
             message = f"{name} changes which tensors are trained, and is not planned"
@@ -187,7 +192,18 @@ def refusals(block: Block) -> Iterator[Mismatch]:
         yield Mismatch("modules_to_save", message, "write more of the path")
 
 
+_PATTERNS = ("rank_pattern", "alpha_pattern")
 _INSIDE = ("base_layer", "lora_dropout", "lora_A", "lora_B", "lora_magnitude_vector")
+
+
+def _no_expressions(block: Block) -> Iterator[Mismatch]:
+    for name in ("target_modules", "exclude_modules", "layers_pattern", *_PATTERNS):
+        value = block[name]
+        keys = (value or ()) if name in ("layers_pattern", *_PATTERNS) else ()
+        for text in [value] if isinstance(value, str) else keys:
+            if error := block.expressions.judge(text).error:
+                message = f"{name}: {text!r} is not a regular expression: {error}"
+                yield Mismatch(name, message, "write a valid expression")
 
 
 def _no_numbers(block: Block) -> Iterator[Mismatch]:
@@ -249,16 +265,18 @@ def _matched(block: Block, model: BaseModel, notes: list[str]) -> LoraMatch:
 
 def _left_out(targets: Iterable[str], made: Iterable[Adapted], model: BaseModel) -> Iterator[str]:
     """Yield a note for each target whose modules get no adapter for the sake of other settings."""
-    reached = {end for each in made for end in endings(each.path)}
-    known = {end for path in model.modules for end in endings(path)}
-    for name in targets:
-        if name in known and name not in reached:
-            yield f"target_modules: {name!r} is excluded, copied, or in no layer that is asked for"
+    names = [f".{name}" for name in targets]
+    unknown = set(absent_names(names, (f".{path}" for path in model.modules)))
+    for name in absent_names(names, (f".{each.path}" for each in made)):
+        if name not in unknown:
+            yield f"target_modules: {name[1:]!r} is excluded, copied, or in no layer asked for"
 
 
 def _parameters(block: Block, model: BaseModel) -> list[str]:
     """Return the parameters that `target_parameters` names, in the order of their modules."""
     wanted = frozenset(block["target_parameters"] or ())
+    if not wanted:
+        return []
     names = [name for name in model.tensors if any(end in wanted for end in endings(name))]
     return sorted(names, key=lambda name: (name.rpartition(".")[0], "down" in name))
 

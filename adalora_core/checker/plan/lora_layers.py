@@ -57,6 +57,11 @@ class Adapted:
         return sum(map(prod, self.tensors.values()))
 
 
+def dtype_of(base: str) -> str:
+    """Return the dtype of an adapter by that of the weight; PEFT makes half precision float32."""
+    return "F64" if base == "F64" else "F32"
+
+
 @dataclass
 class Layers:
     """The layers that a configuration adapts, one after the other.
@@ -184,6 +189,4 @@ class Layers:
             tensors["lora_B.bias"] = (outputs,)
         if block["use_dora"]:
             tensors["lora_magnitude_vector"] = (outputs,)
-        # PEFT makes factors of half precision float32.
-        own = "F64" if dtype == "F64" else "F32"
-        return Adapted(path, kind, rank, alpha, scale, tensors, own, owner or path)
+        return Adapted(path, kind, rank, alpha, scale, tensors, dtype_of(dtype), owner or path)

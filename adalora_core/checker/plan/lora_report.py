@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from math import sqrt
 from textwrap import wrap
@@ -70,7 +70,7 @@ def as_text(found: LoraMatch, parameters: int) -> str:
     rows = [("module", "count", "size", "rank", "scale", "trained"), *_rows(found)]
     width = _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, len(rows[0])))
     table = _aligned([(_shortened(row[0], max(10, width)), *row[1:]) for row in rows])
-    lines = [f"{name}: in the layers {layers}" for name, layers in _partly(found)]
+    lines = [f"in the layers {layers} alone: {names}" for layers, names in _partly(found)]
     others = _not_adapted(found).most_common()
     if others:
         shown = [f"{name} ({count})" for name, count in others[:_NAMES_SHOWN]]
@@ -146,20 +146,20 @@ def _shortened(name: str, width: int) -> str:
 
 
 def _partly(found: LoraMatch) -> list[tuple[str, str]]:
-    """Return the layers of each name that is adapted in some of its layers alone."""
-    all_layers, own = (dict[str, list[int]](), dict[str, list[int]]())
+    """Return the layers, and the names that are adapted in these layers alone."""
+    every, own = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     adapted = {each.path for each in found.adapted}
     for path in (*found.model.modules, *found.model.tensors):
         layer = re.search(r"(?:^|\.)(\d+)(?=\.|$)", path)
         if layer:
-            all_layers.setdefault(starred(path), []).append(int(layer[1]))
+            every[starred(path)].add(int(layer[1]))
             if path in adapted:
-                own.setdefault(starred(path), []).append(int(layer[1]))
-    return [
-        (name, _ranges(layers))
-        for name, layers in own.items()
-        if set(layers) < set(all_layers[name])
-    ]
+                own[starred(path)].add(int(layer[1]))
+    names = defaultdict[str, list[str]](list)
+    for path, layers in own.items():
+        if layers < every[path]:
+            names[_ranges(layers)].append(path.rpartition(".")[2])
+    return [(layers, ", ".join(dict.fromkeys(ends))) for layers, ends in names.items()]
 
 
 def _ranges(numbers: Iterable[int]) -> str:

@@ -12,6 +12,7 @@ from adalora_core.checker.plan.costs import filled, size_of, trained_whole
 from adalora_core.checker.plan.experts import replace_values
 from adalora_core.checker.plan.header import TensorInfo, file_bytes
 from adalora_core.checker.plan.lora import match_lora
+from adalora_core.checker.plan.lora_layers import dtype_of
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
@@ -88,17 +89,17 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
         ValueError: rank 1 does not fit.
     """
     order = sorted(matched.matrices, key=lambda each: -each.entries_per_rank)
-    whole = {name: model.tensors[name] for name in trained_whole(block, matched, model)}
+    names = trained_whole(block, matched, model)
+    whole = {TENSOR_PREFIX + name: model.tensors[name] for name in names}
 
     def amount(ranks: Sequence[int]) -> int:
         if limit.unit == "triplets":
             return sum(ranks)
         tensors = dict(whole)
         for each, rank in zip(order, ranks, strict=True):
-            dtype = "F64" if each.dtype == "F64" else "F32"
             shapes = {"A": (rank, each.inputs), "B": (each.outputs, rank), "E": (rank, 1)}
             tensors |= {
-                f"{TENSOR_PREFIX}{each.path}.lora_{name}": TensorInfo(dtype, shape)
+                f"{TENSOR_PREFIX}{each.path}.lora_{name}": TensorInfo(dtype_of(each.dtype), shape)
                 for name, shape in shapes.items()
             }
         entries = sum(each.entries for each in tensors.values())
