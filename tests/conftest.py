@@ -42,6 +42,7 @@ NEED_TORCH = [
     "benchmarks",
     "bridge",
     "checker/plan/test_adapter_tensors.py",
+    "checker/plan/test_lora_injected.py",
     "checker/plan/test_plan_of_models.py",
     "commands/rank_report",
     "core",

@@ -235,7 +235,8 @@ class ModuleSelection:
         excluded = () if isinstance(exclude, str) else exclude or ()
         self._excluded, self._saved = PathEnds(excluded, after_dot=True), PathEnds(saved)
         self._has_layers = layers not in (None, [])
-        self._wanted = frozenset([layers] if isinstance(layers, int) else layers or ())
+        self.wanted_layers = tuple([layers] if isinstance(layers, int) else layers or ())
+        self._wanted = frozenset(self.wanted_layers)
         patterns = layers_pattern or ()  # an empty text is none
         patterns = [patterns] if isinstance(patterns, str) else patterns
         self._layers = _Layers(patterns, self._matcher)
@@ -249,7 +250,15 @@ class ModuleSelection:
             return True
         if self._ends.end_of(path) is None:
             return False
-        return not self._has_layers or self._layers.of(path) in self._wanted
+        return not self._has_layers or self.layer_of(path) in self._wanted
+
+    def layer_of(self, path: str) -> int | None:
+        """Return the layer that a path is in, or None if it is in none.
+
+        Raises:
+            ExpressionError: an expression takes too long.
+        """
+        return self._layers.of(path)
 
     def excludes(self, path: str) -> bool:
         """Return whether the module gets no adapter even if it is a target."""

@@ -77,6 +77,8 @@ class LoraScales:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values, self._matcher = values, Matcher()
         self._patterns: dict[str, tuple[dict[str, int], list[tuple[int, str]], list[Any]]] = {}
+        self.used: set[tuple[str, str]] = set()
+        """The fields and keys of the entries that have given a module its number."""
 
     def of(self, path: str) -> LoraScale:
         """Return the scale of the module at a path.
@@ -116,12 +118,17 @@ class LoraScales:
                     whole[plain] = place
                 else:
                     others.append((place, key))
-            self._patterns[field] = whole, others, list(entries.values())
-        whole, others, values = self._patterns[field]
-        first = whole.get(path, len(values))
+            self._patterns[field] = whole, others, list(entries.items())
+        whole, others, items = self._patterns[field]
+        first = whole.get(path, len(items))
         for place, key in others:
             if place > first:
                 break
             if self._matcher.find("match", rf"(.*\.)?({key})$", path, field) is not None:
                 first = place
-        return values[first] if first < len(values) else None
+        if first == len(items):  # PEFT looks for the path itself last
+            first = next((place for place, (key, _) in enumerate(items) if key == path), first)
+        if first == len(items):
+            return None
+        self.used.add((field, items[first][0]))
+        return items[first][1]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,20 +47,22 @@ def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Co
     matrices = matched.matrices
     per_rank = [module.entries_per_rank for module in matrices]
     kept = plan.kept_after(plan.schedule.total_step - 1)
-    whole = sum(model.tensors[name].entries for name in _trained_whole(block, matched, model))
+    ranks = filled(kept, plan.init_r, len(matrices))
+    whole = sum(model.tensors[name].entries for name in trained_whole(block, matched, model))
     adapter = sum(plan.init_r * each.entries_per_rank * each.entry_bytes for each in matrices)
     return Costs(
         start=plan.init_r * sum(per_rank) + whole,
         end=round(kept * sum(per_rank) / len(matrices)) + whole,
-        end_least=_entries_of(sorted(per_rank), kept, plan.init_r) + whole,
-        end_most=_entries_of(sorted(per_rank, reverse=True), kept, plan.init_r) + whole,
+        end_least=sum(map(mul, ranks, sorted(per_rank))) + whole,
+        end_most=sum(map(mul, ranks, sorted(per_rank, reverse=True))) + whole,
         whole=whole,
         adapter_bytes=adapter,
         allocator_bytes={runtime: count * adapter for runtime, count in AVERAGES.items()},
     )
 
 
-def _trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]:
+def trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]:
+    """Return the tensors of the model that are trained themselves."""
     found = set(matched.saved)
     if block["bias"] == "all":
         found |= {name for name in model.tensors if name.rpartition(".")[2] == "bias"}
@@ -68,14 +71,15 @@ def _trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]
     return found
 
 
-def _entries_of(per_rank: Iterable[int], triplets: int, most: int) -> int:
-    """Return the entries of `triplets` that fill the matrices in this order, `most` in each."""
-    entries = 0
-    for each in per_rank:
-        given = min(most, triplets)
-        entries += given * each
-        triplets -= given
-    return entries
+def filled(triplets: int, most: int, matrices: int) -> list[int]:
+    """Divide triplets over matrices: as many as a matrix may have, until none is left.
+
+    Example:
+        >>> filled(20, 8, 4)
+        [8, 8, 4, 0]
+    """
+    full, rest = divmod(triplets, most)
+    return ([most] * full + [rest] + [0] * matrices)[:matrices]
 
 
 def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str:
@@ -84,13 +88,13 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     width = max(len(name) for name, _ in groups)
     total = model.parameters
     average = plan.kept_after(plan.schedule.total_step - 1) / len(matched.matrices)
-    start = f"{costs.start:,} ({_share(costs.start, total)})"
-    end = f"{costs.end:,} ({_share(costs.end, total)})"
+    start = f"{costs.start:,} ({share(costs.start, total)})"
+    end = f"{costs.end:,} ({share(costs.end, total)})"
     spread = "for every distribution of the rank"
     if costs.end_least < costs.end_most:
         spread = f"if every matrix keeps rank {average:g}, else "
         spread += f"{costs.end_least:,} to {costs.end_most:,}"
-    allocator = {runtime: _size(count) for runtime, count in costs.allocator_bytes.items()}
+    allocator = {runtime: size_of(count) for runtime, count in costs.allocator_bytes.items()}
     lines = [
         f"matched: {len(matched.matrices)} matrices of a model of {total:,} parameters",
         *(f"  {name:<{width}}  {what}" for name, what in groups),
@@ -103,19 +107,21 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
             f"both include {costs.whole:,} trained without an adapter (modules_to_save, biases)"
         )
     lines += [
-        f"adapter: {_size(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
+        f"adapter: {size_of(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
         *(f"note: {note}" for note in matched.notes),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _share(part: int, total: int) -> str:
+def share(part: int, total: int) -> str:
+    """Return a part of the parameters as a percentage."""
     # A header may name empty tensors alone.
     return f"{part / total:.2%}" if total else "the model has no parameters"
 
 
-def _size(count: float) -> str:
+def size_of(count: float) -> str:
+    """Return a number of bytes with three digits and its unit."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:  # noqa: PLR2004 - the step between units
             return f"{count:.3g} {unit}"
@@ -125,14 +131,21 @@ def _size(count: float) -> str:
 
 def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
     """Return name and size once for modules that differ only in the numbers of their paths."""
-    counts = Counter(
-        (re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", each.path), each.inputs, each.outputs)
-        for each in matrices
-    )
+    counts = Counter((starred(each.path), each.inputs, each.outputs) for each in matrices)
     return [
         (name, f"{count} x [{inputs} -> {outputs}]")
         for (name, inputs, outputs), count in counts.items()
     ]
+
+
+def starred(path: str) -> str:
+    """Return a path with a star for each number.
+
+    Example:
+        >>> starred("model.layers.12.self_attn.q_proj")
+        'model.layers.*.self_attn.q_proj'
+    """
+    return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", path)
 
 
 def as_dict(costs: Costs, matched: Matched, model: BaseModel) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -56,6 +56,11 @@ class TensorInfo:
     def entries(self) -> int:
         """Number of entries."""
         return prod(self.shape)
+
+    @property
+    def data_bytes(self) -> int:
+        """Number of bytes; four for an entry of an unknown dtype."""
+        return self.entries * _BITS.get(self.dtype, 32) // 8
 
 
 def read_weights(place: str | os.PathLike[str]) -> dict[str, TensorInfo]:
@@ -158,6 +163,22 @@ def _read_header(path: Path, most: int) -> tuple[dict[str, TensorInfo], int]:
     _check_names(path, header)
     data = _LENGTH_BYTES + length
     return {name: _tensor(path, name, entry, data, size) for name, entry in header.items()}, length
+
+
+def file_bytes(tensors: Mapping[str, TensorInfo]) -> int:
+    """Return the size of the file that PEFT writes with these tensors, its header included."""
+    end, entries = 0, dict[str, Any]({"__metadata__": {"format": "pt"}})
+    for name, info in sorted(
+        tensors.items(), key=lambda each: (-_BITS.get(each[1].dtype, 32), each[0])
+    ):
+        begin, end = end, end + info.data_bytes
+        entries[name] = {
+            "dtype": info.dtype,
+            "shape": list(info.shape),
+            "data_offsets": [begin, end],
+        }
+    length = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
+    return _LENGTH_BYTES + -(-length // _LENGTH_BYTES) * _LENGTH_BYTES + end
 
 
 def _check_names(path: Path, names: Collection[str]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.plan.mismatches import (
@@ -30,8 +30,11 @@ from adalora_core.floor.module_selection import (
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.modules import BaseModel, Module
+    from adalora_core.checker.plan.modules import BaseModel, Kind, Module
     from adalora_core.config.fields.block import Block
+
+Targets = str | Sequence[str]
+"""One regular expression, or names of modules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +46,41 @@ class Matched:
         saved: tensors trained without an adapter: of `modules_to_save` and of the task's heads.
         problems: reasons why the configuration does not fit the model.
         notes: further remarks for the user.
+        in_copies: paths of further targets, which PEFT adapts inside copies of `modules_to_save`.
+        targets: the targets that apply: the configured ones, or those of the model's type.
     """
 
     matrices: tuple[Module, ...]
     saved: tuple[str, ...]
     problems: tuple[Mismatch, ...]
     notes: tuple[str, ...]
+    in_copies: tuple[str, ...] = ()
+    targets: Targets = ()
 
 
 def match(block: Block, model: BaseModel) -> Matched:
-    """Match a configuration without errors against a model, as PEFT does on injection."""
+    """Match AdaLoRA's configuration without errors against a model, as PEFT does on injection."""
+    found = select(block, model)
+    if not found.targets:
+        return found
+    problems = (
+        *found.problems,
+        *_unsuitable(found.matrices),
+        *_of_other_fields(block, model, {each.path for each in found.matrices}, found.in_copies),
+    )
+    return replace(found, problems=problems)
+
+
+def select(
+    block: Block, model: BaseModel, defaults: Mapping[str, Targets] = DEFAULT_TARGETS
+) -> Matched:
+    """Return the modules that a configuration of AdaLoRA or LoRA selects, whatever their kind.
+
+    Args:
+        block: a configuration without errors.
+        model: the model to adapt.
+        defaults: the targets of each type of model, where the configuration has none.
+    """
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
     names, left_out = PathEnds(saved), PathEnds(saved, after_dot=True)
     copied = {path for path in model.modules if names.around(path) is not None}
@@ -60,7 +88,7 @@ def match(block: Block, model: BaseModel) -> Matched:
     problems = list(_slow_expressions(block))
     if problems:
         return Matched((), tensors, tuple(problems), ())
-    targets, notes, problem = _targets(block, model)
+    targets, notes, problem = _targets(block, model, defaults)
     if problem is not None:
         return Matched((), tensors, (problem,), ())
     matcher = Matcher()
@@ -80,9 +108,9 @@ def match(block: Block, model: BaseModel) -> Matched:
             and not selection.is_named_by_exclude(module.path)
         ]
         unmatched = unmatched_targets(targets, model, matcher)
-        excludes_nothing = block["exclude_modules"] and not any(
-            map(selection.is_named_by_exclude, model.modules)
-        )
+        idle = unmatched_targets(block["exclude_modules"] or (), model, matcher, "exclude_modules")
+        wanted = () if isinstance(block["target_modules"], str) else selection.wanted_layers
+        layers = {selection.layer_of(module.path) for module in included if wanted}
     except ExpressionError as error:
         problem = Mismatch(error.field, f"{error.field}: {error.problem}", error.hint)
         return Matched((), tensors, (problem,), ())
@@ -93,17 +121,21 @@ def match(block: Block, model: BaseModel) -> Matched:
         notes += ignored_targets(unmatched, model)
     if not problems and not matrices and not in_copies:
         problems.append(_nothing_left(block, targets, included, model))
-    problems += _unsuitable(matrices)
-    problems += _of_other_fields(block, model, {module.path for module in matrices}, in_copies)
     notes += [
         f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
         for name in absent_names(saved, copied)
     ]
-    if excludes_nothing:
-        notes.append(f"exclude_modules: {shown_value(block['exclude_modules'])} matches no module")
+    notes += [f"exclude_modules: {shown_value(entry)} matches no module" for entry in idle.values()]
+    notes += [
+        f"layers_to_transform: no target is in layer {each}"
+        for each in wanted
+        if each not in layers
+    ]
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
-    return Matched(tuple(matrices), tensors, tuple(problems), tuple(notes))
+    return Matched(
+        tuple(matrices), tensors, tuple(problems), tuple(notes), tuple(in_copies), targets
+    )
 
 
 def _slow_expressions(block: Block) -> Iterator[Mismatch]:
@@ -122,8 +154,8 @@ def _slow_expressions(block: Block) -> Iterator[Mismatch]:
 
 
 def _targets(
-    block: Block, model: BaseModel
-) -> tuple[str | Sequence[str], list[str], Mismatch | None]:
+    block: Block, model: BaseModel, defaults: Mapping[str, Targets]
+) -> tuple[Targets, list[str], Mismatch | None]:
     targets = block["target_modules"]
     if is_all_linear(targets):
         linear = [
@@ -138,8 +170,8 @@ def _targets(
         return linear, [note], None
     if targets is not None:
         return targets, [], None
-    if model.model_type in DEFAULT_TARGETS:
-        default = DEFAULT_TARGETS[model.model_type]
+    if model.model_type in defaults:
+        default = defaults[model.model_type]
         return (
             default,
             [f"target_modules: {shown_value(default)}, the default for the model type"],
@@ -151,7 +183,7 @@ def _targets(
 
 
 def _nothing_left(
-    block: Block, targets: str | Sequence[str], included: list[Module], model: BaseModel
+    block: Block, targets: Targets, included: list[Module], model: BaseModel
 ) -> Mismatch:
     if included:
         message = f"all {len(included)} modules that target_modules matches are excluded"
@@ -177,12 +209,12 @@ def _nothing_left(
 
 def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:
     wrong = {
-        "other": "holds no matrix of its own",
+        "other": "holds no matrix of its own, and no convolution of two dimensions",
         "embedding": "is named like an embedding, and AdaLoRA does not adapt embeddings",
         "packed": "is packed by quantisation, and the header does not hold its sizes",
     }
     for kind, what in wrong.items():
-        found = [module.path for module in matrices if module.kind == kind]
+        found = [module.path for module in matrices if _kind_for_adalora(module) == kind]
         if found:
             others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             hint = "exclude it, or name its submodules"
@@ -191,6 +223,15 @@ def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:
             yield Mismatch(
                 "target_modules", f"target_modules matches {found[0]}{others}, which {what}", hint
             )
+
+
+_PICTURE = 4
+"""Number of dimensions of the weight of a two-dimensional convolution."""
+
+
+def _kind_for_adalora(module: Module) -> Kind:
+    is_other = module.kind == "convolution" and len(module.shape) != _PICTURE
+    return "other" if is_other else module.kind
 
 
 def _of_other_fields(

@@ -57,11 +57,14 @@ def absent_names(names: Iterable[str], paths: Iterable[str]) -> Iterator[str]:
 
 
 def unmatched_targets(
-    targets: str | Sequence[str], model: BaseModel, matcher: Matcher
+    targets: str | Sequence[str],
+    model: BaseModel,
+    matcher: Matcher,
+    field: str = "target_modules",
 ) -> dict[int, str]:
-    """Return the targets that match no module by their place, exclusions and layers aside."""
+    """Return the entries that match no module by their place, other settings aside."""
     if isinstance(targets, str):
-        matches = (matcher.matches(targets, path, "target_modules") for path in model.modules)
+        matches = (matcher.matches(targets, path, field) for path in model.modules)
         return {} if any(matches) else {0: targets}
     names, paths = (f".{name}" for name in targets), (f".{path}" for path in model.modules)
     absent = set(absent_names(names, paths))

@@ -29,9 +29,12 @@ _EMBEDDING = re.compile(
 MOST_MODULES = 200_000
 """Limit on the modules of a model, containers included."""
 
-_OUTPUT_HEADS = frozenset({"lm_head", "embed_out"})
-_MATRIX, _KERNEL = 2, 4
-"""Number of dimensions of the weight of a linear layer and of a two-dimensional convolution."""
+_OUTPUT_HEADS = frozenset({"lm_head", "embed_out", "proj_out"})
+_MATRIX = 2
+"""Number of dimensions of the weight of a linear layer; those of convolutions have one to three
+more."""
+_STACKED = frozenset({"input_linear", "output_linear"})
+"""Names of modules whose three-dimensional weight is a stack of experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Module:
         inputs: columns of A; for a convolution the entries of one filter.
         outputs: rows of B.
         dtype: the weight's dtype in safetensors' spelling.
+        shape: the weight's shape.
     """
 
     path: str
@@ -51,6 +55,7 @@ class Module:
     inputs: int = 0
     outputs: int = 0
     dtype: str = ""
+    shape: tuple[int, ...] = ()
 
     @property
     def entries_per_rank(self) -> int:
@@ -77,17 +82,25 @@ class BaseModel:
         modules: the modules by path, containers included, in the order of the tensors.
         model_type: transformers' name of the architecture; None: no `config.json` gives it.
         vocabulary: the number of tokens; None: no `config.json` gives it.
+        architecture: transformers' class of the model; None: no `config.json` gives it.
     """
 
     tensors: dict[str, TensorInfo]
     modules: dict[str, Module]
     model_type: str | None = None
     vocabulary: int | None = None
+    architecture: str | None = None
 
     @property
     def parameters(self) -> int:
         """Number of parameters in the files."""
         return sum(tensor.entries for tensor in self.tensors.values())
+
+    @property
+    def words(self) -> Module | None:
+        """The embedding of the tokens, as far as names and sizes show it."""
+        found = [each for each in self.of_kind("embedding") if each.outputs == self.vocabulary]
+        return min(found, key=lambda each: each.path != "shared", default=None)
 
     def of_kind(self, *kinds: Kind) -> list[Module]:
         """Return the modules of the given kinds."""
@@ -112,12 +125,14 @@ def read_model(place: str | os.PathLike[str]) -> BaseModel:
     settings = _settings((path if path.is_dir() else path.parent) / "config.json")
     text = settings.get("text_config")
     vocabulary = settings.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else 0)
-    model_type = settings.get("model_type")
+    model_type, classes = settings.get("model_type"), settings.get("architectures")
+    architecture = classes[0] if isinstance(classes, list) and classes else None
     return BaseModel(
         tensors,
         modules_of(tensors),
         model_type if isinstance(model_type, str) else None,
         vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else None,
+        architecture if isinstance(architecture, str) else None,
     )
 
 
@@ -170,16 +185,17 @@ def _module(path: str, tensors: dict[str, TensorInfo]) -> Module:
     if f"{path}.qweight" in tensors:
         return _packed_in_integers(path, tensors)
     weight = tensors.get(f"{path}.weight")
-    if weight is None or len(weight.shape) not in {_MATRIX, _KERNEL}:
+    name = path.rpartition(".")[2]
+    if weight is None or not _MATRIX <= len(weight.shape) <= _MATRIX + 3 or name in _STACKED:
         return Module(path, "other")
     if f"{path}.weight.absmax" in tensors:
         # bitsandbytes stores four-bit weights as a column of bytes; the shape is in the data.
         return Module(path, "packed")
     outputs, *filters = weight.shape
     kind: Kind = "matrix" if len(weight.shape) == _MATRIX else "convolution"
-    if kind == "matrix" and _EMBEDDING.fullmatch(path.rpartition(".")[2]):
+    if kind == "matrix" and _EMBEDDING.fullmatch(name):
         kind = "embedding"
-    return Module(path, kind, prod(filters), outputs, weight.dtype)
+    return Module(path, kind, prod(filters), outputs, weight.dtype, weight.shape)
 
 
 def _packed_in_integers(path: str, tensors: dict[str, TensorInfo]) -> Module:

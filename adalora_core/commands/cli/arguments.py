@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 from adalora_core.floor.escaping import visible
 
+_UNITS = {unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb"))} | {
+    unit: 1024**power for power, unit in enumerate(("", "kib", "mib", "gib"))
+}
+_COUNTS = {"k": 1000, "m": 1000**2}
 _LONGEST = 80
 """The longest part of a word that is compared: comparing takes quadratic time."""
 
@@ -35,6 +40,34 @@ def text(metavar: str, help_: str) -> dict[str, Any]:
 def texts(metavar: str, help_: str) -> dict[str, Any]:
     """Return the details of an option that may be repeated."""
     return {"action": "append", "default": [], "metavar": metavar, "help": help_}
+
+
+def size(value: str) -> int:
+    """Read a number of bytes, such as `20MB`, `1.5GiB` or `20000000`."""
+    amount, unit = _amount(value)
+    if unit not in _UNITS:
+        expected = "a size such as 20MB, 1.5GiB or 20000000 (bytes)"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
+    return int(amount * _UNITS[unit])
+
+
+def budget(value: str) -> tuple[int, str]:
+    """Read bytes as `size` does, or a number of parameters or triplets, and return the unit too."""
+    amount, unit = _amount(value)
+    count, _, what = unit.rpartition(" ")
+    if count in {"", *_COUNTS} and what in {"parameters", "triplets"}:
+        return int(amount * _COUNTS.get(count, 1)), what
+    if unit in _COUNTS:
+        return int(amount * _COUNTS[unit]), "parameters"
+    if unit not in _UNITS:
+        expected = "an amount such as 20MB, 2M, 2000000 parameters or 500 triplets"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
+    return int(amount * _UNITS[unit]), "bytes"
+
+
+def _amount(value: str) -> tuple[float, str]:
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([a-z ]*)", value.strip().lower())
+    return (float(found[1]), found[2]) if found else (0, "?")
 
 
 def choice(choices: Sequence[str], help_: str, default: str | None = None) -> dict[str, Any]:

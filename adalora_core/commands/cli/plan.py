@@ -6,8 +6,8 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,11 +15,16 @@ from adalora_core.checker.documents import read
 from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import examine
+from adalora_core.checker.pipeline.lora import lora_blocks
 from adalora_core.checker.plan import costs as weights_costs
+from adalora_core.checker.plan import lora, lora_report
+from adalora_core.checker.plan.adapter_tensors import SavedLora
+from adalora_core.checker.plan.experts import replace_values
 from adalora_core.checker.plan.matching import Matched, match
-from adalora_core.checker.plan.modules import BaseModel, read_model
+from adalora_core.checker.plan.modules import BaseModel, Module, read_model
 from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
-from adalora_core.commands.cli.arguments import Parser, add, choice, text
+from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
+from adalora_core.commands.cli.arguments import Parser, add, budget, choice, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.errors import MissingExtraError
@@ -29,6 +34,7 @@ from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import to_pointer
 
 if TYPE_CHECKING:
+    from adalora_core.checker.plan.mismatches import Mismatch
     from adalora_core.config.fields.block import Block
 
 _POINTS = 400
@@ -40,53 +46,142 @@ def run(argv: Sequence[str]) -> int:
     Return 1 if the configuration has errors or does not fit the weights, 2 if there is none.
     """
     options = make_parser().parse_args(argv)
+    folder = Path(options.file) if Path(options.file).is_dir() else None
+    file = options.file if folder is None else str(folder / "adapter_config.json")
     try:
-        document = read(options.file, DEFAULT_LIMITS, options.format)
-        found = examine(document, options.file, CheckOptions(options.runtime), key=options.key)
-        if not found.blocks and not document.fatal:
+        document, check = read(file, DEFAULT_LIMITS, options.format), CheckOptions(options.runtime)
+        found = examine(document, file, check, key=options.key)
+        blocks: Sequence[Block] = found.blocks
+        is_lora = not document.fatal and all(block.is_other_method for block in blocks)
+        if is_lora and (lora := lora_blocks(document, check, options.key)):
+            blocks = lora
+        elif not blocks and not document.fatal:
             return fail("plan", _nothing_to_plan(options))
-        if not found.report.ok:
+        elif not found.report.ok:
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
-        if unknown := ", ".join(sorted(found.blocks[0].deferred)):
+        if unknown := ", ".join(sorted(_deferred(blocks[0]))):
             what = "number" if unknown == "total_step" else "values"
             return fail(
                 "plan",
-                f"{options.file}: known only when the run starts: {unknown}; write the {what} into "
+                f"{file}: known only when the run starts: {unknown}; write the {what} into "
                 "a configuration file and plan that",
             )
-        return _show(found.blocks[0], options)
+        if blocks[0].is_other_method:
+            return _show_lora(blocks, folder, options)
+        return _show(blocks[0], options)
     except (OSError, ValueError, MissingExtraError) as error:
         return fail("plan", error)
 
 
+def _deferred(block: Block) -> frozenset[str]:
+    return block.deferred & lora.COUNTED if block.is_other_method else block.deferred
+
+
 def _show(block: Block, options: argparse.Namespace) -> int:
-    model, matched = None, None
+    model, matched, proposal = None, None, None
     if options.weights is not None:
         model = read_model(options.weights)
         matched = match(block, model)
         if matched.problems:
-            print_text(_problems_text(block, matched, options))
+            print_text(_problems_text(block, matched.problems, options))
             return FINDINGS
     matrices = options.matrices if matched is None else len(matched.matrices)
+    if options.budget is not None:
+        proposal = _proposed(block, options, matched, model)
+        block = replace_values(block, **proposal.values)
     plan = plan_of(block, matrices or MANY_MATRICES)
     with_budget = matrices is not None
     # Draw before printing: if matplotlib is missing, nothing is printed.
     picture = None if options.plot is None else _picture(plan)
     if options.output_format == "json":
         shown = as_dict(plan, with_budget=with_budget)
+        if proposal is not None:
+            shown["proposal"] = proposal.as_dict()
         if model is not None and matched is not None:
             costs = weights_costs.costs_of(block, plan, matched, model)
             shown["weights"] = weights_costs.as_dict(costs, matched, model)
         print_text(_json(options.file, shown))
     else:
-        print_text(as_text(plan, with_budget=with_budget))
+        text = f"{proposal.as_text()}\n" if proposal is not None else ""
+        print_text(text + as_text(plan, with_budget=with_budget))
         if model is not None and matched is not None:
             print_text("\n" + _costs_text(block, plan, matched, model))
+    return _write(picture, options)
+
+
+def _proposed(
+    block: Block, options: argparse.Namespace, matched: Matched | None, model: BaseModel | None
+) -> Proposal:
+    limit = Limit(*options.budget)
+    if matched is not None and model is not None:
+        return for_adalora(block, limit, matched, model)
+    if limit.unit != "triplets" or options.matrices is None:
+        raise ValueError(
+            "--budget needs the sizes of the modules: add --weights with the model's folder or "
+            "file, or give triplets and --matrices"
+        )
+    one = Module("", "matrix", 1 << 20, 1 << 20)
+    return for_adalora(
+        block, limit, Matched((one,) * options.matrices, (), (), ()), BaseModel({}, {})
+    )
+
+
+def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
+    block, model, text = blocks[0], None, ""
+    shown: dict[str, Any] = {}
+    if options.matrices is not None:
+        return fail("plan", "--matrices is for AdaLoRA; for LoRA add --weights")
+    if options.weights is None and (options.budget or options.plot):
+        option = "--budget" if options.budget else "--plot"
+        return fail("plan", f"{option} needs the model's modules: add --weights")
+    found = lora.LoraMatch(block, BaseModel({}, {}), problems=tuple(lora.refusals(block)))
+    if options.weights is not None:
+        model = read_model(options.weights)
+        found = lora.match_lora(block, model)
+    if options.budget is not None and model is not None and not found.problems:
+        proposal = for_lora(block, Limit(*options.budget), model)
+        text, shown["proposal"] = f"{proposal.as_text()}\n", proposal.as_dict()
+        block = replace_values(block, **proposal.values)
+        found = lora.match_lora(block, model)
+    if found.problems:
+        print_text(_problems_text(block, found.problems, options))
+        return FINDINGS
+    faults = [] if folder is None else SavedLora(folder, block.values).faults(model)
+    if len(blocks) > 1:
+        keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
+        found = replace(
+            found, notes=(*found.notes, f"the first of {len(blocks)}; for others {keys}")
+        )
+    picture = None if options.plot is None else _map_of(found, options.file)
+    text += lora_report.head_of(block) + "\n"
+    text += lora_report.as_text(found, model.parameters) if model else lora_report.targets_of(found)
+    for fault in faults:
+        text += f"error: {visible(fault.message)}\n  hint: {visible(fault.hint)}\n"
+    shown |= lora_report.as_dict(found, model)
+    if folder is not None:
+        shown["faults"] = [asdict(fault) for fault in faults]
+    print_text(_json(options.file, shown) if options.output_format == "json" else text)
+    _write(picture, options)
+    return FINDINGS if faults else FINE
+
+
+def _write(picture: bytes | None, options: argparse.Namespace) -> int:
     if picture is not None:
         write_file(Path(options.plot), picture)
         print(f"wrote {visible(options.plot)}", file=sys.stderr)
     return FINE
+
+
+def _map_of(found: lora.LoraMatch, name: str) -> bytes:
+    """Draw the rank of each linear layer, 0 where it is not adapted."""
+    from adalora_core.commands.rank_report.heatmap import rank_heatmap
+
+    ranks = lora_report.ranks_of(found)
+    try:
+        return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
+    except ModuleNotFoundError:
+        raise MissingExtraError("matplotlib", "plot", "--plot") from None
 
 
 def _costs_text(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> str:
@@ -101,19 +196,20 @@ def _json(file: str, entries: dict[str, object]) -> str:
     return json.dumps({"version": 1, "file": file, **entries}, indent=2) + "\n"
 
 
-def _problems_text(block: Block, matched: Matched, options: argparse.Namespace) -> str:
+def _problems_text(block: Block, found: Iterable[Mismatch], options: argparse.Namespace) -> str:
     problems = []
-    for each in matched.problems:
+    for each in found:
         pointer = to_pointer(block.at(each.field))
         problems.append({"pointer": pointer, "message": each.message, "hint": each.hint})
     if options.output_format == "json":
         return _json(options.file, {"problems": problems})
     lines = []
     for problem in problems:
-        place = visible(f"{options.file} ({problem['pointer'] or '/'})")
+        place = f"{options.file} ({problem['pointer'] or '/'})"
+        place += f", matched against {options.weights}" if options.weights else ""
         lines += [
             f"error: {visible(problem['message'])}",
-            f"  --> {place}, matched against {visible(options.weights)}",
+            f"  --> {visible(place)}",
             f"  hint: {visible(problem['hint'])}",
             "",
         ]
@@ -122,7 +218,9 @@ def _problems_text(block: Block, matched: Matched, options: argparse.Namespace) 
 
 def _nothing_to_plan(options: argparse.Namespace) -> str:
     if options.key is None:
-        return f"{options.file}: no AdaLoRA configuration; point at it with --key /section"
+        return (
+            f"{options.file}: no configuration of AdaLoRA or LoRA; point at it with --key /section"
+        )
     return f"{options.file}: no mapping at {options.key!r}"
 
 
@@ -164,12 +262,16 @@ _MODEL: dict[str, dict[str, Any]] = {
     ),
     "--matrices": {"type": _matrices, **text("N", "number of adapted matrices in the model")},
 }
+_BUDGET = text(
+    "AMOUNT", "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
+)
 _OPTIONS: dict[str, dict[str, Any]] = {
     "-o --output-format": choice(
         ("text", "json"), "format of the printed plan (default: text)", "text"
     ),
-    "--plot": text("FILE.png", "also draw the curve to this file"),
-    "--key": text("POINTER", "JSON pointer of the AdaLoRA mapping"),
+    "--budget": {"type": budget, **_BUDGET},
+    "--plot": text("FILE.png", "also draw the curve to this file; for LoRA a map of the ranks"),
+    "--key": text("POINTER", "JSON pointer of the mapping"),
     "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),
     "--runtime": choice(get_args(Runtime), "the package that will train (default: peft)", "peft"),
 }
@@ -179,11 +281,12 @@ def make_parser() -> Parser:
     """Return the parser of `adalora plan`."""
     parser = Parser(
         prog="adalora plan",
-        description="Show the phases, the allocations and the budget curve of a configuration.",
+        description="Show what a configuration will do: phases, allocations and budget of AdaLoRA; "
+        "modules, sizes and scales of LoRA, rsLoRA or DoRA.",
         epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
         "2 could not run",
     )
-    shown = "a JSON, YAML or TOML file, a Python script or a notebook"
+    shown = "a JSON, YAML or TOML file, a Python script, a notebook or the folder of an adapter"
     add(parser, {"file": text("FILE", shown)})
     add(parser.add_mutually_exclusive_group(), _MODEL)
     add(parser, _OPTIONS)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.commands.cli.arguments import Parser, add, choice, text
+from adalora_core.commands.cli.arguments import Parser, add, choice, size, text
 from adalora_core.commands.cli.export_lora import OUTPUT, refusal
 from adalora_core.commands.cli.output import FINE, fail, print_text
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
@@ -19,10 +17,6 @@ from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from adalora_core.training.shrinking import ShrunkAdapter, TrainedAdapter
-
-_UNITS = {unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb"))} | {
-    unit: 1024**power for power, unit in enumerate(("", "kib", "mib", "gib"))
-}
 
 
 def make_parser() -> Parser:
@@ -40,7 +34,7 @@ def make_parser() -> Parser:
         "--rank": text("RANK", "mean rank of all modules"),
         "--energy": text("PART", "part that each module keeps of its energy, for example 0.95"),
     }
-    for limit, read in zip(limits.values(), (_size, float, float), strict=True):
+    for limit, read in zip(limits.values(), (size, float, float), strict=True):
         limit["type"] = read
     add(parser.add_mutually_exclusive_group(required=True), limits)
     picture = text("FILE.png", "also draw a map of the ranks to this file")
@@ -161,11 +155,3 @@ def _text(entries: dict[str, Any]) -> str:
         "An adapter that is trained at this size may be better.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _size(value: str) -> int:
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([a-z]*)", value.strip().lower())
-    if not found or found[2] not in _UNITS:
-        expected = "a size such as 20MB, 1.5GiB or 20000000 (bytes)"
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
-    return int(float(found[1]) * _UNITS[found[2]])

@@ -11,7 +11,11 @@ import torch
 from adalora_runs import LIBRARIES, SETTINGS, make
 from toy_models import TwoLayer, tiny_llama, token_batch
 
+from adalora_core.checker.plan.matching import match
+from adalora_core.checker.plan.modules import read_model
+from adalora_core.checker.plan.sizing import Limit, for_adalora
 from adalora_core.commands.cli import main
+from adalora_core.config.fields.block import Block
 from adalora_core.nn import AdaLoraLayer
 
 if TYPE_CHECKING:
@@ -149,6 +153,19 @@ def test_allocator_memory_planned_is_what_it_holds_after_a_step(
     assert planned["peft" if library == "peft" else "adalora-core"] == sum(
         each.nbytes for each in held
     )
+
+
+@pytest.mark.parametrize("library", MADE_BY)
+def test_bytes_of_a_proposal_are_those_of_the_saved_file(library: str, tmp_path: Path) -> None:
+    fields = {"target_modules": ["q_proj", "down_proj"], "modules_to_save": ["lm_head"]}
+    tiny_llama().save_pretrained(tmp_path / "base")
+    make(library, tiny_llama(), **fields).save_pretrained(tmp_path)
+    size = (tmp_path / "adapter_model.safetensors").stat().st_size
+
+    base = read_model(tmp_path / "base")
+    block = Block({**SETTINGS, **fields})
+    found = for_adalora(block, Limit(size, "bytes"), match(block, base), base)
+    assert (found.values["target_r"], found.amount) == (SETTINGS["init_r"], size)
 
 
 def test_end_planned_bounds_what_training_keeps(tmp_path: Path, capsys: Any) -> None:

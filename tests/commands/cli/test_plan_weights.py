@@ -353,8 +353,8 @@ def test_quantised_layers_are_read_where_the_header_has_their_sizes(plan):
 
 
 def test_exclusion_that_matches_nothing_is_a_note(plan):
-    weights = _weights(plan, {"exclude_modules": ["lm_haed"]})
-    assert weights["notes"] == ["exclude_modules: ['lm_haed'] matches no module"]
+    weights = _weights(plan, {"exclude_modules": ["lm_haed", "lm_head"]})
+    assert weights["notes"] == ["exclude_modules: 'lm_haed' matches no module"]
 
 
 def test_weights_that_are_missing_or_damaged_exit_2(write, tmp_path, capsys):

@@ -1,0 +1,192 @@
+"""Give the tensors that LoRA, rsLoRA or DoRA adds to one layer or parameter, as PEFT makes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.checker.plan.loaded import TRANSPOSED_EXPERTS
+from adalora_core.checker.plan.mismatches import Mismatch, names_of
+from adalora_core.floor.rank_pattern import LoraScales
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from adalora_core.checker.plan.modules import BaseModel, Module
+    from adalora_core.config.fields.block import Block
+
+Kind = Literal["linear", "embedding", "convolution", "attention", "parameter"]
+Shape = tuple[int, ...]
+
+_OF_SCALES = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
+_FACTORS = ("lora_A.weight", "lora_B.weight")
+_OF_EMBEDDINGS = ("lora_embedding_A", "lora_embedding_B")
+_DEPTHWISE = re.compile(r"dw|depthwise")
+"""Names of convolutions that have a group for each channel; the header does not hold the groups."""
+_MATRIX = 2
+_PROBLEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """A module or a parameter with an adapter.
+
+    Args:
+        path: its name in the model.
+        kind: how PEFT adapts it.
+        rank, alpha, scale: those of its adapter.
+        tensors: shapes of the adapter's tensors, by their names below the owner.
+        dtype: of the tensors.
+        owner: path of the module that PEFT puts the tensors into.
+    """
+
+    path: str
+    kind: Kind
+    rank: int
+    alpha: float
+    scale: float
+    tensors: Mapping[str, Shape]
+    dtype: str
+    owner: str
+
+    @property
+    def entries(self) -> int:
+        """Number of trained numbers."""
+        return sum(map(prod, self.tensors.values()))
+
+
+def dtype_of(base: str) -> str:
+    """Return the dtype of an adapter by that of the weight; PEFT makes half precision float32."""
+    return "F64" if base == "F64" else "F32"
+
+
+@dataclass
+class Layers:
+    """The layers that a configuration adapts, one after the other.
+
+    Args:
+        block: the configuration, as PEFT changes it for the model.
+        model: the model as transformers holds it.
+        problems: reasons why PEFT refuses a layer; at most 20 are kept.
+    """
+
+    block: Block
+    model: BaseModel
+    problems: list[Mismatch] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Read the patterns."""
+        self._scales = LoraScales({name: self.block[name] for name in _OF_SCALES})
+
+    def unused_patterns(self) -> list[str]:
+        """Return a note for each key of a pattern that no layer has its value from."""
+        fields = ("rank_pattern", "alpha_pattern")
+        keys = [(field, key) for field in fields for key in self.block[field] or ()]
+        unused = (each for each in keys if each not in self._scales.used)
+        return [f"{field}: {key!r} gives no module its value" for field, key in unused]
+
+    def refuse(self, field: str, message: str, hint: str) -> None:
+        """Keep a problem."""
+        if len(self.problems) < _PROBLEMS:
+            self.problems.append(Mismatch(field, message, hint))
+
+    def of_module(self, module: Module) -> Iterator[Adapted]:
+        """Yield what PEFT makes of a module; of an attention of torch two adapters."""
+        path, block = module.path, self.block
+        attention = self.model.tensors.get(f"{path}.in_proj_weight")
+        if module.kind == "embedding":
+            if block["lora_bias"]:
+                self.refuse("lora_bias", f"{path} is an embedding: no lora_bias", "exclude it")
+            inputs, outputs = module.shape
+            yield self._made(path, "embedding", inputs, outputs, module.dtype)
+        elif module.kind == "convolution":
+            yield self._of_convolution(module)
+        elif module.kind == "matrix":
+            inputs, outputs = module.inputs, module.outputs
+            bias = self.model.tensors.get(f"{path}.bias")
+            if bias is not None and bias.shape == (inputs,) != (outputs,):
+                inputs, outputs = outputs, inputs  # transformers' Conv1D stores [in, out]
+            yield self._made(path, "linear", inputs, outputs, module.dtype)
+        elif attention is not None and attention.shape[0] == 3 * attention.shape[1]:
+            if block["use_dora"]:
+                self.refuse("use_dora", f"{path} is an attention of torch: no DoRA", "exclude it")
+            if any(f"{path}.out_proj".endswith(each) for each in block["modules_to_save"] or ()):
+                message = f"{path} is an attention whose out_proj modules_to_save copies"
+                self.refuse("modules_to_save", message, "remove one of the two")
+            triple, width = attention.shape
+            yield self._made(path, "attention", width, triple, attention.dtype)
+            inner = f"{path}.base_layer.out_proj"
+            yield self._made(path, "linear", width, width, attention.dtype, owner=inner)
+        elif module.kind == "packed":
+            hint = "plan with the weights of the model before quantisation"
+            self.refuse("target_modules", f"{path} is packed by quantisation", hint)
+        else:
+            hint = f"exclude it, or name other modules; {names_of(self.model)}"
+            self.refuse("target_modules", f"{path} is not a layer that LoRA adapts", hint)
+
+    def of_parameter(self, name: str, targeted: Collection[str], depth: int) -> Iterator[Adapted]:
+        """Yield what PEFT makes of one of `target_parameters`.
+
+        Args:
+            name: of the parameter.
+            targeted: paths of the modules with an adapter.
+            depth: number of parameters of the same module that PEFT wraps later.
+        """
+        path, _, _ = name.rpartition(".")
+        info = self.model.tensors[name]
+        if why := self._why_no_parameter(path, info.shape, targeted):
+            message = f"PEFT cannot adapt the parameter {name}: {why}"
+            self.refuse("target_parameters", message, "change that, or remove it from the targets")
+            return
+        count, inputs, outputs = (
+            (1, *info.shape[::-1]) if len(info.shape) == _MATRIX else info.shape
+        )
+        if len(info.shape) > _MATRIX and self.model.model_type not in TRANSPOSED_EXPERTS:
+            inputs, outputs = outputs, inputs
+        owner = path + ".base_layer" * depth
+        yield self._made(name, "parameter", inputs, outputs, info.dtype, owner=owner, count=count)
+
+    def _why_no_parameter(self, path: str, shape: Shape, targeted: Collection[str]) -> str | None:
+        if not path:
+            return "it is one of the whole model"
+        if path in targeted:
+            return f"target_modules adapts {path} too"
+        if len(shape) not in (_MATRIX, _MATRIX + 1):
+            return f"it has {len(shape)} dimensions, not 2 or 3"
+        settings = ("lora_dropout", "fan_in_fan_out", "lora_bias", "use_dora", "velora_config")
+        wrong = next((each for each in settings if self.block[each]), None)
+        return wrong and f"{wrong} is set"
+
+    def _of_convolution(self, module: Module) -> Adapted:
+        outputs, inputs, *kernel = module.shape
+        groups = outputs if inputs == 1 and _DEPTHWISE.search(module.path) else 1
+        found = self._made(module.path, "convolution", inputs * groups, outputs, module.dtype)
+        if found.rank % groups or (groups > 1 and self.block["use_dora"]):
+            what = f"has {groups} groups: PEFT needs a multiple of that as rank, and no DoRA"
+            self.refuse("target_modules", f"{module.path} {what}", "exclude it")
+        ones = (1,) * len(kernel)
+        first, second = _FACTORS
+        shapes = {
+            first: (found.rank, inputs * groups, *kernel),
+            second: (outputs, found.rank // groups, *ones),
+        }
+        if self.block["use_dora"]:
+            shapes["lora_magnitude_vector"] = (1, outputs, *ones)
+        return replace(found, tensors={**found.tensors, **shapes})
+
+    def _made(
+        self, path: str, kind: Kind, inputs: int, outputs: int, dtype: str, *,
+        owner: str | None = None, count: int = 1,
+    ) -> Adapted:  # fmt: skip
+        block = self.block
+        rank, alpha, scale = self._scales.of(path)
+        names = _OF_EMBEDDINGS if kind == "embedding" else _FACTORS
+        shapes = (rank * count, inputs), (outputs, rank * count)
+        tensors: dict[str, Shape] = dict(zip(names, shapes, strict=True))
+        if block["lora_bias"]:
+            tensors["lora_B.bias"] = (outputs,)
+        if block["use_dora"]:
+            tensors["lora_magnitude_vector"] = (outputs,)
+        return Adapted(path, kind, rank, alpha, scale, tensors, dtype_of(dtype), owner or path)

@@ -1,0 +1,220 @@
+"""Write the plan of LoRA, rsLoRA or DoRA as a table for a terminal and as JSON values."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from math import sqrt
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.checker.plan.costs import share, size_of, starred
+from adalora_core.checker.plan.header import file_bytes
+from adalora_core.checker.plan.mismatches import shown_value
+from adalora_core.floor.escaping import visible
+
+if TYPE_CHECKING:
+    from adalora_core.checker.plan.lora import LoraMatch
+    from adalora_core.checker.plan.lora_layers import Adapted
+    from adalora_core.checker.plan.modules import BaseModel
+    from adalora_core.config.fields.block import Block
+
+_WIDTH = 79
+_NAMES_SHOWN = 8
+
+
+def method_of(block: Block) -> str:
+    """Return the name of the method that a configuration of LoRA asks for."""
+    names = {"use_rslora": "rsLoRA", "use_dora": "DoRA"}
+    return " with ".join(name for field, name in names.items() if block[field]) or "LoRA"
+
+
+def head_of(block: Block) -> str:
+    """Return what a configuration says without a model: method, rank and scale."""
+    rank, alpha = block["r"], block["lora_alpha"]
+    root, divisor = ("sqrt(r)", f"sqrt({rank})") if block["use_rslora"] else ("r", f"{rank}")
+    lines = [
+        f"{method_of(block)} of rank {rank}",
+        f"scale: lora_alpha / {root} = {alpha:g} / {divisor} = {_scale(block):.4g}",
+    ]
+    patterns = (name for name in ("rank_pattern", "alpha_pattern") if block[name])
+    lines += (f"{n}: other values for {len(block[n])} names or expressions" for n in patterns)
+    return "\n".join(lines) + "\n"
+
+
+def _scale(block: Block) -> float:
+    rank: int = block["r"]
+    scale: float = block["lora_alpha"] / (sqrt(rank) if block["use_rslora"] else rank)
+    return scale
+
+
+def targets_of(match: LoraMatch) -> str:
+    """Return the targets and the notes, for a plan without a model."""
+    block = match.block
+    found = {name: block[name] for name in ("target_modules", "target_parameters") if block[name]}
+    lines = [visible(f"{name}: {shown_value(value)}") for name, value in found.items()]
+    if not lines:
+        lines = ["target_modules: those of PEFT for the model's type"]
+    lines.append("modules, parameters and bytes: add --weights with the model's folder or file")
+    return "\n".join([*lines, *(f"note: {visible(note)}" for note in match.notes)]) + "\n"
+
+
+def as_text(found: LoraMatch, parameters: int) -> str:
+    """Return the table of the adapted modules, what is not adapted, and the costs.
+
+    Args:
+        found: the match, without problems.
+        parameters: the number of parameters in the files of the model.
+    """
+    rows = [("module", "count", "size", "rank", "scale", "trained"), *_rows(found)]
+    width = _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, len(rows[0])))
+    table = _aligned([(_shortened(row[0], max(10, width)), *row[1:]) for row in rows])
+    lines = [f"in the layers {layers} alone: {names}" for layers, names in _partly(found)]
+    others = _not_adapted(found).most_common()
+    if others:
+        shown = [f"{name} ({count})" for name, count in others[:_NAMES_SHOWN]]
+        more = f" and {len(others) - len(shown)} more names" if len(others) > len(shown) else ""
+        lines.append(f"not adapted: {', '.join(shown)}{more}")
+    if found.missed:
+        names = Counter(each.name for each in found.missed)
+        shown = [f"{name} ({count})" for name, count in names.items()]
+        lines.append(f"usual for the architecture, and not adapted: {', '.join(shown)}")
+    lines += ["", f"trained: {found.trained:,} numbers ({share(found.trained, parameters)})"]
+    if found.beside:
+        lines.append(
+            f"{found.beside:,} of them without an adapter (modules_to_save, biases, tokens)"
+        )
+    lines.append(f"file: {size_of(file_bytes(found.file()))}")
+    if found.carried:
+        size, first = size_of(found.carried_bytes), found.carried[0]
+        lines.append(f"{size} of it without training: PEFT saves {first} with an adapter on it")
+    training = size_of(found.training_bytes)
+    lines.append(f"training: {training} for factors, gradients and the two moments of AdamW")
+    lines += [f"note: {note}" for note in found.notes]
+    head = f"adapted: {_counted(found.adapted)} of a model of {parameters:,} parameters"
+    return "\n".join([head, *map(visible, table), *map(_wrapped, lines)]) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    return "\n".join(wrap(visible(line), _WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def _counted(adapted: Iterable[Adapted]) -> str:
+    kinds = Counter(each.kind for each in adapted)
+    names = {"linear": "linear layers", "parameter": "parameters by name"}
+    return ", ".join(f"{count} {names.get(kind, kind + 's')}" for kind, count in kinds.items())
+
+
+def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
+    groups: dict[tuple[str, ...], list[Adapted]] = {}
+    for each in found.adapted:
+        key = (starred(each.path), _size(each), str(each.rank), f"{each.scale:.4g}")
+        groups.setdefault(key, []).append(each)
+    totals = Counter(starred(path) for path in (*found.model.modules, *found.model.tensors))
+    return [
+        (
+            name,
+            f"{len(group)} of {totals[name]}" if len(group) < totals[name] else str(len(group)),
+            *rest,
+            f"{sum(each.entries for each in group):,}",
+        )
+        for (name, *rest), group in groups.items()
+    ]
+
+
+def _size(each: Adapted) -> str:
+    first, second = list(each.tensors.values())[:2]
+    kernel = "x".join(map(str, first[2:]))
+    count = first[0] // each.rank
+    mark = f"{count} x " if each.kind == "parameter" and count > 1 else ""
+    mark = f"{kernel}: " if kernel else mark
+    return f"{mark}{first[1]} -> {second[0]}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    aligned = []
+    for name, *rest in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
+        aligned.append("  ".join([f"{name:<{widths[0]}}", *cells]))
+    return aligned
+
+
+def _shortened(name: str, width: int) -> str:
+    return name if len(name) <= width else f"...{name[3 - width :]}"
+
+
+def _partly(found: LoraMatch) -> list[tuple[str, str]]:
+    """Return the layers, and the names that are adapted in these layers alone."""
+    every, own = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+    adapted = {each.path for each in found.adapted}
+    for path in (*found.model.modules, *found.model.tensors):
+        layer = re.search(r"(?:^|\.)(\d+)(?=\.|$)", path)
+        if layer:
+            every[starred(path)].add(int(layer[1]))
+            if path in adapted:
+                own[starred(path)].add(int(layer[1]))
+    names = defaultdict[str, list[str]](list)
+    for path, layers in own.items():
+        if layers < every[path]:
+            names[_ranges(layers)].append(path.rpartition(".")[2])
+    return [(layers, ", ".join(dict.fromkeys(ends))) for layers, ends in names.items()]
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Return numbers as ranges: `0-3, 7`."""
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and spans[-1][-1] == number - 1:
+            spans[-1] = [spans[-1][0], number]
+        else:
+            spans.append([number])
+    return ", ".join("-".join(map(str, span)) for span in spans)
+
+
+def _not_adapted(found: LoraMatch) -> Counter[str]:
+    adapted = {each.path for each in found.adapted}
+    linear = (each for each in found.model.of_kind("matrix", "packed") if each.path not in adapted)
+    return Counter(each.name for each in linear)
+
+
+def ranks_of(found: LoraMatch) -> dict[str, int]:
+    """Return the rank of each linear layer and each adapted module, 0 for none."""
+    ranks = {each.path: 0 for each in found.model.of_kind("matrix", "packed")}
+    return ranks | {each.path: each.rank for each in found.adapted}
+
+
+def as_dict(found: LoraMatch, model: BaseModel | None) -> dict[str, Any]:
+    """Return the plan as JSON values, with the costs if the base model is known."""
+    block = found.block
+    entries: dict[str, Any] = {
+        "method": method_of(block),
+        "rank": block["r"],
+        "alpha": block["lora_alpha"],
+        "scale": _scale(block),
+        "notes": list(found.notes),
+    }
+    if model is None:
+        return entries
+    return entries | {
+        "base_parameters": model.parameters,
+        "modules": [
+            {
+                "module": each.path,
+                "kind": each.kind,
+                "rank": each.rank,
+                "alpha": each.alpha,
+                "scale": each.scale,
+                "tensors": {name: list(shape) for name, shape in each.tensors.items()},
+                "trained": each.entries,
+            }
+            for each in found.adapted
+        ],
+        "not_adapted": dict(_not_adapted(found)),
+        "usual_not_adapted": [each.path for each in found.missed],
+        "trained_parameters": found.trained,
+        "trained_whole": found.beside,
+        "file_bytes": file_bytes(found.file()),
+        "training_bytes": found.training_bytes,
+    }

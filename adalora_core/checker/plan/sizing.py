@@ -1,0 +1,149 @@
+"""Propose the largest ranks whose adapter fits into bytes, trained parameters or triplets."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from adalora_core.checker.plan.costs import filled, size_of, trained_whole
+from adalora_core.checker.plan.experts import replace_values
+from adalora_core.checker.plan.header import TensorInfo, file_bytes
+from adalora_core.checker.plan.lora import match_lora
+from adalora_core.checker.plan.lora_layers import dtype_of
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
+
+if TYPE_CHECKING:
+    from adalora_core.checker.plan.matching import Matched
+    from adalora_core.checker.plan.modules import BaseModel
+    from adalora_core.config.fields.block import Block
+
+Unit = Literal["bytes", "parameters", "triplets"]
+
+START_PER_TARGET = 1.5
+"""The initial rank per target rank where the configuration has no such ratio: PEFT's 12 to 8."""
+
+
+class Limit(NamedTuple):
+    """The most that an adapter may come to."""
+
+    amount: int
+    unit: Unit
+
+    def shown(self, amount: int) -> str:
+        """Return an amount in the unit, for a text."""
+        return size_of(amount) if self.unit == "bytes" else f"{amount:,} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The largest ranks that fit.
+
+    Args:
+        limit: what they have to fit into.
+        values: `{field: value}` of the proposed configuration.
+        amount: what it comes to, for AdaLoRA if every matrix keeps `target_r`.
+        dearest: what the dearest choice of triplets comes to; for LoRA the amount.
+    """
+
+    limit: Limit
+    values: dict[str, Any]
+    amount: int
+    dearest: int
+
+    def as_text(self) -> str:
+        """Return the proposal as text."""
+        limit = self.limit
+        chosen = ", ".join(f"{name} {value:g}" for name, value in self.values.items())
+        lines = [f"proposal for at most {limit.shown(limit.amount)}: {chosen}"]
+        if "target_r" not in self.values:
+            lines.append(f"  {limit.shown(self.amount)}; lora_alpha keeps the scale")
+        elif self.dearest == self.amount:
+            lines.append(f"  {limit.shown(self.amount)} at the end, whatever training keeps")
+        else:
+            fits = "fits too" if self.dearest <= limit.amount else "does not fit"
+            lines += [
+                f"  {limit.shown(self.amount)} at the end if every matrix keeps target_r;",
+                f"  the dearest choice of triplets, {limit.shown(self.dearest)}, {fits}",
+            ]
+        return "\n".join(lines) + "\n"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the proposal as JSON values."""
+        return {
+            "unit": self.limit.unit,
+            "limit": self.limit.amount,
+            "values": self.values,
+            "amount": self.amount,
+            "dearest": self.dearest,
+            "dearest_fits": self.dearest <= self.limit.amount,
+        }
+
+
+def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) -> Proposal:
+    """Return the largest `target_r` that fits if every matrix keeps it, with an `init_r`.
+
+    Raises:
+        ValueError: rank 1 does not fit.
+    """
+    order = sorted(matched.matrices, key=lambda each: -each.entries_per_rank)
+    names = trained_whole(block, matched, model)
+    whole = {TENSOR_PREFIX + name: model.tensors[name] for name in names}
+
+    def amount(ranks: Sequence[int]) -> int:
+        if limit.unit == "triplets":
+            return sum(ranks)
+        tensors = dict(whole)
+        for each, rank in zip(order, ranks, strict=True):
+            shapes = {"A": (rank, each.inputs), "B": (each.outputs, rank), "E": (rank, 1)}
+            tensors |= {
+                f"{TENSOR_PREFIX}{each.path}.lora_{name}": TensorInfo(dtype_of(each.dtype), shape)
+                for name, shape in shapes.items()
+            }
+        entries = sum(each.entries for each in tensors.values())
+        return entries if limit.unit == "parameters" else file_bytes(tensors)
+
+    most = max(min(each.inputs, each.outputs) for each in order)
+    target = _largest(limit, lambda rank: amount([rank] * len(order)), most)
+    ratio = block["init_r"] / block["target_r"] if block["init_r"] > block["target_r"] else 0
+    init = max(target + 1, ceil(target * (ratio or START_PER_TARGET)))
+    return Proposal(
+        limit,
+        {"init_r": init, "target_r": target},
+        amount([target] * len(order)),
+        amount(filled(target * len(order), init, len(order))),
+    )
+
+
+def for_lora(block: Block, limit: Limit, model: BaseModel) -> Proposal:
+    """Return the largest `r` that fits, with the `lora_alpha` that keeps the scale.
+
+    Raises:
+        ValueError: rank 1 does not fit, or patterns give every module its rank.
+    """
+    found = match_lora(block, model)
+    factors = [list(each.tensors.values()) for each in found.adapted]
+    most = max(min(a[1], b[0]) for a, b, *_ in factors)
+
+    def amount(rank: int) -> int:
+        made = match_lora(replace_values(block, r=rank), model)
+        counts = {"triplets": made.triplets, "parameters": made.trained}
+        return counts[limit.unit] if limit.unit in counts else file_bytes(made.file())
+
+    if amount(1) == amount(2):
+        raise ValueError("--budget: rank_pattern gives every module its rank; r changes nothing")
+    rank = _largest(limit, amount, most)
+    growth = rank / block["r"]
+    alpha = block["lora_alpha"] * (sqrt(growth) if block["use_rslora"] else growth)
+    values = {"r": rank, "lora_alpha": int(alpha) if alpha == int(alpha) else round(alpha, 4)}
+    return Proposal(limit, values, amount(rank), amount(rank))
+
+
+def _largest(limit: Limit, amount: Callable[[int], int], most: int) -> int:
+    """Return the largest rank up to `most` that fits."""
+    if (least := amount(1)) > limit.amount:
+        wanted = f"more than {limit.shown(limit.amount)}"
+        raise ValueError(f"--budget: rank 1 everywhere comes to {limit.shown(least)}, {wanted}")
+    return bisect_right(range(1, most + 1), limit.amount, key=amount)

@@ -1,0 +1,51 @@
+"""Test `adalora plan --budget`: amounts, proposals, and the plan of what is proposed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from header_files import small_llama, write_model
+
+from adalora_core.commands.cli import main
+from adalora_core.config.rules.base import SOUND
+
+LORA = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+
+
+def _plan(write, capsys, model, fields, *arguments):
+    code = main(["plan", str(write(fields)), "--weights", str(model), *arguments])
+    return code, capsys.readouterr()
+
+
+def test_plan_shows_the_proposal_and_what_it_comes_to(write, tmp_path, capsys):
+    write_model(tmp_path / "model.safetensors", small_llama())
+    code, shown = _plan(write, capsys, tmp_path, SOUND, "--budget", "4 kB")
+    assert code == 0
+    assert shown.out.startswith("proposal for at most 4 kB: init_r 8, target_r 5\n")
+    assert "every matrix has rank 8\n" in shown.out
+    _, shown = _plan(write, capsys, tmp_path, SOUND, "--budget", "4 kB", "-o", "json")
+    found = json.loads(shown.out)
+    assert found["proposal"]["values"] == {"init_r": 8, "target_r": 5}
+    assert found["average_rank"] == {"start": 8, "end": 5}
+    _, shown = _plan(write, capsys, tmp_path, LORA, "--budget", "1k parameters")
+    assert shown.out.startswith("proposal for at most 1,000 parameters: r 8, lora_alpha 16\n")
+    assert "trained: 896 numbers" in shown.out
+    _, shown = _plan(write, capsys, tmp_path, LORA, "--budget", "9 triplets")
+    assert shown.out.startswith("proposal for at most 9 triplets: r 2, lora_alpha 4\n  8 triplets;")
+
+
+def test_budget_of_adalora_without_weights_is_one_of_triplets(write, capsys):
+    assert main(["plan", str(write(SOUND)), "--matrices", "10", "--budget", "65 triplets"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("proposal for at most 65 triplets: init_r 9, target_r 6\n  60 triplets")
+    assert main(["plan", str(write(SOUND)), "--budget", "20MB"]) == 2
+    assert "--budget needs the sizes of the modules: add --weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("amount", ["many", "20 ducks", "3 kg", "2M triplets of cats", "-3"])
+def test_budget_that_is_none_exits_2(amount, write, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", str(write(SOUND)), f"--budget={amount}"])
+    assert caught.value.code == 2
+    assert "expected an amount such as 20MB, 2M, 2000000 parameters" in capsys.readouterr().err

@@ -1,0 +1,259 @@
+"""Test `adalora plan` of LoRA, rsLoRA and DoRA: doors, tables, problems, a picture."""
+
+from __future__ import annotations
+
+import json
+
+import pace
+import pytest
+from header_files import small_gpt2, small_llama, write_model
+
+from adalora_core.commands.cli import main
+
+LORA = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+
+
+@pytest.fixture
+def plan(write, tmp_path, capsys):
+    """Run `adalora plan` on content and tensors; return exit code, output and errors."""
+
+    def run(content, *arguments, tensors=None, settings=None, name="run.json"):
+        if tensors is not None:
+            model = write_model(tmp_path / "base" / "model.safetensors", tensors)
+            if settings is not None:
+                (model.parent / "config.json").write_text(json.dumps(settings))
+            arguments = ("--weights", str(model.parent), *arguments)
+        code = main(["plan", str(write(content, name)), *arguments])
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return run
+
+
+def _of(plan, fields, tensors, *arguments, **options):
+    code, out, _ = plan(LORA | fields, "-o", "json", *arguments, tensors=tensors, **options)
+    assert code == 0, out
+    return json.loads(out)
+
+
+def test_table_fits_a_terminal_and_names_what_is_not_reached(plan):
+    tensors = small_llama(layers=11) | {
+        f"model.layers.{layer}.a_part_of_the_model_with_a_long_name.{name}.weight": (
+            "F32",
+            [16, 16],
+        )
+        for layer in range(11)
+        for name in ("q_proj", "gate_proj")
+    }
+    fields = {"layers_to_transform": [0, 1, 2, 7], "target_modules": ["q_proj", "v_proj", "gate"]}
+    code, out, _ = plan(LORA | fields, tensors=tensors, settings={"model_type": "llama"})
+    assert code == 0
+    assert max(map(len, out.splitlines())) < 80
+    assert out.startswith("LoRA of rank 4\nscale: lora_alpha / r = 8 / 4 = 2\n\nadapted: 12 linear")
+    assert "...f_the_model_with_a_long_name.q_proj  4 of 11  16 -> 16     4      2      512" in out
+    assert "in the layers 0-2, 7 alone: q_proj, v_proj\n" in out
+    assert "not adapted: q_proj (14), gate_proj (11), v_proj (7), lm_head (1)" in out
+    assert "usual for the architecture, and not adapted: q_proj (14), v_proj (7)" in out
+    assert "trained: 1,408 numbers (12.63%)\n" in out
+    assert (
+        "note: target_modules[2] 'gate' matches no module; the model has the linear\n  layers"
+        in out
+    )
+
+
+def test_json_has_modules_shapes_scales_and_bytes(plan):
+    fields = {"use_rslora": True, "use_dora": True, "alpha_pattern": {"v_proj": 16}}
+    found = _of(plan, fields, small_llama())
+    assert (found["method"], found["rank"], found["scale"]) == ("rsLoRA with DoRA", 4, 4.0)
+    assert found["modules"][1] == {
+        "module": "model.layers.0.self_attn.v_proj",
+        "kind": "linear",
+        "rank": 4,
+        "alpha": 16.0,
+        "scale": 8.0,
+        "tensors": {
+            "lora_A.weight": [4, 16], "lora_B.weight": [8, 4], "lora_magnitude_vector": [8]
+        },
+        "trained": 4 * (16 + 8) + 8,
+    }  # fmt: skip
+    trained = 2 * (4 * 32 + 16 + 4 * 24 + 8)
+    assert found["trained_parameters"] == trained
+    assert found["training_bytes"] == 4 * 4 * trained
+    assert found["not_adapted"] == {"lm_head": 1}
+
+
+DOORS = {
+    "a script": (
+        "train.py",
+        "from peft import LoraConfig\nLoraConfig(r=4, lora_alpha=8, target_modules=['q_proj'])\n",
+    ),
+    "a tool's file": (
+        "run.yaml",
+        "base_model: x\nadapter: lora\nlora_r: 4\nlora_alpha: 8\nlora_target_modules: [q_proj]\n",
+    ),
+    "a section": (
+        "run.toml",
+        '[a]\npeft_type = "LORA"\nr = 4\nlora_alpha = 8\ntarget_modules = ["q_proj"]\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_configuration_is_found_where_it_is(door, plan):
+    name, text = DOORS[door]
+    code, out, _ = plan(text, "-o", "json", tensors=small_llama(), name=name)
+    assert code == 0, out
+    assert [each["module"] for each in json.loads(out)["modules"]] == [
+        "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"
+    ]  # fmt: skip
+
+
+def test_several_calls_and_values_of_a_run(plan):
+    two = "from peft import LoraConfig\nLoraConfig(r=4)\nLoraConfig(r=n)\n"
+    _, out, _ = plan(two, name="train.py")
+    assert "LoRA of rank 4\n" in out
+    assert "note: the first of 2; for others --key /LoraConfig/1\n" in out
+    code, _, error = plan(two, "--key", "/LoraConfig/1", name="train.py")
+    assert code == 2
+    assert "known only when the run starts: r; write the values into a configuration" in error
+    assert plan(two.replace("r=n", "r=2"), "--key", "/LoraConfig/1", name="train.py")[0] == 0
+
+
+NOTES = {
+    "an expression of a pattern": ({"rank_pattern": {"k_proj": 2}}, "'k_proj' gives no module"),
+    "an excluded name": ({"exclude_modules": ["k_proj"]}, "exclude_modules: 'k_proj' matches no"),
+    "a layer": ({"layers_to_transform": [0, 9]}, "layers_to_transform: no target is in layer 9"),
+    "a target in no layer": (
+        {"target_modules": ["q_proj", "embed_tokens"], "layers_to_transform": [0]},
+        "target_modules: 'embed_tokens' is excluded, copied, or in no layer asked for",
+    ),
+    "a field": ({"layer_replication": [[0, 2]]}, "layer_replication: replicated layers are not"),
+    "another field": ({"ensure_weight_tying": True}, "ensure_weight_tying is not counted"),
+}
+
+
+@pytest.mark.parametrize("case", NOTES)
+def test_entry_that_means_nothing_is_a_note(case, plan):
+    fields, note = NOTES[case]
+    (found,) = _of(plan, fields, small_llama())["notes"]
+    assert note in found
+
+
+PROBLEMS = {
+    "a rank in a text": ("r", {"r": "8"}, "r should be a number above 0, got '8'"),
+    "an alpha of nothing": ("lora_alpha", {"lora_alpha": 0}, "lora_alpha should be a number"),
+    "a list of numbers": ("target_modules", {"target_modules": [1]}, "target_modules should be"),
+    "no rank in a pattern": ("rank_pattern", {"rank_pattern": {"q": 0}}, "rank_pattern['q'] sho"),
+    "another variant": ("use_bdlora", {"use_bdlora": {"nblocks": 2}}, "not planned"),
+    "one factor": ("init_lora_weights", {"init_lora_weights": "mica"}, "not planned"),
+    "layers beside a text": (
+        "layers_to_transform",
+        {"target_modules": ".*q_proj", "layers_to_transform": [0]},
+        "PEFT refuses layers_to_transform beside a text",
+    ),
+    "no expression": ("target_modules", {"target_modules": "*q"}, "'*q' is not a regular"),
+    "no end": (
+        "target_modules", {"target_modules": r"(\w+)+_projection!"}, "may take exponential time"
+    ),
+    "a pattern without an end": (
+        "rank_pattern", {"rank_pattern": {r"([a-z_.0-9]+)+!": 2}}, "cannot be matched against"
+    ),
+    "a pattern of nothing": ("alpha_pattern", {"alpha_pattern": {"*q": 2}}, "'*q' is not a regul"),
+    "a norm": (
+        "target_modules", {"target_modules": ["input_layernorm"]}, "input_layernorm is not a layer"
+    ),
+    "nothing": ("target_modules", {"target_modules": ["qkv"]}, "['qkv'] matches no module"),
+    "a token too many": (
+        "trainable_token_indices", {"trainable_token_indices": [99]}, "has 32 rows, and no row 99"
+    ),
+    "a parameter of a target": (
+        "target_parameters", {"target_parameters": ["q_proj.weight"]}, "target_modules adapts model"
+    ),
+    "a part of each adapter": (
+        "modules_to_save", {"modules_to_save": ["layer"]}, "'layer' also ends the name of a part"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_problem_is_one_sentence_with_its_place(case, plan):
+    field, fields, message = PROBLEMS[case]
+    settings = {"vocab_size": 32}
+    code, out, _ = plan(LORA | fields, "-o", "json", tensors=small_llama(), settings=settings)
+    assert code == 1
+    first, *_ = json.loads(out)["problems"]
+    assert first["pointer"] == f"/{field}"
+    assert message in first["message"]
+    code, out, _ = plan(LORA | fields)
+    assert code in (0, 1)
+    assert "Traceback" not in out
+
+
+def test_options_of_the_other_method_exit_2_with_one_sentence(plan):
+    for option in (["--matrices", "3"], ["--plot", "x.png"], ["--budget", "20MB"]):
+        code, out, error = plan(LORA, *option)
+        assert (code, out, error.count("\n")) == (2, "", 1)
+        assert "add --weights" in error
+
+
+def test_conv1d_of_gpt2_is_known_by_its_bias(plan):
+    wide = {"attn.c_attn.weight": ("F32", [16, 48]), "attn.c_attn.bias": ("F32", [48])}
+    tensors = small_gpt2() | {f"h.0.{name}": info for name, info in wide.items()}
+    found = _of(plan, {"target_modules": ["h.0.attn.c_attn"], "use_dora": True}, tensors)
+    assert found["modules"][0]["tensors"]["lora_magnitude_vector"] == [48]
+
+
+def test_folder_of_an_adapter_is_compared_with_its_tensors(tmp_path, capsys):
+    folder = tmp_path / "adapter"
+    shapes = {"lora_A": [4, 16], "lora_B": [16, 4]}
+    start = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {f"{start}.{name}.weight": ("F32", shape) for name, shape in shapes.items()}
+    file = write_model(folder / "adapter_model.safetensors", tensors)
+    settings = LORA | {"target_modules": ["q_proj"], "inference_mode": True}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    base = write_model(tmp_path / "base" / "model.safetensors", small_llama(layers=1))
+
+    def plan(*arguments):
+        code = main(["plan", str(folder), "--weights", str(base), *arguments])
+        return code, capsys.readouterr().out
+
+    code, out = plan()
+    assert code == 1
+    assert "trained: 128 numbers" in out
+    assert "\nerror: the adapter changes nothing: a factor of " in out
+    code, out = plan("-o", "json")
+    (fault,) = json.loads(out)["faults"]
+    assert (code, fault["kind"]) == (1, "zero")
+    data = file.read_bytes()
+    file.write_bytes(data[:-512] + b"\0\0\x80\x3f" * 128)
+    code, out = plan()
+    assert (code, "error" in out) == (0, False)
+    file.unlink()
+    assert main(["plan", str(folder)]) == 2
+
+
+def test_map_of_the_ranks_is_a_png(plan, tmp_path):
+    pytest.importorskip("matplotlib", reason="would prove that --plot draws a file")
+    path = tmp_path / "map.png"
+    code, _, error = plan(LORA, "--plot", str(path), tensors=small_llama())
+    assert (code, error) == (0, f"wrote {path}\n")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_plan_of_many_modules_and_names_takes_seconds(plan):
+    tensors = {
+        f"model.layers.{layer}.mlp.experts.{expert}.{name}.weight": ("BF16", [4, 4])
+        for layer in range(20)
+        for expert in range(256)
+        for name in ("gate_proj", "up_proj", "down_proj")
+    }
+    names = [name.removesuffix(".weight") for name in tensors]
+    fields = {
+        "target_modules": names,
+        "rank_pattern": {f"^{n.replace('.', chr(92) + '.')}": 2 for n in names},
+    }
+    with pace.measured() as spent:
+        found = _of(plan, fields, tensors)
+    assert len(found["modules"]) == len(tensors)
+    assert {each["rank"] for each in found["modules"]} == {2}
+    assert spent.seconds < 20
