@@ -1,6 +1,7 @@
 #pragma once
-// The CUDA kernels against the CPU core. Compiled twice: by nvcc for a GPU, and as plain C++ over
-// the emulation in ../emulation, where "device memory" is heap memory that a sanitizer checks.
+// The CUDA kernels against the CPU core. There are three ways to run them: on_gpu.cpp on a GPU;
+// ../ptx what nvcc makes, by an interpreter; and ../emulation their C++, compiled a second time,
+// where "device memory" is heap memory that a sanitizer checks.
 
 #include <cuda_runtime.h>
 
@@ -100,7 +101,8 @@ double difference(const Matrix& found, const Matrix& expected);
 /// The stream that the tests use.
 adalora::cuda::Stream stream();
 
-/// Kernels started since the last call; -1 on a GPU, where they are not counted.
+/// Kernels started since the last call; -1 on a GPU, where they are not counted. Each way to run
+/// the kernels has its own.
 int launches();
 
 /// Matrices of a LLaMA-7B in which all linear layers are adapted. Where a launch may carry large
@@ -114,5 +116,9 @@ void test_importance();
 void test_orthogonality();
 void test_selection();
 void test_svd_linear();
+void test_all();
+
+/// Checks that all kernels can be loaded before the first launch.
+void test_kernels_are_known();
 
 }  // namespace cuda_test

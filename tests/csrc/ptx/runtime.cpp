@@ -1,0 +1,195 @@
+#include "runtime.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+namespace ptx::runtime {
+
+namespace {
+
+/// Made at the first registration, which is before main.
+struct State {
+  Device device;
+  std::map<unsigned, std::string> texts;     // by architecture
+  std::map<const void*, std::string> names;  // of the functions that a launch is given
+  Program program;
+  std::set<std::string> launched;
+  int launches = 0;
+};
+
+State& state() {
+  static State instance;
+  return instance;
+}
+
+/// Runs `body`; a fault ends the program, as nothing that follows would mean anything.
+template <class Body>
+cudaError_t guarded(const Body& body) {
+  try {
+    body();
+    return cudaSuccess;
+  } catch (const Fault& fault) {
+    std::fprintf(stderr, "PTX: %s\n", fault.what());
+    std::exit(1);
+  }
+}
+
+std::uint64_t address_of(const void* memory) { return reinterpret_cast<std::uintptr_t>(memory); }
+
+/// The headers of what nvcc puts into an object: all codes of a file, and each of them.
+struct FatHeader {
+  std::uint32_t magic;
+  std::uint16_t version, header_bytes;
+  std::uint64_t bytes;
+};
+struct CodeHeader {
+  std::uint16_t kind, version;
+  std::uint32_t header_bytes;
+  std::uint64_t bytes;
+  std::uint32_t compressed_bytes, options;
+  std::uint16_t minor, major;
+  std::uint32_t architecture;
+};
+constexpr std::uint16_t kText = 1;
+
+void take_texts(const std::byte* fat) {
+  FatHeader all;
+  std::memcpy(&all, fat, sizeof all);
+  const std::byte* const end = fat + all.header_bytes + all.bytes;
+  for (const std::byte* at = fat + all.header_bytes; at < end;) {
+    CodeHeader code;
+    std::memcpy(&code, at, sizeof code);
+    at += code.header_bytes;
+    if (code.kind == kText) {
+      const auto* text = reinterpret_cast<const char*>(at);
+      if (code.compressed_bytes != 0 || std::strstr(text, ".version") == nullptr) {
+        std::fputs("PTX: compressed text; nvcc needs -no-compress\n", stderr);
+        std::exit(1);
+      }
+      state().texts[code.architecture] += text;
+    }
+    at += code.bytes;
+  }
+}
+
+}  // namespace
+
+Device& device() { return state().device; }
+
+const std::string& embedded_text(unsigned architecture) { return state().texts[architecture]; }
+
+void load(const std::string& text) { state().program = parse(text); }
+
+std::set<std::string> loaded_kernels() {
+  std::set<std::string> names;
+  for (const auto& [name, kernel] : state().program) names.insert(name);
+  return names;
+}
+
+const std::set<std::string>& launched_kernels() { return state().launched; }
+
+int take_launch_count() { return std::exchange(state().launches, 0); }
+
+}  // namespace ptx::runtime
+
+using ptx::runtime::state;
+
+// What nvcc's code calls before main, once for each file and each kernel.
+
+extern "C" {
+
+void** __cudaRegisterFatBinary(void* wrapper) {
+  struct Wrapper {
+    int magic, version;
+    const std::byte* fat;
+  };
+  ptx::runtime::take_texts(static_cast<const Wrapper*>(wrapper)->fat);
+  static void* handle = nullptr;
+  return &handle;
+}
+void __cudaRegisterFatBinaryEnd(void**) {}
+void __cudaUnregisterFatBinary(void**) {}
+
+void __cudaRegisterFunction(void**, const char* function, char*, const char* name, int, void*,
+                            void*, void*, void*, int*) {
+  state().names[function] = ptx::plain_name(name);
+}
+
+cudaError_t __cudaGetKernel(const void** kernel, const void* function) {
+  *kernel = function;
+  return cudaSuccess;
+}
+
+// Launches that C++ writes as kernel<<<...>>>: nvcc compiles some for each kernel, and none is
+// used.
+unsigned __cudaPushCallConfiguration(dim3, dim3, std::size_t, void*) { std::abort(); }
+cudaError_t __cudaPopCallConfiguration(dim3*, dim3*, std::size_t*, void*) { std::abort(); }
+cudaError_t __cudaLaunchKernel(const void*, dim3, dim3, void**, std::size_t, cudaStream_t) {
+  std::abort();
+}
+
+}  // extern "C"
+
+// The functions that the ops and their tests call.
+
+cudaError_t cudaLaunchKernel(const void* function, dim3 blocks, dim3 threads, void** arguments,
+                             std::size_t shared_bytes, cudaStream_t) {
+  return ptx::runtime::guarded([&] {
+    const std::string& name = state().names[function];
+    const auto kernel = state().program.find(name);
+    if (kernel == state().program.end()) throw ptx::Fault("no kernel " + name);
+    if (blocks.y * blocks.z * threads.y * threads.z != 1 || shared_bytes != 0) {
+      throw ptx::Fault("a grid of more than one dimension, or shared memory of the launch");
+    }
+    ++state().launches;
+    state().launched.insert(name);
+    state().device.launch(kernel->second, blocks.x, threads.x, arguments);
+  });
+}
+
+/// Blocks of exactly the size asked for, whose bytes nobody has written.
+cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  *memory = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  void* const block = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  state().device.memory().add(ptx::runtime::address_of(block), static_cast<std::byte*>(block),
+                              bytes);
+  *memory = block;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* memory) {
+  state().device.memory().remove(ptx::runtime::address_of(memory));
+  std::free(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  return ptx::runtime::guarded([&] {
+    ptx::Memory& memory = state().device.memory();
+    if (kind == cudaMemcpyHostToDevice) {
+      std::memcpy(memory.host_write(ptx::runtime::address_of(to), bytes), from, bytes);
+    } else {
+      std::memcpy(to, memory.host_read(ptx::runtime::address_of(from), bytes), bytes);
+    }
+  });
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void* function) {
+  return state().names.contains(function) ? cudaSuccess : cudaErrorInvalidDeviceFunction;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+const char* cudaGetErrorString(cudaError_t) { return "an error of the interpreter"; }
