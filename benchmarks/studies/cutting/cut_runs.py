@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from adapters import lora
 from causal_model import batches, measured_loss, pretrained
 from causal_runs import BATCH, train
-from cuts import Cut, measured_cuts, merged_loss
+from cut_plan import PARTS, SCALE, TEXT_STEPS, WHOLE, WORDS, Outcome
+from cuts import measured_cuts, merged_loss
 from patterns import costs_of
-from results import Results
 from runs import DIVERGED
 from tasks import BASE_SEED_OF, KINDS, SIZES, TASKS
 from torch import nn
@@ -36,82 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from cut_plan import Job
     from texts import Text
 
     Measure = Callable[[nn.Module], float]
 
-WORDS = "words"
-"""The task of the demo; the others are those of the second study."""
-WHOLE = 16
-"""The rank of the adapter that is cut."""
-PARTS = {8: "half", 5: "third", 4: "quarter"}
-"""The ranks whose bytes a cut may have; rank 5 is nearly a third of rank 16."""
 STEPS = {"short": 60}
-TEXT_STEPS, SCALE = 300, 2.0
 DEMO = DemoSettings(train_words=2400, held_out_words=1000, epochs=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run.
-
-    Attributes:
-        task: a key of TASKS, or WORDS.
-        stage: "tune" is measured on the development part, "test" on the test part.
-        rank: of all modules; in the test WHOLE is cut.
-        learning_rate: peak of the schedule.
-        seed: decides pretrained model, initial values, order of the data and what is held out.
-    """
-
-    task: str
-    stage: str
-    rank: int
-    learning_rate: float
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one run gave.
-
-    Attributes:
-        job: the run.
-        loss: nats per byte; on words nats per word.
-        cpu_seconds: time of the process from the first to the last line of the run; 0 for a run
-            that the second study made.
-        base: digest of the pretrained weights.
-        machine: processor and versions.
-        bytes: of the adapter's file, where it was cut.
-        without: the loss without the adapter, where it was cut.
-        cuts: what each cut gave.
-    """
-
-    job: Job
-    loss: float
-    cpu_seconds: float
-    base: str
-    machine: str
-    bytes: int = 0
-    without: float = 0.0
-    cuts: list[Cut] = field(default_factory=list)
-
-    def record(self) -> dict[str, Any]:
-        """Return the outcome as a mapping, as a line of the results holds it."""
-        held = asdict(self)
-        return {**held.pop("job"), **held}
-
-
-def parsed(line: str) -> Outcome:
-    """Return the outcome in one line; raises as that of the first study."""
-    held = json.loads(line)
-    job = Job(**{each.name: held.pop(each.name) for each in fields(Job)})
-    return Outcome(job=job, **{**held, "cuts": [Cut(**each) for each in held["cuts"]]})
-
-
-class Outcomes(Results):
-    """The outcomes in a file, by job."""
-
-    parsed = staticmethod(parsed)
 
 
 def run(job: Job, texts: Mapping[str, Text], cache: Path) -> Outcome:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from cut_plan import CHOICES, Cut
 
 from adalora_core.training.shrinking import ShrunkAdapter, read_trained, shrink
 
@@ -16,36 +17,8 @@ if TYPE_CHECKING:
 
     from adalora_core.training.shrinking import TrainedAdapter
 
-CHOICES = {
-    "one": "cut to one rank everywhere",
-    "bytes": "cut by energy per byte, over all modules",
-    "values": "cut by energy, over all modules",
-    "energy": "cut to the same part of energy in each module",
-}
-"""What `adalora shrink` calls `--budget --pad-ranks`, `--budget`, `--rank` and `--energy`."""
 HALVINGS = 20
 """Of the interval in which the largest limit that fits is searched."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What one cut gave.
-
-    Attributes:
-        size: the rank whose file the cut must not exceed.
-        choice: a key of CHOICES.
-        loss: of the adapter that was written and loaded.
-        bytes: of its file.
-        energy: part of the squared singular values that is kept.
-        ranks: rank of each module, in the order of the file.
-    """
-
-    size: int
-    choice: str
-    loss: float
-    bytes: int
-    energy: float
-    ranks: list[int]
 
 
 def cut(adapter: TrainedAdapter, choice: str, budget: int) -> ShrunkAdapter:
