@@ -72,11 +72,14 @@ def _state(plan: Plan, outcomes: Outcomes) -> str:
     text += f". {reused} tests of ranks 8 and 4 are those of the second study. Learning rates: "
     rates = []
     for task in dict.fromkeys(each.job.task for each in tests):
-        rate, small = (plan.rate(task, rank, outcomes) for rank in (WHOLE, max(PARTS)))
-        edge = " (edge)" if rate in {min(TRIES[task]), max(TRIES[task])} else ""
-        origin = "" if task in TEXTS else " (tuned at rank 5)"
-        rates.append(f"{label(task)} {rate:g}{edge} at rank 16, {small:g}{origin} at 8, 5 and 4")
-    return text + "; ".join(rates) + "."
+        ends, small = {min(TRIES[task]), max(TRIES[task])}, max(PARTS)
+        found = {rank: plan.rate(task, rank, outcomes) for rank in (WHOLE, small)}
+        told = {rank: f"{rate:g}" + " (edge)" * (rate in ends) for rank, rate in found.items()}
+        if task in TEXTS:
+            told[small] = f"{found[small]:g}"
+        rates.append(f"{label(task)} {told[WHOLE]} at rank 16, {told[small]} at 8, 5 and 4")
+    text += "; ".join(rates) + ". Edge: the smallest or the largest that was tried."
+    return text
 
 
 def _differences(
