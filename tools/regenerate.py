@@ -249,6 +249,15 @@ def rank_study() -> dict[Path, Content]:
     return files
 
 
+def cut_study() -> dict[Path, Content]:
+    """Return the results of the third study in docs/evidence.md."""
+    from cut_evidence import block
+    from written_blocks import with_block
+
+    page = DOCS / "evidence.md"
+    return {page: with_block(page, "cut-study", block())}
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
@@ -267,6 +276,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "scaling": scaling,
     "evidence": evidence,
     "rank-study": rank_study,
+    "cut-study": cut_study,
     "machinery": machinery,
     "comparison": comparison,
 }
