@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.arguments import Parser, add, flag, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail
 from adalora_core.floor.errors import AdaLoraError
 
@@ -63,15 +63,21 @@ def _print_summary(outcome: Outcome, output: Path) -> None:
     )
 
 
-def make_parser() -> Parser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of `adalora demo`."""
-    parser = Parser(
+    parser = argparse.ArgumentParser(
         prog="adalora demo",
         description="Fine-tune a real sentence encoder with AdaLoRA on words that people rated as "
         "positive or negative. Takes two minutes on two cores and uses no network.",
     )
-    help_ = "folder for adapter, heat map and report (default: ./adalora-demo)"
-    folder = {"type": Path, "default": Path("adalora-demo"), **text("DIR", help_)}
-    quick = flag("train on few words for a few seconds, as a smoke test")
-    add(parser, {"--output": folder, "--quick": quick})
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("adalora-demo"),
+        metavar="DIR",
+        help="folder for adapter, heat map and report (default: ./adalora-demo)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="train on few words for a few seconds, as a smoke test"
+    )
     return parser
