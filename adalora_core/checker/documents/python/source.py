@@ -55,14 +55,12 @@ def too_long(code: str, limits: Limits, cells: int = 0) -> Problem | None:
     most = limits.tokens - _TOKENS_OF_A_CELL * cells
     # Each token has at least one character.
     if len(code) > most and sum(1 for _ in _TOKEN.finditer(code)) > most:
-        message = f"the code has more than {limits.tokens} words and signs"
-        return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+        return problems.beyond(f"the code has more than {limits.tokens} words and signs")
     # Python brings the marks of a name into an order, which takes quadratic time.
     others = "" if code.isascii() else {*code}
     marks = "".join(each for each in others if combining(normalize("NFKD", each)[0]))
     if marks and (found := re.search(f"[{re.escape(marks)}]{{{_MOST_MARKS},}}", code)):
-        message = f"{_MOST_MARKS} combining marks follow each other"
-        return Problem(problems.LIMIT_EXCEEDED, message, offset=found.start())
+        return problems.beyond(f"{_MOST_MARKS} combining marks follow each other", found.start())
     return None
 
 
@@ -80,15 +78,12 @@ def parse(code: str) -> ast.Module | Problem:
         starts = line_starts(code)
         start = starts[min((error.lineno or 1) - 1, len(starts) - 1)]
         offset = min(start + (error.offset or 1) - 1, len(code))
-        hint = None
-        if not code[offset:].strip():
-            hint = "check whether the file is cut off"
+        hint = None if code[offset:].strip() else problems.CUT_OFF
         return Problem(problems.SYNTAX_ERROR, message, offset=offset, hint=hint)
     except ValueError as error:  # half of a surrogate pair, in a notebook
         return Problem(problems.BAD_ENCODING, f"the code is not text: {error}", offset=0)
     except (RecursionError, MemoryError):
-        message = "the code is nested too deeply for this interpreter"
-        return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+        return problems.beyond("the code is nested too deeply for this interpreter")
 
 
 def document_of(text: str, script: Script, found: list[Problem]) -> Document:
@@ -102,17 +97,15 @@ def document_of(text: str, script: Script, found: list[Problem]) -> Document:
     try:
         calls_are_too_many = len(script.calls) > MOST_CALLS
     except BeyondLimitError as error:
-        offset = script.extent(error.node)[0]
-        problem = Problem(problems.LIMIT_EXCEEDED, str(error), offset=offset)
+        problem = problems.beyond(str(error), script.extent(error.node)[0])
         return Document(text, problems=[*found, problem], fatal=True)
     if calls_are_too_many:
         del script.calls[MOST_CALLS:]
         message = f"the code has more than {MOST_CALLS} calls of {CLASS}; the rest is not checked"
-        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=0))
+        found.append(problems.beyond(message))
     if script.values.excess is not None:
         node, message = script.values.excess
-        offset = script.extent(node)[0]
-        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=offset))
+        found.append(problems.beyond(message, script.extent(node)[0]))
     value = {CLASS: [call.values for call in script.calls]}
     places = [_of_call(call, script) for call in script.calls]
     calls = Place(0, len(script.code), inside=dict(enumerate(places)))
