@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,9 @@ _TAGS = {
     yaml.MappingStartEvent: (None, "!", "tag:yaml.org,2002:map"),
     yaml.SequenceStartEvent: (None, "!", "tag:yaml.org,2002:seq"),
 }
+
+
+_HASH = re.compile(r"(?:^|(?<=\s))#[^\r\n]*")
 
 
 @dataclass(eq=False)
@@ -73,11 +77,16 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     return reader.document
 
 
-def scalar_extents(text: str) -> list[tuple[int, int]]:
-    """Return the extents of all scalars, in order, of a text that `decode` accepted."""
-    events = yaml.parse(text, Loader=_Loader)
-    scalars: Iterator[Any] = (event for event in events if isinstance(event, yaml.ScalarEvent))
-    return [(event.start_mark.index, event.end_mark.index) for event in scalars]
+def comments(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the extents of all comments of a text that `decode` accepted."""
+    at = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+    for event in events:
+        if type(event) in {yaml.ScalarEvent, yaml.StreamEndEvent}:
+            is_last = type(event) is yaml.StreamEndEvent
+            end = len(text) if is_last else event.start_mark.index
+            yield from (match.span() for match in _HASH.finditer(text, at, end))
+            at = event.end_mark.index
 
 
 def _is_same(one: Any, other: Any) -> bool:
