@@ -198,10 +198,8 @@ def _of_finding(document: Document, finding: Finding, tops: set[Steps]) -> Diagn
 
 def _fix(document: Document, finding: Finding) -> Fix | None:
     remedy = finding.remedy
-    if remedy is None:
-        return None
-    found = edit(document, remedy.change)
-    if found is None:
+    found = None if remedy is None else edit(document, remedy.change)
+    if remedy is None or found is None:
         return None
     return Fix(remedy.description, (found,), remedy.is_safe, (remedy.change,))
 
@@ -253,15 +251,11 @@ class Inspector:
         ):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
-        if is_optional and not found.blocks:
-            if found.document.fatal:
-                words = _CODE_WORDS if is_code else _PEFT_WORDS
-                return found if words.search(searched) else None
-            report = found.report
-            return (
-                found if report.has_script and (report.diagnostics or report.suppressed) else None
-            )
-        return found
+        report, words = found.report, _CODE_WORDS if is_code else _PEFT_WORDS
+        is_wanted = bool(report.has_script and (report.diagnostics or report.suppressed))
+        if found.document.fatal:
+            is_wanted = words.search(searched) is not None
+        return found if not is_optional or found.blocks or is_wanted else None
 
     def fix(
         self,
@@ -323,14 +317,9 @@ class Inspector:
             problems = [_with_format(each, name, raw) for each in document.problems]
             document = replace(document, problems=problems)
         found = examine(
-            document,
-            name,
-            self.check,
-            key=self.key,
-            layout=self.layout,
-            is_optional=is_optional,
-            tries_fixes=tries_fixes,
-        )
+            document, name, self.check, key=self.key, layout=self.layout,
+            is_optional=is_optional, tries_fixes=tries_fixes,
+        )  # fmt: skip
         report = found.report
         if self.reads_comments and document.format != "json":  # JSON has no comments
             from adalora_core.checker.pipeline.suppression import suppress

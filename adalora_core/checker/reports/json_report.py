@@ -93,11 +93,7 @@ def _fix(fix: Fix | None) -> dict[str, Any] | None:
 
 def _fixed(diagnostic: Diagnostic, fix: Fix) -> dict[str, Any]:
     """Return a fixed finding without positions, which refer to the old text."""
-    return {
-        **_named(diagnostic),
-        "description": fix.description,
-        "safe": fix.is_safe,
-    }
+    return {**_named(diagnostic), "description": fix.description, "safe": fix.is_safe}
 
 
 def _span(span: Span | None) -> dict[str, Any] | None:

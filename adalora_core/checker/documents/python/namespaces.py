@@ -12,6 +12,7 @@ from adalora_core.checker.documents.python.syntax import (
     Binding,
     Function,
     argument,
+    called_name,
     dotted,
     last_name,
 )
@@ -69,10 +70,9 @@ class Namespaces:
             owner = self._class_of(given.func)
             return None if owner is None else self._of_instance(given, owner, attribute)
         made = self._scopes.binding(given)
-        is_known = made is not None and made.kind == "value" and isinstance(given, ast.Name)
-        if not is_known or made is None or not isinstance(given, ast.Name):
+        if not isinstance(given, ast.Name) or made is None or self._is_stored(given, attribute):
             return None
-        return None if self._is_stored(given, attribute) else self._of_value(made, attribute)
+        return self._of_value(made, attribute)
 
     def _is_stored(self, name: ast.Name, attribute: str) -> bool:
         if name.id not in self._stored:
@@ -150,15 +150,13 @@ class Namespaces:
         scopes = self._scopes
         changes = scopes.changed.get("self", ())
         whole = (each for each in changes if getattr(each, "attr", "__dict__") == "__dict__")
+        classes = [made for made in scopes.inner if isinstance(made, ast.ClassDef)]
         return {scopes.of[each].class_ for each in whole} | {
             made
-            for made in scopes.inner
-            if isinstance(made, ast.ClassDef)
-            and (
-                made.keywords  # a metaclass, or what `__init_subclass__` reads
-                or not _ALTERING.isdisjoint(scopes.inner[made].functions)
-                or any(map(self._is_own, made.decorator_list))
-            )
+            for made in classes
+            if made.keywords  # a metaclass, or what `__init_subclass__` reads
+            or not _ALTERING.isdisjoint(scopes.inner[made].functions)
+            or any(map(self._is_own, made.decorator_list))
         }
 
     def _is_own(self, decorator: ast.expr) -> bool:
@@ -222,18 +220,13 @@ class Namespaces:
 
     def _parsed_classes(self, call: ast.Call) -> list[ast.ClassDef | None]:
         """Return the dataclasses whose fields a parser of transformers reads."""
-        if not (isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING_CLASSES):
-            return []
-        if not self._reads_command_line(call):
-            return []
-        made: ast.expr | None = call.func.value
+        made: ast.expr | None = getattr(call.func, "value", None)
         if (binding := self._scopes.binding(made)) is not None:
             made = binding.source
-        if not isinstance(made, ast.Call) or not made.args:
+        is_parser = called_name(call) in _PARSING_CLASSES and self._reads_command_line(call)
+        if not is_parser or not isinstance(made, ast.Call) or not made.args:
             return []
-        read = made.args[0]
-        parts = read.elts if isinstance(read, (ast.Tuple, ast.List)) else [read]
-        return [self._class_of(part) for part in parts]
+        return [self._class_of(part) for part in getattr(made.args[0], "elts", made.args[:1])]
 
 
 def _default_of(value: ast.expr) -> Source | None:
