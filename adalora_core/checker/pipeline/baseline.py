@@ -36,13 +36,6 @@ def add_ignores(found: Examined, examine: Examine) -> Examined:
     A comment is written at the line of the finding, or where that is inside of a string or before
     a joined line, above it, at its last line, or for the whole file. The result is read: comments
     are kept if the document decodes to the same values and just their findings are gone.
-
-    Args:
-        found: the document, and the report on it.
-        examine: decodes and checks a text.
-
-    Returns:
-        The document with the comments, and the report on it.
     """
     trials = Trials(examine)
     at_the_last_line = partial(_at_the_line, is_end=True)

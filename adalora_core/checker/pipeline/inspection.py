@@ -209,8 +209,6 @@ class Inspector:
     """The settings of one run, applied to each file.
 
     Args:
-        check: how to check.
-        selection: which findings to report.
         key: JSON pointer of the configuration; None: search for it.
         layout: the layout to search for; None: every layout.
         format: the format of every file; None: by the suffix.
@@ -266,14 +264,9 @@ class Inspector:
         unsafe: bool,
         only: Diagnostic | None = None,
     ) -> Examined:
-        """Apply the fixes that can be made, and return the fixed document with its report.
+        """Apply the fixes that can be made, or one alone, and return the document with its report.
 
-        Args:
-            found: the document.
-            name: its name.
-            was_named: as for `inspect`.
-            unsafe: also apply fixes that change the meaning to what was probably meant.
-            only: the finding to fix; None: every finding. The report then has no other finding.
+        `unsafe` fixes change the meaning to what was probably meant.
         """
         if only is not None:
             found = _with_findings(found, only)

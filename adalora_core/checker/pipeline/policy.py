@@ -256,16 +256,7 @@ def _refuse_long_addresses(value: Any) -> None:
 
 
 def _follow(resource: Any, resolver: Any, kind: Any, patterns: set[str]) -> None:
-    """Resolve every reference, also in referenced schemas, so that none fails later.
-
-    The keys of all `patternProperties` are added to `patterns`.
-
-    Args:
-        resource: a schema.
-        resolver: its references.
-        kind: the class that has checked the schema.
-        patterns: the keys that were found.
-    """
+    """Resolve every reference, also in referenced schemas, and collect `patternProperties`."""
     seen: dict[tuple[int, Any], Any] = {}
     schemas = [(resource, resolver, kind)]
     references: list[tuple[str, Any, Any]] = []

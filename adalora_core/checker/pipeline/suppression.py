@@ -67,18 +67,10 @@ def suppress(
     is_active: Callable[[str], bool],
     most: int = DEFAULT_LIMITS.diagnostics,
 ) -> Report:
-    """Suppress the findings that comments of the document name, and check these comments.
+    """Suppress the findings that comments of the document name, and report comments without effect.
 
-    Args:
-        document: the checked document.
-        report: all findings.
-        is_active: whether this run checks a rule, given its code.
-        most: the largest number of findings in the result.
-
-    Returns:
-        The report with the remaining findings, the suppressed findings, and findings on comments
-        that are unused or have no effect. A document in which nothing was checked keeps its
-        findings.
+    A document in which nothing was checked keeps its findings. `is_active` tells whether this run
+    checks the rule of a code; the result has at most `most` findings.
     """
     if not report.was_checked or not _MARKER.search(document.text):
         return report
@@ -132,12 +124,6 @@ def unused_file_ignores(
 
     An entry without wildcards is checked whenever its file is. An entry with wildcards is checked
     only if a search found all its files: a hook may get any part of them.
-
-    Args:
-        entries: the entries of `--per-file-ignores`.
-        reports: all reports of the run.
-        searched: names of the files that were found by searching, not named one by one.
-        is_active: whether this run checks a rule, given its code.
     """
     found: dict[int, list[Diagnostic]] = {}
     for entry in entries:

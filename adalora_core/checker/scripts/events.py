@@ -61,10 +61,7 @@ class Guard:
 class Frame:
     """A call of a function of the script that is being followed.
 
-    Args:
-        function: the function; None: the module's own statements.
-        call: the call; None: the function is called by something else.
-        outer: the frame of the call.
+    Without a function: the module's own statements; without a call: something else calls it.
     """
 
     function: Function | None = None
@@ -83,9 +80,7 @@ class Event:
     """Something that a run does.
 
     Args:
-        kind: what.
         node: the call or the assignment.
-        trace: the events around it.
         loops: the loops around it, those of the callers included; the outermost comes first.
         guards: the conditions around it, those of the callers included.
         accumulations: the accelerators of `with accelerator.accumulate(...)` around it.

@@ -40,7 +40,6 @@ class Training:
     """A place that trains an AdaLoRA model.
 
     Args:
-        kind: the way of training.
         event: the step of the optimizer, or the call that trains.
         trainers: the calls that make the trainer.
         allocates: whether ranks are allocated; None if that cannot be known.

@@ -31,13 +31,9 @@ _LIGHTNING = frozenset({"lightning", "pytorch_lightning", "pl", "L"})
 
 @dataclass(frozen=True, eq=False)
 class Wrap:
-    """A call that adds an adapter to a model.
+    """A call that adds an adapter to a model, or of a trainer that is given a configuration.
 
-    Args:
-        call: the call; that of a trainer which is given a configuration, too.
-        model: the model that is given.
-        config: the configuration that is given.
-        is_adalora: whether the configuration can be AdaLoRA's.
+    `is_adalora` is whether the configuration can be AdaLoRA's.
     """
 
     call: ast.Call
@@ -52,11 +48,7 @@ class Wrap:
 
 
 class Usage(Sources):
-    """The use of AdaLoRA in a script: what its values come from, and what is known of them.
-
-    Args:
-        script: the script.
-    """
+    """The use of AdaLoRA in a script: what its values come from, and what is known of them."""
 
     def __init__(self, script: Script) -> None:
         super().__init__(script.scopes)

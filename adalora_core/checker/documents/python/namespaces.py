@@ -31,12 +31,7 @@ _FLAGS = {"store_true": False, "store_false": True}
 
 
 class Source(NamedTuple):
-    """The expression of an attribute's value.
-
-    Args:
-        node: the expression.
-        is_default: whether the command line may give another value.
-    """
+    """The expression of an attribute's value, and whether the command line may give another."""
 
     node: ast.expr
     is_default: bool = False

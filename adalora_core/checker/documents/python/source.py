@@ -88,13 +88,7 @@ def parse(code: str) -> ast.Module | Problem:
 
 
 def document_of(text: str, script: Script, found: list[Problem]) -> Document:
-    """Return the document of a script: `{"AdaLoraConfig": [arguments of each call]}`.
-
-    Args:
-        text: the text of the file.
-        script: its code.
-        found: the problems that are known so far.
-    """
+    """Return the document of a script: `{"AdaLoraConfig": [arguments of each call]}`."""
     try:
         calls_are_too_many = len(script.calls) > MOST_CALLS
     except BeyondLimitError as error:

@@ -25,12 +25,7 @@ _Node = TypeVar("_Node", bound=ast.AST)
 
 
 class BeyondLimitError(Exception):
-    """A tree has more than `DEEPEST` levels, or a number with too many digits.
-
-    Args:
-        message: the limit.
-        node: the first node beyond it.
-    """
+    """A tree has more than `DEEPEST` levels, or a number with too many digits, at a node."""
 
     def __init__(self, message: str, node: ast.AST) -> None:
         super().__init__(message)
