@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword
+from adalora_core.checker.documents.python.syntax import keyword, only
 from adalora_core.checker.rules.usage_base import (
     HEAD,
     LOOP,
@@ -198,8 +198,7 @@ class TargetsOfAnotherBase(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for wrap in usage.wraps:
             made = usage.calls(wrap.config)
-            bases = {_name_of_base(usage, each) for each in usage.origins(wrap.model)}
-            base = bases.pop() if len(bases) == 1 else None
+            base = only(_name_of_base(usage, each) for each in usage.origins(wrap.model))
             for call in usage.script.calls if base is not None else ():
                 key, _ = call.entries.get("target_modules", (None, None))
                 names = call.values.get("target_modules")
@@ -215,8 +214,7 @@ def _name_of_base(usage: Usage, model: ast.expr) -> str | None:
         if not usage.scopes.full_name(model.func).endswith(".from_pretrained"):
             return None
         given = keyword(model, "pretrained_model_name_or_path", at=0)
-    found = {usage.script.values.of(leaf) for leaf in usage.origins(given)}
-    name = found.pop() if len(found) == 1 else None
+    name = only(map(usage.script.values.of, usage.origins(given)))
     if isinstance(name, str) and linear_layers_of(name) is not None:
         return name
     made = usage.scopes.full_name(model.func) if isinstance(model, ast.Call) else ""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeGuard
 
-from adalora_core.checker.documents.python.syntax import called_name, last_name, walk
+from adalora_core.checker.documents.python.syntax import called_name, last_name, only, walk
 from adalora_core.checker.rules.usage_base import (
     HEAD,
     LOOP,
@@ -144,14 +144,11 @@ def _contradictions(
     most: int,
 ) -> Iterator[CodeFault]:
     """Yield a fault for each total that is further from what the script trains than allowed."""
-    trained = {read(usage, training) for training in usage.once(trainings)}
-    number = trained.pop() if len(trained) == 1 else None
-    if number is None or len({total for _, total in totals}) != 1:
-        return
-    for key, total in totals:
-        if total is not None and abs(total - number) > most:
-            message = f"total_step is {total} {counted}, and the script trains {number}"
-            yield CodeFault(key, message)
+    number = only(read(usage, training) for training in usage.once(trainings))
+    total = only(total for _, total in totals)
+    if number is not None and total is not None and abs(total - number) > most:
+        message = f"total_step is {total} {counted}, and the script trains {number}"
+        yield from (CodeFault(key, message) for key, _ in totals)
 
 
 class EpochIsCut(UsageRule):

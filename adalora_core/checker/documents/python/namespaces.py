@@ -226,14 +226,11 @@ class Namespaces:
 
 def _default_of(value: ast.expr) -> Source | None:
     """Return the default of a field of a dataclass, or the value itself."""
-    if not (isinstance(value, ast.Call) and last_name(value.func) == "field"):
+    if not isinstance(value, ast.Call) or called_name(value) != "field":
         return Source(value)
-    for keyword in value.keywords:
-        if keyword.arg == "default":
-            return Source(keyword.value)
-        if keyword.arg == "default_factory" and isinstance(keyword.value, ast.Lambda):
-            return Source(keyword.value.body)
-    return None
+    default, made = passed(value, "default"), passed(value, "default_factory")
+    default = made.body if default is None and isinstance(made, ast.Lambda) else default
+    return None if default is None else Source(default)
 
 
 def _are_equal(nodes: list[ast.expr | None]) -> bool:
@@ -252,17 +249,14 @@ def _destination(call: ast.Call) -> str | None:
     return (long or names or [""])[0].lstrip("-").replace("-", "_") or None
 
 
-def _text(node: ast.expr) -> str | None:
+def _text(node: ast.expr | None) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def _default(call: ast.Call) -> ast.expr | None:
     """Return the default of an option of argparse, as it is without conversion."""
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-    action = given.get("action")
-    if "default" in given:
-        is_converted = "type" in given and last_name(given["type"]) != "str"
-        return None if is_converted and _text(given["default"]) is not None else given["default"]
-    if isinstance(action, ast.Constant) and action.value in _FLAGS:
+    default, kind, action = (passed(call, name) for name in ("default", "type", "action"))
+    if default is None and isinstance(action, ast.Constant) and action.value in _FLAGS:
         return ast.Constant(_FLAGS[action.value])
-    return None
+    is_converted = kind is not None and last_name(kind) != "str"
+    return None if is_converted and _text(default) is not None else default
