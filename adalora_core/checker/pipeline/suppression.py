@@ -198,7 +198,8 @@ class Requests:
     def _line_meant(self, comment: Extent) -> Line:
         """Return the comment's line, or the next line with content if the comment is alone."""
         document, text = self._document, self._text
-        if not _is_alone(text, comment[0]):
+        before = content_end(text, 0, comment[0], " \t\f\ufeff")
+        if before and text[before - 1] not in "\r\n":
             return line_of(document.span_in_code(*comment))
         start, end, line = self._content
         if not start <= comment[1] <= end:  # else a comment above has found the same line
@@ -207,12 +208,6 @@ class Requests:
             line = line_of(document.span_in_code(end, end))
             self._content = (comment[1], end, line)
         return line
-
-
-def _is_alone(text: str, comment: int) -> bool:
-    """Return whether nothing but blanks precedes a comment on its line."""
-    before = content_end(text, 0, comment, " \t\f\ufeff")
-    return not before or text[before - 1] in "\r\n"
 
 
 def unsuppressible(rule: Rule | None, text: str) -> str | None:

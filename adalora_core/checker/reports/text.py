@@ -92,7 +92,8 @@ def _diagnostic(
     fix = diagnostic.fix
     if diagnostic.hint:
         # The command can fix files only.
-        options = f" [{option_of(fix)}]" if fix and not fix.obstacle and report.source else ""
+        unsafe = "" if fix is None or fix.is_safe else " --unsafe-fixes"
+        options = f" [--fix{unsafe}]" if fix and not fix.obstacle and report.source else ""
         yield f"  hint: {visible(diagnostic.hint)}{options}"
         if fix and not fix.obstacle and (line := _mended_line(report, fix)):
             yield f"        {visible(line, None)}"
@@ -259,11 +260,6 @@ def _setting(key: str, value: Any) -> str:
     left = len(value) - len(shown)
     more = f" and {left} more" if left else ""
     return f"{brackets[0]}{', '.join(shown)}{brackets[1]}{more}"
-
-
-def option_of(fix: Fix) -> str:
-    """Return the options with which the command applies a fix."""
-    return "--fix" if fix.is_safe else "--fix --unsafe-fixes"
 
 
 def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:

@@ -180,15 +180,12 @@ class PenaltyWithoutGradient(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for function in usage.scopes.functions:
-            is_without = any(map(_has_no_gradient, function.decorator_list))
+            marks = {n(mark) for mark in function.decorator_list for n in (last_name, called_name)}
+            is_without = not marks.isdisjoint({"no_grad", "inference_mode"})
             for call in usage.calls_of(function) if is_without else ():
                 if _is_added_to_loss(usage, call):
                     message = f"{shown(call)} has no gradient: it trains nothing"
                     yield CodeFault(call, message, note=(function, "it runs under torch.no_grad()"))
-
-
-def _has_no_gradient(decorator: ast.expr) -> bool:
-    return bool({last_name(decorator), called_name(decorator)} & {"no_grad", "inference_mode"})
 
 
 def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:

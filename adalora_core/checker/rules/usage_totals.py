@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import called_name, last_name, only, walk
 from adalora_core.checker.rules.usage_base import (
@@ -194,7 +194,8 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.expr], measured: set[str])
         over = over.args[0]
     if ast.unparse(over) not in measured:
         return None
-    words, numbers = _names(total) - {index}, {usage.value(n) for n in total if _is_number(n)}
+    words = _names(total) - {index}
+    numbers = {usage.value(node) for node in total if isinstance(node, ast.Constant)}
     if limited is not None and words.isdisjoint(_names(list(walk(limited, ast.expr)))):
         return limited
     for test in _exits(loop.body):
@@ -221,10 +222,6 @@ def _counts_batches(usage: Usage, name: ast.expr, loop: ast.For) -> bool:
 
 _PASSES = frozenset({"enumerate", "tqdm", "islice"})
 """Functions that give the batches of a loader on."""
-
-
-def _is_number(node: ast.AST) -> TypeGuard[ast.Constant]:
-    return isinstance(node, ast.Constant) and isinstance(node.value, int)
 
 
 def _exits(body: list[ast.stmt]) -> Iterator[ast.expr]:

@@ -299,10 +299,11 @@ class _Tracer:
             is_own = self.sources.called(call) is not None
             is_trainer = not is_own and trainer_calls(self.sources, call.func.value)
             return "train" if is_trainer else None
-        is_class = OPTIMIZER.match(name) is not None
-        if is_class or ("optim" in name.lower() and _has_parameters(call)):
-            return None if name in self.sources.scopes.classes else "optimizer"
-        return None
+        is_made = OPTIMIZER.match(name) is not None
+        if not is_made and "optim" in name.lower():
+            words = {last_name(node) for given in passed(call) for node in _expressions(given)}
+            is_made = not words.isdisjoint({"parameters", "named_parameters"})
+        return "optimizer" if is_made and name not in self.sources.scopes.classes else None
 
     def _allocates(self, call: ast.Call, name: str) -> bool:
         function = self.sources.scopes.of[call].function
@@ -321,14 +322,13 @@ class _Tracer:
             return self.sources.called(call) is None
         if not isinstance(call.func, ast.Attribute):
             return False
-        names = [last_name(each).lower() for each in _expressions(call.func.value)]
-        if any("sched" in each for each in names):
-            return False
+        owner = [last_name(each).lower() for each in _expressions(call.func.value)]
         given = [last_name(each).lower() for arg in call.args for each in _expressions(arg)]
-        if any("opt" in each or "engine" in each for each in (*names, *given)):
-            return True
-        makers = self.sources.calls(call.func.value)
-        return any(OPTIMIZER.match(last_name(maker.func)) for maker in makers)
+        if any("sched" in each for each in owner):
+            return False
+        return any("opt" in each or "engine" in each for each in (*owner, *given)) or any(
+            OPTIMIZER.match(called_name(maker)) for maker in self.sources.calls(call.func.value)
+        )
 
 
 def excludes(one: Event, other: Event) -> bool:
@@ -348,7 +348,7 @@ def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
     for call in sources.calls(receiver):
         owner = sources.class_of_call(call)
         bases = sources.scopes.bases(owner)[1] if owner is not None else []
-        if any(name.endswith("Trainer") for name in (last_name(call.func), *bases)):
+        if any(name.endswith("Trainer") for name in (called_name(call), *bases)):
             found.append(call)
     return found
 
@@ -382,11 +382,3 @@ def adds_to_itself(node: ast.AST) -> bool:
         case ast.Assign(targets=[target, *_], value=ast.BinOp(left, ast.Add(), right)):
             return ast.unparse(target) in {ast.unparse(left), ast.unparse(right)}
     return False
-
-
-def _has_parameters(call: ast.Call) -> bool:
-    return any(
-        last_name(node) in {"parameters", "named_parameters"}
-        for given in passed(call)
-        for node in _expressions(given)
-    )

@@ -85,13 +85,10 @@ def _applies(dropped: Event, event: Event) -> bool:
     """Return whether gradients are dropped wherever an event happens."""
     known = {(ast.dump(guard.test), guard.holds) for guard in event.guards}
     return all(
-        (ast.dump(guard.test), guard.holds) in known or _asks_for_gradient(guard)
+        (ast.dump(guard.test), guard.holds) in known
+        or any(each.attr == "grad" for each in walk(guard.test, ast.Attribute))
         for guard in dropped.guards
     )
-
-
-def _asks_for_gradient(guard: Guard) -> bool:
-    return any(each.attr == "grad" for each in walk(guard.test, ast.Attribute))
 
 
 def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
