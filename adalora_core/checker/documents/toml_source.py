@@ -165,20 +165,15 @@ class _Scanner:
     def _header(self, top: Place) -> Place:
         start = self._at
         is_array = self._text.startswith("[[", start)
-        self._at += 2 if is_array else 1
-        keys = self._dotted()
-        self._at += 2 if is_array else 1
-        *parents, last = keys
+        self._at += 1 + is_array
+        *parents, last = self._dotted()
+        self._at += 1 + is_array
         table = self._descend(top, parents)
         if not is_array:
             return self._descend(table, [last])
-        name, extent = last
-        array = table.inside.get(name)
-        if array is None:
-            array = self._put(table, last, Place(start, self._at))
-        element = Place(start, self._at)
-        index = len(array.inside)
-        array.inside[index], array.keys[index] = element, extent
+        array = table.inside.get(last[0]) or self._put(table, last, Place(start, self._at))
+        array.keys[len(array.inside)] = last[1]
+        array.inside[len(array.inside)] = element = Place(start, self._at)
         return element
 
     def _pair(self, table: Place) -> None:

@@ -57,9 +57,8 @@ def fix(found: Examined, examine: Examine, *, unsafe: bool = False) -> Examined:
             break
         progress.make(wanted)
     for diagnostic in progress.open(unsafe=unsafe):
-        progress.obstacles[_name(diagnostic)] = (
-            f"fixes remain after {MOST_ROUNDS} rounds; run the command again"
-        )
+        reason = f"fixes remain after {MOST_ROUNDS} rounds; run the command again"
+        progress.obstacles[_name(diagnostic)] = reason
     return dataclasses.replace(progress.found, report=progress.report())
 
 
@@ -111,9 +110,8 @@ class _Progress:
             if diagnostic.fix is None or not (diagnostic.fix.is_safe or unsafe):
                 continue
             if name in done:
-                self.obstacles.setdefault(
-                    name, "the fix was applied, but the finding is still there"
-                )
+                reason = "the fix was applied, but the finding is still there"
+                self.obstacles.setdefault(name, reason)
             elif name not in self.obstacles:
                 found.append(diagnostic)
         return found

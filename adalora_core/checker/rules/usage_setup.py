@@ -242,7 +242,10 @@ class ConfigurationShared(UsageRule):
                 if made is None or frame is None:
                     continue
                 before = first.setdefault((made, frame), event)
-                if _is_trained_between(before, event):
+                between = [each.kind for each in trace.events[before.number : event.number]]
+                # A loop over folds or seeds repeats one training, to which the schedule belongs.
+                is_trained = "allocate" in between or "train" in between
+                if is_trained and not excludes(before, event):
                     found.setdefault(event.node, before.node)
         for node, earlier in found.items():
             message = "the configuration of another training is used again"
@@ -266,18 +269,6 @@ def _frame_of(usage: Usage, event: Event, made: ast.Call) -> Frame | None:
     while frame.function is not function and frame.outer is not None:
         frame = frame.outer
     return frame if is_module or frame.function is function else None
-
-
-def _is_trained_between(before: Event, event: Event) -> bool:
-    """Return whether ranks are allocated between two uses of a configuration.
-
-    A loop over folds or seeds repeats one training, to which the schedule belongs.
-    """
-    events = event.trace.events[before.number : event.number]
-    return not excludes(before, event) and any(e.kind in _TRAINS for e in events)
-
-
-_TRAINS = frozenset({"allocate", "train"})
 
 
 class UnsupportedCall(UsageRule):
