@@ -221,9 +221,8 @@ class _Reader:
         if tag.endswith((":int", ":float")) and "digits" in str(error):
             kind = "an integer" if tag.endswith(":int") else "a number"
             return problems.beyond(f"{kind} has too many digits", start)
-        kind = tag.rpartition(":")[2]
-        shown = text[:40]
-        return _syntax(self._text, start, f"{shown!r} is not a valid {kind} ({error})")
+        fault = f"{text[:40]!r} is not a valid {tag.rpartition(':')[2]} ({error})"
+        return _syntax(self._text, start, fault)
 
     def _refuse_tag(self, tag: str, offset: int) -> None:
         is_known = tag.endswith((":set", ":omap", ":pairs"))
@@ -237,9 +236,8 @@ class _Reader:
     def _alias(self, event: Any) -> None:
         start, end = event.start_mark.index, event.end_mark.index
         if event.anchor not in self._anchors:
-            raise _StopError(
-                _syntax(self._text, start, f"the alias *{event.anchor} has no anchor before it")
-            )
+            fault = f"the alias *{event.anchor} has no anchor before it"
+            raise _StopError(_syntax(self._text, start, fault))
         known = self._anchors[event.anchor]
         if known is None:
             message = f"the alias *{event.anchor} is inside the value that it names"
@@ -337,13 +335,11 @@ class _Reader:
             return
         self._count(frame, key, frame.place)
         if key in frame.value:
-            earlier = [frame.place.keys[key], extent]
-            path = self._path_to(key)
-            self._report(duplicate_key(path[:-1], key, earlier))
+            path = self._path_to(key)[:-1]
+            self._report(duplicate_key(path, key, [frame.place.keys[key], extent]))
         if not isinstance(key, str):
             message = f"the key {key!r} is not a string"
-            problem = Problem(problems.NON_STRING_KEY, message, self._path_to(key), "key")
-            self._report(problem)
+            self._report(Problem(problems.NON_STRING_KEY, message, self._path_to(key), "key"))
         frame.value[key] = value
         frame.place.keys[key] = extent
         frame.place.inside[key] = place

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword, only
-from adalora_core.checker.rules.usage_base import (
-    HEAD,
-    LOOP,
-    CodeFault,
-    UsageRule,
-    shown,
-)
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.trainings import (
     late_adapters,

@@ -41,6 +41,7 @@ from adalora_core.checker.scripts.sources import (
 EventKind = Literal[
     "allocate", "backward", "count", "merge", "optimizer", "set", "step", "train", "wrap", "zero"
 ]
+Level = Literal["same", "inside", "outside"]
 _DEEPEST = 5
 _MOST = 1200
 """Bound on the events of one script."""
@@ -120,7 +121,7 @@ class Placement:
         dropped: what drops the gradients before the allocation, or before the step already.
     """
 
-    level: Literal["same", "inside", "outside"]
+    level: Level
     step: Event
     is_before: bool
     dropped: Event | None
@@ -179,9 +180,7 @@ class _Tracer:
 
     def trace(self, function: Function | None, body: Sequence[ast.stmt]) -> None:
         self.traces.append(trace := Trace(function))
-        self._block(
-            body, Event("set", self.sources.scopes.module.node, trace, frame=Frame(function))
-        )
+        self._block(body, Event("set", ast.Pass(), trace, frame=Frame(function)))
 
     def _guarded(self, at: Event, test: ast.expr, *, holds: bool) -> Event:
         if test in self.around_name:

@@ -16,7 +16,7 @@ from adalora_core.checker.documents.python.syntax import (
     only,
     walk,
 )
-from adalora_core.checker.scripts.events import Event, Guard, Placement, excludes
+from adalora_core.checker.scripts.events import Event, Guard, Level, Placement, excludes
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
@@ -48,12 +48,9 @@ def _placement(event: Event) -> Placement | None:
     before = [each for each in steps if each.number < event.number]
     step = before[-1] if before else steps[0]
     loops = shared[step]
-    if len(step.loops) > len(loops):
-        level: Literal["same", "inside", "outside"] = "outside"
-    else:
-        level = "inside" if len(event.loops) > len(loops) else "same"
-    dropped = _dropped(step, event) if before else None
-    return Placement(level, step, not before, dropped)
+    is_inside, is_outside = len(event.loops) > len(loops), len(step.loops) > len(loops)
+    level: Level = "outside" if is_outside else "inside" if is_inside else "same"
+    return Placement(level, step, not before, _dropped(step, event) if before else None)
 
 
 def _dropped(step: Event, event: Event) -> Event | None:

@@ -196,9 +196,8 @@ class Usage(Sources):
             self.is_adalora_model(binding.value)
             for each in known
             for (name, _), bindings in list(self.scopes.attributes.items())
-            for binding in bindings
-            if name == each.name
-            and binding.kind == "value"
+            for binding in (bindings if name == each.name else ())
+            if binding.kind == "value"
             and isinstance(binding.value, ast.Name | ast.Call)
             and self.scopes.of[binding.node].class_ is each
             and self.class_of_call(binding.value) is None
