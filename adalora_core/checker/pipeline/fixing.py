@@ -82,10 +82,8 @@ def _edits(diagnostic: Diagnostic) -> tuple[Edit, ...]:
 
 
 def _collide(one: Edit, other: Edit) -> bool:
-    if one == other:
-        return False
     a, b = one.span, other.span
-    return a.start == b.start or (a.start < b.end and b.start < a.end)
+    return one != other and (a.start == b.start or (a.start < b.end and b.start < a.end))
 
 
 def _name(diagnostic: Diagnostic) -> Finding:

@@ -65,15 +65,11 @@ def example_text(example: Example) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _fixable(rule: Rule) -> str:
-    return "safe" if rule.safe_fix else "unsafe" if rule.unsafe_fix else ""
-
-
 def index(rules: Sequence[Rule]) -> str:
     """Return the table of all rules that `docs/rules/README.md` holds."""
     rows = "".join(
-        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | {_fixable(rule)} "
-        f"| {rule.summary} |\n"
+        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} "
+        f"| {'safe' if rule.safe_fix else 'unsafe' if rule.unsafe_fix else ''} | {rule.summary} |\n"
         for rule in rules
     )
     return f"""# Rules

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
-_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+_KINDS = ("Sequence", "Token", "Image")
+_HEADS = tuple(f"For{kind}Classification.from_pretrained" for kind in _KINDS)
 _NEW_HEAD = "\nbase = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)\nconfig"
 _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
 """Tasks for which PEFT trains the head."""
@@ -98,7 +99,12 @@ class HeadStaysFrozen(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for wrap, call in _configured(usage):
-            heads = [each for each in usage.calls(wrap.model) if _has_new_head(usage, each)]
+            heads = [
+                each
+                for each in usage.calls(wrap.model)
+                if usage.scopes.full_name(each.func).endswith(_HEADS)
+                and {"num_labels", "id2label"} & usage.keywords(each).keys()
+            ]
             if not heads or len(heads) != len(usage.origins(wrap.model)):
                 continue
             task = call.values.get("task_type")
@@ -109,12 +115,6 @@ class HeadStaysFrozen(UsageRule):
             if not usage.once(may_unfreeze):
                 message = "the new head of the model stays frozen, at its random weights"
                 yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
-
-
-def _has_new_head(usage: Usage, call: ast.Call) -> bool:
-    owner, _, method = usage.scopes.full_name(call.func).rpartition(".")
-    new = {"num_labels", "id2label"} & usage.keywords(call).keys()
-    return method == "from_pretrained" and owner.endswith(_HEADS) and bool(new)
 
 
 class HeadTrainedAlone(UsageRule):

@@ -128,13 +128,10 @@ class LoadedAdapterTrained(UsageRule):
     no parameters to train, or trains the others alone, and `loss.backward()` may raise `element 0
     of tensors does not require grad`."""
     bad = (
-        (HEAD + LOOP)
-        .replace("import AdaLoraConfig, get_peft_model", "import PeftModel")
-        .replace(
-            HEAD.partition("\n\n")[2].partition("optimizer")[0],
-            'model = PeftModel.from_pretrained(base, "adapter")\n',
-        )
-    )
+        "from peft import PeftModel\n\n"
+        'model = PeftModel.from_pretrained(base, "adapter")\n'
+        "optimizer = AdamW(model.parameters())\n"
+    ) + LOOP
     good = bad.replace('"adapter")', '"adapter", is_trainable=True)')
     hint = "pass is_trainable=True to from_pretrained"
 
@@ -165,16 +162,11 @@ class PenaltyWithoutGradient(UsageRule):
     why = """A number that is computed under torch.no_grad() is a constant to backward(): added to
     the loss it changes what is printed, and trains nothing."""
     bad = (
-        (HEAD + LOOP)
-        .replace(
-            "for step",
-            "\n\n@torch.no_grad()\ndef penalty(model):\n"
-            "    return sum(p.norm() for p in model.parameters())\n\n\nfor step",
-        )
-        .replace(
-            "    model(**batch).loss.backward()\n",
-            "    loss = model(**batch).loss + 0.1 * penalty(model)\n    loss.backward()\n",
-        )
+        f"{HEAD}\n\n@torch.no_grad()\ndef penalty(model):\n"
+        "    return sum(p.norm() for p in model.parameters())\n\n\n"
+    ) + LOOP.replace(
+        "    model(**batch).loss.backward()\n",
+        "    loss = model(**batch).loss + 0.1 * penalty(model)\n    loss.backward()\n",
     )
     hint = "compute the term with gradients, outside of torch.no_grad()"
 
@@ -333,8 +325,8 @@ def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
     loads = (given.get("load_in_4bit"), given.get("load_in_8bit"))
     if any(isinstance(each, ast.Constant) and each.value is True for each in loads):
         return True
-    made = usage.calls(given.get("quantization_config"))
-    return bool(made) and all(last_name(each.func) == "BitsAndBytesConfig" for each in made)
+    made = set(map(called_name, usage.calls(given.get("quantization_config"))))
+    return made == {"BitsAndBytesConfig"}
 
 
 def may_unfreeze(usage: Usage) -> bool:
