@@ -154,7 +154,8 @@ class EpochIsCut(UsageRule):
     hint = "count the batches that are trained: epochs * the limit of the loop"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        loops = dict.fromkeys(loop for e in usage.events("step") for loop in e.loops)
+        around = (loop for event in usage.events("step") for loop in event.loops)
+        loops = dict.fromkeys(loop for loop in around if isinstance(loop, ast.For))
         for key, value in usage.totals():
             nodes = list(usage.mentions(value, ast.expr))
             calls = [n for n in nodes if isinstance(n, ast.Call) and called_name(n) == "len"]
@@ -167,12 +168,10 @@ class EpochIsCut(UsageRule):
                     break
 
 
-def _cut(usage: Usage, loop: ast.AST, total: list[ast.expr], measured: set[str]) -> ast.AST | None:
+def _cut(usage: Usage, loop: ast.For, total: list[ast.expr], measured: set[str]) -> ast.AST | None:
     """Return what leaves a loop over a loader, whose length is in a total, after some batches."""
-    over = loop.iter if isinstance(loop, ast.For) else None
-    if over is None or not isinstance(loop, ast.For):
-        return None
-    index, limited = None, None
+    over, index = loop.iter, None
+    limited: ast.expr | None = None
     while isinstance(over, ast.Call) and over.args and last_name(over.func) in _PASSES:
         if last_name(over.func) == "enumerate" and isinstance(loop.target, ast.Tuple):
             index = last_name(loop.target.elts[0])
