@@ -189,6 +189,7 @@ def test_number_that_one_process_raises():
         ("Qwen2ForSequenceClassification.from_pretrained(name)", False),
         ("AutoModelForCausalLM.from_pretrained(name)", False),
         ("MyModel.from_pretrained(name)", False),
+        ('AutoModel.from_pretrained(["a"])', False),
     ],
 )
 def test_base_that_is_known_by_its_name_or_its_class(model, is_fault):

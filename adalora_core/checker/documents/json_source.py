@@ -28,10 +28,9 @@ _Member = tuple[str | int, "Extent | None", "Extent"]
 """Name or index of a value, extent of its key, extent of the value."""
 
 _BLANK = re.compile(r"[ \t\n\r]*")
-_VALUE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[,:\[{]', re.DOTALL)
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
-
 _STRING = r'"(?:[^"\\]++|\\.)*+"?'
+_BRACKETS = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
+_SIGNS = re.compile(rf"{_STRING}|[,:\[\]{{}}]", re.DOTALL)
 _COMMENTS = re.compile(
     rf"{_STRING}|(?<!\s)\s*+(?:(?://|\#)[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?)", re.DOTALL
 )
@@ -60,10 +59,10 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     """Decode JSON text; each fault of the text becomes a problem of the document."""
     document = Document(text)
     if not text.strip(" \t\n\r"):
-        return _fail(document, problems.EMPTY_INPUT, 0, "the document is empty")
+        return document.fail(problems.EMPTY)
     excess = _excess(text, limits)
     if excess is not None:
-        return _fail(document, problems.LIMIT_EXCEEDED, *excess)
+        return document.fail(excess)
     repeated = False
     try:
         try:
@@ -72,15 +71,15 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
             repeated = True
             document.value = _PLAIN.decode(text)
     except json.JSONDecodeError as error:
-        return _fail(document, problems.SYNTAX_ERROR, *_explained(error), remedy=_remedy(text))
+        offset, message, hint = _explained(error)
+        remedy = _remedy(text)
+        problem = Problem(problems.SYNTAX_ERROR, message, hint=hint, offset=offset, remedy=remedy)
+        return document.fail(problem)
     except RecursionError:
         message = "the document is nested too deeply for this interpreter"
-        return _fail(document, problems.LIMIT_EXCEEDED, 0, message)
+        return document.fail(problems.beyond(message))
     except ValueError:
-        # CPython refuses to convert integers of more than 4300 digits.
-        number = re.search(r"(?<!\d)\d{4300,}", text)
-        offset = number.start() if number else 0
-        return _fail(document, problems.LIMIT_EXCEEDED, offset, "an integer has too many digits")
+        return document.fail(problems.find_long_integer(text) or problems.long_integer())
     locator = JsonLocator(text)
     document.locator = locator
     if _SUSPICIOUS.search(text):
@@ -90,44 +89,25 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     return document
 
 
-def _excess(text: str, limits: Limits) -> tuple[int, str] | None:
-    """Return where and how the text exceeds a limit, or None.
+def _excess(text: str, limits: Limits) -> Problem | None:
+    """Return how the text exceeds a limit, or None; what strings hold is not counted.
 
-    The counts are upper bounds that are cheap to get; most documents need no closer look.
+    The first counts are upper bounds that are cheap to get; most documents need no closer look.
     """
     brackets = text.count("[") + text.count("{")
-    if brackets > limits.depth:
-        too_deep = _first_too_deep(text, limits.depth)
-        if too_deep is not None:
-            return too_deep, f"the document is nested deeper than {limits.depth} levels"
-    signs = text.count(",") + text.count(":") + brackets
-    if signs >= limits.nodes and _has_more_values(text, limits.nodes):
-        return 0, f"the document has more than {limits.nodes} values"
-    return None
-
-
-def _has_more_values(text: str, most: int) -> bool:
-    """Return whether a text has too many values, what strings hold not counted."""
-    signs = strings = 0
-    for token in _VALUE.finditer(text):
-        if text[token.start()] == '"':
-            strings += 1
-        else:
-            signs += 1
-        if signs >= most or strings > most:
-            return True
-    return False
-
-
-def _fail(
-    document: Document,
-    code: str,
-    offset: int,
-    message: str,
-    hint: str | None = None,
-    remedy: Remedy | None = None,
-) -> Document:
-    return document.fail(Problem(code, message, hint=hint, offset=offset, remedy=remedy))
+    is_large = text.count(",") + text.count(":") + brackets >= limits.nodes
+    if brackets <= limits.depth and not is_large:
+        return None
+    level = signs = strings = 0
+    for token in (_SIGNS if is_large else _BRACKETS).finditer(text):
+        sign = text[token.start()]
+        level += (sign in "[{") - (sign in "]}")
+        if level > limits.depth:
+            return problems.too_deep(limits, token.start())
+        strings += sign == '"'
+        signs += sign in ",:[{"
+    is_more = signs >= limits.nodes or strings > limits.nodes
+    return problems.too_many_values(limits) if is_large and is_more else None
 
 
 def _length_alike(one: str, other: str) -> int:
@@ -178,10 +158,7 @@ def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
     if error.msg.startswith("Extra data"):
         message, hint = "not valid JSON: there is text after the document", "remove that text"
     elif not text[at:].strip():
-        message, hint = (
-            "not valid JSON: the text ends too early",
-            "check whether the file is cut off",
-        )
+        message, hint = "not valid JSON: the text ends too early", problems.CUT_OFF
     return at, message, hint
 
 
@@ -192,19 +169,6 @@ def _trailing_comma(error: json.JSONDecodeError) -> int | None:
     before = error.doc[: error.pos].rstrip()
     closes = error.doc.startswith(("]", "}"), error.pos)
     return len(before) - 1 if closes and before.endswith(",") else None
-
-
-def _first_too_deep(text: str, depth: int) -> int | None:
-    level = 0
-    for token in _TOKEN.finditer(text):
-        character = text[token.start()]
-        if character in "[{":
-            level += 1
-            if level > depth:
-                return token.start()
-        elif character in "]}":
-            level -= 1
-    return None
 
 
 def _repeated_keys(value: Any, locator: JsonLocator) -> Iterator[Problem]:

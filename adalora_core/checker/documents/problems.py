@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from adalora_core.config.changes import Remedy
+    from adalora_core.floor.limits import Limits
     from adalora_core.floor.places import Extent, Path
 
 SYNTAX_ERROR = "ADA001"
@@ -35,6 +36,7 @@ _BRACKET = re.compile(
 _ENDS = {"(": ")", "[": "]", "{": "}"}
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
+CUT_OFF = "check whether the file is cut off"
 MOST_RELATED = 8
 """The most places of a repeated key that a problem names besides the last."""
 
@@ -62,6 +64,35 @@ class Problem:
     offset: int | None = None
     related: tuple[tuple[Extent, str], ...] = ()
     remedy: Remedy | None = None
+
+
+EMPTY = Problem(EMPTY_INPUT, "the document is empty", offset=0)
+
+
+def beyond(message: str, offset: int = 0) -> Problem:
+    """Return the problem of a text that exceeds a limit."""
+    return Problem(LIMIT_EXCEEDED, message, offset=offset)
+
+
+def too_deep(limits: Limits, offset: int = 0) -> Problem:
+    """Return the problem of a text whose values are nested too deep."""
+    return beyond(f"the document is nested deeper than {limits.depth} levels", offset)
+
+
+def too_many_values(limits: Limits, counted: str = "", offset: int = 0) -> Problem:
+    """Return the problem of a text with too many values, and what was counted too."""
+    return beyond(f"the document has more than {limits.nodes} values{counted}", offset)
+
+
+def long_integer(offset: int = 0) -> Problem:
+    """Return the problem of an integer with too many digits."""
+    return beyond("an integer has too many digits", offset)
+
+
+def find_long_integer(text: str) -> Problem | None:
+    """Return the problem of an integer that CPython refuses to convert; None: there is none."""
+    number = re.search(r"(?<!\d)\d{4300,}", text)
+    return None if number is None else long_integer(number.start())
 
 
 def at_open_bracket(problem: Problem, text: str) -> Problem:
@@ -93,8 +124,7 @@ def at_open_bracket(problem: Problem, text: str) -> Problem:
 
 def too_many_findings(most: int) -> Problem:
     """Return the problem of a document with more findings than are shown."""
-    message = f"the document has more than {most} findings; the rest is not shown"
-    return Problem(LIMIT_EXCEEDED, message, offset=0)
+    return beyond(f"the document has more than {most} findings; the rest is not shown")
 
 
 def duplicate_key(path: Path, key: str, extents: list[Extent]) -> Problem:

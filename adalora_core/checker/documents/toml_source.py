@@ -46,30 +46,25 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     """Decode TOML text; each fault of the text becomes a problem of the document."""
     document = Document(text)
     if not text.strip():
-        return document.fail(Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
+        return document.fail(problems.EMPTY)
     excess = _excess_of_text(text, limits)
     if excess is not None:
-        return document.fail(_limit(excess))
+        return document.fail(excess)
     try:
         document.value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return document.fail(_explained(document, str(error)))
     except RecursionError:
-        return document.fail(_limit(_too_deep(limits)))
+        return document.fail(problems.too_deep(limits))
     except ValueError:
-        # CPython refuses to convert integers of more than 4300 digits.
-        number = re.search(r"(?<!\d)\d{4300,}", text.replace("_", ""))
-        message = "an integer has too many digits" if number else "a value is out of Python's range"
-        return document.fail(_limit(message))
+        is_long = problems.find_long_integer(text.replace("_", "")) is not None
+        other = problems.beyond("a value is out of Python's range")
+        return document.fail(problems.long_integer() if is_long else other)
     excess = _excess_of_values(document.value, limits)
     if excess is not None:
-        return document.fail(_limit(excess))
+        return document.fail(excess)
     document.locator = _LazyLocator(text)
     return document
-
-
-def _limit(message: str) -> Problem:
-    return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
 
 
 def _explained(document: Document, problem: str) -> Problem:
@@ -85,11 +80,7 @@ def _explained(document: Document, problem: str) -> Problem:
     return Problem(code, message, offset=min(offset, len(document.text)))
 
 
-def _too_deep(limits: Limits) -> str:
-    return f"the document is nested deeper than {limits.depth} levels"
-
-
-def _excess_of_text(text: str, limits: Limits) -> str | None:
+def _excess_of_text(text: str, limits: Limits) -> Problem | None:
     """Return how the text exceeds a limit, or None; the standard parser has no limits.
 
     The counts are upper bounds that are cheap to get; most documents need no closer look. Each dot
@@ -110,18 +101,17 @@ def _excess_of_text(text: str, limits: Limits) -> str | None:
                 continue
             parts = sum(1 for _ in _KEY.finditer(dotted))
             if parts > limits.depth:
-                return _too_deep(limits)
+                return problems.too_deep(limits)
             longest = max(longest, parts)
             # One dot may be that of a number.
             is_key = _AFTER_KEY.match(text, match.end()) is not None
             values += 2 * (parts - 1 if is_key else max(0, parts - 2))
         values += keys * longest // _WALKED
-    if values >= limits.nodes:
-        return f"the document has more than {limits.nodes} values, tables of dotted keys counted"
-    return None
+    is_more = values >= limits.nodes
+    return problems.too_many_values(limits, ", tables of dotted keys counted") if is_more else None
 
 
-def _excess_of_values(value: Any, limits: Limits) -> str | None:
+def _excess_of_values(value: Any, limits: Limits) -> Problem | None:
     """Return how the values exceed a limit, or None."""
     level = [value]
     for _ in range(limits.depth + 1):
@@ -131,11 +121,11 @@ def _excess_of_values(value: Any, limits: Limits) -> str | None:
             inner += [entry for entry in entries if isinstance(entry, (dict, list))]
             # Python limits the digits of decimal integers only.
             if any(type(entry) is int and has_too_many_digits(entry) for entry in entries):
-                return "an integer has too many digits"
+                return problems.long_integer()
         if not inner:
             return None
         level = inner
-    return _too_deep(limits)
+    return problems.too_deep(limits)
 
 
 class _LazyLocator(TreeLocator):
@@ -175,20 +165,15 @@ class _Scanner:
     def _header(self, top: Place) -> Place:
         start = self._at
         is_array = self._text.startswith("[[", start)
-        self._at += 2 if is_array else 1
-        keys = self._dotted()
-        self._at += 2 if is_array else 1
-        *parents, last = keys
+        self._at += 1 + is_array
+        *parents, last = self._dotted()
+        self._at += 1 + is_array
         table = self._descend(top, parents)
         if not is_array:
             return self._descend(table, [last])
-        name, extent = last
-        array = table.inside.get(name)
-        if array is None:
-            array = self._put(table, last, Place(start, self._at))
-        element = Place(start, self._at)
-        index = len(array.inside)
-        array.inside[index], array.keys[index] = element, extent
+        array = table.inside.get(last[0]) or self._put(table, last, Place(start, self._at))
+        array.keys[len(array.inside)] = last[1]
+        array.inside[len(array.inside)] = element = Place(start, self._at)
         return element
 
     def _pair(self, table: Place) -> None:

@@ -16,6 +16,7 @@ _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
 """Anchor and tag before a YAML value; aliases may refer to the anchor, so both stay."""
 
 _COMMENT = re.compile(r"(?:^|\s)#")
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -75,11 +76,20 @@ def _insertion(document: Document, locator: Locator, change: Insert) -> tuple[Ex
     if before.endswith("{"):
         blank = text[len(before) : first]
         return (first, first), f"{pair},{blank or ' '}"
-    line_start = max(text.rfind("\n", 0, first), text.rfind("\r", 0, first)) + 1
     # The dash before the first key of a list's entry is not repeated.
-    indent = re.sub(r"\S", " ", text[line_start:first])
-    line_end = re.search(r"\r\n|\n|\r", text)
-    return (first, first), f"{pair}{line_end[0] if line_end else chr(10)}{indent}"
+    indent = re.sub(r"\S", " ", text[line_start(text, first) : first])
+    return (first, first), f"{pair}{line_end(text)}{indent}"
+
+
+def line_start(text: str, offset: int) -> int:
+    """Return where the line of an offset starts."""
+    return max(text.rfind("\n", 0, offset), text.rfind("\r", 0, offset)) + 1
+
+
+def line_end(text: str, at: int = 0) -> str:
+    """Return the characters that end the line at an offset, or a line feed if it is the last."""
+    found = _LINE_END.search(text, at)
+    return found[0] if found else "\n"
 
 
 def spell(value: Any, old: str, format: Format) -> str:  # noqa: A002 - as everywhere

@@ -73,13 +73,7 @@ def construct(tag: str, text: str) -> Any:
 
 @lru_cache(maxsize=2048)
 def interpret(text: str) -> tuple[str, Any, str | None]:
-    """Return tag, value and ambiguity of a plain scalar.
-
-    The result is cached, since configurations repeat the same few words.
-
-    Raises:
-        ValueError: as `construct`.
-    """
+    """Return tag, value and ambiguity of a plain scalar; configurations repeat a few words."""
     tag = resolve(text)
     return tag, construct(tag, text), ambiguity(tag, text)
 
@@ -120,10 +114,7 @@ MAY_DIFFER = re.compile(rf"{_ODD.pattern}|[|>][-+\d]*#|\?")
 def find_odd_sign(text: str, scalars: list[tuple[int, int, str]]) -> tuple[int, str] | None:
     """Return the place of a sign that PyYAML's own scanner refuses, and why; None: there is none.
 
-    Args:
-        text: the text.
-        scalars: start, end and style of all scalars, in order. A plain scalar has no style, or a
-            question mark in brackets and braces.
+    The style of a plain scalar is empty, or a question mark in brackets and braces.
     """
     if text.startswith("\ufeff"):  # libyaml does not count it
         return 0, "a second byte order mark"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,12 +26,14 @@ _TAGS = {
 }
 
 
-class _StopError(Exception):
-    """The document cannot be read further; `problem` holds the reason."""
+_HASH = re.compile(r"(?:^|(?<=\s))#[^\r\n]*")
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
+
+@dataclass(eq=False)
+class _StopError(Exception):
+    """The document cannot be read further."""
+
+    problem: Problem
 
 
 @dataclass(slots=True)
@@ -69,16 +72,21 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
         message = error.problem or str(error)
         problem = _syntax(text, offset, message)
         if "nesting depth" in message:  # libyaml's own limit, met while it looks ahead
-            problem = Problem(problems.LIMIT_EXCEEDED, message, offset=offset)
+            problem = problems.beyond(message, offset)
         _abort(reader.document, problem)
     return reader.document
 
 
-def scalar_extents(text: str) -> list[tuple[int, int]]:
-    """Return the extents of all scalars, in order, of a text that `decode` accepted."""
-    events = yaml.parse(text, Loader=_Loader)
-    scalars: Iterator[Any] = (event for event in events if isinstance(event, yaml.ScalarEvent))
-    return [(event.start_mark.index, event.end_mark.index) for event in scalars]
+def comments(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the extents of all comments of a text that `decode` accepted."""
+    at = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+    for event in events:
+        if type(event) in {yaml.ScalarEvent, yaml.StreamEndEvent}:
+            is_last = type(event) is yaml.StreamEndEvent
+            end = len(text) if is_last else event.start_mark.index
+            yield from (match.span() for match in _HASH.finditer(text, at, end))
+            at = event.end_mark.index
 
 
 def _is_same(one: Any, other: Any) -> bool:
@@ -164,7 +172,7 @@ class _Reader:
         if may_differ and (odd := scalars.find_odd_sign(self._text, seen)) is not None:
             raise _StopError(_syntax(self._text, *odd))
         if self._done is None or (self._done[0] is None and not self._text.strip(" \t\r\n-")):
-            raise _StopError(Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
+            raise _StopError(problems.EMPTY)
         document = self.document
         document.value, place = self._done
         document.locator = TreeLocator(self._text, place)
@@ -212,11 +220,9 @@ class _Reader:
         tag = tag or scalars.resolve(text)
         if tag.endswith((":int", ":float")) and "digits" in str(error):
             kind = "an integer" if tag.endswith(":int") else "a number"
-            message = f"{kind} has too many digits"
-            return Problem(problems.LIMIT_EXCEEDED, message, offset=start)
-        kind = tag.rpartition(":")[2]
-        shown = text[:40]
-        return _syntax(self._text, start, f"{shown!r} is not a valid {kind} ({error})")
+            return problems.beyond(f"{kind} has too many digits", start)
+        fault = f"{text[:40]!r} is not a valid {tag.rpartition(':')[2]} ({error})"
+        return _syntax(self._text, start, fault)
 
     def _refuse_tag(self, tag: str, offset: int) -> None:
         is_known = tag.endswith((":set", ":omap", ":pairs"))
@@ -230,13 +236,12 @@ class _Reader:
     def _alias(self, event: Any) -> None:
         start, end = event.start_mark.index, event.end_mark.index
         if event.anchor not in self._anchors:
-            raise _StopError(
-                _syntax(self._text, start, f"the alias *{event.anchor} has no anchor before it")
-            )
+            fault = f"the alias *{event.anchor} has no anchor before it"
+            raise _StopError(_syntax(self._text, start, fault))
         known = self._anchors[event.anchor]
         if known is None:
             message = f"the alias *{event.anchor} is inside the value that it names"
-            raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=start))
+            raise _StopError(problems.beyond(message, start))
         value, place, text = known
         copy = Place(start, end, place.keys, place.inside, place.nodes, place.height)
         self._add(value, copy, None, text)
@@ -244,7 +249,7 @@ class _Reader:
     def _open(self, event: Any) -> None:
         start = event.start_mark.index
         if len(self._stack) >= self._limits.depth:
-            raise _StopError(self._too_deep(start))
+            raise _StopError(problems.too_deep(self._limits, start))
         if event.tag not in _TAGS[type(event)]:
             self._refuse_tag(event.tag, start)
         self._define(event)
@@ -307,10 +312,10 @@ class _Reader:
         outer.height = max(outer.height, place.height + 1)
         # Aliases turn a few lines into millions of values, so values are counted, never walked.
         if outer.nodes > self._limits.nodes:
-            message = f"the document has more than {self._limits.nodes} values, aliases counted"
-            raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=place.start))
+            counted = ", aliases counted"
+            raise _StopError(problems.too_many_values(self._limits, counted, place.start))
         if len(self._stack) + outer.height > self._limits.depth:
-            raise _StopError(self._too_deep(place.start))
+            raise _StopError(problems.too_deep(self._limits, place.start))
         if isinstance(frame.value, list):
             outer.inside[len(frame.value)] = place
             frame.value.append(value)
@@ -330,13 +335,11 @@ class _Reader:
             return
         self._count(frame, key, frame.place)
         if key in frame.value:
-            earlier = [frame.place.keys[key], extent]
-            path = self._path_to(key)
-            self._report(duplicate_key(path[:-1], key, earlier))
+            path = self._path_to(key)[:-1]
+            self._report(duplicate_key(path, key, [frame.place.keys[key], extent]))
         if not isinstance(key, str):
             message = f"the key {key!r} is not a string"
-            problem = Problem(problems.NON_STRING_KEY, message, self._path_to(key), "key")
-            self._report(problem)
+            self._report(Problem(problems.NON_STRING_KEY, message, self._path_to(key), "key"))
         frame.value[key] = value
         frame.place.keys[key] = extent
         frame.place.inside[key] = place
@@ -359,15 +362,11 @@ class _Reader:
         frame.hashes |= {hash(key)}
         if self._equal_hashes > _MOST_EQUAL_HASHES:
             message = f"more than {_MOST_EQUAL_HASHES} keys are numbers of one hash"
-            raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=place.start))
+            raise _StopError(problems.beyond(message, place.start))
 
     def _report(self, problem: Problem) -> None:
         if len(self.document.problems) <= self._limits.diagnostics:  # one more than is shown
             self.document.problems.append(problem)
-
-    def _too_deep(self, offset: int) -> Problem:
-        message = f"the document is nested deeper than {self._limits.depth} levels"
-        return Problem(problems.LIMIT_EXCEEDED, message, offset=offset)
 
     def _path(self) -> Path | None:
         """Return the path of the value that comes next, or None where a key comes next."""

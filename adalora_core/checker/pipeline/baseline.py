@@ -6,10 +6,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from adalora_core.checker.documents.writing import line_end, line_start
 from adalora_core.checker.pipeline.fixing import Trials
 from adalora_core.checker.pipeline.suppression import Line, Requests, line_of, unsuppressible
 from adalora_core.checker.rules import BY_CODE
@@ -26,17 +26,8 @@ _LINE_END = re.compile(r"\r\n|\n|\r|$")
 _CONTENT = re.compile(r"^[ \t\f]*[^\s#]", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ignore:
-    """Suppressed rules to add to a text.
-
-    Args:
-        edit: the insertion.
-        findings: how many findings it suppresses, by code.
-    """
-
-    edit: Edit
-    findings: Counter[str]
+_Ignore = tuple[Edit, Counter[str]]
+"""An insertion that suppresses findings, and how many they are, by code."""
 
 
 def add_ignores(found: Examined, examine: Examine) -> Examined:
@@ -45,13 +36,6 @@ def add_ignores(found: Examined, examine: Examine) -> Examined:
     A comment is written at the line of the finding, or where that is inside of a string or before
     a joined line, above it, at its last line, or for the whole file. The result is read: comments
     are kept if the document decodes to the same values and just their findings are gone.
-
-    Args:
-        found: the document, and the report on it.
-        examine: decodes and checks a text.
-
-    Returns:
-        The document with the comments, and the report on it.
     """
     trials = Trials(examine)
     at_the_last_line = partial(_at_the_line, is_end=True)
@@ -76,12 +60,12 @@ def _tried(trials: Trials, old: Examined, ignores: Sequence[_Ignore]) -> Examine
     Raises:
         ConflictError: they do anything else than suppress.
     """
-    new = trials.read(old.document, [ignore.edit for ignore in ignores])
+    new = trials.read(old.document, [edit for edit, _ in ignores])
     # In a string a comment would be none.
-    added = sum(len(ignore.findings) for ignore in ignores)
+    added = sum(len(findings) for _, findings in ignores)
     left = Counter(diagnostic.code for diagnostic in old.report.diagnostics)
-    for ignore in ignores:
-        left -= ignore.findings
+    for _, findings in ignores:
+        left -= findings
     before, after = (len(Requests(each.document).named_rules) for each in (old, new))
     kept = Counter(diagnostic.code for diagnostic in new.report.diagnostics)
     if after != before + added or not kept <= left:
@@ -103,14 +87,8 @@ class _Lines:
         offset = 0 if span is None else max(span.start, span.end - 1) if is_end else span.start
         if script is not None and script.places is not None:
             offset = script.places.in_code(offset)
-        start = max(self.code.rfind("\n", 0, offset), self.code.rfind("\r", 0, offset)) + 1
         end = _LINE_END.search(self.code, offset)
-        return start, end.start() if end else len(self.code)
-
-    def line_end(self, start: int) -> str:
-        """Return the characters that end the line."""
-        found = _LINE_END.search(self.code, start)
-        return (found.group() if found else "") or "\n"
+        return line_start(self.code, offset), end.start() if end else len(self.code)
 
     def insertion(self, at: int, text: str, findings: Iterable[Diagnostic]) -> _Ignore:
         """Return the insertion of text into the code; `CODES` stands for the rules."""
@@ -118,7 +96,7 @@ class _Lines:
         text = text.replace("CODES", ", ".join(sorted(counts)))
         if self._document.format == "notebook":
             text = json.dumps(text)[1:-1]
-        return _Ignore(Edit(self._document.span_in_code(at, at), text), counts)
+        return Edit(self._document.span_in_code(at, at), text), counts
 
 
 def _at_the_line(places: _Lines, left: list[Diagnostic], *, is_end: bool = False) -> list[_Ignore]:
@@ -140,7 +118,7 @@ def _above_the_line(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
         start, end = places.line(findings[0])
         line = places.code[start:end]
         indent = line[: len(line) - len(line.lstrip(" \t"))]
-        text = f"{indent}# adalora: ignore[CODES]{places.line_end(start)}"
+        text = f"{indent}# adalora: ignore[CODES]{line_end(places.code, start)}"
         found.append(places.insertion(start, text, findings))
     return found
 
@@ -152,7 +130,7 @@ def _for_the_file(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
         return [places.insertion(request.names[-1][1], ", CODES", left)]
     first = _CONTENT.search(places.code)
     start = first.start() if first else 0
-    text = f"# adalora: ignore-file[CODES]{places.line_end(start)}"
+    text = f"# adalora: ignore-file[CODES]{line_end(places.code, start)}"
     return [places.insertion(start, text, left)]
 
 

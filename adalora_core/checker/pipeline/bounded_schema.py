@@ -24,12 +24,7 @@ _ENTRIES, _CHARACTERS, _LOOKUPS, _ERROR = 20, 50, 1000, 4
 
 
 class _Evaluation:
-    """The bounds of one evaluation.
-
-    Args:
-        patterns: the keys of `patternProperties` anywhere in the policy.
-        steps: the most keywords that are evaluated.
-    """
+    """The bounds of one evaluation, given the keys of `patternProperties` in the policy."""
 
     def __init__(self, patterns: Collection[str], steps: int) -> None:
         self.patterns = patterns
@@ -93,11 +88,7 @@ _current: ContextVar[_Evaluation] = ContextVar("evaluation")
 
 @contextlib.contextmanager
 def bounds(patterns: Collection[str], instance: Any) -> Iterator[None]:
-    """Give all evaluations inside the `with` block one bound of steps and of time together.
-
-    Args:
-        patterns: the keys of `patternProperties` anywhere in the policy.
-        instance: the value that is evaluated; a larger one may take more steps.
+    """Give all evaluations of a value inside the `with` block one bound of steps and time.
 
     Raises:
         PolicyError: an evaluation exceeds the bounds.

@@ -47,16 +47,8 @@ def fix(found: Examined, examine: Examine, *, unsafe: bool = False) -> Examined:
 
     Each round applies all fixes whose edits do not overlap and reads the result. The result is
     kept only if it decodes to exactly what the fixes promise. A fix that breaks this is not
-    applied, and the report gives the reason. A finding is fixed at most once.
-
-    Args:
-        found: the document to fix, and the report on it.
-        examine: decodes and checks a text.
-        unsafe: also apply fixes that change the meaning to what was probably meant.
-
-    Returns:
-        The document with all edits applied, and the report on it. `fixed` holds the removed
-        findings; a fix that could not be applied has an obstacle.
+    applied: it gets an obstacle in the report, whose `fixed` holds the removed findings. A finding
+    is fixed at most once.
     """
     progress = _Progress(found, examine)
     for _ in range(MOST_ROUNDS):
@@ -65,9 +57,8 @@ def fix(found: Examined, examine: Examine, *, unsafe: bool = False) -> Examined:
             break
         progress.make(wanted)
     for diagnostic in progress.open(unsafe=unsafe):
-        progress.obstacles[_name(diagnostic)] = (
-            f"fixes remain after {MOST_ROUNDS} rounds; run the command again"
-        )
+        reason = f"fixes remain after {MOST_ROUNDS} rounds; run the command again"
+        progress.obstacles[_name(diagnostic)] = reason
     return dataclasses.replace(progress.found, report=progress.report())
 
 
@@ -91,10 +82,8 @@ def _edits(diagnostic: Diagnostic) -> tuple[Edit, ...]:
 
 
 def _collide(one: Edit, other: Edit) -> bool:
-    if one == other:
-        return False
     a, b = one.span, other.span
-    return a.start == b.start or (a.start < b.end and b.start < a.end)
+    return one != other and (a.start == b.start or (a.start < b.end and b.start < a.end))
 
 
 def _name(diagnostic: Diagnostic) -> Finding:
@@ -119,9 +108,8 @@ class _Progress:
             if diagnostic.fix is None or not (diagnostic.fix.is_safe or unsafe):
                 continue
             if name in done:
-                self.obstacles.setdefault(
-                    name, "the fix was applied, but the finding is still there"
-                )
+                reason = "the fix was applied, but the finding is still there"
+                self.obstacles.setdefault(name, reason)
             elif name not in self.obstacles:
                 found.append(diagnostic)
         return found
@@ -181,10 +169,8 @@ class Trials:
     ) -> list[Group]:
         """Return the groups that can be made together; bisect to find the others.
 
-        Args:
-            groups: what to make, in order; the first of two in conflict wins.
-            attempt: makes some groups with `read`, and raises `ConflictError` if that fails.
-            refuse: takes each group that is not made, with the reason.
+        `attempt` raises `ConflictError` for groups that conflict: the first of them wins, and
+        `refuse` takes the others.
         """
 
         def extended(before: list[Group], added: list[Group]) -> list[Group]:

@@ -216,10 +216,8 @@ def _of_finding(document: Document, finding: Finding, tops: set[Steps]) -> Diagn
 
 def _fix(document: Document, finding: Finding) -> Fix | None:
     remedy = finding.remedy
-    if remedy is None:
-        return None
-    found = edit(document, remedy.change)
-    if found is None:
+    found = None if remedy is None else edit(document, remedy.change)
+    if remedy is None or found is None:
         return None
     return Fix(remedy.description, (found,), remedy.is_safe, (remedy.change,))
 
@@ -229,8 +227,6 @@ class Inspector:
     """The settings of one run, applied to each file.
 
     Args:
-        check: how to check.
-        selection: which findings to report.
         key: JSON pointer of the configuration; None: search for it.
         layout: the layout to search for; None: every layout.
         format: the format of every file; None: by the suffix.
@@ -274,15 +270,11 @@ class Inspector:
         ):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
-        if is_optional and found.report.block is None:
-            if found.document.fatal:
-                words = _CODE_WORDS if is_code else _PEFT_WORDS
-                return found if is_told and words.search(searched) else None
-            report = found.report
-            return (
-                found if report.has_script and (report.diagnostics or report.suppressed) else None
-            )
-        return found
+        report, words = found.report, _CODE_WORDS if is_code else _PEFT_WORDS
+        is_wanted = bool(report.has_script and (report.diagnostics or report.suppressed))
+        if found.document.fatal:
+            is_wanted = bool(is_told and words.search(searched))
+        return found if not is_optional or report.block is not None or is_wanted else None
 
     def fix(
         self,
@@ -293,14 +285,9 @@ class Inspector:
         unsafe: bool,
         only: Diagnostic | None = None,
     ) -> Examined:
-        """Apply the fixes that can be made, and return the fixed document with its report.
+        """Apply the fixes that can be made, or one alone, and return the document with its report.
 
-        Args:
-            found: the document.
-            name: its name.
-            was_named: as for `inspect`.
-            unsafe: also apply fixes that change the meaning to what was probably meant.
-            only: the finding to fix; None: every finding. The report then has no other finding.
+        `unsafe` fixes change the meaning to what was probably meant.
         """
         if only is not None:
             found = _with_findings(found, only)
@@ -344,15 +331,9 @@ class Inspector:
             problems = [_with_format(each, name, raw) for each in document.problems]
             document = replace(document, problems=problems)
         found = examine(
-            document,
-            name,
-            self.check,
-            key=self.key,
-            layout=self.layout,
-            is_optional=is_optional,
-            tries_fixes=tries_fixes,
-            with_lora=True,
-        )
+            document, name, self.check, key=self.key, layout=self.layout,
+            is_optional=is_optional, tries_fixes=tries_fixes, with_lora=True,
+        )  # fmt: skip
         report = found.report
         if self.reads_comments and document.format != "json":  # JSON has no comments
             from adalora_core.checker.pipeline.suppression import suppress

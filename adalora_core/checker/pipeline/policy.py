@@ -256,16 +256,7 @@ def _refuse_long_addresses(value: Any) -> None:
 
 
 def _follow(resource: Any, resolver: Any, kind: Any, patterns: set[str]) -> None:
-    """Resolve every reference, also in referenced schemas, so that none fails later.
-
-    The keys of all `patternProperties` are added to `patterns`.
-
-    Args:
-        resource: a schema.
-        resolver: its references.
-        kind: the class that has checked the schema.
-        patterns: the keys that were found.
-    """
+    """Resolve every reference, also in referenced schemas, and collect `patternProperties`."""
     seen: dict[tuple[int, Any], Any] = {}
     schemas = [(resource, resolver, kind)]
     references: list[tuple[str, Any, Any]] = []
@@ -335,8 +326,10 @@ def _findings(block: Block, error: Any) -> Iterator[Finding]:
     path = tuple(error.absolute_path)
     place = block.at(str(path[0]), *path[1:]) if path else block.path
     if error.validator == "additionalProperties" and not path:
-        for key in _additional(error):
-            yield _finding(schema, block.at(key), f"`{key}` is not allowed", "key")
+        known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+        for key in error.instance:
+            if key not in known and not any(re.search(each, str(key)) for each in patterns):
+                yield _finding(schema, block.at(key), f"`{key}` is not allowed", "key")
     elif error.validator == "required":
         missing = next(key for key in error.validator_value if error.message.startswith(repr(key)))
         if missing in block.deferred and not path:
@@ -369,13 +362,3 @@ def _detail(error: Any) -> str:
         is_any = error.validator_value == _NOTHING["not"]
         return f"{name} is not allowed" if is_any else f"{name} has a form that is not allowed"
     return f"{name}: {error.message}"
-
-
-def _additional(error: Any) -> list[str]:
-    known = error.schema.get("properties", {})
-    patterns = error.schema.get("patternProperties", {})
-    return [
-        key
-        for key in error.instance
-        if key not in known and not any(re.search(pattern, str(key)) for pattern in patterns)
-    ]

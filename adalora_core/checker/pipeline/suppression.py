@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -13,11 +12,7 @@ from typing import TYPE_CHECKING
 from adalora_core.checker.documents.problems import too_many_findings
 from adalora_core.checker.pipeline.selection import WILDCARDS, FileIgnore, fits, unknown_rule
 from adalora_core.checker.rules import BY_CODE, RULES
-from adalora_core.checker.rules.input import (
-    CommandRule,
-    InvalidSuppression,
-    UnusedSuppression,
-)
+from adalora_core.checker.rules.input import CommandRule, InvalidSuppression, UnusedSuppression
 from adalora_core.config.findings import Diagnostic, Fix
 from adalora_core.config.rules.patterns import LimitExceeded
 from adalora_core.floor.limits import DEFAULT_LIMITS
@@ -38,7 +33,6 @@ _KEYWORDS = {"ignore": False, "ignore-file": True}
 
 _BLANK_OR_SEPARATOR = re.compile(r"[ \t\-:;,]*")
 _BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
-_HASH = re.compile(r"(?:^|(?<=\s))#[^\r\n]*")
 _LINE_END = re.compile(r"\r\n|\n|\r|")
 _BY_NAME = {rule.name: rule for rule in RULES}
 
@@ -53,9 +47,7 @@ class NamedRule:
     """A rule that a suppressing comment names.
 
     Args:
-        code: the code of the rule.
         line: the line of the suppressed findings; None: the whole file.
-        comment: the extent of the comment.
         request: the extent of the request in the comment.
         names: the extents of all rules' names in the request.
         index: the index of this rule's name.
@@ -75,18 +67,10 @@ def suppress(
     is_active: Callable[[str], bool],
     most: int = DEFAULT_LIMITS.diagnostics,
 ) -> Report:
-    """Suppress the findings that comments of the document name, and check these comments.
+    """Suppress the findings that comments of the document name, and report comments without effect.
 
-    Args:
-        document: the checked document.
-        report: all findings.
-        is_active: whether this run checks a rule, given its code.
-        most: the largest number of findings in the result.
-
-    Returns:
-        The report with the remaining findings, the suppressed findings, and findings on comments
-        that are unused or have no effect. A document in which nothing was checked keeps its
-        findings.
+    A document in which nothing was checked keeps its findings. `is_active` tells whether this run
+    checks the rule of a code; the result has at most `most` findings.
     """
     if not report.was_checked or not _MARKER.search(document.text):
         return report
@@ -106,10 +90,10 @@ def suppress(
     found = list(islice(chain(requests.invalid(), unused), most + 1))
     if len(kept) + len(found) > most:
         del found[max(0, most - len(kept)) :]
-        excess = too_many_findings(most)
-        if not any(diagnostic.message == excess.message for diagnostic in kept):
+        message = too_many_findings(most).message
+        if message not in (diagnostic.message for diagnostic in kept):
             end = min(1, len(document.text))
-            found.append(_diagnostic(document, LimitExceeded, (0, end), excess.message))
+            found.append(_diagnostic(document, LimitExceeded, (0, end), message))
     diagnostics = sorted([*kept, *found], key=lambda diagnostic: diagnostic.sort_key)
     return dataclasses.replace(
         report, diagnostics=tuple(diagnostics), suppressed=(*report.suppressed, *gone)
@@ -140,12 +124,6 @@ def unused_file_ignores(
 
     An entry without wildcards is checked whenever its file is. An entry with wildcards is checked
     only if a search found all its files: a hook may get any part of them.
-
-    Args:
-        entries: the entries of `--per-file-ignores`.
-        reports: all reports of the run.
-        searched: names of the files that were found by searching, not named one by one.
-        is_active: whether this run checks a rule, given its code.
     """
     found: dict[int, list[Diagnostic]] = {}
     for entry in entries:
@@ -187,22 +165,20 @@ class Requests:
             yield _diagnostic(self._document, InvalidSuppression, extent, message)
 
     def _read(self, comment: Extent, match: re.Match[str]) -> None:
-        keyword, codes = match["keyword"].lower(), match["codes"]
-        if keyword not in _KEYWORDS:
-            if codes is not None and "ADA" in codes.upper():
-                expected = " or ".join(_KEYWORDS)
-                self._invalid.append((match.span(), f"expected {expected}, got {keyword!r}"))
-            return
+        keyword, codes, text = match["keyword"].lower(), match["codes"] or "", self._text
+        named = list(_CODE.finditer(text, *match.span("codes"))) if codes else []
         span = self._document.span_in_code(*match.span())
-        if self._document.text[span.start : span.end] != match.group():
+        message = None
+        if keyword not in _KEYWORDS:
+            if "ADA" not in codes.upper():
+                return
+            message = f"expected {' or '.join(_KEYWORDS)}, got {keyword!r}"
+        elif self._document.text[span.start : span.end] != match.group():
             # Whoever reads the file, or a change of it, would not see the request.
             message = f"{keyword} has no effect with escapes or in two strings; write it plainly"
-            self._invalid.append((match.span(), message))
-            return
-        text = self._text
-        named = [] if codes is None else list(_CODE.finditer(text, *match.span("codes")))
-        if not named:
+        elif not named:
             message = f"{keyword} has no effect without the codes of rules"
+        if message is not None:
             self._invalid.append((match.span(), message))
             return
         line = None if _KEYWORDS[keyword] else self._line_meant(comment)
@@ -222,7 +198,8 @@ class Requests:
     def _line_meant(self, comment: Extent) -> Line:
         """Return the comment's line, or the next line with content if the comment is alone."""
         document, text = self._document, self._text
-        if not _is_alone(text, comment[0]):
+        before = content_end(text, 0, comment[0], " \t\f\ufeff")
+        if before and text[before - 1] not in "\r\n":
             return line_of(document.span_in_code(*comment))
         start, end, line = self._content
         if not start <= comment[1] <= end:  # else a comment above has found the same line
@@ -231,12 +208,6 @@ class Requests:
             line = line_of(document.span_in_code(end, end))
             self._content = (comment[1], end, line)
         return line
-
-
-def _is_alone(text: str, comment: int) -> bool:
-    """Return whether nothing but blanks precedes a comment on its line."""
-    before = content_end(text, 0, comment, " \t\f\ufeff")
-    return not before or text[before - 1] in "\r\n"
 
 
 def unsuppressible(rule: Rule | None, text: str) -> str | None:
@@ -252,13 +223,12 @@ def unsuppressible(rule: Rule | None, text: str) -> str | None:
 
 def _removal(text: str, named: NamedRule) -> tuple[Extent, str]:
     """Return the extent to cut and its replacement that remove one of the named rules."""
-    names, index = named.names, named.index
+    names, (start, end) = named.names, named.names[named.index]
     if len(names) == 1:
         return _without_request(text, named.comment, named.request)
-    if index + 1 < len(names):
-        return (names[index][0], names[index + 1][0]), ""
-    comma = text.rindex(",", 0, names[index][0])
-    return (comma, names[index][1]), ""
+    if named.index + 1 < len(names):
+        return (start, names[named.index + 1][0]), ""
+    return (text.rindex(",", 0, start), end), ""
 
 
 def _without_request(text: str, comment: Extent, request: Extent) -> tuple[Extent, str]:
@@ -283,13 +253,9 @@ def _unused(document: Document, named: NamedRule) -> Diagnostic:
     if named.line is not None:
         cell, line = named.line
         place = f"at line {line}" + (f" of cell {cell}" if cell else "")
-    return _diagnostic(
-        document,
-        UnusedSuppression,
-        named.names[named.index],
-        f"{named.code} is suppressed, but there is no such finding {place}",
-        Fix("Remove the suppression", (Edit(document.span_in_code(*extent), replacement),)),
-    )
+    message = f"{named.code} is suppressed, but there is no such finding {place}"
+    fix = Fix("Remove the suppression", (Edit(document.span_in_code(*extent), replacement),))
+    return _diagnostic(document, UnusedSuppression, named.names[named.index], message, fix)
 
 
 def _diagnostic(
@@ -307,27 +273,13 @@ def comments(document: Document) -> Iterator[Extent]:
         from adalora_core.checker.documents.toml_source import STRING
 
         pattern = rf"({STRING.pattern})|\#[^\r\n]*+"
-        for match in re.finditer(pattern, document.text, STRING.flags):
-            if match[1] is None:
-                yield match.span()
+        found = re.finditer(pattern, document.text, STRING.flags)
+        yield from (match.span() for match in found if match[1] is None)
     elif document.script is not None:
         from adalora_core.checker.documents.python.lexical import comments as in_code
 
         yield from in_code(document.script.code)
     elif document.format == "yaml":
-        yield from _in_yaml(document.text)
+        from adalora_core.checker.documents.yaml_source import comments as in_yaml
 
-
-def _in_yaml(text: str) -> Iterator[Extent]:
-    from adalora_core.checker.documents.yaml_source import scalar_extents
-
-    scalars = scalar_extents(text)
-    starts = [start for start, _ in scalars]
-    at = 0
-    while (match := _HASH.search(text, at)) is not None:
-        index = bisect_right(starts, match.start()) - 1
-        if index >= 0 and match.start() < scalars[index][1]:
-            at = scalars[index][1]
-        else:
-            at = match.end()
-            yield match.span()
+        yield from in_yaml(document.text)

@@ -62,20 +62,8 @@ class Report(Checked):
         Raises:
             ConfigError: the report has an error, or the document holds no configuration.
         """
-        config = self.config
-        if config is None:
-            raise self._error()
-        return config
-
-    def render(self, format: str = "full") -> str:  # noqa: A002 - the name of the option
-        """Return the report as text in a format of `adalora check --output-format`.
-
-        Raises:
-            ValueError: the format is unknown.
-        """
-        return render(Outcome((self,)), format)
-
-    def _error(self) -> ConfigError:
+        if self.config is not None:
+            return self.config
         text = self.render("full").rstrip("\n")
         if self.ok:
             keys = " or ".join(f'key="{visible(place)}"' for place in self.places[:MOST_RELATED])
@@ -84,7 +72,15 @@ class Report(Checked):
                 "expected one configuration whose values are all written in the source; "
                 f"{several}use check_config for other sources\n{text}"
             )
-        return ConfigError(text, self)
+        raise ConfigError(text, self)
+
+    def render(self, format: str = "full") -> str:  # noqa: A002 - the name of the option
+        """Return the report as text in a format of `adalora check --output-format`.
+
+        Raises:
+            ValueError: the format is unknown.
+        """
+        return render(Outcome((self,)), format)
 
     def warn(self, stacklevel: int = 2) -> None:
         """Issue the findings of severity warning through `warnings`, as `ConfigWarning`."""

@@ -54,7 +54,12 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
                 "runtime": report.runtime,
                 "ok": report.ok,
                 "diagnostics": [diagnostic_to_json(d) for d in report.diagnostics],
-                "fixed": [_fixed(d, d.fix) for d in report.fixed if d.fix is not None],
+                # Without positions, which refer to the old text.
+                "fixed": [
+                    {**_named(d), "description": d.fix.description, "safe": d.fix.is_safe}
+                    for d in report.fixed
+                    if d.fix is not None
+                ],
             }
             for report in outcome.reports
         ],
@@ -88,15 +93,6 @@ def _fix(fix: Fix | None) -> dict[str, Any] | None:
         "safe": fix.is_safe,
         "edits": [{"span": _span(e.span), "replacement": e.replacement} for e in fix.edits],
         "obstacle": fix.obstacle,
-    }
-
-
-def _fixed(diagnostic: Diagnostic, fix: Fix) -> dict[str, Any]:
-    """Return a fixed finding without positions, which refer to the old text."""
-    return {
-        **_named(diagnostic),
-        "description": fix.description,
-        "safe": fix.is_safe,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
 
-from adalora_core.checker.reports.text import NO_NAME, fingerprint, name_below
+from adalora_core.checker.reports.text import NO_NAME, fingerprint, name_below, with_hint
 from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.pages import page
 from adalora_core.floor.escaping import visible
@@ -29,24 +29,21 @@ _INDEX = {rule.code: index for index, rule in enumerate(RULES)}
 def render(outcome: Outcome) -> str:
     """Write one run with all rules and all findings in ASCII."""
     seen: dict[str, int] = {}
+    invocation = {
+        "executionSuccessful": not outcome.failures,
+        "toolExecutionNotifications": [_notice(each) for each in outcome.notices],
+    }
+    run = {
+        "tool": {"driver": _driver()},
+        "invocations": [invocation],
+        "columnKind": "unicodeCodePoints",  # the default would be UTF-16 units
+        "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "working folder"}}},
+        "results": [_result(report, each, seen) for report, each in outcome.findings],
+    }
     log = {
         "$schema": SCHEMA,
         "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {"driver": _driver()},
-                "invocations": [
-                    {
-                        "executionSuccessful": not outcome.failures,
-                        "toolExecutionNotifications": [_notice(each) for each in outcome.notices],
-                    }
-                ],
-                # The default would be UTF-16 units.
-                "columnKind": "unicodeCodePoints",
-                "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "working folder"}}},
-                "results": [_result(report, each, seen) for report, each in outcome.findings],
-            }
-        ],
+        "runs": [run],
     }
     return json.dumps(log, indent=1) + "\n"
 
@@ -82,14 +79,11 @@ def _driver() -> dict[str, Any]:
 
 
 def _result(report: Checked, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
-    text = visible(diagnostic.message)
-    if diagnostic.hint:
-        text += f". Hint: {visible(diagnostic.hint)}"
     result: dict[str, Any] = {
         "ruleId": diagnostic.code,
         "ruleIndex": _INDEX[diagnostic.code],
         "level": _LEVELS[diagnostic.severity],
-        "message": {"text": text},
+        "message": {"text": with_hint(diagnostic)},
         "locations": [_location(report, diagnostic.span)],
         "partialFingerprints": {
             "adalora/v1": fingerprint(_artifact(report.source)["uri"], diagnostic, seen)
@@ -127,12 +121,8 @@ def _location(report: Checked, span: Span | None) -> dict[str, Any]:
 
 
 def _region(span: Span) -> dict[str, int]:
-    return {
-        "startLine": span.start_line,
-        "startColumn": span.start_column,
-        "endLine": span.end_line,
-        "endColumn": span.end_column,
-    }
+    start = {"startLine": span.start_line, "startColumn": span.start_column}
+    return {**start, "endLine": span.end_line, "endColumn": span.end_column}
 
 
 def _artifact(source: str | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from adalora_core.checker.reports.text import (
     in_cell,
     name_below,
     place,
+    with_hint,
 )
 from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic, Severity
 from adalora_core.floor.escaping import visible
@@ -107,9 +108,7 @@ def _path(folder: Path, source: str | None) -> str:
 
 
 def _issue_of(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
-    text = in_cell(diagnostic.span) + visible(diagnostic.message)
-    if diagnostic.hint:
-        text += f". Hint: {visible(diagnostic.hint)}"
+    text = in_cell(diagnostic.span) + with_hint(diagnostic)
     name, severity = f"{diagnostic.code} {diagnostic.name}", _SEVERITIES[diagnostic.severity]
     # GitLab shows two findings with the same fingerprint as one.
     mark = fingerprint(path, diagnostic, seen)
@@ -139,13 +138,10 @@ def _issue(
 def _extent(span: Span | None) -> dict[str, Any]:
     if span is None:
         return {"lines": {"begin": 1, "end": 1}}
-    return {
-        "lines": {"begin": span.start_line, "end": span.end_line},
-        "positions": {
-            "begin": {"line": span.start_line, "column": span.start_column},
-            "end": {"line": span.end_line, "column": span.end_column},
-        },
-    }
+    begin = {"line": span.start_line, "column": span.start_column}
+    end = {"line": span.end_line, "column": span.end_column}
+    lines = {"begin": span.start_line, "end": span.end_line}
+    return {"lines": lines, "positions": {"begin": begin, "end": end}}
 
 
 def render_junit(outcome: Outcome) -> str:
@@ -200,12 +196,9 @@ def _case_of(
     lines += [f"note: {r.message} ({place(report, r.span)})" for r in diagnostic.related]
     lines += [f"hint: {diagnostic.hint}"] if diagnostic.hint else []
     body = "\n".join(_text(line) for line in lines)
-    if is_failure:
-        message = _text(diagnostic.message)
-        found = ET.SubElement(case, "failure", type=diagnostic.code, message=message)
-    else:
-        found = ET.SubElement(case, "system-out")
-    found.text = body
+    attributes = {"type": diagnostic.code, "message": _text(diagnostic.message)}
+    kind = ("failure", attributes) if is_failure else ("system-out", {})
+    ET.SubElement(case, *kind).text = body
 
 
 def _text(text: str) -> str:

@@ -92,7 +92,8 @@ def _diagnostic(
     fix = diagnostic.fix
     if diagnostic.hint:
         # The command can fix files only.
-        options = f" [{option_of(fix)}]" if fix and not fix.obstacle and report.source else ""
+        unsafe = "" if fix is None or fix.is_safe else " --unsafe-fixes"
+        options = f" [--fix{unsafe}]" if fix and not fix.obstacle and report.source else ""
         yield f"  hint: {visible(diagnostic.hint)}{options}"
         if fix and not fix.obstacle and (line := _mended_line(report, fix)):
             yield f"        {visible(line, None)}"
@@ -146,6 +147,12 @@ def place(report: Checked, span: Span | None) -> str:
     return f"{name}:cell {span.cell.number}:{span.cell.start_line}:{span.cell.start_column}"
 
 
+def with_hint(diagnostic: Diagnostic) -> str:
+    """Return the message and the hint of a finding in one text."""
+    text = visible(diagnostic.message)
+    return f"{text}. Hint: {visible(diagnostic.hint)}" if diagnostic.hint else text
+
+
 def in_cell(span: Span | None) -> str:
     """Return `cell 3, line 2: ` for a place in a notebook, for formats without room for it."""
     if span is None or span.cell is None:
@@ -160,13 +167,7 @@ def name_below(folder: Path, source: str | None) -> str | None:
 
 
 def fingerprint(name: str, diagnostic: Diagnostic, seen: dict[str, int]) -> str:
-    """Return an identifier of a finding that does not depend on lines; repetitions get a number.
-
-    Args:
-        name: the file's name for the service.
-        diagnostic: the finding.
-        seen: how often each digest occurred in this run; updated here.
-    """
+    """Return an identifier of a finding that does not depend on lines; repetitions get a number."""
     return digest([name, diagnostic.pointer, diagnostic.code, diagnostic.message], seen)
 
 
@@ -202,8 +203,7 @@ def summary(outcome: Outcome) -> str:
         line += f"; the values of {_plural(unjudged, 'configuration')} are known at run time only"
     suppressed = Counter(d.code for report in outcome.reports for d in report.suppressed)
     if suppressed:
-        number = _plural(suppressed.total(), "finding")
-        line += f"; suppressed {number}: {_by_code(suppressed)}"
+        line += f"; suppressed {_plural(suppressed.total(), 'finding')}: {_by_code(suppressed)}"
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
     if outcome.too_large:
@@ -262,28 +262,21 @@ def _setting(key: str, value: Any) -> str:
     return f"{brackets[0]}{', '.join(shown)}{brackets[1]}{more}"
 
 
-def option_of(fix: Fix) -> str:
-    """Return the options with which the command applies a fix."""
-    return "--fix" if fix.is_safe else "--fix --unsafe-fixes"
-
-
 def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
     """Return lines on fixed and unfixed findings or, without fixing, on fixable findings."""
     fixed = Counter(d.code for report in outcome.reports for d in report.fixed)
     left = [each.fix for report, each in outcome.findings if report.source is not None]
     stuck = sum(1 for fix in left if fix and fix.obstacle)
-    safe = sum(1 for fix in left if fix and not fix.obstacle and fix.is_safe)
-    unsafe = sum(1 for fix in left if fix and not fix.obstacle and not fix.is_safe)
+    kinds = [fix.is_safe for fix in left if fix and not fix.obstacle]
+    safe, unsafe = kinds.count(True), kinds.count(False)
     if not outcome.fixing:
         parts = [f"{safe} with --fix"] if safe else []
         parts += [f"{unsafe} with --fix --unsafe-fixes"] if unsafe else []
         return [f"fixable: {', '.join(parts)}"] if parts else []
     lines = []
     if fixed:
-        files = sum(1 for report in outcome.reports if report.fixed)
-        codes = _by_code(fixed)
-        number = _plural(fixed.total(), "finding")
-        lines.append(f"{verb} {number} in {_plural(files, 'file')}: {codes}")
+        files = _plural(sum(1 for report in outcome.reports if report.fixed), "file")
+        lines.append(f"{verb} {_plural(fixed.total(), 'finding')} in {files}: {_by_code(fixed)}")
     open_ = len(left) - stuck - unsafe
     parts = [f"{unsafe} fixable with --unsafe-fixes"] if unsafe else []
     parts += [f"{stuck} for the reason given at the finding"] if stuck else []

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 def page(rule: Rule, *, with_examples: bool = True) -> str:
     """Return the rule's page, also without its last part, the examples."""
+    shown = [f"`` {each} ``" if "`" in each else f"`{each}`" for each in rule.errors]
+    errors = f"\n**Error that may follow:** {'; '.join(shown)}\n" if shown else ""
+    options = (("--fix", rule.safe_fix), ("--fix --unsafe-fixes", rule.unsafe_fix))
+    fixes = "".join(f"\n**With `{option}`:** {what}.\n" for option, what in options if what)
     text = f"""# {rule.code} {rule.name}
 
 Severity: {rule.severity}. Since: {rule.since}.
@@ -19,9 +23,9 @@ Severity: {rule.severity}. Since: {rule.since}.
 **What:** {rule.summary}.
 
 **Why:** {rule.why}
-{_errors(rule)}
+{errors}
 **What to do:** {rule.hint}.
-{_fixes(rule)}{"" if rule.can_be_ignored else _NOT_IGNORED}"""
+{fixes}{"" if rule.can_be_ignored else _NOT_IGNORED}"""
     return f"{text}\n{_examples(rule)}" if with_examples else text
 
 
@@ -47,19 +51,9 @@ def _examples(rule: Rule) -> str:
 {_fenced([line for line in change if not line.startswith("@@")], "diff")}"""
 
 
-def _errors(rule: Rule) -> str:
-    shown = [f"`` {each} ``" if "`" in each else f"`{each}`" for each in rule.errors]
-    return f"\n**Error that may follow:** {'; '.join(shown)}\n" if shown else ""
-
-
 _NOT_IGNORED = """
 **Cannot be ignored or suppressed:** a file in which nothing could be checked must not pass.
 """
-
-
-def _fixes(rule: Rule) -> str:
-    fixes = (("--fix", rule.safe_fix), ("--fix --unsafe-fixes", rule.unsafe_fix))
-    return "".join(f"\n**With `{option}`:** {what}.\n" for option, what in fixes if what)
 
 
 def example_text(example: Example) -> str:
@@ -71,15 +65,11 @@ def example_text(example: Example) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _fixable(rule: Rule) -> str:
-    return "safe" if rule.safe_fix else "unsafe" if rule.unsafe_fix else ""
-
-
 def index(rules: Sequence[Rule]) -> str:
     """Return the table of all rules that `docs/rules/README.md` holds."""
     rows = "".join(
-        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | {_fixable(rule)} "
-        f"| {rule.summary} |\n"
+        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} "
+        f"| {'safe' if rule.safe_fix else 'unsafe' if rule.unsafe_fix else ''} | {rule.summary} |\n"
         for rule in rules
     )
     return f"""# Rules

@@ -81,16 +81,11 @@ def _is_base(usage: Usage, given: ast.expr, *, by_trainers: bool = False) -> boo
     """Return whether a value is a loaded model that `get_peft_model` was given, or a trainer."""
     wraps = [w for w in usage.wraps if w.is_adalora and not w.is_injected]
     wraps = [w for w in wraps if by_trainers or last_name(w.call.func) in WRAPPERS]
-    based = {leaf for wrap in wraps for leaf in usage.calls(wrap.model)}
+    loaded = {leaf for wrap in wraps for leaf in usage.calls(wrap.model)} - usage.wrap_of.keys()
     leaves = usage.origins(given)
-    return bool(leaves) and all(
-        isinstance(leaf, ast.Call)
-        and leaf in based
-        and usage.wrap_of.get(leaf) is None
-        and usage.scopes.full_name(leaf.func).endswith(".from_pretrained")
-        and "Peft" not in usage.scopes.full_name(leaf.func)
-        for leaf in leaves
-    )
+    names = [usage.scopes.full_name(leaf.func) for leaf in loaded.intersection(leaves)]
+    is_base = all(name.endswith(".from_pretrained") and "Peft" not in name for name in names)
+    return is_base and bool(leaves) and loaded.issuperset(leaves)
 
 
 def _wrapper(usage: Usage, given: ast.expr) -> ast.AST | None:
@@ -98,9 +93,8 @@ def _wrapper(usage: Usage, given: ast.expr) -> ast.AST | None:
     while isinstance(given, ast.Attribute) and given.attr == "base_model":
         given = given.value
     found = _bound(usage, given, 3)
-    made = [each for each in found if isinstance(each, ast.Call)]
-    is_wrapper = [last_name(call.func) in _PARALLEL for call in made]
-    return made[0] if len(made) == len(found) and made and all(is_wrapper) else None
+    names = set(map(called_name, found))
+    return found[0] if names and names <= _PARALLEL else None
 
 
 def _bound(usage: Usage, node: ast.expr, depth: int) -> list[ast.expr | None]:

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
-from adalora_core.checker.rules.usage_setup import (
-    may_unfreeze,
-    sets_gradient,
-    takes_e,
-    words_in,
-)
+from adalora_core.checker.rules.usage_setup import may_unfreeze, sets_gradient, takes_e, words_in
 from adalora_core.checker.scripts.trainings import held_models, trainings
 
 if TYPE_CHECKING:

@@ -6,14 +6,8 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword
-from adalora_core.checker.rules.usage_base import (
-    HEAD,
-    LOOP,
-    CodeFault,
-    UsageRule,
-    shown,
-)
+from adalora_core.checker.documents.python.syntax import keyword, only
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.trainings import (
     late_adapters,
@@ -25,7 +19,6 @@ from adalora_core.config.fields.known_modules import linear_layers_of
 from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage
 
 
@@ -79,8 +72,7 @@ _OUR_HINT = (
 def _has_a_penalty(usage: Usage) -> bool:
     """Return whether the weight of the penalty is known to be above 0."""
     for call in usage.script.calls:
-        given = call.entries.get("orth_reg_weight")
-        if given is None:
+        if "orth_reg_weight" not in call.entries:
             return not call.is_open or bool(call.node.args)
         weight = call.values.get("orth_reg_weight")
         if isinstance(weight, int | float) and weight > 0:
@@ -166,7 +158,8 @@ class PenaltyAddedTwice(UsageRule):
     hint = "remove the term, which is for a loss of your own, or set orth_reg_weight to 0"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        is_bare = not usage.our_names and not all(map(_has_a_task, usage.script.calls))
+        tasks = [call.values.get("task_type") for call in usage.script.calls]
+        is_bare = not usage.our_names and None in tasks  # PEFT's own forward adds the penalty
         if is_bare or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
         is_weighted = _has_a_penalty(usage)
@@ -174,11 +167,6 @@ class PenaltyAddedTwice(UsageRule):
         for penalty in dict.fromkeys(p for p, is_alike in found if is_weighted or is_alike):
             message = "the penalty is added to outputs.loss, which contains it in training mode"
             yield CodeFault(penalty, message)
-
-
-def _has_a_task(call: Call) -> bool:
-    """Return whether PEFT's model has a forward of its own, which adds the penalty."""
-    return call.values.get("task_type") is not None
 
 
 class TargetsOfAnotherBase(UsageRule):
@@ -198,8 +186,7 @@ class TargetsOfAnotherBase(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for wrap in usage.wraps:
             made = usage.calls(wrap.config)
-            bases = {name_of_base(usage, each) for each in usage.origins(wrap.model)}
-            base = bases.pop() if len(bases) == 1 else None
+            base = only(name_of_base(usage, each) for each in usage.origins(wrap.model))
             for call in usage.script.calls if base is not None else ():
                 key, _ = call.entries.get("target_modules", (None, None))
                 names = call.values.get("target_modules")
@@ -216,8 +203,7 @@ def name_of_base(usage: Usage, model: ast.expr) -> str | None:
         if not usage.scopes.full_name(model.func).endswith(".from_pretrained"):
             return None
         given = keyword(model, "pretrained_model_name_or_path", at=0)
-    found = {usage.script.values.of(leaf) for leaf in usage.origins(given)}
-    name = found.pop() if len(found) == 1 else None
+    name = only(map(usage.script.values.of, usage.origins(given)))
     if isinstance(name, str) and linear_layers_of(name) is not None:
         return name
     made = usage.scopes.full_name(model.func) if isinstance(model, ast.Call) else ""

@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, Function, last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, Function, keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     HEAD,
@@ -94,7 +94,9 @@ class AllocationBeforeStep(AllocationRule):
     hint = PLACES["loop"]
 
     def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
-        if _is_before_each_step(usage, event.trace.function):
+        hooks = usage.scopes.callers.get("register_step_pre_hook", [])
+        given = [leaf for hook in hooks for leaf in usage.origins(keyword(hook, at=0))]
+        if event.trace.function in map(usage.scopes.function, given) and event.trace.function:
             message = "update_and_allocate is called in a hook that runs before each step"
             return CodeFault(event.node, message, "pass it to optimizer.register_step_post_hook")
         place = placement(event)
@@ -104,14 +106,6 @@ class AllocationBeforeStep(AllocationRule):
             "update_and_allocate is called before the optimizer makes the step of this iteration"
         )
         return CodeFault(event.node, message, note=(place.step.node, _THE_STEP))
-
-
-def _is_before_each_step(usage: Usage, function: Function | None) -> bool:
-    hooks = usage.scopes.callers.get("register_step_pre_hook", [])
-    given = [hook.args[0] for hook in hooks if hook.args]
-    return function is not None and any(
-        usage.scopes.function(leaf) is function for g in given for leaf in usage.origins(g)
-    )
 
 
 class AllocationAfterZeroGrad(AllocationRule):

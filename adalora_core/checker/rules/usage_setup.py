@@ -128,13 +128,10 @@ class LoadedAdapterTrained(UsageRule):
     no parameters to train, or trains the others alone, and `loss.backward()` may raise `element 0
     of tensors does not require grad`."""
     bad = (
-        (HEAD + LOOP)
-        .replace("import AdaLoraConfig, get_peft_model", "import PeftModel")
-        .replace(
-            HEAD.partition("\n\n")[2].partition("optimizer")[0],
-            'model = PeftModel.from_pretrained(base, "adapter")\n',
-        )
-    )
+        "from peft import PeftModel\n\n"
+        'model = PeftModel.from_pretrained(base, "adapter")\n'
+        "optimizer = AdamW(model.parameters())\n"
+    ) + LOOP
     good = bad.replace('"adapter")', '"adapter", is_trainable=True)')
     hint = "pass is_trainable=True to from_pretrained"
 
@@ -165,30 +162,22 @@ class PenaltyWithoutGradient(UsageRule):
     why = """A number that is computed under torch.no_grad() is a constant to backward(): added to
     the loss it changes what is printed, and trains nothing."""
     bad = (
-        (HEAD + LOOP)
-        .replace(
-            "for step",
-            "\n\n@torch.no_grad()\ndef penalty(model):\n"
-            "    return sum(p.norm() for p in model.parameters())\n\n\nfor step",
-        )
-        .replace(
-            "    model(**batch).loss.backward()\n",
-            "    loss = model(**batch).loss + 0.1 * penalty(model)\n    loss.backward()\n",
-        )
+        f"{HEAD}\n\n@torch.no_grad()\ndef penalty(model):\n"
+        "    return sum(p.norm() for p in model.parameters())\n\n\n"
+    ) + LOOP.replace(
+        "    model(**batch).loss.backward()\n",
+        "    loss = model(**batch).loss + 0.1 * penalty(model)\n    loss.backward()\n",
     )
     hint = "compute the term with gradients, outside of torch.no_grad()"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for function in usage.scopes.functions:
-            is_without = any(map(_has_no_gradient, function.decorator_list))
+            marks = {n(mark) for mark in function.decorator_list for n in (last_name, called_name)}
+            is_without = not marks.isdisjoint({"no_grad", "inference_mode"})
             for call in usage.calls_of(function) if is_without else ():
                 if _is_added_to_loss(usage, call):
                     message = f"{shown(call)} has no gradient: it trains nothing"
                     yield CodeFault(call, message, note=(function, "it runs under torch.no_grad()"))
-
-
-def _has_no_gradient(decorator: ast.expr) -> bool:
-    return bool({last_name(decorator), called_name(decorator)} & {"no_grad", "inference_mode"})
 
 
 def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
@@ -245,7 +234,10 @@ class ConfigurationShared(UsageRule):
                 if made is None or frame is None:
                     continue
                 before = first.setdefault((made, frame), event)
-                if _is_trained_between(before, event):
+                between = [each.kind for each in trace.events[before.number : event.number]]
+                # A loop over folds or seeds repeats one training, to which the schedule belongs.
+                is_trained = "allocate" in between or "train" in between
+                if is_trained and not excludes(before, event):
                     found.setdefault(event.node, before.node)
         for node, earlier in found.items():
             message = "the configuration of another training is used again"
@@ -269,18 +261,6 @@ def _frame_of(usage: Usage, event: Event, made: ast.Call) -> Frame | None:
     while frame.function is not function and frame.outer is not None:
         frame = frame.outer
     return frame if is_module or frame.function is function else None
-
-
-def _is_trained_between(before: Event, event: Event) -> bool:
-    """Return whether ranks are allocated between two uses of a configuration.
-
-    A loop over folds or seeds repeats one training, to which the schedule belongs.
-    """
-    events = event.trace.events[before.number : event.number]
-    return not excludes(before, event) and any(e.kind in _TRAINS for e in events)
-
-
-_TRAINS = frozenset({"allocate", "train"})
 
 
 class UnsupportedCall(UsageRule):
@@ -345,8 +325,8 @@ def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
     loads = (given.get("load_in_4bit"), given.get("load_in_8bit"))
     if any(isinstance(each, ast.Constant) and each.value is True for each in loads):
         return True
-    made = usage.calls(given.get("quantization_config"))
-    return bool(made) and all(last_name(each.func) == "BitsAndBytesConfig" for each in made)
+    made = set(map(called_name, usage.calls(given.get("quantization_config"))))
+    return made == {"BitsAndBytesConfig"}
 
 
 def may_unfreeze(usage: Usage) -> bool:

@@ -156,7 +156,11 @@ class StepIsNotOptimizerStep(AllocationRule):
     hint = "count the calls of optimizer.step() from 0, over all epochs, and pass that number"
 
     def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
-        if usage.framework(event.trace.function) == "lightning" and _is_shared_count(event):
+        steps = (each.call.func for each in event.trace.of("step"))
+        optimizers = {ast.unparse(each.value) for each in steps if isinstance(each, ast.Attribute)}
+        # A hook of Lightning may make the steps of several optimizers.
+        is_shared = len(optimizers) > 1 and getattr(event.step, "attr", "") == "global_step"
+        if is_shared and usage.framework(event.trace.function) == "lightning":
             return _fault(event, "Lightning raises with the step of each optimizer")
         counts = step_counter(usage, event).counts
         if counts not in {"epochs", "micro-batches", "samples"}:
@@ -165,14 +169,6 @@ class StepIsNotOptimizerStep(AllocationRule):
         if place is not None and counts != "epochs" and is_per_micro_batch(usage, event, place):
             return None  # the number of calls is the fault
         return _fault(event, f"counts {counts}, not steps of the optimizer")
-
-
-def _is_shared_count(event: Event) -> bool:
-    """Return whether a hook of Lightning makes the steps of several optimizers that it counts."""
-    given = event.step
-    steps = (each.call.func for each in event.trace.of("step"))
-    optimizers = {ast.unparse(each.value) for each in steps if isinstance(each, ast.Attribute)}
-    return isinstance(given, ast.Attribute) and given.attr == "global_step" and len(optimizers) > 1
 
 
 class StepRestarts(AllocationRule):

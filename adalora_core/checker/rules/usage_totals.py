@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeGuard
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import called_name, last_name, walk
+from adalora_core.checker.documents.python.syntax import called_name, last_name, only, walk
 from adalora_core.checker.rules.usage_base import (
     HEAD,
     LOOP,
@@ -25,7 +26,7 @@ from adalora_core.checker.scripts.step_order import (
     run_length,
     unit,
 )
-from adalora_core.checker.scripts.trainings import Training, trainings
+from adalora_core.checker.scripts.trainings import trainings
 
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.events import Guard
@@ -116,42 +117,25 @@ class TotalStepContradictsMaxSteps(UsageRule):
     hint = "give total_step the number of steps of the run"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        given = usage.totals()
-        steps = [(key, usage.value(value)) for key, value in given]
-        yield from _contradictions(usage, steps, run_length, "steps", 1)
-        is_counted = all(unit(usage, value) in {"batches", "steps"} for _, value in given)
-        epochs = [(key, epochs_of_total(usage, value)) for key, value in given if is_counted]
-        yield from _contradictions(usage, epochs, epochs_of_run, "epochs", 0)
-        lengths = {run_length(usage, training) for training in usage.once(trainings)}
-        for key, value in given if len(lengths) == 1 and None not in lengths else ():
-            if usage.value(value) is None and _counts_epochs(usage, value):
+        given, trained = usage.totals(), usage.once(trainings)
+        units = {unit(usage, value) for _, value in given}
+        steps = (usage.value, run_length, "steps", 1)
+        epochs = (partial(epochs_of_total, usage), epochs_of_run, "epochs", 0)
+        kinds = (steps, epochs) if units <= {"batches", "steps"} else (steps,)
+        for count, read, counted, most in kinds:
+            total = only(count(value) for _, value in given)
+            number = None if total is None else only(read(usage, each) for each in trained)
+            if number is not None and total is not None and abs(total - number) > most:
+                message = f"total_step is {total} {counted}, and the script trains {number}"
+                yield from (CodeFault(key, message) for key, _ in given)
+        length = only(run_length(usage, training) for training in trained) if given else None
+        is_trainer = length is not None and all(training.trainers for training in trained)
+        for key, value in given if is_trainer else ():
+            words = {last_name(node) for node in usage.mentions(value, ast.expr)}
+            is_counted = "len" in words and words.isdisjoint({"min", "max_steps"})
+            if is_counted and usage.value(value) is None:
                 message = f"total_step is {shown(value)}, and max_steps ends the run before its "
                 yield CodeFault(key, f"{message}epochs do")
-
-
-def _counts_epochs(usage: Usage, total: ast.expr) -> bool:
-    """Return whether a total is computed from the length of the data, for a trainer's epochs."""
-    words = {last_name(node) for node in usage.mentions(total, ast.expr)}
-    is_counted = "len" in words and words.isdisjoint({"min", "max_steps"})
-    return is_counted and all(each.trainers for each in usage.once(trainings))
-
-
-def _contradictions(
-    usage: Usage,
-    totals: list[tuple[ast.AST, int | None]],
-    read: Callable[[Usage, Training], int | None],
-    counted: str,
-    most: int,
-) -> Iterator[CodeFault]:
-    """Yield a fault for each total that is further from what the script trains than allowed."""
-    trained = {read(usage, training) for training in usage.once(trainings)}
-    number = trained.pop() if len(trained) == 1 else None
-    if number is None or len({total for _, total in totals}) != 1:
-        return
-    for key, total in totals:
-        if total is not None and abs(total - number) > most:
-            message = f"total_step is {total} {counted}, and the script trains {number}"
-            yield CodeFault(key, message)
 
 
 class EpochIsCut(UsageRule):
@@ -170,7 +154,8 @@ class EpochIsCut(UsageRule):
     hint = "count the batches that are trained: epochs * the limit of the loop"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        loops = dict.fromkeys(loop for e in usage.events("step") for loop in e.loops)
+        around = (loop for event in usage.events("step") for loop in event.loops)
+        loops = dict.fromkeys(loop for loop in around if isinstance(loop, ast.For))
         for key, value in usage.totals():
             nodes = list(usage.mentions(value, ast.expr))
             calls = [n for n in nodes if isinstance(n, ast.Call) and called_name(n) == "len"]
@@ -183,12 +168,10 @@ class EpochIsCut(UsageRule):
                     break
 
 
-def _cut(usage: Usage, loop: ast.AST, total: list[ast.expr], measured: set[str]) -> ast.AST | None:
+def _cut(usage: Usage, loop: ast.For, total: list[ast.expr], measured: set[str]) -> ast.AST | None:
     """Return what leaves a loop over a loader, whose length is in a total, after some batches."""
-    over = loop.iter if isinstance(loop, ast.For) else None
-    if over is None or not isinstance(loop, ast.For):
-        return None
-    index, limited = None, None
+    over, index = loop.iter, None
+    limited: ast.expr | None = None
     while isinstance(over, ast.Call) and over.args and last_name(over.func) in _PASSES:
         if last_name(over.func) == "enumerate" and isinstance(loop.target, ast.Tuple):
             index = last_name(loop.target.elts[0])
@@ -197,7 +180,8 @@ def _cut(usage: Usage, loop: ast.AST, total: list[ast.expr], measured: set[str])
         over = over.args[0]
     if ast.unparse(over) not in measured:
         return None
-    words, numbers = _names(total) - {index}, {usage.value(n) for n in total if _is_number(n)}
+    words = _names(total) - {index}
+    numbers = {usage.value(node) for node in total if isinstance(node, ast.Constant)}
     if limited is not None and words.isdisjoint(_names(list(walk(limited, ast.expr)))):
         return limited
     for test in _exits(loop.body):
@@ -224,10 +208,6 @@ def _counts_batches(usage: Usage, name: ast.expr, loop: ast.For) -> bool:
 
 _PASSES = frozenset({"enumerate", "tqdm", "islice"})
 """Functions that give the batches of a loader on."""
-
-
-def _is_number(node: ast.AST) -> TypeGuard[ast.Constant]:
-    return isinstance(node, ast.Constant) and isinstance(node.value, int)
 
 
 def _exits(body: list[ast.stmt]) -> Iterator[ast.expr]:

@@ -60,13 +60,6 @@ def _differs(scalar: AmbiguousScalar, field: Field, value: Any) -> str:
     return f"`{field.name}`: PyYAML reads {scalar.text} as {kind}, other readers as a string"
 
 
-class _SourceTrap(SourceRule):
-    """A fault of YAML that the reader reports."""
-
-    language = "yaml"
-    good = _GOOD
-
-
 class ExponentIsString(_Trap):
     code = "ADA601"
     kind = "exponent"
@@ -206,7 +199,9 @@ class Underscore(_Trap):
         )
 
 
-class NonStringKey(_SourceTrap):
+class NonStringKey(SourceRule):
+    language = "yaml"
+    good = _GOOD
     code = problems.NON_STRING_KEY
     summary = "a key is a number, a boolean, a date or null"
     why = """Keys become names of Python arguments, which are strings. To PyYAML `on:` is the key
@@ -215,7 +210,9 @@ class NonStringKey(_SourceTrap):
     hint = "quote the key, or remove it"
 
 
-class UnknownTag(_SourceTrap):
+class UnknownTag(SourceRule):
+    language = "yaml"
+    good = _GOOD
     code = problems.UNKNOWN_TAG
     summary = "a value has a tag that PyYAML's safe loader refuses, such as !!python/object"
     why = """yaml.safe_load raises at such a tag, and a loader that obeys it runs code from the

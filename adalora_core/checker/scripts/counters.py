@@ -91,15 +91,11 @@ class _Reader:
         if isinstance(node.op, ast.FloorDiv | ast.Div):
             # Micro-batches divided by their number per step are steps.
             return replace(left, counts="steps") if left.counts == "micro-batches" else left
-        if left.counts == "nothing":
-            return right
-        if right.counts == "nothing":
-            return left
         known = {left.counts, right.counts}
-        if "unknown" in known:
-            return UNKNOWN
-        if known == {"epochs"}:
-            return left
+        if "nothing" in known:
+            return right if left.counts == "nothing" else left
+        if "unknown" in known or known == {"epochs"}:
+            return UNKNOWN if "unknown" in known else left
         # `epoch * len(loader) + step` counts on over the epochs.
         return Counter("steps" if "steps" in known else "micro-batches")
 
@@ -130,7 +126,8 @@ class _Reader:
     def _name(self, node: ast.Name, frame: Frame | None) -> Counter:
         found = self.usage.scopes.bindings(node)
         bindings = [each for each in found if each.value is not None or each.kind == "parameter"]
-        if loop := self._loop_of(bindings):
+        targets = [each.node for each in bindings if each.kind == "loop"]
+        if loop := next((loop for loop in self.event.loops if loop in targets), None):
             return self._of_loop(loop)
         if any(map(_is_count, bindings)) and not self._is_lost(bindings, frame):
             return self._counted(node.id)
@@ -176,10 +173,6 @@ class _Reader:
             return NOTHING if node.id in CONSTANT_NAMES - {"r"} else UNKNOWN
         given = frame.given(node.id)
         return UNKNOWN if given is None else self.read(given, frame.outer)
-
-    def _loop_of(self, bindings: list[Binding]) -> Loop | None:
-        targets = [each.node for each in bindings if each.kind == "loop"]
-        return next((loop for loop in self.event.loops if loop in targets), None)
 
     def _of_loop(self, loop: Loop) -> Counter:
         loops = self.event.loops
@@ -291,7 +284,9 @@ class _Reader:
             and len(each.loops) < len(count.loops)
             for each in changes
         )
-        if not _adds_a_constant(count.node):
+        value = getattr(count.node, "value", None)
+        parts = (getattr(value, side, value) for side in ("left", "right"))
+        if not any(isinstance(part, ast.Constant) for part in parts):
             return Counter("samples", restarts)
         is_micro = self.is_rare and not accumulation_guards(self.usage, count)
         return Counter("micro-batches" if is_micro else "steps", restarts)
@@ -299,8 +294,3 @@ class _Reader:
 
 def _is_count(binding: Binding) -> bool:
     return binding.kind == "added" or adds_to_itself(binding.node)
-
-
-def _adds_a_constant(node: ast.AST) -> bool:
-    value = getattr(node, "value", None)
-    return any(isinstance(getattr(value, n, value), ast.Constant) for n in ("left", "right"))

@@ -41,6 +41,7 @@ from adalora_core.checker.scripts.sources import (
 EventKind = Literal[
     "allocate", "backward", "count", "merge", "optimizer", "set", "step", "train", "wrap", "zero"
 ]
+Level = Literal["same", "inside", "outside"]
 _DEEPEST = 5
 _MOST = 1200
 """Bound on the events of one script."""
@@ -61,10 +62,7 @@ class Guard:
 class Frame:
     """A call of a function of the script that is being followed.
 
-    Args:
-        function: the function; None: the module's own statements.
-        call: the call; None: the function is called by something else.
-        outer: the frame of the call.
+    Without a function: the module's own statements; without a call: something else calls it.
     """
 
     function: Function | None = None
@@ -83,9 +81,7 @@ class Event:
     """Something that a run does.
 
     Args:
-        kind: what.
         node: the call or the assignment.
-        trace: the events around it.
         loops: the loops around it, those of the callers included; the outermost comes first.
         guards: the conditions around it, those of the callers included.
         accumulations: the accelerators of `with accelerator.accumulate(...)` around it.
@@ -125,7 +121,7 @@ class Placement:
         dropped: what drops the gradients before the allocation, or before the step already.
     """
 
-    level: Literal["same", "inside", "outside"]
+    level: Level
     step: Event
     is_before: bool
     dropped: Event | None
@@ -184,9 +180,7 @@ class _Tracer:
 
     def trace(self, function: Function | None, body: Sequence[ast.stmt]) -> None:
         self.traces.append(trace := Trace(function))
-        self._block(
-            body, Event("set", self.sources.scopes.module.node, trace, frame=Frame(function))
-        )
+        self._block(body, Event("set", ast.Pass(), trace, frame=Frame(function)))
 
     def _guarded(self, at: Event, test: ast.expr, *, holds: bool) -> Event:
         if test in self.around_name:
@@ -304,10 +298,11 @@ class _Tracer:
             is_own = self.sources.called(call) is not None
             is_trainer = not is_own and trainer_calls(self.sources, call.func.value)
             return "train" if is_trainer else None
-        is_class = OPTIMIZER.match(name) is not None
-        if is_class or ("optim" in name.lower() and _has_parameters(call)):
-            return None if name in self.sources.scopes.classes else "optimizer"
-        return None
+        is_made = OPTIMIZER.match(name) is not None
+        if not is_made and "optim" in name.lower():
+            words = {last_name(node) for given in passed(call) for node in _expressions(given)}
+            is_made = not words.isdisjoint({"parameters", "named_parameters"})
+        return "optimizer" if is_made and name not in self.sources.scopes.classes else None
 
     def _allocates(self, call: ast.Call, name: str) -> bool:
         function = self.sources.scopes.of[call].function
@@ -326,14 +321,13 @@ class _Tracer:
             return self.sources.called(call) is None
         if not isinstance(call.func, ast.Attribute):
             return False
-        names = [last_name(each).lower() for each in _expressions(call.func.value)]
-        if any("sched" in each for each in names):
-            return False
+        owner = [last_name(each).lower() for each in _expressions(call.func.value)]
         given = [last_name(each).lower() for arg in call.args for each in _expressions(arg)]
-        if any("opt" in each or "engine" in each for each in (*names, *given)):
-            return True
-        makers = self.sources.calls(call.func.value)
-        return any(OPTIMIZER.match(last_name(maker.func)) for maker in makers)
+        if any("sched" in each for each in owner):
+            return False
+        return any("opt" in each or "engine" in each for each in (*owner, *given)) or any(
+            OPTIMIZER.match(called_name(maker)) for maker in self.sources.calls(call.func.value)
+        )
 
 
 def excludes(one: Event, other: Event) -> bool:
@@ -353,7 +347,7 @@ def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
     for call in sources.calls(receiver):
         owner = sources.class_of_call(call)
         bases = sources.scopes.bases(owner)[1] if owner is not None else []
-        if any(name.endswith("Trainer") for name in (last_name(call.func), *bases)):
+        if any(name.endswith("Trainer") for name in (called_name(call), *bases)):
             found.append(call)
     return found
 
@@ -387,11 +381,3 @@ def adds_to_itself(node: ast.AST) -> bool:
         case ast.Assign(targets=[target, *_], value=ast.BinOp(left, ast.Add(), right)):
             return ast.unparse(target) in {ast.unparse(left), ast.unparse(right)}
     return False
-
-
-def _has_parameters(call: ast.Call) -> bool:
-    return any(
-        last_name(node) in {"parameters", "named_parameters"}
-        for given in passed(call)
-        for node in _expressions(given)
-    )

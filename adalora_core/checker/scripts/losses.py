@@ -108,14 +108,11 @@ def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
 
 
 def _is_loss_of_outputs(usage: Usage, node: ast.expr, training: Training) -> bool:
-    if isinstance(node, ast.Call):
-        return last_name(node.func) == "compute_loss"
     if not isinstance(node, ast.Attribute) or node.attr != "loss":
-        return False
+        return called_name(node) == "compute_loss"
     made = [call.func for call in usage.calls(node.value)]
-    return any(map(usage.is_adalora_model, made)) or (
-        bool(training.trainers) and any(last_name(each) == "model" for each in made)
-    )
+    is_model = bool(training.trainers) and "model" in map(last_name, made)
+    return is_model or any(map(usage.is_adalora_model, made))
 
 
 def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
@@ -175,7 +172,7 @@ def _returned(usage: Usage, function: Function) -> Iterator[ast.expr]:
         # As in `(loss, outputs) if return_outputs else loss`.
         value = returned.orelse if isinstance(returned, ast.IfExp) else returned
         if isinstance(value, ast.Dict):
-            keys = [key.value if isinstance(key, ast.Constant) else "" for key in value.keys]
+            keys = [getattr(key, "value", "") for key in value.keys]
             value = value.values[keys.index("loss")] if "loss" in keys else value
         yield value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
 

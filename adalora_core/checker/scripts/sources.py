@@ -48,11 +48,7 @@ _RETURN_SELF = frozenset({
 
 
 class Sources:
-    """The origins of values.
-
-    Args:
-        scopes: the names of the script.
-    """
+    """The origins of values."""
 
     def __init__(self, scopes: Scopes) -> None:
         self.scopes = scopes

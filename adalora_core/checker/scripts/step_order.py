@@ -13,9 +13,10 @@ from adalora_core.checker.documents.python.syntax import (
     called_name,
     keyword,
     last_name,
+    only,
     walk,
 )
-from adalora_core.checker.scripts.events import Event, Guard, Placement, excludes
+from adalora_core.checker.scripts.events import Event, Guard, Level, Placement, excludes
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
@@ -47,12 +48,9 @@ def _placement(event: Event) -> Placement | None:
     before = [each for each in steps if each.number < event.number]
     step = before[-1] if before else steps[0]
     loops = shared[step]
-    if len(step.loops) > len(loops):
-        level: Literal["same", "inside", "outside"] = "outside"
-    else:
-        level = "inside" if len(event.loops) > len(loops) else "same"
-    dropped = _dropped(step, event) if before else None
-    return Placement(level, step, not before, dropped)
+    is_inside, is_outside = len(event.loops) > len(loops), len(step.loops) > len(loops)
+    level: Level = "outside" if is_outside else "inside" if is_inside else "same"
+    return Placement(level, step, not before, _dropped(step, event) if before else None)
 
 
 def _dropped(step: Event, event: Event) -> Event | None:
@@ -84,13 +82,10 @@ def _applies(dropped: Event, event: Event) -> bool:
     """Return whether gradients are dropped wherever an event happens."""
     known = {(ast.dump(guard.test), guard.holds) for guard in event.guards}
     return all(
-        (ast.dump(guard.test), guard.holds) in known or _asks_for_gradient(guard)
+        (ast.dump(guard.test), guard.holds) in known
+        or any(each.attr == "grad" for each in walk(guard.test, ast.Attribute))
         for guard in dropped.guards
     )
-
-
-def _asks_for_gradient(guard: Guard) -> bool:
-    return any(each.attr == "grad" for each in walk(guard.test, ast.Attribute))
 
 
 def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
@@ -154,8 +149,7 @@ def can_exceed_one(usage: Usage, number: ast.expr | None) -> bool:
 
 def unit(usage: Usage, expression: ast.expr | None) -> Unit:
     """Return what a number of steps counts in fact."""
-    found = {_unit(usage, leaf) for leaf in usage.origins(expression)}
-    return found.pop() if len(found) == 1 else "unknown"
+    return only(_unit(usage, leaf) for leaf in usage.origins(expression)) or "unknown"
 
 
 def _unit(usage: Usage, node: ast.expr) -> Unit:
@@ -198,9 +192,8 @@ def _is_size(usage: Usage, node: ast.expr) -> bool:
 
 def _batch_sizes(usage: Usage) -> dict[str, ast.expr]:
     """Return what the script gives as the batch size of a device, by the dump of its tree."""
-    return {
-        ast.dump(each): each for each in usage.settings("batch_size", "per_device_train_batch_size")
-    }
+    given = usage.settings("batch_size", "per_device_train_batch_size")
+    return {ast.dump(each): each for each in given}
 
 
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:
@@ -224,28 +217,25 @@ def accumulation(usage: Usage) -> int | None:
         for guard in accumulation_guards(usage, event):
             nodes = usage.mentions(guard.test, ast.BinOp)
             given += [node.right for node in nodes if isinstance(node.op, ast.Mod)]
-    sizes = set(map(usage.value, given))
-    return sizes.pop() if len(sizes) == 1 else None if sizes else 1
+    return only(map(usage.value, given)) if given else 1
 
 
 def batch_size(usage: Usage) -> int | None:
     """Return the batch size of the script; None if it cannot be known."""
-    sizes = {usage.value(each) for each in usage.once(_batch_sizes).values()}
-    return sizes.pop() if len(sizes) == 1 else None
+    return only(map(usage.value, usage.once(_batch_sizes).values()))
 
 
 def run_length(usage: Usage, training: Training) -> int | None:
     """Return the number of optimizer steps that a script fixes; None if it does not."""
     if training.kind in {"loop", "accelerate"}:
         return _loop_length(usage, training)
-    lengths = {
+    length = only(
         usage.value(given)
         for call in usage.scopes.calls
         if (given := keyword(call, "max_steps")) is not None
         and called_name(call).endswith(("Arguments", "Config", "Trainer"))
         and not usage.makes_config(call)
-    }
-    length = lengths.pop() if len(lengths) == 1 else None
+    )
     return length if length is not None and length > 0 else None
 
 
@@ -263,33 +253,26 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
     if event.accumulations or accumulation_guards(usage, event):
         return None
     for loop in event.loops:
-        if isinstance(loop, ast.While) or any(walk(loop, ast.Break)):
+        if any(walk(loop, ast.Break)):
             return None
-        if loop in training.event.trace.runs:
-            continue
-        rounds = _rounds(usage, loop.iter)
-        if rounds is None:
-            return None
-        length *= rounds
+        rounds = _rounds(usage, loop)
+        if loop not in event.trace.runs or isinstance(loop, ast.While):
+            length *= rounds or 0
     return length if length > 1 else None  # one step is not a run
 
 
 def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
     """Yield the numbers of steps at which a loop ends: `while step < 500`, or a break."""
-    tests = [loop.test] if isinstance(loop, ast.While) else []
-    tests += [
-        node.test
-        for node in walk(loop, ast.If)
-        if any(isinstance(each, ast.Break) for each in node.body)
-    ]
-    for test in tests:
+    inside = (n for n in walk(loop, ast.If) if any(isinstance(e, ast.Break) for e in n.body))
+    for test in (getattr(loop, "test", None), *(node.test for node in inside)):
         if isinstance(test, ast.Compare) and "step" in last_name(test.left):
             bound = usage.value(test.comparators[0])
             if bound is not None and bound > 1:
                 yield bound
 
 
-def _rounds(usage: Usage, over: ast.expr) -> int | None:
+def _rounds(usage: Usage, loop: Loop) -> int | None:
+    over = None if isinstance(loop, ast.While) else loop.iter
     found = [call for call in usage.calls(over) if called_name(call) == "range"]
     known = usage.script.values.of(found[0]) if len(found) == 1 else None
     if len(found) == len(found[0].args if found else ()) == 1 and not isinstance(known, list):
@@ -325,7 +308,7 @@ def epochs_of_run(usage: Usage, training: Training) -> int | None:
     epochs = 1
     loops = [loop for loop in training.event.loops if loop not in training.event.trace.runs]
     for loop in loops:
-        rounds = None if isinstance(loop, ast.While) else _rounds(usage, loop.iter)
+        rounds = _rounds(usage, loop)
         if _is_uneven(loop) or (rounds is None) is not (loop is loops[-1]):
             return None
         epochs *= rounds or 1

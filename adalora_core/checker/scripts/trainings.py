@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
-    Function,
     called_name,
     keyword,
     last_name,
@@ -40,7 +39,6 @@ class Training:
     """A place that trains an AdaLoRA model.
 
     Args:
-        kind: the way of training.
         event: the step of the optimizer, or the call that trains.
         trainers: the calls that make the trainer.
         allocates: whether ranks are allocated; None if that cannot be known.
@@ -236,7 +234,11 @@ def allocates_loosely(usage: Usage) -> bool:
         function = event.trace.function
         if function is None or event.loops or usage.framework(function) is not None:
             continue
-        if function.name == "__call__" or _is_passed_on(usage, function):
+        is_passed_on = any(
+            isinstance(node.ctx, ast.Load) and not usage.scopes.is_within(node, function)
+            for node in usage.scopes.words.get(function.name, ())
+        )
+        if is_passed_on or function.name == "__call__":
             return True
         # An object of the script registers it: `@trainer.on("step")`.
         if any(_is_of_the_script(usage, each) for each in function.decorator_list):
@@ -267,13 +269,6 @@ def _is_of_the_script(usage: Usage, decorator: ast.expr) -> bool:
     made = decorator.func if isinstance(decorator, ast.Call) else decorator
     owner = made.value if isinstance(made, ast.Attribute) else made
     return usage.class_of_value(owner) is not None or usage.scopes.function(owner) is not None
-
-
-def _is_passed_on(usage: Usage, function: Function) -> bool:
-    return any(
-        isinstance(node.ctx, ast.Load) and not usage.scopes.is_within(node, function)
-        for node in usage.scopes.words.get(function.name, ())
-    )
 
 
 def _is_loose(usage: Usage, method: ast.Attribute) -> bool:

@@ -32,13 +32,9 @@ _LIGHTNING = frozenset({"lightning", "pytorch_lightning", "pl", "L"})
 
 @dataclass(frozen=True, eq=False)
 class Wrap:
-    """A call that adds an adapter to a model.
+    """A call that adds an adapter to a model, or of a trainer that is given a configuration.
 
-    Args:
-        call: the call; that of a trainer which is given a configuration, too.
-        model: the model that is given.
-        config: the configuration that is given.
-        is_adalora: whether the configuration can be AdaLoRA's.
+    `is_adalora` is whether the configuration can be AdaLoRA's.
     """
 
     call: ast.Call
@@ -208,9 +204,8 @@ class Usage(Sources):
             self.is_adalora_model(binding.value)
             for each in known
             for (name, _), bindings in list(self.scopes.attributes.items())
-            for binding in bindings
-            if name == each.name
-            and binding.kind == "value"
+            for binding in (bindings if name == each.name else ())
+            if binding.kind == "value"
             and isinstance(binding.value, ast.Name | ast.Call)
             and self.scopes.of[binding.node].class_ is each
             and self.class_of_call(binding.value) is None

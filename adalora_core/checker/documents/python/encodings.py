@@ -21,13 +21,7 @@ _ALWAYS_KNOWN = (
 
 
 class EncodingError(ValueError):
-    """Python source declares an encoding in which it is not read.
-
-    Args:
-        name: the name of the encoding.
-        message: the sentence.
-        runs: whether Python may accept the encoding.
-    """
+    """Python source declares an encoding in which it is not read; `runs`: Python may accept it."""
 
     def __init__(self, name: str, message: str, *, runs: bool) -> None:
         super().__init__(f"the file declares the encoding {name[:40]}, {message}: save it as UTF-8")

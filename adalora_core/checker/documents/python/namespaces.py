@@ -12,6 +12,7 @@ from adalora_core.checker.documents.python.syntax import (
     Binding,
     Function,
     argument,
+    called_name,
     dotted,
     last_name,
 )
@@ -30,12 +31,7 @@ _FLAGS = {"store_true": False, "store_false": True}
 
 
 class Source(NamedTuple):
-    """The expression of an attribute's value.
-
-    Args:
-        node: the expression.
-        is_default: whether the command line may give another value.
-    """
+    """The expression of an attribute's value, and whether the command line may give another."""
 
     node: ast.expr
     is_default: bool = False
@@ -69,10 +65,9 @@ class Namespaces:
             owner = self._class_of(given.func)
             return None if owner is None else self._of_instance(given, owner, attribute)
         made = self._scopes.binding(given)
-        is_known = made is not None and made.kind == "value" and isinstance(given, ast.Name)
-        if not is_known or made is None or not isinstance(given, ast.Name):
+        if not isinstance(given, ast.Name) or made is None or self._is_stored(given, attribute):
             return None
-        return None if self._is_stored(given, attribute) else self._of_value(made, attribute)
+        return self._of_value(made, attribute)
 
     def _is_stored(self, name: ast.Name, attribute: str) -> bool:
         if name.id not in self._stored:
@@ -150,15 +145,13 @@ class Namespaces:
         scopes = self._scopes
         changes = scopes.changed.get("self", ())
         whole = (each for each in changes if getattr(each, "attr", "__dict__") == "__dict__")
+        classes = [made for made in scopes.inner if isinstance(made, ast.ClassDef)]
         return {scopes.of[each].class_ for each in whole} | {
             made
-            for made in scopes.inner
-            if isinstance(made, ast.ClassDef)
-            and (
-                made.keywords  # a metaclass, or what `__init_subclass__` reads
-                or not _ALTERING.isdisjoint(scopes.inner[made].functions)
-                or any(map(self._is_own, made.decorator_list))
-            )
+            for made in classes
+            if made.keywords  # a metaclass, or what `__init_subclass__` reads
+            or not _ALTERING.isdisjoint(scopes.inner[made].functions)
+            or any(map(self._is_own, made.decorator_list))
         }
 
     def _is_own(self, decorator: ast.expr) -> bool:
@@ -222,30 +215,22 @@ class Namespaces:
 
     def _parsed_classes(self, call: ast.Call) -> list[ast.ClassDef | None]:
         """Return the dataclasses whose fields a parser of transformers reads."""
-        if not (isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING_CLASSES):
-            return []
-        if not self._reads_command_line(call):
-            return []
-        made: ast.expr | None = call.func.value
+        made: ast.expr | None = getattr(call.func, "value", None)
         if (binding := self._scopes.binding(made)) is not None:
             made = binding.source
-        if not isinstance(made, ast.Call) or not made.args:
+        is_parser = called_name(call) in _PARSING_CLASSES and self._reads_command_line(call)
+        if not is_parser or not isinstance(made, ast.Call) or not made.args:
             return []
-        read = made.args[0]
-        parts = read.elts if isinstance(read, (ast.Tuple, ast.List)) else [read]
-        return [self._class_of(part) for part in parts]
+        return [self._class_of(part) for part in getattr(made.args[0], "elts", made.args[:1])]
 
 
 def _default_of(value: ast.expr) -> Source | None:
     """Return the default of a field of a dataclass, or the value itself."""
-    if not (isinstance(value, ast.Call) and last_name(value.func) == "field"):
+    if not isinstance(value, ast.Call) or called_name(value) != "field":
         return Source(value)
-    for keyword in value.keywords:
-        if keyword.arg == "default":
-            return Source(keyword.value)
-        if keyword.arg == "default_factory" and isinstance(keyword.value, ast.Lambda):
-            return Source(keyword.value.body)
-    return None
+    default, made = passed(value, "default"), passed(value, "default_factory")
+    default = made.body if default is None and isinstance(made, ast.Lambda) else default
+    return None if default is None else Source(default)
 
 
 def _are_equal(nodes: list[ast.expr | None]) -> bool:
@@ -264,17 +249,14 @@ def _destination(call: ast.Call) -> str | None:
     return (long or names or [""])[0].lstrip("-").replace("-", "_") or None
 
 
-def _text(node: ast.expr) -> str | None:
+def _text(node: ast.expr | None) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def _default(call: ast.Call) -> ast.expr | None:
     """Return the default of an option of argparse, as it is without conversion."""
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-    action = given.get("action")
-    if "default" in given:
-        is_converted = "type" in given and last_name(given["type"]) != "str"
-        return None if is_converted and _text(given["default"]) is not None else given["default"]
-    if isinstance(action, ast.Constant) and action.value in _FLAGS:
+    default, kind, action = (passed(call, name) for name in ("default", "type", "action"))
+    if default is None and isinstance(action, ast.Constant) and action.value in _FLAGS:
         return ast.Constant(_FLAGS[action.value])
-    return None
+    is_converted = kind is not None and last_name(kind) != "str"
+    return None if is_converted and _text(default) is not None else default

@@ -112,9 +112,8 @@ class Scopes:
 
     def _open(self, node: ast.AST, outer: Scope) -> Scope:
         inner = self.inner[node] = Scope(node, outer)
-        if isinstance(node, (*FUNCTION, ast.Lambda)):
-            for each in parameters(node):
-                inner.names[each.arg].append(Binding("parameter", node))
+        for each in parameters(node) if isinstance(node, (*FUNCTION, ast.Lambda)) else ():
+            inner.names[each.arg].append(Binding("parameter", node))
         return inner
 
     @cached_property
@@ -184,10 +183,9 @@ class Scopes:
         """Return the dotted name of an expression, with the module that it is imported from."""
         if node not in self._full_names:
             name, rest = dotted(node)
-            first = "?"
-            if name is not None:
-                first = next(filter(None, reversed(self.origins(name))), name.id)
-            self._full_names[node] = f"{first}{rest}"
+            origins = [] if name is None else self.origins(name)
+            own = "?" if name is None else name.id
+            self._full_names[node] = f"{next(filter(None, reversed(origins)), own)}{rest}"
         return self._full_names[node]
 
     def own_name(self, node: ast.expr) -> str:

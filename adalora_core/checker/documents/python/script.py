@@ -299,13 +299,7 @@ def _assigned_in_model(scopes: Scopes) -> set[str]:
 
 @dataclass(slots=True)
 class Piece:
-    """A JSON string with a part of the code.
-
-    Args:
-        start: where the part starts in the code.
-        length: the characters of the part.
-        extent: what is between the quotes, in the text of the file.
-    """
+    """A part of the code, and what is between the quotes of its JSON string in the file."""
 
     start: int
     length: int
@@ -313,12 +307,7 @@ class Piece:
 
 
 class Places:
-    """The JSON strings that hold the code of a notebook, in the order of the file.
-
-    Args:
-        text: the text of the file.
-        pieces: the strings.
-    """
+    """The JSON strings that hold the code of a notebook, in the order of the file."""
 
     def __init__(self, text: str, pieces: list[Piece]) -> None:
         self._text = text

@@ -22,6 +22,7 @@ from adalora_core.checker.documents.python.script import (
     line_starts,
 )
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
+from adalora_core.checker.documents.writing import line_end, line_start
 from adalora_core.config.changes import Insert, Put, Rename, Replace
 
 if TYPE_CHECKING:
@@ -55,14 +56,12 @@ def too_long(code: str, limits: Limits, cells: int = 0) -> Problem | None:
     most = limits.tokens - _TOKENS_OF_A_CELL * cells
     # Each token has at least one character.
     if len(code) > most and sum(1 for _ in _TOKEN.finditer(code)) > most:
-        message = f"the code has more than {limits.tokens} words and signs"
-        return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+        return problems.beyond(f"the code has more than {limits.tokens} words and signs")
     # Python brings the marks of a name into an order, which takes quadratic time.
     others = "" if code.isascii() else {*code}
     marks = "".join(each for each in others if combining(normalize("NFKD", each)[0]))
     if marks and (found := re.search(f"[{re.escape(marks)}]{{{_MOST_MARKS},}}", code)):
-        message = f"{_MOST_MARKS} combining marks follow each other"
-        return Problem(problems.LIMIT_EXCEEDED, message, offset=found.start())
+        return problems.beyond(f"{_MOST_MARKS} combining marks follow each other", found.start())
     return None
 
 
@@ -80,39 +79,28 @@ def parse(code: str) -> ast.Module | Problem:
         starts = line_starts(code)
         start = starts[min((error.lineno or 1) - 1, len(starts) - 1)]
         offset = min(start + (error.offset or 1) - 1, len(code))
-        hint = None
-        if not code[offset:].strip():
-            hint = "check whether the file is cut off"
+        hint = None if code[offset:].strip() else problems.CUT_OFF
         return Problem(problems.SYNTAX_ERROR, message, offset=offset, hint=hint)
     except ValueError as error:  # half of a surrogate pair, in a notebook
         return Problem(problems.BAD_ENCODING, f"the code is not text: {error}", offset=0)
     except (RecursionError, MemoryError):
-        message = "the code is nested too deeply for this interpreter"
-        return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+        return problems.beyond("the code is nested too deeply for this interpreter")
 
 
 def document_of(text: str, script: Script, found: list[Problem]) -> Document:
-    """Return the document of a script: `{"AdaLoraConfig": [arguments of each call]}`.
-
-    Args:
-        text: the text of the file.
-        script: its code.
-        found: the problems that are known so far.
-    """
+    """Return the document of a script: `{"AdaLoraConfig": [arguments of each call]}`."""
     try:
         calls_are_too_many = len(script.calls) > MOST_CALLS
     except BeyondLimitError as error:
-        offset = script.extent(error.node)[0]
-        problem = Problem(problems.LIMIT_EXCEEDED, str(error), offset=offset)
+        problem = problems.beyond(str(error), script.extent(error.node)[0])
         return Document(text, problems=[*found, problem], fatal=True)
     if calls_are_too_many:
         del script.calls[MOST_CALLS:]
         message = f"the code has more than {MOST_CALLS} calls of {CLASS}; the rest is not checked"
-        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=0))
+        found.append(problems.beyond(message))
     if script.values.excess is not None:
         node, message = script.values.excess
-        offset = script.extent(node)[0]
-        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=offset))
+        found.append(problems.beyond(message, script.extent(node)[0]))
     value = {CLASS: [call.values for call in script.calls]}
     for index, call in enumerate(script.calls):
         for name, first, second in call.repeated:
@@ -174,20 +162,17 @@ def _of_value(top: ast.AST, script: Script) -> Place:
     stack = [(top, place)]
     while stack:
         node, outer = stack.pop()
-        pairs: list[tuple[object, ast.expr | None, ast.expr]] = []
+        inside: list[tuple[object, ast.expr]] = []
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             if not any(isinstance(each, ast.Starred) for each in node.elts):
-                pairs = [(index, None, each) for index, each in enumerate(node.elts)]
+                inside = list(enumerate(node.elts))
         elif isinstance(node, ast.Dict):
-            pairs = [
-                (key.value, key, value)
-                for key, value in zip(node.keys, node.values, strict=True)
-                if isinstance(key, ast.Constant) and isinstance(key.value, str)
-            ]
-        for name, key, value in pairs:
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    outer.keys[key.value] = script.code_extent(key)
+                    inside.append((key.value, value))
+        for name, value in inside:
             outer.inside[name] = Place(*script.code_extent(value))
-            if key is not None:
-                outer.keys[name] = script.code_extent(key)
             stack.append((value, outer.inside[name]))
     return place
 
@@ -197,30 +182,30 @@ def edit(document: Document, change: Put | Rename | Insert | Replace) -> tuple[E
     script, locator = document.script, document.locator
     if script is None or not isinstance(locator, ScriptLocator):
         return None
-    if isinstance(change, Insert):
-        made = _insertion(script, change.path, change.value)
-    elif isinstance(change, (Put, Rename)):
-        made = _replacement(script, locator, change)
-    else:
+    if isinstance(change, Replace):
         return change.extent, script.written(change.text)
+    made = (
+        _insertion(script, change.path, change.value)
+        if isinstance(change, Insert)
+        else _replacement(script, locator, change)
+    )
     return None if made is None else (script.in_text(made[0]), script.written(made[1]))
 
 
 def _replacement(
     script: Script, locator: ScriptLocator, change: Put | Rename
 ) -> tuple[Extent, str] | None:
-    at = "key" if isinstance(change, Rename) else "value"
-    extent = locator.in_code(change.path, at)  # type: ignore[arg-type] # one of two literals
-    parent = locator.in_code(change.path[:-1], at)  # type: ignore[arg-type]
-    if extent is None or extent == parent:
+    at: Literal["key", "value"] = "key" if isinstance(change, Rename) else "value"
+    extent = locator.in_code(change.path, at)
+    if extent is None or extent == locator.in_code(change.path[:-1], at):
         return None
     old = script.code[slice(*extent)]
-    if isinstance(change, Rename):
-        if _NAME.fullmatch(old):
-            return extent, change.name
-        return (extent, _string(change.name, old)) if _is_literal(old) else None
+    if isinstance(change, Rename) and _NAME.fullmatch(old):
+        return extent, change.name
     # A comment inside a list would be lost.
-    return (extent, spell(change.value, old)) if _is_literal(old) and "#" not in old else None
+    if not _is_literal(old) or (isinstance(change, Put) and "#" in old):
+        return None
+    return extent, spell(change.name if isinstance(change, Rename) else change.value, old)
 
 
 def _insertion(script: Script, path: Path, value: Any) -> tuple[Extent, str] | None:
@@ -237,11 +222,10 @@ def _insertion(script: Script, path: Path, value: Any) -> tuple[Extent, str] | N
         end = script.code_extent(node.args[-1])[1]
         return (end, end), f", {argument}"
     first = script.code_extent(node.keywords[0])[0]
-    line = max(code.rfind("\n", 0, first), code.rfind("\r", 0, first)) + 1
-    if inside < line and not code[line:first].strip():
-        ends = re.search(r"\r\n|\n|\r", code)
-        return (first, first), f"{argument},{ends[0] if ends else chr(10)}{code[line:first]}"
-    return (first, first), f"{argument}, "
+    line = line_start(code, first)
+    is_own_line = inside < line and not code[line:first].strip()
+    blank = f"{line_end(code)}{code[line:first]}" if is_own_line else " "
+    return (first, first), f"{argument},{blank}"
 
 
 def _is_literal(text: str) -> bool:

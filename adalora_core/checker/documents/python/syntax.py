@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -25,12 +25,7 @@ _Node = TypeVar("_Node", bound=ast.AST)
 
 
 class BeyondLimitError(Exception):
-    """A tree has more than `DEEPEST` levels, or a number with too many digits.
-
-    Args:
-        message: the limit.
-        node: the first node beyond it.
-    """
+    """A tree has more than `DEEPEST` levels, or a number with too many digits, at a node."""
 
     def __init__(self, message: str, node: ast.AST) -> None:
         super().__init__(message)
@@ -162,6 +157,12 @@ def keyword(call: ast.Call, *names: str, at: int | None = None) -> ast.expr | No
         if each.arg in names:
             return each.value
     return call.args[at] if at is not None and len(call.args) > at else None
+
+
+def only(values: Iterable[_Found]) -> _Found | None:
+    """Return the value that all of some are; None: they differ, or there are none."""
+    found = list(values)
+    return found[0] if found and all(each == found[0] for each in found) else None
 
 
 def expects_a_fault(node: ast.With | ast.AsyncWith) -> bool:

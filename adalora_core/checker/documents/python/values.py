@@ -202,7 +202,8 @@ class Values:
             else:
                 name = self.of(key)
                 self._other_keys += not isinstance(name, str)
-                is_known = _is_key(name) and self._other_keys <= _MOST_OTHER_KEYS
+                is_key = isinstance(name, (str, int, float, type(None)))
+                is_known = is_key and self._other_keys <= _MOST_OTHER_KEYS
                 found[name if is_known else UNKNOWN] = (key, value)
         return found
 
@@ -273,12 +274,9 @@ class Values:
                 return computed(UNARY[type(node.op)], self.of(node.operand))
             case ast.BinOp() if type(node.op) in BINARY:
                 left, right = self.of(node.left), self.of(node.right)
-                if (
-                    isinstance(left, list)
-                    and isinstance(right, list)
-                    and _is_sum(node, left, right)
-                ):
-                    self._steps += len(left) + len(right)
+                is_sum = isinstance(node.op, ast.Add) and type(left) is type(right) is list
+                if is_sum and (length := len(left) + len(right)) <= LONGEST:
+                    self._steps += length
                     return left + right
                 return computed(BINARY[type(node.op)], left, right)
             case ast.BinOp(op=ast.BitOr()):
@@ -293,11 +291,11 @@ class Values:
         found: list[Any] = []
         length = 0
         for each in node.elts:
-            value = self.of(each.value if isinstance(each, ast.Starred) else each)
             is_spread = isinstance(each, ast.Starred)
-            added = [UNKNOWN if is_spread else value]
-            if is_spread and isinstance(value, list):
-                added = value
+            value = self.of(each.value if isinstance(each, ast.Starred) else each)
+            added = [value]
+            if is_spread:
+                added = value if isinstance(value, list) else [UNKNOWN]
             length += len(added)
             if length <= LONGEST:
                 found += added
@@ -362,14 +360,6 @@ def _joined(found: Entries, more: Entries) -> Entries:
         found = {key: (node, None) for key, (node, _) in found.items()}
     found |= more
     return found
-
-
-def _is_sum(node: ast.BinOp, left: list[Any], right: list[Any]) -> bool:
-    return isinstance(node.op, ast.Add) and len(left) + len(right) <= LONGEST
-
-
-def _is_key(name: Any) -> bool:
-    return isinstance(name, (str, int, float, type(None)))
 
 
 def holds_unknown(value: Any) -> bool:
