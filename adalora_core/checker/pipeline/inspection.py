@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
 _ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """Every text that holds an AdaLoRA configuration contains one of these."""
-_LORA_WORDS = re.compile(rb"\bq?lora\b|\bLoraConfig\b|\buse_peft\b", re.IGNORECASE)
+_LORA_WORDS = re.compile(rb"\bq?lora", re.IGNORECASE)
 """Every text that holds a configuration of plain LoRA contains one of these."""
 _PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
@@ -264,9 +264,7 @@ class Inspector:
             if is_code
             else _ADALORA_WORDS.search(searched)
         )
-        if not (
-            is_told or (b"LoraConfig" in searched if is_code else _LORA_WORDS.search(searched))
-        ):
+        if not (is_told or _may_hold_lora(searched, is_code=is_code)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         if is_optional and found.report.block is None:
@@ -380,6 +378,12 @@ class Inspector:
             diagnostics = (*found, *reports[index].diagnostics)
             result[index] = self.selection.apply(replace(reports[index], diagnostics=diagnostics))
         return result
+
+
+def _may_hold_lora(raw: bytes, *, is_code: bool) -> bool:
+    if is_code:
+        return b"LoraConfig" in raw
+    return b"lora" in raw.lower() and _LORA_WORDS.search(raw) is not None  # in this order: faster
 
 
 def _with_format(problem: Problem, name: str, raw: bytes) -> Problem:

@@ -228,7 +228,7 @@ class ScaleLeftSmall(UsageRule):
         if scale < LEAST_SCALE:
             shown = f"sqrt({rank})" if root else rank
             message = (
-                f"`lora_alpha` is {alpha} by default: a scale of {alpha} / {shown} = {scale:.2g}"
+                f"`lora_alpha` is {alpha} by default: a scale of {alpha} / {shown} = {scale:.3g}"
             )
             yield self.found(block.at("r"), message)
 
