@@ -19,7 +19,7 @@ from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Fo
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
-from adalora_core.checker.pipeline.discovery import find_blocks, lacks_adalora
+from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
 _ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """Every text that holds an AdaLoRA configuration contains one of these."""
-_LORA_WORDS = re.compile(rb"\bq?lora\b|\bLoraConfig\b|\buse_peft\b", re.IGNORECASE)
-"""Every text that holds a configuration of plain LoRA contains one of these."""
+_LORA_WORDS = re.compile(rb"\bq?lora", re.IGNORECASE), re.compile(rb"LoraConfig")
+"""Every text, and code, that holds a configuration of plain LoRA contains one of these."""
 _PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
 mention AdaLoRA too."""
@@ -79,7 +79,8 @@ def examine(
     problems = document.problems
     if not document.fatal:
         found = find_blocks(document, options, key, layout, is_optional=is_optional)
-        if with_lora and lacks_adalora(document, found):
+        is_other = isinstance(found, Problem) or all(block.is_other_method for block in found)
+        if with_lora and is_other and not document.is_about_adalora:
             # Imported where AdaLoRA is not found only: the module takes time.
             from adalora_core.checker.pipeline.lora import lora_blocks
 
@@ -141,7 +142,7 @@ def _report(
         is_whole=len(blocks) == 1
         and not blocks[0].deferred
         and (tool is None or tool.total_step == "from the file"),
-        has_script=document.script is not None and document.script.is_about_adalora,
+        has_script=document.is_about_adalora,
         lacks_total=any("total_step" in each.deferred for each in blocks if each.values),
     )
 
@@ -265,9 +266,7 @@ class Inspector:
             if is_code
             else _ADALORA_WORDS.search(searched)
         )
-        if not (
-            is_told or (b"LoraConfig" in searched if is_code else _LORA_WORDS.search(searched))
-        ):
+        if not (is_told or _LORA_WORDS[is_code].search(searched)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         report, words = found.report, _CODE_WORDS if is_code else _PEFT_WORDS

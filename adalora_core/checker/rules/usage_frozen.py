@@ -72,6 +72,8 @@ class TrainedForInference(UsageRule):
         trained = usage.once(trainings) and not usage.once(may_unfreeze)
         for wrap, call in configured(usage) if trained else ():
             key, _ = call.entries.get("inference_mode", (None, None))
+            if any(leaf in usage.wrap_of for leaf in usage.origins(wrap.model)):
+                continue  # a further adapter, beside the one that is trained
             if key is not None and call.values.get("inference_mode") is True:
                 message = "the adapter is made for inference, and trained afterwards"
                 yield CodeFault(key, message, note=(wrap.call, "it is added here"))
