@@ -117,12 +117,11 @@ def _report(
     limit = options.limits.diagnostics
     room = max(0, limit - len(problems))
     in_blocks = _findings(blocks, options, room + 1)
-    in_code = lora_findings(document, of_lora) if of_lora else usage_findings(document)
-    if of_lora and name is not None:
-        # Imported for saved adapters only: the module takes time.
+    in_code = usage_findings(document)
+    if of_lora:  # imported for LoRA only: the module takes time
         from adalora_core.checker.pipeline.lora_file import file_findings
 
-        in_code = chain(in_code, file_findings(name, of_lora))
+        in_code = chain(lora_findings(document, of_lora), file_findings(name, of_lora))
     found = list(islice(chain(in_blocks, in_code), room + 1))
     blocks = blocks or of_lora
     shown = found[:room]
