@@ -54,8 +54,8 @@ _HINTS: dict[Kind, str] = {
     "names as PEFT does",
     "shape": "PEFT refuses to load it; use the configuration of the run that saved the tensors, "
     "and its base model",
-    "zero": "PEFT loads it without a word; train its factors: an optimizer that holds them, steps "
-    "that run, gradients that arrive, and save after them",
+    "zero": "PEFT loads it without a word; save after the training, and see that the optimizer "
+    "holds the factors and that gradients reach them",
     "not-finite": "PEFT loads it without a word; go back to a checkpoint before the loss became "
     "NaN, and train on with a smaller learning rate",
 }
