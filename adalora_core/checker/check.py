@@ -43,7 +43,8 @@ def check_config(
         source: a path object such as `pathlib.Path("adapter_config.json")`, JSON text (a str is
             always content, never a file name), or a mapping (tuples and sets count as lists, enum
             members as strings). A file or a text is searched as `adalora check` searches a file
-            that is named. A mapping is the configuration itself, unless it only holds some.
+            that is named, and LoRA's configurations are errors. A mapping is the configuration
+            itself, unless it only holds some.
         runtime: the package that will train. Under `"peft"` everything that crashes PEFT 0.21 is
             an error; under `"adalora-core"` everything that this package can train is accepted.
         strict_keys: make unknown keys errors instead of warnings.

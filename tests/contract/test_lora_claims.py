@@ -102,10 +102,18 @@ def test_rows_of_new_tokens_are_trained_where_the_rule_is_silent(adapted, more):
 
 
 def test_large_rank_with_the_default_alpha_has_a_small_scale(adapted):  # ADA954
-    def scale(**settings):
+    def layer(**settings):
         model = adapted(_llama(), target_modules=["q_proj"], **settings)
-        return next(m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A"))
+        optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), eps=1e-20)
+        model(input_ids=TOKENS % 20, labels=TOKENS % 20).loss.backward()
+        optimizer.step()
+        return next(each for each in model.modules() if hasattr(each, "lora_A"))
 
+    def scale(**settings):
+        return layer(**settings).scaling["default"]
+
+    moved = [layer(r=256, **more).get_delta_weight("default") for more in ({}, {"lora_alpha": 256})]
+    assert torch.allclose(moved[0] * 32, moved[1])
     assert scale(r=256) == 8 / 256
     assert scale() == scale(r=256, lora_alpha=256) == 1
     assert scale(r=64, lora_alpha=16) == LEAST_SCALE == scale(r=32)

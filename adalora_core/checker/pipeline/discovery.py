@@ -90,6 +90,13 @@ def find_blocks(
     return none if layout not in (None, "peft") else search.likely_cause() or none
 
 
+def lacks_adalora(document: Document, found: tuple[Block, ...] | Problem) -> bool:
+    """Return whether nothing that was found in a document is AdaLoRA's."""
+    if document.script is not None and document.script.is_about_adalora:
+        return False
+    return isinstance(found, Problem) or all(block.is_other_method for block in found)
+
+
 def sections(document: Document, options: CheckOptions) -> list[Block]:
     """Return the configurations inside of a mapping that is not one itself."""
     top = document.value

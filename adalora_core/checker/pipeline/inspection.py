@@ -19,7 +19,7 @@ from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Fo
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
-from adalora_core.checker.pipeline.discovery import find_blocks
+from adalora_core.checker.pipeline.discovery import find_blocks, lacks_adalora
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
 _ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """Every text that holds an AdaLoRA configuration contains one of these."""
-_LORA_WORDS = re.compile(rb"\bq?lora\b|\bLoraConfig\b|\buse_peft\b", re.IGNORECASE)
+_LORA_WORDS = re.compile(rb"\bq?lora", re.IGNORECASE)
 """Every text that holds a configuration of plain LoRA contains one of these."""
 _PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
@@ -79,7 +79,7 @@ def examine(
     problems = document.problems
     if not document.fatal:
         found = find_blocks(document, options, key, layout, is_optional=is_optional)
-        if with_lora and _may_be_lora(document, found):
+        if with_lora and lacks_adalora(document, found):
             # Imported where AdaLoRA is not found only: the module takes time.
             from adalora_core.checker.pipeline.lora import lora_blocks
 
@@ -97,13 +97,6 @@ def examine(
 
         return replace(examined, report=with_known_obstacles(examined))
     return examined
-
-
-def _may_be_lora(document: Document, found: tuple[Block, ...] | Problem) -> bool:
-    """Return whether nothing that was found in a document is AdaLoRA's."""
-    if document.script is not None and document.script.is_about_adalora:
-        return False
-    return isinstance(found, Problem) or all(block.is_other_method for block in found)
 
 
 def _report(
@@ -275,9 +268,7 @@ class Inspector:
             if is_code
             else _ADALORA_WORDS.search(searched)
         )
-        if not (
-            is_told or (b"LoraConfig" in searched if is_code else _LORA_WORDS.search(searched))
-        ):
+        if not (is_told or _may_hold_lora(searched, is_code=is_code)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         if is_optional and found.report.block is None:
@@ -391,6 +382,12 @@ class Inspector:
             diagnostics = (*found, *reports[index].diagnostics)
             result[index] = self.selection.apply(replace(reports[index], diagnostics=diagnostics))
         return result
+
+
+def _may_hold_lora(raw: bytes, *, is_code: bool) -> bool:
+    if is_code:
+        return b"LoraConfig" in raw
+    return b"lora" in raw.lower() and _LORA_WORDS.search(raw) is not None  # in this order: faster
 
 
 def _with_format(problem: Problem, name: str, raw: bytes) -> Problem:

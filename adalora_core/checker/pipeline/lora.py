@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.pipeline.discovery import Search, find_blocks, is_read_by
+from adalora_core.checker.pipeline.discovery import Search, find_blocks, is_read_by, lacks_adalora
 from adalora_core.config.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, FIELDS
 from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
 from adalora_core.floor.places import Path, to_pointer
@@ -22,25 +20,15 @@ _ALL = "all-linear"
 
 
 def lora_blocks(
-    document: Document,
-    options: CheckOptions,
-    key: str | None = None,
-    layout: Layout | None = None,
+    document: Document, options: CheckOptions, key: str | None = None, layout: Layout | None = None
 ) -> list[Block]:
-    """Return the configurations of LoRA in the order of the text.
+    """Return the configurations of LoRA in the order of the text; `find_blocks` has the arguments.
 
-    Values are under the names of PEFT's `LoraConfig`, with `peft_type` LORA in each; `block[name]`
-    is the tool's or PEFT's default where the name is absent. What only a run can tell is named in
-    `deferred` and absent from `values`. `base_model_name_or_path` is the model that a tool's file
-    names. In code the path is `("LoraConfig", index)`, of `document.script.lora_calls[index]`.
-
-    Args:
-        document: the decoded document.
-        options: how to check.
-        key: JSON pointer of the one configuration, empty for the whole document; None: all.
-        layout: the layout to search for; None: every layout.
+    Values are under the names of PEFT's `LoraConfig`, with `peft_type` LORA in each; a tool's base
+    model is `base_model_name_or_path`. In code the path is `("LoraConfig", index)`, of
+    `document.script.lora_calls[index]`.
     """
-    if document.fatal:
+    if document.fatal or not isinstance(document.value, (dict, list)):
         return []
     search = _LoraSearch(document, options)
     found = search.lora_calls() if document.script is not None else list(search.named())
@@ -53,11 +41,10 @@ def lora_blocks(
 
 def holds_lora_alone(document: Document, options: CheckOptions) -> bool:
     """Return whether a document has configurations of LoRA, and nothing in it is AdaLoRA's."""
-    if document.fatal or (document.script is not None and document.script.is_about_adalora):
+    if document.fatal:
         return False
     found = find_blocks(document, options, None, None, is_optional=False)
-    others = isinstance(found, Problem) or all(block.is_other_method for block in found)
-    return others and bool(lora_blocks(document, options))
+    return lacks_adalora(document, found) and bool(lora_blocks(document, options))
 
 
 class _LoraSearch(Search):
@@ -72,15 +59,11 @@ class _LoraSearch(Search):
         calls = script.lora_calls if script else []
         if calls and isinstance(locator, ScriptLocator):
             locator.hold(LORA_CLASS, calls)
-        blocks = [self._of_call(call, (LORA_CLASS, index)) for index, call in enumerate(calls)]
-        return [
-            replace(
-                block,
-                values={**block.values, "peft_type": LORA},
-                deferred=block.deferred - ADALORA_FIELDS,
-            )
-            for block in blocks
-        ]
+        return [self._of_call(call, (LORA_CLASS, index)) for index, call in enumerate(calls)]
+
+    def _block(self, path: Path, values: dict[Any, Any], *given: Any, **more: Any) -> Block:
+        more["deferred"] = more.get("deferred", frozenset()) - ADALORA_FIELDS
+        return super()._block(path, {**values, "peft_type": LORA}, *given, **more)
 
     def named(self) -> Iterator[Block]:
         """Yield each mapping that says LORA, as PEFT, Hydra or a known tool writes it."""
@@ -92,42 +75,36 @@ class _LoraSearch(Search):
             elif _says_lora(values):
                 deferred = self._deferred({name: name for name in values}, values)
                 known = {name: each for name, each in values.items() if name not in deferred}
-                yield self._block(path, {**known, "peft_type": LORA}, deferred=deferred)
+                yield self._block(path, known, deferred=deferred)
 
     def _of_lora_tool(self, path: Path, values: dict[Any, Any], tool: Tool) -> Block:
-        spelled = {name: key for key, name in tool.keys.items() if values.get(key) not in _NOTHING}
+        given = {key: values[key] for key in tool.keys if _is_given(values.get(key))}
+        spelled = {tool.keys[key]: key for key in given}
         deferred = self._deferred(spelled, values)
         known = {name: values[key] for name, key in spelled.items() if name not in deferred}
         for name in {"target_modules", "modules_to_save"} & known.keys():
             known[name] = _modules(known[name], tool)
         if tool.alpha_per_rank is not None and "lora_alpha" not in spelled:
             rank = known.get("r", FIELDS["r"].default)
-            if "r" in deferred or type(rank) is not int:
-                deferred |= {"lora_alpha"}
-            else:
+            if type(rank) is int and "r" not in deferred:
                 known["lora_alpha"] = tool.alpha_per_rank * rank
-        return self._block(
-            path,
-            {**known, "peft_type": LORA},
-            keys={name: (*path, key) for name, key in spelled.items()},
-            layout=tool.layout,
-            tool=tool,
-            marker=(*path, next(each for each in tool.markers if each in values)),
-            deferred=deferred,
-        )
+            else:
+                deferred |= {"lora_alpha"}
+        keys = {name: (*path, key) for name, key in spelled.items()}
+        more = {"keys": keys, "layout": tool.layout, "tool": tool, "deferred": deferred}
+        return self._block(path, known, **more)
 
 
-_NOTHING: tuple[Any, ...] = (None, [], "", False)
-"""Values of a tool's key with which the key does nothing."""
+def _is_given(value: Any) -> bool:
+    """Return whether a tool's key with a value does anything."""
+    return value is not False and value not in (None, [], "")
 
 
 def _is_told(values: dict[Any, Any], tool: Tool) -> bool:
     """Return whether a mapping says LoRA by a tool's marker, and has a key of the tool's."""
-    said = [values[marker] for marker in tool.markers if marker in values]
-    words = [each.strip().lower() if isinstance(each, str) else each for each in said]
-    return any(
-        type(each) in (str, bool) and each in tool.says for each in words
-    ) and not tool.keys.keys().isdisjoint(values)
+    said = (values[marker] for marker in tool.markers if marker in values)
+    words = [each.strip().lower() if isinstance(each, str) else each is True for each in said]
+    return not (tool.says.isdisjoint(words) or tool.keys.keys().isdisjoint(values))
 
 
 def _says_lora(values: dict[Any, Any]) -> bool:

@@ -35,8 +35,9 @@ RULES: tuple[Rule, ...] = defined_rules()
 
 BY_CODE = {rule.code: rule for rule in RULES}
 
-_ON_LORA = tuple(rule for rule in RULES if isinstance(rule, lora.LoraRule))
-_ON_SCRIPTS = tuple(r for r in RULES if isinstance(r, UsageRule) and r not in _ON_LORA)
+_IN_CODE = tuple(rule for rule in RULES if isinstance(rule, UsageRule))
+_ON_SCRIPTS = tuple(rule for rule in _IN_CODE if rule.needs == "script")
+_ON_LORA = tuple(rule for rule in _IN_CODE if rule.needs == "lora")
 
 findings = Engine(RULES).findings
 """Yields all findings about a block, as `Engine.findings` does."""
@@ -46,7 +47,7 @@ def usage_findings(document: Document) -> Iterator[Finding]:
     """Yield all findings about the code around the configurations of a script or notebook."""
     script = document.script
     if script is not None and script.is_about_adalora:
-        yield from _of_code(script, within_bounds(script, Usage, script), _ON_SCRIPTS)
+        yield from _of_code(script, _ON_SCRIPTS)
         if script.steps_left < 0:
             message = "the code around the configurations is too intertwined to follow to its end"
             hint = "move the training into a file of its own"
@@ -59,14 +60,16 @@ def lora_findings(document: Document, blocks: Iterable[Block]) -> Iterator[Findi
     for block in blocks:
         for rule in _ON_LORA:
             yield from rule.check(block)
-    if (script := document.script) is not None:
-        usage = within_bounds(script, lambda: Usage(script, of_lora=True))
-        yield from _of_code(script, usage, _ON_LORA)
+    if document.script is not None:
+        yield from _of_code(document.script, _ON_LORA, of_lora=True)
 
 
-def _of_code(script: Script, usage: Usage | None, rules: Iterable[UsageRule]) -> Iterator[Finding]:
-    for rule in rules if usage is not None else ():
-        if all(word in script.code for word in rule.only_with):
+def _of_code(
+    script: Script, rules: Iterable[UsageRule], *, of_lora: bool = False
+) -> Iterator[Finding]:
+    usage = within_bounds(script, lambda: Usage(script, of_lora=of_lora))
+    for rule in rules:
+        if usage is not None and all(word in script.code for word in rule.only_with):
             found: list[CodeFault] = within_bounds(script, list, rule.check_usage(usage)) or []
             yield from (_placed(rule, fault, script) for fault in found)
 

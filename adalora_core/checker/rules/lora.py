@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name
@@ -18,7 +18,6 @@ from adalora_core.checker.rules.usage_frozen import (
 from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import may_unfreeze
 from adalora_core.config.fields import known_modules as known
-from adalora_core.config.rules.targets import usual_hint
 from adalora_core.floor.module_selection import is_all_linear
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Severity
     from adalora_core.config.rules.base import Findings
 
 _BASE = 'base = AutoModelForCausalLM.from_pretrained("gpt2")\n'
@@ -53,23 +53,13 @@ LEAST_SCALE = 0.25
 """The smallest scale of a recipe in wide use: alpha 16 at rank 64, of the paper on QLoRA."""
 
 
-class LoraRule(UsageRule):
-    """A fault of plain LoRA, in a configuration or in the code around it."""
-
-    needs = "lora"
-    good = _SOUND
-
-    def check_usage(self, usage: Usage) -> Iterable[CodeFault]:
-        """Yield the faults of a script that this rule finds."""
-        del usage
-        return ()
-
-
-class TargetsMissed(LoraRule):
+class TargetsMissed(UsageRule):
     code = "ADA951"
+    needs = "lora"
     summary = "some targets of LoRA name no module of the base model, and others do"
     why = """PEFT raises if no target matches a module, and passes over single ones without a word:
     fewer layers are trained than were meant. Known are names of published models."""
+    good = _SOUND
     bad = _SOUND.replace('"c_fc"', '"q_proj"')
     hint = "name modules of the base model; adalora plan FILE --weights MODEL shows what is matched"
 
@@ -78,7 +68,9 @@ class TargetsMissed(LoraRule):
         found = _missed(base, names) if isinstance(base, str) and isinstance(names, list) else None
         if found is not None:
             first, message, hint = found
-            yield self.found(block.at("target_modules", first), message, hint=hint)
+            severity: Severity | None = "info" if block.is_saved else None
+            at = block.at("target_modules", first)
+            yield self.found(at, message, severity=severity, hint=hint)
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration that is given to such a model."""
@@ -91,30 +83,27 @@ class TargetsMissed(LoraRule):
                 yield CodeFault(call.entries["target_modules"][0], *found[1:])
 
 
-def _missed(base: str, names: Sequence[Any]) -> tuple[int, str, str] | None:
+def _missed(base: str, names: Sequence[Any]) -> tuple[int, str, str | None] | None:
     """Return the place of the first target that a published model lacks, message and hint."""
-    found = known.modules_of(base)
-    lasts = [name.rpartition(".")[2] if isinstance(name, str) else "" for name in names]
-    architecture, modules = found or ("", frozenset())
-    missed = [i for i, n in enumerate(lasts) if n not in modules | known.TOP and not n.isdecimal()]
-    if found is None or not missed or modules.isdisjoint(lasts):
+    lasts = [str(name).rpartition(".")[2] for name in names]
+    architecture, modules = known.modules_of(base)
+    usual = modules | known.TOP
+    missed = [i for i, last in enumerate(lasts) if last not in usual and not last.isdecimal()]
+    if not missed or modules.isdisjoint(lasts):
         return None
     from difflib import get_close_matches  # slow to import
 
-    one = len(missed) == 1
     shown = ", ".join(repr(names[index]) for index in missed)
+    near = get_close_matches(lasts[missed[0]], sorted(modules.difference(lasts)), n=1)
     message = (
-        f"`target_modules` {'entry' if one else 'entries'} {shown} "
-        f"name{'s' * one} no module of {base!r} ({architecture}), and PEFT passes over it"
+        f"PEFT passes over `target_modules` {shown}: {base!r} ({architecture}) has no such module"
     )
-    linear = (known.linear_layers_of(base) or ("", []))[1]
-    near = get_close_matches(lasts[missed[0]], sorted(set(linear) - set(lasts)), n=1)
-    hint = f'did you mean "{near[0]}"?' if near else usual_hint(known.usual_targets(linear))
-    return missed[0], message, hint
+    return missed[0], message, f'did you mean "{near[0]}"?' if near else None
 
 
-class LoraHeadFrozen(LoraRule, HeadStaysFrozen):
+class LoraHeadFrozen(HeadStaysFrozen):
     code = "ADA952"
+    needs = "lora"
     severity = "warning"
     summary = "a classifier gets a new head, and LoRA leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
@@ -127,8 +116,8 @@ class LoraHeadFrozen(LoraRule, HeadStaysFrozen):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration that surely trains no head."""
-        calls = {call.node: call for call in usage.configurations}
-        for fault in HeadStaysFrozen.check_usage(self, usage):
+        calls: dict[ast.AST, Call] = {call.node: call for call in usage.configurations}
+        for fault in super().check_usage(usage):
             call = calls[fault.node]
             targets = call.values.get("target_modules")
             if "target_modules" not in call.deferred and not _OF_HEAD.search(str(targets)):
@@ -140,7 +129,7 @@ class LoraHeadFrozen(LoraRule, HeadStaysFrozen):
             return False
         given = keyword(call, "pretrained_model_name_or_path", at=0)
         name = str(None if given is None else usage.script.values.of(given))
-        is_new = super().has_new_head(usage, call) or known.modules_of(name) is not None
+        is_new = super().has_new_head(usage, call) or bool(known.modules_of(name)[1])
         return is_new and not _TRAINED_HEAD.search(name)
 
 
@@ -149,8 +138,9 @@ _TRAINED_HEAD = re.compile("fine-?tuned|sst|nli|sentiment|emotion|toxic|reward",
 """What the name of a model says whose head was trained before."""
 
 
-class NewTokensFrozen(LoraRule):
+class NewTokensFrozen(UsageRule):
     code = "ADA953"
+    needs = "lora"
     only_with = ("resize_token_embeddings",)
     summary = "tokens are added, and LoRA leaves their rows of the embedding frozen"
     why = """resize_token_embeddings gives each new token a row of random or mean values. LoRA
@@ -186,14 +176,14 @@ def _adds_words(usage: Usage, call: ast.Call) -> bool:
     if name == "add_tokens":
         words = keyword(call, "new_tokens", at=0)
     elif name == "add_special_tokens":
-        given = usage.script.values.entries(keyword(call, "special_tokens_dict", at=0))
+        table = keyword(call, "special_tokens_dict", at=0)
+        given = {} if table is None else usage.script.values.entries(table)
         words = next((given[key][1] for key in _WORDS if key in given), None)
     elif name != "from_pretrained":
         return False
     found = None if words is None else usage.script.values.of(words)
-    listed = [found] if isinstance(found, str) else found
-    is_known = isinstance(listed, list) and all(isinstance(each, str) for each in listed)
-    return words is not None and (not is_known or any("pad" not in w.lower() for w in listed))
+    listed = found if isinstance(found, list) else [found]
+    return words is not None and any("pad" not in str(each).lower() for each in listed)
 
 
 _WORDS = ("additional_special_tokens", "extra_special_tokens")
@@ -205,22 +195,23 @@ def _leaves_embedding(call: Call) -> bool:
     if call.is_open or fields & call.deferred:
         return False
     targets = call.values.get("target_modules")
-    names = targets if isinstance(targets, list) else []
-    is_reached = any(n in known.TOP or known.kind_of(str(n)) != "linear" for n in names)
+    names = map(str, targets if isinstance(targets, list) else ())
+    is_reached = any(n in known.TOP or known.kind_of(n) != "linear" for n in names)
     is_read = targets is None or isinstance(targets, list) or is_all_linear(targets)
     saved = (call.values.get("modules_to_save"), call.values.get("trainable_token_indices"))
     return is_read and not is_reached and all(each in _EMPTY for each in saved)
 
 
-class ScaleLeftSmall(LoraRule):
+class ScaleLeftSmall(UsageRule):
     code = "ADA954"
+    needs = "lora"
     summary = "LoRA's r is large and lora_alpha is left at its default, so the scale is small"
     why = f"""LoRA multiplies the product of its factors by lora_alpha / r (with use_rslora by
-    lora_alpha / sqrt(r)), and so the gradients of both. PEFT's default of lora_alpha is 8, which
-    belongs to the default rank 8: at r 256 the scale is 0.031, and the adapter hardly moves the
-    model at a usual learning rate. Reported is a scale below {LEAST_SCALE}, that of the paper on
-    QLoRA (alpha 16 at rank 64), where nobody wrote an alpha; one that is written is taken as
-    chosen."""
+    lora_alpha / sqrt(r)). PEFT's default of lora_alpha is 8, which belongs to the default rank 8.
+    At r 256 the scale is 0.031: the first step of Adam moves the model a 32nd as far as at a scale
+    of 1. Reported is a scale below {LEAST_SCALE}, that of the paper on QLoRA (alpha 16 at rank 64),
+    where lora_alpha is not written. An alpha that is written is taken as chosen."""
+    good = _SOUND
     bad = _SOUND.replace("r=16", "r=256").replace("    lora_alpha=32,\n", "")
     hint = "set lora_alpha near r, which gives a scale of 1, and tune the learning rate"
 
@@ -237,7 +228,7 @@ class ScaleLeftSmall(LoraRule):
         if scale < LEAST_SCALE:
             shown = f"sqrt({rank})" if root else rank
             message = (
-                f"`lora_alpha` is {alpha} by default: a scale of {alpha} / {shown} = {scale:.2g}"
+                f"`lora_alpha` is {alpha} by default: a scale of {alpha} / {shown} = {scale:.3g}"
             )
             yield self.found(block.at("r"), message)
 
@@ -247,9 +238,9 @@ _SCALES = {
 }  # fmt: skip
 
 
-class LoraTrainedForInference(LoraRule, TrainedForInference):
+class LoraTrainedForInference(TrainedForInference):
     code = "ADA955"
-    only_with = ("inference_mode",)
+    needs = "lora"
     summary = "inference_mode is true in a configuration of LoRA that is trained with"
     why = """PEFT freezes the factors of such an adapter without a word: no parameter has a
     gradient, so nothing is trained, or `loss.backward()` raises. A saved adapter has the setting
@@ -263,10 +254,6 @@ class LoraTrainedForInference(LoraRule, TrainedForInference):
         if block.path and block.is_saved and any(_RUN & part.keys() for part in parts):
             message = "the adapter is made for inference, beside the settings of a training"
             yield self.found(block.at("inference_mode"), message)
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration of a trained model."""
-        return TrainedForInference.check_usage(self, usage)
 
 
 _RUN = {"learning_rate", "lr", "num_train_epochs", "per_device_train_batch_size"}

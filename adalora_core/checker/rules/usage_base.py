@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.changes import Remedy
     from adalora_core.config.findings import Severity
+    from adalora_core.config.rules.base import Needs
 
 _IMPORT = "from peft import AdaLoraConfig, get_peft_model\n"
 _SETUP = """\
@@ -114,7 +115,7 @@ class UsageRule(Rule):
     """
 
     language = "python"
-    needs = "script"
+    needs: ClassVar[Needs] = "script"
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
     only_with: ClassVar[tuple[str, ...]] = ()
@@ -122,7 +123,8 @@ class UsageRule(Rule):
 
     def check_usage(self, usage: Usage) -> Iterable[CodeFault]:
         """Yield the faults of a script that this rule finds."""
-        raise NotImplementedError
+        del usage
+        return ()
 
 
 class AllocationRule(UsageRule):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule
@@ -20,6 +20,7 @@ from adalora_core.checker.scripts.trainings import held_models, trainings
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
+    from adalora_core.config.findings import Severity
 
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
 _LABELS = {"num_labels", "id2label"}
@@ -86,6 +87,8 @@ class TrainedForInference(UsageRule):
         trained = usage.once(trainings) and not usage.once(may_unfreeze)
         for wrap, call in configured(usage) if trained else ():
             key, _ = call.entries.get("inference_mode", (None, None))
+            if any(leaf in usage.wrap_of for leaf in usage.origins(wrap.model)):
+                continue  # a further adapter, beside the one that is trained
             if key is not None and call.values.get("inference_mode") is True:
                 message = "the adapter is made for inference, and trained afterwards"
                 yield CodeFault(key, message, note=(wrap.call, "it is added here"))
@@ -103,7 +106,7 @@ def configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
 class HeadStaysFrozen(UsageRule):
     code = "ADA935"
     only_with = ("from_pretrained",)
-    severity = "info"
+    severity: ClassVar[Severity] = "info"
     summary = "a model gets a new head, and the configuration leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
     task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it: otherwise the adapter

@@ -104,7 +104,7 @@ def _summary(modules: Modules, why: str) -> list[str]:
         used = fmean(each["effective_rank"] for each in modules)
         lines += [
             f"Norm of the whole change: {norm:.4g}. Mean effective rank, the fewest singular",
-            f"values with {ENERGY:.0%} of a module's energy (the sum of their squares): {used:.2f}.",
+            f"values with {ENERGY:.0%} of a module's energy (their squares): {used:.2f}.",
         ]
     still = sum(not each["moved"] for each in modules)
     return [*lines, f"{still} of {len(modules)} modules did not move: they change nothing."]

@@ -118,13 +118,12 @@ def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
     return _linear(architecture) if architecture else None
 
 
-def modules_of(base_model: str) -> tuple[str, frozenset[str]] | None:
-    """Return architecture and names of all modules of a published model or of a class."""
+def modules_of(base_model: str) -> tuple[str, set[str]]:
+    """Return architecture and names of all modules of a published model; both empty: unknown."""
     architecture = _architecture_of(base_model)
-    if not architecture:
-        return None
-    names = {path.rpartition(".")[2] for path, _ in _by_name()[architecture]}
-    return architecture, frozenset(names | _OTHER_FORMS.get(architecture, set()))
+    modules = _by_name().get(architecture, ())
+    names = {path.rpartition(".")[2] for path, _ in modules}
+    return architecture, names | _OTHER_FORMS.get(architecture, set())
 
 
 def _architecture_of(base_model: str) -> str:

@@ -187,90 +187,60 @@ BY_MARKER = {
 }
 """The tools that know a file by a key with the value `adalora`."""
 
-_LORA_KEYS = {"lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
-_KINDS = {"use_rslora": "use_rslora", "use_dora": "use_dora"}
+
+def _for_lora(name: str, markers: str, says: Any, keys: str, **more: Any) -> Tool:
+    """Return a tool that says LoRA; of `keys` each is PEFT's name, or `own:PEFT's`."""
+    pairs = (key.partition(":") for key in f"lora_alpha lora_dropout {keys}".split())
+    named = {own: peft or own for own, _, peft in pairs}
+    return Tool(
+        name, "flat", tuple(markers.split()), "never set", keys=named, says=frozenset(says), **more
+    )
+
+
+_BASE = "base_model_name_or_path"
 
 LORA_TOOLS = (
-    Tool(
+    _for_lora(
         "axolotl 0.18",  # src/axolotl/utils/schemas/peft.py, src/axolotl/loaders/adapter.py
-        "flat",
-        ("adapter",),
-        "never set",
+        "adapter",
+        ("lora", "qlora"),
+        f"base_model:{_BASE} lora_r:r lora_target_modules:target_modules "
+        "lora_target_linear:target_modules lora_target_parameters:target_parameters "
+        "lora_modules_to_save:modules_to_save lora_fan_in_fan_out:fan_in_fan_out "
+        "peft_use_rslora:use_rslora peft_use_dora:use_dora "
+        "peft_layers_to_transform:layers_to_transform peft_layers_pattern:layers_pattern "
+        "peft_layer_replication:layer_replication peft_init_lora_weights:init_lora_weights "
+        "peft_trainable_token_indices:trainable_token_indices",
         beside=frozenset({"base_model", "datasets", "lora_r"}),
-        keys={
-            **_LORA_KEYS,
-            "base_model": "base_model_name_or_path",
-            "lora_r": "r",
-            "lora_target_modules": "target_modules",
-            "lora_target_linear": "target_modules",
-            "lora_target_parameters": "target_parameters",
-            "lora_modules_to_save": "modules_to_save",
-            "lora_fan_in_fan_out": "fan_in_fan_out",
-            "peft_use_rslora": "use_rslora",
-            "peft_use_dora": "use_dora",
-            "peft_layers_to_transform": "layers_to_transform",
-            "peft_layers_pattern": "layers_pattern",
-            "peft_layer_replication": "layer_replication",
-            "peft_init_lora_weights": "init_lora_weights",
-            "peft_trainable_token_indices": "trainable_token_indices",
-        },
-        says=frozenset({"lora", "qlora"}),
+        defaults={"lora_alpha": None},
     ),
-    Tool(
+    _for_lora(
         "LLaMA-Factory 0.9",  # src/llamafactory/hparams/finetuning_args.py
-        "flat",
-        ("finetuning_type",),
-        "never set",
-        keys={
-            **_LORA_KEYS,
-            **_KINDS,
-            "model_name_or_path": "base_model_name_or_path",
-            "lora_rank": "r",
-            "lora_target": "target_modules",
-            "additional_target": "modules_to_save",
-        },
+        "finetuning_type",
+        ("lora",),
+        f"use_rslora use_dora model_name_or_path:{_BASE} lora_rank:r lora_target:target_modules "
+        "additional_target:modules_to_save",
         defaults={"target_modules": "all-linear"},
-        says=frozenset({"lora"}),
         alpha_per_rank=2,
         splits=True,
     ),
-    Tool(
+    _for_lora(
         "ms-swift 4.6",  # swift/arguments/tuner_args.py; release 3 calls the key train_type
-        "flat",
-        ("tuner_type", "train_type", "sft_type"),
-        "never set",
-        keys={
-            **_LORA_KEYS,
-            **_KINDS,
-            "model": "base_model_name_or_path",
-            "lora_rank": "r",
-            "lora_bias": "bias",
-            "target_modules": "target_modules",
-            "target_regex": "target_modules",
-            "target_parameters": "target_parameters",
-            "modules_to_save": "modules_to_save",
-            "init_weights": "init_lora_weights",
-        },
+        "tuner_type train_type sft_type",
+        ("lora",),
+        f"use_rslora use_dora model:{_BASE} lora_rank:r lora_bias:bias target_modules "
+        "target_regex:target_modules target_parameters modules_to_save "
+        "init_weights:init_lora_weights",
         defaults={"lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"},
-        says=frozenset({"lora"}),
     ),
-    Tool(
+    _for_lora(
         "TRL 1.16",  # trl/trainer/model_config.py
-        "flat",
-        ("use_peft",),
-        "never set",
-        keys={
-            **_LORA_KEYS,
-            **_KINDS,
-            "model_name_or_path": "base_model_name_or_path",
-            "lora_r": "r",
-            "lora_target_modules": "target_modules",
-            "lora_target_parameters": "target_parameters",
-            "lora_modules_to_save": "modules_to_save",
-            "lora_task_type": "task_type",
-        },
+        "use_peft",
+        (True,),
+        f"use_rslora use_dora model_name_or_path:{_BASE} lora_r:r lora_task_type:task_type "
+        "lora_target_modules:target_modules lora_target_parameters:target_parameters "
+        "lora_modules_to_save:modules_to_save",
         defaults={"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "task_type": "CAUSAL_LM"},
-        says=frozenset({True}),
     ),
 )
 """The tools that say LoRA. Only the keys that are listed here hold fields of PEFT."""

@@ -69,6 +69,10 @@ class Finding:
 _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
 """Attributes of a rule that are written on several lines and read as one."""
 
+Needs = Literal[
+    "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script", "lora",
+    "file",
+]  # fmt: skip
 Findings = Iterator[Finding]
 """The findings of a rule about a block."""
 
@@ -114,20 +118,7 @@ class Rule:
     only_if_set: ClassVar[tuple[str, ...] | None] = None
     """The rule is called only if one of these fields differs from its default. None: the fields of
     `inputs`; empty: the rule is always called."""
-    needs: ClassVar[
-        Literal[
-            "nothing",
-            "faults",
-            "ambiguous-scalars",
-            "tool",
-            "source",
-            "command",
-            "run",
-            "script",
-            "lora",
-            "file",
-        ]
-    ] = "nothing"
+    needs: ClassVar[Needs] = "nothing"
     """The state of a block in which the rule is called; `tool`: a known tool reads the file.
     `source`, `command` and `run`: the rule is never called, since the reader of the text, the
     command or a training run reports it. `script`: the rule reads code; see `UsageRule`. `lora`: a

@@ -50,6 +50,7 @@ TOOLS = {
         lora_target: c_attn, c_fc
         additional_target: wte
         use_dora: false
+        lora_dropout: 0
         """,
         {
             "base_model_name_or_path": ("model_name_or_path", "gpt2"),
@@ -57,6 +58,7 @@ TOOLS = {
             "lora_alpha": (None, 128),
             "target_modules": ("lora_target", ["c_attn", "c_fc"]),
             "modules_to_save": ("additional_target", ["wte"]),
+            "lora_dropout": ("lora_dropout", 0),
         },
     ),
     "ms-swift": (

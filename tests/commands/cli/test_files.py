@@ -34,9 +34,9 @@ def tree(write, tmp_path):
 
 def test_folder_checked_finds_blocks_in_a_fixed_order_and_counts_the_rest(check, tree):
     code, out, _ = check(tree, "-o", "json")
-    assert (code, _sources(out)) == (1, ["b.json", "c.toml", "a.yml"])
-    assert json.loads(out)["summary"]["skipped"] == 3
-    assert "skipped 3 files without AdaLoRA" in check(tree)[1]
+    assert (code, _sources(out)) == (1, ["b.json", "c.toml", "lora.json", "a.yml"])
+    assert json.loads(out)["summary"]["skipped"] == 2
+    assert "skipped 2 files without AdaLoRA" in check(tree)[1]
 
 
 LARGE = "x" * 4_300_000
@@ -120,7 +120,7 @@ def test_pattern_goes_into_folders_and_each_file_is_checked_once(check, tree):
 
 def test_excluded_files_are_left_out(check, tree):
     _, out, _ = check(tree, "--exclude", "b.json", "--exclude", "*/deep/*", "-o", "json")
-    assert _sources(out) == ["c.toml"]
+    assert _sources(out) == ["c.toml", "lora.json"]
 
 
 def test_nothing_matched_exits_2_unless_allowed(check, tmp_path):
@@ -172,7 +172,7 @@ def test_name_that_is_not_utf8_is_reported_in_every_format(check, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"]},
+        {"peft_type": "IA3", "target_modules": ["q_proj"]},
         "// a comment, as in other tools' files\n{}\n",
         "{{ a template }}",
     ],

@@ -1,0 +1,190 @@
+"""Rules on plain LoRA: where each begins, what it leaves alone, and who is asked for AdaLoRA."""
+
+from __future__ import annotations
+
+import pytest
+from contract_fixes import inspect
+
+from adalora_core.checker.check import check_config
+
+START = "from peft import LoraConfig, get_peft_model\n"
+TRAIN = "\nmodel = get_peft_model(base, config)\nTrainer(model=model, train_dataset=rows).train()\n"
+TOKENS = """
+tokenizer.{added}
+base = AutoModelForCausalLM.from_pretrained("{model}")
+{resized}.resize_token_embeddings(len(tokenizer))
+"""
+
+
+def _codes(text, form="yaml"):
+    return {each.code: each.severity for each in inspect(text, form).report.diagnostics}
+
+
+def _script(call, before='base = AutoModelForCausalLM.from_pretrained("gpt2")\n', after=TRAIN):
+    return _codes(f"{START}{before}config = LoraConfig({call}){after}", "python")
+
+
+def _loading(of, given):
+    return f"base = AutoModelFor{of}.from_pretrained({given})\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity"),
+    [
+        ('base_model_name_or_path: gpt2, target_modules: ["c_attn", "q_proj"]', "warning"),
+        ('base_model_name_or_path: gpt2, target_modules: ["c_attn", 5, [a]]', "warning"),
+        (
+            'base_model_name_or_path: gpt2, inference_mode: true, target_modules: ["c_fc", "q"]',
+            "info",
+        ),
+        ('base_model_name_or_path: gpt2, target_modules: ["c_attn", "lm_head", "score"]', None),
+        ('base_model_name_or_path: gpt2, target_modules: ["h.0.attn.c_attn", "wte"]', None),
+        (
+            'base_model_name_or_path: gpt2, target_modules: ["q_proj", "v_proj"]',
+            None,
+        ),  # PEFT raises
+        ('base_model_name_or_path: ./gpt2, target_modules: ["c_attn", "q_proj"]', None),
+        ('base_model_name_or_path: microsoft/phi-2, target_modules: ["Wqkv", "fc1"]', None),
+        ('target_modules: ["c_attn", "q_proj"]', None),
+        ('base_model_name_or_path: gpt2, target_modules: "c_attn|q_proj"', None),
+    ],
+)
+def test_target_that_the_named_model_lacks(settings, severity):
+    found = _codes(f"{{peft_type: LORA, r: 8, lora_alpha: 16, {settings}}}")
+    assert found == ({"ADA951": severity} if severity else {})
+
+
+def test_targets_in_a_text_with_commas_are_judged_one_by_one():
+    text = "finetuning_type: lora\nmodel_name_or_path: gpt2\nlora_target: c_attn,q_proj\n"
+    (found,) = inspect(text, "yaml").report.diagnostics
+    assert (found.code, found.pointer) == ("ADA951", "/lora_target/1")
+    assert text[found.span.start : found.span.end] == "c_attn,q_proj"
+
+
+@pytest.mark.parametrize(
+    ("before", "call", "is_found"),
+    [
+        (
+            _loading("SequenceClassification", "name, num_labels=3"),
+            'target_modules=["query"]',
+            True,
+        ),
+        (_loading("TokenClassification", '"bert-base-cased"'), "r=8", True),
+        (_loading("ImageClassification", "name, id2label=names"), "bias='none'", True),
+        (_loading("SequenceClassification", '"/models/bert"'), "r=8", False),
+        (_loading("SequenceClassification", "name, num_labels=3"), 'task_type="SEQ_CLS"', False),
+        (_loading("SequenceClassification", "name, num_labels=3"), "task_type=args.task", False),
+        (_loading("SequenceClassification", "name, num_labels=3"), "**settings", False),
+        (
+            _loading("SequenceClassification", "name, num_labels=3"),
+            "modules_to_save=['score']",
+            False,
+        ),
+        (
+            _loading("SequenceClassification", "name, num_labels=3"),
+            "target_modules=['score']",
+            False,
+        ),
+        (_loading("SequenceClassification", "name, num_labels=3"), "target_modules=names", False),
+        (_loading("SequenceClassification", "'a/bert-finetuned-x', num_labels=3"), "r=8", False),
+        (_loading("QuestionAnswering", "name"), "r=8", False),
+    ],
+)
+def test_new_head_that_stays_frozen(before, call, is_found):
+    assert _script(call, before) == ({"ADA952": "warning"} if is_found else {})
+
+
+@pytest.mark.parametrize(
+    ("added", "call", "is_found"),
+    [
+        ('add_tokens(["<a>"])', "r=8", True),
+        ("add_tokens(words)", 'target_modules="all-linear"', True),
+        ('add_special_tokens({"additional_special_tokens": ["<a>"]})', "r=8", True),
+        ('add_tokens("[PAD]")', "r=8", False),
+        ('add_special_tokens({"pad_token": "[PAD]"})', "r=8", False),
+        ("add_special_tokens(special)", "r=8", False),
+        ('add_tokens(["<a>"])', 'modules_to_save=["wte"]', False),
+        ('add_tokens(["<a>"])', "trainable_token_indices=[50257]", False),
+        ('add_tokens(["<a>"])', 'target_modules=["c_attn", "wte"]', False),
+        ('add_tokens(["<a>"])', 'target_modules=r".*(attn|wte)"', False),
+        ('add_tokens(["<a>"])', "target_modules=args.targets", False),
+    ],
+)
+def test_new_tokens_whose_rows_stay_frozen(added, call, is_found):
+    before = TOKENS.format(added=added, model="gpt2", resized="base")
+    assert _script(call, before) == ({"ADA953": "warning"} if is_found else {})
+    assert _script(call, TOKENS.format(added=added, model="gpt2", resized="other")) == {}
+    assert _script(call, before, f"\nbase.get_input_embeddings().requires_grad_(True){TRAIN}") == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_found"),
+    [
+        ("peft_type: LORA, r: 32", False),
+        ("peft_type: LORA, r: 33", True),
+        ("peft_type: LORA, r: 1024, use_rslora: true", False),
+        ("peft_type: LORA, r: 1025, use_rslora: true", True),
+        ("peft_type: LORA, r: 256, init_lora_weights: gaussian", True),
+        ("peft_type: LORA, r: 256, init_lora_weights: pissa", False),
+        ("peft_type: LORA, r: 256, lora_alpha: 8", False),
+        ("peft_type: LORA, r: 256, lora_alpha: '${alpha}'", False),
+        ("peft_type: LORA, r: '${r}'", False),
+        ("peft_type: LORA, r: {a: 1}", False),
+        ("peft_type: LORA, r: 256, alpha_pattern: {q: 256}", False),
+        ("peft_type: LORA, r: 256, inference_mode: true", False),
+        ("_target_: peft.LoraConfig, r: 256", True),
+        ("train_type: lora, model: a, lora_rank: 128", False),
+        ("train_type: lora, model: a, lora_rank: 129", True),
+        ("finetuning_type: lora, lora_rank: 256", False),
+        ("adapter: lora, base_model: a, lora_r: 256", False),
+    ],
+)
+def test_scale_of_a_default_alpha(settings, is_found):
+    assert _codes(f"{{{settings}}}") == ({"ADA954": "warning"} if is_found else {})
+
+
+@pytest.mark.parametrize(
+    ("after", "is_found"),
+    [
+        (TRAIN, True),
+        ("\nSFTTrainer(base, peft_config=config).train()\n", True),
+        ("\nmodel = get_peft_model(base, config)\nmodel.generate(**inputs)\n", False),
+        ("\nmodel = get_peft_model(base, LoraConfig())\nTrainer(model=model).train()\n", False),
+        ("\nbase = PeftModel.from_pretrained(base, 'a', config=config)\n", False),
+        (TRAIN.replace("config)", "LoraConfig())\nmodel.add_adapter('b', config)"), False),
+    ],
+)
+def test_adapter_for_inference_that_is_trained(after, is_found):
+    found = _script("inference_mode=True", after=after)
+    assert found == ({"ADA955": "warning"} if is_found else {})
+
+
+def test_adapter_for_inference_beside_the_settings_of_a_training():
+    section = "peft: {peft_type: LORA, r: 8, inference_mode: true}\n"
+    assert _codes(f"{section}train: {{lr: 0.1}}\n") == {"ADA955": "warning"}
+    assert _codes(section) == {}
+    assert _codes("{peft_type: LORA, r: 8, inference_mode: true, lr: 0.1}") == {}
+
+
+def test_adalora_beside_lora_is_judged_alone():
+    both = (
+        f"{START}from peft import AdaLoraConfig\nAdaLoraConfig(total_step=0)\nLoraConfig(r=256)\n"
+    )
+    assert "ADA201" in _codes(both, "python")
+    assert not any(code.startswith("ADA95") for code in _codes(both, "python"))
+    sections = "a: {peft_type: ADALORA, total_step: 9, tfinal: 2}\nb: {peft_type: LORA, r: 256}\n"
+    assert "ADA954" not in _codes(sections)
+
+
+def test_lora_is_an_error_where_adalora_is_asked_for():
+    wide = {"peft_type": "LORA", "r": 256}
+    assert [each.code for each in check_config(wide).errors] == ["ADA105"]
+    script = f"{START}LoraConfig(r=256)"
+    assert [each.code for each in check_config(script, format="python").errors] == ["ADA006"]
+    assert "ADA105" in _codes("{peft_type: LORA, r: 8, target_r: 4}")
+
+
+def test_comment_suppresses_and_a_use_of_adalora_names_takes_over():
+    assert _codes("peft_type: LORA\nr: 256  # adalora: ignore[ADA954]\n") == {}
+    about = f"{START}LoraConfig(r=256)\nmodel.update_and_allocate(step)\n"
+    assert "ADA954" not in _codes(about, "python")
