@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora
 from adalora_core.checker.rules.adapter_files import AdapterChangesNothing, TensorsDoNotFit
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.runs import ParametersNotFinite
@@ -31,6 +30,9 @@ def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding
     path = Path(name or "")
     if path.name != _CONFIG or [block.path for block in blocks] != [()]:
         return
+    # Imported for saved adapters only: the modules take time.
+    from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora
+
     file = path.with_name(WEIGHTS)
     try:
         if file.exists() and (is_link_out(file) or read_start(file, len(_POINTER)) == _POINTER):
