@@ -273,9 +273,8 @@ class Inspector:
                 words = _CODE_WORDS if is_code else _PEFT_WORDS
                 return found if is_told and words.search(searched) else None
             report = found.report
-            return (
-                found if report.has_script and (report.diagnostics or report.suppressed) else None
-            )
+            is_shown = report.has_script and (report.diagnostics or report.suppressed)
+            return found if is_shown else None
         return found
 
     def fix(
