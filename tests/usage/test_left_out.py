@@ -121,6 +121,8 @@ def test_new_head_that_stays_frozen(labels, task, after, is_fault):
 def test_adapter_for_inference_that_is_trained(value, is_fault):
     text = HEAD.replace("init_r", f"inference_mode={value},\n    init_r") + LOOP
     assert ("ADA934" in codes(text)) is is_fault
+    further = f'model.add_adapter("b", AdaLoraConfig(total_step=9, inference_mode={value}))\n'
+    assert "ADA934" not in codes(HEAD + further + LOOP)
 
 
 @pytest.mark.parametrize(
