@@ -103,7 +103,7 @@ def playground_fragment(page: PurePosixPath) -> str:
     from adalora_core.checker.rules.pages import example_text
 
     rule = BY_CODE.get(page.stem) if page.parent.name == "rules" else None
-    hidden = {"run", "command", "tool", "ADA007", "ADA009"}
+    hidden = {"run", "file", "command", "tool", "ADA007", "ADA009"}
     if rule is None or {rule.needs, rule.code} & hidden:
         return ""
     if rule.example_options.keys() - {"runtime"}:

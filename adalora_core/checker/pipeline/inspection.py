@@ -19,7 +19,8 @@ from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Fo
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
-from adalora_core.checker.pipeline.discovery import find_blocks
+from adalora_core.checker.pipeline.discovery import find_blocks, lacks_adalora
+from adalora_core.checker.pipeline.lora_file import file_findings
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
@@ -111,21 +112,16 @@ def _report(
     limit = options.limits.diagnostics
     room = max(0, limit - len(problems))
     in_blocks = _findings(blocks, options, room + 1)
-    in_code = lora_findings(document, of_lora) if of_lora else usage_findings(document)
-    if of_lora and name is not None:
-        # Imported for saved adapters only: the module takes time.
-        from adalora_core.checker.pipeline.lora_file import file_findings
-
-        in_code = chain(in_code, file_findings(name, of_lora))
+    in_lora = chain(lora_findings(document, of_lora), file_findings(name, of_lora))
+    in_code = in_lora if of_lora else usage_findings(document)
     found = list(islice(chain(in_blocks, in_code), room + 1))
     blocks = blocks or of_lora
-    shown = found[:room]
     if len(problems) > limit or len(found) > room:
         problems = [*problems[:limit], too_many_findings(limit)]
     tops = {block.path for block in blocks}
     diagnostics = [
         _of_finding(document, finding, tops)
-        for finding in (*(_found(document, problem) for problem in problems), *shown)
+        for finding in (*(_found(document, problem) for problem in problems), *found[:room])
     ]
     if document.script is not None:
         diagnostics = _merged(diagnostics)

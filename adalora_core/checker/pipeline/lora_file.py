@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora
 from adalora_core.checker.rules.adapter_files import AdapterChangesNothing, TensorsDoNotFit
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.runs import ParametersNotFinite
@@ -17,20 +16,23 @@ if TYPE_CHECKING:
     from adalora_core.config.findings import Severity
 
 _CONFIG = "adapter_config.json"
-_POINTER = b"version https://git-lfs"
-"""How a file begins that only names the content, which a checkout left out."""
+_POINTER = b"version "
+"""How a file of Git LFS begins that names its content, where a checkout left that out."""
 
 
-def file_findings(name: str, blocks: Sequence[Block]) -> Iterator[Finding]:
+def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding]:
     """Yield the faults of the tensors beside a configuration; none if there are no tensors.
 
     Args:
         name: the name of the file with the configuration.
         blocks: the configurations of LoRA in it.
     """
-    path = Path(name)
+    path = Path(name or "")
     if path.name != _CONFIG or [block.path for block in blocks] != [()]:
         return
+    # Imported for saved adapters only: the modules take time.
+    from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora
+
     file = path.with_name(WEIGHTS)
     try:
         if file.exists() and (is_link_out(file) or read_start(file, len(_POINTER)) == _POINTER):

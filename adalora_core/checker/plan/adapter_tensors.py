@@ -5,6 +5,7 @@ The header of the file is read, and the first bytes of each factor.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import defaultdict
@@ -41,9 +42,11 @@ _UNUSUAL = (
 )  # fmt: skip
 """Settings with other names and shapes of tensors, or other layers than the base model has."""
 _MATRIX = 2
-_READ = 1 << 13
-"""The bytes at the begin of a factor that are looked at for numbers that are not finite."""
-_MOST_READ = 1 << 33
+_PART = 1 << 16
+"""The bytes of a factor that are read together."""
+_BEGIN = 1 << 13
+"""The bytes of a factor that are looked at for numbers that are not finite."""
+_MOST_READ = 1 << 32
 """The most bytes of a file that are read: it may have more than its disk holds."""
 _SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 _EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000, "F64": 0x7FF0 << 48}
@@ -54,8 +57,8 @@ _HINTS: dict[Kind, str] = {
     "names as PEFT does",
     "shape": "PEFT refuses to load it; use the configuration of the run that saved the tensors, "
     "and its base model",
-    "zero": "PEFT loads it without a word; train its factors: an optimizer that holds them, steps "
-    "that run, gradients that arrive, and save after them",
+    "zero": "PEFT loads it without a word; save after the training, and see that the optimizer "
+    "holds the factors and that gradients reach them",
     "not-finite": "PEFT loads it without a word; go back to a checkpoint before the loss became "
     "NaN, and train on with a smaller learning rate",
 }
@@ -124,8 +127,11 @@ class SavedLora:
         checks = [self._left_over(), self._incomplete(), self._of_other_shapes(), self._unmoved()]
         if model is not None and self._is_usual:
             checks.append(self._beside(BaseLayers(model)))
-        for kind, name, what in (each for check in checks for each in check):
-            found[kind].setdefault(name, what)
+        for check in checks:
+            # An expression that takes too long, or is none, is a fault of the configuration.
+            with contextlib.suppress(ExpressionError, re.error):
+                for kind, name, what in check:
+                    found[kind].setdefault(name, what)
         return [
             TensorFault(kind, tuple(names), _counted([*names.values()], kind, self), _HINTS[kind])
             for kind, names in found.items()
@@ -147,19 +153,19 @@ class SavedLora:
             if name.startswith(TENSOR_PREFIX):
                 why = "no factor of LoRA has such a name"
             yield "left-over", name, f"{name!r} fits no module: {why}"
-        selection = None if self.values.get("target_parameters") else _selection(self.values)
         for path, factors in self.modules.items():
-            outer, inside, _ = f"{path}.".partition(".base_layer.")
-            # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
-            if self.values.get("ensure_weight_tying") and not is_in_list(path):
-                continue
-            if selection and not _holds(selection, outer if inside else path):
-                what = f"the tensors of {path!r} fit no module: target_modules leaves it out"
-                yield "left-over", f"{TENSOR_PREFIX}{path}", what
             for factor, field in _BY_FIELD.items():
                 if factor in factors and not self.values.get(field):
                     name = f"{TENSOR_PREFIX}{path}.{factor}"
                     yield "left-over", name, f"{name!r} fits no module: {field} is not set"
+        selection = None if self.values.get("target_parameters") else _selection(self.values)
+        for path in self.modules if selection else ():
+            outer, inside, _ = f"{path}.".partition(".base_layer.")
+            # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
+            is_with_another = self.values.get("ensure_weight_tying") and not is_in_list(path)
+            if not is_with_another and not _holds(selection, outer if inside else path):
+                what = f"the tensors of {path!r} fit no module: target_modules leaves it out"
+                yield "left-over", f"{TENSOR_PREFIX}{path}", what
 
     def _incomplete(self) -> Iterator[tuple[Kind, str, str]]:
         for path, factors in self.modules.items() if self._is_usual else ():
@@ -188,7 +194,7 @@ class SavedLora:
             try:
                 told = scales.of(path).rank
             except ExpressionError:
-                return  # the rules on expressions speak of them
+                raise
             except ValueError as error:
                 yield "shape", path, f"{path!r} {error}"
                 continue
@@ -230,14 +236,14 @@ class SavedLora:
                 nonlocal most
                 file.seek(info.begin)
                 left = info.entries * _SIZES[info.dtype]
-                while left > 0 and most > 0 and (part := file.read(min(left, _READ))):
+                while left > 0 and most > 0 and (part := file.read(min(left, _PART))):
                     left, most = left - len(part), most - len(part)
                     yield part
 
             for path, factors in self.modules.items():
                 known = {each: info for each, info in factors.items() if info.dtype in _SIZES}
                 for factor, info in known.items():
-                    if _is_not_finite(next(read(info), b""), info.dtype):
+                    if _is_not_finite(next(read(info), b"")[:_BEGIN], info.dtype):
                         name = f"{TENSOR_PREFIX}{path}.{factor}"
                         what = f"the tensor {name!r} holds numbers that are not finite"
                         yield "not-finite", name, what
@@ -286,10 +292,7 @@ def _selection(values: Mapping[str, Any]) -> ModuleSelection | None:
 
 
 def _holds(selection: ModuleSelection, path: str) -> bool:
-    try:
-        return selection.includes(path) and not selection.is_named_by_exclude(path)
-    except (ExpressionError, re.error):
-        return True  # the rules on expressions speak of them
+    return selection.includes(path) and not selection.is_named_by_exclude(path)
 
 
 def _is_zero(parts: Iterator[bytes], dtype: str) -> bool:
@@ -299,7 +302,7 @@ def _is_zero(parts: Iterator[bytes], dtype: str) -> bool:
         part[size - 1 :: size].strip(b"\0\x80")
         or any(part[place::size].strip(b"\0") for place in range(size - 1))
         for part in parts
-        if part.strip(b"\0")
+        if part != bytes(len(part))
     )
 
 

@@ -24,7 +24,7 @@ class TensorsDoNotFit(FileRule):
     summary = "the tensors of a saved LoRA adapter are not those of its configuration"
     why = """PEFT refuses a tensor of another shape. A missing one stays fresh, with a warning, and
     one that fits no module is ignored without a word: the loaded model is not the trained one."""
-    bad = _TRAINED + 'LoraConfig(r=64, target_modules=["q_proj"]).save_pretrained("adapter")\n'
+    bad = _TRAINED + 'LoraConfig(r=8, target_modules=["q_proj"]).save_pretrained("adapter")\n'
     hint = "keep tensors and configuration of one save together"
 
 

@@ -103,9 +103,8 @@ def _summary(modules: Modules, why: str) -> list[str]:
         norm = math.hypot(*(each["norm"] for each in modules))
         used = fmean(each["effective_rank"] for each in modules)
         lines += [
-            f"The norm of the whole change is {norm:.4g}, with its scales.",
-            f"The effective rank, the fewest singular values with {ENERGY:.0%} of the energy of",
-            f"their module (the sum of the squares), has the mean {used:.2f}.",
+            f"Norm of the whole change: {norm:.4g}. Mean effective rank, the fewest singular",
+            f"values with {ENERGY:.0%} of a module's energy (their squares): {used:.2f}.",
         ]
     still = sum(not each["moved"] for each in modules)
     return [*lines, f"{still} of {len(modules)} modules did not move: they change nothing."]
