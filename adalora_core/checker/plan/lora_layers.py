@@ -148,6 +148,28 @@ class Layers:
         owner = path + ".base_layer" * depth
         yield self._made(name, "parameter", inputs, outputs, info.dtype, owner=owner, count=count)
 
+    def tokens(self, adapted: Collection[str]) -> dict[str, int]:
+        """Return the number of the rows that are trained, by the path of their embedding."""
+        value = self.block["trainable_token_indices"] or {}
+        if isinstance(value, list):
+            value = {self.model.words.name if self.model.words else "embed_tokens": value}
+        found: dict[str, int] = {}
+        for name, tokens in value.items():
+            modules = [m for m in self.model.modules.values() if m.path.endswith(name) and m.shape]
+            rows, last = min((m.shape[0] for m in modules), default=0), max(tokens, default=0)
+            hint = f"name an embedding and its rows; {names_of(self.model)}"
+            what = f"has {rows} rows, and no row {last}" if last >= rows else ""
+            if name in (self.block["modules_to_save"] or ()):
+                what = "is one of modules_to_save too"
+            if what:
+                self.refuse("trainable_token_indices", f"{name!r} {what}", hint)
+            for module in modules:
+                found[module.path] = len(tokens)
+                if module.path in adapted:
+                    message = f"{module.path} has an adapter: PEFT trains no tokens beside it"
+                    self.refuse("trainable_token_indices", message, "remove one of the two")
+        return found
+
     def _why_no_parameter(self, path: str, shape: Shape, targeted: Collection[str]) -> str | None:
         if not path:
             return "it is one of the whole model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from math import sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,8 @@ def as_text(found: LoraMatch, parameters: int) -> str:
         )
     lines.append(f"file: {size_of(file_bytes(found.file()))}")
     if found.carried:
-        size, first = size_of(found.carried_bytes), found.carried[0]
-        lines.append(f"{size} of it without training: PEFT saves {first} with an adapter on it")
+        size = size_of(sum(found.model.tensors[name].data_bytes for name in found.carried))
+        lines.append(f"{size} of it is not trained: PEFT saves {found.carried[0]} too")
     training = size_of(found.training_bytes)
     lines.append(f"training: {training} for factors, gradients and the two moments of AdamW")
     lines += [f"note: {note}" for note in found.notes]
@@ -199,18 +200,7 @@ def as_dict(found: LoraMatch, model: BaseModel | None) -> dict[str, Any]:
         return entries
     return entries | {
         "base_parameters": model.parameters,
-        "modules": [
-            {
-                "module": each.path,
-                "kind": each.kind,
-                "rank": each.rank,
-                "alpha": each.alpha,
-                "scale": each.scale,
-                "tensors": {name: list(shape) for name, shape in each.tensors.items()},
-                "trained": each.entries,
-            }
-            for each in found.adapted
-        ],
+        "modules": [asdict(each) | {"trained": each.entries} for each in found.adapted],
         "not_adapted": dict(_not_adapted(found)),
         "usual_not_adapted": [each.path for each in found.missed],
         "trained_parameters": found.trained,

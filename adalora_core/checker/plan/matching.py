@@ -170,8 +170,7 @@ def _targets(
         return linear, [note], None
     if targets is not None:
         return targets, [], None
-    if model.model_type in defaults:
-        default = defaults[model.model_type]
+    if (default := defaults.get(model.model_type or "")) is not None:
         return (
             default,
             [f"target_modules: {shown_value(default)}, the default for the model type"],
@@ -253,14 +252,19 @@ def _of_other_fields(
     elif block["trainable_token_indices"]:
         yield from _tokens(block["trainable_token_indices"], model)
     if block.runtime == "peft":
-        yield from _copies_that_break(block, model, in_copies)
+        yield from copies_that_break(block, model, in_copies)
     if block.is_saved and block["rank_pattern"]:
         yield from _rank_pattern(block, model, targets)
 
 
-def _copies_that_break(
-    block: Block, model: BaseModel, adapted: Sequence[str]
-) -> Iterator[Mismatch]:
+def copies_that_break(block: Block, model: BaseModel, adapted: Sequence[str]) -> Iterator[Mismatch]:
+    """Yield the problems of copies for `modules_to_save` that PEFT cannot make or load.
+
+    Args:
+        block: a configuration without errors.
+        model: the model to adapt.
+        adapted: paths of targets inside such copies.
+    """
     names = PathEnds(saved_module_names(block["modules_to_save"], block["task_type"]))
     found = [path for path in model.modules if names.end_of(path) is not None]
     outer = set(outermost(found))

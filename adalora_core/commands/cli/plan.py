@@ -75,7 +75,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _deferred(block: Block) -> frozenset[str]:
-    return block.deferred & lora.COUNTED if block.is_other_method else block.deferred
+    read = {name for name, use in lora.USES.items() if use != "without effect"}
+    return block.deferred & read if block.is_other_method else block.deferred
 
 
 def _show(block: Block, options: argparse.Namespace) -> int:

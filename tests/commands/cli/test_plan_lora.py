@@ -66,7 +66,7 @@ def test_json_has_modules_shapes_scales_and_bytes(plan):
     found = _of(plan, fields, small_llama())
     assert (found["method"], found["rank"], found["scale"]) == ("rsLoRA with DoRA", 4, 4.0)
     assert found["modules"][1] == {
-        "module": "model.layers.0.self_attn.v_proj",
+        "path": "model.layers.0.self_attn.v_proj",
         "kind": "linear",
         "rank": 4,
         "alpha": 16.0,
@@ -74,6 +74,8 @@ def test_json_has_modules_shapes_scales_and_bytes(plan):
         "tensors": {
             "lora_A.weight": [4, 16], "lora_B.weight": [8, 4], "lora_magnitude_vector": [8]
         },
+        "dtype": "F32",
+        "owner": "model.layers.0.self_attn.v_proj",
         "trained": 4 * (16 + 8) + 8,
     }  # fmt: skip
     trained = 2 * (4 * 32 + 16 + 4 * 24 + 8)
@@ -103,7 +105,7 @@ def test_configuration_is_found_where_it_is(door, plan):
     name, text = DOORS[door]
     code, out, _ = plan(text, "-o", "json", tensors=small_llama(), name=name)
     assert code == 0, out
-    assert [each["module"] for each in json.loads(out)["modules"]] == [
+    assert [each["path"] for each in json.loads(out)["modules"]] == [
         "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"
     ]  # fmt: skip
 
