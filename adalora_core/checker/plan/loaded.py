@@ -101,7 +101,8 @@ def _tied(model: BaseModel, tensors: dict[str, TensorInfo]) -> dict[str, TensorI
         return {}
     shared = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
     names = [*shared] if words.path == "shared" else []
-    if _HAS_HEAD.fullmatch(model.architecture or "") and tensors.keys().isdisjoint(_HEADS):
+    has_head = any(name.endswith(_HEADS) for name in tensors)
+    if _HAS_HEAD.fullmatch(model.architecture or "") and not has_head:
         is_whisper = model.model_type == "whisper"
         names.append("proj_out.weight" if is_whisper else "lm_head.weight")
     found = dict.fromkeys(names, tensors[f"{words.path}.weight"])

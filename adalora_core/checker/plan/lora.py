@@ -12,7 +12,7 @@ from adalora_core.checker.plan.header import TensorInfo
 from adalora_core.checker.plan.loaded import as_loaded
 from adalora_core.checker.plan.lora_layers import Adapted, Layers, dtype_of
 from adalora_core.checker.plan.matching import Targets, copies_that_break, select
-from adalora_core.checker.plan.mismatches import Mismatch, absent_names, shown_value
+from adalora_core.checker.plan.mismatches import Mismatch, absent_names, few, shown_value
 from adalora_core.config.fields.known_modules import usual_targets
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.floor.errors import ExpressionError
@@ -218,9 +218,9 @@ def _matched(block: Block, model: BaseModel, notes: list[str]) -> LoraMatch:
         # PEFT wraps the first parameter of a module, then that wrapper, and so on.
         left[name.rpartition(".")[0]] -= 1
         made += layers.of_parameter(name, targeted, left[name.rpartition(".")[0]])
-    notes += layers.unused_patterns()
+    notes += few(layers.unused_patterns())
     if not found.problems and not isinstance(found.targets, str):
-        notes += _left_out(found.targets, made, model)
+        notes += few(_left_out(found.targets, made, model))
     tokens = layers.tokens({each.path for each in made})
     return LoraMatch(
         block, model, tuple(made), tuple(_whole(block, model, made, found.saved)), tokens,

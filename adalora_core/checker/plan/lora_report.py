@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from math import sqrt
 from textwrap import wrap
@@ -107,7 +107,7 @@ def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
     for each in found.adapted:
         key = (starred(each.path), _size(each), str(each.rank), f"{each.scale:.4g}")
         groups.setdefault(key, []).append(each)
-    totals = Counter(starred(path) for path in (*found.model.modules, *found.model.tensors))
+    totals = Counter(map(starred, _peers(found)))
     return [
         (
             name,
@@ -117,6 +117,14 @@ def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
         )
         for (name, *rest), group in groups.items()
     ]
+
+
+def _peers(found: LoraMatch) -> Iterator[str]:
+    """Yield everything of the model that is like something adapted."""
+    owners = {starred(each.path) for each in found.adapted}
+    yield from (path for path in found.model.modules if starred(path) in owners)
+    if any(each.kind == "parameter" for each in found.adapted):
+        yield from (name for name in found.model.tensors if starred(name) in owners)
 
 
 def _size(each: Adapted) -> str:
@@ -145,7 +153,7 @@ def _partly(found: LoraMatch) -> list[tuple[str, str]]:
     """Return the layers, and the names that are adapted in these layers alone."""
     every, own = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     adapted = {each.path for each in found.adapted}
-    for path in (*found.model.modules, *found.model.tensors):
+    for path in _peers(found):
         layer = re.search(r"(?:^|\.)(\d+)(?=\.|$)", path)
         if layer:
             every[starred(path)].add(int(layer[1]))

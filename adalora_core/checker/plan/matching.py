@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.checker.plan.mismatches import (
     Mismatch,
     absent_names,
+    few,
     ignored_targets,
     names_of,
     no_target_matches,
@@ -121,16 +122,14 @@ def select(
         notes += ignored_targets(unmatched, model)
     if not problems and not matrices and not in_copies:
         problems.append(_nothing_left(block, targets, included, model))
-    notes += [
+    notes += few(
         f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
         for name in absent_names(saved, copied)
-    ]
-    notes += [f"exclude_modules: {shown_value(entry)} matches no module" for entry in idle.values()]
-    notes += [
-        f"layers_to_transform: no target is in layer {each}"
-        for each in wanted
-        if each not in layers
-    ]
+    )
+    idle_values = map(shown_value, idle.values())
+    notes += few(f"exclude_modules: {value} matches no module" for value in idle_values)
+    absent = (layer for layer in wanted if layer not in layers)
+    notes += few(f"layers_to_transform: no target is in layer {layer}" for layer in absent)
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
     return Matched(
