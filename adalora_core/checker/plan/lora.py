@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from adalora_core.checker.plan.costs import trained_whole
 from adalora_core.checker.plan.experts import as_converted
 from adalora_core.checker.plan.header import TensorInfo
 from adalora_core.checker.plan.loaded import as_loaded
@@ -222,8 +223,10 @@ def _matched(block: Block, model: BaseModel, notes: list[str]) -> LoraMatch:
     if not found.problems and not isinstance(found.targets, str):
         notes += few(_left_out(found.targets, made, model))
     tokens = layers.tokens({each.path for each in made})
+    owners = (each.owner.replace(".base_layer", "") for each in made if each.kind != "embedding")
+    whole = trained_whole(block["bias"], found.saved, owners, model)
     return LoraMatch(
-        block, model, tuple(made), tuple(_whole(block, model, made, found.saved)), tokens,
+        block, model, tuple(made), tuple(whole), tokens,
         tuple(layers.problems), tuple(notes), tuple(_missed(model, made)),
         tuple(_carried(block, model, made, found.saved)),
     )  # fmt: skip
@@ -245,20 +248,6 @@ def _parameters(block: Block, model: BaseModel) -> list[str]:
         return []
     names = [name for name in model.tensors if any(end in wanted for end in endings(name))]
     return sorted(names, key=lambda name: (name.rpartition(".")[0], "down" in name))
-
-
-def _whole(
-    block: Block, model: BaseModel, made: Iterable[Adapted], saved: Iterable[str]
-) -> list[str]:
-    """Return the tensors of the model that are trained themselves, in the order of the file."""
-    found = set(saved)
-    if block["bias"] == "all":
-        found |= {name for name in model.tensors if name.rpartition(".")[2] == "bias"}
-    elif block["bias"] == "lora_only":
-        layers = (each for each in made if each.kind != "embedding")
-        owners = (each.owner.replace(".base_layer", "") for each in layers)
-        found |= {f"{owner}.bias" for owner in owners} & model.tensors.keys()
-    return [name for name in model.tensors if name in found]
 
 
 _SAVED_EMBEDDINGS = ("embed_tokens", "lm_head")

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.plan.loaded import TRANSPOSED_EXPERTS
+from adalora_core.checker.plan.matching import no_such_tokens
 from adalora_core.checker.plan.mismatches import Mismatch, names_of
 from adalora_core.floor.module_selection import PathEnds
 from adalora_core.floor.rank_pattern import LoraScales
@@ -151,30 +152,25 @@ class Layers:
         owner = path + ".base_layer" * depth
         yield self._made(name, "parameter", inputs, outputs, info.dtype, owner=owner, count=count)
 
-    def tokens(self, adapted: Collection[str]) -> dict[str, int]:
+    def tokens(self, adapted: set[str]) -> dict[str, int]:
         """Return the number of the rows that are trained, by the path of their embedding."""
-        value = self.block["trainable_token_indices"] or {}
+        value, saved = self.block["trainable_token_indices"], self.block["modules_to_save"] or ()
+        if isinstance(value, dict) and len(value) > _EMBEDDINGS:
+            message = f"{len(value)} embeddings are too many for a plan"
+            self.refuse("trainable_token_indices", message, f"name {_EMBEDDINGS} at most")
+            return {}
+        if not value:
+            return {}
+        self.problems += no_such_tokens(value, self.model)
         if isinstance(value, list):
             value = {self.model.words.name if self.model.words else "embed_tokens": value}
         found: dict[str, int] = {}
-        if len(value) > _EMBEDDINGS:
-            hint = f"name {_EMBEDDINGS} embeddings at most"
-            self.refuse("trainable_token_indices", f"{len(value)} embeddings are too many", hint)
-            return found
         for name, tokens in value.items():
-            modules = [m for m in self.model.modules.values() if m.path.endswith(name) and m.shape]
-            rows, last = min((m.shape[0] for m in modules), default=0), max(tokens, default=0)
-            hint = f"name an embedding and its rows; {names_of(self.model)}"
-            what = f"has {rows} rows, and no row {last}" if last >= rows else ""
-            if name in (self.block["modules_to_save"] or ()):
-                what = "is one of modules_to_save too"
-            if what:
-                self.refuse("trainable_token_indices", f"{name!r} {what}", hint)
-            for module in modules:
-                found[module.path] = len(tokens)
-                if module.path in adapted:
-                    message = f"{module.path} has an adapter: PEFT trains no tokens beside it"
-                    self.refuse("trainable_token_indices", message, "remove one of the two")
+            paths = [each.path for each in self.model.modules.values() if each.path.endswith(name)]
+            found |= dict.fromkeys(paths, len(tokens))
+            if name in saved or not adapted.isdisjoint(paths):
+                message = f"PEFT trains no tokens of {name!r}, which has an adapter or is copied"
+                self.refuse("trainable_token_indices", message, "remove one of the two")
         return found
 
     def _why_no_parameter(self, path: str, shape: Shape, targeted: Collection[str]) -> str | None:

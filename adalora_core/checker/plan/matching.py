@@ -249,7 +249,7 @@ def _of_other_fields(
                 message = f"{field} is not supported by get_peft_model of adalora_core"
                 yield Mismatch(field, message, "remove it, or build the model with PEFT")
     elif block["trainable_token_indices"]:
-        yield from _tokens(block["trainable_token_indices"], model)
+        yield from no_such_tokens(block["trainable_token_indices"], model)
     if block.runtime == "peft":
         yield from copies_that_break(block, model, in_copies)
     if block.is_saved and block["rank_pattern"]:
@@ -285,7 +285,8 @@ def copies_that_break(block: Block, model: BaseModel, adapted: Sequence[str]) ->
         )
 
 
-def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Mismatch]:
+def no_such_tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Mismatch]:
+    """Yield the problems of `trainable_token_indices`: names of no embedding, rows beyond it."""
     embeddings = model.of_kind("embedding")
     names = ", ".join(module.path for module in embeddings[:3]) or "none"
     hint = f"name an embedding, and list tokens that it has; embeddings of the model: {names}"
@@ -300,10 +301,8 @@ def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterat
                 yield Mismatch("trainable_token_indices", _beyond(max(tokens), rows), hint)
     elif not embeddings:
         yield Mismatch("trainable_token_indices", "the model has no embedding of tokens", hint)
-    else:
-        rows = max(module.outputs for module in embeddings)
-        if max(value) >= rows:
-            yield Mismatch("trainable_token_indices", _beyond(max(value), rows), hint)
+    elif max(value) >= (rows := max(module.outputs for module in embeddings)):
+        yield Mismatch("trainable_token_indices", _beyond(max(value), rows), hint)
 
 
 def _beyond(token: int, rows: int) -> str:

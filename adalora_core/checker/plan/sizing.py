@@ -89,7 +89,7 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
         ValueError: rank 1 does not fit.
     """
     order = sorted(matched.matrices, key=lambda each: -each.entries_per_rank)
-    names = trained_whole(block, matched, model)
+    names = trained_whole(block["bias"], matched.saved, (each.path for each in order), model)
     whole = {TENSOR_PREFIX + name: model.tensors[name] for name in names}
 
     def amount(ranks: Sequence[int]) -> int:
