@@ -163,7 +163,7 @@ class Layers:
             return {}
         self.problems += no_such_tokens(value, self.model)
         if isinstance(value, list):
-            value = {self.model.words.name if self.model.words else "embed_tokens": value}
+            value = {self.model.words.path if self.model.words else "embed_tokens": value}
         found: dict[str, int] = {}
         for name, tokens in value.items():
             paths = [each.path for each in self.model.modules.values() if each.path.endswith(name)]

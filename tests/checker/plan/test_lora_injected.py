@@ -30,6 +30,12 @@ def test_plan_of_drawn_configurations_is_what_peft_injects() -> None:
     assert disagreements(seed=34, count=60) == []
 
 
+def test_key_that_is_no_expression_of_itself_means_its_own_path() -> None:
+    fields = {"target_modules": ["q+v"], "rank_pattern": {"odd.q+v": 3}}
+    assert disagreement("plain torch", fields) == ""
+    assert [each.rank for each in planned("plain torch", fields).adapted] == [3]
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", [20, random.SystemRandom().randrange(2**32)], ids=["fixed", "new"])
 def test_plan_of_many_drawn_configurations_is_what_peft_injects(seed: int) -> None:
