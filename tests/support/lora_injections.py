@@ -131,7 +131,10 @@ def _rarer(rng: random.Random, name: str, layers: list[str]) -> dict[str, Any]:
     if rng.random() < 0.1:
         fields["lora_bias"] = True
     if rng.random() < 0.1:
-        fields["modules_to_save"] = [_last(rng, layers)]
+        # A number would also name copies inside copies, which PEFT saves and cannot load.
+        fields["modules_to_save"] = [
+            _last(rng, [path for path in layers if not path[-1].isdecimal()])
+        ]
     if rng.random() < 0.1:
         fields["lora_dropout"] = 0.1
     if name in EXPERTS and rng.random() < 0.3:

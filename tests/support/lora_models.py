@@ -34,6 +34,7 @@ class Pictures(nn.Module):
         self.embed_tokens = nn.Embedding(50, 16)
         self.norm = nn.LayerNorm(16)
         self.out = nn.Linear(16, 10)
+        self.odd = nn.ModuleDict({"q+v": nn.Linear(16, 4)})
 
 
 def _gpt2() -> nn.Module:

@@ -48,7 +48,9 @@ def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Co
     per_rank = [module.entries_per_rank for module in matrices]
     kept = plan.kept_after(plan.schedule.total_step - 1)
     ranks = filled(kept, plan.init_r, len(matrices))
-    whole = sum(model.tensors[name].entries for name in trained_whole(block, matched, model))
+    paths = (each.path for each in matrices)
+    names = trained_whole(block["bias"], matched.saved, paths, model)
+    whole = sum(model.tensors[name].entries for name in names)
     adapter = sum(plan.init_r * each.entries_per_rank * each.entry_bytes for each in matrices)
     return Costs(
         start=plan.init_r * sum(per_rank) + whole,
@@ -61,13 +63,15 @@ def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Co
     )
 
 
-def trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]:
-    """Return the tensors of the model that are trained themselves."""
-    found = set(matched.saved)
-    if block["bias"] == "all":
+def trained_whole(
+    bias: str, saved: Iterable[str], adapted: Iterable[str], model: BaseModel
+) -> set[str]:
+    """Return the tensors of the model that are trained themselves: copied ones, and biases."""
+    found = set(saved)
+    if bias == "all":
         found |= {name for name in model.tensors if name.rpartition(".")[2] == "bias"}
-    elif block["bias"] == "lora_only":
-        found |= {f"{each.path}.bias" for each in matched.matrices} & model.tensors.keys()
+    elif bias == "lora_only":
+        found |= {f"{path}.bias" for path in adapted} & model.tensors.keys()
     return found
 
 

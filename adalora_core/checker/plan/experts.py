@@ -30,15 +30,15 @@ def as_converted(block: Block, model: BaseModel) -> tuple[Block, list[str], Mism
     renamed = {"gate": "gate.weight", gate: _STACK, up: _STACK, down: "down_proj"}
     targets, notes = block["target_modules"], []
     if isinstance(targets, str):
-        found = _last_names(block, model, renamed)
-        if not found:
+        last_names = sorted(_last_names(block, model, renamed))
+        if not last_names:
             return block, [], None
         if not is_all_linear(targets):
             notes.append(
-                f"target_modules: for a mixture of experts PEFT replaces the expression by "
-                f"{sorted(found)}, in all layers"
+                "target_modules: for a mixture of experts PEFT replaces the expression by "
+                f"{last_names}, in all layers"
             )
-        targets = sorted(found)
+        targets = last_names
     found = {name: _layer_of(name, renamed) for name in targets or ()}
     parts = {gate, up} & set(found.values())
     if len(parts) == 1:

@@ -7,6 +7,7 @@ renamed when a file is read.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from adalora_core.checker.plan.header import TensorInfo
 from adalora_core.checker.plan.modules import modules_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.plan.modules import BaseModel
 
 _MIXTRAL = frozenset({"mixtral", "minimax", "minimax_m2"})
@@ -45,10 +44,9 @@ _RENAMED: dict[str, tuple[tuple[str, str], ...]] = dict.fromkeys(
         (r"output\.dense", "mlp.fc2"),
     ),
 }
-_HEADS = {"WhisperForConditionalGeneration": "proj_out"}
 _HAS_HEAD = re.compile(r".*(ForCausalLM|LMHeadModel|ForConditionalGeneration)")
-_OF_HEAD = ("lm_head.weight", "proj_out.weight", "embed_out.weight")
-_ROUTERS = ("gate", "router")
+_HEADS = ("lm_head.weight", "proj_out.weight", "embed_out.weight")
+_MATRIX = 2
 
 
 def names_of_experts(model_type: str | None) -> tuple[str, str, str] | None:
@@ -61,68 +59,51 @@ def as_loaded(model: BaseModel) -> BaseModel:
 
     Routers beside stacked experts are modules of another kind: no linear layers.
     """
-    tensors = dict(_stacked(model)) if names_of_experts(model.model_type) else model.tensors
+    names = names_of_experts(model.model_type)
+    tensors = _stacked(model.tensors, names) if names else model.tensors
     for pattern, new in _RENAMED.get(model.model_type or "", ()):
         # The names of one model: no expression of a foreign file.
         tensors = {re.sub(pattern, new, name): info for name, info in tensors.items()}
-    tensors |= _tied(model, tensors)
+    tensors = {**tensors, **_tied(model, tensors)}
     modules = modules_of(tensors)
-    stacks = {
-        name.rpartition(".")[0] for name, info in tensors.items() if name.endswith(".down_proj")
-    }
-    for path in stacks:
-        for router in _ROUTERS:
-            beside = f"{path.rpartition('.')[0]}.{router}"
-            if beside in modules:
-                modules[beside] = replace(modules[beside], kind="other")
+    for name in tensors:
+        if name.endswith(".down_proj"):  # a parameter of stacked experts
+            around = name.rpartition(".")[0].rpartition(".")[0]
+            for router in (f"{around}.gate", f"{around}.router"):
+                if router in modules:
+                    modules[router] = replace(modules[router], kind="other")
     return replace(model, tensors=tensors, modules=modules)
 
 
-def _stacked(model: BaseModel) -> Iterator[tuple[str, TensorInfo]]:
-    """Yield the tensors, those of experts as one: gate above up, then down, as in memory."""
-    names = names_of_experts(model.model_type) or ()
-    counts: dict[str, int] = {}
-    rest = {}
-    pattern = re.compile(rf"(.*\.experts)\.\d+\.({'|'.join(names)})\.weight")
-    first: dict[tuple[str, str], TensorInfo] = {}
-    for name, info in model.tensors.items():
-        found = pattern.fullmatch(name)
-        if found is None or len(info.shape) != 2:  # noqa: PLR2004 - a matrix
-            rest[name] = info
-            continue
-        first.setdefault((found[1], found[2]), info)
-        counts[found[1]] = counts.get(found[1], 0) + 1
-    gate, _, down = names
-    for path, count in counts.items():
-        experts = count // len(names)
-        for name, key, times in (("gate_up_proj", gate, 2), ("down_proj", down, 1)):
-            if (path, key) in first:
-                info = first[path, key]
-                outputs, inputs = info.shape
-                shape = (experts, times * outputs, inputs)
-                yield f"{path}.{name}", TensorInfo(info.dtype, shape)
-    yield from rest.items()
+def _stacked(tensors: dict[str, TensorInfo], names: tuple[str, str, str]) -> dict[str, TensorInfo]:
+    """Return the tensors, those of the experts of a layer as two."""
+    layers = re.compile(rf"(.*\.experts)\.\d+\.({'|'.join(names)})\.weight")
+    found: dict[str, TensorInfo] = {}
+    stacks = defaultdict[str, list[TensorInfo]](list)
+    for name, info in tensors.items():
+        layer = layers.fullmatch(name)
+        if layer is None or len(info.shape) != _MATRIX:
+            found[name] = info
+        else:
+            stack = "down_proj" if layer[2] == names[2] else "gate_up_proj"
+            stacks[f"{layer[1]}.{stack}"].append(info)
+    for name, infos in stacks.items():
+        (outputs, inputs), parts = infos[0].shape, 2 if name.endswith("gate_up_proj") else 1
+        shape = (len(infos) // parts, parts * outputs, inputs)
+        found[name] = TensorInfo(infos[0].dtype, shape)
+    return found
 
 
 def _tied(model: BaseModel, tensors: dict[str, TensorInfo]) -> dict[str, TensorInfo]:
-    """Return the weights of modules that share the weight of the input embedding."""
-    found = {}
-    words = next((info for name, info in tensors.items() if _is_words(name, info, model)), None)
+    """Return the weights that are missing in a file since they are those of the embedding."""
+    words = model.words
     if words is None:
-        return found
-    if "shared.weight" in tensors:
-        sides = ("encoder", "decoder")
-        found |= {f"{side}.embed_tokens.weight": words for side in sides if _has(tensors, side)}
-    has_head = _HAS_HEAD.fullmatch(model.architecture or "") is not None
-    if has_head and not any(name in tensors for name in _OF_HEAD):
-        found[f"{_HEADS.get(model.architecture or '', 'lm_head')}.weight"] = words
+        return {}
+    shared = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    names = [*shared] if words.path == "shared" else []
+    has_head = any(name.endswith(_HEADS) for name in tensors)
+    if _HAS_HEAD.fullmatch(model.architecture or "") and not has_head:
+        is_whisper = model.model_type == "whisper"
+        names.append("proj_out.weight" if is_whisper else "lm_head.weight")
+    found = dict.fromkeys(names, tensors[f"{words.path}.weight"])
     return {name: info for name, info in found.items() if name not in tensors}
-
-
-def _is_words(name: str, info: TensorInfo, model: BaseModel) -> bool:
-    rows = model.vocabulary
-    return name.endswith(".weight") and len(info.shape) == 2 and info.shape[0] == rows  # noqa: PLR2004 - a table
-
-
-def _has(tensors: dict[str, TensorInfo], side: str) -> bool:
-    return any(name.startswith(f"{side}.") for name in tensors)

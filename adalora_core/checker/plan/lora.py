@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from adalora_core.checker.plan.experts import as_converted, replace_values
+from adalora_core.checker.plan.costs import trained_whole
+from adalora_core.checker.plan.experts import as_converted
 from adalora_core.checker.plan.header import TensorInfo
 from adalora_core.checker.plan.loaded import as_loaded
 from adalora_core.checker.plan.lora_layers import Adapted, Layers, dtype_of
-from adalora_core.checker.plan.matching import Targets, select
-from adalora_core.checker.plan.mismatches import Mismatch, absent_names, names_of, shown_value
+from adalora_core.checker.plan.matching import Targets, copies_that_break, select
+from adalora_core.checker.plan.mismatches import Mismatch, absent_names, few, shown_value
 from adalora_core.config.fields.known_modules import usual_targets
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.floor.errors import ExpressionError
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from adalora_core.checker.plan.modules import BaseModel, Module
     from adalora_core.config.fields.block import Block
 
+Use = Literal["counted", "noted", "refused", "without effect"]
+_FIELDS_BY_USE: dict[Use, str] = {
+    "counted": "alpha_pattern bias exclude_modules fan_in_fan_out layers_pattern lora_alpha "
+    "layers_to_transform lora_bias lora_dropout modules_to_save r rank_pattern target_modules "
+    "target_parameters task_type trainable_token_indices use_dora use_rslora",
+    "noted": "ensure_weight_tying eva_config layer_replication",
+    "refused": "arrow_config kasa_config megatron_config monteclora_config use_bdlora use_qalora",
+    "without effect": "alora_invocation_tokens auto_mapping base_model_name_or_path corda_config "
+    "inference_mode init_lora_weights loftq_config lora_ga_config megatron_core peft_type "
+    "peft_version qalora_group_size revision runtime_config velora_config",
+}
 _QV = ("q_proj", "v_proj")
 LORA_TARGETS: dict[str, Targets] = {
     **DEFAULT_TARGETS,
@@ -43,27 +55,8 @@ LORA_TARGETS: dict[str, Targets] = {
 }
 """The modules that LoRA adapts where a configuration names none, as in PEFT 0.21."""
 
-COUNTED = frozenset({
-    "task_type", "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "bias",
-    "use_rslora", "modules_to_save", "layers_to_transform", "layers_pattern", "rank_pattern",
-    "alpha_pattern", "trainable_token_indices", "use_dora", "lora_bias", "target_parameters",
-    "fan_in_fan_out",
-})  # fmt: skip
-"""Fields that the plan follows."""
-NOT_COUNTED = frozenset({"layer_replication", "ensure_weight_tying", "eva_config"})
-"""Fields that change what is trained, and that a note names as not counted."""
-REFUSED = frozenset({
-    "arrow_config", "kasa_config", "megatron_config", "monteclora_config", "use_bdlora",
-    "use_qalora",
-})  # fmt: skip
-"""Fields with which other tensors are trained: no plan."""
-WITHOUT_EFFECT = frozenset({
-    "alora_invocation_tokens", "auto_mapping", "base_model_name_or_path", "corda_config",
-    "inference_mode", "init_lora_weights", "loftq_config", "lora_ga_config", "megatron_core",
-    "peft_type", "peft_version", "qalora_group_size", "revision", "runtime_config",
-    "velora_config",
-})  # fmt: skip
-"""Fields that change neither the tensors nor their sizes."""
+USES = {name: use for use, names in _FIELDS_BY_USE.items() for name in names.split()}
+"""`{field of PEFT's LoraConfig: what the plan makes of it}`; a refused field has no plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +96,9 @@ class LoraMatch:
         return self.trained - sum(each.entries for each in self.adapted)
 
     @property
-    def triplets(self) -> int:
-        """Sum of the ranks."""
-        return sum(each.rank for each in self.adapted)
-
-    @property
     def training_bytes(self) -> int:
         """Bytes of what is trained, its gradients and the two moments of AdamW."""
         return 4 * sum(each.data_bytes for each in self._trained().values())
-
-    @property
-    def carried_bytes(self) -> int:
-        """Bytes of what PEFT saves without training it."""
-        return sum(self.model.tensors[name].data_bytes for name in self.carried)
 
     def file(self) -> dict[str, TensorInfo]:
         """Return the tensors of the saved file by their names."""
@@ -166,100 +149,86 @@ def match_lora(block: Block, model: BaseModel) -> LoraMatch:
 
 def refusals(block: Block) -> Iterator[Mismatch]:
     """Yield the reasons why no plan can be made, or PEFT refuses the configuration itself."""
-    fields = (COUNTED | NOT_COUNTED) - {"r", "lora_alpha"}
-    for name in sorted((block.invalid - block.deferred) & fields):
+    read = {name for name, use in USES.items() if use in {"counted", "noted"}} - {*_NUMBERS}
+    for name in sorted((block.invalid - block.deferred) & read):
         kinds = " or ".join(kind.phrase for kind in FIELDS[name].kinds)
         message = f"{name} should be {kinds}, got {shown_value(block[name])}"
         yield Mismatch(name, message, "write a value that PEFT takes")
     yield from _no_numbers(block)
     yield from _no_expressions(block)
-    for name in sorted(REFUSED):
-        if block[name]:
-            message = f"{name} changes which tensors are trained, and is not planned"
-            yield Mismatch(name, message, f"plan without {name}")
+    others = [name for name, use in USES.items() if use == "refused" and block[name]]
     if block["init_lora_weights"] == "mica":
-        message = "init_lora_weights 'mica' trains one factor alone, and is not planned"
-        yield Mismatch("init_lora_weights", message, "plan without it")
+        others.append("init_lora_weights")
+    for name in others:
+        message = f"{name} changes which tensors are trained, and is not planned"
+        yield Mismatch(name, message, f"plan without {name}")
     for name in ("layers_to_transform", "layers_pattern"):
         if isinstance(block["target_modules"], str) and block[name] is not None:
             message = f"PEFT refuses {name} beside a text in target_modules"
             yield Mismatch(name, message, "list names in target_modules, or remove it")
     if block["use_dora"] and block["lora_bias"]:
         yield Mismatch("lora_bias", "PEFT refuses lora_bias with use_dora", "remove one of them")
-    saved = saved_module_names(block["modules_to_save"], block["task_type"])
-    if found := [name for name in saved if any(each.endswith(name) for each in _INSIDE)]:
-        message = f"modules_to_save {found[0]!r} also ends the name of a part of each adapter"
-        yield Mismatch("modules_to_save", message, "write more of the path")
+    for name in saved_module_names(block["modules_to_save"], block["task_type"]):
+        if any(part.endswith(name) for part in _INSIDE):
+            message = f"modules_to_save {name!r} also ends the name of a part of each adapter"
+            yield Mismatch("modules_to_save", message, "write more of the path")
 
 
-_PATTERNS = ("rank_pattern", "alpha_pattern")
+_NUMBERS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
 _INSIDE = ("base_layer", "lora_dropout", "lora_A", "lora_B", "lora_magnitude_vector")
 
 
 def _no_expressions(block: Block) -> Iterator[Mismatch]:
-    for name in ("target_modules", "exclude_modules", "layers_pattern", *_PATTERNS):
-        value = block[name]
-        keys = (value or ()) if name in ("layers_pattern", *_PATTERNS) else ()
-        for text in [value] if isinstance(value, str) else keys:
+    for name in ("target_modules", "exclude_modules", "layers_pattern", *_NUMBERS.values()):
+        value = block[name] or ()
+        is_names = isinstance(value, list) and name != "layers_pattern"
+        for text in () if is_names else [value] if isinstance(value, str) else value:
             if error := block.expressions.judge(text).error:
                 message = f"{name}: {text!r} is not a regular expression: {error}"
                 yield Mismatch(name, message, "write a valid expression")
 
 
 def _no_numbers(block: Block) -> Iterator[Mismatch]:
-    ranks, alphas = block["rank_pattern"], block["alpha_pattern"]
-    numbers: list[tuple[str, Any, Any]] = [
-        (name, block.values.get(name, block[name]), kind)
-        for name, kind in (("r", int), ("lora_alpha", (int, float)))
-    ]
-    for name, pattern, kind in (
-        ("rank_pattern", ranks, int), ("alpha_pattern", alphas, (int, float)),
-    ):  # fmt: skip
-        entries = pattern.items() if isinstance(pattern, dict) else ()
-        numbers += [(f"{name}[{key!r}]", value, kind) for key, value in entries]
-    for name, value, kind in numbers:
-        if not isinstance(value, kind) or isinstance(value, bool) or value <= 0:
-            field = name.partition("[")[0]
-            message = f"{name} should be a number above 0, got {shown_value(value)}"
-            yield Mismatch(field, message, "write one number")
+    for name, pattern in _NUMBERS.items():
+        entries = block[pattern] if isinstance(block[pattern], dict) else {}
+        numbers = {name: block.values.get(name, block[name])}
+        numbers |= {f"{pattern}[{key!r}]": value for key, value in entries.items()}
+        for place, value in numbers.items():
+            is_number = type(value) is int or (type(value) is float and name == "lora_alpha")
+            if not is_number or value <= 0:
+                message = f"{place} should be a number above 0, got {shown_value(value)}"
+                yield Mismatch(place.partition("[")[0], message, "write one number")
 
 
 def _matched(block: Block, model: BaseModel, notes: list[str]) -> LoraMatch:
     parameters = _parameters(block, model)
-    needs_modules = not parameters or block["target_modules"] not in (None, [], ())
-    if block["target_modules"] is None and model.model_type in LORA_TARGETS:
-        needs_modules = True
-    found = select(block, model, LORA_TARGETS) if needs_modules else None
-    problems, modules = [], ()
-    if found is not None:
-        modules = found.matrices
-        problems += () if parameters else found.problems
-        notes += found.notes
-        notes += [each.message for each in found.problems if parameters]
-        if found.in_copies:
-            message = f"modules_to_save copies {found.in_copies[0]!r}, which PEFT adapts before"
-            hint = "list whole paths in modules_to_save, or exclude the targets inside"
-            problems.append(Mismatch("modules_to_save", message, hint))
-    for name in sorted(NOT_COUNTED - {"layer_replication"}):
-        if block[name]:
-            notes.append(f"{name} is not counted")
-    layers = Layers(block, model, problems)
-    made = [each for module in modules for each in layers.of_module(module)]
-    targeted = {each.path for each in modules}
+    found = select(block, model, LORA_TARGETS)
+    layers = Layers(block, model)
+    # Beside parameters PEFT needs no module.
+    problems, ignored = ([], found.problems) if parameters else (found.problems, [])
+    layers.problems += problems
+    is_set = block["target_modules"] or model.model_type in LORA_TARGETS
+    notes += [*found.notes, *(each.message for each in ignored if is_set)]
+    layers.problems += copies_that_break(block, model, found.in_copies)
+    noted = [name for name, use in USES.items() if use == "noted" and block[name]]
+    notes += [f"{name} is not counted" for name in noted if name != "layer_replication"]
+    made = [each for module in found.matrices for each in layers.of_module(module)]
+    targeted = {each.path for each in found.matrices}
     left = Counter(name.rpartition(".")[0] for name in parameters)
     for name in parameters:
         # PEFT wraps the first parameter of a module, then that wrapper, and so on.
         left[name.rpartition(".")[0]] -= 1
         made += layers.of_parameter(name, targeted, left[name.rpartition(".")[0]])
-    notes += layers.unused_patterns()
-    if found is not None and not found.problems and not isinstance(found.targets, str):
-        notes += _left_out(found.targets, made, model)
-    whole = found.saved if found else _saved(block, model)
-    tokens = _tokens(block, model, {each.path for each in made}, problems)
+    notes += few(layers.unused_patterns())
+    if not found.problems and not isinstance(found.targets, str):
+        notes += few(_left_out(found.targets, made, model))
+    tokens = layers.tokens({each.path for each in made})
+    owners = (each.owner.replace(".base_layer", "") for each in made if each.kind != "embedding")
+    whole = trained_whole(block["bias"], found.saved, owners, model)
     return LoraMatch(
-        block, model, tuple(made), tuple(_whole(block, model, made, whole)), tokens,
-        tuple(problems), tuple(notes), tuple(_missed(model, made)),
-        tuple(_carried(block, model, made, whole)),
+        block, model, tuple(made), tuple(whole), tokens,
+        tuple(layers.problems), tuple(notes), tuple(_missed(model, made)),
+        tuple(_carried(block, model, made, found.saved)),
     )  # fmt: skip
 
 
@@ -279,52 +248,6 @@ def _parameters(block: Block, model: BaseModel) -> list[str]:
         return []
     names = [name for name in model.tensors if any(end in wanted for end in endings(name))]
     return sorted(names, key=lambda name: (name.rpartition(".")[0], "down" in name))
-
-
-def _saved(block: Block, model: BaseModel) -> tuple[str, ...]:
-    return select(replace_values(block, target_modules=[]), model, LORA_TARGETS).saved
-
-
-def _whole(
-    block: Block, model: BaseModel, made: Iterable[Adapted], saved: Iterable[str]
-) -> list[str]:
-    """Return the tensors of the model that are trained themselves, in the order of the file."""
-    found = set(saved)
-    if block["bias"] == "all":
-        found |= {name for name in model.tensors if name.rpartition(".")[2] == "bias"}
-    elif block["bias"] == "lora_only":
-        owners = (
-            each.owner.replace(".base_layer", "") for each in made if each.kind != "embedding"
-        )
-        found |= {f"{owner}.bias" for owner in owners} & model.tensors.keys()
-    return [name for name in model.tensors if name in found]
-
-
-def _tokens(
-    block: Block, model: BaseModel, adapted: set[str], problems: list[Mismatch]
-) -> dict[str, int]:
-    value = block["trainable_token_indices"]
-    if not value:
-        return {}
-    if isinstance(value, list):
-        value = {model.words.name if model.words else "embed_tokens": value}
-    found: dict[str, int] = {}
-    for name, tokens in value.items():
-        modules = [m for m in model.modules.values() if m.path.endswith(name) and m.shape]
-        rows = min((module.shape[0] for module in modules), default=0)
-        if not modules or max(tokens, default=0) >= rows:
-            what = (
-                f"has {rows} rows, and no row {max(tokens, default=0)}" if modules else "is missing"
-            )
-            hint = f"name an embedding and its rows; {names_of(model)}"
-            problems.append(Mismatch("trainable_token_indices", f"{name!r} {what}", hint))
-        for module in modules:
-            found[module.path] = len(tokens)
-            if module.path in adapted:
-                message = f"{module.path} has an adapter, beside which PEFT trains no tokens"
-                hint = "remove it from target_modules, or from trainable_token_indices"
-                problems.append(Mismatch("trainable_token_indices", message, hint))
-    return found
 
 
 _SAVED_EMBEDDINGS = ("embed_tokens", "lm_head")

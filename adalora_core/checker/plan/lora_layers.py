@@ -8,7 +8,9 @@ from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.plan.loaded import TRANSPOSED_EXPERTS
+from adalora_core.checker.plan.matching import no_such_tokens
 from adalora_core.checker.plan.mismatches import Mismatch, names_of
+from adalora_core.floor.module_selection import PathEnds
 from adalora_core.floor.rank_pattern import LoraScales
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _DEPTHWISE = re.compile(r"dw|depthwise")
 """Names of convolutions that have a group for each channel; the header does not hold the groups."""
 _MATRIX = 2
 _PROBLEMS = 20
+_EMBEDDINGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +81,15 @@ class Layers:
 
     def __post_init__(self) -> None:
         """Read the patterns."""
+        self._saved = PathEnds(self.block["modules_to_save"] or ())
         self._scales = LoraScales({name: self.block[name] for name in _OF_SCALES})
 
-    def unused_patterns(self) -> list[str]:
-        """Return a note for each key of a pattern that no layer has its value from."""
+    def unused_patterns(self) -> Iterator[str]:
+        """Yield a note for each key of a pattern that no layer has its value from."""
         fields = ("rank_pattern", "alpha_pattern")
         keys = [(field, key) for field in fields for key in self.block[field] or ()]
         unused = (each for each in keys if each not in self._scales.used)
-        return [f"{field}: {key!r} gives no module its value" for field, key in unused]
+        return (f"{field}: {key!r} gives no module its value" for field, key in unused)
 
     def refuse(self, field: str, message: str, hint: str) -> None:
         """Keep a problem."""
@@ -112,7 +116,7 @@ class Layers:
         elif attention is not None and attention.shape[0] == 3 * attention.shape[1]:
             if block["use_dora"]:
                 self.refuse("use_dora", f"{path} is an attention of torch: no DoRA", "exclude it")
-            if any(f"{path}.out_proj".endswith(each) for each in block["modules_to_save"] or ()):
+            if self._saved.end_of(f"{path}.out_proj") is not None:
                 message = f"{path} is an attention whose out_proj modules_to_save copies"
                 self.refuse("modules_to_save", message, "remove one of the two")
             triple, width = attention.shape
@@ -147,6 +151,27 @@ class Layers:
             inputs, outputs = outputs, inputs
         owner = path + ".base_layer" * depth
         yield self._made(name, "parameter", inputs, outputs, info.dtype, owner=owner, count=count)
+
+    def tokens(self, adapted: set[str]) -> dict[str, int]:
+        """Return the number of the rows that are trained, by the path of their embedding."""
+        value, saved = self.block["trainable_token_indices"], self.block["modules_to_save"] or ()
+        if isinstance(value, dict) and len(value) > _EMBEDDINGS:
+            message = f"{len(value)} embeddings are too many for a plan"
+            self.refuse("trainable_token_indices", message, f"name {_EMBEDDINGS} at most")
+            return {}
+        if not value:
+            return {}
+        self.problems += no_such_tokens(value, self.model)
+        if isinstance(value, list):
+            value = {self.model.words.path if self.model.words else "embed_tokens": value}
+        found: dict[str, int] = {}
+        for name, tokens in value.items():
+            paths = [each.path for each in self.model.modules.values() if each.path.endswith(name)]
+            found |= dict.fromkeys(paths, len(tokens))
+            if name in saved or not adapted.isdisjoint(paths):
+                message = f"PEFT trains no tokens of {name!r}, which has an adapter or is copied"
+                self.refuse("trainable_token_indices", message, "remove one of the two")
+        return found
 
     def _why_no_parameter(self, path: str, shape: Shape, targeted: Collection[str]) -> str | None:
         if not path:

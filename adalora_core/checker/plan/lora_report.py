@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from math import sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,19 @@ def method_of(block: Block) -> str:
     return " with ".join(name for field, name in names.items() if block[field]) or "LoRA"
 
 
-def head_of(block: Block) -> str:
-    """Return what a configuration says without a model: method, rank and scale."""
+def as_text(found: LoraMatch, parameters: int | None) -> str:
+    """Return the plan for a terminal; without the base model's parameters what is known then."""
+    block = found.block
+    lines = _head(block) if parameters is None else [*_head(block), "", *_table(found, parameters)]
+    if parameters is None:
+        targets = {n: block[n] for n in ("target_modules", "target_parameters") if block[n]}
+        lines += ["", *(f"{name}: {shown_value(value)}" for name, value in targets.items())]
+        lines.append("modules, parameters and bytes: add --weights with the model's folder or file")
+    lines += [f"note: {note}" for note in found.notes]
+    return "\n".join(map(_wrapped, lines)) + "\n"
+
+
+def _head(block: Block) -> list[str]:
     rank, alpha = block["r"], block["lora_alpha"]
     root, divisor = ("sqrt(r)", f"sqrt({rank})") if block["use_rslora"] else ("r", f"{rank}")
     lines = [
@@ -39,8 +51,7 @@ def head_of(block: Block) -> str:
         f"scale: lora_alpha / {root} = {alpha:g} / {divisor} = {_scale(block):.4g}",
     ]
     patterns = (name for name in ("rank_pattern", "alpha_pattern") if block[name])
-    lines += (f"{n}: other values for {len(block[n])} names or expressions" for n in patterns)
-    return "\n".join(lines) + "\n"
+    return [*lines, *(f"{n}: other values for {len(block[n])} keys" for n in patterns)]
 
 
 def _scale(block: Block) -> float:
@@ -49,35 +60,19 @@ def _scale(block: Block) -> float:
     return scale
 
 
-def targets_of(match: LoraMatch) -> str:
-    """Return the targets and the notes, for a plan without a model."""
-    block = match.block
-    found = {name: block[name] for name in ("target_modules", "target_parameters") if block[name]}
-    lines = [visible(f"{name}: {shown_value(value)}") for name, value in found.items()]
-    if not lines:
-        lines = ["target_modules: those of PEFT for the model's type"]
-    lines.append("modules, parameters and bytes: add --weights with the model's folder or file")
-    return "\n".join([*lines, *(f"note: {visible(note)}" for note in match.notes)]) + "\n"
-
-
-def as_text(found: LoraMatch, parameters: int) -> str:
-    """Return the table of the adapted modules, what is not adapted, and the costs.
-
-    Args:
-        found: the match, without problems.
-        parameters: the number of parameters in the files of the model.
-    """
+def _table(found: LoraMatch, parameters: int) -> list[str]:
     rows = [("module", "count", "size", "rank", "scale", "trained"), *_rows(found)]
     width = _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, len(rows[0])))
     table = _aligned([(_shortened(row[0], max(10, width)), *row[1:]) for row in rows])
-    lines = [f"in the layers {layers} alone: {names}" for layers, names in _partly(found)]
+    lines = [f"adapted: {_counted(found.adapted)} of a model of {parameters:,} parameters", *table]
+    lines += [f"in the layers {layers} alone: {names}" for layers, names in _partly(found)]
     others = _not_adapted(found).most_common()
     if others:
         shown = [f"{name} ({count})" for name, count in others[:_NAMES_SHOWN]]
         more = f" and {len(others) - len(shown)} more names" if len(others) > len(shown) else ""
         lines.append(f"not adapted: {', '.join(shown)}{more}")
     if found.missed:
-        names = Counter(each.name for each in found.missed)
+        names = Counter(map(_labels(found), (each.path for each in found.missed)))
         shown = [f"{name} ({count})" for name, count in names.items()]
         lines.append(f"usual for the architecture, and not adapted: {', '.join(shown)}")
     lines += ["", f"trained: {found.trained:,} numbers ({share(found.trained, parameters)})"]
@@ -87,17 +82,18 @@ def as_text(found: LoraMatch, parameters: int) -> str:
         )
     lines.append(f"file: {size_of(file_bytes(found.file()))}")
     if found.carried:
-        size, first = size_of(found.carried_bytes), found.carried[0]
-        lines.append(f"{size} of it without training: PEFT saves {first} with an adapter on it")
+        size = size_of(sum(found.model.tensors[name].data_bytes for name in found.carried))
+        lines.append(f"{size} of it is not trained: PEFT saves {found.carried[0]} too")
     training = size_of(found.training_bytes)
     lines.append(f"training: {training} for factors, gradients and the two moments of AdamW")
-    lines += [f"note: {note}" for note in found.notes]
-    head = f"adapted: {_counted(found.adapted)} of a model of {parameters:,} parameters"
-    return "\n".join([head, *map(visible, table), *map(_wrapped, lines)]) + "\n"
+    return lines
 
 
 def _wrapped(line: str) -> str:
-    return "\n".join(wrap(visible(line), _WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    """Return a line as several ones that fit, as it is if it fits."""
+    line = visible(line)
+    parts = wrap(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return line if len(line) <= _WIDTH else "\n".join(parts)
 
 
 def _counted(adapted: Iterable[Adapted]) -> str:
@@ -111,7 +107,7 @@ def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
     for each in found.adapted:
         key = (starred(each.path), _size(each), str(each.rank), f"{each.scale:.4g}")
         groups.setdefault(key, []).append(each)
-    totals = Counter(starred(path) for path in (*found.model.modules, *found.model.tensors))
+    totals = Counter(map(starred, _peers(found)))
     return [
         (
             name,
@@ -121,6 +117,14 @@ def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
         )
         for (name, *rest), group in groups.items()
     ]
+
+
+def _peers(found: LoraMatch) -> Iterator[str]:
+    """Yield everything of the model that is like something adapted."""
+    owners = {starred(each.path) for each in found.adapted}
+    yield from (path for path in found.model.modules if starred(path) in owners)
+    if any(each.kind == "parameter" for each in found.adapted):
+        yield from (name for name in found.model.tensors if starred(name) in owners)
 
 
 def _size(each: Adapted) -> str:
@@ -149,16 +153,16 @@ def _partly(found: LoraMatch) -> list[tuple[str, str]]:
     """Return the layers, and the names that are adapted in these layers alone."""
     every, own = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     adapted = {each.path for each in found.adapted}
-    for path in (*found.model.modules, *found.model.tensors):
+    for path in _peers(found):
         layer = re.search(r"(?:^|\.)(\d+)(?=\.|$)", path)
         if layer:
             every[starred(path)].add(int(layer[1]))
             if path in adapted:
                 own[starred(path)].add(int(layer[1]))
-    names = defaultdict[str, list[str]](list)
+    names, label = defaultdict[str, list[str]](list), _labels(found)
     for path, layers in own.items():
         if layers < every[path]:
-            names[_ranges(layers)].append(path.rpartition(".")[2])
+            names[_ranges(layers)].append(label(path))
     return [(layers, ", ".join(dict.fromkeys(ends))) for layers, ends in names.items()]
 
 
@@ -175,8 +179,21 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 def _not_adapted(found: LoraMatch) -> Counter[str]:
     adapted = {each.path for each in found.adapted}
-    linear = (each for each in found.model.of_kind("matrix", "packed") if each.path not in adapted)
-    return Counter(each.name for each in linear)
+    linear = (each.path for each in found.model.of_kind("matrix", "packed"))
+    label = _labels(found)
+    return Counter(label(path) for path in linear if path not in adapted)
+
+
+def _labels(found: LoraMatch) -> Callable[[str], str]:
+    """Return a function that gives the last part of a path, or two if one has several meanings."""
+    kinds = {starred(each.path) for each in found.model.of_kind("matrix", "packed")}
+    meanings = Counter(kind.rpartition(".")[2] for kind in kinds)
+
+    def label(path: str) -> str:
+        parts = starred(path).split(".")
+        return ".".join(parts[-2:]) if meanings[parts[-1]] > 1 else parts[-1]
+
+    return label
 
 
 def ranks_of(found: LoraMatch) -> dict[str, int]:
@@ -199,18 +216,7 @@ def as_dict(found: LoraMatch, model: BaseModel | None) -> dict[str, Any]:
         return entries
     return entries | {
         "base_parameters": model.parameters,
-        "modules": [
-            {
-                "module": each.path,
-                "kind": each.kind,
-                "rank": each.rank,
-                "alpha": each.alpha,
-                "scale": each.scale,
-                "tensors": {name: list(shape) for name, shape in each.tensors.items()},
-                "trained": each.entries,
-            }
-            for each in found.adapted
-        ],
+        "modules": [asdict(each) | {"trained": each.entries} for each in found.adapted],
         "not_adapted": dict(_not_adapted(found)),
         "usual_not_adapted": [each.path for each in found.missed],
         "trained_parameters": found.trained,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.checker.plan.mismatches import (
     Mismatch,
     absent_names,
+    few,
     ignored_targets,
     names_of,
     no_target_matches,
@@ -121,16 +122,14 @@ def select(
         notes += ignored_targets(unmatched, model)
     if not problems and not matrices and not in_copies:
         problems.append(_nothing_left(block, targets, included, model))
-    notes += [
+    notes += few(
         f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
         for name in absent_names(saved, copied)
-    ]
-    notes += [f"exclude_modules: {shown_value(entry)} matches no module" for entry in idle.values()]
-    notes += [
-        f"layers_to_transform: no target is in layer {each}"
-        for each in wanted
-        if each not in layers
-    ]
+    )
+    idle_values = map(shown_value, idle.values())
+    notes += few(f"exclude_modules: {value} matches no module" for value in idle_values)
+    absent = (layer for layer in wanted if layer not in layers)
+    notes += few(f"layers_to_transform: no target is in layer {layer}" for layer in absent)
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
     return Matched(
@@ -170,8 +169,7 @@ def _targets(
         return linear, [note], None
     if targets is not None:
         return targets, [], None
-    if model.model_type in defaults:
-        default = defaults[model.model_type]
+    if (default := defaults.get(model.model_type or "")) is not None:
         return (
             default,
             [f"target_modules: {shown_value(default)}, the default for the model type"],
@@ -251,16 +249,21 @@ def _of_other_fields(
                 message = f"{field} is not supported by get_peft_model of adalora_core"
                 yield Mismatch(field, message, "remove it, or build the model with PEFT")
     elif block["trainable_token_indices"]:
-        yield from _tokens(block["trainable_token_indices"], model)
+        yield from no_such_tokens(block["trainable_token_indices"], model)
     if block.runtime == "peft":
-        yield from _copies_that_break(block, model, in_copies)
+        yield from copies_that_break(block, model, in_copies)
     if block.is_saved and block["rank_pattern"]:
         yield from _rank_pattern(block, model, targets)
 
 
-def _copies_that_break(
-    block: Block, model: BaseModel, adapted: Sequence[str]
-) -> Iterator[Mismatch]:
+def copies_that_break(block: Block, model: BaseModel, adapted: Sequence[str]) -> Iterator[Mismatch]:
+    """Yield the problems of copies for `modules_to_save` that PEFT cannot make or load.
+
+    Args:
+        block: a configuration without errors.
+        model: the model to adapt.
+        adapted: paths of targets inside such copies.
+    """
     names = PathEnds(saved_module_names(block["modules_to_save"], block["task_type"]))
     found = [path for path in model.modules if names.end_of(path) is not None]
     outer = set(outermost(found))
@@ -282,7 +285,8 @@ def _copies_that_break(
         )
 
 
-def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Mismatch]:
+def no_such_tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Mismatch]:
+    """Yield the problems of `trainable_token_indices`: names of no embedding, rows beyond it."""
     embeddings = model.of_kind("embedding")
     names = ", ".join(module.path for module in embeddings[:3]) or "none"
     hint = f"name an embedding, and list tokens that it has; embeddings of the model: {names}"
@@ -297,10 +301,8 @@ def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterat
                 yield Mismatch("trainable_token_indices", _beyond(max(tokens), rows), hint)
     elif not embeddings:
         yield Mismatch("trainable_token_indices", "the model has no embedding of tokens", hint)
-    else:
-        rows = max(module.outputs for module in embeddings)
-        if max(value) >= rows:
-            yield Mismatch("trainable_token_indices", _beyond(max(value), rows), hint)
+    elif max(value) >= (rows := max(module.outputs for module in embeddings)):
+        yield Mismatch("trainable_token_indices", _beyond(max(value), rows), hint)
 
 
 def _beyond(token: int, rows: int) -> str:

@@ -71,6 +71,13 @@ def unmatched_targets(
     return {index: name for index, name in enumerate(targets) if f".{name}" in absent}
 
 
+def few(notes: Iterable[str]) -> list[str]:
+    """Return notes that a long setting has, and how many more there are than are shown."""
+    found = list(notes)
+    more = [f"{len(found) - _PROBLEMS_SHOWN} more such entries"]
+    return found if len(found) <= _PROBLEMS_SHOWN else found[:_PROBLEMS_SHOWN] + more
+
+
 def ignored_targets(unmatched: dict[int, str], model: BaseModel) -> list[str]:
     """Return a note for each entry that matches nothing, where another one matches."""
     hint = names_of(model)

@@ -89,7 +89,7 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
         ValueError: rank 1 does not fit.
     """
     order = sorted(matched.matrices, key=lambda each: -each.entries_per_rank)
-    names = trained_whole(block, matched, model)
+    names = trained_whole(block["bias"], matched.saved, (each.path for each in order), model)
     whole = {TENSOR_PREFIX + name: model.tensors[name] for name in names}
 
     def amount(ranks: Sequence[int]) -> int:
@@ -129,8 +129,9 @@ def for_lora(block: Block, limit: Limit, model: BaseModel) -> Proposal:
 
     def amount(rank: int) -> int:
         made = match_lora(replace_values(block, r=rank), model)
-        counts = {"triplets": made.triplets, "parameters": made.trained}
-        return counts[limit.unit] if limit.unit in counts else file_bytes(made.file())
+        if limit.unit == "triplets":
+            return sum(each.rank for each in made.adapted)
+        return made.trained if limit.unit == "parameters" else file_bytes(made.file())
 
     if amount(1) == amount(2):
         raise ValueError("--budget: rank_pattern gives every module its rank; r changes nothing")

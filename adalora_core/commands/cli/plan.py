@@ -53,8 +53,8 @@ def run(argv: Sequence[str]) -> int:
         found = examine(document, file, check, key=options.key)
         blocks: Sequence[Block] = found.blocks
         is_lora = not document.fatal and all(block.is_other_method for block in blocks)
-        if is_lora and (lora := lora_blocks(document, check, options.key)):
-            blocks = lora
+        if is_lora and (others := lora_blocks(document, check, options.key)):
+            blocks = others
         elif not blocks and not document.fatal:
             return fail("plan", _nothing_to_plan(options))
         elif not found.report.ok:
@@ -75,7 +75,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _deferred(block: Block) -> frozenset[str]:
-    return block.deferred & lora.COUNTED if block.is_other_method else block.deferred
+    read = {name for name, use in lora.USES.items() if use != "without effect"}
+    return block.deferred & read if block.is_other_method else block.deferred
 
 
 def _show(block: Block, options: argparse.Namespace) -> int:
@@ -128,42 +129,46 @@ def _proposed(
 
 
 def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
-    block, model, text = blocks[0], None, ""
-    shown: dict[str, Any] = {}
-    if options.matrices is not None:
-        return fail("plan", "--matrices is for AdaLoRA; for LoRA add --weights")
-    if options.weights is None and (options.budget or options.plot):
-        option = "--budget" if options.budget else "--plot"
-        return fail("plan", f"{option} needs the model's modules: add --weights")
-    found = lora.LoraMatch(block, BaseModel({}, {}), problems=tuple(lora.refusals(block)))
-    if options.weights is not None:
-        model = read_model(options.weights)
-        found = lora.match_lora(block, model)
-    if options.budget is not None and model is not None and not found.problems:
-        proposal = for_lora(block, Limit(*options.budget), model)
-        text, shown["proposal"] = f"{proposal.as_text()}\n", proposal.as_dict()
-        block = replace_values(block, **proposal.values)
-        found = lora.match_lora(block, model)
+    if options.matrices is not None or (not options.weights and (options.budget or options.plot)):
+        why = "--budget and --plot need its modules: add --weights; --matrices is for AdaLoRA"
+        return fail("plan", f"{options.file} is of LoRA: {why}")
+    model = None if options.weights is None else read_model(options.weights)
+    found, proposal = _matched_lora(blocks[0], model, options)
     if found.problems:
-        print_text(_problems_text(block, found.problems, options))
+        print_text(_problems_text(blocks[0], found.problems, options))
         return FINDINGS
-    faults = [] if folder is None else SavedLora(folder, block.values).faults(model)
+    faults = [] if folder is None else SavedLora(folder, blocks[0].values).faults(model)
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
-        found = replace(
-            found, notes=(*found.notes, f"the first of {len(blocks)}; for others {keys}")
-        )
+        note = f"the first of {len(blocks)} configurations; for others {keys}"
+        found = replace(found, notes=(*found.notes, note))
     picture = None if options.plot is None else _map_of(found, options.file)
-    text += lora_report.head_of(block) + "\n"
-    text += lora_report.as_text(found, model.parameters) if model else lora_report.targets_of(found)
-    for fault in faults:
-        text += f"error: {visible(fault.message)}\n  hint: {visible(fault.hint)}\n"
-    shown |= lora_report.as_dict(found, model)
-    if folder is not None:
-        shown["faults"] = [asdict(fault) for fault in faults]
-    print_text(_json(options.file, shown) if options.output_format == "json" else text)
+    if options.output_format == "json":
+        entries = lora_report.as_dict(found, model)
+        entries |= {} if proposal is None else {"proposal": proposal.as_dict()}
+        entries |= {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
+        print_text(_json(options.file, entries))
+    else:
+        text = "" if proposal is None else f"{proposal.as_text()}\n"
+        text += lora_report.as_text(found, None if model is None else model.parameters)
+        for fault in faults:
+            text += f"error: {visible(fault.message)}\n  hint: {visible(fault.hint)}\n"
+        print_text(text)
     _write(picture, options)
     return FINDINGS if faults else FINE
+
+
+def _matched_lora(
+    block: Block, model: BaseModel | None, options: argparse.Namespace
+) -> tuple[lora.LoraMatch, Proposal | None]:
+    """Return the match of a configuration, or of the proposed one, and the proposal."""
+    if model is None:
+        return lora.LoraMatch(block, BaseModel({}, {}), problems=tuple(lora.refusals(block))), None
+    found = lora.match_lora(block, model)
+    if options.budget is None or found.problems:
+        return found, None
+    proposal = for_lora(block, Limit(*options.budget), model)
+    return lora.match_lora(replace_values(block, **proposal.values), model), proposal
 
 
 def _write(picture: bytes | None, options: argparse.Namespace) -> int:

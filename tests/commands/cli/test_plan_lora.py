@@ -51,9 +51,9 @@ def test_table_fits_a_terminal_and_names_what_is_not_reached(plan):
     assert max(map(len, out.splitlines())) < 80
     assert out.startswith("LoRA of rank 4\nscale: lora_alpha / r = 8 / 4 = 2\n\nadapted: 12 linear")
     assert "...f_the_model_with_a_long_name.q_proj  4 of 11  16 -> 16     4      2      512" in out
-    assert "in the layers 0-2, 7 alone: q_proj, v_proj\n" in out
-    assert "not adapted: q_proj (14), gate_proj (11), v_proj (7), lm_head (1)" in out
-    assert "usual for the architecture, and not adapted: q_proj (14), v_proj (7)" in out
+    assert "in the layers 0-2, 7 alone: self_attn.q_proj, v_proj" in out
+    assert "\nnot adapted: gate_proj (11), self_attn.q_proj (7), v_proj (7)" in out
+    assert "usual for the architecture, and not adapted: self_attn.q_proj (7), v_proj" in out
     assert "trained: 1,408 numbers (12.63%)\n" in out
     assert (
         "note: target_modules[2] 'gate' matches no module; the model has the linear\n  layers"
@@ -66,7 +66,7 @@ def test_json_has_modules_shapes_scales_and_bytes(plan):
     found = _of(plan, fields, small_llama())
     assert (found["method"], found["rank"], found["scale"]) == ("rsLoRA with DoRA", 4, 4.0)
     assert found["modules"][1] == {
-        "module": "model.layers.0.self_attn.v_proj",
+        "path": "model.layers.0.self_attn.v_proj",
         "kind": "linear",
         "rank": 4,
         "alpha": 16.0,
@@ -74,6 +74,8 @@ def test_json_has_modules_shapes_scales_and_bytes(plan):
         "tensors": {
             "lora_A.weight": [4, 16], "lora_B.weight": [8, 4], "lora_magnitude_vector": [8]
         },
+        "dtype": "F32",
+        "owner": "model.layers.0.self_attn.v_proj",
         "trained": 4 * (16 + 8) + 8,
     }  # fmt: skip
     trained = 2 * (4 * 32 + 16 + 4 * 24 + 8)
@@ -103,7 +105,7 @@ def test_configuration_is_found_where_it_is(door, plan):
     name, text = DOORS[door]
     code, out, _ = plan(text, "-o", "json", tensors=small_llama(), name=name)
     assert code == 0, out
-    assert [each["module"] for each in json.loads(out)["modules"]] == [
+    assert [each["path"] for each in json.loads(out)["modules"]] == [
         "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"
     ]  # fmt: skip
 
@@ -112,7 +114,7 @@ def test_several_calls_and_values_of_a_run(plan):
     two = "from peft import LoraConfig\nLoraConfig(r=4)\nLoraConfig(r=n)\n"
     _, out, _ = plan(two, name="train.py")
     assert "LoRA of rank 4\n" in out
-    assert "note: the first of 2; for others --key /LoraConfig/1\n" in out
+    assert "note: the first of 2 configurations; for others --key /LoraConfig/1\n" in out
     code, _, error = plan(two, "--key", "/LoraConfig/1", name="train.py")
     assert code == 2
     assert "known only when the run starts: r; write the values into a configuration" in error
