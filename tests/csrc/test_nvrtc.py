@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import output_of
 
 ROOT = Path(__file__).parents[2]
 CUDA = ROOT / "csrc" / "cuda"
@@ -71,6 +72,7 @@ class Compilation:
 
     def __init__(self, nvrtc: Any, file: str) -> None:
         self._nvrtc = nvrtc
+        self._file = file
         self._program = ctypes.c_void_p()
         texts = [text.encode() for text in HEADERS.values()]
         names = [name.encode() for name in HEADERS]
@@ -99,28 +101,42 @@ class Compilation:
         self._nvrtc.nvrtcGetProgramLog(self._program, log)
         return log.value.decode()
 
-    def run(self, architecture: str) -> list[str]:
-        """Return the names of the kernels in the compiled code."""
+    def _compile(self, architecture: str, *more: str) -> None:
         options = [
-            f"--gpu-architecture={architecture}", "--std=c++20",
+            f"--gpu-architecture={architecture}", "--std=c++20", *more,
             f"-I{ROOT / 'csrc' / 'include'}", f"-I{ROOT / 'csrc'}",
             *(f"-D{name}={value}" for name, value in MACROS.items()),
         ]  # fmt: skip
         array = ctypes.c_char_p * len(options)
         self._call("CompileProgram", len(options), array(*(each.encode() for each in options)))
         assert self._log() == "", "a warning"
+
+    def _result(self, kind: str) -> bytes:
         size = ctypes.c_size_t()
-        self._call("GetCUBINSize", ctypes.byref(size))
-        code = ctypes.create_string_buffer(size.value)
-        self._call("GetCUBIN", code)
+        self._call(f"Get{kind}Size", ctypes.byref(size))
+        result = ctypes.create_string_buffer(size.value)
+        self._call(f"Get{kind}", result)
+        return result.raw
+
+    def run(self, architecture: str) -> list[str]:
+        """Return the names of the kernels in the compiled code."""
+        self._compile(architecture)
+        code = self._result("CUBIN")
         lowered = []
         for name in self._names:
             text = ctypes.c_char_p()
             self._call("GetLoweredName", name.encode(), ctypes.byref(text))
-            assert text.value in code.raw
+            assert text.value in code
             lowered.append(text.value.decode())
         self._nvrtc.nvrtcDestroyProgram(ctypes.byref(self._program))
         return lowered
+
+    def text(self, architecture: str) -> str:
+        """Return the PTX, with the flags that csrc/cuda/kernels.cmake has for the file."""
+        self._compile(architecture, *(["--fmad=false"] if self._file == "importance.cu" else []))
+        text = self._result("PTX").rstrip(b"\0").decode()
+        self._nvrtc.nvrtcDestroyProgram(ctypes.byref(self._program))
+        return text
 
 
 @pytest.mark.nightly
@@ -129,3 +145,14 @@ class Compilation:
 def test_every_kernel_compiles_with_cuda_12(nvrtc: Any, file: str, architecture: str) -> None:
     kernels = Compilation(nvrtc, file).run(architecture)
     assert len(set(kernels)) == sum(map(len, KERNELS[file].values()))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("architecture", ["compute_80", "compute_120"])
+def test_what_cuda_12_generates_computes_the_same(
+    nvrtc: Any, cuda_ptx: Path, architecture: str, tmp_path: Path
+) -> None:
+    text = "".join(Compilation(nvrtc, file).text(architecture) for file in KERNELS)
+    (tmp_path / "cuda_12.ptx").write_text(text, "utf-8")
+    done = output_of(cuda_ptx, "0", "--text", tmp_path / "cuda_12.ptx", timeout=600)
+    assert "63 kernels" in done

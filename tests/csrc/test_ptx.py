@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import gpu_page
 import pytest
 from programs import Finished, output_of, run
 
@@ -119,3 +120,8 @@ def test_other_gpus_have_one_of_these_texts(cuda_ptx: Path, gpu: str, tmp_path: 
         output_of(*command, "-o", path)
         text += path.read_text("utf-8")
     assert bodies(text) == bodies(text_of(cuda_ptx, SAME_AS[gpu]))
+
+
+def test_the_page_says_what_is_counted(cuda_ptx: Path) -> None:
+    counted = output_of(cuda_ptx, "80", "--count", "1", timeout=600)
+    assert gpu_page.PAGE.read_text("utf-8") == gpu_page.page_of(counted)

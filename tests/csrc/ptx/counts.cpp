@@ -1,8 +1,6 @@
 #include "counts.hpp"
 
 #include <algorithm>
-#include <bit>
-#include <set>
 
 namespace ptx {
 
@@ -17,16 +15,19 @@ std::uint64_t turns_of(const Lanes& addresses, Mask active, std::size_t bytes) {
   const unsigned group = static_cast<unsigned>(kLanes * kWordBytes / std::max(bytes, kWordBytes));
   std::uint64_t turns = 0;
   for (unsigned first = 0; first < kLanes; first += group) {
-    std::array<std::set<std::uint64_t>, kBanks> words;
+    std::array<std::uint64_t, kLanes> words;  // of a group: at most 128 bytes
+    std::size_t count = 0;
     for (unsigned lane = first; lane < first + group; ++lane) {
       if ((active >> lane & 1u) == 0) continue;
       for (std::uint64_t at = addresses[lane]; at < addresses[lane] + bytes; at += kWordBytes) {
-        words[at / kWordBytes % kBanks].insert(at / kWordBytes);
+        words[count++] = at / kWordBytes;
       }
     }
-    std::size_t most = 0;
-    for (const auto& of_bank : words) most = std::max(most, of_bank.size());
-    turns += most;
+    std::sort(words.begin(), words.begin() + count);
+    const auto end = std::unique(words.begin(), words.begin() + count);
+    std::array<std::uint64_t, kBanks> of_bank{};
+    for (auto word = words.begin(); word != end; ++word) ++of_bank[*word % kBanks];
+    turns += *std::max_element(of_bank.begin(), of_bank.end());
   }
   return turns;
 }

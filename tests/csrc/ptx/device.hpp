@@ -12,6 +12,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "warp.hpp"
 
@@ -25,9 +26,12 @@ class Device {
   void set_limit(std::uint64_t instructions) { instructions_ = instructions; }
   std::uint64_t limit() const { return instructions_; }
 
-  /// Counts from now on, by kernel.
-  void count() { counts_.emplace(); }
-  const std::map<std::string, Counts>& counts() const { return *counts_; }
+  /// Counts from now on, by kernel; memory is not watched any longer.
+  void count() {
+    counts_.emplace();
+    global_.stop_watching();
+  }
+  std::map<std::string, Counts> take_counts() { return std::exchange(*counts_, {}); }
 
   /// The memory that launches may touch; its bytes are unknown until somebody writes them.
   Memory& memory() { return global_; }

@@ -6,11 +6,13 @@
 //   --limit NUMBER  of instructions of single threads
 //   --text FILE     the kernels of this text, instead of those in the program
 //   --print 1       write the text of the program, and run nothing
+//   --count 1       instead of tests run the ops on two models, and write what each kernel did
 
 #include <fstream>
 #include <iostream>
 #include <iterator>
 
+#include "count_ops.hpp"
 #include "cuda/cuda_test.hpp"
 #include "runtime.hpp"
 
@@ -64,6 +66,7 @@ void run(const std::string& architecture, std::map<std::string, std::string> opt
   device.set_order(kOrders.at(options.at("--order")),
                    static_cast<unsigned>(std::stoul(options.at("--seed"))));
   runtime::load(text);
+  if (options.contains("--count")) return ptx::count_ops();
   cuda_test::test_kernels_are_known();
   kTests.at(options.at("--op"))();
   if (options.at("--op") == "all") check_that_all_ran();

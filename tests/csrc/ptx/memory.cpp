@@ -18,18 +18,13 @@ std::string text_of(std::size_t bytes, std::uint64_t address) {
 }  // namespace
 
 void Memory::add(std::uint64_t address, std::byte* data, std::size_t bytes) {
-  regions_.insert_or_assign(address,
-                            Region{address, address + bytes, data, std::vector<Byte>(bytes)});
+  regions_.insert_or_assign(
+      address, Region{address, address + bytes, data, std::vector<Byte>(watched_ ? bytes : 0)});
   last_ = nullptr;
 }
 
 void Memory::remove(std::uint64_t address) {
   regions_.erase(address);
-  last_ = nullptr;
-}
-
-void Memory::clear() {
-  regions_.clear();
   last_ = nullptr;
 }
 
@@ -66,6 +61,7 @@ bool Memory::is_known(const Byte& byte) const {
 const std::byte* Memory::read(std::uint64_t address, std::size_t bytes, unsigned thread) {
   Region& region = locate(address, bytes);
   const std::size_t at = address - region.begin;
+  if (region.bytes.empty()) return region.data + at;
   for (std::size_t i = at; i < at + bytes; ++i) {
     Byte& byte = region.bytes[i];
     if (!is_known(byte)) throw Fault("reads what nobody wrote: " + text_of(bytes, address));
@@ -80,6 +76,7 @@ const std::byte* Memory::read(std::uint64_t address, std::size_t bytes, unsigned
 std::byte* Memory::write(std::uint64_t address, std::size_t bytes, unsigned thread) {
   Region& region = locate(address, bytes);
   const std::size_t at = address - region.begin;
+  if (region.bytes.empty()) return region.data + at;
   for (std::size_t i = at; i < at + bytes; ++i) {
     Byte& byte = region.bytes[i];
     if (lifetime_ == Lifetime::kBlock && byte.written.time < clock_.block) byte = {};
@@ -97,6 +94,7 @@ std::byte* Memory::write(std::uint64_t address, std::size_t bytes, unsigned thre
 std::byte* Memory::change_atomically(std::uint64_t address, std::size_t bytes) {
   Region& region = locate(address, bytes);
   const std::size_t at = address - region.begin;
+  if (region.bytes.empty()) return region.data + at;
   for (std::size_t i = at; i < at + bytes; ++i) {
     Byte& byte = region.bytes[i];
     if (!is_known(byte)) throw Fault("changes what nobody wrote: " + text_of(bytes, address));
@@ -109,24 +107,26 @@ std::byte* Memory::change_atomically(std::uint64_t address, std::size_t bytes) {
   return region.data + at;
 }
 
-std::byte* Memory::host_write(std::uint64_t address, std::size_t bytes) {
+Memory::Region& Memory::host_locate(std::uint64_t address, std::size_t bytes) {
   const auto next = regions_.upper_bound(address);
   if (next == regions_.begin() || address + bytes > std::prev(next)->second.end) {
-    throw Fault("the host writes outside of memory: " + text_of(bytes, address));
+    throw Fault("the host is outside of memory: " + text_of(bytes, address));
   }
-  Region& region = std::prev(next)->second;
+  return std::prev(next)->second;
+}
+
+std::byte* Memory::host_write(std::uint64_t address, std::size_t bytes) {
+  Region& region = host_locate(address, bytes);
   const std::size_t at = address - region.begin;
+  if (region.bytes.empty()) return region.data + at;
   for (std::size_t i = at; i < at + bytes; ++i) region.bytes[i].written = {1, 0, false};
   return region.data + at;
 }
 
 const std::byte* Memory::host_read(std::uint64_t address, std::size_t bytes) {
-  const auto next = regions_.upper_bound(address);
-  if (next == regions_.begin() || address + bytes > std::prev(next)->second.end) {
-    throw Fault("the host reads outside of memory: " + text_of(bytes, address));
-  }
-  const Region& region = std::prev(next)->second;
+  const Region& region = host_locate(address, bytes);
   const std::size_t at = address - region.begin;
+  if (region.bytes.empty()) return region.data + at;
   for (std::size_t i = at; i < at + bytes; ++i) {
     if (region.bytes[i].written.time == 0) throw Fault("the host reads what nobody wrote");
   }

@@ -31,7 +31,9 @@ class Memory {
   /// Makes `bytes` bytes at `data` known under `address`.
   void add(std::uint64_t address, std::byte* data, std::size_t bytes);
   void remove(std::uint64_t address);
-  void clear();
+
+  /// Checks bounds and alignment alone, in memory that is added from now on.
+  void stop_watching() { watched_ = false; }
 
   /// Where the bytes are; each function throws a Fault if the access is not allowed.
   const std::byte* read(std::uint64_t address, std::size_t bytes, unsigned thread);
@@ -55,16 +57,18 @@ class Memory {
   struct Region {
     std::uint64_t begin, end;
     std::byte* data;
-    std::vector<Byte> bytes;
+    std::vector<Byte> bytes;  // none where nobody watches
   };
 
   Region& locate(std::uint64_t address, std::size_t bytes);
+  Region& host_locate(std::uint64_t address, std::size_t bytes);
   bool conflicts(const Use& use, unsigned thread) const;
   void note(Use& use, unsigned thread) const;
   bool is_known(const Byte& byte) const;
 
   const Clock& clock_;
   Lifetime lifetime_;
+  bool watched_ = true;
   std::map<std::uint64_t, Region> regions_;
   Region* last_ = nullptr;
 };

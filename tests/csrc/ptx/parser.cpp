@@ -345,7 +345,7 @@ std::string plain_name(std::string name) {
   std::size_t digits = mark;
   while (digits > 0 && name[digits - 1] >= '0' && name[digits - 1] <= '9') --digits;
   const auto length = number<std::size_t>(std::string_view(name).substr(digits, mark - digits));
-  return name.erase(digits, mark - digits + length);
+  return name.replace(digits, mark - digits + length, "12_GLOBAL__N_1");
 }
 
 Program parse(std::string_view commented) {

@@ -88,13 +88,13 @@ struct Kernel {
   std::vector<Instruction> instructions;
 };
 
-/// The kernels of a text, by name; names in anonymous namespaces are without the file's own part.
+/// The kernels of a text, by their plain names.
 using Program = std::map<std::string, Kernel, std::less<>>;
 
 /// Reads the text that nvcc generates; throws a Fault at what it does not know.
 Program parse(std::string_view text);
 
-/// `name` without the part that a compiler invents for an anonymous namespace.
+/// `name` with one name for anonymous namespaces, which a compiler names after the file.
 std::string plain_name(std::string name);
 
 /// The opcode with this name; throws a Fault if there is none.
