@@ -98,7 +98,7 @@ def _differences(
             line.append(text)
         lines.append(" | ".join([*line, _interval(difference(of_arm, "values", "one"))]) + " |")
     intro = (
-        "Losses, with 95 % intervals; below zero the first is better. p-values are adjusted for "
+        "Losses, with 95 % intervals; below zero the first is better. p-values are adjusted "
     )
     intro += f"for all {len(cells)} comparisons. The last column tests no claim."
     head = (
