@@ -98,9 +98,9 @@ def _differences(
             line.append(text)
         lines.append(" | ".join([*line, _interval(difference(of_arm, "values", "one"))]) + " |")
     intro = (
-        "Losses, with 95 % intervals; below zero the first is better. p-values are adjusted for "
+        "Losses, with 95 % intervals; below zero the first is better. p-values are adjusted "
+        f"for all {len(cells)} comparisons. The last column tests no claim."
     )
-    intro += f"for all {len(cells)} comparisons. The last column tests no claim."
     head = (
         "| task | cut to | seeds | (a) energy per byte minus one rank | (b) energy per byte minus "
         "equal energy | (c) trained minus cut by energy per byte | energy minus one rank |\n"
