@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.rules.adapter_files import AdapterChangesNothing, TensorsDoNotFit
 from adalora_core.config.rules.base import Finding
-from adalora_core.config.rules.runs import ParametersNotFinite
+from adalora_core.config.rules.runs import (
+    AdapterChangesNothing,
+    ParametersNotFinite,
+    TensorsDoNotFit,
+)
 from adalora_core.floor.regular_files import is_link_out, read_start
 
 if TYPE_CHECKING:

@@ -158,8 +158,10 @@ class SavedLora:
                 if factor in factors and not self.values.get(field):
                     name = f"{TENSOR_PREFIX}{path}.{factor}"
                     yield "left-over", name, f"{name!r} fits no module: {field} is not set"
-        selection = None if self.values.get("target_parameters") else _selection(self.values)
-        for path in self.modules if selection else ():
+        selection = _selection(self.values)
+        if selection is None or self.values.get("target_parameters"):
+            return
+        for path in self.modules:
             outer, inside, _ = f"{path}.".partition(".base_layer.")
             # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
             is_with_another = self.values.get("ensure_weight_tying") and not is_in_list(path)

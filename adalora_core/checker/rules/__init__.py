@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import within_bounds
 from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
-    adapter_files,
     input,  # noqa: A004 - the module's name
     lora,
     usage_calls,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.plan.adapter_tensors import SavedLora
-from adalora_core.commands.rank_report.heatmap import rank_heatmap
-from adalora_core.commands.rank_report.report import HEAT_MAP_NAME, REPORT_NAME, code, literal
+from adalora_core.commands.rank_report.report import HEAT_MAP_NAME, code, literal, write_with_map
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
-from adalora_core.floor.files import write_files
 from adalora_core.floor.rank_pattern import LoraScales
 
 if TYPE_CHECKING:
@@ -75,20 +72,16 @@ def write_lora_report(modules: Modules, folder: Path, *, name: str, why: str) ->
     Raises:
         OSError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files: dict[Path, bytes] = {}
     key, what = ("rank", "Rank") if why else ("effective_rank", "Effective rank")
-    with contextlib.suppress(ModuleNotFoundError):
-        ranks = {each["module"]: each[key] for each in modules}
-        largest = max(each["rank"] for each in modules)
-        title = f"{what} of each matrix: {name}"
-        files[folder / HEAT_MAP_NAME] = rank_heatmap(ranks, init_r=largest, title=title)
-    lines = [f"# Ranks of {literal(name)}", ""]
-    lines += [f"![{what.lower()} of each matrix]({HEAT_MAP_NAME})", ""] if files else []
-    lines += [*_summary(modules, why), "", *_table(modules), ""]
-    files[folder / REPORT_NAME] = "\n".join(lines).encode()
-    write_files(files)
-    return list(files)
+    title, largest = f"{what} of each matrix: {name}", max(each["rank"] for each in modules)
+
+    def render(*, with_map: bool) -> str:
+        picture = [f"![{what.lower()} of each matrix]({HEAT_MAP_NAME})", ""] if with_map else []
+        lines = [f"# Ranks of {literal(name)}", "", *picture, *_summary(modules, why), ""]
+        return "\n".join([*lines, *_table(modules), ""])
+
+    ranks = {each["module"]: each[key] for each in modules}
+    return write_with_map(folder, render, ranks, init_r=largest, title=title)
 
 
 def _summary(modules: Modules, why: str) -> list[str]:

@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adalora_core.commands.rank_report.heatmap import rank_heatmap
@@ -51,14 +52,20 @@ def write_rank_report(
     ranks = ranks_of(config)
     if progress := progress_of(config, ranks, steps):
         name = f"{name} ({progress})"
+    title = f"Rank of each matrix: {name}"
+    render = partial(render_rank_report, config, ranks, name=name)
+    return write_with_map(folder, render, ranks, init_r=config.init_r, title=title)
+
+
+def write_with_map(
+    folder: Path, render: Callable[..., str], ranks: Mapping[str, int], *, init_r: int, title: str
+) -> list[Path]:
+    """Write a heat map, if there is matplotlib, and the report that `render(with_map=)` returns."""
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[Path, bytes] = {}
     with contextlib.suppress(ModuleNotFoundError):
-        files[folder / HEAT_MAP_NAME] = rank_heatmap(
-            ranks, init_r=config.init_r, title=f"Rank of each matrix: {name}"
-        )
-    text = render_rank_report(config, ranks, name=name, with_map=bool(files))
-    files[folder / REPORT_NAME] = text.encode()
+        files[folder / HEAT_MAP_NAME] = rank_heatmap(ranks, init_r=init_r, title=title)
+    files[folder / REPORT_NAME] = render(with_map=bool(files)).encode()
     write_files(files)
     return list(files)
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adalora_core.commands.cli import main
-from adalora_core.commands.rank_report import lora_report
+from adalora_core.commands.rank_report import report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def test_files_show_the_effective_ranks_and_what_did_not_move(
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(
-        lora_report, "rank_heatmap", lambda ranks, **more: drawn.append((ranks, more)) or b"1"
+        report, "rank_heatmap", lambda ranks, **more: drawn.append((ranks, more)) or b"1"
     )
     modules = printed(adapter, capsys)
     used = modules[0]["effective_rank"]
