@@ -19,7 +19,7 @@ from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Fo
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
-from adalora_core.checker.pipeline.discovery import find_blocks, lacks_adalora
+from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.checker.pipeline.lora_file import file_findings
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
