@@ -128,12 +128,14 @@ class LoraHeadFrozen(HeadStaysFrozen):
             return False
         given = keyword(call, "pretrained_model_name_or_path", at=0)
         name = str(None if given is None else usage.script.values.of(given))
-        is_new = super().has_new_head(usage, call) or bool(known.modules_of(name)[1])
-        return is_new and not _TRAINED_HEAD.search(name)
+        is_base = "/" not in name and bool(known.modules_of(name)[1])
+        return (is_base or super().has_new_head(usage, call)) and not _TRAINED_HEAD.search(name)
 
 
 _OF_HEAD = re.compile("classif|score|head")
-_TRAINED_HEAD = re.compile("fine-?tuned|sst|nli|sentiment|emotion|toxic|reward", re.IGNORECASE)
+_TRAINED_HEAD = re.compile(
+    r"fine-?tuned|sst|nli|sentiment|emotion|toxic|reward|[-_]ner\b", re.IGNORECASE
+)
 """What the name of a model says whose head was trained before."""
 
 
