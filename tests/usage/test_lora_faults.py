@@ -72,6 +72,8 @@ def test_targets_in_a_text_with_commas_are_judged_one_by_one():
         (_loading("TokenClassification", '"bert-base-cased"'), "r=8", True),
         (_loading("ImageClassification", "name, id2label=names"), "bias='none'", True),
         (_loading("SequenceClassification", '"/models/bert"'), "r=8", False),
+        (_loading("TokenClassification", '"somebody/bert-base-tags"'), "r=8", False),
+        (_loading("TokenClassification", '"a/bert-base-NER", num_labels=9'), "r=8", False),
         (_loading("SequenceClassification", "name, num_labels=3"), 'task_type="SEQ_CLS"', False),
         (_loading("SequenceClassification", "name, num_labels=3"), "task_type=args.task", False),
         (_loading("SequenceClassification", "name, num_labels=3"), "**settings", False),

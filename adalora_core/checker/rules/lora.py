@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name
@@ -29,20 +29,19 @@ if TYPE_CHECKING:
     from adalora_core.config.findings import Severity
     from adalora_core.config.rules.base import Findings
 
-_BASE = 'base = AutoModelForCausalLM.from_pretrained("gpt2")\n'
-_CONFIG = """\
+_SOUND = """\
+from peft import LoraConfig, get_peft_model
+
+base = AutoModelForCausalLM.from_pretrained("gpt2")
 config = LoraConfig(
     task_type="CAUSAL_LM",
     r=16,
     lora_alpha=32,
     target_modules=["c_attn", "c_fc"],
 )
-"""
-_TRAINED = """\
 model = get_peft_model(base, config)
 Trainer(model=model, train_dataset=rows).train()
 """
-_SOUND = f"from peft import LoraConfig, get_peft_model\n\n{_BASE}{_CONFIG}{_TRAINED}"
 _TOKENS = """\
 tokenizer.add_tokens(["<note>", "<rest>"])
 base.resize_token_embeddings(len(tokenizer))
@@ -65,27 +64,26 @@ class TargetsMissed(UsageRule):
     hint = "name modules of the base model; adalora plan FILE --weights MODEL shows what is matched"
 
     def check(self, block: Block) -> Findings:
-        names, base = block["target_modules"], block["base_model_name_or_path"]
-        found = _missed(base, names) if isinstance(base, str) and isinstance(names, list) else None
+        found = _missed(block["base_model_name_or_path"], block["target_modules"])
         if found is not None:
-            first, message, hint = found
             severity: Severity | None = "info" if block.is_saved else None
-            at = block.at("target_modules", first)
-            yield self.found(at, message, severity=severity, hint=hint)
+            at = block.at("target_modules", found[0])
+            yield self.found(at, found[1], severity=severity, hint=found[2])
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration that is given to such a model."""
         for wrap, call in configured(usage):
-            names = call.values.get("target_modules")
             bases = {name_of_base(usage, each) for each in usage.origins(wrap.model)}
             base = bases.pop() if len(bases) == 1 else None
-            found = _missed(base, names) if base and isinstance(names, list) else None
+            found = _missed(base, call.values.get("target_modules"))
             if found is not None:
                 yield CodeFault(call.entries["target_modules"][0], *found[1:])
 
 
-def _missed(base: str, names: Sequence[Any]) -> tuple[int, str, str | None] | None:
+def _missed(base: Any, names: Any) -> tuple[int, str, str | None] | None:
     """Return the place of the first target that a published model lacks, message and hint."""
+    if not isinstance(base, str) or not isinstance(names, list):
+        return None
     lasts = [str(name).rpartition(".")[2] for name in names]
     architecture, modules = known.modules_of(base)
     usual = modules | known.TOP
@@ -130,12 +128,14 @@ class LoraHeadFrozen(HeadStaysFrozen):
             return False
         given = keyword(call, "pretrained_model_name_or_path", at=0)
         name = str(None if given is None else usage.script.values.of(given))
-        is_new = super().has_new_head(usage, call) or bool(known.modules_of(name)[1])
-        return is_new and not _TRAINED_HEAD.search(name)
+        is_base = "/" not in name and bool(known.modules_of(name)[1])
+        return (is_base or super().has_new_head(usage, call)) and not _TRAINED_HEAD.search(name)
 
 
 _OF_HEAD = re.compile("classif|score|head")
-_TRAINED_HEAD = re.compile("fine-?tuned|sst|nli|sentiment|emotion|toxic|reward", re.IGNORECASE)
+_TRAINED_HEAD = re.compile(
+    r"fine-?tuned|sst|nli|sentiment|emotion|toxic|reward|[-_]ner\b", re.IGNORECASE
+)
 """What the name of a model says whose head was trained before."""
 
 
