@@ -153,6 +153,11 @@ class Document:
         return Span(start, end, start_line, start_column, end_line, end_column, cell)
 
     @property
+    def is_about_adalora(self) -> bool:
+        """Whether the document is code about AdaLoRA, with or without a configuration."""
+        return self.script is not None and self.script.is_about_adalora
+
+    @property
     def code(self) -> str:
         """The text without what a notebook adds around its code."""
         return self.text if self.script is None else self.script.code

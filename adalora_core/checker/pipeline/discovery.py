@@ -84,17 +84,10 @@ def find_blocks(
         blocks = [found]
     if is_optional:
         blocks = [block for block in blocks if not block.is_other_method]
-    if blocks or (document.script is not None and document.script.is_about_adalora):
+    if blocks or document.is_about_adalora:
         return tuple(blocks)
     none = Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
     return none if layout not in (None, "peft") else search.likely_cause() or none
-
-
-def lacks_adalora(document: Document, found: tuple[Block, ...] | Problem) -> bool:
-    """Return whether nothing that was found in a document is AdaLoRA's."""
-    if document.script is not None and document.script.is_about_adalora:
-        return False
-    return isinstance(found, Problem) or all(block.is_other_method for block in found)
 
 
 def sections(document: Document, options: CheckOptions) -> list[Block]:
@@ -345,12 +338,8 @@ class Search:
 
     def _deferred(self, spelled: dict[Any, Any], values: dict[Any, Any]) -> frozenset[str]:
         """Return the fields whose value is an interpolation of OmegaConf, known in the run."""
-        fields = fields_of(self._options.runtime)
-        return frozenset(
-            name
-            for name, key in spelled.items()
-            if name in fields and isinstance(values[key], str) and "${" in values[key]
-        )
+        texts = {n for n, k in spelled.items() if isinstance(values[k], str) and "${" in values[k]}
+        return frozenset(texts & fields_of(self._options.runtime).keys())
 
 
 def _step(value: Any, step: str) -> tuple[str | int | None, Any]:

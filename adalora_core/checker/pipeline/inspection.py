@@ -19,7 +19,7 @@ from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Fo
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
-from adalora_core.checker.pipeline.discovery import find_blocks, lacks_adalora
+from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.checker.pipeline.lora_file import file_findings
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
 _ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """Every text that holds an AdaLoRA configuration contains one of these."""
-_LORA_WORDS = re.compile(rb"\bq?lora", re.IGNORECASE)
-"""Every text that holds a configuration of plain LoRA contains one of these."""
+_LORA_WORDS = re.compile(rb"\bq?lora", re.IGNORECASE), re.compile(rb"LoraConfig")
+"""Every text, and code, that holds a configuration of plain LoRA contains one of these."""
 _PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
 mention AdaLoRA too."""
@@ -80,7 +80,8 @@ def examine(
     problems = document.problems
     if not document.fatal:
         found = find_blocks(document, options, key, layout, is_optional=is_optional)
-        if with_lora and lacks_adalora(document, found):
+        is_other = isinstance(found, Problem) or all(block.is_other_method for block in found)
+        if with_lora and is_other and not document.is_about_adalora:
             # Imported where AdaLoRA is not found only: the module takes time.
             from adalora_core.checker.pipeline.lora import lora_blocks
 
@@ -137,7 +138,7 @@ def _report(
         is_whole=len(blocks) == 1
         and not blocks[0].deferred
         and (tool is None or tool.total_step == "from the file"),
-        has_script=document.script is not None and document.script.is_about_adalora,
+        has_script=document.is_about_adalora,
         lacks_total=any("total_step" in each.deferred for each in blocks if each.values),
     )
 
@@ -265,7 +266,7 @@ class Inspector:
             if is_code
             else _ADALORA_WORDS.search(searched)
         )
-        if not (is_told or _may_hold_lora(searched, is_code=is_code)):
+        if not (is_told or _LORA_WORDS[is_code].search(searched)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         if is_optional and found.report.block is None:
@@ -378,12 +379,6 @@ class Inspector:
             diagnostics = (*found, *reports[index].diagnostics)
             result[index] = self.selection.apply(replace(reports[index], diagnostics=diagnostics))
         return result
-
-
-def _may_hold_lora(raw: bytes, *, is_code: bool) -> bool:
-    if is_code:
-        return b"LoraConfig" in raw
-    return b"lora" in raw.lower() and _LORA_WORDS.search(raw) is not None  # in this order: faster
 
 
 def _with_format(problem: Problem, name: str, raw: bytes) -> Problem:

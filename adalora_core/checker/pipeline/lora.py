@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.pipeline.discovery import Search, find_blocks, is_read_by, lacks_adalora
+from adalora_core.checker.documents.problems import Problem
+from adalora_core.checker.pipeline.discovery import Search, find_blocks, is_read_by
 from adalora_core.config.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, FIELDS
 from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
 from adalora_core.floor.places import Path, to_pointer
@@ -44,7 +45,8 @@ def holds_lora_alone(document: Document, options: CheckOptions) -> bool:
     if document.fatal:
         return False
     found = find_blocks(document, options, None, None, is_optional=False)
-    return lacks_adalora(document, found) and bool(lora_blocks(document, options))
+    is_other = isinstance(found, Problem) or all(block.is_other_method for block in found)
+    return is_other and not document.is_about_adalora and bool(lora_blocks(document, options))
 
 
 class _LoraSearch(Search):

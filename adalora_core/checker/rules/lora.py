@@ -47,6 +47,7 @@ _TOKENS = """\
 tokenizer.add_tokens(["<note>", "<rest>"])
 base.resize_token_embeddings(len(tokenizer))
 config"""
+_MOST_SHOWN = 8
 _EMPTY: tuple[Any, ...] = (None, [], {})
 
 LEAST_SCALE = 0.25
@@ -93,8 +94,8 @@ def _missed(base: str, names: Sequence[Any]) -> tuple[int, str, str | None] | No
         return None
     from difflib import get_close_matches  # slow to import
 
-    shown = ", ".join(repr(names[index]) for index in missed)
-    near = get_close_matches(lasts[missed[0]], sorted(modules.difference(lasts)), n=1)
+    shown = ", ".join(repr(names[index])[:60] for index in missed[:_MOST_SHOWN])
+    near = get_close_matches(lasts[missed[0]][:60], sorted(modules.difference(lasts)), n=1)
     message = (
         f"PEFT passes over `target_modules` {shown}: {base!r} ({architecture}) has no such module"
     )
