@@ -69,7 +69,9 @@ def trained_whole(
     """Return the tensors of the model that are trained themselves: copied ones, and biases."""
     found = set(saved)
     if bias == "all":
-        found |= {name for name in model.tensors if name.rpartition(".")[2] == "bias"}
+        # The masks of GPT-2's attention have this name too; they are not trained.
+        biases = (name for name, info in model.tensors.items() if len(info.shape) == 1)
+        found |= {name for name in biases if name.rpartition(".")[2] == "bias"}
     elif bias == "lora_only":
         found |= {f"{path}.bias" for path in adapted} & model.tensors.keys()
     return found

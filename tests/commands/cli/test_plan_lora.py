@@ -201,7 +201,10 @@ def test_options_of_the_other_method_exit_2_with_one_sentence(plan):
 def test_conv1d_of_gpt2_is_known_by_its_bias(plan):
     wide = {"attn.c_attn.weight": ("F32", [16, 48]), "attn.c_attn.bias": ("F32", [48])}
     tensors = small_gpt2() | {f"h.0.{name}": info for name, info in wide.items()}
-    found = _of(plan, {"target_modules": ["h.0.attn.c_attn"], "use_dora": True}, tensors)
+    tensors["h.0.attn.bias"] = ("F32", [1, 1, 8, 8])  # a mask, which is not trained
+    fields = {"target_modules": ["h.0.attn.c_attn"], "use_dora": True, "bias": "all"}
+    found = _of(plan, fields, tensors)
+    assert found["trained_whole"] == 48
     assert found["modules"][0]["tensors"]["lora_magnitude_vector"] == [48]
 
 
