@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import gpu_page
 import pytest
 from programs import Finished, output_of, run
+from ptx_text import OPS, TEXTS, kernels_of, text_of
 
 pytestmark = pytest.mark.nightly
 
 CUDA = Path(__file__).parents[2] / "csrc" / "cuda"
-TEXTS = ("80", "120")
 SAME_AS = {"75": "80", "90": "80", "100": "120"}
-OPS = ("importance", "orthogonality", "selection", "svd_linear")
 LIMIT = 2_100_000_000
 """Three times the instructions of the longest tests of one op."""
-
-
-class Kernel(NamedTuple):
-    """A kernel of a text: where its body is, and whose it is."""
-
-    name: str
-    op: str
-    begin: int
-    end: int
-
-
-@cache
-def text_of(cuda_ptx: Path, variant: str) -> str:
-    return output_of(cuda_ptx, variant, "--print", "1")
-
-
-def kernels_of(text: str) -> Iterator[Kernel]:
-    for found in re.finditer(r"\.entry (\S+?)\(.*?\n}", text, re.DOTALL):
-        # The compiler names a file with a digest of how it was compiled.
-        name = re.sub(r"\d+_GLOBAL__N__[0-9a-f]+_\d+_", "", found[1])
-        (op,) = (each for each in OPS if each in name)
-        plain = name.partition("_cu_")[2][8:].lstrip("0123456789")
-        yield Kernel(plain, op, found.end(1), found.end())
 
 
 def run_changed(cuda_ptx: Path, text: str, op: str, folder: Path) -> Finished:
@@ -97,7 +70,7 @@ def test_no_barrier_can_be_left_out(cuda_ptx: Path, variant: str, tmp_path: Path
         for number, each in enumerate(barriers, start=1):
             changed = text[: each.start()] + text[each.end() :]
             if run_changed(cuda_ptx, changed, kernel.op, tmp_path).returncode == 0:
-                spare.add((kernel.name.partition("I")[0], number))
+                spare.add((kernel.template, number))
     # The last one of a digit: what is written next, nobody has read since the one before.
     assert spare == {("select_kernel", 4)}
 

@@ -115,6 +115,9 @@ void test_many_matrices() {
   CHECK(count == -1 || count > 3);
 }
 
+/// More chunks per triplet than a warp has lanes: bands of B, and parts of a row of A.
+void test_many_chunks() { Model({{1, 2100, 600}, {140000, 1, 2}}, DType::kFloat32, 0).check(true); }
+
 void test_launches() {
   Model model(std::vector<Shape>(kWholeModel, Shape{3, 2, 3}), DType::kFloat32, 0);
   (void)launches();
@@ -148,6 +151,7 @@ void test_importance() {
   mixed.triplets += lower.triplets;
   mixed.check(true);
   test_many_matrices();
+  test_many_chunks();
   test_launches();
   test_ten_thousand_matrices();
 }

@@ -116,6 +116,11 @@ void test_orthogonality() {
             offset);
     }
     check({{8, 0, 6}}, dtype, 0);
+    // Many pieces of one factor, and more factors than a block has threads.
+    check({{17000, 2, 3}}, dtype, 0);
+    std::vector<Shape> many(600, Shape{3, 0, 2});
+    for (std::size_t i = 0; i < many.size(); i += 25) many[i].rank = 1;
+    check(many, dtype, 0);
     check({{7, 3, 11}, {5, 2, 4}}, dtype, 0, true);
   }
   // Products, residuals and their mean, and the gradient.

@@ -113,6 +113,45 @@ void check_unfold(const HostFactors& host, DType given, std::size_t offset, unsi
   CHECK(difference(grad_B, expected_B) <= rounding(dtype));
 }
 
+/// Numbers that formats round in ways of their own: zeros, subnormals of each format, ties,
+/// overflow.
+constexpr double kSpecial[] = {0.0,     -0.0,  6e-8,    2.9e-8,  -1e-7,    1.3e-5,
+                               -6.1e-5, 1e-40, -1e-42,  65504.0, 65519.0,  65520.,
+                               -7e4,    1e6,   3.4e38,  -3.4e38, HUGE_VAL, -HUGE_VAL,
+                               NAN,     1.0,   1.00049, 1.00146, 1.0039,   1.0117};
+
+/// `value`, infinite where a half overflows, which core_test::Matrix does not do.
+double within(double value, DType dtype) {
+  const bool overflows = dtype == DType::kFloat16 && std::fabs(value) >= 65520.0;
+  return overflows ? std::copysign(HUGE_VAL, value) : value;
+}
+
+/// B and its gradient are converted and nothing else: exactly.
+void check_conversions(DType from, DType to) {
+  constexpr std::int64_t kOut = 3, kRank = 8;
+  HostFactors host(1, kRank, kOut, from);
+  for (std::int64_t i = 0; i < kOut * kRank; ++i) {
+    host.B.set(i / kRank, i % kRank, within(kSpecial[i], from));
+  }
+  const DeviceFactors device(host, 0);
+  Matrix folded_A(kRank, 1, to), found(kOut, kRank, to), expected(kOut, kRank, to);
+  const DeviceMatrix device_A(folded_A), device_B(found), back(found);
+  adalora::cuda::fold_factors(device.views(), 1.0, {device_A.view(), device_B.view()}, stream());
+  adalora::cuda::unfold_gradients({MatrixView{}, device.B.view()},
+                                  {device_A.view(), device.E.view(), back.view()}, 1.0,
+                                  {MatrixView{}, MatrixView{}, back.view()}, stream());
+  for (const DeviceMatrix* const result : {&device_B, &back}) {
+    result->read(found);
+    for (std::int64_t i = 0; i < kOut * kRank; ++i) {
+      const double value = host.B.get(i / kRank, i % kRank);
+      expected.set(i / kRank, i % kRank, within(value, to));
+      const double wanted = expected.get(i / kRank, i % kRank);
+      const double got = found.get(i / kRank, i % kRank);
+      CHECK(std::isnan(wanted) ? std::isnan(got) : got == wanted);
+    }
+  }
+}
+
 void check_drop(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t offset,
                 bool in_place) {
   constexpr double kProbability = 0.3;
@@ -147,6 +186,14 @@ void check_drop(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t o
 }  // namespace
 
 void test_svd_linear() {
+  for (const DType from : core_test::kDTypes) {
+    for (const DType to : core_test::kDTypes) {
+      check_conversions(from, to);
+      // A row that every thread of a block reads from many times.
+      const HostFactors host(5000, 1, 2, from);
+      for (const std::size_t offset : {0, 1}) check_unfold(host, to, offset, 7);
+    }
+  }
   for (const Shape& shape : {Shape{7, 3, 11}, {300, 12, 33}, {64, 16, 24}, {5, 1, 1}, {1, 9, 70}}) {
     for (const DType dtype : core_test::kDTypes) {
       const HostFactors host(shape.in, shape.rank, shape.out, dtype);

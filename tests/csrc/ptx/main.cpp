@@ -5,6 +5,7 @@
 //   --seed NUMBER   of the shuffling
 //   --limit NUMBER  of instructions of single threads
 //   --text FILE     the kernels of this text, instead of those in the program
+//   --missed 1      write the instructions of the kernels that no test ran
 //   --print 1       write the text of the program, and run nothing
 //   --count 1       instead of tests run the ops on two models, and write what each kernel did
 
@@ -42,8 +43,17 @@ std::string read_file(const std::string& name) {
 }
 
 void check_that_all_ran() {
-  for (const std::string& name : runtime::loaded_kernels()) {
+  for (const auto& [name, kernel] : runtime::program()) {
     if (!runtime::launched_kernels().contains(name)) throw ptx::Fault("not run: " + name);
+  }
+}
+
+void write_missed() {
+  for (const auto& [name, kernel] : runtime::program()) {
+    if (!runtime::launched_kernels().contains(name)) continue;
+    for (const ptx::Instruction& instruction : kernel.instructions) {
+      if (!instruction.has_run) std::cout << name << ": " << instruction.text << '\n';
+    }
   }
 }
 
@@ -70,6 +80,7 @@ void run(const std::string& architecture, std::map<std::string, std::string> opt
   cuda_test::test_kernels_are_known();
   kTests.at(options.at("--op"))();
   if (options.at("--op") == "all") check_that_all_ran();
+  if (options.contains("--missed")) write_missed();
   std::cout << "passed, as PTX of compute_" << architecture << ": "
             << runtime::launched_kernels().size() << " kernels, " << limit - device.limit()
             << " instructions\n";

@@ -66,6 +66,7 @@ struct Instruction {
   std::int64_t offset = 0;  // added to the address
   std::size_t branch = 0;   // index of the instruction that a branch leads to
   std::string text;
+  mutable bool has_run = false;
 };
 
 /// What a thread knows of itself.

@@ -84,11 +84,7 @@ const std::string& embedded_text(unsigned architecture) { return state().texts[a
 
 void load(const std::string& text) { state().program = parse(text); }
 
-std::set<std::string> loaded_kernels() {
-  std::set<std::string> names;
-  for (const auto& [name, kernel] : state().program) names.insert(name);
-  return names;
-}
+const Program& program() { return state().program; }
 
 const std::set<std::string>& launched_kernels() { return state().launched; }
 

@@ -17,8 +17,8 @@ const std::string& embedded_text(unsigned architecture);
 /// Takes the kernels from `text` instead of those that were loaded before.
 void load(const std::string& text);
 
-/// The names of the kernels that were loaded, and of those that ran.
-std::set<std::string> loaded_kernels();
+/// The kernels that were loaded, and the names of those that ran.
+const Program& program();
 const std::set<std::string>& launched_kernels();
 
 /// The number of kernels run since the last call.

@@ -103,6 +103,7 @@ void Warp::step() {
     const Mask flags = this->flags(instruction.guard);
     active_ &= instruction.guard_is_negated ? ~flags : flags;
   }
+  instruction.has_run |= active_ != 0;
   launch_.instructions -= static_cast<unsigned>(std::popcount(group.lanes));
   if (launch_.counts != nullptr) launch_.counts->add_instruction(instruction.opcode.kind);
   switch (instruction.opcode.flow) {
