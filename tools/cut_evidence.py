@@ -86,7 +86,7 @@ def _differences(
     rows: dict[tuple[str, int], dict[str, dict[int, float]]],
     cells: dict[tuple[str, int, str], CutComparison],
 ) -> list[str]:
-    """Return the differences that test the claims, and one that tests none."""
+    """Return the differences that test the claims, and two that test none."""
     lines = []
     for (task, size), of_arm in rows.items():
         line = [f"{_row_start(task, size)} {len(of_arm[TRAINED])}"]
@@ -96,15 +96,16 @@ def _differences(
                 result = "shown" if each.holds else "the contrary" if each.fails else "not shown"
                 text += f", p {each.adjusted:.2g}: {result}"
             line.append(text)
-        lines.append(" | ".join([*line, _interval(difference(of_arm, "values", "one"))]) + " |")
+        line += [_interval(difference(of_arm, "values", other)) for other in ("one", "bytes")]
+        lines.append(" | ".join(line) + " |")
     intro = (
         "Losses, with 95 % intervals; below zero the first is better. p-values are adjusted "
-        f"for all {len(cells)} comparisons. The last column tests no claim."
+        f"for all {len(cells)} comparisons. The last two columns test no claim."
     )
     head = (
         "| task | cut to | seeds | (a) energy per byte minus one rank | (b) energy per byte minus "
-        "equal energy | (c) trained minus cut by energy per byte | energy minus one rank |\n"
-        "|---|---|---:|---|---|---|---|\n"
+        "equal energy | (c) trained minus cut by energy per byte | energy minus one rank "
+        "| energy minus energy per byte |\n|---|---|---:|---|---|---|---|---|\n"
     )
     return ["#### Differences of cuts", intro, head + "\n".join(lines)]
 

@@ -261,7 +261,7 @@ class Search:
     def _swept(self, path: Path, values: dict[Any, Any]) -> Iterator[Block]:
         """Yield a block for each combination of values of a sweep of Weights & Biases."""
         fields = values.get("parameters")
-        if not isinstance(fields, dict) or values.get("method") not in _SEARCHES:
+        if not isinstance(fields, dict) or str(values.get("method")) not in _SEARCHES:
             return
         choices = {
             name.removeprefix(PREFIX): _choices(entry, name)
