@@ -191,3 +191,4 @@ def test_huge_sweep_is_bounded():
     names = ("init_r", "target_r", "tinit", "tfinal", "deltaT", "total_step")
     content = {"method": "grid", "parameters": dict.fromkeys(names, values)}
     assert inspect(yaml.safe_dump(content), "yaml").blocks
+    assert not inspect(yaml.safe_dump(content | {"method": {"a": 1}}), "yaml").blocks
