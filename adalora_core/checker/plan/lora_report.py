@@ -179,6 +179,7 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 def _not_adapted(found: LoraMatch) -> Counter[str]:
     adapted = {each.path for each in found.adapted}
+    adapted |= {name.rpartition(".")[0] for name in found.whole if name.endswith(".weight")}
     linear = (each.path for each in found.model.of_kind("matrix", "packed"))
     label = _labels(found)
     return Counter(label(path) for path in linear if path not in adapted)

@@ -82,6 +82,7 @@ def test_json_has_modules_shapes_scales_and_bytes(plan):
     assert found["trained_parameters"] == trained
     assert found["training_bytes"] == 4 * 4 * trained
     assert found["not_adapted"] == {"lm_head": 1}
+    assert _of(plan, {"modules_to_save": ["lm_head"]}, small_llama())["not_adapted"] == {}
 
 
 DOORS = {
