@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 Path = tuple[str | int, ...]
@@ -10,8 +11,19 @@ Path = tuple[str | int, ...]
 Extent = tuple[int, int]
 """Start and exclusive end of a stretch of text, as offsets in code points."""
 
-
 _CHUNK = 4096
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def line_start(text: str, offset: int) -> int:
+    """Return where the line of an offset starts."""
+    return max(text.rfind("\n", 0, offset), text.rfind("\r", 0, offset)) + 1
+
+
+def line_end(text: str, at: int = 0) -> str:
+    """Return the characters that end the line at an offset, or a line feed if it is the last."""
+    found = _LINE_END.search(text, at)
+    return found[0] if found else "\n"
 
 
 def content_end(text: str, start: int, end: int, blanks: str | None = None) -> int:

@@ -126,7 +126,7 @@ def test_budget_in_parameters_is_kept_and_spent() -> None:
     from patterns import costs_of, parameters_of
     from tasks import KINDS, SIZES
 
-    from adalora_core.demo.experiment import allocator_of
+    from adalora_core.training.training_state.progress import allocator_of
 
     torch.manual_seed(0)
     model = CausalModel(SIZES["tiny"])
@@ -138,7 +138,10 @@ def test_budget_in_parameters_is_kept_and_spent() -> None:
         optimizer.step()
         adapted.update_and_allocate(step)
         optimizer.zero_grad()
-    allocator, budget = allocator_of(adapted), 4 * sum(costs.values())
+    allocator, budget = (
+        allocator_of(*adapted.base_model.trained_adapters()),
+        4 * sum(costs.values()),
+    )
     found = parameters_of(allocator.active_ranks(), costs)
     assert budget - max(costs.values()) < found <= budget
     # Of equal scores those of short triplets are higher per parameter.

@@ -83,3 +83,14 @@ def test_search_finds_the_page_of_a_rule_first(browser, served_site):
         found = search(page, served_site[0], words)
         assert found[0].endswith("rules/ADA202/"), found[:3]
     page.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [("does nothing", "saved-lora/"), ("which rank", "plan/"), ("resize", "shrink/")],
+)
+def test_search_leads_from_peoples_words_to_the_page(browser, served_site, words, wanted):
+    page = browser.new_page()
+    found = search(page, served_site[0], words)
+    assert any(link.lstrip("/").startswith(wanted) for link in found[:6]), found[:8]
+    page.close()

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.changes import Change, Insert, Put, Rename, Replace
-from adalora_core.floor.places import Edit, Extent
+from adalora_core.floor.places import Edit, Extent, line_end, line_start
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document, Format, Locator
@@ -16,7 +16,6 @@ _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
 """Anchor and tag before a YAML value; aliases may refer to the anchor, so both stay."""
 
 _COMMENT = re.compile(r"(?:^|\s)#")
-_LINE_END = re.compile(r"\r\n|\n|\r")
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -79,17 +78,6 @@ def _insertion(document: Document, locator: Locator, change: Insert) -> tuple[Ex
     # The dash before the first key of a list's entry is not repeated.
     indent = re.sub(r"\S", " ", text[line_start(text, first) : first])
     return (first, first), f"{pair}{line_end(text)}{indent}"
-
-
-def line_start(text: str, offset: int) -> int:
-    """Return where the line of an offset starts."""
-    return max(text.rfind("\n", 0, offset), text.rfind("\r", 0, offset)) + 1
-
-
-def line_end(text: str, at: int = 0) -> str:
-    """Return the characters that end the line at an offset, or a line feed if it is the last."""
-    found = _LINE_END.search(text, at)
-    return found[0] if found else "\n"
 
 
 def spell(value: Any, old: str, format: Format) -> str:  # noqa: A002 - as everywhere

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.writing import line_end, line_start
 from adalora_core.checker.pipeline.fixing import Trials
 from adalora_core.checker.pipeline.suppression import Line, Requests, line_of, unsuppressible
 from adalora_core.checker.rules import BY_CODE
 from adalora_core.config.changes import ConflictError
-from adalora_core.floor.places import Edit, content_end
+from adalora_core.floor.places import Edit, content_end, line_end, line_start
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from adalora_core.demo.encoder import load_encoder, mean_pooled, verified_model_folder
-from adalora_core.demo.experiment import allocator_of
+from adalora_core.training.training_state.progress import allocator_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -177,7 +177,7 @@ def run(
     held = Tokenised(folder, held_out, setting.tokens)
     predictions = predict(model, head, held)
     if job.arm not in PLAIN_LORA:
-        final = allocator_of(model).active_ranks()
+        final = allocator_of(*model.base_model.trained_adapters()).active_ranks()
     return Outcome(
         job=job,
         spearman=round(spearman(predictions, held.ratings), 5),

@@ -18,7 +18,7 @@ from patterns import (
 from training import plain_lora
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.demo.experiment import allocator_of
+from adalora_core.training.training_state.progress import allocator_of
 
 if TYPE_CHECKING:
     from arms import Arm
@@ -86,5 +86,9 @@ def adalora(
     )
     adapted = get_peft_model(model, config)
     if arm.score == "per parameter":
-        spend_parameters(allocator_of(adapted), costs, TARGET_R * sum(costs.values()))
+        spend_parameters(
+            allocator_of(*adapted.base_model.trained_adapters()),
+            costs,
+            TARGET_R * sum(costs.values()),
+        )
     return adapted

@@ -14,7 +14,7 @@ from runs import DIVERGED, Outcome, best_try, needed
 from tasks import BASE_SEED_OF, KINDS, SIZES, TASKS
 from training import machine
 
-from adalora_core.demo.experiment import allocator_of
+from adalora_core.training.training_state.progress import allocator_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,7 +67,10 @@ def run(
         rate, scale = best_try(block, "wide", outcomes)
         pilot = adalora(base.model(size), arm, arm.pilot, scale, job.seed, costs)
         train_seconds = train(pilot, order, arm.pilot, rate)
-        found, steps = allocator_of(pilot).active_ranks(), steps - arm.pilot
+        found, steps = (
+            allocator_of(*pilot.base_model.trained_adapters()).active_ranks(),
+            steps - arm.pilot,
+        )
     if arm.is_lora:
         ranks = pattern(job, costs, found)
         model = lora(base.model(size), ranks, job.scale)
@@ -75,7 +78,7 @@ def run(
         model = adalora(base.model(size), arm, steps, job.scale, job.seed, costs)
     train_seconds += train(model, order, steps, job.learning_rate)
     if not arm.is_lora:
-        ranks = allocator_of(model).active_ranks()
+        ranks = allocator_of(*model.base_model.trained_adapters()).active_ranks()
     elif arm.ranks == "cut":
         ranks = cut_to_parameters(model, costs, before.parameters if before else 0)
     part = target.development if job.stage == "tune" else target.test

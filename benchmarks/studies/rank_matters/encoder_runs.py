@@ -17,7 +17,7 @@ from torch import nn
 from training import Tokenised, machine, matrices, predict, spearman, train_model
 
 from adalora_core.demo.encoder import load_encoder, verified_model_folder
-from adalora_core.demo.experiment import allocator_of
+from adalora_core.training.training_state.progress import allocator_of
 
 if TYPE_CHECKING:
     from outcomes import Outcomes
@@ -54,7 +54,7 @@ def run(job: Job, block: Block, outcomes: Outcomes) -> Outcome:
     train_model(model, head, train, as_before, FIRST_STUDY)
     train_seconds = time.process_time() - trained_from
     if not arm.is_lora:
-        ranks = allocator_of(model).active_ranks()
+        ranks = allocator_of(*model.base_model.trained_adapters()).active_ranks()
     held = Tokenised(folder, held_out, FIRST_STUDY.tokens)
     return Outcome(
         job=job,

@@ -22,8 +22,8 @@ from adalora_core.checker.documents.python.script import (
     line_starts,
 )
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
-from adalora_core.checker.documents.writing import line_end, line_start
 from adalora_core.config.changes import Insert, Put, Rename, Replace
+from adalora_core.floor.places import line_end, line_start
 
 if TYPE_CHECKING:
     from adalora_core.floor.limits import Limits
