@@ -18,6 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from adalora_core.checker.plan.base_layers import BaseLayers, is_in_list
 from adalora_core.checker.plan.header import TensorInfo, read_header
 from adalora_core.config.fields.block import Block
+from adalora_core.config.rules.runs import (
+    AdapterChangesNothing,
+    ParametersNotFinite,
+    TensorsDoNotFit,
+)
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
@@ -25,6 +30,8 @@ from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.modules import BaseModel
+    from adalora_core.config.findings import Severity
+    from adalora_core.config.rules.base import Rule
 
     Factors = dict[str, TensorInfo]
 
@@ -64,21 +71,27 @@ _HINTS: dict[Kind, str] = {
 }
 
 
+RULES: dict[Kind, type[Rule]] = {
+    **dict.fromkeys(_HINTS, TensorsDoNotFit),
+    "zero": AdapterChangesNothing,
+    "not-finite": ParametersNotFinite,
+}
+"""The rule of each kind of fault, which has its severity too."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorFault:
-    """What is wrong with some tensors of an adapter.
+    """What is wrong with some tensors of an adapter; of each kind there is one fault at most.
 
-    Args:
-        kind: the kind of fault; of each there is one at most.
-        names: the tensors, as in the file, or the modules where a kind concerns modules.
-        message: the fault of the first one, and how many more there are.
-        hint: what PEFT does when it loads the adapter, and what to do.
+    `names` are tensors, as in the file, or modules. The message is that of the first one. The hint
+    says what PEFT does when it loads the adapter.
     """
 
     kind: Kind
     names: tuple[str, ...]
     message: str
     hint: str
+    severity: Severity
 
 
 class SavedLora:
@@ -132,10 +145,19 @@ class SavedLora:
             with contextlib.suppress(ExpressionError, re.error):
                 for kind, name, what in check:
                     found[kind].setdefault(name, what)
-        return [
-            TensorFault(kind, tuple(names), _counted([*names.values()], kind, self), _HINTS[kind])
-            for kind, names in found.items()
-        ]
+        return [self._fault(kind, names) for kind, names in found.items()]
+
+    def _fault(self, kind: Kind, found: Mapping[str, str]) -> TensorFault:
+        message, severity, more = next(iter(found.values())), RULES[kind].severity, len(found) - 1
+        if kind == "zero" and len(found) == len(self.modules):
+            message = f"the adapter changes nothing: a factor of each of its {len(found)} modules "
+            message += "is all zero"
+            message += ", only other tensors beside them may differ" if self.others else ""
+        else:
+            message += f" (and {more} more)" if more else ""
+            # Some layers may never have been reached.
+            severity = "info" if kind == "zero" else severity
+        return TensorFault(kind, tuple(found), message, _HINTS[kind], severity)
 
     def shapes(self, path: str) -> tuple[TensorInfo, TensorInfo] | None:
         """Return A and B of a module, or None if one is missing or has another form."""
@@ -271,16 +293,6 @@ def _other_form(folder: Path) -> str | None:
         why = "the tensors are in parts, which PEFT does not load as an adapter; save them as one"
         return f"{why} {WEIGHTS}"
     return None
-
-
-def _counted(messages: list[str], kind: Kind, saved: SavedLora) -> str:
-    if kind == "zero" and len(messages) == len(saved.modules):
-        return (
-            f"the adapter changes nothing: a factor of each of its {len(messages)} modules is all "
-            "zero" + (", only other tensors beside them may differ" if saved.others else "")
-        )
-    more = len(messages) - 1
-    return messages[0] + (f" (and {more} more)" if more else "")
 
 
 def _selection(values: Mapping[str, Any]) -> ModuleSelection | None:

@@ -152,10 +152,11 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
         text = "" if proposal is None else f"{proposal.as_text()}\n"
         text += lora_report.as_text(found, None if model is None else model.parameters)
         for fault in faults:
-            text += f"error: {visible(fault.message)}\n  hint: {visible(fault.hint)}\n"
+            message, hint = visible(fault.message), visible(fault.hint)
+            text += f"{fault.severity}: {message}\n  hint: {hint}\n"
         print_text(text)
     _write(picture, options)
-    return FINDINGS if faults else FINE
+    return FINDINGS if any(each.severity == "error" for each in faults) else FINE
 
 
 def _matched_lora(
