@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from adalora_core.checker.plan.base_layers import BaseLayers, is_in_list
+from adalora_core.checker.plan.base_layers import BaseLayers, layer_of
 from adalora_core.checker.plan.header import TensorInfo, read_header
 from adalora_core.config.fields.block import Block
 from adalora_core.config.rules.runs import (
@@ -95,16 +95,11 @@ class TensorFault:
 
 
 class SavedLora:
-    """The tensors of a saved LoRA adapter.
+    """The tensors of the LoRA adapter in a folder whose configuration has some values.
 
-    Args:
-        folder: the folder with `adapter_model.safetensors`.
-        values: the fields of its configuration.
-
-    Attributes:
-        modules: `{module path: {factor: tensor}}`; a factor is `lora_A.weight`, for example.
-        others: the tensors beside them by their names, without PEFT's prefix.
-        odd: names that PEFT does not write.
+    `modules` is `{module path: {factor: tensor}}`; a factor is `lora_A.weight`, for example.
+    `others` are the tensors beside them, without PEFT's prefix, and `odd` names that PEFT does not
+    write.
 
     Raises:
         OSError: the file is missing or unreadable.
@@ -186,7 +181,7 @@ class SavedLora:
         for path in self.modules:
             outer, inside, _ = f"{path}.".partition(".base_layer.")
             # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
-            is_with_another = self.values.get("ensure_weight_tying") and not is_in_list(path)
+            is_with_another = self.values.get("ensure_weight_tying") and layer_of(path) < 0
             if not is_with_another and not _holds(selection, outer if inside else path):
                 what = f"the tensors of {path!r} fit no module: target_modules leaves it out"
                 yield "left-over", f"{TENSOR_PREFIX}{path}", what

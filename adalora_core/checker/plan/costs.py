@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.floor.escaping import visible
+
 if TYPE_CHECKING:
     from adalora_core.checker.plan.matching import Matched
     from adalora_core.checker.plan.modules import BaseModel, Module
@@ -115,7 +117,7 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     lines += [
         f"adapter: {size_of(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
-        *(f"note: {note}" for note in matched.notes),
+        *(f"note: {visible(note)}" for note in matched.notes),
     ]
     return "\n".join(lines) + "\n"
 
@@ -139,7 +141,7 @@ def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
     """Return name and size once for modules that differ only in the numbers of their paths."""
     counts = Counter((starred(each.path), each.inputs, each.outputs) for each in matrices)
     return [
-        (name, f"{count} x [{inputs} -> {outputs}]")
+        (visible(name), f"{count} x [{inputs} -> {outputs}]")
         for (name, inputs, outputs), count in counts.items()
     ]
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from math import sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.checker.plan.base_layers import layer_of
 from adalora_core.checker.plan.costs import share, size_of, starred
 from adalora_core.checker.plan.header import file_bytes
 from adalora_core.checker.plan.mismatches import shown_value
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.rank_pattern import LoraScales
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.lora import LoraMatch
@@ -55,9 +55,9 @@ def _head(block: Block) -> list[str]:
 
 
 def _scale(block: Block) -> float:
-    rank: int = block["r"]
-    scale: float = block["lora_alpha"] / (sqrt(rank) if block["use_rslora"] else rank)
-    return scale
+    return (
+        LoraScales({name: block[name] for name in ("r", "lora_alpha", "use_rslora")}).of("").scale
+    )
 
 
 def _table(found: LoraMatch, parameters: int) -> list[str]:
@@ -154,11 +154,10 @@ def _partly(found: LoraMatch) -> list[tuple[str, str]]:
     every, own = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     adapted = {each.path for each in found.adapted}
     for path in _peers(found):
-        layer = re.search(r"(?:^|\.)(\d+)(?=\.|$)", path)
-        if layer:
-            every[starred(path)].add(int(layer[1]))
+        if (layer := layer_of(path)) >= 0:
+            every[starred(path)].add(layer)
             if path in adapted:
-                own[starred(path)].add(int(layer[1]))
+                own[starred(path)].add(layer)
     names, label = defaultdict[str, list[str]](list), _labels(found)
     for path, layers in own.items():
         if layers < every[path]:
@@ -195,12 +194,6 @@ def _labels(found: LoraMatch) -> Callable[[str], str]:
         return ".".join(parts[-2:]) if meanings[parts[-1]] > 1 else parts[-1]
 
     return label
-
-
-def ranks_of(found: LoraMatch) -> dict[str, int]:
-    """Return the rank of each linear layer and each adapted module, 0 for none."""
-    ranks = {each.path: 0 for each in found.model.of_kind("matrix", "packed")}
-    return ranks | {each.path: each.rank for each in found.adapted}
 
 
 def as_dict(found: LoraMatch, model: BaseModel | None) -> dict[str, Any]:

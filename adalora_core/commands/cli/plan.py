@@ -56,7 +56,9 @@ def run(argv: Sequence[str]) -> int:
         if is_lora and (others := lora_blocks(document, check, options.key)):
             blocks = others
         elif not blocks and not document.fatal:
-            return fail("plan", _nothing_to_plan(options))
+            why = "no configuration of AdaLoRA or LoRA; point at it with --key /section"
+            why = why if options.key is None else f"no mapping at {options.key!r}"
+            return fail("plan", f"{options.file}: {why}")
         elif not found.report.ok:
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
@@ -70,6 +72,8 @@ def run(argv: Sequence[str]) -> int:
         if blocks[0].is_other_method:
             return _show_lora(blocks, folder, options)
         return _show(blocks[0], options)
+    except ModuleNotFoundError:
+        return fail("plan", MissingExtraError("matplotlib", "plot", "--plot"))
     except (OSError, ValueError, MissingExtraError) as error:
         return fail("plan", error)
 
@@ -107,7 +111,8 @@ def _show(block: Block, options: argparse.Namespace) -> int:
         text = f"{proposal.as_text()}\n" if proposal is not None else ""
         print_text(text + as_text(plan, with_budget=with_budget))
         if model is not None and matched is not None:
-            print_text("\n" + _costs_text(block, plan, matched, model))
+            costs = weights_costs.costs_of(block, plan, matched, model)
+            print_text("\n" + weights_costs.as_text(costs, matched, model, plan))
     return _write(picture, options)
 
 
@@ -183,19 +188,9 @@ def _map_of(found: lora.LoraMatch, name: str) -> bytes:
     """Draw the rank of each linear layer, 0 where it is not adapted."""
     from adalora_core.commands.rank_report.heatmap import rank_heatmap
 
-    ranks = lora_report.ranks_of(found)
-    try:
-        return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
-    except ModuleNotFoundError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
-
-
-def _costs_text(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> str:
-    costs = weights_costs.costs_of(block, plan, matched, model)
-    # Names come from the weights.
-    matrices = tuple(replace(each, path=visible(each.path)) for each in matched.matrices)
-    shown = replace(matched, matrices=matrices, notes=tuple(map(visible, matched.notes)))
-    return weights_costs.as_text(costs, shown, model, plan)
+    ranks = {each.path: 0 for each in found.model.of_kind("matrix", "packed")}
+    ranks |= {each.path: each.rank for each in found.adapted}
+    return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
 
 
 def _json(file: str, entries: dict[str, object]) -> str:
@@ -222,24 +217,10 @@ def _problems_text(block: Block, found: Iterable[Mismatch], options: argparse.Na
     return "\n".join(lines)
 
 
-def _nothing_to_plan(options: argparse.Namespace) -> str:
-    if options.key is None:
-        return (
-            f"{options.file}: no configuration of AdaLoRA or LoRA; point at it with --key /section"
-        )
-    return f"{options.file}: no mapping at {options.key!r}"
-
-
 def _picture(plan: Plan) -> bytes:
-    """Draw the curve as a PNG.
+    """Draw the curve as a PNG."""
+    from matplotlib.figure import Figure
 
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
     curve = plan.curve(_POINTS)

@@ -78,6 +78,8 @@ def run(argv: Sequence[str]) -> int:
         shrunk.write(options.out)
         if picture is not None:
             write_file(Path(options.plot), picture)
+    except ModuleNotFoundError:
+        return fail("shrink", MissingExtraError("matplotlib", "plot", "--plot"))
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("shrink", error)
     finally:
@@ -108,10 +110,7 @@ def _picture(shrunk: ShrunkAdapter) -> bytes:
 
     largest = max(len(each.A) for each in shrunk.adapter.modules.values())
     title = f"Rank of each matrix: {shrunk.adapter.folder.name}"
-    try:
-        return rank_heatmap(shrunk.ranks, init_r=largest, title=title)
-    except ModuleNotFoundError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
+    return rank_heatmap(shrunk.ranks, init_r=largest, title=title)
 
 
 def _entries(shrunk: ShrunkAdapter) -> dict[str, Any]:
