@@ -19,12 +19,7 @@ _POINTER = b"version "
 
 
 def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding]:
-    """Yield the faults of the tensors beside a configuration; none if there are no tensors.
-
-    Args:
-        name: the name of the file with the configuration.
-        blocks: the configurations of LoRA in it.
-    """
+    """Yield the faults of the tensors beside the file with configurations of LoRA, if any."""
     path = Path(name or "")
     if path.name != _CONFIG or [block.path for block in blocks] != [()]:
         return

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.plan.loaded import names_of_experts
+from adalora_core.checker.plan.loaded import NAMES_OF_EXPERTS
 from adalora_core.checker.plan.mismatches import Mismatch
-from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear, saved_module_names
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def as_converted(block: Block, model: BaseModel) -> tuple[Block, list[str], Mism
     Layers of experts in `target_modules` become `target_parameters`, the router's `gate` too. Any
     expression becomes a list of the last names that it matches, in all layers.
     """
-    names = names_of_experts(model.model_type)
+    names = NAMES_OF_EXPERTS.get(model.model_type or "")
     if names is None or model.model_type == "qwen2_moe":
         return block, [], None
     gate, up, down = names
@@ -79,7 +78,7 @@ def _last_names(block: Block, model: BaseModel, renamed: dict[str, str]) -> set[
         linear = (m for m in model.of_kind("matrix") if not model.is_output_head(m))
         return {module.name for module in linear} | renamed.keys()
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
-    selection = ModuleSelection(targets, block["exclude_modules"], saved=saved, matcher=Matcher())
+    selection = ModuleSelection(targets, block["exclude_modules"], saved=saved)
 
     def is_meant(path: str) -> bool:
         return selection.includes(path) and not selection.excludes(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
@@ -36,13 +36,8 @@ _EMBEDDINGS = 100
 class Adapted:
     """A module or a parameter with an adapter.
 
-    Args:
-        path: its name in the model.
-        kind: how PEFT adapts it.
-        rank, alpha, scale: those of its adapter.
-        tensors: shapes of the adapter's tensors, by their names below the owner.
-        dtype: of the tensors.
-        owner: path of the module that PEFT puts the tensors into.
+    `tensors` are the shapes of the adapter's tensors by their names below `owner`, the path of the
+    module that PEFT puts them into.
     """
 
     path: str
@@ -65,24 +60,17 @@ def dtype_of(base: str) -> str:
     return "F64" if base == "F64" else "F32"
 
 
-@dataclass
 class Layers:
     """The layers that a configuration adapts, one after the other.
 
-    Args:
-        block: the configuration, as PEFT changes it for the model.
-        model: the model as transformers holds it.
-        problems: reasons why PEFT refuses a layer; at most 20 are kept.
+    `problems` are reasons why PEFT refuses layers; at most 20 are kept.
     """
 
-    block: Block
-    model: BaseModel
-    problems: list[Mismatch] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Read the patterns."""
-        self._saved = PathEnds(self.block["modules_to_save"] or ())
-        self._scales = LoraScales({name: self.block[name] for name in _OF_SCALES})
+    def __init__(self, block: Block, model: BaseModel) -> None:
+        self.block, self.model = block, model
+        self.problems: list[Mismatch] = []
+        self._saved = PathEnds(block["modules_to_save"] or ())
+        self._scales = LoraScales({name: block[name] for name in _OF_SCALES})
 
     def unused_patterns(self) -> Iterator[str]:
         """Yield a note for each key of a pattern that no layer has its value from."""
@@ -131,13 +119,7 @@ class Layers:
             self.refuse("target_modules", f"{path} is not a layer that LoRA adapts", hint)
 
     def of_parameter(self, name: str, targeted: Collection[str], depth: int) -> Iterator[Adapted]:
-        """Yield what PEFT makes of one of `target_parameters`.
-
-        Args:
-            name: of the parameter.
-            targeted: paths of the modules with an adapter.
-            depth: number of parameters of the same module that PEFT wraps later.
-        """
+        """Yield what PEFT makes of one of `target_parameters`, before `depth` of its module."""
         path, _, _ = name.rpartition(".")
         info = self.model.tensors[name]
         if why := self._why_no_parameter(path, info.shape, targeted):

@@ -77,10 +77,7 @@ def select(
 ) -> Matched:
     """Return the modules that a configuration of AdaLoRA or LoRA selects, whatever their kind.
 
-    Args:
-        block: a configuration without errors.
-        model: the model to adapt.
-        defaults: the targets of each type of model, where the configuration has none.
+    The configuration has no errors. `defaults` are targets by type of model, where it has none.
     """
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
     names, left_out = PathEnds(saved), PathEnds(saved, after_dot=True)
@@ -157,11 +154,8 @@ def _targets(
 ) -> tuple[Targets, list[str], Mismatch | None]:
     targets = block["target_modules"]
     if is_all_linear(targets):
-        linear = [
-            module.path
-            for module in model.of_kind("matrix", "packed")
-            if not model.is_output_head(module)
-        ]
+        layers = model.of_kind("matrix", "packed")
+        linear = [module.path for module in layers if not model.is_output_head(module)]
         note = (
             "all-linear: every two-dimensional weight that is not named like an embedding or the "
             "output head; the header has no further information"
@@ -170,11 +164,8 @@ def _targets(
     if targets is not None:
         return targets, [], None
     if (default := defaults.get(model.model_type or "")) is not None:
-        return (
-            default,
-            [f"target_modules: {shown_value(default)}, the default for the model type"],
-            None,
-        )
+        note = f"target_modules: {shown_value(default)}, the default for the model type"
+        return default, [note], None
     known = "unknown" if model.model_type is None else repr(model.model_type)
     message = f"target_modules is not set, and the model's type has no default: {known}"
     return (), [], Mismatch("target_modules", message, f"set target_modules; {names_of(model)}")
@@ -235,14 +226,7 @@ def _kind_for_adalora(module: Module) -> Kind:
 def _of_other_fields(
     block: Block, model: BaseModel, targets: Collection[str], in_copies: Sequence[str]
 ) -> Iterator[Mismatch]:
-    """Yield the problems of settings other than the targets.
-
-    Args:
-        block: a configuration without errors.
-        model: the model to adapt.
-        targets: paths of the modules that get an adapter.
-        in_copies: paths of further targets, which PEFT adapts inside copies of `modules_to_save`.
-    """
+    """Yield the problems of settings other than the targets, which are paths."""
     if block.runtime != "peft":
         for field in NOT_TRAINED_HERE:
             if block[field]:
@@ -257,13 +241,7 @@ def _of_other_fields(
 
 
 def copies_that_break(block: Block, model: BaseModel, adapted: Sequence[str]) -> Iterator[Mismatch]:
-    """Yield the problems of copies for `modules_to_save` that PEFT cannot make or load.
-
-    Args:
-        block: a configuration without errors.
-        model: the model to adapt.
-        adapted: paths of targets inside such copies.
-    """
+    """Yield the problems of copies for `modules_to_save`, with targets inside of them or not."""
     names = PathEnds(saved_module_names(block["modules_to_save"], block["task_type"]))
     found = [path for path in model.modules if names.end_of(path) is not None]
     outer = set(outermost(found))

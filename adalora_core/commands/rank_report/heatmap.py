@@ -118,14 +118,13 @@ def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
         )
     # Names come from files: none is a formula, and none reaches LaTeX.
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
-        figure = rank_figure(ranks, init_r=init_r, title=title)
+        figure = _figure(ranks, init_r=init_r, title=title)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=150)
     return picture.getvalue()
 
 
-def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
-    """Return the heat map of `draw_rank_heatmap` as a figure of matplotlib."""
+def _figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

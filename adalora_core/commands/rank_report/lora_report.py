@@ -24,10 +24,6 @@ Modules = Sequence[Mapping[str, Any]]
 def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
     """Return what is known of each module, and why norms and effective ranks are not among it.
 
-    Args:
-        folder: the folder of the adapter.
-        values: the fields of its configuration.
-
     Raises:
         OSError: the weights cannot be read.
         ValueError: the tensors are not those of the configuration.
@@ -61,17 +57,7 @@ def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
 
 
 def write_lora_report(modules: Modules, folder: Path, *, name: str, why: str) -> list[Path]:
-    """Write the heat map, if there is matplotlib, and the report; return their paths.
-
-    Args:
-        modules: what `measure` returned.
-        folder: created if missing; files of an earlier report are replaced.
-        name: name of the adapter, for titles.
-        why: why norms are missing; empty if they are not.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
+    """Write what `measure` returned as a report, with a heat map if there is matplotlib."""
     key, what = ("rank", "Rank") if why else ("effective_rank", "Effective rank")
     title, largest = f"{what} of each matrix: {name}", max(each["rank"] for each in modules)
 
