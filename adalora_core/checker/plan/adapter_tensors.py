@@ -48,6 +48,9 @@ _UNUSUAL = (
     "target_parameters", "use_bdlora", "use_qalora", "velora_config",
 )  # fmt: skip
 """Settings with other names and shapes of tensors, or other layers than the base model has."""
+PAIRS = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
+_BY_FIELD = {"lora_magnitude_vector": "use_dora", "lora_B.bias": "lora_bias"}
+"""Factors that a field of the configuration adds."""
 _MATRIX = 2
 _PART = 1 << 16
 """The bytes of a factor that are read together."""
@@ -156,11 +159,9 @@ class SavedLora:
 
     def shapes(self, path: str) -> tuple[TensorInfo, TensorInfo] | None:
         """Return A and B of a module, or None if one is missing or has another form."""
-        factors = self.modules[path]
-        pairs = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
-        for a, b in pairs:
-            if a in factors and b in factors:
-                A, B = factors[a], factors[b]
+        for pair in PAIRS:
+            A, B = map(self.modules[path].get, pair)
+            if A is not None and B is not None:
                 return (A, B) if min(len(A.shape), len(B.shape)) >= _MATRIX else None
         return None
 
@@ -182,18 +183,16 @@ class SavedLora:
             outer, inside, _ = f"{path}.".partition(".base_layer.")
             # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
             is_with_another = self.values.get("ensure_weight_tying") and layer_of(path) < 0
-            if not is_with_another and not _holds(selection, outer if inside else path):
+            if not is_with_another and not selection.holds(outer if inside else path):
                 what = f"the tensors of {path!r} fit no module: target_modules leaves it out"
                 yield "left-over", f"{TENSOR_PREFIX}{path}", what
 
     def _incomplete(self) -> Iterator[tuple[Kind, str, str]]:
         for path, factors in self.modules.items() if self._is_usual else ():
-            pair = {"lora_A.weight", "lora_B.weight"}
-            if any("embedding" in each for each in factors):
-                pair = {"lora_embedding_A", "lora_embedding_B"}
-            wanted = pair | {each for each, field in _BY_FIELD.items() if self.values.get(field)}
-            if "lora_embedding_A" in pair:
-                wanted.discard("lora_B.bias")
+            is_embedding = any("embedding" in each for each in factors)
+            added = {each for each, field in _BY_FIELD.items() if self.values.get(field)}
+            wanted = added - {"lora_B.bias"} if is_embedding else added
+            wanted |= {*PAIRS[is_embedding]}
             for factor in sorted(wanted - factors.keys()):
                 name = f"{TENSOR_PREFIX}{path}.{factor}"
                 yield "missing", name, f"the tensor {name!r} is missing"
@@ -204,21 +203,20 @@ class SavedLora:
             if (pair := self.shapes(path)) is None or not self._is_usual:
                 continue
             A, B = pair
-            ranks = A.shape[0], B.shape[1]
+            rank, other = A.shape[0], B.shape[1]
             # B of a grouped convolution has a part of the rank.
-            is_part = len(A.shape) > _MATRIX and ranks[1] > 0 and not ranks[0] % ranks[1]
-            if ranks[0] != ranks[1] and not is_part:
-                yield "shape", path, f"{path!r} has factors of ranks {ranks[0]} and {ranks[1]}"
-                continue
-            try:
-                told = scales.of(path).rank
-            except ExpressionError:
-                raise
-            except ValueError as error:
-                yield "shape", path, f"{path!r} {error}"
-                continue
-            if told != ranks[0]:
-                what = f"has tensors of rank {ranks[0]}, and the configuration gives rank {told}"
+            is_part = len(A.shape) > _MATRIX and other > 0 and not rank % other
+            what = f"has factors of ranks {rank} and {other}"
+            if rank == other or is_part:
+                try:
+                    told = scales.of(path).rank
+                    what = f"has tensors of rank {rank}, and the configuration gives rank {told}"
+                    what = "" if told == rank else what
+                except ExpressionError:
+                    raise
+                except ValueError as error:
+                    what = str(error)
+            if what:
                 yield "shape", path, f"{path!r} {what}"
 
     def _beside(self, base: BaseLayers) -> Iterator[tuple[Kind, str, str]]:
@@ -238,11 +236,7 @@ class SavedLora:
         selection = _selection(self.values)
         if selection is None and not is_all_linear(self.values.get("target_modules")):
             return
-
-        def is_target(path: str) -> bool:
-            return selection is None or _holds(selection, path)
-
-        for path in base.absent(self.modules, is_target, by_name=selection is not None):
+        for path in base.absent(self.modules, selection):
             what = f"the tensors of {path!r}, a target, are missing"
             yield "missing", f"{TENSOR_PREFIX}{path}", what
 
@@ -275,10 +269,6 @@ class SavedLora:
                     yield "zero", path, f"{path!r} changes nothing: a factor of it is all zero"
 
 
-_BY_FIELD = {"lora_magnitude_vector": "use_dora", "lora_B.bias": "lora_bias"}
-"""Factors that a field of the configuration adds."""
-
-
 def _other_form(folder: Path) -> str | None:
     """Return why a folder without the usual file cannot be judged, None if it has no weights."""
     if (folder / "adapter_model.bin").exists():
@@ -298,10 +288,6 @@ def _selection(values: Mapping[str, Any]) -> ModuleSelection | None:
     if not targets or is_all_linear(targets) or not block.invalid.isdisjoint(fields):
         return None
     return ModuleSelection(targets, *others)
-
-
-def _holds(selection: ModuleSelection, path: str) -> bool:
-    return selection.includes(path) and not selection.is_named_by_exclude(path)
 
 
 def _is_zero(parts: Iterator[bytes], dtype: str) -> bool:

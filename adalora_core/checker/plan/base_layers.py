@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.plan.costs import starred
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.modules import BaseModel, Module
+    from adalora_core.floor.module_selection import ModuleSelection
 
 
 class BaseLayers:
@@ -59,15 +60,10 @@ class BaseLayers:
         sizes = module.inputs, module.outputs
         return (inputs, outputs) in {sizes, sizes[::-1]}
 
-    def absent(
-        self, known: Collection[str], is_target: Callable[[str], bool], *, by_name: bool
-    ) -> Iterator[str]:
+    def absent(self, known: Collection[str], selection: ModuleSelection | None) -> Iterator[str]:
         """Yield targets that are not known, up to the last layer that is.
 
-        Args:
-            known: the paths of the modules of an adapter.
-            is_target: whether the module at a path is one.
-            by_name: whether the targets are named, so that a kind may be absent altogether.
+        If they are selected by their names, a kind may be absent altogether; else all are targets.
         """
         stems, ends = set(), defaultdict[str, set[str]](set)
         for path in known:
@@ -79,7 +75,7 @@ class BaseLayers:
         is_known = all(each in self._of_kind for each in ends if "*" in each.split("."))
         for kind, layers in self._of_kind.items():
             # Experts may be one tensor in the model, and matrices in its file.
-            if kind not in ends and not (by_name and is_known and ".experts." not in f".{kind}."):
+            if kind not in ends and not (selection and is_known and ".experts." not in f".{kind}."):
                 continue
             sources = self._sources(kind if kind in ends else None)
             for end, found in layers.items():
@@ -87,7 +83,8 @@ class BaseLayers:
                     # Where no path has the begin of this one, a class may leave the part out.
                     is_named = _split(path)[0] in stems
                     lacks = path not in known if is_named else end not in ends.get(kind, ())
-                    if lacks and (is_named or len(sources) == 1) and is_target(path):
+                    lacks = lacks and (is_named or len(sources) == 1)
+                    if lacks and (selection is None or selection.holds(path)):
                         yield path
 
     def _sources(self, kind: str | None) -> set[str]:

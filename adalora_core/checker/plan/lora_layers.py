@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
+from adalora_core.checker.plan.adapter_tensors import PAIRS
 from adalora_core.checker.plan.loaded import TRANSPOSED_EXPERTS
 from adalora_core.checker.plan.matching import no_such_tokens
 from adalora_core.checker.plan.mismatches import Mismatch, names_of
@@ -23,8 +24,6 @@ Kind = Literal["linear", "embedding", "convolution", "attention", "parameter"]
 Shape = tuple[int, ...]
 
 _OF_SCALES = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
-_FACTORS = ("lora_A.weight", "lora_B.weight")
-_OF_EMBEDDINGS = ("lora_embedding_A", "lora_embedding_B")
 _DEPTHWISE = re.compile(r"dw|depthwise")
 """Names of convolutions that have a group for each channel; the header does not hold the groups."""
 _MATRIX = 2
@@ -174,11 +173,8 @@ class Layers:
             what = f"has {groups} groups: PEFT needs a multiple of that as rank, and no DoRA"
             self.refuse("target_modules", f"{module.path} {what}", "exclude it")
         ones = (1,) * len(kernel)
-        first, second = _FACTORS
-        shapes = {
-            first: (found.rank, inputs * groups, *kernel),
-            second: (outputs, found.rank // groups, *ones),
-        }
+        A, B = (found.rank, inputs * groups, *kernel), (outputs, found.rank // groups, *ones)
+        shapes: dict[str, Shape] = dict(zip(PAIRS[0], (A, B), strict=True))
         if self.block["use_dora"]:
             shapes["lora_magnitude_vector"] = (1, outputs, *ones)
         return replace(found, tensors={**found.tensors, **shapes})
@@ -189,7 +185,7 @@ class Layers:
     ) -> Adapted:  # fmt: skip
         block = self.block
         rank, alpha, scale = self._scales.of(path)
-        names = _OF_EMBEDDINGS if kind == "embedding" else _FACTORS
+        names = PAIRS[kind == "embedding"]
         shapes = (rank * count, inputs), (outputs, rank * count)
         tensors: dict[str, Shape] = dict(zip(names, shapes, strict=True))
         if block["lora_bias"]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 79
 _NAMES_SHOWN = 8
+_KINDS = {"linear": "linear layers", "parameter": "parameters by name"}
 
 
 def method_of(block: Block) -> str:
@@ -55,16 +56,19 @@ def _head(block: Block) -> list[str]:
 
 
 def _scale(block: Block) -> float:
-    return (
-        LoraScales({name: block[name] for name in ("r", "lora_alpha", "use_rslora")}).of("").scale
-    )
+    values = {name: block[name] for name in ("r", "lora_alpha", "use_rslora")}
+    return LoraScales(values).of("").scale
 
 
 def _table(found: LoraMatch, parameters: int) -> list[str]:
     rows = [("module", "count", "size", "rank", "scale", "trained"), *_rows(found)]
     width = _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, len(rows[0])))
-    table = _aligned([(_shortened(row[0], max(10, width)), *row[1:]) for row in rows])
-    lines = [f"adapted: {_counted(found.adapted)} of a model of {parameters:,} parameters", *table]
+    width = max(10, width)
+    names = [name if len(name) <= width else f"...{name[3 - width :]}" for name, *_ in rows]
+    table = _aligned([(name, *row[1:]) for name, row in zip(names, rows, strict=True)])
+    kinds = Counter(each.kind for each in found.adapted).items()
+    counted = ", ".join(f"{count} {_KINDS.get(kind, kind + 's')}" for kind, count in kinds)
+    lines = [f"adapted: {counted} of a model of {parameters:,} parameters", *table]
     lines += [f"in the layers {layers} alone: {names}" for layers, names in _partly(found)]
     others = _not_adapted(found).most_common()
     if others:
@@ -72,8 +76,8 @@ def _table(found: LoraMatch, parameters: int) -> list[str]:
         more = f" and {len(others) - len(shown)} more names" if len(others) > len(shown) else ""
         lines.append(f"not adapted: {', '.join(shown)}{more}")
     if found.missed:
-        names = Counter(map(_labels(found), (each.path for each in found.missed)))
-        shown = [f"{name} ({count})" for name, count in names.items()]
+        missed = Counter(map(_labels(found), (each.path for each in found.missed)))
+        shown = [f"{name} ({count})" for name, count in missed.items()]
         lines.append(f"usual for the architecture, and not adapted: {', '.join(shown)}")
     lines += ["", f"trained: {found.trained:,} numbers ({share(found.trained, parameters)})"]
     if found.beside:
@@ -94,12 +98,6 @@ def _wrapped(line: str) -> str:
     line = visible(line)
     parts = wrap(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return line if len(line) <= _WIDTH else "\n".join(parts)
-
-
-def _counted(adapted: Iterable[Adapted]) -> str:
-    kinds = Counter(each.kind for each in adapted)
-    names = {"linear": "linear layers", "parameter": "parameters by name"}
-    return ", ".join(f"{count} {names.get(kind, kind + 's')}" for kind, count in kinds.items())
 
 
 def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
@@ -136,17 +134,11 @@ def _size(each: Adapted) -> str:
     return f"{mark}{first[1]} -> {second[0]}"
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    aligned = []
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
     for name, *rest in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
-        aligned.append("  ".join([f"{name:<{widths[0]}}", *cells]))
-    return aligned
-
-
-def _shortened(name: str, width: int) -> str:
-    return name if len(name) <= width else f"...{name[3 - width :]}"
+        cells = [f"{cell:>{width}}" for cell, width in zip(rest, others, strict=True)]
+        yield "  ".join([f"{name:<{first}}", *cells])
 
 
 def _partly(found: LoraMatch) -> list[tuple[str, str]]:

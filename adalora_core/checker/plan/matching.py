@@ -42,13 +42,9 @@ Targets = str | Sequence[str]
 class Matched:
     """The result of matching a configuration against a model.
 
-    Args:
-        matrices: the modules that get an adapter.
-        saved: tensors trained without an adapter: of `modules_to_save` and of the task's heads.
-        problems: reasons why the configuration does not fit the model.
-        notes: further remarks for the user.
-        in_copies: paths of further targets, which PEFT adapts inside copies of `modules_to_save`.
-        targets: the targets that apply: the configured ones, or those of the model's type.
+    The `matrices` get an adapter, and the tensors `saved` are trained without one. The paths
+    `in_copies` are further targets, which PEFT adapts inside copies of `modules_to_save`. The
+    `targets` are the configured ones, or those of the model's type.
     """
 
     matrices: tuple[Module, ...]
@@ -203,7 +199,7 @@ def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:
         "packed": "is packed by quantisation, and the header does not hold its sizes",
     }
     for kind, what in wrong.items():
-        found = [module.path for module in matrices if _kind_for_adalora(module) == kind]
+        found = [module.path for module in matrices if _kind(module) == kind]
         if found:
             others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             hint = "exclude it, or name its submodules"
@@ -218,7 +214,7 @@ _PICTURE = 4
 """Number of dimensions of the weight of a two-dimensional convolution."""
 
 
-def _kind_for_adalora(module: Module) -> Kind:
+def _kind(module: Module) -> Kind:
     is_other = module.kind == "convolution" and len(module.shape) != _PICTURE
     return "other" if is_other else module.kind
 
@@ -293,14 +289,12 @@ def _rank_pattern(block: Block, model: BaseModel, targets: Collection[str]) -> I
         named = {module_of(key) for key in keys}
     else:  # this package reads past the name of any adapter
         named = {key.rpartition(SINGULAR_VALUES_SUFFIX)[0] for key in keys}
-    foreign = sorted(path for path in named if path not in model.modules)
-    if foreign:
+    if foreign := sorted(path for path in named if path not in model.modules):
         message = f"rank_pattern names {_counted(foreign)}, which the model does not have"
         yield Mismatch("rank_pattern", message, "write the paths of the model's modules")
     elif block.runtime == "peft":
-        others = sorted(named - set(targets))
         absent = sorted(set(targets) - named)
-        if others:
+        if others := sorted(named - set(targets)):
             message = f"rank_pattern names {_counted(others)}, which target_modules leaves out"
             yield Mismatch("rank_pattern", message, "name the same modules in both")
         elif absent:

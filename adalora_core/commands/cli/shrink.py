@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.arguments import Parser, add, choice, size, text
 from adalora_core.commands.cli.export_lora import OUTPUT, refusal
-from adalora_core.commands.cli.output import FINE, fail, print_text
+from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
@@ -84,9 +83,11 @@ def run(argv: Sequence[str]) -> int:
         return fail("shrink", error)
     finally:
         torch.set_num_threads(threads)
-    entries = {"version": 1, "adapter": options.adapter, "out": options.out, **_entries(shrunk)}
-    as_json = options.output_format == "json"
-    print_text(json.dumps(entries, indent=2) + "\n" if as_json else _text(entries))
+    entries = {"adapter": options.adapter, "out": options.out, **_entries(shrunk)}
+    if options.output_format == "json":
+        print_json(**entries)
+    else:
+        print_text(_text(entries))
     return FINE
 
 

@@ -91,14 +91,8 @@ def draw_rank_heatmap(
 ) -> None:
     """Write a PNG heat map of `{module path: rank}` to `path`.
 
-    With more than 100 layers or 24 kinds of modules, each cell is the mean of neighbours. Beyond
-    1,000 cells only the colours show the ranks.
-
-    Args:
-        ranks: triplets kept per adapted module.
-        path: the PNG to write; an existing file is replaced.
-        init_r: rank of the darkest colour.
-        title: text above the map.
+    The darkest colour is that of `init_r`. With more than 100 layers or 24 kinds of modules, each
+    cell is the mean of neighbours. Beyond 1,000 cells only the colours show the ranks.
 
     Raises:
         ValueError: `ranks` is empty.

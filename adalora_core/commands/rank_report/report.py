@@ -37,13 +37,8 @@ def write_rank_report(
 ) -> list[Path]:
     """Write the heat map and the report of an adapter into `folder` and return their paths.
 
-    Without matplotlib the report alone is written.
-
-    Args:
-        config: the adapter's configuration.
-        folder: created if missing; files of an earlier report are replaced.
-        name: name of the adapter, for titles.
-        steps: steps that an unfinished run has made; None for a finished one.
+    Without matplotlib the report alone is written. The name is for titles. An unfinished run has
+    made `steps`.
 
     Raises:
         ValueError: the configuration has no rank pattern.
