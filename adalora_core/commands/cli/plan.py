@@ -228,22 +228,17 @@ def _matrices(value: str) -> int:
     return int(value)
 
 
-_MODEL: dict[str, dict[str, Any]] = {
-    "--weights": text(
-        "PLACE",
-        "safetensors file, index or folder of the model to adapt: also show the matched modules "
-        "and their costs (only headers are read)",
-    ),
-    "--matrices": {"type": _matrices, **text("N", "number of adapted matrices in the model")},
+_WEIGHTS = """safetensors file, index or folder of the model to adapt: also show the matched modules
+and their costs (only headers are read)"""
+_MODEL = {
+    "--weights": text("PLACE", _WEIGHTS),
+    "--matrices": text("N", "number of adapted matrices in the model") | {"type": _matrices},
 }
-_BUDGET = text(
-    "AMOUNT", "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
-)
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "-o --output-format": choice(
-        ("text", "json"), "format of the printed plan (default: text)", "text"
-    ),
-    "--budget": {"type": budget, **_BUDGET},
+_BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
+_FORM = "format of the printed plan (default: text)"
+_OPTIONS = {
+    "-o --output-format": choice(("text", "json"), _FORM, "text"),
+    "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
     "--plot": text("FILE.png", "also draw the curve to this file; for LoRA a map of the ranks"),
     "--key": text("POINTER", "JSON pointer of the mapping"),
     "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),

@@ -33,15 +33,12 @@ def make_parser() -> Parser:
         "print the ranks as settings for a fresh run with plain LoRA instead of writing files: "
         "peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every module)"
     )
-    adapter = text("ADAPTER_DIR", "folder of the adapter")
     output = text("DIR", "folder for the files (default: ADAPTER_DIR)")
+    add(parser, {"adapter": text("ADAPTER_DIR", "folder of the adapter"), "--output": output})
     pattern = {"choices": FORMATS, **text("FORMAT", ranks)}
     form = choice(("text", "json"), "json: print what is known of each module, write no files", "")
-    add(parser, {"adapter": adapter, "--output": output})
-    add(
-        parser.add_mutually_exclusive_group(),
-        {"--rank-pattern": pattern, "-o --output-format": form},
-    )
+    printed = {"--rank-pattern": pattern, "-o --output-format": form}
+    add(parser.add_mutually_exclusive_group(), printed)
     return parser
 
 
