@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.plan.adapter_tensors import SavedLora
-from adalora_core.commands.rank_report.report import HEAT_MAP_NAME, code, literal, write_with_map
+from adalora_core.commands.rank_report.report import code, literal, write_with_map
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.rank_pattern import LoraScales
 
@@ -59,15 +59,10 @@ def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
 def write_lora_report(modules: Modules, folder: Path, *, name: str, why: str) -> list[Path]:
     """Write what `measure` returned as a report, with a heat map if there is matplotlib."""
     key, what = ("rank", "Rank") if why else ("effective_rank", "Effective rank")
-    title, largest = f"{what} of each matrix: {name}", max(each["rank"] for each in modules)
-
-    def render(*, with_map: bool) -> str:
-        picture = [f"![{what.lower()} of each matrix]({HEAT_MAP_NAME})", ""] if with_map else []
-        lines = [f"# Ranks of {literal(name)}", "", *picture, *_summary(modules, why), ""]
-        return "\n".join([*lines, *_table(modules), ""])
-
+    largest = max(each["rank"] for each in modules)
     ranks = {each["module"]: each[key] for each in modules}
-    return write_with_map(folder, render, ranks, init_r=largest, title=title)
+    lines = [*_summary(modules, why), "", *_table(modules)]
+    return write_with_map(folder, lines, ranks, init_r=largest, name=name, what=what)
 
 
 def _summary(modules: Modules, why: str) -> list[str]:
