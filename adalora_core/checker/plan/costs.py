@@ -26,13 +26,9 @@ uncertainty; PEFT also keeps the last sensitivity."""
 class Costs:
     """The costs of a configuration on a model.
 
-    Args:
-        start: trainable parameters at the first step.
-        end: trainable parameters after the last step, if every matrix keeps the average rank.
-        end_least, end_most: the same, if the smallest or the largest matrices keep all the rank.
-        whole: parameters in all these numbers that have no adapter (`modules_to_save`, biases).
-        adapter_bytes: size of A, E and B at the start.
-        allocator_bytes: size of the allocator's running averages, by runtime.
+    Trainable parameters at the `start`, and at the `end` if every matrix keeps the average rank,
+    or the smallest or the largest ones all of it; `whole` of them have no adapter. Bytes are those
+    of A, E and B at the start, and of the allocator's running averages by runtime.
     """
 
     start: int

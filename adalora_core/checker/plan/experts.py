@@ -38,7 +38,10 @@ def as_converted(block: Block, model: BaseModel) -> tuple[Block, list[str], Mism
                 f"{last_names}, in all layers"
             )
         targets = last_names
-    found = {name: _layer_of(name, renamed) for name in targets or ()}
+    found = {
+        name: next((each for each in renamed if f".{name}".endswith(f".{each}")), None)
+        for name in targets or ()
+    }
     parts = {gate, up} & set(found.values())
     if len(parts) == 1:
         (part,) = parts
@@ -61,10 +64,6 @@ def as_converted(block: Block, model: BaseModel) -> tuple[Block, list[str], Mism
             f"the parameters {', '.join(sorted(new))}"
         )
     return replace_values(block, **values), notes, None
-
-
-def _layer_of(target: str, renamed: dict[str, str]) -> str | None:
-    return next((name for name in renamed if f".{target}".endswith(f".{name}")), None)
 
 
 def replace_values(block: Block, **values: Any) -> Block:

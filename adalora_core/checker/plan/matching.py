@@ -183,13 +183,10 @@ def _nothing_left(
         int(found) for path in model.modules for found in re.findall(r"\.(\d+)(?=\.)", f"{path}.")
     }
     message = f"layers_to_transform {shown_value(layers)} leaves none of the matched modules"
-    return Mismatch(
-        "layers_to_transform",
-        message,
-        f"choose from the model's layers, {min(indices)} to {max(indices)}"
-        if indices
-        else "remove it: no layer of the model has an index",
-    )
+    hint = "remove it: no layer of the model has an index"
+    if indices:
+        hint = f"choose from the model's layers, {min(indices)} to {max(indices)}"
+    return Mismatch("layers_to_transform", message, hint)
 
 
 def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:

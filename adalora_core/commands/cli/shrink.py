@@ -28,13 +28,13 @@ def make_parser() -> Parser:
         epilog="exit code: 0 written, 2 could not run",
     )
     add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
-    limits: dict[str, dict[str, Any]] = {
-        "--budget": text("SIZE", "most bytes of the file with the weights, for example 20MB"),
-        "--rank": text("RANK", "mean rank of all modules"),
-        "--energy": text("PART", "part that each module keeps of its energy, for example 0.95"),
+    most = text("SIZE", "most bytes of the file with the weights, for example 20MB")
+    part = text("PART", "part that each module keeps of its energy, for example 0.95")
+    limits = {
+        "--budget": most | {"type": size},
+        "--rank": text("RANK", "mean rank of all modules") | {"type": float},
+        "--energy": part | {"type": float},
     }
-    for limit, read in zip(limits.values(), (size, float, float), strict=True):
-        limit["type"] = read
     add(parser.add_mutually_exclusive_group(required=True), limits)
     picture = text("FILE.png", "also draw a map of the ranks to this file")
     form = choice(("text", "json"), "format of what is printed (default: text)", "text")
