@@ -252,6 +252,10 @@ class ModuleSelection:
             return False
         return not self._has_layers or self.layer_of(path) in self._wanted
 
+    def holds(self, path: str) -> bool:
+        """Return whether the module is a target that `exclude` does not name."""
+        return self.includes(path) and not self.is_named_by_exclude(path)
+
     def layer_of(self, path: str) -> int | None:
         """Return the layer that a path is in, or None if it is in none.
 

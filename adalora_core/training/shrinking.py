@@ -76,11 +76,9 @@ class TrainedAdapter:
         sums = {path: each.cumsum(0) for path, each in self.squares.items()}
         return {path: int((s < energy * s[-1:]).sum()) + bool(len(s)) for path, s in sums.items()}
 
-    def file(self, ranks: Mapping[str, int], *, pad_ranks: bool = False) -> LoraFile:
+    def file(self, ranks: Mapping[str, int], **options: bool) -> LoraFile:
         """Return the layout of its file at some ranks."""
-        return LoraFile(
-            self.modules, ranks, self.others, pad_ranks=pad_ranks, metadata=self.metadata
-        )
+        return LoraFile(self.modules, ranks, self.others, metadata=self.metadata, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +227,7 @@ def norms_of(
 ) -> dict[str, float]:
     """Return the Frobenius norm of each module's matrix in the base model, read one by one.
 
-    Args:
-        adapter: the adapter.
-        matrices: name and file of the matrix of each module; a module may lack it.
+    `matrices` has name and file of the matrix of each module; a module may lack it.
 
     Raises:
         CheckpointError: a module has no matrix of numbers that norms can be taken of, or its norm

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.pipeline.discovery import Search, find_blocks, is_read_by
+from adalora_core.checker.pipeline.discovery import Search, is_read_by
 from adalora_core.config.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, FIELDS
 from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
 from adalora_core.floor.places import Path, to_pointer
@@ -38,15 +37,6 @@ def lora_blocks(
         for block in found
         if (key is None or to_pointer(block.path) == key) and layout in (None, block.layout)
     ]
-
-
-def holds_lora_alone(document: Document, options: CheckOptions) -> bool:
-    """Return whether a document has configurations of LoRA, and nothing in it is AdaLoRA's."""
-    if document.fatal:
-        return False
-    found = find_blocks(document, options, None, None, is_optional=False)
-    is_other = isinstance(found, Problem) or all(block.is_other_method for block in found)
-    return is_other and not document.is_about_adalora and bool(lora_blocks(document, options))
 
 
 class _LoraSearch(Search):

@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.config.rules.base import Finding
-from adalora_core.config.rules.runs import (
-    AdapterChangesNothing,
-    ParametersNotFinite,
-    TensorsDoNotFit,
-)
+from adalora_core.config.rules.runs import TensorsDoNotFit
 from adalora_core.floor.regular_files import is_link_out, read_start
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Severity
 
 _CONFIG = "adapter_config.json"
 _POINTER = b"version "
@@ -24,24 +19,18 @@ _POINTER = b"version "
 
 
 def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding]:
-    """Yield the faults of the tensors beside a configuration; none if there are no tensors.
-
-    Args:
-        name: the name of the file with the configuration.
-        blocks: the configurations of LoRA in it.
-    """
+    """Yield the faults of the tensors beside the file with configurations of LoRA, if any."""
     path = Path(name or "")
     if path.name != _CONFIG or [block.path for block in blocks] != [()]:
         return
     # Imported for saved adapters only: the modules take time.
-    from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora
+    from adalora_core.checker.plan.adapter_tensors import RULES, WEIGHTS, SavedLora
 
     file = path.with_name(WEIGHTS)
     try:
         if file.exists() and (is_link_out(file) or read_start(file, len(_POINTER)) == _POINTER):
             return
-        saved = SavedLora(path.parent, blocks[0].values)
-        faults = saved.faults()
+        faults = SavedLora(path.parent, blocks[0].values).faults()
     except OSError:
         return
     except ValueError as error:
@@ -49,11 +38,6 @@ def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding
             message, hint = f"the tensors cannot be read: {error}", "save the adapter again"
             yield Finding(TensorsDoNotFit, (), message, hint=hint)
         return
-    for fault in faults:
-        rule = {"zero": AdapterChangesNothing, "not-finite": ParametersNotFinite}.get(fault.kind)
-        # Some layers may never have been reached.
-        is_part = fault.kind == "zero" and len(fault.names) < len(saved.modules)
-        severity: Severity | None = "info" if is_part else None
-        yield Finding(
-            rule or TensorsDoNotFit, (), fault.message, severity=severity, hint=fault.hint
-        )
+    for each in faults:
+        rule, severity = RULES[each.kind], each.severity
+        yield Finding(rule, (), each.message, severity=severity, hint=each.hint)

@@ -15,9 +15,14 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from adalora_core.checker.plan.base_layers import BaseLayers, is_in_list
+from adalora_core.checker.plan.base_layers import BaseLayers, layer_of
 from adalora_core.checker.plan.header import TensorInfo, read_header
 from adalora_core.config.fields.block import Block
+from adalora_core.config.rules.runs import (
+    AdapterChangesNothing,
+    ParametersNotFinite,
+    TensorsDoNotFit,
+)
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
@@ -25,6 +30,8 @@ from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.modules import BaseModel
+    from adalora_core.config.findings import Severity
+    from adalora_core.config.rules.base import Rule
 
     Factors = dict[str, TensorInfo]
 
@@ -41,6 +48,9 @@ _UNUSUAL = (
     "target_parameters", "use_bdlora", "use_qalora", "velora_config",
 )  # fmt: skip
 """Settings with other names and shapes of tensors, or other layers than the base model has."""
+PAIRS = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
+_BY_FIELD = {"lora_magnitude_vector": "use_dora", "lora_B.bias": "lora_bias"}
+"""Factors that a field of the configuration adds."""
 _MATRIX = 2
 _PART = 1 << 16
 """The bytes of a factor that are read together."""
@@ -64,34 +74,35 @@ _HINTS: dict[Kind, str] = {
 }
 
 
+RULES: dict[Kind, type[Rule]] = {
+    **dict.fromkeys(_HINTS, TensorsDoNotFit),
+    "zero": AdapterChangesNothing,
+    "not-finite": ParametersNotFinite,
+}
+"""The rule of each kind of fault, which has its severity too."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorFault:
-    """What is wrong with some tensors of an adapter.
+    """What is wrong with some tensors of an adapter; of each kind there is one fault at most.
 
-    Args:
-        kind: the kind of fault; of each there is one at most.
-        names: the tensors, as in the file, or the modules where a kind concerns modules.
-        message: the fault of the first one, and how many more there are.
-        hint: what PEFT does when it loads the adapter, and what to do.
+    `names` are tensors, as in the file, or modules. The message is that of the first one. The hint
+    says what PEFT does when it loads the adapter.
     """
 
     kind: Kind
     names: tuple[str, ...]
     message: str
     hint: str
+    severity: Severity
 
 
 class SavedLora:
-    """The tensors of a saved LoRA adapter.
+    """The tensors of the LoRA adapter in a folder whose configuration has some values.
 
-    Args:
-        folder: the folder with `adapter_model.safetensors`.
-        values: the fields of its configuration.
-
-    Attributes:
-        modules: `{module path: {factor: tensor}}`; a factor is `lora_A.weight`, for example.
-        others: the tensors beside them by their names, without PEFT's prefix.
-        odd: names that PEFT does not write.
+    `modules` is `{module path: {factor: tensor}}`; a factor is `lora_A.weight`, for example.
+    `others` are the tensors beside them, without PEFT's prefix, and `odd` names that PEFT does not
+    write.
 
     Raises:
         OSError: the file is missing or unreadable.
@@ -132,18 +143,25 @@ class SavedLora:
             with contextlib.suppress(ExpressionError, re.error):
                 for kind, name, what in check:
                     found[kind].setdefault(name, what)
-        return [
-            TensorFault(kind, tuple(names), _counted([*names.values()], kind, self), _HINTS[kind])
-            for kind, names in found.items()
-        ]
+        return [self._fault(kind, names) for kind, names in found.items()]
+
+    def _fault(self, kind: Kind, found: Mapping[str, str]) -> TensorFault:
+        message, severity, more = next(iter(found.values())), RULES[kind].severity, len(found) - 1
+        if kind == "zero" and len(found) == len(self.modules):
+            message = f"the adapter changes nothing: a factor of each of its {len(found)} modules "
+            message += "is all zero"
+            message += ", only other tensors beside them may differ" if self.others else ""
+        else:
+            message += f" (and {more} more)" if more else ""
+            # Some layers may never have been reached.
+            severity = "info" if kind == "zero" else severity
+        return TensorFault(kind, tuple(found), message, _HINTS[kind], severity)
 
     def shapes(self, path: str) -> tuple[TensorInfo, TensorInfo] | None:
         """Return A and B of a module, or None if one is missing or has another form."""
-        factors = self.modules[path]
-        pairs = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
-        for a, b in pairs:
-            if a in factors and b in factors:
-                A, B = factors[a], factors[b]
+        for pair in PAIRS:
+            A, B = map(self.modules[path].get, pair)
+            if A is not None and B is not None:
                 return (A, B) if min(len(A.shape), len(B.shape)) >= _MATRIX else None
         return None
 
@@ -164,19 +182,17 @@ class SavedLora:
         for path in self.modules:
             outer, inside, _ = f"{path}.".partition(".base_layer.")
             # PEFT adapts a tied head with its embedding, and what torch's attention holds with it.
-            is_with_another = self.values.get("ensure_weight_tying") and not is_in_list(path)
-            if not is_with_another and not _holds(selection, outer if inside else path):
+            is_with_another = self.values.get("ensure_weight_tying") and layer_of(path) < 0
+            if not is_with_another and not selection.holds(outer if inside else path):
                 what = f"the tensors of {path!r} fit no module: target_modules leaves it out"
                 yield "left-over", f"{TENSOR_PREFIX}{path}", what
 
     def _incomplete(self) -> Iterator[tuple[Kind, str, str]]:
         for path, factors in self.modules.items() if self._is_usual else ():
-            pair = {"lora_A.weight", "lora_B.weight"}
-            if any("embedding" in each for each in factors):
-                pair = {"lora_embedding_A", "lora_embedding_B"}
-            wanted = pair | {each for each, field in _BY_FIELD.items() if self.values.get(field)}
-            if "lora_embedding_A" in pair:
-                wanted.discard("lora_B.bias")
+            is_embedding = any("embedding" in each for each in factors)
+            added = {each for each, field in _BY_FIELD.items() if self.values.get(field)}
+            wanted = added - {"lora_B.bias"} if is_embedding else added
+            wanted |= {*PAIRS[is_embedding]}
             for factor in sorted(wanted - factors.keys()):
                 name = f"{TENSOR_PREFIX}{path}.{factor}"
                 yield "missing", name, f"the tensor {name!r} is missing"
@@ -187,21 +203,20 @@ class SavedLora:
             if (pair := self.shapes(path)) is None or not self._is_usual:
                 continue
             A, B = pair
-            ranks = A.shape[0], B.shape[1]
+            rank, other = A.shape[0], B.shape[1]
             # B of a grouped convolution has a part of the rank.
-            is_part = len(A.shape) > _MATRIX and ranks[1] > 0 and not ranks[0] % ranks[1]
-            if ranks[0] != ranks[1] and not is_part:
-                yield "shape", path, f"{path!r} has factors of ranks {ranks[0]} and {ranks[1]}"
-                continue
-            try:
-                told = scales.of(path).rank
-            except ExpressionError:
-                raise
-            except ValueError as error:
-                yield "shape", path, f"{path!r} {error}"
-                continue
-            if told != ranks[0]:
-                what = f"has tensors of rank {ranks[0]}, and the configuration gives rank {told}"
+            is_part = len(A.shape) > _MATRIX and other > 0 and not rank % other
+            what = f"has factors of ranks {rank} and {other}"
+            if rank == other or is_part:
+                try:
+                    told = scales.of(path).rank
+                    what = f"has tensors of rank {rank}, and the configuration gives rank {told}"
+                    what = "" if told == rank else what
+                except ExpressionError:
+                    raise
+                except ValueError as error:
+                    what = str(error)
+            if what:
                 yield "shape", path, f"{path!r} {what}"
 
     def _beside(self, base: BaseLayers) -> Iterator[tuple[Kind, str, str]]:
@@ -221,11 +236,7 @@ class SavedLora:
         selection = _selection(self.values)
         if selection is None and not is_all_linear(self.values.get("target_modules")):
             return
-
-        def is_target(path: str) -> bool:
-            return selection is None or _holds(selection, path)
-
-        for path in base.absent(self.modules, is_target, by_name=selection is not None):
+        for path in base.absent(self.modules, selection):
             what = f"the tensors of {path!r}, a target, are missing"
             yield "missing", f"{TENSOR_PREFIX}{path}", what
 
@@ -258,10 +269,6 @@ class SavedLora:
                     yield "zero", path, f"{path!r} changes nothing: a factor of it is all zero"
 
 
-_BY_FIELD = {"lora_magnitude_vector": "use_dora", "lora_B.bias": "lora_bias"}
-"""Factors that a field of the configuration adds."""
-
-
 def _other_form(folder: Path) -> str | None:
     """Return why a folder without the usual file cannot be judged, None if it has no weights."""
     if (folder / "adapter_model.bin").exists():
@@ -273,16 +280,6 @@ def _other_form(folder: Path) -> str | None:
     return None
 
 
-def _counted(messages: list[str], kind: Kind, saved: SavedLora) -> str:
-    if kind == "zero" and len(messages) == len(saved.modules):
-        return (
-            f"the adapter changes nothing: a factor of each of its {len(messages)} modules is all "
-            "zero" + (", only other tensors beside them may differ" if saved.others else "")
-        )
-    more = len(messages) - 1
-    return messages[0] + (f" (and {more} more)" if more else "")
-
-
 def _selection(values: Mapping[str, Any]) -> ModuleSelection | None:
     """Return what the configuration selects, or None where that is not known from paths."""
     block = Block(values)
@@ -291,10 +288,6 @@ def _selection(values: Mapping[str, Any]) -> ModuleSelection | None:
     if not targets or is_all_linear(targets) or not block.invalid.isdisjoint(fields):
         return None
     return ModuleSelection(targets, *others)
-
-
-def _holds(selection: ModuleSelection, path: str) -> bool:
-    return selection.includes(path) and not selection.is_named_by_exclude(path)
 
 
 def _is_zero(parts: Iterator[bytes], dtype: str) -> bool:

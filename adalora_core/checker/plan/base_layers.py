@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
-from math import prod
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
+
+from adalora_core.checker.plan.costs import starred
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.modules import BaseModel, Module
-
-_MATRIX = 2
+    from adalora_core.floor.module_selection import ModuleSelection
 
 
 class BaseLayers:
@@ -28,16 +27,8 @@ class BaseLayers:
         self._of_kind: defaultdict[str, defaultdict[str, list[Module]]]
         self._of_kind = defaultdict(lambda: defaultdict(list))
         for path, module in model.modules.items():
-            weight = model.tensors.get(f"{path}.weight")
-            # AdaLoRA adapts convolutions of two dimensions alone, and LoRA others too.
-            if module.kind == "other" and weight and len(weight.shape) > _MATRIX:
-                outputs, *filters = weight.shape
-                layer = replace(module, kind="convolution", inputs=prod(filters), outputs=outputs)
-            elif module.kind == "other":
-                continue
-            else:
-                layer = module
-            self._of_kind[_kind(path)][_split(path)[1]].append(layer)
+            if module.kind != "other":
+                self._of_kind[_kind(path)][_split(path)[1]].append(module)
 
     def knows(self, path: str) -> bool:
         """Return whether the model has a layer of this kind, whatever its number."""
@@ -69,47 +60,38 @@ class BaseLayers:
         sizes = module.inputs, module.outputs
         return (inputs, outputs) in {sizes, sizes[::-1]}
 
-    def absent(
-        self, known: Collection[str], is_target: Callable[[str], bool], *, by_name: bool
-    ) -> Iterator[str]:
+    def absent(self, known: Collection[str], selection: ModuleSelection | None) -> Iterator[str]:
         """Yield targets that are not known, up to the last layer that is.
 
-        Args:
-            known: the paths of the modules of an adapter.
-            is_target: whether the module at a path is one.
-            by_name: whether the targets are named, so that a kind may be absent altogether.
+        If they are selected by their names, a kind may be absent altogether; else all are targets.
         """
         stems, ends = set(), defaultdict[str, set[str]](set)
         for path in known:
             stem, end = _split(path)
             stems.add(stem)
             ends[_kind(path)].add(end)
-        last = max((_layer(each) for found in ends.values() for each in found), default=-1)
+        last = max((layer_of(each) for found in ends.values() for each in found), default=-1)
         # Otherwise transformers gives the layers other names than the file of the base model has.
-        is_known = all(each in self._of_kind for each in ends if "#" in each.split("."))
+        is_known = all(each in self._of_kind for each in ends if "*" in each.split("."))
         for kind, layers in self._of_kind.items():
             # Experts may be one tensor in the model, and matrices in its file.
-            if kind not in ends and not (by_name and is_known and ".experts." not in f".{kind}."):
+            if kind not in ends and not (selection and is_known and ".experts." not in f".{kind}."):
                 continue
             sources = self._sources(kind if kind in ends else None)
             for end, found in layers.items():
-                for path in (each.path for each in found if 0 <= _layer(end) <= last):
+                for path in (each.path for each in found if 0 <= layer_of(end) <= last):
                     # Where no path has the begin of this one, a class may leave the part out.
                     is_named = _split(path)[0] in stems
                     lacks = path not in known if is_named else end not in ends.get(kind, ())
-                    if lacks and (is_named or len(sources) == 1) and is_target(path):
+                    lacks = lacks and (is_named or len(sources) == 1)
+                    if lacks and (selection is None or selection.holds(path)):
                         yield path
 
     def _sources(self, kind: str | None) -> set[str]:
         """Return the begins of the paths of a kind of layers, or of all that are in lists."""
         found = [self._of_kind[kind]] if kind else self._of_kind.values()
         layers = (each for ends in found for layers in ends.values() for each in layers)
-        return {_split(each.path)[0] for each in layers if is_in_list(each.path)}
-
-
-def is_in_list(path: str) -> bool:
-    """Return whether a path leads through a list of layers."""
-    return _layer(path) >= 0
+        return {_split(each.path)[0] for each in layers if layer_of(each.path) >= 0}
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -121,9 +103,10 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _kind(path: str) -> str:
-    return ".".join("#" if part.isdecimal() else part for part in _split(path)[1].split("."))
+    return starred(_split(path)[1])
 
 
-def _layer(path: str) -> int:
+def layer_of(path: str) -> int:
+    """Return the first number in a path, -1 without one."""
     found = re.search(r"(?<![^.])\d{1,9}(?![^.])", path)
     return int(found[0]) if found else -1

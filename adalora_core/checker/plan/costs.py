@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.floor.escaping import visible
+
 if TYPE_CHECKING:
     from adalora_core.checker.plan.matching import Matched
     from adalora_core.checker.plan.modules import BaseModel, Module
@@ -24,13 +26,9 @@ uncertainty; PEFT also keeps the last sensitivity."""
 class Costs:
     """The costs of a configuration on a model.
 
-    Args:
-        start: trainable parameters at the first step.
-        end: trainable parameters after the last step, if every matrix keeps the average rank.
-        end_least, end_most: the same, if the smallest or the largest matrices keep all the rank.
-        whole: parameters in all these numbers that have no adapter (`modules_to_save`, biases).
-        adapter_bytes: size of A, E and B at the start.
-        allocator_bytes: size of the allocator's running averages, by runtime.
+    Trainable parameters at the `start`, and at the `end` if every matrix keeps the average rank,
+    or the smallest or the largest ones all of it; `whole` of them have no adapter. Bytes are those
+    of A, E and B at the start, and of the allocator's running averages by runtime.
     """
 
     start: int
@@ -115,7 +113,7 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     lines += [
         f"adapter: {size_of(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
-        *(f"note: {note}" for note in matched.notes),
+        *(f"note: {visible(note)}" for note in matched.notes),
     ]
     return "\n".join(lines) + "\n"
 
@@ -139,7 +137,7 @@ def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
     """Return name and size once for modules that differ only in the numbers of their paths."""
     counts = Counter((starred(each.path), each.inputs, each.outputs) for each in matrices)
     return [
-        (name, f"{count} x [{inputs} -> {outputs}]")
+        (visible(name), f"{count} x [{inputs} -> {outputs}]")
         for (name, inputs, outputs), count in counts.items()
     ]
 

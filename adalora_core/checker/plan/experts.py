@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.plan.loaded import names_of_experts
+from adalora_core.checker.plan.loaded import NAMES_OF_EXPERTS
 from adalora_core.checker.plan.mismatches import Mismatch
-from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear, saved_module_names
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def as_converted(block: Block, model: BaseModel) -> tuple[Block, list[str], Mism
     Layers of experts in `target_modules` become `target_parameters`, the router's `gate` too. Any
     expression becomes a list of the last names that it matches, in all layers.
     """
-    names = names_of_experts(model.model_type)
+    names = NAMES_OF_EXPERTS.get(model.model_type or "")
     if names is None or model.model_type == "qwen2_moe":
         return block, [], None
     gate, up, down = names
@@ -39,7 +38,10 @@ def as_converted(block: Block, model: BaseModel) -> tuple[Block, list[str], Mism
                 f"{last_names}, in all layers"
             )
         targets = last_names
-    found = {name: _layer_of(name, renamed) for name in targets or ()}
+    found = {
+        name: next((each for each in renamed if f".{name}".endswith(f".{each}")), None)
+        for name in targets or ()
+    }
     parts = {gate, up} & set(found.values())
     if len(parts) == 1:
         (part,) = parts
@@ -64,10 +66,6 @@ def as_converted(block: Block, model: BaseModel) -> tuple[Block, list[str], Mism
     return replace_values(block, **values), notes, None
 
 
-def _layer_of(target: str, renamed: dict[str, str]) -> str | None:
-    return next((name for name in renamed if f".{target}".endswith(f".{name}")), None)
-
-
 def replace_values(block: Block, **values: Any) -> Block:
     """Return a block with other values of some fields."""
     return replace(block, values={**block.values, **values})
@@ -79,7 +77,7 @@ def _last_names(block: Block, model: BaseModel, renamed: dict[str, str]) -> set[
         linear = (m for m in model.of_kind("matrix") if not model.is_output_head(m))
         return {module.name for module in linear} | renamed.keys()
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
-    selection = ModuleSelection(targets, block["exclude_modules"], saved=saved, matcher=Matcher())
+    selection = ModuleSelection(targets, block["exclude_modules"], saved=saved)
 
     def is_meant(path: str) -> bool:
         return selection.includes(path) and not selection.excludes(path)

@@ -64,10 +64,7 @@ class TensorInfo:
 
 
 def read_weights(place: str | os.PathLike[str]) -> dict[str, TensorInfo]:
-    """Return every tensor of a model by its name, in the order of the files.
-
-    Args:
-        place: a `.safetensors` file, an index of shards, or the folder that holds either.
+    """Return every tensor of a file, of an index of shards, or of the folder that holds either.
 
     Raises:
         OSError: a file is missing or unreadable.

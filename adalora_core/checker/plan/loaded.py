@@ -24,9 +24,10 @@ _OF_QWEN = """
     mellum olmoe qwen3_moe qwen3_next qwen3_omni_moe qwen3_omni_moe_text qwen3_omni_moe_thinker
     sarvam_mla solar_open
 """
-_NAMES_OF_EXPERTS = dict.fromkeys(_MIXTRAL, ("w1", "w3", "w2")) | dict.fromkeys(
+NAMES_OF_EXPERTS = dict.fromkeys(_MIXTRAL, ("w1", "w3", "w2")) | dict.fromkeys(
     _OF_QWEN.split(), ("gate_proj", "up_proj", "down_proj")
 )
+"""By type of model the layers of an expert in a file; transformers stacks the first two as one."""
 TRANSPOSED_EXPERTS = frozenset({"aria", "gpt_oss", "openai_privacy_filter"})
 """Types of models whose stacked experts have the shape [experts, in, out]."""
 
@@ -49,17 +50,12 @@ _HEADS = ("lm_head.weight", "proj_out.weight", "embed_out.weight")
 _MATRIX = 2
 
 
-def names_of_experts(model_type: str | None) -> tuple[str, str, str] | None:
-    """Return the names of an expert's layers in a file that transformers stacks, the last alone."""
-    return _NAMES_OF_EXPERTS.get(model_type or "")
-
-
 def as_loaded(model: BaseModel) -> BaseModel:
     """Return a model with the names that transformers 5 gives to modules and parameters.
 
     Routers beside stacked experts are modules of another kind: no linear layers.
     """
-    names = names_of_experts(model.model_type)
+    names = NAMES_OF_EXPERTS.get(model.model_type or "")
     tensors = _stacked(model.tensors, names) if names else model.tensors
     for pattern, new in _RENAMED.get(model.model_type or "", ()):
         # The names of one model: no expression of a foreign file.

@@ -63,16 +63,10 @@ USES = {name: use for use, names in _FIELDS_BY_USE.items() for name in names.spl
 class LoraMatch:
     """The result of matching LoRA against a model.
 
-    Args:
-        block: the configuration, as PEFT changes it for the model.
-        model: the model as transformers holds it.
-        adapted: everything with an adapter.
-        whole: tensors of the model that are trained themselves.
-        tokens: `{embedding: rows}` of the tokens that are trained.
-        problems: reasons why PEFT refuses the configuration, or why there is no plan.
-        notes: further remarks for the user.
-        missed: modules without an adapter whose names are usual targets of the architecture.
-        carried: tensors of the model that PEFT saves with the adapter without training them.
+    The configuration is as PEFT changes it for the model, and the model as transformers holds it.
+    `whole` are tensors of the model that are trained themselves, `tokens` the numbers of rows that
+    are trained by their embedding, `missed` usual targets of the architecture without an adapter,
+    and `carried` tensors of the model that PEFT saves without training them.
     """
 
     block: Block
@@ -244,8 +238,6 @@ def _left_out(targets: Iterable[str], made: Iterable[Adapted], model: BaseModel)
 def _parameters(block: Block, model: BaseModel) -> list[str]:
     """Return the parameters that `target_parameters` names, in the order of their modules."""
     wanted = frozenset(block["target_parameters"] or ())
-    if not wanted:
-        return []
     names = [name for name in model.tensors if any(end in wanted for end in endings(name))]
     return sorted(names, key=lambda name: (name.rpartition(".")[0], "down" in name))
 

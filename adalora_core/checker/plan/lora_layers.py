@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
+from adalora_core.checker.plan.adapter_tensors import PAIRS
 from adalora_core.checker.plan.loaded import TRANSPOSED_EXPERTS
 from adalora_core.checker.plan.matching import no_such_tokens
 from adalora_core.checker.plan.mismatches import Mismatch, names_of
@@ -23,8 +24,6 @@ Kind = Literal["linear", "embedding", "convolution", "attention", "parameter"]
 Shape = tuple[int, ...]
 
 _OF_SCALES = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
-_FACTORS = ("lora_A.weight", "lora_B.weight")
-_OF_EMBEDDINGS = ("lora_embedding_A", "lora_embedding_B")
 _DEPTHWISE = re.compile(r"dw|depthwise")
 """Names of convolutions that have a group for each channel; the header does not hold the groups."""
 _MATRIX = 2
@@ -36,13 +35,8 @@ _EMBEDDINGS = 100
 class Adapted:
     """A module or a parameter with an adapter.
 
-    Args:
-        path: its name in the model.
-        kind: how PEFT adapts it.
-        rank, alpha, scale: those of its adapter.
-        tensors: shapes of the adapter's tensors, by their names below the owner.
-        dtype: of the tensors.
-        owner: path of the module that PEFT puts the tensors into.
+    `tensors` are the shapes of the adapter's tensors by their names below `owner`, the path of the
+    module that PEFT puts them into.
     """
 
     path: str
@@ -65,24 +59,17 @@ def dtype_of(base: str) -> str:
     return "F64" if base == "F64" else "F32"
 
 
-@dataclass
 class Layers:
     """The layers that a configuration adapts, one after the other.
 
-    Args:
-        block: the configuration, as PEFT changes it for the model.
-        model: the model as transformers holds it.
-        problems: reasons why PEFT refuses a layer; at most 20 are kept.
+    `problems` are reasons why PEFT refuses layers; at most 20 are kept.
     """
 
-    block: Block
-    model: BaseModel
-    problems: list[Mismatch] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Read the patterns."""
-        self._saved = PathEnds(self.block["modules_to_save"] or ())
-        self._scales = LoraScales({name: self.block[name] for name in _OF_SCALES})
+    def __init__(self, block: Block, model: BaseModel) -> None:
+        self.block, self.model = block, model
+        self.problems: list[Mismatch] = []
+        self._saved = PathEnds(block["modules_to_save"] or ())
+        self._scales = LoraScales({name: block[name] for name in _OF_SCALES})
 
     def unused_patterns(self) -> Iterator[str]:
         """Yield a note for each key of a pattern that no layer has its value from."""
@@ -131,13 +118,7 @@ class Layers:
             self.refuse("target_modules", f"{path} is not a layer that LoRA adapts", hint)
 
     def of_parameter(self, name: str, targeted: Collection[str], depth: int) -> Iterator[Adapted]:
-        """Yield what PEFT makes of one of `target_parameters`.
-
-        Args:
-            name: of the parameter.
-            targeted: paths of the modules with an adapter.
-            depth: number of parameters of the same module that PEFT wraps later.
-        """
+        """Yield what PEFT makes of one of `target_parameters`, before `depth` of its module."""
         path, _, _ = name.rpartition(".")
         info = self.model.tensors[name]
         if why := self._why_no_parameter(path, info.shape, targeted):
@@ -192,11 +173,8 @@ class Layers:
             what = f"has {groups} groups: PEFT needs a multiple of that as rank, and no DoRA"
             self.refuse("target_modules", f"{module.path} {what}", "exclude it")
         ones = (1,) * len(kernel)
-        first, second = _FACTORS
-        shapes = {
-            first: (found.rank, inputs * groups, *kernel),
-            second: (outputs, found.rank // groups, *ones),
-        }
+        A, B = (found.rank, inputs * groups, *kernel), (outputs, found.rank // groups, *ones)
+        shapes: dict[str, Shape] = dict(zip(PAIRS[0], (A, B), strict=True))
         if self.block["use_dora"]:
             shapes["lora_magnitude_vector"] = (1, outputs, *ones)
         return replace(found, tensors={**found.tensors, **shapes})
@@ -207,7 +185,7 @@ class Layers:
     ) -> Adapted:  # fmt: skip
         block = self.block
         rank, alpha, scale = self._scales.of(path)
-        names = _OF_EMBEDDINGS if kind == "embedding" else _FACTORS
+        names = PAIRS[kind == "embedding"]
         shapes = (rank * count, inputs), (outputs, rank * count)
         tensors: dict[str, Shape] = dict(zip(names, shapes, strict=True))
         if block["lora_bias"]:

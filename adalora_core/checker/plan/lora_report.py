@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from math import sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.checker.plan.base_layers import layer_of
 from adalora_core.checker.plan.costs import share, size_of, starred
 from adalora_core.checker.plan.header import file_bytes
 from adalora_core.checker.plan.mismatches import shown_value
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.rank_pattern import LoraScales
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.lora import LoraMatch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 79
 _NAMES_SHOWN = 8
+_KINDS = {"linear": "linear layers", "parameter": "parameters by name"}
 
 
 def method_of(block: Block) -> str:
@@ -55,16 +56,19 @@ def _head(block: Block) -> list[str]:
 
 
 def _scale(block: Block) -> float:
-    rank: int = block["r"]
-    scale: float = block["lora_alpha"] / (sqrt(rank) if block["use_rslora"] else rank)
-    return scale
+    values = {name: block[name] for name in ("r", "lora_alpha", "use_rslora")}
+    return LoraScales(values).of("").scale
 
 
 def _table(found: LoraMatch, parameters: int) -> list[str]:
     rows = [("module", "count", "size", "rank", "scale", "trained"), *_rows(found)]
     width = _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, len(rows[0])))
-    table = _aligned([(_shortened(row[0], max(10, width)), *row[1:]) for row in rows])
-    lines = [f"adapted: {_counted(found.adapted)} of a model of {parameters:,} parameters", *table]
+    width = max(10, width)
+    names = [name if len(name) <= width else f"...{name[3 - width :]}" for name, *_ in rows]
+    table = _aligned([(name, *row[1:]) for name, row in zip(names, rows, strict=True)])
+    kinds = Counter(each.kind for each in found.adapted).items()
+    counted = ", ".join(f"{count} {_KINDS.get(kind, kind + 's')}" for kind, count in kinds)
+    lines = [f"adapted: {counted} of a model of {parameters:,} parameters", *table]
     lines += [f"in the layers {layers} alone: {names}" for layers, names in _partly(found)]
     others = _not_adapted(found).most_common()
     if others:
@@ -72,8 +76,8 @@ def _table(found: LoraMatch, parameters: int) -> list[str]:
         more = f" and {len(others) - len(shown)} more names" if len(others) > len(shown) else ""
         lines.append(f"not adapted: {', '.join(shown)}{more}")
     if found.missed:
-        names = Counter(map(_labels(found), (each.path for each in found.missed)))
-        shown = [f"{name} ({count})" for name, count in names.items()]
+        missed = Counter(map(_labels(found), (each.path for each in found.missed)))
+        shown = [f"{name} ({count})" for name, count in missed.items()]
         lines.append(f"usual for the architecture, and not adapted: {', '.join(shown)}")
     lines += ["", f"trained: {found.trained:,} numbers ({share(found.trained, parameters)})"]
     if found.beside:
@@ -94,12 +98,6 @@ def _wrapped(line: str) -> str:
     line = visible(line)
     parts = wrap(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return line if len(line) <= _WIDTH else "\n".join(parts)
-
-
-def _counted(adapted: Iterable[Adapted]) -> str:
-    kinds = Counter(each.kind for each in adapted)
-    names = {"linear": "linear layers", "parameter": "parameters by name"}
-    return ", ".join(f"{count} {names.get(kind, kind + 's')}" for kind, count in kinds.items())
 
 
 def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
@@ -136,17 +134,11 @@ def _size(each: Adapted) -> str:
     return f"{mark}{first[1]} -> {second[0]}"
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    aligned = []
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
     for name, *rest in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
-        aligned.append("  ".join([f"{name:<{widths[0]}}", *cells]))
-    return aligned
-
-
-def _shortened(name: str, width: int) -> str:
-    return name if len(name) <= width else f"...{name[3 - width :]}"
+        cells = [f"{cell:>{width}}" for cell, width in zip(rest, others, strict=True)]
+        yield "  ".join([f"{name:<{first}}", *cells])
 
 
 def _partly(found: LoraMatch) -> list[tuple[str, str]]:
@@ -154,11 +146,10 @@ def _partly(found: LoraMatch) -> list[tuple[str, str]]:
     every, own = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     adapted = {each.path for each in found.adapted}
     for path in _peers(found):
-        layer = re.search(r"(?:^|\.)(\d+)(?=\.|$)", path)
-        if layer:
-            every[starred(path)].add(int(layer[1]))
+        if (layer := layer_of(path)) >= 0:
+            every[starred(path)].add(layer)
             if path in adapted:
-                own[starred(path)].add(int(layer[1]))
+                own[starred(path)].add(layer)
     names, label = defaultdict[str, list[str]](list), _labels(found)
     for path, layers in own.items():
         if layers < every[path]:
@@ -195,12 +186,6 @@ def _labels(found: LoraMatch) -> Callable[[str], str]:
         return ".".join(parts[-2:]) if meanings[parts[-1]] > 1 else parts[-1]
 
     return label
-
-
-def ranks_of(found: LoraMatch) -> dict[str, int]:
-    """Return the rank of each linear layer and each adapted module, 0 for none."""
-    ranks = {each.path: 0 for each in found.model.of_kind("matrix", "packed")}
-    return ranks | {each.path: each.rank for each in found.adapted}
 
 
 def as_dict(found: LoraMatch, model: BaseModel | None) -> dict[str, Any]:

@@ -42,13 +42,9 @@ Targets = str | Sequence[str]
 class Matched:
     """The result of matching a configuration against a model.
 
-    Args:
-        matrices: the modules that get an adapter.
-        saved: tensors trained without an adapter: of `modules_to_save` and of the task's heads.
-        problems: reasons why the configuration does not fit the model.
-        notes: further remarks for the user.
-        in_copies: paths of further targets, which PEFT adapts inside copies of `modules_to_save`.
-        targets: the targets that apply: the configured ones, or those of the model's type.
+    The `matrices` get an adapter, and the tensors `saved` are trained without one. The paths
+    `in_copies` are further targets, which PEFT adapts inside copies of `modules_to_save`. The
+    `targets` are the configured ones, or those of the model's type.
     """
 
     matrices: tuple[Module, ...]
@@ -77,10 +73,7 @@ def select(
 ) -> Matched:
     """Return the modules that a configuration of AdaLoRA or LoRA selects, whatever their kind.
 
-    Args:
-        block: a configuration without errors.
-        model: the model to adapt.
-        defaults: the targets of each type of model, where the configuration has none.
+    The configuration has no errors. `defaults` are targets by type of model, where it has none.
     """
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
     names, left_out = PathEnds(saved), PathEnds(saved, after_dot=True)
@@ -157,11 +150,8 @@ def _targets(
 ) -> tuple[Targets, list[str], Mismatch | None]:
     targets = block["target_modules"]
     if is_all_linear(targets):
-        linear = [
-            module.path
-            for module in model.of_kind("matrix", "packed")
-            if not model.is_output_head(module)
-        ]
+        layers = model.of_kind("matrix", "packed")
+        linear = [module.path for module in layers if not model.is_output_head(module)]
         note = (
             "all-linear: every two-dimensional weight that is not named like an embedding or the "
             "output head; the header has no further information"
@@ -170,11 +160,8 @@ def _targets(
     if targets is not None:
         return targets, [], None
     if (default := defaults.get(model.model_type or "")) is not None:
-        return (
-            default,
-            [f"target_modules: {shown_value(default)}, the default for the model type"],
-            None,
-        )
+        note = f"target_modules: {shown_value(default)}, the default for the model type"
+        return default, [note], None
     known = "unknown" if model.model_type is None else repr(model.model_type)
     message = f"target_modules is not set, and the model's type has no default: {known}"
     return (), [], Mismatch("target_modules", message, f"set target_modules; {names_of(model)}")
@@ -196,13 +183,10 @@ def _nothing_left(
         int(found) for path in model.modules for found in re.findall(r"\.(\d+)(?=\.)", f"{path}.")
     }
     message = f"layers_to_transform {shown_value(layers)} leaves none of the matched modules"
-    return Mismatch(
-        "layers_to_transform",
-        message,
-        f"choose from the model's layers, {min(indices)} to {max(indices)}"
-        if indices
-        else "remove it: no layer of the model has an index",
-    )
+    hint = "remove it: no layer of the model has an index"
+    if indices:
+        hint = f"choose from the model's layers, {min(indices)} to {max(indices)}"
+    return Mismatch("layers_to_transform", message, hint)
 
 
 def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:
@@ -212,7 +196,7 @@ def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:
         "packed": "is packed by quantisation, and the header does not hold its sizes",
     }
     for kind, what in wrong.items():
-        found = [module.path for module in matrices if _kind_for_adalora(module) == kind]
+        found = [module.path for module in matrices if _kind(module) == kind]
         if found:
             others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             hint = "exclude it, or name its submodules"
@@ -227,7 +211,7 @@ _PICTURE = 4
 """Number of dimensions of the weight of a two-dimensional convolution."""
 
 
-def _kind_for_adalora(module: Module) -> Kind:
+def _kind(module: Module) -> Kind:
     is_other = module.kind == "convolution" and len(module.shape) != _PICTURE
     return "other" if is_other else module.kind
 
@@ -235,14 +219,7 @@ def _kind_for_adalora(module: Module) -> Kind:
 def _of_other_fields(
     block: Block, model: BaseModel, targets: Collection[str], in_copies: Sequence[str]
 ) -> Iterator[Mismatch]:
-    """Yield the problems of settings other than the targets.
-
-    Args:
-        block: a configuration without errors.
-        model: the model to adapt.
-        targets: paths of the modules that get an adapter.
-        in_copies: paths of further targets, which PEFT adapts inside copies of `modules_to_save`.
-    """
+    """Yield the problems of settings other than the targets, which are paths."""
     if block.runtime != "peft":
         for field in NOT_TRAINED_HERE:
             if block[field]:
@@ -257,13 +234,7 @@ def _of_other_fields(
 
 
 def copies_that_break(block: Block, model: BaseModel, adapted: Sequence[str]) -> Iterator[Mismatch]:
-    """Yield the problems of copies for `modules_to_save` that PEFT cannot make or load.
-
-    Args:
-        block: a configuration without errors.
-        model: the model to adapt.
-        adapted: paths of targets inside such copies.
-    """
+    """Yield the problems of copies for `modules_to_save`, with targets inside of them or not."""
     names = PathEnds(saved_module_names(block["modules_to_save"], block["task_type"]))
     found = [path for path in model.modules if names.end_of(path) is not None]
     outer = set(outermost(found))
@@ -315,14 +286,12 @@ def _rank_pattern(block: Block, model: BaseModel, targets: Collection[str]) -> I
         named = {module_of(key) for key in keys}
     else:  # this package reads past the name of any adapter
         named = {key.rpartition(SINGULAR_VALUES_SUFFIX)[0] for key in keys}
-    foreign = sorted(path for path in named if path not in model.modules)
-    if foreign:
+    if foreign := sorted(path for path in named if path not in model.modules):
         message = f"rank_pattern names {_counted(foreign)}, which the model does not have"
         yield Mismatch("rank_pattern", message, "write the paths of the model's modules")
     elif block.runtime == "peft":
-        others = sorted(named - set(targets))
         absent = sorted(set(targets) - named)
-        if others:
+        if others := sorted(named - set(targets)):
             message = f"rank_pattern names {_counted(others)}, which target_modules leaves out"
             yield Mismatch("rank_pattern", message, "name the same modules in both")
         elif absent:

@@ -39,15 +39,10 @@ _STACKED = frozenset({"input_linear", "output_linear"})
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module with weights, or a container of such modules.
+    """A module with weights, or a container of such modules; name and shape suggest the kind.
 
-    Args:
-        path: the module's name in the model.
-        kind: the kind that name and shape suggest.
-        inputs: columns of A; for a convolution the entries of one filter.
-        outputs: rows of B.
-        dtype: the weight's dtype in safetensors' spelling.
-        shape: the weight's shape.
+    `inputs` are the columns of A, for a convolution the entries of one filter, and `outputs` the
+    rows of B. The dtype of the weight has safetensors' spelling.
     """
 
     path: str
@@ -77,12 +72,8 @@ class Module:
 class BaseModel:
     """The model to adapt, as far as its files describe it.
 
-    Args:
-        tensors: the tensors of all files.
-        modules: the modules by path, containers included, in the order of the tensors.
-        model_type: transformers' name of the architecture; None: no `config.json` gives it.
-        vocabulary: the number of tokens; None: no `config.json` gives it.
-        architecture: transformers' class of the model; None: no `config.json` gives it.
+    The modules by path include containers, in the order of the tensors. `model_type` is
+    transformers' name of the architecture, and `architecture` its class. None: no `config.json`.
     """
 
     tensors: dict[str, TensorInfo]

@@ -33,14 +33,7 @@ class PhaseSpan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The schedule of a configuration that can be trained.
-
-    Args:
-        schedule: the budget schedule of all matrices.
-        matrices: the number of adapted matrices.
-        lora_alpha: numerator of the scale.
-        init_r: denominator of the scale.
-    """
+    """The schedule of a configuration that can be trained, for all its adapted matrices."""
 
     schedule: BudgetSchedule
     matrices: int
@@ -85,11 +78,7 @@ MANY_MATRICES = 100
 
 
 def plan_of(block: Block, matrices: int = MANY_MATRICES) -> Plan:
-    """Return the plan of a block that has no errors.
-
-    Args:
-        block: the checked configuration.
-        matrices: the number of adapted matrices in the model.
+    """Return the plan of a block that has no errors, for a model with so many adapted matrices.
 
     Raises:
         ValueError: total_step is not set, as in an adapter for inference, or is "auto".
@@ -131,12 +120,7 @@ WIDTH, HEIGHT = 60, 10
 
 
 def as_text(plan: Plan, *, with_budget: bool) -> str:
-    """Return the phases, the scale and the curve as text.
-
-    Args:
-        plan: the plan.
-        with_budget: also write the budget, which depends on the number of matrices.
-    """
+    """Return phases, scale and curve as text, and the budget if the matrices are known."""
     phases = plan.phases()
     digits = len(str(plan.schedule.total_step))
     lines = ["phases, in optimizer steps counted from 0"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -39,13 +39,10 @@ class Limit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The largest ranks that fit.
+    """The largest ranks that fit into a limit, as `{field: value}` of a configuration.
 
-    Args:
-        limit: what they have to fit into.
-        values: `{field: value}` of the proposed configuration.
-        amount: what it comes to, for AdaLoRA if every matrix keeps `target_r`.
-        dearest: what the dearest choice of triplets comes to; for LoRA the amount.
+    `amount` is what it comes to, for AdaLoRA if every matrix keeps `target_r`, and `dearest` what
+    the dearest choice of triplets comes to; for LoRA the same.
     """
 
     limit: Limit
@@ -72,14 +69,8 @@ class Proposal:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the proposal as JSON values."""
-        return {
-            "unit": self.limit.unit,
-            "limit": self.limit.amount,
-            "values": self.values,
-            "amount": self.amount,
-            "dearest": self.dearest,
-            "dearest_fits": self.dearest <= self.limit.amount,
-        }
+        (limit, unit), fits = self.limit, self.dearest <= self.limit.amount
+        return {"unit": unit, **asdict(self), "limit": limit, "dearest_fits": fits}
 
 
 def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) -> Proposal:

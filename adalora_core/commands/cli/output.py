@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,11 @@ def print_text(text: str, *, to_stderr: bool = False) -> None:
     with _broken_pipe_passes(stream):
         stream.write(text)
         stream.flush()
+
+
+def print_json(**entries: object) -> None:
+    """Print values as JSON, with the version of their format."""
+    print_text(json.dumps({"version": 1, **entries}, indent=2) + "\n")
 
 
 def print_bytes(content: bytes) -> None:

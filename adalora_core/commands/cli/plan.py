@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -25,7 +24,7 @@ from adalora_core.checker.plan.modules import BaseModel, Module, read_model
 from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
 from adalora_core.commands.cli.arguments import Parser, add, budget, choice, text
-from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
+from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_json, print_text
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import visible
@@ -56,7 +55,9 @@ def run(argv: Sequence[str]) -> int:
         if is_lora and (others := lora_blocks(document, check, options.key)):
             blocks = others
         elif not blocks and not document.fatal:
-            return fail("plan", _nothing_to_plan(options))
+            why = "no configuration of AdaLoRA or LoRA; point at it with --key /section"
+            why = why if options.key is None else f"no mapping at {options.key!r}"
+            return fail("plan", f"{options.file}: {why}")
         elif not found.report.ok:
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
@@ -72,6 +73,8 @@ def run(argv: Sequence[str]) -> int:
         return _show(blocks[0], options)
     except (OSError, ValueError, MissingExtraError) as error:
         return fail("plan", error)
+    except ImportError:
+        return fail("plan", MissingExtraError("matplotlib", "plot", "--plot"))
 
 
 def _deferred(block: Block) -> frozenset[str]:
@@ -85,30 +88,22 @@ def _show(block: Block, options: argparse.Namespace) -> int:
         model = read_model(options.weights)
         matched = match(block, model)
         if matched.problems:
-            print_text(_problems_text(block, matched.problems, options))
-            return FINDINGS
+            return _refuse(block, matched.problems, options)
     matrices = options.matrices if matched is None else len(matched.matrices)
     if options.budget is not None:
         proposal = _proposed(block, options, matched, model)
         block = replace_values(block, **proposal.values)
     plan = plan_of(block, matrices or MANY_MATRICES)
     with_budget = matrices is not None
-    # Draw before printing: if matplotlib is missing, nothing is printed.
+    shown, text = as_dict(plan, with_budget=with_budget), as_text(plan, with_budget=with_budget)
+    weights = {}
+    if model is not None and matched is not None:
+        costs = weights_costs.costs_of(block, plan, matched, model)
+        weights = {"weights": weights_costs.as_dict(costs, matched, model)}
+        text += "\n" + weights_costs.as_text(costs, matched, model, plan)
     picture = None if options.plot is None else _picture(plan)
-    if options.output_format == "json":
-        shown = as_dict(plan, with_budget=with_budget)
-        if proposal is not None:
-            shown["proposal"] = proposal.as_dict()
-        if model is not None and matched is not None:
-            costs = weights_costs.costs_of(block, plan, matched, model)
-            shown["weights"] = weights_costs.as_dict(costs, matched, model)
-        print_text(_json(options.file, shown))
-    else:
-        text = f"{proposal.as_text()}\n" if proposal is not None else ""
-        print_text(text + as_text(plan, with_budget=with_budget))
-        if model is not None and matched is not None:
-            print_text("\n" + _costs_text(block, plan, matched, model))
-    return _write(picture, options)
+    _print(options, proposal, (shown, weights), text, picture)
+    return FINE
 
 
 def _proposed(
@@ -122,10 +117,8 @@ def _proposed(
             "--budget needs the sizes of the modules: add --weights with the model's folder or "
             "file, or give triplets and --matrices"
         )
-    one = Module("", "matrix", 1 << 20, 1 << 20)
-    return for_adalora(
-        block, limit, Matched((one,) * options.matrices, (), (), ()), BaseModel({}, {})
-    )
+    some = (Module("", "matrix", 1 << 20, 1 << 20),) * options.matrices
+    return for_adalora(block, limit, Matched(some, (), (), ()), BaseModel({}, {}))
 
 
 def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
@@ -135,27 +128,24 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     model = None if options.weights is None else read_model(options.weights)
     found, proposal = _matched_lora(blocks[0], model, options)
     if found.problems:
-        print_text(_problems_text(blocks[0], found.problems, options))
-        return FINDINGS
+        return _refuse(blocks[0], found.problems, options)
     faults = [] if folder is None else SavedLora(folder, blocks[0].values).faults(model)
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
         note = f"the first of {len(blocks)} configurations; for others {keys}"
         found = replace(found, notes=(*found.notes, note))
     picture = None if options.plot is None else _map_of(found, options.file)
-    if options.output_format == "json":
-        entries = lora_report.as_dict(found, model)
-        entries |= {} if proposal is None else {"proposal": proposal.as_dict()}
-        entries |= {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
-        print_text(_json(options.file, entries))
-    else:
-        text = "" if proposal is None else f"{proposal.as_text()}\n"
-        text += lora_report.as_text(found, None if model is None else model.parameters)
-        for fault in faults:
-            text += f"error: {visible(fault.message)}\n  hint: {visible(fault.hint)}\n"
-        print_text(text)
-    _write(picture, options)
-    return FINDINGS if faults else FINE
+    is_json = options.output_format == "json"
+    entries = lora_report.as_dict(found, model) if is_json else {}
+    text = (
+        "" if is_json else lora_report.as_text(found, None if model is None else model.parameters)
+    )
+    for fault in faults:
+        message, hint = visible(fault.message), visible(fault.hint)
+        text += f"{fault.severity}: {message}\n  hint: {hint}\n"
+    more = {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
+    _print(options, proposal, (entries, more), text, picture)
+    return FINDINGS if any(each.severity == "error" for each in faults) else FINE
 
 
 def _matched_lora(
@@ -171,74 +161,53 @@ def _matched_lora(
     return lora.match_lora(replace_values(block, **proposal.values), model), proposal
 
 
-def _write(picture: bytes | None, options: argparse.Namespace) -> int:
+def _print(
+    options: argparse.Namespace, proposal: Proposal | None, entries: Sequence[dict[str, Any]],
+    text: str, picture: bytes | None,
+) -> None:  # fmt: skip
+    """Print a plan; the picture was drawn before: without matplotlib nothing is printed."""
+    if options.output_format == "json":
+        first, last = entries
+        proposed = {} if proposal is None else {"proposal": proposal.as_dict()}
+        print_json(file=options.file, **first, **proposed, **last)
+    else:
+        print_text(text if proposal is None else f"{proposal.as_text()}\n{text}")
     if picture is not None:
         write_file(Path(options.plot), picture)
         print(f"wrote {visible(options.plot)}", file=sys.stderr)
-    return FINE
 
 
 def _map_of(found: lora.LoraMatch, name: str) -> bytes:
     """Draw the rank of each linear layer, 0 where it is not adapted."""
     from adalora_core.commands.rank_report.heatmap import rank_heatmap
 
-    ranks = lora_report.ranks_of(found)
-    try:
-        return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
-    except ModuleNotFoundError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
+    ranks = {each.path: 0 for each in found.model.of_kind("matrix", "packed")}
+    ranks |= {each.path: each.rank for each in found.adapted}
+    return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
 
 
-def _costs_text(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> str:
-    costs = weights_costs.costs_of(block, plan, matched, model)
-    # Names come from the weights.
-    matrices = tuple(replace(each, path=visible(each.path)) for each in matched.matrices)
-    shown = replace(matched, matrices=matrices, notes=tuple(map(visible, matched.notes)))
-    return weights_costs.as_text(costs, shown, model, plan)
-
-
-def _json(file: str, entries: dict[str, object]) -> str:
-    return json.dumps({"version": 1, "file": file, **entries}, indent=2) + "\n"
-
-
-def _problems_text(block: Block, found: Iterable[Mismatch], options: argparse.Namespace) -> str:
-    problems = []
+def _refuse(block: Block, found: Iterable[Mismatch], options: argparse.Namespace) -> int:
+    problems, text = [], ""
     for each in found:
-        pointer = to_pointer(block.at(each.field))
-        problems.append({"pointer": pointer, "message": each.message, "hint": each.hint})
-    if options.output_format == "json":
-        return _json(options.file, {"problems": problems})
-    lines = []
-    for problem in problems:
-        place = f"{options.file} ({problem['pointer'] or '/'})"
+        pointer, message, hint = to_pointer(block.at(each.field)), each.message, each.hint
+        problems.append({"pointer": pointer, "message": message, "hint": hint})
+        place = f"{options.file} ({pointer or '/'})"
         place += f", matched against {options.weights}" if options.weights else ""
-        lines += [
-            f"error: {visible(problem['message'])}",
-            f"  --> {visible(place)}",
-            f"  hint: {visible(problem['hint'])}",
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def _nothing_to_plan(options: argparse.Namespace) -> str:
-    if options.key is None:
-        return (
-            f"{options.file}: no configuration of AdaLoRA or LoRA; point at it with --key /section"
+        start = "\n" if text else ""
+        text += (
+            f"{start}error: {visible(message)}\n  --> {visible(place)}\n  hint: {visible(hint)}\n"
         )
-    return f"{options.file}: no mapping at {options.key!r}"
+    if options.output_format == "json":
+        print_json(file=options.file, problems=problems)
+    else:
+        print_text(text)
+    return FINDINGS
 
 
 def _picture(plan: Plan) -> bytes:
-    """Draw the curve as a PNG.
+    """Draw the curve as a PNG."""
+    from matplotlib.figure import Figure
 
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
     curve = plan.curve(_POINTS)
@@ -259,22 +228,17 @@ def _matrices(value: str) -> int:
     return int(value)
 
 
-_MODEL: dict[str, dict[str, Any]] = {
-    "--weights": text(
-        "PLACE",
-        "safetensors file, index or folder of the model to adapt: also show the matched modules "
-        "and their costs (only headers are read)",
-    ),
-    "--matrices": {"type": _matrices, **text("N", "number of adapted matrices in the model")},
+_WEIGHTS = """safetensors file, index or folder of the model to adapt: also show the matched modules
+and their costs (only headers are read)"""
+_MODEL = {
+    "--weights": text("PLACE", _WEIGHTS),
+    "--matrices": text("N", "number of adapted matrices in the model") | {"type": _matrices},
 }
-_BUDGET = text(
-    "AMOUNT", "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
-)
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "-o --output-format": choice(
-        ("text", "json"), "format of the printed plan (default: text)", "text"
-    ),
-    "--budget": {"type": budget, **_BUDGET},
+_BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
+_FORM = "format of the printed plan (default: text)"
+_OPTIONS = {
+    "-o --output-format": choice(("text", "json"), _FORM, "text"),
+    "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
     "--plot": text("FILE.png", "also draw the curve to this file; for LoRA a map of the ranks"),
     "--key": text("POINTER", "JSON pointer of the mapping"),
     "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),

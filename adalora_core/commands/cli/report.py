@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.arguments import Parser, add, choice, text
-from adalora_core.commands.cli.output import FINE, fail, print_text
+from adalora_core.commands.cli.output import FINE, fail, print_json
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.escaping import visible
 
@@ -34,15 +33,12 @@ def make_parser() -> Parser:
         "print the ranks as settings for a fresh run with plain LoRA instead of writing files: "
         "peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every module)"
     )
-    adapter = text("ADAPTER_DIR", "folder of the adapter")
     output = text("DIR", "folder for the files (default: ADAPTER_DIR)")
+    add(parser, {"adapter": text("ADAPTER_DIR", "folder of the adapter"), "--output": output})
     pattern = {"choices": FORMATS, **text("FORMAT", ranks)}
     form = choice(("text", "json"), "json: print what is known of each module, write no files", "")
-    add(parser, {"adapter": adapter, "--output": output})
-    add(
-        parser.add_mutually_exclusive_group(),
-        {"--rank-pattern": pattern, "-o --output-format": form},
-    )
+    printed = {"--rank-pattern": pattern, "-o --output-format": form}
+    add(parser.add_mutually_exclusive_group(), printed)
     return parser
 
 
@@ -88,7 +84,8 @@ def _adalora(folder: Path, arguments: Namespace) -> list[Path]:
     if arguments.rank_pattern:
         print(report.render_rank_pattern(config, arguments.rank_pattern))
     elif arguments.output_format == "json":
-        _print_json(arguments, [{"module": path, "rank": rank} for path, rank in ranks.items()])
+        modules = [{"module": path, "rank": rank} for path, rank in ranks.items()]
+        print_json(adapter=arguments.adapter, modules=modules)
     else:
         out = Path(arguments.output or folder)
         written = report.write_rank_report(config, out, name=folder.name, steps=steps)
@@ -109,15 +106,10 @@ def _lora(folder: Path, values: Mapping[str, Any], arguments: Namespace) -> list
     modules, why = measure(folder, values)
     written = []
     if arguments.output_format == "json":
-        _print_json(arguments, modules)
+        print_json(adapter=arguments.adapter, modules=modules)
     else:
         out = Path(arguments.output or folder)
         written = write_lora_report(modules, out, name=folder.name, why=why)
     if why:
         print(f"adalora report: left norms out: {visible(why)}", file=sys.stderr)
     return written
-
-
-def _print_json(arguments: Namespace, modules: Sequence[Mapping[str, Any]]) -> None:
-    entries = {"version": 1, "adapter": arguments.adapter, "modules": modules}
-    print_text(json.dumps(entries, indent=2) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.arguments import Parser, add, choice, size, text
 from adalora_core.commands.cli.export_lora import OUTPUT, refusal
-from adalora_core.commands.cli.output import FINE, fail, print_text
+from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
@@ -29,13 +28,13 @@ def make_parser() -> Parser:
         epilog="exit code: 0 written, 2 could not run",
     )
     add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
-    limits: dict[str, dict[str, Any]] = {
-        "--budget": text("SIZE", "most bytes of the file with the weights, for example 20MB"),
-        "--rank": text("RANK", "mean rank of all modules"),
-        "--energy": text("PART", "part that each module keeps of its energy, for example 0.95"),
+    most = text("SIZE", "most bytes of the file with the weights, for example 20MB")
+    part = text("PART", "part that each module keeps of its energy, for example 0.95")
+    limits = {
+        "--budget": most | {"type": size},
+        "--rank": text("RANK", "mean rank of all modules") | {"type": float},
+        "--energy": part | {"type": float},
     }
-    for limit, read in zip(limits.values(), (size, float, float), strict=True):
-        limit["type"] = read
     add(parser.add_mutually_exclusive_group(required=True), limits)
     picture = text("FILE.png", "also draw a map of the ranks to this file")
     form = choice(("text", "json"), "format of what is printed (default: text)", "text")
@@ -78,13 +77,17 @@ def run(argv: Sequence[str]) -> int:
         shrunk.write(options.out)
         if picture is not None:
             write_file(Path(options.plot), picture)
+    except ModuleNotFoundError:
+        return fail("shrink", MissingExtraError("matplotlib", "plot", "--plot"))
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("shrink", error)
     finally:
         torch.set_num_threads(threads)
-    entries = {"version": 1, "adapter": options.adapter, "out": options.out, **_entries(shrunk)}
-    as_json = options.output_format == "json"
-    print_text(json.dumps(entries, indent=2) + "\n" if as_json else _text(entries))
+    entries = {"adapter": options.adapter, "out": options.out, **_entries(shrunk)}
+    if options.output_format == "json":
+        print_json(**entries)
+    else:
+        print_text(_text(entries))
     return FINE
 
 
@@ -108,10 +111,7 @@ def _picture(shrunk: ShrunkAdapter) -> bytes:
 
     largest = max(len(each.A) for each in shrunk.adapter.modules.values())
     title = f"Rank of each matrix: {shrunk.adapter.folder.name}"
-    try:
-        return rank_heatmap(shrunk.ranks, init_r=largest, title=title)
-    except ModuleNotFoundError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
+    return rank_heatmap(shrunk.ranks, init_r=largest, title=title)
 
 
 def _entries(shrunk: ShrunkAdapter) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.plan.adapter_tensors import SavedLora
-from adalora_core.commands.rank_report.report import HEAT_MAP_NAME, code, literal, write_with_map
+from adalora_core.commands.rank_report.report import code, literal, write_with_map
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.rank_pattern import LoraScales
 
@@ -23,10 +23,6 @@ Modules = Sequence[Mapping[str, Any]]
 
 def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
     """Return what is known of each module, and why norms and effective ranks are not among it.
-
-    Args:
-        folder: the folder of the adapter.
-        values: the fields of its configuration.
 
     Raises:
         OSError: the weights cannot be read.
@@ -61,27 +57,12 @@ def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
 
 
 def write_lora_report(modules: Modules, folder: Path, *, name: str, why: str) -> list[Path]:
-    """Write the heat map, if there is matplotlib, and the report; return their paths.
-
-    Args:
-        modules: what `measure` returned.
-        folder: created if missing; files of an earlier report are replaced.
-        name: name of the adapter, for titles.
-        why: why norms are missing; empty if they are not.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
+    """Write what `measure` returned as a report, with a heat map if there is matplotlib."""
     key, what = ("rank", "Rank") if why else ("effective_rank", "Effective rank")
-    title, largest = f"{what} of each matrix: {name}", max(each["rank"] for each in modules)
-
-    def render(*, with_map: bool) -> str:
-        picture = [f"![{what.lower()} of each matrix]({HEAT_MAP_NAME})", ""] if with_map else []
-        lines = [f"# Ranks of {literal(name)}", "", *picture, *_summary(modules, why), ""]
-        return "\n".join([*lines, *_table(modules), ""])
-
+    largest = max(each["rank"] for each in modules)
     ranks = {each["module"]: each[key] for each in modules}
-    return write_with_map(folder, render, ranks, init_r=largest, title=title)
+    lines = [*_summary(modules, why), "", *_table(modules)]
+    return write_with_map(folder, lines, ranks, init_r=largest, name=name, what=what)
 
 
 def _summary(modules: Modules, why: str) -> list[str]:

@@ -6,8 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adalora_core.commands.rank_report.heatmap import rank_heatmap
@@ -37,13 +36,8 @@ def write_rank_report(
 ) -> list[Path]:
     """Write the heat map and the report of an adapter into `folder` and return their paths.
 
-    Without matplotlib the report alone is written.
-
-    Args:
-        config: the adapter's configuration.
-        folder: created if missing; files of an earlier report are replaced.
-        name: name of the adapter, for titles.
-        steps: steps that an unfinished run has made; None for a finished one.
+    Without matplotlib the report alone is written. The name is for titles. An unfinished run has
+    made `steps`.
 
     Raises:
         ValueError: the configuration has no rank pattern.
@@ -52,20 +46,23 @@ def write_rank_report(
     ranks = ranks_of(config)
     if progress := progress_of(config, ranks, steps):
         name = f"{name} ({progress})"
-    title = f"Rank of each matrix: {name}"
-    render = partial(render_rank_report, config, ranks, name=name)
-    return write_with_map(folder, render, ranks, init_r=config.init_r, title=title)
+    lines = _lines(config, ranks)
+    return write_with_map(folder, lines, ranks, init_r=config.init_r, name=name)
 
 
 def write_with_map(
-    folder: Path, render: Callable[..., str], ranks: Mapping[str, int], *, init_r: int, title: str
-) -> list[Path]:
-    """Write a heat map, if there is matplotlib, and the report that `render(with_map=)` returns."""
+    folder: Path, lines: Sequence[str], ranks: Mapping[str, int], *, init_r: int, name: str,
+    what: str = "Rank",
+) -> list[Path]:  # fmt: skip
+    """Write a heat map of `what`, if there is matplotlib, and a report with more lines."""
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[Path, bytes] = {}
+    head, what = [f"# Ranks of {literal(name)}", ""], f"{what} of each matrix"
     with contextlib.suppress(ModuleNotFoundError):
-        files[folder / HEAT_MAP_NAME] = rank_heatmap(ranks, init_r=init_r, title=title)
-    files[folder / REPORT_NAME] = render(with_map=bool(files)).encode()
+        picture = rank_heatmap(ranks, init_r=init_r, title=f"{what}: {name}")
+        files[folder / HEAT_MAP_NAME] = picture
+        head += [f"![{what.lower()}]({HEAT_MAP_NAME})", ""]
+    files[folder / REPORT_NAME] = "\n".join([*head, *lines, ""]).encode()
     write_files(files)
     return list(files)
 
@@ -111,16 +108,11 @@ def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
     return {module_path(key): sum(kept) for key, kept in config.rank_pattern.items()}
 
 
-def render_rank_report(
-    config: AdaLoraConfig, ranks: Mapping[str, int], *, name: str, with_map: bool
-) -> str:
-    """Return the report as Markdown: the map if wanted, budget, schedule, matrices by rank."""
+def _lines(config: AdaLoraConfig, ranks: Mapping[str, int]) -> list[str]:
+    """Return budget, schedule and matrices by rank as Markdown."""
     kept, start = sum(ranks.values()), config.init_r * len(ranks)
     target = config.target_r * len(ranks)
-    lines = [
-        f"# Ranks of {literal(name)}",
-        "",
-        *([f"![rank of each matrix]({HEAT_MAP_NAME})", ""] if with_map else []),
+    return [
         "| budget | triplets | per matrix |",
         "| --- | ---: | ---: |",
         f"| at the start | {start} | {config.init_r} |",
@@ -139,9 +131,7 @@ def render_rank_report(
             f"| {code(path)} | {rank} |"
             for path, rank in sorted(ranks.items(), key=lambda item: -item[1])
         ),
-        "",
     ]
-    return "\n".join(lines)
 
 
 def literal(text: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 
 from adalora_core.checker.documents import decode
 from adalora_core.checker.pipeline import CheckOptions
-from adalora_core.checker.pipeline.lora import holds_lora_alone, lora_blocks
+from adalora_core.checker.pipeline.inspection import examine
+from adalora_core.checker.pipeline.lora import lora_blocks
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 CALLS = """
@@ -99,6 +100,10 @@ def _found(document, **options):
     return lora_blocks(document, CheckOptions(), **options)
 
 
+def _is_judged_as_lora(document):
+    return examine(document, None, CheckOptions(), with_lora=True).report.ok
+
+
 def test_calls_are_found_with_their_places():
     document = _document(CALLS, "python")
     one, two = _found(document)
@@ -109,7 +114,7 @@ def test_calls_are_found_with_their_places():
     span = document.span_of(one.at("target_modules", 0), "value")
     assert document.text[span.start : span.end] == '"q_proj"'
     assert [block.path for block in _found(document, key="/LoraConfig/1")] == [two.path]
-    assert holds_lora_alone(document, CheckOptions())
+    assert _is_judged_as_lora(document)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -124,7 +129,7 @@ def test_file_of_a_tool_is_read_under_pefts_names(tool):
         assert (name in block.deferred) == (value == "deferred")
         assert name in block.deferred or block[name] == value
     assert block.values.keys() <= wanted.keys() | {"peft_type"}
-    assert holds_lora_alone(document, CheckOptions())
+    assert _is_judged_as_lora(document)
 
 
 def test_mappings_that_say_lora_are_found():
@@ -141,10 +146,10 @@ def test_mappings_that_say_lora_are_found():
 def test_what_is_not_loras_is_left_alone(case):
     document = _document(*OTHERS[case])
     assert not _found(document)
-    assert not holds_lora_alone(document, CheckOptions())
+    assert not _is_judged_as_lora(document)
 
 
 def test_adalora_beside_lora_is_not_lora_alone():
     document = _document("from peft import *\nLoraConfig(r=3)\nAdaLoraConfig()", "python")
     assert _found(document)
-    assert not holds_lora_alone(document, CheckOptions())
+    assert not _is_judged_as_lora(document)
