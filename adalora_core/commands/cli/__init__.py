@@ -19,10 +19,10 @@ from adalora_core.commands.cli.output import (
 )
 
 COMMANDS = {
-    "check": ("commands.cli.check", "check AdaLoRA configurations, scripts and notebooks"),
+    "check": ("commands.cli.check", "check configurations, scripts, notebooks and saved LoRA"),
     "rule": ("commands.cli.rule", "explain one rule, or list them all"),
     "explain": ("commands.cli.explain", "name the rule about an error of PEFT or torch"),
-    "plan": ("commands.cli.plan", "show phases, allocations and budget of a configuration"),
+    "plan": ("commands.cli.plan", "show what AdaLoRA or LoRA will train, and which rank fits"),
     "schema": ("commands.cli.schema", "print the JSON Schema of a configuration"),
     "server": ("commands.server.command", "serve an editor while you type"),
     "env": ("commands.cli.env", "print versions and backends, and why a backend is missing"),
@@ -75,7 +75,7 @@ def _usage() -> str:
     lines = [
         "usage: adalora COMMAND [OPTIONS]",
         "",
-        "Check and plan AdaLoRA runs, and report on saved adapters. No command uses a network.",
+        "Check and plan runs of AdaLoRA and LoRA, and report on saved adapters, without a network.",
         "",
         "commands:",
     ]
