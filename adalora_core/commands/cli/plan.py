@@ -137,7 +137,8 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     if found.problems:
         print_text(_problems_text(blocks[0], found.problems, options))
         return FINDINGS
-    faults = [] if folder is None else SavedLora(folder, blocks[0].values).faults(model)
+    saved = None if folder is None else SavedLora(folder, blocks[0].values)
+    faults = [] if saved is None else saved.faults(model)
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
         note = f"the first of {len(blocks)} configurations; for others {keys}"
@@ -146,11 +147,14 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     if options.output_format == "json":
         entries = lora_report.as_dict(found, model)
         entries |= {} if proposal is None else {"proposal": proposal.as_dict()}
-        entries |= {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
+        entries |= {} if saved is None else {"faults": [asdict(fault) for fault in faults]}
         print_text(_json(options.file, entries))
     else:
         text = "" if proposal is None else f"{proposal.as_text()}\n"
         text += lora_report.as_text(found, None if model is None else model.parameters)
+        if saved is not None and saved.is_usual and not faults:
+            base = "" if model is None else " and of the base model"
+            text += f"tensors: those of the configuration{base}\n"
         for fault in faults:
             text += f"error: {visible(fault.message)}\n  hint: {visible(fault.hint)}\n"
         print_text(text)
