@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -46,29 +46,35 @@ class Proposal:
         values: `{field: value}` of the proposed configuration.
         amount: what it comes to, for AdaLoRA if every matrix keeps `target_r`.
         dearest: what the dearest choice of triplets comes to; for LoRA the amount.
+        scales: the scale before and with these values.
+        safe: the values of the largest ranks that fit whatever training keeps; none if none do.
     """
 
     limit: Limit
     values: dict[str, Any]
     amount: int
     dearest: int
+    scales: tuple[float, float] = (1, 1)
+    safe: Mapping[str, Any] = field(default_factory=dict)
 
     def as_text(self) -> str:
         """Return the proposal as text."""
-        limit = self.limit
-        chosen = ", ".join(f"{name} {value:g}" for name, value in self.values.items())
-        lines = [f"proposal for at most {limit.shown(limit.amount)}: {chosen}"]
+        shown, (before, scale) = self.limit.shown, self.scales
+        lines = [f"proposal for at most {shown(self.limit.amount)}: {_listed(self.values)}"]
         if "target_r" not in self.values:
-            lines.append(f"  {limit.shown(self.amount)}; lora_alpha keeps the scale")
+            lines.append(f"{shown(self.amount)}; ")
         elif self.dearest == self.amount:
-            lines.append(f"  {limit.shown(self.amount)} at the end, whatever training keeps")
+            lines.append(f"{shown(self.amount)} at the end, whatever training keeps;\n  ")
         else:
-            fits = "fits too" if self.dearest <= limit.amount else "does not fit"
-            lines += [
-                f"  {limit.shown(self.amount)} at the end if every matrix keeps target_r;",
-                f"  the dearest choice of triplets, {limit.shown(self.dearest)}, {fits}",
-            ]
-        return "\n".join(lines) + "\n"
+            dearest = f"the dearest choice of triplets, {shown(self.dearest)}"
+            always = f"{_listed(self.safe)} always fit" if self.safe else "no ranks always fit"
+            fits = "fits too" if self.dearest <= self.limit.amount else f"does not fit;\n  {always}"
+            lines.append(f"{shown(self.amount)} at the end if every matrix keeps target_r;")
+            lines.append(f"{dearest}, {fits};\n  ")
+        kept = "lora_alpha keeps the scale"
+        if scale != before:
+            kept = f"the scale is {scale:.4g}, not {before:.4g}: lora_alpha is a whole number"
+        return "\n  ".join(lines) + f"{kept}\n"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the proposal as JSON values."""
@@ -79,11 +85,17 @@ class Proposal:
             "amount": self.amount,
             "dearest": self.dearest,
             "dearest_fits": self.dearest <= self.limit.amount,
-        }
+        } | ({"always_fits": self.safe} if self.safe else {})
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
 
 def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) -> Proposal:
     """Return the largest `target_r` that fits if every matrix keeps it, with an `init_r`.
+
+    `lora_alpha` is the whole number that keeps the scale best.
 
     Raises:
         ValueError: rank 1 does not fit.
@@ -108,12 +120,24 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
     most = max(min(each.inputs, each.outputs) for each in order)
     target = _largest(limit, lambda rank: amount([rank] * len(order)), most)
     ratio = block["init_r"] / block["target_r"] if block["init_r"] > block["target_r"] else 0
-    init = max(target + 1, ceil(target * (ratio or START_PER_TARGET)))
+    scale = block["lora_alpha"] / block["init_r"]
+
+    def values(target: int) -> dict[str, int]:
+        init = max(target + 1, ceil(target * (ratio or START_PER_TARGET)))
+        return {"init_r": init, "target_r": target, "lora_alpha": max(1, round(scale * init))}
+
+    def dearest(target: int) -> int:
+        return amount(filled(target * len(order), values(target)["init_r"], len(order)))
+
+    chosen = values(target)
+    always = bisect_right(range(1, target + 1), limit.amount, key=dearest)
     return Proposal(
         limit,
-        {"init_r": init, "target_r": target},
+        chosen,
         amount([target] * len(order)),
-        amount(filled(target * len(order), init, len(order))),
+        dearest(target),
+        (scale, chosen["lora_alpha"] / chosen["init_r"]),
+        values(always) if always else {},
     )
 
 

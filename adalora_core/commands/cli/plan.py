@@ -35,6 +35,7 @@ from adalora_core.floor.places import to_pointer
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.mismatches import Mismatch
+    from adalora_core.checker.reports import Examined
     from adalora_core.config.fields.block import Block
 
 _POINTS = 400
@@ -57,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
             blocks = others
         elif not blocks and not document.fatal:
             return fail("plan", _nothing_to_plan(options))
-        elif not found.report.ok:
+        elif not found.report.ok and not (options.budget and _lacks_only_steps(found)):
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
         if unknown := ", ".join(sorted(_deferred(blocks[0]))):
@@ -72,6 +73,12 @@ def run(argv: Sequence[str]) -> int:
         return _show(blocks[0], options)
     except (OSError, ValueError, MissingExtraError) as error:
         return fail("plan", error)
+
+
+def _lacks_only_steps(found: Examined) -> bool:
+    """Return whether the schedule is all that a configuration lacks: ranks do not depend on it."""
+    codes = {each.code for each in found.report.errors}
+    return codes == {"ADA201"} and found.blocks[0]["total_step"] is None
 
 
 def _deferred(block: Block) -> frozenset[str]:
@@ -91,7 +98,16 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     if options.budget is not None:
         proposal = _proposed(block, options, matched, model)
         block = replace_values(block, **proposal.values)
-    plan = plan_of(block, matrices or MANY_MATRICES)
+    try:
+        plan = plan_of(block, matrices or MANY_MATRICES)
+    except ValueError as error:
+        if proposal is None or options.plot is not None:
+            raise
+        note = f"no plan: {error}"
+        entries = {"proposal": proposal.as_dict(), "notes": [note]}
+        text, is_text = f"{proposal.as_text()}note: {note}\n", options.output_format == "text"
+        print_text(text if is_text else _json(options.file, entries))
+        return FINE
     with_budget = matrices is not None
     # Draw before printing: if matplotlib is missing, nothing is printed.
     picture = None if options.plot is None else _picture(plan)

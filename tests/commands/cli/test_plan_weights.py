@@ -48,7 +48,7 @@ def test_text_names_groups_parameters_and_memory(plan):
     assert (
         "left at the end: 5,104 (92.60%) if every matrix keeps rank 8, else 4,752 to 5,456" in out
     )
-    assert "adapter: 30.6 kB, plus as much for gradients and twice for AdamW\n" in out
+    assert "adapter: 30.6 kB at the start, plus as much for gradients and twice for AdamW\n" in out
     assert "allocator: 61.2 kB, in PEFT 91.9 kB" in out
 
 
