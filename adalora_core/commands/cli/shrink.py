@@ -30,7 +30,9 @@ def make_parser() -> Parser:
     )
     add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
     limits: dict[str, dict[str, Any]] = {
-        "--budget": text("SIZE", "most bytes of the file with the weights, for example 20MB"),
+        "--budget": text(
+            "SIZE", "most bytes of the file with the weights: 20MB, or 50%% of those it has"
+        ),
         "--rank": text("RANK", "mean rank of all modules"),
         "--energy": text("PART", "part that each module keeps of its energy, for example 0.95"),
     }
@@ -66,12 +68,15 @@ def run(argv: Sequence[str]) -> int:
     if why := refusal(options):
         return fail("shrink", why)
     threads = torch.get_num_threads()
-    limits = {"rank": options.rank, "budget": options.budget, "energy": options.energy}
     try:
         torch.set_num_threads(1)  # for thin matrices more of them mostly wait
         adapter, norms = read_trained(options.adapter), None
         if options.weights:
             norms = norms_of(adapter, _matrices(adapter, options.weights))
+        budget = options.budget
+        if isinstance(budget, float):
+            budget = int(budget * adapter.bytes)
+        limits = {"rank": options.rank, "budget": budget, "energy": options.energy}
         shrunk = shrink(adapter, **limits, pad_ranks=options.pad_ranks, norms=norms)
         # Draw before writing: if matplotlib is missing, nothing is written.
         picture = _picture(shrunk) if options.plot else None
@@ -151,7 +156,10 @@ def _text(entries: dict[str, Any]) -> str:
         f"bytes: {entries['bytes_before']:,} -> {entries['bytes']:,}"
         + (f", with {carried} tensors that are no factors" if carried else ""),
         f"mean rank: {sum(ranks) / len(ranks):.2f}, {ranks.count(0)} of {len(ranks)} modules at 0",
-        f"energy kept: {entries['energy']:.1%}; largest error of a module: {worst:.3f}",
+        f"energy kept: {entries['energy']:.1%}",
+        f"largest error of a module, relative to its change: {worst:.3f}",
+        "Ranks, and alphas with them, may differ from module to module now.",
+        "Every scale is 1; the former one is in the factors.",
         "An adapter that is trained at this size may be better.",
     ]
     return "\n".join(lines) + "\n"
