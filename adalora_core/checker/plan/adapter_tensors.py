@@ -92,7 +92,6 @@ class SavedLora:
         modules: `{module path: {factor: tensor}}`; a factor is `lora_A.weight`, for example.
         others: the tensors beside them by their names, without PEFT's prefix.
         odd: names that PEFT does not write.
-        is_usual: whether its settings let names, shapes and layers be compared.
 
     Raises:
         OSError: the file is missing or unreadable.
@@ -106,11 +105,11 @@ class SavedLora:
         self.modules: dict[str, Factors] = {}
         self.others: Factors = {}
         self.odd: list[str] = []
-        self.is_usual = not any(map(values.get, _UNUSUAL))
+        self._is_usual = is_usual(values)
         for name, info in read_header(self.path).items():
             path = name.removeprefix(TENSOR_PREFIX)
             found = _FACTOR.fullmatch(path)
-            if path == name or (".lora_" in path and not found and self.is_usual):
+            if path == name or (".lora_" in path and not found and self._is_usual):
                 self.odd.append(name)
             elif found:
                 end = found[3] if found[2] in {"lora_A", "lora_B"} else ""
@@ -126,7 +125,7 @@ class SavedLora:
         """
         found: defaultdict[Kind, dict[str, str]] = defaultdict(dict)
         checks = [self._left_over(), self._incomplete(), self._of_other_shapes(), self._unmoved()]
-        if model is not None and self.is_usual:
+        if model is not None and self._is_usual:
             checks.append(self._beside(BaseLayers(model)))
         for check in checks:
             # An expression that takes too long, or is none, is a fault of the configuration.
@@ -171,7 +170,7 @@ class SavedLora:
                 yield "left-over", f"{TENSOR_PREFIX}{path}", what
 
     def _incomplete(self) -> Iterator[tuple[Kind, str, str]]:
-        for path, factors in self.modules.items() if self.is_usual else ():
+        for path, factors in self.modules.items() if self._is_usual else ():
             pair = {"lora_A.weight", "lora_B.weight"}
             if any("embedding" in each for each in factors):
                 pair = {"lora_embedding_A", "lora_embedding_B"}
@@ -185,7 +184,7 @@ class SavedLora:
     def _of_other_shapes(self) -> Iterator[tuple[Kind, str, str]]:
         scales = LoraScales(self.values)
         for path in self.modules:
-            if (pair := self.shapes(path)) is None or not self.is_usual:
+            if (pair := self.shapes(path)) is None or not self._is_usual:
                 continue
             A, B = pair
             ranks = A.shape[0], B.shape[1]
@@ -317,3 +316,8 @@ def _is_not_finite(part: bytes, dtype: str) -> bool:
     return any(
         int.from_bytes(part[end - size : end], "little") & exponent == exponent for end in ends
     )
+
+
+def is_usual(values: Mapping[str, Any]) -> bool:
+    """Return whether the settings let names, shapes and layers of tensors be compared."""
+    return not any(map(values.get, _UNUSUAL))

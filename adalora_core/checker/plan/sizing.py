@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -46,50 +46,40 @@ class Proposal:
         values: `{field: value}` of the proposed configuration.
         amount: what it comes to, for AdaLoRA if every matrix keeps `target_r`.
         dearest: what the dearest choice of triplets comes to; for LoRA the amount.
-        scales: the scale before and with these values.
-        safe: the values of the largest ranks that fit whatever training keeps; none if none do.
     """
 
     limit: Limit
     values: dict[str, Any]
     amount: int
     dearest: int
-    scales: tuple[float, float] = (1, 1)
-    safe: Mapping[str, Any] = field(default_factory=dict)
+    note: str = "lora_alpha keeps the scale"
+    always_fits: dict[str, Any] | None = None
+    """The values of the largest ranks that fit whatever training keeps, if there are any."""
 
     def as_text(self) -> str:
         """Return the proposal as text."""
-        shown, (before, scale) = self.limit.shown, self.scales
+        shown = self.limit.shown
         lines = [f"proposal for at most {shown(self.limit.amount)}: {_listed(self.values)}"]
         if "target_r" not in self.values:
-            lines.append(f"{shown(self.amount)}; ")
+            lines.append(f"{shown(self.amount)}; {self.note}")
         elif self.dearest == self.amount:
-            lines.append(f"{shown(self.amount)} at the end, whatever training keeps;\n  ")
+            lines += [f"{shown(self.amount)} at the end, whatever training keeps;", self.note]
         else:
-            dearest = f"the dearest choice of triplets, {shown(self.dearest)}"
-            always = f"{_listed(self.safe)} always fit" if self.safe else "no ranks always fit"
+            always = "no ranks always fit"
+            if self.always_fits:
+                always = f"{_listed(self.always_fits)} always fit"
             fits = "fits too" if self.dearest <= self.limit.amount else f"does not fit;\n  {always}"
-            lines.append(f"{shown(self.amount)} at the end if every matrix keeps target_r;")
-            lines.append(f"{dearest}, {fits};\n  ")
-        kept = "lora_alpha keeps the scale"
-        if scale != before:
-            kept = f"the scale is {scale:.4g}, not {before:.4g}: lora_alpha is a whole number"
-        return "\n  ".join(lines) + f"{kept}\n"
+            lines += [
+                f"{shown(self.amount)} at the end if every matrix keeps target_r;",
+                f"the dearest choice of triplets, {shown(self.dearest)}, {fits};",
+                self.note,
+            ]
+        return "\n  ".join(lines) + "\n"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the proposal as JSON values."""
-        return {
-            "unit": self.limit.unit,
-            "limit": self.limit.amount,
-            "values": self.values,
-            "amount": self.amount,
-            "dearest": self.dearest,
-            "dearest_fits": self.dearest <= self.limit.amount,
-        } | ({"always_fits": self.safe} if self.safe else {})
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+        (limit, unit), fits = self.limit, self.dearest <= self.limit.amount
+        return {"unit": unit, **asdict(self), "limit": limit, "dearest_fits": fits}
 
 
 def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) -> Proposal:
@@ -129,15 +119,17 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
     def dearest(target: int) -> int:
         return amount(filled(target * len(order), values(target)["init_r"], len(order)))
 
-    chosen = values(target)
+    chosen, note = values(target), "lora_alpha keeps the scale"
+    if (new := chosen["lora_alpha"] / chosen["init_r"]) != scale:
+        note = f"the scale is {new:.4g}, not {scale:.4g}: lora_alpha is a whole number"
     always = bisect_right(range(1, target + 1), limit.amount, key=dearest)
     return Proposal(
         limit,
         chosen,
         amount([target] * len(order)),
         dearest(target),
-        (scale, chosen["lora_alpha"] / chosen["init_r"]),
-        values(always) if always else {},
+        note,
+        values(always) if always else None,
     )
 
 
@@ -172,3 +164,7 @@ def _largest(limit: Limit, amount: Callable[[int], int], most: int) -> int:
         wanted = f"more than {limit.shown(limit.amount)}"
         raise ValueError(f"--budget: rank 1 everywhere comes to {limit.shown(least)}, {wanted}")
     return bisect_right(range(1, most + 1), limit.amount, key=amount)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())

@@ -18,7 +18,7 @@ from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.pipeline.lora import lora_blocks
 from adalora_core.checker.plan import costs as weights_costs
 from adalora_core.checker.plan import lora, lora_report
-from adalora_core.checker.plan.adapter_tensors import SavedLora
+from adalora_core.checker.plan.adapter_tensors import SavedLora, is_usual
 from adalora_core.checker.plan.experts import replace_values
 from adalora_core.checker.plan.matching import Matched, match
 from adalora_core.checker.plan.modules import BaseModel, Module, read_model
@@ -56,9 +56,11 @@ def run(argv: Sequence[str]) -> int:
         is_lora = not document.fatal and all(block.is_other_method for block in blocks)
         if is_lora and (others := lora_blocks(document, check, options.key)):
             blocks = others
+        elif options.budget and _lacks_only_steps(found):
+            pass  # the proposed ranks do not depend on the schedule
         elif not blocks and not document.fatal:
             return fail("plan", _nothing_to_plan(options))
-        elif not found.report.ok and not (options.budget and _lacks_only_steps(found)):
+        elif not found.report.ok:
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
         if unknown := ", ".join(sorted(_deferred(blocks[0]))):
@@ -76,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _lacks_only_steps(found: Examined) -> bool:
-    """Return whether the schedule is all that a configuration lacks: ranks do not depend on it."""
+    """Return whether total_step is all that a configuration lacks."""
     codes = {each.code for each in found.report.errors}
     return codes == {"ADA201"} and found.blocks[0]["total_step"] is None
 
@@ -101,12 +103,9 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     try:
         plan = plan_of(block, matrices or MANY_MATRICES)
     except ValueError as error:
-        if proposal is None or options.plot is not None:
+        if proposal is None or options.plot is not None or options.output_format == "json":
             raise
-        note = f"no plan: {error}"
-        entries = {"proposal": proposal.as_dict(), "notes": [note]}
-        text, is_text = f"{proposal.as_text()}note: {note}\n", options.output_format == "text"
-        print_text(text if is_text else _json(options.file, entries))
+        print_text(f"{proposal.as_text()}note: no plan: {error}\n")
         return FINE
     with_budget = matrices is not None
     # Draw before printing: if matplotlib is missing, nothing is printed.
@@ -153,8 +152,10 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     if found.problems:
         print_text(_problems_text(blocks[0], found.problems, options))
         return FINDINGS
-    saved = None if folder is None else SavedLora(folder, blocks[0].values)
-    faults = [] if saved is None else saved.faults(model)
+    faults = [] if folder is None else SavedLora(folder, blocks[0].values).faults(model)
+    if folder is not None and not faults and is_usual(blocks[0].values):
+        note = f"the tensors are those of the configuration{' and of the base model' * bool(model)}"
+        found = replace(found, notes=(*found.notes, note))
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
         note = f"the first of {len(blocks)} configurations; for others {keys}"
@@ -163,14 +164,11 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     if options.output_format == "json":
         entries = lora_report.as_dict(found, model)
         entries |= {} if proposal is None else {"proposal": proposal.as_dict()}
-        entries |= {} if saved is None else {"faults": [asdict(fault) for fault in faults]}
+        entries |= {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
         print_text(_json(options.file, entries))
     else:
         text = "" if proposal is None else f"{proposal.as_text()}\n"
         text += lora_report.as_text(found, None if model is None else model.parameters)
-        if saved is not None and saved.is_usual and not faults:
-            base = "" if model is None else " and of the base model"
-            text += f"tensors: those of the configuration{base}\n"
         for fault in faults:
             text += f"error: {visible(fault.message)}\n  hint: {visible(fault.hint)}\n"
         print_text(text)

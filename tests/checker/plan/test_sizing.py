@@ -85,7 +85,7 @@ def test_dearest_choice_of_adalora_is_that_of_all_choices(model):
             for ranks in itertools.product(range(most + 1), repeat=len(sizes))
             if sum(ranks) == triplets
         )
-        assert _adalora(model, found.dearest, "parameters").safe == found.values
-        safe = _adalora(model, found.dearest - 1, "parameters").safe
+        assert _adalora(model, found.dearest, "parameters").always_fits == found.values
+        safe = _adalora(model, found.dearest - 1, "parameters").always_fits or {}
         assert safe.get("target_r", 0) == found.values["target_r"] - 1
     assert {_adalora(model, n, "parameters").dearest <= n for n in range(232, 264)} == {True, False}

@@ -240,12 +240,14 @@ def test_folder_of_an_adapter_is_compared_with_its_tensors(tmp_path, capsys):
     file.unlink()
     assert main(["plan", str(folder)]) == 2
     file.write_bytes(data)
-    assert "tensors: those" not in plan()[1]
+    assert "the tensors are" not in plan()[1]
     file.write_bytes(data[:-512] + b"\0\0\x80\x3f" * 128)
-    assert plan()[1].endswith("\ntensors: those of the configuration and of the base model\n")
+    assert plan()[1].endswith(
+        "\nnote: the tensors are those of the configuration and of the base model\n"
+    )
     settings |= {"layer_replication": [[0, 1]]}  # shapes are not compared
     (folder / "adapter_config.json").write_text(json.dumps(settings))
-    assert "tensors: those" not in plan()[1]
+    assert "the tensors are" not in plan()[1]
 
 
 def test_map_of_the_ranks_is_a_png(plan, tmp_path):
