@@ -25,14 +25,13 @@ def make_parser() -> Parser:
         prog="adalora shrink",
         description="Write a trained LoRA, rsLoRA or AdaLoRA adapter as a smaller LoRA with a rank "
         "for each module, without data or training. What is kept is the largest energy: the "
-        "squared singular values of what the adapter adds to the weights.",
+        "squared singular values of what the adapter adds to the weights. A budget may be a part "
+        "of the present bytes: 50%.",
         epilog="exit code: 0 written, 2 could not run",
     )
     add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
     limits: dict[str, dict[str, Any]] = {
-        "--budget": text(
-            "SIZE", "most bytes of the file with the weights: 20MB, or 50%% of those it has"
-        ),
+        "--budget": text("SIZE", "most bytes of the file with the weights, for example 20MB"),
         "--rank": text("RANK", "mean rank of all modules"),
         "--energy": text("PART", "part that each module keeps of its energy, for example 0.95"),
     }
