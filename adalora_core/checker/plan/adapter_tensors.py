@@ -116,7 +116,7 @@ class SavedLora:
         self.modules: dict[str, Factors] = {}
         self.others: Factors = {}
         self.odd: list[str] = []
-        self._is_usual = not any(map(values.get, _UNUSUAL))
+        self._is_usual = is_usual(values)
         for name, info in read_header(self.path).items():
             path = name.removeprefix(TENSOR_PREFIX)
             found = _FACTOR.fullmatch(path)
@@ -309,3 +309,8 @@ def _is_not_finite(part: bytes, dtype: str) -> bool:
     return any(
         int.from_bytes(part[end - size : end], "little") & exponent == exponent for end in ends
     )
+
+
+def is_usual(values: Mapping[str, Any]) -> bool:
+    """Return whether the settings let names, shapes and layers of tensors be compared."""
+    return not any(map(values.get, _UNUSUAL))

@@ -98,6 +98,7 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     if costs.end_least < costs.end_most:
         spread = f"if every matrix keeps rank {average:g}, else "
         spread += f"{costs.end_least:,} to {costs.end_most:,}"
+    adapter = size_of(costs.adapter_bytes)
     allocator = {runtime: size_of(count) for runtime, count in costs.allocator_bytes.items()}
     lines = [
         f"matched: {len(matched.matrices)} matrices of a model of {total:,} parameters",
@@ -111,7 +112,7 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
             f"both include {costs.whole:,} trained without an adapter (modules_to_save, biases)"
         )
     lines += [
-        f"adapter: {size_of(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
+        f"adapter: {adapter} at the start, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
         *(f"note: {visible(note)}" for note in matched.notes),
     ]

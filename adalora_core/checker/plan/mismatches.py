@@ -128,14 +128,19 @@ def _hint_on_expression(expression: str, model: BaseModel, matcher: Matcher) -> 
 
 
 def _near(names: Iterable[str], model: BaseModel) -> list[str]:
-    """Return the model's names that misspelt ones resemble.
+    """Return the model's names that misspelt ones resemble by their last part, or begin.
 
     The name of a layer of another architecture is not misspelt.
     """
     counts = Counter(module.name for module in _adaptable(model))
     known = sorted(name for name, _ in counts.most_common(_NAMES_COMPARED))
-    near = (difflib.get_close_matches(n, known, 1) for n in names if kind_of(n) is None)
-    return sorted({name for found in near for name in found})
+    near: set[str] = set()
+    for name in names:
+        last = name.rpartition(".")[2]
+        begun = [each for each in known if f"{each}_".startswith(f"{last}_")]
+        is_misspelt = not begun and kind_of(last) is None
+        near.update(difflib.get_close_matches(last, known, 1) if is_misspelt else begun)
+    return sorted(near)
 
 
 def names_of(model: BaseModel) -> str:

@@ -49,23 +49,29 @@ class Proposal:
     values: dict[str, Any]
     amount: int
     dearest: int
+    note: str = "lora_alpha keeps the scale"
+    always_fits: dict[str, Any] | None = None
+    """The values of the largest ranks that fit whatever training keeps, if there are any."""
 
     def as_text(self) -> str:
         """Return the proposal as text."""
-        limit = self.limit
-        chosen = ", ".join(f"{name} {value:g}" for name, value in self.values.items())
-        lines = [f"proposal for at most {limit.shown(limit.amount)}: {chosen}"]
+        shown = self.limit.shown
+        lines = [f"proposal for at most {shown(self.limit.amount)}: {_listed(self.values)}"]
         if "target_r" not in self.values:
-            lines.append(f"  {limit.shown(self.amount)}; lora_alpha keeps the scale")
+            lines.append(f"{shown(self.amount)}; {self.note}")
         elif self.dearest == self.amount:
-            lines.append(f"  {limit.shown(self.amount)} at the end, whatever training keeps")
+            lines += [f"{shown(self.amount)} at the end, whatever training keeps;", self.note]
         else:
-            fits = "fits too" if self.dearest <= limit.amount else "does not fit"
+            always = "no ranks always fit"
+            if self.always_fits:
+                always = f"{_listed(self.always_fits)} always fit"
+            fits = "fits too" if self.dearest <= self.limit.amount else f"does not fit;\n  {always}"
             lines += [
-                f"  {limit.shown(self.amount)} at the end if every matrix keeps target_r;",
-                f"  the dearest choice of triplets, {limit.shown(self.dearest)}, {fits}",
+                f"{shown(self.amount)} at the end if every matrix keeps target_r;",
+                f"the dearest choice of triplets, {shown(self.dearest)}, {fits};",
+                self.note,
             ]
-        return "\n".join(lines) + "\n"
+        return "\n  ".join(lines) + "\n"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the proposal as JSON values."""
@@ -75,6 +81,8 @@ class Proposal:
 
 def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) -> Proposal:
     """Return the largest `target_r` that fits if every matrix keeps it, with an `init_r`.
+
+    `lora_alpha` is the whole number that keeps the scale best.
 
     Raises:
         ValueError: rank 1 does not fit.
@@ -99,12 +107,26 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
     most = max(min(each.inputs, each.outputs) for each in order)
     target = _largest(limit, lambda rank: amount([rank] * len(order)), most)
     ratio = block["init_r"] / block["target_r"] if block["init_r"] > block["target_r"] else 0
-    init = max(target + 1, ceil(target * (ratio or START_PER_TARGET)))
+    scale = block["lora_alpha"] / block["init_r"]
+
+    def values(target: int) -> dict[str, int]:
+        init = max(target + 1, ceil(target * (ratio or START_PER_TARGET)))
+        return {"init_r": init, "target_r": target, "lora_alpha": max(1, round(scale * init))}
+
+    def dearest(target: int) -> int:
+        return amount(filled(target * len(order), values(target)["init_r"], len(order)))
+
+    chosen, note = values(target), "lora_alpha keeps the scale"
+    if (new := chosen["lora_alpha"] / chosen["init_r"]) != scale:
+        note = f"the scale is {new:.4g}, not {scale:.4g}: lora_alpha is a whole number"
+    always = bisect_right(range(1, target + 1), limit.amount, key=dearest)
     return Proposal(
         limit,
-        {"init_r": init, "target_r": target},
+        chosen,
         amount([target] * len(order)),
-        amount(filled(target * len(order), init, len(order))),
+        dearest(target),
+        note,
+        values(always) if always else None,
     )
 
 
@@ -139,3 +161,7 @@ def _largest(limit: Limit, amount: Callable[[int], int], most: int) -> int:
         wanted = f"more than {limit.shown(limit.amount)}"
         raise ValueError(f"--budget: rank 1 everywhere comes to {limit.shown(least)}, {wanted}")
     return bisect_right(range(1, most + 1), limit.amount, key=amount)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())

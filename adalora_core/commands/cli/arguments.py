@@ -42,11 +42,13 @@ def texts(metavar: str, help_: str) -> dict[str, Any]:
     return {"action": "append", "default": [], "metavar": metavar, "help": help_}
 
 
-def size(value: str) -> int:
-    """Read a number of bytes, such as `20MB`, `1.5GiB` or `20000000`."""
+def size(value: str) -> int | float:
+    """Read a number of bytes, such as `20MB`, `1.5GiB` or `20000000`; a part, `50%`, as a float."""
     amount, unit = _amount(value)
+    if unit == "%":
+        return amount / 100
     if unit not in _UNITS:
-        expected = "a size such as 20MB, 1.5GiB or 20000000 (bytes)"
+        expected = "a size such as 20MB, 1.5GiB, 20000000 (bytes) or 50%"
         raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
     return int(amount * _UNITS[unit])
 
@@ -66,7 +68,7 @@ def budget(value: str) -> tuple[int, str]:
 
 
 def _amount(value: str) -> tuple[float, str]:
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([a-z ]*)", value.strip().lower())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([a-z% ]*)", value.strip().lower())
     return (float(found[1]), found[2]) if found else (0, "?")
 
 

@@ -17,7 +17,7 @@ from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.pipeline.lora import lora_blocks
 from adalora_core.checker.plan import costs as weights_costs
 from adalora_core.checker.plan import lora, lora_report
-from adalora_core.checker.plan.adapter_tensors import SavedLora
+from adalora_core.checker.plan.adapter_tensors import SavedLora, is_usual
 from adalora_core.checker.plan.experts import replace_values
 from adalora_core.checker.plan.matching import Matched, match
 from adalora_core.checker.plan.modules import BaseModel, Module, read_model
@@ -34,6 +34,7 @@ from adalora_core.floor.places import to_pointer
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.mismatches import Mismatch
+    from adalora_core.checker.reports import Examined
     from adalora_core.config.fields.block import Block
 
 _POINTS = 400
@@ -54,6 +55,8 @@ def run(argv: Sequence[str]) -> int:
         is_lora = not document.fatal and all(block.is_other_method for block in blocks)
         if is_lora and (others := lora_blocks(document, check, options.key)):
             blocks = others
+        elif options.budget and _lacks_only_steps(found):
+            pass  # the proposed ranks do not depend on the schedule
         elif not blocks and not document.fatal:
             why = "no configuration of AdaLoRA or LoRA; point at it with --key /section"
             why = why if options.key is None else f"no mapping at {options.key!r}"
@@ -77,6 +80,12 @@ def run(argv: Sequence[str]) -> int:
         return fail("plan", MissingExtraError("matplotlib", "plot", "--plot"))
 
 
+def _lacks_only_steps(found: Examined) -> bool:
+    """Return whether total_step is all that a configuration lacks."""
+    codes = {each.code for each in found.report.errors}
+    return codes == {"ADA201"} and found.blocks[0]["total_step"] is None
+
+
 def _deferred(block: Block) -> frozenset[str]:
     read = {name for name, use in lora.USES.items() if use != "without effect"}
     return block.deferred & read if block.is_other_method else block.deferred
@@ -93,7 +102,13 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     if options.budget is not None:
         proposal = _proposed(block, options, matched, model)
         block = replace_values(block, **proposal.values)
-    plan = plan_of(block, matrices or MANY_MATRICES)
+    try:
+        plan = plan_of(block, matrices or MANY_MATRICES)
+    except ValueError as error:
+        if proposal is None or options.plot is not None or options.output_format == "json":
+            raise
+        print_text(f"{proposal.as_text()}note: no plan: {error}\n")
+        return FINE
     with_budget = matrices is not None
     shown, text = as_dict(plan, with_budget=with_budget), as_text(plan, with_budget=with_budget)
     weights = {}
@@ -130,6 +145,9 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     if found.problems:
         return _refuse(blocks[0], found.problems, options)
     faults = [] if folder is None else SavedLora(folder, blocks[0].values).faults(model)
+    if folder is not None and not faults and is_usual(blocks[0].values):
+        note = f"the tensors are those of the configuration{' and of the base model' * bool(model)}"
+        found = replace(found, notes=(*found.notes, note))
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
         note = f"the first of {len(blocks)} configurations; for others {keys}"

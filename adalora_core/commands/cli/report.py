@@ -96,7 +96,7 @@ def _adalora(folder: Path, arguments: Namespace) -> list[Path]:
 
 def _lora(folder: Path, values: Mapping[str, Any], arguments: Namespace) -> list[Path]:
     """Report on a LoRA adapter, and return the files that were written."""
-    from adalora_core.commands.rank_report.lora_report import measure, write_lora_report
+    from adalora_core.commands.rank_report.lora_report import found_in, measure, write_lora_report
 
     if arguments.rank_pattern:
         raise ValueError(
@@ -110,6 +110,7 @@ def _lora(folder: Path, values: Mapping[str, Any], arguments: Namespace) -> list
     else:
         out = Path(arguments.output or folder)
         written = write_lora_report(modules, out, name=folder.name, why=why)
+        print(found_in(modules))
     if why:
         print(f"adalora report: left norms out: {visible(why)}", file=sys.stderr)
     return written

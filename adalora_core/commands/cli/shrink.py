@@ -24,7 +24,8 @@ def make_parser() -> Parser:
         prog="adalora shrink",
         description="Write a trained LoRA, rsLoRA or AdaLoRA adapter as a smaller LoRA with a rank "
         "for each module, without data or training. What is kept is the largest energy: the "
-        "squared singular values of what the adapter adds to the weights.",
+        "squared singular values of what the adapter adds to the weights. A budget may be a part "
+        "of the present bytes: 50%.",
         epilog="exit code: 0 written, 2 could not run",
     )
     add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
@@ -65,12 +66,15 @@ def run(argv: Sequence[str]) -> int:
     if why := refusal(options):
         return fail("shrink", why)
     threads = torch.get_num_threads()
-    limits = {"rank": options.rank, "budget": options.budget, "energy": options.energy}
     try:
         torch.set_num_threads(1)  # for thin matrices more of them mostly wait
         adapter, norms = read_trained(options.adapter), None
         if options.weights:
             norms = norms_of(adapter, _matrices(adapter, options.weights))
+        budget = options.budget
+        if isinstance(budget, float):
+            budget = int(budget * adapter.bytes)
+        limits = {"rank": options.rank, "budget": budget, "energy": options.energy}
         shrunk = shrink(adapter, **limits, pad_ranks=options.pad_ranks, norms=norms)
         # Draw before writing: if matplotlib is missing, nothing is written.
         picture = _picture(shrunk) if options.plot else None
@@ -151,7 +155,10 @@ def _text(entries: dict[str, Any]) -> str:
         f"bytes: {entries['bytes_before']:,} -> {entries['bytes']:,}"
         + (f", with {carried} tensors that are no factors" if carried else ""),
         f"mean rank: {sum(ranks) / len(ranks):.2f}, {ranks.count(0)} of {len(ranks)} modules at 0",
-        f"energy kept: {entries['energy']:.1%}; largest error of a module: {worst:.3f}",
+        f"energy kept: {entries['energy']:.1%}",
+        f"largest error of a module, relative to its change: {worst:.3f}",
+        "Ranks, and alphas with them, may differ from module to module now.",
+        "Every scale is 1; the former one is in the factors.",
         "An adapter that is trained at this size may be better.",
     ]
     return "\n".join(lines) + "\n"

@@ -80,8 +80,25 @@ def _summary(modules: Modules, why: str) -> list[str]:
             f"Norm of the whole change: {norm:.4g}. Mean effective rank, the fewest singular",
             f"values with {ENERGY:.0%} of a module's energy (their squares): {used:.2f}.",
         ]
-    still = sum(not each["moved"] for each in modules)
-    return [*lines, f"{still} of {len(modules)} modules did not move: they change nothing."]
+    return [*lines, moved(modules)]
+
+
+def moved(modules: Modules) -> str:
+    """Return a sentence on the modules that moved in training, and those that did not."""
+    still, count = sum(not each["moved"] for each in modules), len(modules)
+    if still in {0, count}:
+        nothing = "No module moved: the adapter changes nothing."
+        return nothing if still else f"All {count} modules moved."
+    change = "it changes" if still == 1 else "they change"
+    return f"{still} of {count} modules did not move, so {change} nothing."
+
+
+def found_in(modules: Modules) -> str:
+    """Return for a terminal what the report says: the mean effective rank, and what moved."""
+    if "effective_rank" not in modules[0]:
+        return moved(modules)
+    used, rank = (fmean(each[key] for each in modules) for key in ("effective_rank", "rank"))
+    return f"mean effective rank {used:.2f} of {rank:.2f}. {moved(modules)}"
 
 
 def _span(numbers: Sequence[float]) -> str:

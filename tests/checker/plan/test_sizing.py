@@ -65,7 +65,9 @@ def test_ranks_of_adalora_are_the_largest_that_fit(unit, model):
     proposals = [_adalora(model, amount, unit) for amount in range(3000, 9000, 250)]
     by_target = {each.values["target_r"]: each for each in proposals}
     for target, found in by_target.items():
-        assert found.values["init_r"] == max(target + 1, -(-target * 3 // 2))
+        init, alpha = found.values["init_r"], found.values["lora_alpha"]
+        assert init == max(target + 1, -(-target * 3 // 2))
+        assert abs(alpha / init - SOUND["lora_alpha"] / SOUND["init_r"]) <= 0.5 / init
         assert _adalora(model, found.amount, unit).values["target_r"] == target
         if target > 1:
             assert _adalora(model, found.amount - 1, unit).values["target_r"] == target - 1
@@ -83,4 +85,7 @@ def test_dearest_choice_of_adalora_is_that_of_all_choices(model):
             for ranks in itertools.product(range(most + 1), repeat=len(sizes))
             if sum(ranks) == triplets
         )
+        assert _adalora(model, found.dearest, "parameters").always_fits == found.values
+        safe = _adalora(model, found.dearest - 1, "parameters").always_fits or {}
+        assert safe.get("target_r", 0) == found.values["target_r"] - 1
     assert {_adalora(model, n, "parameters").dearest <= n for n in range(232, 264)} == {True, False}

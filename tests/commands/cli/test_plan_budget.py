@@ -22,11 +22,11 @@ def test_plan_shows_the_proposal_and_what_it_comes_to(write, tmp_path, capsys):
     write_model(tmp_path / "model.safetensors", small_llama())
     code, shown = _plan(write, capsys, tmp_path, SOUND, "--budget", "4 kB")
     assert code == 0
-    assert shown.out.startswith("proposal for at most 4 kB: init_r 8, target_r 5\n")
+    assert shown.out.startswith("proposal for at most 4 kB: init_r 8, target_r 5, lora_alpha 11\n")
     assert "every matrix has rank 8\n" in shown.out
     _, shown = _plan(write, capsys, tmp_path, SOUND, "--budget", "4 kB", "-o", "json")
     found = json.loads(shown.out)
-    assert found["proposal"]["values"] == {"init_r": 8, "target_r": 5}
+    assert found["proposal"]["values"] == {"init_r": 8, "target_r": 5, "lora_alpha": 11}
     assert found["average_rank"] == {"start": 8, "end": 5}
     _, shown = _plan(write, capsys, tmp_path, LORA, "--budget", "1k parameters")
     assert shown.out.startswith("proposal for at most 1,000 parameters: r 8, lora_alpha 16\n")
@@ -35,10 +35,31 @@ def test_plan_shows_the_proposal_and_what_it_comes_to(write, tmp_path, capsys):
     assert shown.out.startswith("proposal for at most 9 triplets: r 2, lora_alpha 4\n  8 triplets;")
 
 
+def test_proposal_names_ranks_that_always_fit_and_needs_no_schedule(write, tmp_path, capsys):
+    write_model(tmp_path / "model.safetensors", small_llama())
+    _, shown = _plan(write, capsys, tmp_path, SOUND, "--budget", "600 parameters")
+    assert shown.out.startswith(
+        "proposal for at most 600 parameters: init_r 8, target_r 5, lora_alpha 11\n"
+        "  580 parameters at the end if every matrix keeps target_r;\n"
+        "  the dearest choice of triplets, 628 parameters, does not fit;\n"
+        "  init_r 6, target_r 4, lora_alpha 8 always fit;\n"
+        "  the scale is 1.375, not 1.333: lora_alpha is a whole number\n"
+    )
+    unplanned = {name: value for name, value in SOUND.items() if name != "total_step"}
+    code, found = _plan(write, capsys, tmp_path, unplanned, "--budget", "600 parameters")
+    proposal, _, note = found.out.partition("note: ")
+    assert (code, shown.out.startswith(proposal)) == (0, True)
+    assert note.startswith("no plan: the configuration has no schedule: total_step is not set")
+    for more in (["-o", "json"], ["--plot", "x.png"]):
+        assert _plan(write, capsys, tmp_path, unplanned, "--budget", "9MB", *more)[0] == 2
+
+
 def test_budget_of_adalora_without_weights_is_one_of_triplets(write, capsys):
     assert main(["plan", str(write(SOUND)), "--matrices", "10", "--budget", "65 triplets"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("proposal for at most 65 triplets: init_r 9, target_r 6\n  60 triplets")
+    proposal = "proposal for at most 65 triplets: init_r 9, target_r 6, lora_alpha 12\n"
+    assert out.startswith(f"{proposal}  60 triplets")
+    assert ";\n  lora_alpha keeps the scale\n" in out
     assert main(["plan", str(write(SOUND)), "--budget", "20MB"]) == 2
     assert "--budget needs the sizes of the modules: add --weights" in capsys.readouterr().err
 

@@ -45,7 +45,10 @@ def test_table_fits_a_terminal_and_names_what_is_not_reached(plan):
         for layer in range(11)
         for name in ("q_proj", "gate_proj")
     }
-    fields = {"layers_to_transform": [0, 1, 2, 7], "target_modules": ["q_proj", "v_proj", "gate"]}
+    fields = {
+        "layers_to_transform": [0, 1, 2, 7],
+        "target_modules": ["q_proj", "v_proj", "mlp.gate"],
+    }
     code, out, _ = plan(LORA | fields, tensors=tensors, settings={"model_type": "llama"})
     assert code == 0
     assert max(map(len, out.splitlines())) < 80
@@ -56,8 +59,8 @@ def test_table_fits_a_terminal_and_names_what_is_not_reached(plan):
     assert "usual for the architecture, and not adapted: self_attn.q_proj (7), v_proj" in out
     assert "trained: 1,408 numbers (12.63%)\n" in out
     assert (
-        "note: target_modules[2] 'gate' matches no module; the model has the linear\n  layers"
-        in out
+        "note: target_modules[2] 'mlp.gate' matches no module; did you mean\n"
+        '  ["gate_proj"]? the model has the linear layers' in out
     )
 
 
@@ -248,6 +251,15 @@ def test_folder_of_an_adapter_is_compared_with_its_tensors(tmp_path, capsys):
         assert code == ("error" in severities)
     file.unlink()
     assert main(["plan", str(folder)]) == 2
+    file.write_bytes(data)
+    assert "the tensors are" not in plan()[1]
+    file.write_bytes(data[:-512] + b"\0\0\x80\x3f" * 128)
+    assert plan()[1].endswith(
+        "\nnote: the tensors are those of the configuration and of the base model\n"
+    )
+    settings |= {"layer_replication": [[0, 1]]}  # shapes are not compared
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    assert "the tensors are" not in plan()[1]
 
 
 def test_map_of_the_ranks_is_a_png(plan, tmp_path):

@@ -48,7 +48,7 @@ def test_text_names_groups_parameters_and_memory(plan):
     assert (
         "left at the end: 5,104 (92.60%) if every matrix keeps rank 8, else 4,752 to 5,456" in out
     )
-    assert "adapter: 30.6 kB, plus as much for gradients and twice for AdamW\n" in out
+    assert "adapter: 30.6 kB at the start, plus as much for gradients and twice for AdamW\n" in out
     assert "allocator: 61.2 kB, in PEFT 91.9 kB" in out
 
 
@@ -138,6 +138,16 @@ IGNORED = {
         {"target_modules": ["q_proj", "vproj"]},
         "target_modules[1] 'vproj' matches no module",
         'did you mean ["v_proj"]? the model has the linear layers q_proj (2), v_proj (2)',
+    ),
+    "the beginning of a name": (
+        {"target_modules": ["q_proj", "attn.v"]},
+        "target_modules[1] 'attn.v' matches no module",
+        'did you mean ["v_proj"]? ',
+    ),
+    "a layer in another one": (
+        {"target_modules": ["q_proj", "mlp.v_proj"]},
+        "target_modules[1] 'mlp.v_proj' matches no module",
+        'did you mean ["v_proj"]? ',
     ),
     "an expression in a list": (
         {"target_modules": ["q_proj", ".*v_proj"]},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from adalora_core.commands.cli import main
+from adalora_core.commands.cli.shrink import make_parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,6 +152,7 @@ def test_a_limit_that_leaves_nothing_is_refused(
 
 
 @pytest.mark.parametrize("limit", [["--budget", "20 apples"], ["--rank", "x"], [],
+                                   ["--budget", "9%B"],
                                    ["--rank", "2", "--energy", "1"],
                                    ["--energy", "1", "--weights", "x"],
                                    ["--budget", "9kB", "--pad-ranks", "--weights", "x"],
@@ -206,9 +208,24 @@ def test_text_and_json_report_ranks_energies_errors_and_bytes(
     first = found["modules"][0]
     assert f"0  {'8 -> ' + str(first['rank']):>12}" in text.replace("module", "")
     assert f"bytes: {found['bytes_before']:,} -> {found['bytes']:,}\n" in text
-    assert f"energy kept: {found['energy']:.1%}; largest error of a module: " in text
+    assert f"energy kept: {found['energy']:.1%}\nlargest error of a module, relative to its" in text
+    assert "may differ from module to module now.\nEvery scale is 1; the former one is in" in text
     assert "mean rank: 3.00, 0 of 2 modules at 0\n" in text
     assert text.endswith("An adapter that is trained at this size may be better.\n")
+
+
+def test_a_budget_in_percent_is_a_part_of_the_present_bytes(
+    adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for number, amount in enumerate(("50%", str((adapter / WEIGHTS).stat().st_size // 2))):
+        out = adapter.parent / f"out{number}"
+        assert main(["shrink", str(adapter), str(out), "--budget", amount, "-o", "json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["modules"] == found[1]["modules"]
+    assert 0.3 < found[0]["bytes"] / found[0]["bytes_before"] <= 0.5
+    assert main(["shrink", str(adapter), str(adapter.parent / "none"), "--budget", "0%"]) == 2
+    assert "part of the present bytes: 50%." in " ".join(make_parser().format_help().split())
 
 
 def test_the_map_is_drawn_or_nothing_is_written(

@@ -77,7 +77,10 @@ def test_files_show_the_effective_ranks_and_what_did_not_move(
     modules = printed(adapter, capsys)
     used = modules[0]["effective_rank"]
     assert main(["report", str(adapter), "--output", str(adapter.parent / "out")]) == 0
-    assert capsys.readouterr().out.count("wrote ") == 2
+    shown = capsys.readouterr().out
+    still = "1 of 2 modules did not move, so it changes nothing."
+    assert shown.startswith(f"mean effective rank {used / 2:.2f} of 3.00. {still}\nwrote ")
+    assert shown.count("wrote ") == 2
     title = "Effective rank of each matrix: adapter"
     assert drawn == [({"0": used, "1": 0}, {"init_r": 4, "title": title})]
     text = (adapter.parent / "out" / "rank_report.md").read_text()
@@ -86,7 +89,11 @@ def test_files_show_the_effective_ranks_and_what_did_not_move(
     )
     assert "2 modules of rank 2 to 4, mean 3.00; scale 2 to 4." in text
     assert f"| `0` | 4 | 2 | {modules[0]['norm']:.4g} | {used} |\n| `1` | 2 | 4 | 0 | 0 |\n" in text
-    assert "1 of 2 modules did not move: they change nothing." in text
+    assert still in text
+    tensors = load_file(adapter / WEIGHTS)
+    save_file({name: 0 * each for name, each in tensors.items()}, adapter / WEIGHTS)
+    assert main(["report", str(adapter)]) == 0
+    assert "of 3.00. No module moved: the adapter changes nothing.\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("why", ["no torch", "DoRA"])
@@ -107,7 +114,7 @@ def test_ranks_and_scales_are_there_without_norms(
     text = (adapter / "rank_report.md").read_text()
     assert "| module | rank | scale |\n" in text
     assert "Without norms and effective ranks: " in text
-    assert f"{int(why != 'DoRA')} of " in text
+    assert ("All 4 modules moved." if why == "DoRA" else "1 of 2 modules did not move") in text
 
 
 def _drop(folder: Path) -> None:
