@@ -79,7 +79,9 @@ def examine(
     of_lora: list[Block] = []
     problems = document.problems
     if not document.fatal:
-        found = find_blocks(document, options, key, layout, is_optional=is_optional)
+        found = find_blocks(
+            document, options, key, layout, is_optional=is_optional, with_lora=with_lora
+        )
         is_other = isinstance(found, Problem) or all(block.is_other_method for block in found)
         if with_lora and is_other and not document.is_about_adalora:
             # Imported where AdaLoRA is not found only: the module takes time.

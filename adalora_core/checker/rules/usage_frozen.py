@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from adalora_core.checker.documents.python.syntax import keyword
+from adalora_core.checker.documents.python.syntax import keyword, only
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
-from adalora_core.checker.rules.usage_setup import may_unfreeze, sets_gradient, takes_e, words_in
+from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
+from adalora_core.checker.scripts.events import receiver
 from adalora_core.checker.scripts.trainings import held_models, trainings
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class FactorsFrozen(UsageRule):
         for call in usage.scopes.callers.get("prepare_model_for_kbit_training", ()):
             if usage.wraps_alone(keyword(call, "model", at=0)):
                 yield CodeFault(call, "all parameters are frozen here, after the adapter is added")
-        set_true = usage.once(may_unfreeze)
+        set_true = any(unfrozen(usage, wrap.call) for wrap in usage.wraps)
         for loop in usage.scopes.of:
             if not isinstance(loop, ast.For) or not _runs_over_factors(usage, loop):
                 continue
@@ -61,22 +63,42 @@ def _runs_over_factors(usage: Usage, loop: ast.For) -> bool:
 
 class TrainedForInference(UsageRule):
     code = "ADA934"
-    only_with = ("inference_mode",)
     summary = "inference_mode is true in a configuration that is trained with"
     why = """PEFT freezes the factors of such an adapter: no parameter has a gradient, so nothing is
-    trained, or `loss.backward()` raises."""
+    trained, or `loss.backward()` raises. A saved configuration has the setting too."""
     bad = HEAD.replace("init_r", "inference_mode=True,\n    init_r") + LOOP
-    hint = "remove inference_mode; PEFT sets it in what it saves"
+    hint = "remove inference_mode; set it to False in a configuration that PEFT has saved"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        trained = usage.once(trainings) and not usage.once(may_unfreeze)
-        for wrap, call in configured(usage) if trained else ():
+        for wrap, call in configured(usage):
             key, _ = call.entries.get("inference_mode", (None, None))
+            value = None if "inference_mode" in usage.stored else call.values.get("inference_mode")
+            if key is None or value is not True or not usage.once(trainings):
+                continue
             if any(leaf in usage.wrap_of for leaf in usage.origins(wrap.model)):
                 continue  # a further adapter, beside the one that is trained
-            if key is not None and call.values.get("inference_mode") is True:
+            if all(_leaves_factors(usage, each) for each in unfrozen(usage, wrap.call)):
                 message = "the adapter is made for inference, and trained afterwards"
                 yield CodeFault(key, message, note=(wrap.call, "it is added here"))
+
+
+_WITHOUT_FACTORS = re.compile("classif|score|head|embed")
+"""What the names of parts say that hold no factors."""
+
+
+def _leaves_factors(usage: Usage, made: ast.expr) -> bool:
+    """Return whether what makes parameters trainable does so for a head or an embedding alone."""
+    if not isinstance(made, ast.Attribute) or "requires_grad" not in made.attr:
+        return False
+    part = made.value
+    loop = only(b.node for b in usage.reaching(part)) if isinstance(part, ast.Name) else None
+    if isinstance(loop, ast.For) and isinstance(loop.iter, ast.Call):
+        words, is_positive = words_in(loop)
+        if words:
+            return is_positive and all(map(_WITHOUT_FACTORS.search, words))
+        part = receiver(loop.iter)
+    is_named = _WITHOUT_FACTORS.search(ast.unparse(part)) is not None
+    return is_named and not usage.is_adalora_model(part)
 
 
 def configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
@@ -110,7 +132,7 @@ class HeadStaysFrozen(UsageRule):
             is_trained = call.is_open or "modules_to_save" in call.entries
             if is_trained or ("task_type" in call.entries and not is_known):
                 continue
-            if not usage.once(may_unfreeze):
+            if not unfrozen(usage, wrap.call):
                 message = "the new head of the model stays frozen, at its random weights"
                 yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
 

@@ -98,7 +98,7 @@ def _appends(statement: ast.stmt, lists: set[str]) -> bool:
     )
 
 
-def words_in(test: ast.expr) -> tuple[set[str], bool]:
+def words_in(test: ast.AST) -> tuple[set[str], bool]:
     """Return the texts that a name has to hold, and whether nothing else is taken."""
     words, is_positive = set(), True
     for node in walk(test, ast.Compare, ast.Call):
@@ -141,8 +141,8 @@ class LoadedAdapterTrained(UsageRule):
         given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
         calls = dict.fromkeys(call for model in given for call in usage.calls(model))
         loaded = [call for call in calls if _loads_frozen(usage, call)]
-        if loaded and not usage.once(may_unfreeze):
-            for call in loaded:
+        for call in loaded:
+            if not unfrozen(usage, call):
                 yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
 
 
@@ -329,12 +329,18 @@ def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
     return made == {"BitsAndBytesConfig"}
 
 
-def may_unfreeze(usage: Usage) -> bool:
-    """Return whether anything in a script can make frozen parameters trainable."""
-    if not _TRAINS_ALL.isdisjoint(usage.scopes.callers):
-        return True
-    values = [sets_gradient(each) for each in usage.scopes.of if isinstance(each, ast.Assign)]
-    return any(v is not None and getattr(v, "value", None) is not False for v in values)
+def unfrozen(usage: Usage, call: ast.AST) -> list[ast.expr]:
+    """Return what can make parameters trainable that a call freezes: what is not before it."""
+    return [each for each in usage.once(_unfreezing) if not usage.scopes.is_before(each, call)]
+
+
+def _unfreezing(usage: Usage) -> list[ast.expr]:
+    calls = [call.func for name in _TRAINS_ALL for call in usage.scopes.callers.get(name, ())]
+    for each in usage.scopes.of:
+        value = sets_gradient(each) if isinstance(each, ast.Assign) else None
+        if isinstance(each, ast.Assign) and getattr(value, "value", value) not in {None, False}:
+            calls.append(each.targets[0])
+    return calls
 
 
 def sets_gradient(statement: ast.AST) -> ast.expr | None:
