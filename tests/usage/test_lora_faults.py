@@ -219,6 +219,12 @@ def test_head_that_is_unfrozen_alone_trains_no_factors(unfrozen, is_found):
             True,
         ),
         ("", TRAIN.replace("config", "LoraConfig.from_pretrained(folder)"), True),
+        ("config: LoraConfig = LoraConfig.from_pretrained(folder)", TRAIN, True),
+        (
+            "config = LoraConfig.from_pretrained(folder)\nsetattr(config, 'inference_mode', False)",
+            TRAIN,
+            False,
+        ),
         (
             "config = PeftConfig.from_pretrained(folder)\nname = config.base_model_name_or_path",
             TRAIN,

@@ -171,8 +171,7 @@ class Search:
         for step in from_pointer(key):
             known, value = _step(value, step)
             if known is None:
-                message = f"the document has no value at {key!r}"
-                return Problem(problems.NO_BLOCK, message, path)
+                return Problem(problems.NO_BLOCK, f"the document has no value at {key!r}", path)
             path = (*path, known)
         if not isinstance(value, dict):
             message = f"a configuration should be an object with keys, got {name_of_value(value)}"

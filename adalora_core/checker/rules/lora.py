@@ -246,7 +246,8 @@ class LoraTrainedForInference(TrainedForInference):
     summary = "inference_mode is true in a configuration of LoRA that is trained with"
     why = """PEFT freezes the factors of such an adapter without a word: no parameter has a
     gradient, so nothing is trained, or `loss.backward()` raises. A saved adapter has the setting
-    rightly, and so has a configuration with which an adapter is loaded."""
+    rightly, and so has a configuration with which an adapter is loaded, but not one that is read
+    from a saved adapter for a new one."""
     good = _SOUND
     bad = _SOUND.replace("r=16", "inference_mode=True,\n    r=16")
 

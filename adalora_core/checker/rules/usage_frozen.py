@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from adalora_core.checker.documents.python.syntax import keyword, only
+from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
 from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
-from adalora_core.checker.scripts.events import receiver
 from adalora_core.checker.scripts.trainings import held_models, trainings
 
 if TYPE_CHECKING:
@@ -72,33 +70,15 @@ class TrainedForInference(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for wrap, call in configured(usage):
             key, _ = call.entries.get("inference_mode", (None, None))
-            value = None if "inference_mode" in usage.stored else call.values.get("inference_mode")
-            if key is None or value is not True or not usage.once(trainings):
+            is_reset = "inference_mode" in usage.stored or "setattr" in usage.scopes.callers
+            is_on = key is not None and call.values.get("inference_mode") is True
+            if key is None or not is_on or is_reset or not usage.once(trainings):
                 continue
             if any(leaf in usage.wrap_of for leaf in usage.origins(wrap.model)):
                 continue  # a further adapter, beside the one that is trained
-            if all(_leaves_factors(usage, each) for each in unfrozen(usage, wrap.call)):
+            if not unfrozen(usage, wrap.call, of_factors=True):
                 message = "the adapter is made for inference, and trained afterwards"
                 yield CodeFault(key, message, note=(wrap.call, "it is added here"))
-
-
-_WITHOUT_FACTORS = re.compile("classif|score|head|embed")
-"""What the names of parts say that hold no factors."""
-
-
-def _leaves_factors(usage: Usage, made: ast.expr) -> bool:
-    """Return whether what makes parameters trainable does so for a head or an embedding alone."""
-    if not isinstance(made, ast.Attribute) or "requires_grad" not in made.attr:
-        return False
-    part = made.value
-    loop = only(b.node for b in usage.reaching(part)) if isinstance(part, ast.Name) else None
-    if isinstance(loop, ast.For) and isinstance(loop.iter, ast.Call):
-        words, is_positive = words_in(loop)
-        if words:
-            return is_positive and all(map(_WITHOUT_FACTORS.search, words))
-        part = receiver(loop.iter)
-    is_named = _WITHOUT_FACTORS.search(ast.unparse(part)) is not None
-    return is_named and not usage.is_adalora_model(part)
 
 
 def configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:

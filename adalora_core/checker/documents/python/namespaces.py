@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
@@ -76,11 +76,11 @@ class Namespaces:
             found.append(given)
         return found
 
-    def fields(self, node: ast.expr) -> dict[str, tuple[ast.AST, ast.expr | None]]:
+    def fields(self, node: ast.expr) -> dict[Any, tuple[ast.AST, ast.expr | None]]:
         """Return the fields of an object of a dataclass of this script; none: another object."""
         made = self._followed(node)[-1]
         owner = self._class_of(made.func) if isinstance(made, ast.Call) else None
-        found: dict[str, tuple[ast.AST, ast.expr | None]] = {}
+        found: dict[Any, tuple[ast.AST, ast.expr | None]] = {}
         if owner is None or self._scopes.bases(owner)[1]:
             return found
         for each in (part for base in reversed(self._line(owner) or []) for part in base.body):

@@ -202,9 +202,10 @@ def find_loads(values: Values, name: str) -> list[Call]:
     found, scopes = [], values.scopes
     # A base model is named by what PEFT has saved beside an adapter, and hardly by another text.
     is_saved = name == LORA_CLASS and "base_model_name_or_path" in scopes.words
-    for node in scopes.callers.get("from_pretrained", ()):
-        owner, target = getattr(node.func, "value", node.func), scopes.parents[node]
-        uses = scopes.words.get(last_name(getattr(target, "targets", [None])[0]), ())
+    for node in scopes.callers.get("from_pretrained", [])[:MOST_CALLS]:
+        owner, parent = getattr(node.func, "value", node.func), scopes.parents[node]
+        targets = getattr(parent, "targets", [getattr(parent, "target", None)])
+        uses = scopes.words.get(last_name(targets[0]), [])[:MOST_CALLS]
         parents = map(scopes.parents.get, (node, *uses))
         given = {called_name(each) or getattr(each, "arg", None) for each in parents}
         door = _door(owner, values, name) or (is_saved and _door(owner, values, "PeftConfig"))
