@@ -124,3 +124,21 @@ def test_adapter_for_inference_trains_nothing(adapted):  # ADA955
     model = adapted(_llama(), target_modules=["q_proj"], inference_mode=True)
     assert _trained(model) == set()
     assert _trained(adapted(_llama(), target_modules=["q_proj"]))
+    model.base_model.model.lm_head.requires_grad_(True)
+    assert _trained(model) == {"base_model.model.lm_head.weight"}
+
+
+@pytest.mark.parametrize(
+    ("owner", "more"), [(peft.LoraConfig, {}), (peft.AdaLoraConfig, {"total_step": 100})]
+)
+def test_saved_configuration_trains_nothing_until_it_is_told_to(owner, more, tmp_path):
+    base = _llama().requires_grad_(True)
+    model = peft.get_peft_model(base, owner(target_modules=["q_proj"], **more))
+    trained = _trained(model)  # what was unfrozen before is frozen again
+    assert all("lora_" in name for name in trained)
+    model.save_pretrained(tmp_path)
+    for reader in (owner, peft.PeftConfig):
+        config = reader.from_pretrained(tmp_path, inference_mode=False)
+        assert _trained(peft.get_peft_model(_llama(), config)) == set()
+        config.inference_mode = False
+        assert _trained(peft.get_peft_model(_llama(), config)) == trained

@@ -109,6 +109,7 @@ NEW_HEAD = "base = AutoModelForSequenceClassification.from_pretrained(name{label
         (", num_labels=3", 'modules_to_save=["classifier"],', "", False),
         ("", "", "", False),
         (", num_labels=3", "", "model.classifier.requires_grad_(True)\n", False),
+        (", num_labels=3).requires_grad_(True", "", "", True),
     ],
 )
 def test_new_head_that_stays_frozen(labels, task, after, is_fault):
@@ -121,8 +122,24 @@ def test_new_head_that_stays_frozen(labels, task, after, is_fault):
 def test_adapter_for_inference_that_is_trained(value, is_fault):
     text = HEAD.replace("init_r", f"inference_mode={value},\n    init_r") + LOOP
     assert ("ADA934" in codes(text)) is is_fault
+    head = text.replace("\noptimizer", "\nmodel.score.requires_grad_(True)\noptimizer")
+    assert ("ADA934" in codes(head)) is is_fault
     further = f'model.add_adapter("b", AdaLoraConfig(total_step=9, inference_mode={value}))\n'
     assert "ADA934" not in codes(HEAD + further + LOOP)
+
+
+@pytest.mark.parametrize(
+    ("owner", "after", "is_fault"),
+    [
+        ("AdaLoraConfig", "", True),
+        ("AdaLoraConfig", "config.inference_mode = False\n", False),
+        ("PeftConfig", "", False),
+    ],
+)
+def test_saved_configuration_that_is_trained_with(owner, after, is_fault):
+    load = f"from peft import PeftConfig\nconfig = {owner}.from_pretrained(folder)\n{after}"
+    text = HEAD.replace("model = ", f"{load}model = ")
+    assert ("ADA934" in codes(text + LOOP)) is is_fault
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from adalora_core.checker.check import check_config
 
 START = "from peft import LoraConfig, get_peft_model\n"
 TRAIN = "\nmodel = get_peft_model(base, config)\nTrainer(model=model, train_dataset=rows).train()\n"
+HEAD = "base = AutoModelForSequenceClassification.from_pretrained('bert-base-cased')\n"
 TOKENS = """
 tokenizer.{added}
 base = AutoModelForCausalLM.from_pretrained("{model}")
@@ -116,7 +117,9 @@ def test_new_tokens_whose_rows_stay_frozen(added, call, is_found):
     before = TOKENS.format(added=added, model="gpt2", resized="base")
     assert _script(call, before) == ({"ADA953": "warning"} if is_found else {})
     assert _script(call, TOKENS.format(added=added, model="gpt2", resized="other")) == {}
-    assert _script(call, before, f"\nbase.get_input_embeddings().requires_grad_(True){TRAIN}") == {}
+    unfrozen = ".get_input_embeddings().requires_grad_(True)\n"
+    assert _script(call, before, TRAIN.replace("Tr", f"model{unfrozen}Tr")) == {}
+    assert _script(call, f"{before}base{unfrozen}") == _script(call, before)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,88 @@ def test_scale_of_a_default_alpha(settings, is_found):
 def test_adapter_for_inference_that_is_trained(after, is_found):
     found = _script("inference_mode=True", after=after)
     assert found == ({"ADA955": "warning"} if is_found else {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_found"),
+    [
+        ("base.requires_grad_(True)", "", True),
+        ("for p in base.classifier.parameters():\n    p.requires_grad = True", "", True),
+        ("hook = lambda *given: given[-1].requires_grad_(True)", "", True),
+        ("def thaw(model):\n    model.classifier.requires_grad_(True)", "thaw(model)", False),
+        ("", "model.requires_grad_(True)", False),
+    ],
+)
+def test_what_is_unfrozen_before_the_adapter_is_added_is_frozen_again(before, after, is_found):
+    added, trained = TRAIN.split("Tr", 1)
+    found = _script("r=8", f"{HEAD}{before}\n", f"{added}{after}\nTr{trained}")
+    assert found == ({"ADA952": "warning"} if is_found else {})
+
+
+@pytest.mark.parametrize(
+    ("unfrozen", "is_found"),
+    [
+        ("model.base_model.model.score.requires_grad_(True)", True),
+        ("model.get_input_embeddings().weight.requires_grad = True", True),
+        ("for p in model.classifier.parameters(): p.requires_grad = True", True),
+        ("for n, p in model.named_parameters():\n    p.requires_grad = 'score' in n", True),
+        ("for n, p in model.named_parameters():\n    p.requires_grad = 'lora_' in n", False),
+        ("for n, p in model.named_parameters():\n    p.requires_grad = 'score' not in n", False),
+        ("for p in model.parameters(): p.requires_grad = True", False),
+        ("classifier = model\nclassifier.requires_grad_(True)", False),
+        ("model.set_adapter('default')", False),
+        ("model.peft_config['default'].inference_mode = False", False),
+    ],
+)
+def test_head_that_is_unfrozen_alone_trains_no_factors(unfrozen, is_found):
+    added, trained = TRAIN.split("Tr", 1)
+    after = f"{added}{unfrozen}\nTr{trained}"
+    assert _script("**{'inference_mode': True}", after=after) == (
+        {"ADA955": "warning"} if is_found else {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("load", "after", "is_found"),
+    [
+        ("config = LoraConfig.from_pretrained(folder)", TRAIN, True),
+        ("config = LoraConfig.from_pretrained(folder, inference_mode=False)", TRAIN, True),
+        (
+            "config = LoraConfig.from_pretrained(folder)\nconfig.inference_mode = False",
+            TRAIN,
+            False,
+        ),
+        (
+            "config = LoraConfig.from_pretrained(folder)",
+            "\nSFTTrainer(m, peft_config=config).train()",
+            True,
+        ),
+        ("", TRAIN.replace("config", "LoraConfig.from_pretrained(folder)"), True),
+        ("config: LoraConfig = LoraConfig.from_pretrained(folder)", TRAIN, True),
+        (
+            "config = LoraConfig.from_pretrained(folder)\nsetattr(config, 'inference_mode', False)",
+            TRAIN,
+            False,
+        ),
+        (
+            "config = PeftConfig.from_pretrained(folder)\nname = config.base_model_name_or_path",
+            TRAIN,
+            True,
+        ),
+        ("config = PeftConfig.from_pretrained(folder)", TRAIN, None),
+        ("config = LoraConfig.from_pretrained(folder)", TRAIN.replace("Tr", "# Tr"), False),
+        (
+            "config = LoraConfig.from_pretrained(folder)",
+            "\nPeftModel.from_pretrained(base, folder, config=config)",
+            None,
+        ),
+    ],
+)
+def test_saved_configuration_that_is_trained_with(load, after, is_found):
+    """None: there is no configuration."""
+    found = _codes(f"{START}from peft import PeftConfig\n{load}{after}", "python")
+    none = {"ADA006": "error"} if is_found is None else {}
+    assert found == ({"ADA955": "warning"} if is_found else none)
 
 
 def test_adapter_for_inference_beside_the_settings_of_a_training():

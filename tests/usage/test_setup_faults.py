@@ -64,6 +64,7 @@ def test_loaded_adapter_that_is_trained(given, after, is_fault):
     )
     text = f"{head}optimizer = AdamW(model.parameters())\n{LOOP}"
     assert ("ADA920" in codes(text)) is is_fault
+    assert ("ADA920" in codes(f"base.requires_grad_(True)\n{text}")) is is_fault
     assert "ADA920" not in codes(head)
 
 

@@ -117,6 +117,9 @@ def test_model_that_is_frozen_before_the_adapter_is_added_is_right():
     frozen = "for p in base.parameters():\n    p.requires_grad = False\n"
     text = LOADED.replace("config = A", f"{frozen}config = A")
     assert "ADA932" not in codes(text + LOOP)
+    unfrozen = LOADED.replace("config = A", "base.requires_grad_(True)\nconfig = A")
+    later = frozen.replace("base", "model")
+    assert "ADA932" in codes(unfrozen + later + LOOP)
 
 
 @pytest.mark.parametrize(

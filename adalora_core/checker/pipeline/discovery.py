@@ -52,6 +52,7 @@ def find_blocks(
     layout: Layout | None,
     *,
     is_optional: bool,
+    with_lora: bool = False,
 ) -> tuple[Block, ...] | Problem:
     """Return the configurations of a document in the order of the text, or a problem if none.
 
@@ -60,8 +61,8 @@ def find_blocks(
         options: how to check.
         key: JSON pointer of the one configuration, empty for the whole document; None: search.
         layout: the layout to search for; None: every layout.
-        is_optional: ignore configurations of other methods, and mappings that may belong to
-            another program.
+        is_optional: ignore other methods, and mappings that may belong to another program.
+        with_lora: whether plain LoRA is searched for too, elsewhere.
 
     Raises:
         ValueError: `key` is not a JSON pointer.
@@ -86,7 +87,8 @@ def find_blocks(
         blocks = [block for block in blocks if not block.is_other_method]
     if blocks or document.is_about_adalora:
         return tuple(blocks)
-    none = Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
+    sought = "configuration of AdaLoRA or LoRA" if with_lora else "AdaLoRA configuration"
+    none = Problem(problems.NO_BLOCK, f"no {sought} in this file", at="key")
     return none if layout not in (None, "peft") else search.likely_cause() or none
 
 
@@ -169,8 +171,7 @@ class Search:
         for step in from_pointer(key):
             known, value = _step(value, step)
             if known is None:
-                message = f"the document has no value at {key!r}"
-                return Problem(problems.NO_BLOCK, message, path)
+                return Problem(problems.NO_BLOCK, f"the document has no value at {key!r}", path)
             path = (*path, known)
         if not isinstance(value, dict):
             message = f"a configuration should be an object with keys, got {name_of_value(value)}"
@@ -395,6 +396,5 @@ def _choices(entry: dict[str, Any], key: str) -> list[tuple[Path, Any]]:
     """Return the values of one parameter of a sweep; none if they are drawn from a range."""
     if "value" in entry:
         return [((key, "value"), entry["value"])]
-    values = entry.get("values")
-    listed = values if isinstance(values, list) else []
+    listed = values if isinstance(values := entry.get("values"), list) else []
     return [((key, "values", number), value) for number, value in enumerate(listed)]

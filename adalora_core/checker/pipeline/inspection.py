@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
 _ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """Every text that holds an AdaLoRA configuration contains one of these."""
-_LORA_WORDS = re.compile(rb"\bq?lora", re.IGNORECASE), re.compile(rb"LoraConfig")
+_LORA_WORDS = re.compile(rb"\bq?lora", re.IGNORECASE), re.compile(rb"LoraConfig|PeftConfig\.from")
 """Every text, and code, that holds a configuration of plain LoRA contains one of these."""
 _PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
@@ -79,7 +79,9 @@ def examine(
     of_lora: list[Block] = []
     problems = document.problems
     if not document.fatal:
-        found = find_blocks(document, options, key, layout, is_optional=is_optional)
+        found = find_blocks(
+            document, options, key, layout, is_optional=is_optional, with_lora=with_lora
+        )
         is_other = isinstance(found, Problem) or all(block.is_other_method for block in found)
         if with_lora and is_other and not document.is_about_adalora:
             # Imported where AdaLoRA is not found only: the module takes time.

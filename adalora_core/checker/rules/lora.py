@@ -16,7 +16,7 @@ from adalora_core.checker.rules.usage_frozen import (
     makes_head,
 )
 from adalora_core.checker.rules.usage_models import name_of_base
-from adalora_core.checker.rules.usage_setup import may_unfreeze
+from adalora_core.checker.rules.usage_setup import unfrozen
 from adalora_core.config.fields import known_modules as known
 from adalora_core.floor.module_selection import is_all_linear
 
@@ -157,7 +157,7 @@ class NewTokensFrozen(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration of a model with new tokens."""
         added = next((call for call in usage.scopes.calls if _adds_words(usage, call)), None)
-        if added is None or usage.once(may_unfreeze):
+        if added is None:
             return
         resized = {
             leaf
@@ -166,7 +166,8 @@ class NewTokensFrozen(UsageRule):
         }
         for wrap, call in configured(usage):
             models = {wrap.call, *usage.origins(wrap.model)}
-            if not resized.isdisjoint(models) and _leaves_embedding(call):
+            is_left = _leaves_embedding(call) and not unfrozen(usage, wrap.call)
+            if is_left and not resized.isdisjoint(models):
                 message = "the rows of the new tokens stay frozen, at their first values"
                 yield CodeFault(call.node, message, note=(added, "the tokens are added here"))
 
@@ -245,7 +246,8 @@ class LoraTrainedForInference(TrainedForInference):
     summary = "inference_mode is true in a configuration of LoRA that is trained with"
     why = """PEFT freezes the factors of such an adapter without a word: no parameter has a
     gradient, so nothing is trained, or `loss.backward()` raises. A saved adapter has the setting
-    rightly, and so has a configuration with which an adapter is loaded."""
+    rightly, and so has a configuration with which an adapter is loaded, but not one that is read
+    from a saved adapter for a new one."""
     good = _SOUND
     bad = _SOUND.replace("r=16", "inference_mode=True,\n    r=16")
 

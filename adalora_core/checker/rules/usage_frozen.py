@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
-from adalora_core.checker.rules.usage_setup import may_unfreeze, sets_gradient, takes_e, words_in
+from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
 from adalora_core.checker.scripts.trainings import held_models, trainings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FactorsFrozen(UsageRule):
         for call in usage.scopes.callers.get("prepare_model_for_kbit_training", ()):
             if usage.wraps_alone(keyword(call, "model", at=0)):
                 yield CodeFault(call, "all parameters are frozen here, after the adapter is added")
-        set_true = usage.once(may_unfreeze)
+        set_true = any(unfrozen(usage, wrap.call) for wrap in usage.wraps)
         for loop in usage.scopes.of:
             if not isinstance(loop, ast.For) or not _runs_over_factors(usage, loop):
                 continue
@@ -61,20 +61,22 @@ def _runs_over_factors(usage: Usage, loop: ast.For) -> bool:
 
 class TrainedForInference(UsageRule):
     code = "ADA934"
-    only_with = ("inference_mode",)
     summary = "inference_mode is true in a configuration that is trained with"
     why = """PEFT freezes the factors of such an adapter: no parameter has a gradient, so nothing is
-    trained, or `loss.backward()` raises."""
+    trained, or `loss.backward()` raises. A saved configuration has the setting too."""
     bad = HEAD.replace("init_r", "inference_mode=True,\n    init_r") + LOOP
-    hint = "remove inference_mode; PEFT sets it in what it saves"
+    hint = "remove inference_mode; set it to False in a configuration that PEFT has saved"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        trained = usage.once(trainings) and not usage.once(may_unfreeze)
-        for wrap, call in configured(usage) if trained else ():
+        for wrap, call in configured(usage):
             key, _ = call.entries.get("inference_mode", (None, None))
+            is_reset = "inference_mode" in usage.stored or "setattr" in usage.scopes.callers
+            is_on = key is not None and call.values.get("inference_mode") is True
+            if key is None or not is_on or is_reset or not usage.once(trainings):
+                continue
             if any(leaf in usage.wrap_of for leaf in usage.origins(wrap.model)):
                 continue  # a further adapter, beside the one that is trained
-            if key is not None and call.values.get("inference_mode") is True:
+            if not unfrozen(usage, wrap.call, of_factors=True):
                 message = "the adapter is made for inference, and trained afterwards"
                 yield CodeFault(key, message, note=(wrap.call, "it is added here"))
 
@@ -110,7 +112,7 @@ class HeadStaysFrozen(UsageRule):
             is_trained = call.is_open or "modules_to_save" in call.entries
             if is_trained or ("task_type" in call.entries and not is_known):
                 continue
-            if not usage.once(may_unfreeze):
+            if not unfrozen(usage, wrap.call):
                 message = "the new head of the model stays frozen, at its random weights"
                 yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ from adalora_core.checker.documents.python.syntax import (
     called_name,
     keyword,
     last_name,
+    only,
     passed,
+    spend,
     walk,
 )
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 _TRAINS_ALL = frozenset({"requires_grad_", "set_adapter", "enable_adapters"})
 """Methods that may make the parameters of a loaded adapter trainable."""
+_WITHOUT_FACTORS = re.compile("classif|score|head|embed")
+"""What the names of parts say that hold no factors."""
 _ANY_WORDS = frozenset({"any", "all", "match", "search"})
 """Functions whose result does not show which names are taken."""
 
@@ -98,7 +103,7 @@ def _appends(statement: ast.stmt, lists: set[str]) -> bool:
     )
 
 
-def words_in(test: ast.expr) -> tuple[set[str], bool]:
+def words_in(test: ast.AST) -> tuple[set[str], bool]:
     """Return the texts that a name has to hold, and whether nothing else is taken."""
     words, is_positive = set(), True
     for node in walk(test, ast.Compare, ast.Call):
@@ -140,9 +145,8 @@ class LoadedAdapterTrained(UsageRule):
         trained = usage.once(trainings)
         given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
         calls = dict.fromkeys(call for model in given for call in usage.calls(model))
-        loaded = [call for call in calls if _loads_frozen(usage, call)]
-        if loaded and not usage.once(may_unfreeze):
-            for call in loaded:
+        for call in calls:
+            if _loads_frozen(usage, call) and not unfrozen(usage, call):
                 yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
 
 
@@ -329,12 +333,37 @@ def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
     return made == {"BitsAndBytesConfig"}
 
 
-def may_unfreeze(usage: Usage) -> bool:
-    """Return whether anything in a script can make frozen parameters trainable."""
-    if not _TRAINS_ALL.isdisjoint(usage.scopes.callers):
-        return True
-    values = [sets_gradient(each) for each in usage.scopes.of if isinstance(each, ast.Assign)]
-    return any(v is not None and getattr(v, "value", None) is not False for v in values)
+def unfrozen(usage: Usage, call: ast.AST, *, of_factors: bool = False) -> list[ast.expr]:
+    """Return what can make parameters, or factors, trainable that a call freezes: none before."""
+    made = usage.once(_unfreezing)
+    spend(len(made))
+    wanted = [each for each, is_of_factors in made.items() if is_of_factors or not of_factors]
+    return [each for each in wanted if not usage.scopes.is_before(each, call)]
+
+
+def _unfreezing(usage: Usage) -> dict[ast.expr, bool]:
+    """Return what can make parameters trainable, and whether factors of an adapter can be some."""
+    made = [call.func for name in _TRAINS_ALL for call in usage.scopes.callers.get(name, ())]
+    for each in usage.scopes.words.get("requires_grad", ()):
+        value = sets_gradient(usage.scopes.parents[each])
+        if getattr(value, "value", value) not in {None, False}:
+            made.append(each)
+    return {each: not _leaves_factors(usage, each) for each in made}
+
+
+def _leaves_factors(usage: Usage, made: ast.expr) -> bool:
+    """Return whether what makes parameters trainable does so for a head or an embedding alone."""
+    if not isinstance(made, ast.Attribute) or "requires_grad" not in made.attr:
+        return False
+    part = made.value
+    loop = only(b.node for b in usage.reaching(part)) if isinstance(part, ast.Name) else None
+    if isinstance(loop, ast.For) and isinstance(loop.iter, ast.Call):
+        words, is_positive = words_in(loop)
+        if words:
+            return is_positive and all(map(_WITHOUT_FACTORS.search, words))
+        part = receiver(loop.iter)
+    is_named = _WITHOUT_FACTORS.search(ast.unparse(part)) is not None
+    return is_named and not usage.is_adalora_model(part)
 
 
 def sets_gradient(statement: ast.AST) -> ast.expr | None:

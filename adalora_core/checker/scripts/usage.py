@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from adalora_core.checker.documents.python.script import CLASS, LORA_CLASS
+from adalora_core.checker.documents.python.script import CLASS, LORA_CLASS, find_loads
 from adalora_core.checker.documents.python.syntax import (
     Function,
     called_name,
@@ -59,7 +59,8 @@ class Usage(Sources):
     def __init__(self, script: Script, *, of_lora: bool = False) -> None:
         super().__init__(script.scopes)
         self.script = script
-        self.configurations = script.lora_calls if of_lora else script.calls
+        loads = [] if of_lora else find_loads(script.values, CLASS)
+        self.configurations = script.lora_calls if of_lora else [*script.calls, *loads]
         self._class = LORA_CLASS if of_lora else CLASS
         self._read: dict[Any, Any] = {}
         self.traces = traces(self, script.tree)
@@ -75,6 +76,8 @@ class Usage(Sources):
         if not isinstance(call, ast.Call):
             return False
         name = last_name(call.func)
+        if name == "from_pretrained":
+            return any(call is each.node for each in self.configurations)
         words = self.mentions(keyword(call, at=0), ast.Constant)
         if name == "get_peft_config" and any(str(w.value).upper() == "ADALORA" for w in words):
             return True

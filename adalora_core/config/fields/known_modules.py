@@ -43,6 +43,7 @@ _NAMES_OF = {
     "BloomForCausalLM": r"bloomz?(-[\db.m]+)?",
     "FalconForCausalLM": r"falcon-(7|40|180)b(-(instruct|chat))?",
     "PhiForCausalLM": r"phi-(1|1_5|2)",
+    "Phi3ForCausalLM": r"phi-3(\.5)?-(mini|medium)(-\d+k)?-instruct|phi-4(-mini-instruct)?",
     "WhisperForConditionalGeneration": r"whisper-(tiny|base|small|medium|large(-v[23])?)(\.en)?",
     "AlbertForSequenceClassification": r"albert-(base|large|xlarge|xxlarge)-v[12]",
     "ElectraForSequenceClassification": r"electra-(small|base|large)-discriminator",

@@ -186,6 +186,9 @@ FalconForCausalLM lm_head transformer(h(0(input_layernorm! mlp(act! dense_4h_to_
 PhiForCausalLM lm_head model(embed_dropout! embed_tokens! final_layernorm!
  layers(0(input_layernorm! mlp(activation_fn! fc1 fc2) resid_dropout! self_attn(dense k_proj
  q_proj v_proj))) rotary_emb!)
+Phi3ForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(activation_fn! down_proj
+ gate_up_proj) post_attention_layernorm! resid_attn_dropout! resid_mlp_dropout! self_attn(o_proj
+ qkv_proj))) norm! rotary_emb!)
 MptForCausalLM lm_head transformer(blocks(0(attn(Wqkv out_proj) ffn(act! down_proj up_proj)
  norm_1! norm_2! resid_attn_dropout!)) norm_f! wte!)
 MixtralForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(experts(act_fn!)

@@ -279,4 +279,4 @@ def test_section_without_its_method_is_pointed_at(check, write, name, text, word
 )
 def test_section_of_another_kind_is_not_pointed_at(check, write, fields):
     out = check(write({"section": fields}))[1]
-    assert "error[ADA006] no AdaLoRA configuration in this file" in out
+    assert "error[ADA006] no configuration of AdaLoRA or LoRA in this file" in out

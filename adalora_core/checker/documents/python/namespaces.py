@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
     Binding,
-    Function,
     argument,
     called_name,
     dotted,
@@ -27,6 +26,8 @@ _NAMESPACES = frozenset({"SimpleNamespace", "Namespace", "EasyDict", "DotMap"})
 _ALTERING = frozenset({"__new__", "__init_subclass__", "__getattribute__", "__set_name__"})
 """Methods that may give a class, or its objects, other attributes than it is written with."""
 _MOST_BASES = 16
+_MOST_HOPS = 6
+"""Bound on the functions that pass an object on."""
 _FLAGS = {"store_true": False, "store_false": True}
 
 
@@ -46,28 +47,47 @@ class Namespaces:
 
     def source(self, node: ast.Attribute) -> Source | None:
         """Return where the value of an attribute is written, if it never changes."""
-        name, binding = node.value, self._scopes.binding(node.value)
-        if binding is None or not isinstance(name, ast.Name) or self._is_stored(name, node.attr):
+        objects = self._followed(node.value)
+        last, binding = objects[-1], self._scopes.binding(objects[-1])
+        names = [each for each in objects if isinstance(each, ast.Name)]
+        if any(self._is_stored(name, node.attr) for name in names):
+            return None
+        if isinstance(last, ast.Call) and (made := self._class_of(last.func)) is not None:
+            return self._of_instance(last, made, node.attr)
+        if binding is None:
             return None
         if isinstance(binding.node, ast.ClassDef):
             return self._of_class(binding.node, node.attr)
-        if binding.kind == "parameter" and name.id in self._parsed_names:
+        if binding.kind == "parameter" and last_name(last) in self._parsed_names:
             return self._options.get(node.attr)
-        if binding.kind == "parameter" and isinstance(binding.node, FUNCTION):
-            return self._of_argument(binding.node, name.id, node.attr)
         return self._of_value(binding, node.attr)
 
-    def _of_argument(self, function: Function, name: str, attribute: str) -> Source | None:
-        """Return where the value of an attribute is written of what the only call passes."""
-        calls = self._scopes.callers.get(function.name, [])
-        given = argument(calls[0], function, name) if len(calls) == 1 else None
-        if isinstance(given, ast.Call):
-            owner = self._class_of(given.func)
-            return None if owner is None else self._of_instance(given, owner, attribute)
-        made = self._scopes.binding(given)
-        if not isinstance(given, ast.Name) or made is None or self._is_stored(given, attribute):
-            return None
-        return self._of_value(made, attribute)
+    def _followed(self, node: ast.expr) -> list[ast.expr]:
+        """Return an object, and what it is elsewhere, up to the call of a class of this script."""
+        found = [node]
+        while len(found) < _MOST_HOPS and (binding := self._scopes.binding(found[-1])) is not None:
+            given, name, function = binding.source, last_name(found[-1]), binding.node
+            is_passed = binding.kind == "parameter" and name not in self._parsed_names
+            if is_passed and isinstance(function, FUNCTION):
+                calls = self._scopes.callers.get(function.name, [])
+                given = argument(calls[0], function, name) if len(calls) == 1 else None
+            if given is None or (isinstance(given, ast.Call) and not self._class_of(given.func)):
+                break
+            found.append(given)
+        return found
+
+    def fields(self, node: ast.expr) -> dict[Any, tuple[ast.AST, ast.expr | None]]:
+        """Return the fields of an object of a dataclass of this script; none: another object."""
+        made = self._followed(node)[-1]
+        owner = self._class_of(made.func) if isinstance(made, ast.Call) else None
+        found: dict[Any, tuple[ast.AST, ast.expr | None]] = {}
+        if owner is None or self._scopes.bases(owner)[1]:
+            return found
+        for each in (part for base in reversed(self._line(owner) or []) for part in base.body):
+            if isinstance(each, ast.AnnAssign) and "Var" not in ast.unparse(each.annotation):
+                source = self.source(ast.Attribute(node, last_name(each.target)))
+                found[last_name(each.target)] = each.target, source and source.node
+        return found
 
     def _is_stored(self, name: ast.Name, attribute: str) -> bool:
         if name.id not in self._stored:
@@ -83,9 +103,6 @@ class Namespaces:
             return None
         if self._parses(call) and not binding.item:
             return self._options.get(attribute)
-        made = self._class_of(call.func)
-        if made is not None:
-            return self._of_instance(call, made, attribute)
         if last_name(call.func) in _NAMESPACES:
             return next((Source(k.value) for k in call.keywords if k.arg == attribute), None)
         classes = self._parsed_classes(call)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.arithmetic import UNKNOWN
 from adalora_core.checker.documents.python.scopes import Scopes
-from adalora_core.checker.documents.python.syntax import expects_a_fault
+from adalora_core.checker.documents.python.syntax import called_name, expects_a_fault, last_name
 from adalora_core.checker.documents.python.values import Entries, Values, holds_unknown
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import CellSpan, Extent
@@ -127,8 +127,9 @@ class Script:
 
     @cached_property
     def lora_calls(self) -> list[Call]:
-        """The calls of `LoraConfig`, as many as are checked."""
-        return find_calls(self.values, LORA_CLASS)[:MOST_CALLS]
+        """The calls of `LoraConfig`, and its saved configurations, as many as are checked."""
+        found = [*find_calls(self.values, LORA_CLASS), *find_loads(self.values, LORA_CLASS)]
+        return found[:MOST_CALLS]
 
     @cached_property
     def is_about_adalora(self) -> bool:
@@ -194,6 +195,25 @@ def find_calls(values: Values, name: str = CLASS) -> list[Call]:
     found.sort(key=lambda each: each[0])
     live = _assigned_in_model(values.scopes) if found else set()
     return [_read(node, values, live, door) for _, node, door in found[: MOST_CALLS + 1]]
+
+
+def find_loads(values: Values, name: str) -> list[Call]:
+    """Return the calls that load a saved configuration of a class, for an adapter that is added."""
+    found, scopes = [], values.scopes
+    # A base model is named by what PEFT has saved beside an adapter, and hardly by another text.
+    is_saved = name == LORA_CLASS and "base_model_name_or_path" in scopes.words
+    for node in scopes.callers.get("from_pretrained", [])[:MOST_CALLS]:
+        owner, parent = getattr(node.func, "value", node.func), scopes.parents[node]
+        targets = getattr(parent, "targets", [getattr(parent, "target", None)])
+        uses = scopes.words.get(last_name(targets[0]), [])[:MOST_CALLS]
+        parents = map(scopes.parents.get, (node, *uses))
+        given = {called_name(each) or getattr(each, "arg", None) for each in parents}
+        door = _door(owner, values, name) or (is_saved and _door(owner, values, "PeftConfig"))
+        if door and not given.isdisjoint({"get_peft_model", "peft_config"}):
+            saved = ast.copy_location(ast.Constant(value=True), node)
+            found.append(Call(node, door, {"inference_mode": (node, saved)}, is_open=True))
+            _evaluate(found[-1], values, set())
+    return found
 
 
 def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, bool]) -> bool:

@@ -148,7 +148,7 @@ class Values:
         self._steps += len(found)
         return found
 
-    def _entries(self, node: ast.expr) -> Entries:
+    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901 - one case per expression
         match node:
             case ast.Dict():
                 return self._of_pairs(zip(node.keys, node.values, strict=True))
@@ -160,6 +160,8 @@ class Values:
                     else:
                         found[keyword.arg] = (keyword, keyword.value)
                 return found
+            case ast.Call(args=[made]) if self.scopes.qualified(node.func) == "dataclasses.asdict":
+                return self._namespaces.fields(made) or {UNKNOWN: (node, None)}
             case ast.BinOp(op=ast.BitOr()):
                 return _joined(dict(self.entries(node.left)), self.entries(node.right))
             case ast.Name():

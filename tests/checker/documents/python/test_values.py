@@ -188,6 +188,44 @@ def test_options_reach_a_function_whose_parameter_has_their_name():
     assert _call(other + "main(3)\n").deferred
 
 
+CLASS = "@dataclass\nclass C:\n    r: int = 8\n    t: list = field(default_factory=lambda: ['q'])\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_known"),
+    [
+        ("def f(c): AdaLoraConfig(init_r=c.r)\ndef g(d): f(d)\ng(C())", True),
+        ("def f(c): AdaLoraConfig(init_r=c.r)\ndef g(d):\n  e = d\n  f(e)\nx = C()\ng(x)", True),
+        ("def f(c): AdaLoraConfig(init_r=c.r)\ndef g(d):\n  d.r = 4\n  f(d)\ng(C())", False),
+        ("def f(c): AdaLoraConfig(init_r=c.r)\ndef g(d): f(d)\ng(C())\ng(C(r=4))", False),
+        ("def f(c): AdaLoraConfig(init_r=c.r)\ndef g(d): f(d)\ng(read())", False),
+        ("def f(c):\n  AdaLoraConfig(init_r=c.r)\n  f(c)", False),
+        ("def f(c): g(c)\ndef g(c):\n  f(c)\n  AdaLoraConfig(init_r=c.r)", False),
+    ],
+)
+def test_object_is_known_that_functions_pass_on(code, is_known):
+    assert _call(CLASS + code).values["init_r"] is (8 if is_known else UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("code", "values"),
+    [
+        ("AdaLoraConfig(**asdict(C()))", {"r": 8, "t": ["q"]}),
+        ("c = C(r=4)\nAdaLoraConfig(**asdict(c))", {"r": 4, "t": ["q"]}),
+        ("c = C()\nd = asdict(c)\nAdaLoraConfig(**d)", {"r": 8, "t": ["q"]}),
+        ("def f(c): AdaLoraConfig(**asdict(c))\nf(C())", {"r": 8, "t": ["q"]}),
+        (("@dataclass\nclass D(C):\n    n: ClassVar = 1\n    r: int = 4\n"
+         "AdaLoraConfig(**asdict(D()))"), {"r": 4}),
+        ("c = C()\nc.r = read()\nAdaLoraConfig(**asdict(c))", {"t": ["q"]}),
+        ("@dataclass\nclass D(Other):\n    r: int = 4\nAdaLoraConfig(**asdict(D()))", {}),
+        ("AdaLoraConfig(**asdict(c))", {}),
+    ],
+)  # fmt: skip
+def test_fields_of_a_dataclass_are_arguments(code, values):
+    call = _call(f"from dataclasses import asdict\n{CLASS}{code}")
+    assert (call.values, call.is_open) == (values, not values)
+
+
 @pytest.mark.parametrize(
     ("code", "values", "deferred", "is_open"),
     [
