@@ -15,6 +15,8 @@ from adalora_core.floor.files import write_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+
 NO_LAYER = "-"
 """Column of modules whose path has no layer number."""
 _LONGEST_LABEL = 120
@@ -102,8 +104,6 @@ def draw_rank_heatmap(
 def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
     """Return the PNG of `draw_rank_heatmap`."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     if not ranks:
         raise ValueError(
@@ -112,26 +112,35 @@ def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
         )
     # Names come from files: none is a formula, and none reaches LaTeX.
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
-        kinds, layers, cells = _grouped(*rank_table(ranks))
-        figure = Figure(
-            figsize=(3.2 + 0.55 * len(layers), 1.6 + 0.45 * len(kinds)), layout="constrained"
-        )
-        axes = figure.subplots()
-        grid = [[float(cells.get((kind, layer), "nan")) for layer in layers] for kind in kinds]
-        image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=init_r, aspect="auto")
-        numbers = cells if len(cells) <= MOST_NUMBERS else {}
-        for row, kind in enumerate(kinds):
-            for column, layer in enumerate(layers):
-                rank = numbers.get((kind, layer))
-                if rank is not None:
-                    number = f"{rank:.3g}" if isinstance(rank, float) else str(rank)
-                    colour = "white" if rank > 0.6 * init_r else "black"
-                    axes.text(column, row, number, ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(layers)), [visible(layer, _LONGEST_LABEL) for layer in layers])
-        axes.set_yticks(range(len(kinds)), [visible(kind, _LONGEST_LABEL) for kind in kinds])
-        axes.set_xlabel("layer")
-        axes.set_title(visible(title, _LONGEST_LABEL))
-        figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))
+        figure = rank_figure(ranks, init_r=init_r, title=title)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=150)
     return picture.getvalue()
+
+
+def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
+    """Return the heat map of `draw_rank_heatmap` as a figure of matplotlib."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    kinds, layers, cells = _grouped(*rank_table(ranks))
+    figure = Figure(
+        figsize=(3.2 + 0.55 * len(layers), 1.6 + 0.45 * len(kinds)), layout="constrained"
+    )
+    axes = figure.subplots()
+    grid = [[float(cells.get((kind, layer), "nan")) for layer in layers] for kind in kinds]
+    image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=init_r, aspect="auto")
+    numbers = cells if len(cells) <= MOST_NUMBERS else {}
+    for row, kind in enumerate(kinds):
+        for column, layer in enumerate(layers):
+            rank = numbers.get((kind, layer))
+            if rank is not None:
+                number = f"{rank:.3g}" if isinstance(rank, float) else str(rank)
+                colour = "white" if rank > 0.6 * init_r else "black"
+                axes.text(column, row, number, ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(layers)), [visible(layer, _LONGEST_LABEL) for layer in layers])
+    axes.set_yticks(range(len(kinds)), [visible(kind, _LONGEST_LABEL) for kind in kinds])
+    axes.set_xlabel("layer")
+    axes.set_title(visible(title, _LONGEST_LABEL))
+    figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))
+    return figure

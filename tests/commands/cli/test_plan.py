@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -105,3 +106,18 @@ def test_plot_is_written_as_a_png_and_missing_matplotlib_is_reported(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["plan", str(write(SOUND)), "--plot", str(path)]) == 2
     assert "pip install '.[plot]'" in capsys.readouterr().err
+
+
+def test_json_without_weights_is_the_schedule_alone(write, capsys):
+    assert main(["plan", str(write(SOUND)), "-o", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["average_rank"] == {"start": 12, "end": 8}
+    assert shown["phases"][1] == {"name": "budgeting", "first": 201, "last": 799, "steps": 599}
+    assert "budget" not in shown
+    assert "weights" not in shown
+
+
+def test_json_of_a_wrong_configuration_is_the_report(write, capsys):
+    assert main(["plan", str(write(SOUND | {"deltaT": 0})), "-o", "json"]) == 1
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["diagnostics"][0]["code"] == "ADA204"

@@ -379,21 +379,6 @@ def test_weights_that_are_missing_or_damaged_exit_2(write, tmp_path, capsys):
     assert "config.json: not valid JSON" in capsys.readouterr().err
 
 
-def test_json_without_weights_is_the_schedule_alone(write, capsys):
-    assert main(["plan", str(write(SOUND)), "-o", "json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["average_rank"] == {"start": 12, "end": 8}
-    assert shown["phases"][1] == {"name": "budgeting", "first": 201, "last": 799, "steps": 599}
-    assert "budget" not in shown
-    assert "weights" not in shown
-
-
-def test_json_of_a_wrong_configuration_is_the_report(write, capsys):
-    assert main(["plan", str(write(SOUND | {"deltaT": 0})), "-o", "json"]) == 1
-    (report,) = json.loads(capsys.readouterr().out)["reports"]
-    assert report["diagnostics"][0]["code"] == "ADA204"
-
-
 def test_plan_of_a_mixture_of_many_experts_takes_seconds(plan):
     tensors = {
         f"model.layers.{layer}.mlp.experts.{expert}.{name}.weight": ("BF16", [4, 4])
