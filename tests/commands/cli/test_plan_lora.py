@@ -126,6 +126,8 @@ def test_several_calls_and_values_of_a_run(plan):
 
 
 NOTES = {
+    "the end of a name": ({"target_modules": ["q_proj", "mlp.v_proj"]}, 'did you mean ["v_proj"]'),
+    "the beginning of a name": ({"target_modules": ["q_proj", "v"]}, 'did you mean ["v_proj"]'),
     "an expression of a pattern": ({"rank_pattern": {"k_proj": 2}}, "'k_proj' gives no module"),
     "an excluded name": ({"exclude_modules": ["k_proj"]}, "exclude_modules: 'k_proj' matches no"),
     "a layer": ({"layers_to_transform": [0, 9]}, "layers_to_transform: no target is in layer 9"),
