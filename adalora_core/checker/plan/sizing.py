@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["bytes", "parameters", "triplets"]
 
+_MOST = "; no matrix can use a larger rank"
 START_PER_TARGET = 1.5
 """The initial rank per target rank where the configuration has no such ratio: PEFT's 12 to 8."""
 
@@ -49,7 +50,7 @@ class Proposal:
     values: dict[str, Any]
     amount: int
     dearest: int
-    note: str = "lora_alpha keeps the scale"
+    note: str
     always_fits: dict[str, Any] | None = None
     """The values of the largest ranks that fit whatever training keeps, if there are any."""
 
@@ -119,6 +120,7 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
     chosen, note = values(target), "lora_alpha keeps the scale"
     if (new := chosen["lora_alpha"] / chosen["init_r"]) != scale:
         note = f"the scale is {new:.4g}, not {scale:.4g}: lora_alpha is a whole number"
+    note += _MOST * (target == most)
     always = bisect_right(range(1, target + 1), limit.amount, key=dearest)
     return Proposal(
         limit,
@@ -152,7 +154,8 @@ def for_lora(block: Block, limit: Limit, model: BaseModel) -> Proposal:
     growth = rank / block["r"]
     alpha = block["lora_alpha"] * (sqrt(growth) if block["use_rslora"] else growth)
     values = {"r": rank, "lora_alpha": int(alpha) if alpha == int(alpha) else round(alpha, 4)}
-    return Proposal(limit, values, amount(rank), amount(rank))
+    note = f"lora_alpha keeps the scale{_MOST * (rank == most)}"
+    return Proposal(limit, values, amount(rank), amount(rank), note)
 
 
 def _largest(limit: Limit, amount: Callable[[int], int], most: int) -> int:
