@@ -90,7 +90,7 @@ def test_hooks_tried_on_a_project_report_its_fault_and_pass_what_is_sound(
     assert done.returncode == 1, shown
     named, everywhere = shown.split("- hook id: ")[-2:]
     assert named.startswith("adalora-check\n")
-    assert "checked 1 configuration: 0 errors, 0 warnings; skipped 1 file" in named
+    assert "checked 2 configurations: 0 errors, 0 warnings\n" in named
     assert everywhere.startswith("adalora-check-all\n")
     assert "train.yaml:6:13 (/peft/target_r)" in everywhere
     assert "ADA301" in everywhere

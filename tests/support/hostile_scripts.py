@@ -165,7 +165,7 @@ FOLLOWED = {
         _STOPPED,
     ),
     "trainers": HostileScript(
-        _TRAINING + "t=Trainer(model=model,args=a)\nt.train()\n" * 2_000, _STOPPED
+        _TRAINING + "t=Trainer(model=model,args=a)\nt.train()\n" * 4_000, "checked 1 configuration"
     ),
     "guards": HostileScript(
         _HEAD + _LOOP.format("".join(f"  if a{i}: continue\n" for i in range(1_500)))

@@ -229,14 +229,18 @@ def run_length(usage: Usage, training: Training) -> int | None:
     """Return the number of optimizer steps that a script fixes; None if it does not."""
     if training.kind in {"loop", "accelerate"}:
         return _loop_length(usage, training)
-    length = only(
+    length = usage.once(_max_steps)
+    return length if length is not None and length > 0 else None
+
+
+def _max_steps(usage: Usage) -> int | None:
+    return only(
         usage.value(given)
         for call in usage.scopes.calls
         if (given := keyword(call, "max_steps")) is not None
         and called_name(call).endswith(("Arguments", "Config", "Trainer"))
         and not usage.makes_config(call)
     )
-    return length if length is not None and length > 0 else None
 
 
 def _loop_length(usage: Usage, training: Training) -> int | None:

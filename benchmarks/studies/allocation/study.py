@@ -25,7 +25,7 @@ from jobs import SHUFFLED, Job, Plan, Setting
 from results import Results
 from sentences import MEMBERS, read, sdist, split
 
-from adalora_core.demo.data import require_all
+from adalora_core.demo.data import REQUIRED, package_folder
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.plan:
         print(describe(plan, results))
         return
-    require_all()
+    for name in REQUIRED:
+        package_folder(name)
     import torch
 
     torch.set_num_threads(options.threads)
