@@ -46,6 +46,13 @@ def _loading(of, given):
         ),  # PEFT raises
         ('base_model_name_or_path: ./gpt2, target_modules: ["c_attn", "q_proj"]', None),
         ('base_model_name_or_path: microsoft/phi-2, target_modules: ["Wqkv", "fc1"]', None),
+        ('base_model_name_or_path: google/flan-t5-xl, target_modules: ["q", "wi"]', "warning"),
+        ('base_model_name_or_path: t5-small, target_modules: ["q", "wi"]', None),
+        (
+            'base_model_name_or_path: mixtral-8x7b-v0.1, target_modules: ["q_proj", "up_proj"]',
+            "warning",
+        ),
+        ('base_model_name_or_path: mixtral-8x7b-v0.1, target_modules: ["q_proj", "w1"]', None),
         ('target_modules: ["c_attn", "q_proj"]', None),
         ('base_model_name_or_path: gpt2, target_modules: "c_attn|q_proj"', None),
     ],
@@ -91,10 +98,60 @@ def test_targets_in_a_text_with_commas_are_judged_one_by_one():
         (_loading("SequenceClassification", "name, num_labels=3"), "target_modules=names", False),
         (_loading("SequenceClassification", "'a/bert-finetuned-x', num_labels=3"), "r=8", False),
         (_loading("QuestionAnswering", "name"), "r=8", False),
+        (_loading("SequenceClassification", '"bart-base"'), 'task_type="SEQ_CLS"', True),
+        (_loading("SequenceClassification", '"t5-base"'), 'task_type="SEQ_CLS"', True),
+        (_loading("TokenClassification", '"t5-base"'), 'task_type="TOKEN_CLS"', False),
+        (_loading("SequenceClassification", '"bart-base"'), "modules_to_save=['head']", False),
+        (_loading("SequenceClassification", '"bert-base-cased"'), "modules_to_save=['head']", True),
+        (_loading("SequenceClassification", '"roberta-base"'), "modules_to_save=['dense']", False),
+        (_loading("SequenceClassification", '"bert-base-cased"'), "modules_to_save=heads", False),
+        (_loading("ImageClassification", "name, num_labels=3"), "modules_to_save=['head']", False),
     ],
 )
 def test_new_head_that_stays_frozen(before, call, is_found):
     assert _script(call, before) == ({"ADA952": "warning"} if is_found else {})
+
+
+@pytest.mark.parametrize(
+    ("inside", "call", "is_found"),
+    [
+        ("", 'target_modules=["query"]', True),
+        ("", 'target_modules=["query"], task_type="TOKEN_CLS"', True),
+        ("", 'target_modules=["query", "tags"]', False),
+        ("", 'target_modules=["query"], modules_to_save=["tags"]', False),
+        ("", 'target_modules="all-linear"', False),
+        ("", 'target_modules=["query"], **more', False),
+        ("self.load_state_dict(saved)", 'target_modules=["query"]', False),
+        ("self.tags.weight = saved", 'target_modules=["query"]', False),
+    ],
+)
+def test_new_layer_of_the_scripts_own_model(inside, call, is_found):
+    lines = ["self.body = AutoModel.from_pretrained(name)", "self.tags = nn.Linear(8, 3)", inside]
+    made = "\n        ".join(["    def __init__(self):", *lines])
+    own = f"class Tagger(nn.Module):\n{made}\nbase = Tagger()\n"
+    assert _script(call, own) == ({"ADA952": "warning"} if is_found else {})
+    assert _script(call, own.replace("from_pretrained", "from_scratch")) == {}
+    unfrozen = TRAIN.replace("Tr", "model.base_model.model.tags.requires_grad_(True)\nTr", 1)
+    assert _script(call, own, unfrozen) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "is_found"),
+    [
+        ("gpt2", '"all-linear"', True),
+        ("facebook/opt-350m", '["q_proj", "fc1", "fc2"]', True),
+        ("gpt2", '["c_attn", "wte"]', False),
+        ("Qwen/Qwen2.5-7B", '"all-linear"', False),
+        ("somebody/gpt2-chat", '"all-linear"', False),
+        ("mistralai/Mistral-7B-Instruct-v0.3", '"all-linear"', False),
+    ],
+)
+def test_format_of_chats_adds_tokens(name, targets, is_found):
+    base = f"base = AutoModelForCausalLM.from_pretrained('{name}')\n"
+    before = f"{base}base, tokenizer = setup_chat_format(base, tokenizer)\n"
+    expected = {"ADA953": "warning"} if is_found else {}
+    assert _script(f"target_modules={targets}", before) == expected
+    assert _script(f"target_modules={targets}", f"{before}{base}") == {}
 
 
 @pytest.mark.parametrize(
@@ -244,6 +301,44 @@ def test_saved_configuration_that_is_trained_with(load, after, is_found):
     found = _codes(f"{START}from peft import PeftConfig\n{load}{after}", "python")
     none = {"ADA006": "error"} if is_found is None else {}
     assert found == ({"ADA955": "warning"} if is_found else none)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_found"),
+    [
+        ("", True),
+        ("settings.update(r=4)\nsettings.pop('revision')", True),
+        ("for key in ('revision', 'auto_mapping'):\n    settings.pop(key, None)", True),
+        ("for key in ('revision', 'inference_mode'):\n    settings.pop(key, None)", False),
+        ("for key in settings_of_runs:\n    settings.pop(key, None)", False),
+        ("settings['inference_mode'] = False", False),
+        ("settings = {**settings, 'inference_mode': False}", False),
+    ],
+)
+@pytest.mark.parametrize("owner", ["LoraConfig", "PeftConfig"])
+def test_settings_of_a_saved_configuration(owner, change, is_found):
+    load = f"from peft import PeftConfig\nsettings = {owner}.from_pretrained(folder).to_dict()\n"
+    found = _script("**settings", f"{load}{change}\n")
+    assert found == ({"ADA955": "warning"} if is_found else {})
+
+
+@pytest.mark.parametrize(
+    ("given", "after", "is_found"),
+    [
+        ("", "DPOTrainer(model, args).train()", True),
+        ("", "SFTTrainer(model=model, train_dataset=rows).train()", True),
+        ("", "SFTTrainer(model=model, peft_config=LoraConfig()).train()", False),
+        ("", "model.train()\nmodel.generate(**inputs)", False),
+        ("", "model.set_adapter('b')\nTrainer(model).train()", False),
+        (", is_trainable=True", "Trainer(model).train()", False),
+        ("", "Trainer(model.merge_and_unload()).train()", False),
+        ("", "DPOTrainer(base, ref_model=model).train()", False),
+    ],
+)
+def test_loaded_adapter_that_is_trained(given, after, is_found):
+    load = f"from peft import PeftModel\nmodel = PeftModel.from_pretrained(base, folder{given})\n"
+    found = _codes(f"{START}{load}{after}\n", "python")
+    assert found == ({"ADA955": "warning"} if is_found else {})
 
 
 def test_adapter_for_inference_beside_the_settings_of_a_training():

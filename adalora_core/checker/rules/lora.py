@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.documents.python.syntax import keyword, last_name, only, spend
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.rules.usage_frozen import (
     HeadStaysFrozen,
     TrainedForInference,
     configured,
     makes_head,
+    trains,
 )
 from adalora_core.checker.rules.usage_models import name_of_base
-from adalora_core.checker.rules.usage_setup import unfrozen
+from adalora_core.checker.rules.usage_setup import LoadedAdapterTrained, unfrozen
 from adalora_core.config.fields import known_modules as known
 from adalora_core.floor.module_selection import is_all_linear
 
 if TYPE_CHECKING:
-    import ast
-
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.fields.block import Block
@@ -106,8 +107,9 @@ class LoraHeadFrozen(HeadStaysFrozen):
     severity = "warning"
     summary = "a classifier gets a new head, and LoRA leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
-    task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it. Otherwise it says
-    nothing: the adapter learns for a random head, which no saved file holds."""
+    task_type SEQ_CLS and TOKEN_CLS only, under the names classifier and score, or where
+    modules_to_save names it. Otherwise it says nothing: the adapter learns for a random head, which
+    no saved file holds. So does one for a layer that a class of the script adds to a model."""
     good = _SOUND.replace("CausalLM", "SequenceClassification").replace(
         '"gpt2"', '"gpt2", num_labels=3'
     ).replace("CAUSAL_LM", "SEQ_CLS")  # fmt: skip
@@ -121,6 +123,17 @@ class LoraHeadFrozen(HeadStaysFrozen):
             targets = call.values.get("target_modules")
             if "target_modules" not in call.deferred and not _OF_HEAD.search(str(targets)):
                 yield fault
+        is_filled = not _FILLS.isdisjoint(usage.scopes.callers) or "weight" in usage.stored
+        for wrap, call in [] if is_filled else configured(usage):
+            name, made = _own_layer(usage, only(usage.origins(wrap.model))) or ("", wrap.call)
+            targets = call.values.get("target_modules")
+            if not isinstance(targets, list) or not name:
+                continue
+            is_kept = name in {str(target).rpartition(".")[2] for target in targets}
+            if not is_kept and not trains(call, name) and not unfrozen(usage, wrap.call):
+                message = f"the new layer `{name}` stays frozen, at its random weights"
+                note = (made, "the layer is made here")
+                yield CodeFault(call.node, message, f'set modules_to_save=["{name}"]', note)
 
     def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
         """Return whether a call loads a model with a head that nobody has trained."""
@@ -132,6 +145,24 @@ class LoraHeadFrozen(HeadStaysFrozen):
         return (is_base or super().has_new_head(usage, call)) and not _TRAINED_HEAD.search(name)
 
 
+def _own_layer(usage: Usage, model: ast.expr | None) -> tuple[str, ast.Call] | None:
+    """Return the linear layer that a class of the script puts beside a published model."""
+    owner = None if model is None else usage.class_of_call(model)
+    spend(len(usage.scopes.attributes))
+    made = {
+        attribute: binding.value
+        for (name, attribute), bindings in usage.scopes.attributes.items()
+        for binding in (bindings if owner is not None and name == owner.name else ())
+        if isinstance(binding.value, ast.Call)
+    }
+    is_around = any(last_name(call.func) == "from_pretrained" for call in made.values())
+    layers = (each for each in made.items() if is_around and last_name(each[1].func) == "Linear")
+    return next(layers, None)
+
+
+_FILLS = {"load_state_dict", "load_from_checkpoint", "load_model"}
+"""Functions that may give a layer of the script's own weights that were trained before."""
+
 _OF_HEAD = re.compile("classif|score|head")
 _TRAINED_HEAD = re.compile(
     r"fine-?tuned|sst|nli|sentiment|emotion|toxic|reward|[-_]ner\b", re.IGNORECASE
@@ -142,10 +173,9 @@ _TRAINED_HEAD = re.compile(
 class NewTokensFrozen(UsageRule):
     code = "ADA953"
     needs = "lora"
-    only_with = ("resize_token_embeddings",)
     summary = "tokens are added, and LoRA leaves their rows of the embedding frozen"
-    why = """resize_token_embeddings gives each new token a row of random or mean values. LoRA
-    freezes the embedding, and "all-linear" does not reach it: the model learns around rows that
+    why = """resize_token_embeddings, of which setup_chat_format makes use, gives each new token a
+    row of random or mean values. LoRA freezes the embedding, and "all-linear" does not reach it: the model learns around rows that
     stay as they are. PEFT says nothing. A token for padding alone needs no row."""
     good = _SOUND.replace("config", _TOKENS, 1).replace(
         "    r=16", "    trainable_token_indices=[50257, 50258],\n    r=16"
@@ -156,20 +186,33 @@ class NewTokensFrozen(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration of a model with new tokens."""
-        added = next((call for call in usage.scopes.calls if _adds_words(usage, call)), None)
+        callers = usage.scopes.callers
+        chats = [each for each in callers.get("setup_chat_format", ()) if _lacks_chat(usage, each)]
+        enlarged = [getattr(each.func, "value", None) for each in callers.get(_RESIZE, ())]
+        words = (call for call in usage.scopes.calls if enlarged and _adds_words(usage, call))
+        added = next(chain(chats, words), None)
         if added is None:
             return
-        resized = {
-            leaf
-            for call in usage.scopes.callers.get("resize_token_embeddings", ())
-            for leaf in usage.origins(getattr(call.func, "value", None))
-        }
+        enlarged += [each for call in chats for each in (call, keyword(call, "model", at=0))]
+        resized = {leaf for each in enlarged for leaf in usage.origins(each)}
         for wrap, call in configured(usage):
             models = {wrap.call, *usage.origins(wrap.model)}
             is_left = _leaves_embedding(call) and not unfrozen(usage, wrap.call)
             if is_left and not resized.isdisjoint(models):
                 message = "the rows of the new tokens stay frozen, at their first values"
                 yield CodeFault(call.node, message, note=(added, "the tokens are added here"))
+
+
+_RESIZE = "resize_token_embeddings"
+_HAS_CHAT = re.compile("qwen|smol|chat|instruct|-it", re.IGNORECASE)
+"""What the name of a model says whose vocabulary may have the tokens of ChatML."""
+
+
+def _lacks_chat(usage: Usage, call: ast.Call) -> bool:
+    """Return whether TRL's `setup_chat_format` surely adds tokens: not to a model for chats."""
+    models = usage.origins(keyword(call, "model", at=0))
+    names = [name_of_base(usage, model) or "" for model in models]
+    return all(known.modules_of(name)[1] and not _HAS_CHAT.search(name) for name in names or [""])
 
 
 def _adds_words(usage: Usage, call: ast.Call) -> bool:
@@ -198,7 +241,8 @@ def _leaves_embedding(call: Call) -> bool:
         return False
     targets = call.values.get("target_modules")
     names = map(str, targets if isinstance(targets, list) else ())
-    is_reached = any(n in known.TOP or known.kind_of(n) != "linear" for n in names)
+    tops = known.TOP - {"dense", "fc1", "fc2"}  # which are inside of most models
+    is_reached = any(n in tops or known.kind_of(n) != "linear" for n in names)
     is_read = targets is None or isinstance(targets, list) or is_all_linear(targets)
     saved = (call.values.get("modules_to_save"), call.values.get("trainable_token_indices"))
     return is_read and not is_reached and all(each in _EMPTY for each in saved)
@@ -247,9 +291,17 @@ class LoraTrainedForInference(TrainedForInference):
     why = """PEFT freezes the factors of such an adapter without a word: no parameter has a
     gradient, so nothing is trained, or `loss.backward()` raises. A saved adapter has the setting
     rightly, and so has a configuration with which an adapter is loaded, but not one that is read
-    from a saved adapter for a new one."""
+    from a saved adapter for a new one. PeftModel.from_pretrained sets it unless is_trainable is
+    true."""
     good = _SOUND
     bad = _SOUND.replace("r=16", "inference_mode=True,\n    r=16")
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        yield from super().check_usage(usage)
+        wrapped = {leaf for wrap in usage.wraps for leaf in usage.origins(wrap.model)}
+        for fault in LoadedAdapterTrained().check_usage(usage):
+            if fault.node not in wrapped:
+                yield fault._replace(hint=LoadedAdapterTrained.hint)
 
     def check(self, block: Block) -> Findings:
         root = block.root if isinstance(block.root, dict) else {}

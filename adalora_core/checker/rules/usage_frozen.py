@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
+from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
 from adalora_core.checker.scripts.trainings import held_models, trainings
+from adalora_core.config.fields.known_modules import modules_of
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
@@ -21,7 +23,10 @@ _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassi
 _LABELS = {"num_labels", "id2label"}
 _NEW_HEAD = "\nbase = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)\nconfig"
 _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
-"""Tasks for which PEFT trains the head."""
+"""Tasks for which PEFT trains a head that is called as follows."""
+_TRAINED = ("classifier", "score")
+_ENCODER_DECODERS = {"BartForConditionalGeneration", "T5ForConditionalGeneration"}
+"""Architectures whose head for sequences is their `classification_head`."""
 
 
 class FactorsFrozen(UsageRule):
@@ -96,8 +101,9 @@ class HeadStaysFrozen(UsageRule):
     severity: ClassVar[Severity] = "info"
     summary = "a model gets a new head, and the configuration leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
-    task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it: otherwise the adapter
-    learns for a random head, which no saved file holds."""
+    task_type SEQ_CLS and TOKEN_CLS only, under the names classifier and score, or where
+    modules_to_save names it: otherwise the adapter learns for a random head, which no saved file
+    holds."""
     bad = HEAD.replace('    task_type="CAUSAL_LM",\n', "").replace("\nconfig", _NEW_HEAD) + LOOP
     good = bad.replace("    init_r", '    task_type="TOKEN_CLS",\n    init_r')
     hint = 'set task_type="SEQ_CLS" (or "TOKEN_CLS"), or modules_to_save=["classifier"]'
@@ -107,14 +113,11 @@ class HeadStaysFrozen(UsageRule):
             heads = [each for each in usage.calls(wrap.model) if self.has_new_head(usage, each)]
             if not heads or len(heads) != len(usage.origins(wrap.model)):
                 continue
-            task = call.values.get("task_type")
-            is_known = isinstance(task, str) and task not in _TASKS
-            is_trained = call.is_open or "modules_to_save" in call.entries
-            if is_trained or ("task_type" in call.entries and not is_known):
-                continue
-            if not unfrozen(usage, wrap.call):
+            head = _head_of(usage, heads[0])
+            if not trains(call, head) and not unfrozen(usage, wrap.call):
                 message = "the new head of the model stays frozen, at its random weights"
-                yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
+                hint = f'set modules_to_save=["{head}"]' if head not in {"", *_TRAINED} else None
+                yield CodeFault(call.node, message, hint, note=(heads[0], "the head is made here"))
 
     def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
         """Return whether a call loads a model with a head for new labels."""
@@ -125,6 +128,26 @@ def makes_head(usage: Usage, call: ast.Call) -> bool:
     """Return whether a call loads a model with a head for labels."""
     owner, _, method = usage.scopes.full_name(call.func).rpartition(".")
     return method == "from_pretrained" and owner.endswith(_HEADS)
+
+
+def _head_of(usage: Usage, call: ast.Call) -> str:
+    """Return what a published model calls the head that a call makes; empty: not known."""
+    architecture, _ = modules_of(name_of_base(usage, call) or "")
+    is_for_sequences = "ForSequence" in usage.scopes.full_name(call.func)
+    if architecture in _ENCODER_DECODERS and is_for_sequences:
+        return "classification_head"
+    return _TRAINED[0] if architecture else ""
+
+
+def trains(call: Call, head: str) -> bool:
+    """Return whether a configuration may train a head; PEFT compares the ends of names."""
+    saved = call.values.get("modules_to_save") or []
+    names = [str(name) for name in (saved if isinstance(saved, list) else [saved])]
+    names += _TRAINED if call.values.get("task_type") in _TASKS else ()
+    parts = ({*_TRAINED} if head in _TRAINED else {head}) | {"dense", "out_proj"}
+    is_named = any(part.endswith(name.rpartition(".")[2]) for name in names for part in parts)
+    is_open = call.is_open or not call.deferred.isdisjoint({"task_type", "modules_to_save"})
+    return is_open or (is_named if head else bool(names))
 
 
 class HeadTrainedAlone(UsageRule):

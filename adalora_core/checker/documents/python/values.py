@@ -53,6 +53,9 @@ _LOADERS = {
 """Functions that read a mapping out of a text."""
 
 
+_SAVED = {f"peft.{name}Config.from_pretrained" for name in ("Peft", "Lora", "AdaLora")}
+
+
 class Values:
     """The values of the expressions of one script.
 
@@ -162,6 +165,9 @@ class Values:
                 return found
             case ast.Call(args=[made]) if self.scopes.qualified(node.func) == "dataclasses.asdict":
                 return self._namespaces.fields(made) or {UNKNOWN: (node, None)}
+            case ast.Call(ast.Attribute(made, "to_dict")) if self._is_saved(made):
+                saved = ast.copy_location(ast.Constant(value=True), node)
+                return {UNKNOWN: (node, None), "inference_mode": (node, saved)}
             case ast.BinOp(op=ast.BitOr()):
                 return _joined(dict(self.entries(node.left)), self.entries(node.right))
             case ast.Name():
@@ -173,6 +179,12 @@ class Values:
                 if part is not None:
                     return self.entries(part)
         return {UNKNOWN: (node, None)}
+
+    def _is_saved(self, made: ast.expr) -> bool:
+        """Return whether an object is a configuration that PEFT has saved, as for inference."""
+        made = (self.source(made) if isinstance(made, ast.Name) else None) or made
+        name = self.scopes.qualified(made.func) if isinstance(made, ast.Call) else None
+        return name in _SAVED
 
     def _loaded(self, call: ast.Call) -> ast.expr | None:
         """Return the mapping that a text of the script holds, as code in the place of the text."""
@@ -225,8 +237,11 @@ class Values:
             case ast.Subscript(slice=ast.Constant(value=str() as key)):
                 return [key]
             case ast.Call(func=ast.Attribute(attr="pop" | "setdefault"), args=[key_node, *_]):
-                key = self.of(key_node)
-                return [key] if isinstance(key, str) else None
+                keys = [self.of(key_node)]
+                if (binding := self.scopes.binding(key_node)) and binding.kind == "loop":
+                    keys = self.of(binding.value) if binding.value is not None else keys
+                is_known = isinstance(keys, list) and all(isinstance(each, str) for each in keys)
+                return keys if is_known else None
             case ast.Call(func=ast.Attribute(attr="update"), args=args, keywords=keywords):
                 found = [keyword.arg for keyword in keywords]
                 for each in args:
