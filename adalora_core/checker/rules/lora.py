@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name, only, spend
+from adalora_core.checker.documents.python.syntax import keyword, last_name, spend
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.rules.usage_frozen import (
     HeadStaysFrozen,
     TrainedForInference,
     configured,
-    makes_head,
-    trains,
 )
 from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import LoadedAdapterTrained, unfrozen
@@ -115,55 +113,33 @@ class LoraHeadFrozen(HeadStaysFrozen):
     ).replace("CAUSAL_LM", "SEQ_CLS")  # fmt: skip
     bad = good.replace('    task_type="SEQ_CLS",\n', "")
 
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration that surely trains no head."""
-        calls: dict[ast.AST, Call] = {call.node: call for call in usage.configurations}
-        for fault in super().check_usage(usage):
-            call = calls[fault.node]
-            targets = call.values.get("target_modules")
-            if "target_modules" not in call.deferred and not _OF_HEAD.search(str(targets)):
-                yield fault
-        is_filled = not _FILLS.isdisjoint(usage.scopes.callers) or "weight" in usage.stored
-        for wrap, call in [] if is_filled else configured(usage):
-            name, made = _own_layer(usage, only(usage.origins(wrap.model))) or ("", wrap.call)
-            targets = call.values.get("target_modules")
-            if not isinstance(targets, list) or not name:
-                continue
-            is_kept = name in {str(target).rpartition(".")[2] for target in targets}
-            if not is_kept and not trains(call, name) and not unfrozen(usage, wrap.call):
-                message = f"the new layer `{name}` stays frozen, at its random weights"
-                note = (made, "the layer is made here")
-                yield CodeFault(call.node, message, f'set modules_to_save=["{name}"]', note)
+    def new_head(self, usage: Usage, call: ast.Call) -> tuple[ast.Call, str] | None:
+        """Return the new layer of a class of the script as well, around a published model."""
+        owner = usage.class_of_call(call)
+        return super().new_head(usage, call) if owner is None else _own_layer(usage, owner)
 
-    def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
-        """Return whether a call loads a model with a head that nobody has trained."""
-        if not makes_head(usage, call):
-            return False
+    def is_new(self, usage: Usage, call: ast.Call) -> bool:
+        """Return whether nobody has trained the head of a model that is loaded."""
         given = keyword(call, "pretrained_model_name_or_path", at=0)
         name = str(None if given is None else usage.script.values.of(given))
         is_base = "/" not in name and bool(known.modules_of(name)[1])
-        return (is_base or super().has_new_head(usage, call)) and not _TRAINED_HEAD.search(name)
+        return (is_base or super().is_new(usage, call)) and not _TRAINED_HEAD.search(name)
 
 
-def _own_layer(usage: Usage, model: ast.expr | None) -> tuple[str, ast.Call] | None:
-    """Return the linear layer that a class of the script puts beside a published model."""
-    owner = None if model is None else usage.class_of_call(model)
+def _own_layer(usage: Usage, owner: ast.ClassDef) -> tuple[ast.Call, str] | None:
+    """Return the linear layer that a class puts beside a published model, and its name."""
     spend(len(usage.scopes.attributes))
-    made = {
-        attribute: binding.value
-        for (name, attribute), bindings in usage.scopes.attributes.items()
-        for binding in (bindings if owner is not None and name == owner.name else ())
-        if isinstance(binding.value, ast.Call)
-    }
-    is_around = any(last_name(call.func) == "from_pretrained" for call in made.values())
-    layers = (each for each in made.items() if is_around and last_name(each[1].func) == "Linear")
-    return next(layers, None)
+    stored = [each for each in usage.scopes.attributes.items() if each[0][0] == owner.name]
+    made = {b.value: key[1] for key, bindings in stored for b in bindings}
+    calls = {last_name(call.func): call for call in made if isinstance(call, ast.Call)}
+    is_filled = not _FILLS.isdisjoint(usage.scopes.callers) or "weight" in usage.stored
+    is_head = "Linear" in calls and "from_pretrained" in calls and not is_filled
+    return (calls["Linear"], made[calls["Linear"]]) if is_head else None
 
 
 _FILLS = {"load_state_dict", "load_from_checkpoint", "load_model"}
 """Functions that may give a layer of the script's own weights that were trained before."""
 
-_OF_HEAD = re.compile("classif|score|head")
 _TRAINED_HEAD = re.compile(
     r"fine-?tuned|sst|nli|sentiment|emotion|toxic|reward|[-_]ner\b", re.IGNORECASE
 )
@@ -175,8 +151,9 @@ class NewTokensFrozen(UsageRule):
     needs = "lora"
     summary = "tokens are added, and LoRA leaves their rows of the embedding frozen"
     why = """resize_token_embeddings, of which setup_chat_format makes use, gives each new token a
-    row of random or mean values. LoRA freezes the embedding, and "all-linear" does not reach it: the model learns around rows that
-    stay as they are. PEFT says nothing. A token for padding alone needs no row."""
+    row of random or mean values. LoRA freezes the embedding, and "all-linear" does not reach it:
+    the model learns around rows that stay as they are. PEFT says nothing. A token for padding alone
+    needs no row."""
     good = _SOUND.replace("config", _TOKENS, 1).replace(
         "    r=16", "    trainable_token_indices=[50257, 50258],\n    r=16"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage, Wrap
     from adalora_core.config.findings import Severity
 
-_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+_HEADS = tuple(f"For{of}Classification.from_pretrained" for of in ("Sequence", "Token", "Image"))
+_OF_HEAD = re.compile("classif|score|head")
 _LABELS = {"num_labels", "id2label"}
 _NEW_HEAD = "\nbase = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)\nconfig"
 _TASKS = {"SEQ_CLS", "TOKEN_CLS"}
@@ -110,44 +112,43 @@ class HeadStaysFrozen(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for wrap, call in configured(usage):
-            heads = [each for each in usage.calls(wrap.model) if self.has_new_head(usage, each)]
-            if not heads or len(heads) != len(usage.origins(wrap.model)):
+            heads = [self.new_head(usage, each) for each in usage.calls(wrap.model)]
+            if None in heads or not heads or len(heads) != len(usage.origins(wrap.model)):
                 continue
-            head = _head_of(usage, heads[0])
-            if not trains(call, head) and not unfrozen(usage, wrap.call):
+            made, name = heads[0] or (call.node, "")
+            if not _trains(call, name) and not unfrozen(usage, wrap.call):
                 message = "the new head of the model stays frozen, at its random weights"
-                hint = f'set modules_to_save=["{head}"]' if head not in {"", *_TRAINED} else None
-                yield CodeFault(call.node, message, hint, note=(heads[0], "the head is made here"))
+                hint = f'set modules_to_save=["{name}"]' if name not in {"", *_TRAINED} else None
+                yield CodeFault(call.node, message, hint, note=(made, "the head is made here"))
 
-    def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
-        """Return whether a call loads a model with a head for new labels."""
-        return makes_head(usage, call) and not usage.keywords(call).keys().isdisjoint(_LABELS)
+    def new_head(self, usage: Usage, call: ast.Call) -> tuple[ast.Call, str] | None:
+        """Return the call that makes a new head of a model, and its name, empty: not known."""
+        loader = usage.scopes.full_name(call.func)
+        if not loader.endswith(_HEADS) or not self.is_new(usage, call):
+            return None
+        architecture, _ = modules_of(name_of_base(usage, call) or "")
+        is_other = architecture in _ENCODER_DECODERS and "ForSequence" in loader
+        return call, "classification_head" if is_other else _TRAINED[0] if architecture else ""
 
-
-def makes_head(usage: Usage, call: ast.Call) -> bool:
-    """Return whether a call loads a model with a head for labels."""
-    owner, _, method = usage.scopes.full_name(call.func).rpartition(".")
-    return method == "from_pretrained" and owner.endswith(_HEADS)
-
-
-def _head_of(usage: Usage, call: ast.Call) -> str:
-    """Return what a published model calls the head that a call makes; empty: not known."""
-    architecture, _ = modules_of(name_of_base(usage, call) or "")
-    is_for_sequences = "ForSequence" in usage.scopes.full_name(call.func)
-    if architecture in _ENCODER_DECODERS and is_for_sequences:
-        return "classification_head"
-    return _TRAINED[0] if architecture else ""
+    def is_new(self, usage: Usage, call: ast.Call) -> bool:
+        """Return whether the head of a model that is loaded is for new labels."""
+        return not usage.keywords(call).keys().isdisjoint(_LABELS)
 
 
-def trains(call: Call, head: str) -> bool:
+def _trains(call: Call, head: str) -> bool:
     """Return whether a configuration may train a head; PEFT compares the ends of names."""
     saved = call.values.get("modules_to_save") or []
     names = [str(name) for name in (saved if isinstance(saved, list) else [saved])]
     names += _TRAINED if call.values.get("task_type") in _TASKS else ()
-    parts = ({*_TRAINED} if head in _TRAINED else {head}) | {"dense", "out_proj"}
+    targets = str(call.values.get("target_modules"))
+    if call.is_open or not call.deferred.isdisjoint(_DECIDING) or _OF_HEAD.search(targets):
+        return True
+    parts = [*(_TRAINED if head in _TRAINED else [head]), "dense", "out_proj"]
     is_named = any(part.endswith(name.rpartition(".")[2]) for name in names for part in parts)
-    is_open = call.is_open or not call.deferred.isdisjoint({"task_type", "modules_to_save"})
-    return is_open or (is_named if head else bool(names))
+    return (is_named or head in targets) if head else bool(names)
+
+
+_DECIDING = {"task_type", "modules_to_save", "target_modules"}
 
 
 class HeadTrainedAlone(UsageRule):

@@ -54,6 +54,7 @@ _LOADERS = {
 
 
 _SAVED = {f"peft.{name}Config.from_pretrained" for name in ("Peft", "Lora", "AdaLora")}
+"""Functions that read a configuration as PEFT has saved it: for inference."""
 
 
 class Values:
@@ -151,7 +152,7 @@ class Values:
         self._steps += len(found)
         return found
 
-    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901 - one case per expression
+    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901, PLR0912 - one case per expression
         match node:
             case ast.Dict():
                 return self._of_pairs(zip(node.keys, node.values, strict=True))
@@ -165,9 +166,11 @@ class Values:
                 return found
             case ast.Call(args=[made]) if self.scopes.qualified(node.func) == "dataclasses.asdict":
                 return self._namespaces.fields(made) or {UNKNOWN: (node, None)}
-            case ast.Call(ast.Attribute(made, "to_dict")) if self._is_saved(made):
-                saved = ast.copy_location(ast.Constant(value=True), node)
-                return {UNKNOWN: (node, None), "inference_mode": (node, saved)}
+            case ast.Call(ast.Attribute(made, "to_dict")):
+                made = (self.source(made) if isinstance(made, ast.Name) else None) or made
+                if self.scopes.qualified(getattr(made, "func", made)) in _SAVED:
+                    saved = ast.copy_location(ast.Constant(value=True), node)
+                    return {UNKNOWN: (node, None), "inference_mode": (node, saved)}
             case ast.BinOp(op=ast.BitOr()):
                 return _joined(dict(self.entries(node.left)), self.entries(node.right))
             case ast.Name():
@@ -179,12 +182,6 @@ class Values:
                 if part is not None:
                     return self.entries(part)
         return {UNKNOWN: (node, None)}
-
-    def _is_saved(self, made: ast.expr) -> bool:
-        """Return whether an object is a configuration that PEFT has saved, as for inference."""
-        made = (self.source(made) if isinstance(made, ast.Name) else None) or made
-        name = self.scopes.qualified(made.func) if isinstance(made, ast.Call) else None
-        return name in _SAVED
 
     def _loaded(self, call: ast.Call) -> ast.expr | None:
         """Return the mapping that a text of the script holds, as code in the place of the text."""
