@@ -165,7 +165,8 @@ class NewTokensFrozen(UsageRule):
         """Yield a fault for each configuration of a model with new tokens."""
         callers = usage.scopes.callers
         chats = [each for each in callers.get("setup_chat_format", ()) if _lacks_chat(usage, each)]
-        enlarged = [getattr(each.func, "value", None) for each in callers.get(_RESIZE, ())]
+        resizes = callers.get("resize_token_embeddings", ())
+        enlarged = [getattr(each.func, "value", None) for each in resizes]
         words = (call for call in usage.scopes.calls if enlarged and _adds_words(usage, call))
         added = next(chain(chats, words), None)
         if added is None:
@@ -180,7 +181,6 @@ class NewTokensFrozen(UsageRule):
                 yield CodeFault(call.node, message, note=(added, "the tokens are added here"))
 
 
-_RESIZE = "resize_token_embeddings"
 _HAS_CHAT = re.compile("qwen|smol|chat|instruct|-it", re.IGNORECASE)
 """What the name of a model says whose vocabulary may have the tokens of ChatML."""
 
@@ -275,10 +275,8 @@ class LoraTrainedForInference(TrainedForInference):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         yield from super().check_usage(usage)
-        wrapped = {leaf for wrap in usage.wraps for leaf in usage.origins(wrap.model)}
         for fault in LoadedAdapterTrained().check_usage(usage):
-            if fault.node not in wrapped:
-                yield fault._replace(hint=LoadedAdapterTrained.hint)
+            yield fault._replace(hint=LoadedAdapterTrained.hint)
 
     def check(self, block: Block) -> Findings:
         root = block.root if isinstance(block.root, dict) else {}

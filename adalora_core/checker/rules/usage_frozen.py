@@ -14,6 +14,7 @@ from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
 from adalora_core.checker.scripts.trainings import held_models, trainings
 from adalora_core.config.fields.known_modules import modules_of
+from adalora_core.floor.module_selection import heads_of, saved_module_names
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
@@ -24,9 +25,7 @@ _HEADS = tuple(f"For{of}Classification.from_pretrained" for of in ("Sequence", "
 _OF_HEAD = re.compile("classif|score|head")
 _LABELS = {"num_labels", "id2label"}
 _NEW_HEAD = "\nbase = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)\nconfig"
-_TASKS = {"SEQ_CLS", "TOKEN_CLS"}
-"""Tasks for which PEFT trains a head that is called as follows."""
-_TRAINED = ("classifier", "score")
+_TRAINED = heads_of("SEQ_CLS")
 _ENCODER_DECODERS = {"BartForConditionalGeneration", "T5ForConditionalGeneration"}
 """Architectures whose head for sequences is their `classification_head`."""
 
@@ -137,14 +136,13 @@ class HeadStaysFrozen(UsageRule):
 
 def _trains(call: Call, head: str) -> bool:
     """Return whether a configuration may train a head; PEFT compares the ends of names."""
-    saved = call.values.get("modules_to_save") or []
-    names = [str(name) for name in (saved if isinstance(saved, list) else [saved])]
-    names += _TRAINED if call.values.get("task_type") in _TASKS else ()
+    saved, task = call.values.get("modules_to_save") or [], call.values.get("task_type")
+    names = saved_module_names(saved if isinstance(saved, list) else [saved], task)
     targets = str(call.values.get("target_modules"))
     if call.is_open or not call.deferred.isdisjoint(_DECIDING) or _OF_HEAD.search(targets):
         return True
     parts = [*(_TRAINED if head in _TRAINED else [head]), "dense", "out_proj"]
-    is_named = any(part.endswith(name.rpartition(".")[2]) for name in names for part in parts)
+    is_named = any(part.endswith(str(name).rpartition(".")[2]) for name in names for part in parts)
     return (is_named or head in targets) if head else bool(names)
 
 

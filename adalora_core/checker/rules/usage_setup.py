@@ -145,8 +145,9 @@ class LoadedAdapterTrained(UsageRule):
         made = (trainer_calls(usage, receiver(event.call)) for event in usage.events("train"))
         given += [m for trainer in chain(*made) for m in models_of_trainer(usage, trainer)]
         calls = dict.fromkeys(call for model in given for call in usage.calls(model))
+        wrapped = {leaf for wrap in usage.wraps for leaf in usage.origins(wrap.model)}
         for call in calls:
-            if _loads_frozen(usage, call) and not unfrozen(usage, call):
+            if call not in wrapped and _loads_frozen(usage, call) and not unfrozen(usage, call):
                 yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
 
 

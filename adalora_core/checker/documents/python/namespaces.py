@@ -54,8 +54,7 @@ class Namespaces:
             return None
         if isinstance(last, ast.Call) and (made := self._class_of(last.func)) is not None:
             return self._of_instance(last, made, node.attr)
-        given = None if node.attr in self._varied else self._given(last)
-        if given is not None:
+        if node.attr not in self._varied and (given := self._given(last)) is not None:
             return self._of_class(given, node.attr)
         if binding is None:
             return None
@@ -66,10 +65,7 @@ class Namespaces:
         return self._of_value(binding, node.attr)
 
     def _given(self, node: ast.expr, hops: int = _MOST_HOPS) -> ast.ClassDef | None:
-        """Return the class of an object that a file or a caller elsewhere fills, for its defaults.
-
-        Known are `self`, the annotation of a parameter and that of a field of such an object.
-        """
+        """Return the class of an object that is filled elsewhere: of `self`, or as annotated."""
         note, binding = None, self._scopes.binding(node)
         made: ast.ClassDef | None = None
         if isinstance(node, ast.Attribute) and hops:

@@ -234,11 +234,11 @@ class Values:
             case ast.Subscript(slice=ast.Constant(value=str() as key)):
                 return [key]
             case ast.Call(func=ast.Attribute(attr="pop" | "setdefault"), args=[key_node, *_]):
-                keys = [self.of(key_node)]
-                if (binding := self.scopes.binding(key_node)) and binding.kind == "loop":
-                    keys = self.of(binding.value) if binding.value is not None else keys
-                is_known = isinstance(keys, list) and all(isinstance(each, str) for each in keys)
-                return keys if is_known else None
+                found, binding = self.of(key_node), self.scopes.binding(key_node)
+                if binding is not None and binding.kind == "loop" and binding.value is not None:
+                    found = self.of(binding.value)
+                keys = found if isinstance(found, list) else [found]
+                return keys if all(isinstance(key, str) for key in keys) else None
             case ast.Call(func=ast.Attribute(attr="update"), args=args, keywords=keywords):
                 found = [keyword.arg for keyword in keywords]
                 for each in args:
