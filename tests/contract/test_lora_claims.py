@@ -8,7 +8,17 @@ import warnings
 import peft
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForSequenceClassification,
+)
 
 from adalora_core.checker.rules.lora import LEAST_SCALE
 
@@ -24,6 +34,28 @@ def _llama():
 
 def _classifier():
     return BertForSequenceClassification(BertConfig(**SMALL, num_attention_heads=2, num_labels=3))
+
+
+def _bart():
+    sizes = {f"{part}_{name}": 1 for part in ("encoder", "decoder") for name in _COUNTS}
+    return BartForSequenceClassification(BartConfig(d_model=16, vocab_size=20, **sizes))
+
+
+_COUNTS = ("layers", "ffn_dim", "attention_heads")
+
+
+def _t5():
+    sizes = {"d_model": 16, "d_ff": 16, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+    return T5ForSequenceClassification(T5Config(**sizes, vocab_size=20))
+
+
+class Tagger(torch.nn.Module):
+    """A model of a script's own around a published one."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = BertModel(BertConfig(**SMALL, num_attention_heads=2))
+        self.tags = torch.nn.Linear(16, 3)
 
 
 def _with_tokens():
@@ -78,6 +110,23 @@ def test_new_head_is_frozen_without_a_task_and_not_saved(adapted):  # ADA952
     for more in ({"task_type": "SEQ_CLS"}, {"modules_to_save": ["classifier"]}):
         model = adapted(_classifier(), target_modules=["query"], **more)
         assert any("classifier" in name for name in _trained(model))
+
+
+@pytest.mark.parametrize(
+    ("make", "target", "head", "others"),
+    [
+        (_bart, "q_proj", "classification_head", ["classifier", "score"]),
+        (_t5, "q", "classification_head", ["classifier", "score"]),
+        (_classifier, "query", "classifier", ["head"]),
+        (Tagger, "query", "tags", ["classifier", "head"]),
+    ],
+)
+def test_head_of_another_name_is_frozen(adapted, make, target, head, others):  # ADA952
+    model = adapted(make(), target_modules=[target], modules_to_save=others)
+    assert not any(head in name for name in _trained(model))
+    for saved in (head, head[-4:]):
+        model = adapted(make(), target_modules=[target], modules_to_save=[saved])
+        assert any(head in name for name in _trained(model))
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], "all-linear", None], ids=str)
@@ -140,5 +189,11 @@ def test_saved_configuration_trains_nothing_until_it_is_told_to(owner, more, tmp
     for reader in (owner, peft.PeftConfig):
         config = reader.from_pretrained(tmp_path, inference_mode=False)
         assert _trained(peft.get_peft_model(_llama(), config)) == set()
+        settings = {**config.to_dict(), "lora_alpha": 4}
+        assert _trained(peft.get_peft_model(_llama(), owner(**settings))) == set()
         config.inference_mode = False
         assert _trained(peft.get_peft_model(_llama(), config)) == trained
+    loaded = peft.PeftModel.from_pretrained(_llama(), tmp_path)
+    assert _trained(loaded) == set()
+    loaded.load_adapter(tmp_path, "other", is_trainable=True)
+    assert not any("default" in name for name in _trained(loaded))

@@ -46,6 +46,13 @@ def _loading(of, given):
         ),  # PEFT raises
         ('base_model_name_or_path: ./gpt2, target_modules: ["c_attn", "q_proj"]', None),
         ('base_model_name_or_path: microsoft/phi-2, target_modules: ["Wqkv", "fc1"]', None),
+        ('base_model_name_or_path: google/flan-t5-xl, target_modules: ["q", "wi"]', "warning"),
+        ('base_model_name_or_path: t5-small, target_modules: ["q", "wi"]', None),
+        (
+            'base_model_name_or_path: mixtral-8x7b-v0.1, target_modules: ["q_proj", "up_proj"]',
+            "warning",
+        ),
+        ('base_model_name_or_path: mixtral-8x7b-v0.1, target_modules: ["q_proj", "w1"]', None),
         ('target_modules: ["c_attn", "q_proj"]', None),
         ('base_model_name_or_path: gpt2, target_modules: "c_attn|q_proj"', None),
     ],
@@ -91,10 +98,61 @@ def test_targets_in_a_text_with_commas_are_judged_one_by_one():
         (_loading("SequenceClassification", "name, num_labels=3"), "target_modules=names", False),
         (_loading("SequenceClassification", "'a/bert-finetuned-x', num_labels=3"), "r=8", False),
         (_loading("QuestionAnswering", "name"), "r=8", False),
+        (_loading("SequenceClassification", '"bart-base"'), 'task_type="SEQ_CLS"', True),
+        (_loading("SequenceClassification", '"t5-base"'), 'task_type="SEQ_CLS"', True),
+        (_loading("TokenClassification", '"t5-base"'), 'task_type="TOKEN_CLS"', False),
+        (_loading("SequenceClassification", '"bart-base"'), "modules_to_save=['head']", False),
+        (_loading("SequenceClassification", '"bert-base-cased"'), "modules_to_save=['head']", True),
+        (_loading("SequenceClassification", '"roberta-base"'), "modules_to_save=['dense']", False),
+        (_loading("SequenceClassification", '"bert-base-cased"'), "modules_to_save=heads", False),
+        (_loading("ImageClassification", "name, num_labels=3"), "modules_to_save=['head']", False),
     ],
 )
 def test_new_head_that_stays_frozen(before, call, is_found):
     assert _script(call, before) == ({"ADA952": "warning"} if is_found else {})
+
+
+@pytest.mark.parametrize(
+    ("inside", "call", "is_found"),
+    [
+        ("", 'target_modules=["query"]', True),
+        ("", 'target_modules=["query"], task_type="TOKEN_CLS"', True),
+        ("", 'target_modules=["query", "tags"]', False),
+        ("", 'target_modules=["query"], modules_to_save=["tags"]', False),
+        ("", 'target_modules=r".*(query|tags)"', False),
+        ("", "target_modules=names", False),
+        ("", 'target_modules=["query"], **more', False),
+        ("self.load_state_dict(saved)", 'target_modules=["query"]', False),
+        ("self.tags.weight = saved", 'target_modules=["query"]', False),
+    ],
+)
+def test_new_layer_of_the_scripts_own_model(inside, call, is_found):
+    lines = ["self.body = AutoModel.from_pretrained(name)", "self.tags = nn.Linear(8, 3)", inside]
+    made = "\n        ".join(["    def __init__(self):", *lines])
+    own = f"class Tagger(nn.Module):\n{made}\nbase = Tagger()\n"
+    assert _script(call, own) == ({"ADA952": "warning"} if is_found else {})
+    assert _script(call, own.replace("from_pretrained", "from_scratch")) == {}
+    unfrozen = TRAIN.replace("Tr", "model.base_model.model.tags.requires_grad_(True)\nTr", 1)
+    assert _script(call, own, unfrozen) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "is_found"),
+    [
+        ("gpt2", '"all-linear"', True),
+        ("facebook/opt-350m", '["q_proj", "fc1", "fc2"]', True),
+        ("gpt2", '["c_attn", "wte"]', False),
+        ("Qwen/Qwen2.5-7B", '"all-linear"', False),
+        ("somebody/gpt2-chat", '"all-linear"', False),
+        ("mistralai/Mistral-7B-Instruct-v0.3", '"all-linear"', False),
+    ],
+)
+def test_format_of_chats_adds_tokens(name, targets, is_found):
+    base = f"base = AutoModelForCausalLM.from_pretrained('{name}')\n"
+    before = f"{base}base, tokenizer = setup_chat_format(base, tokenizer)\n"
+    expected = {"ADA953": "warning"} if is_found else {}
+    assert _script(f"target_modules={targets}", before) == expected
+    assert _script(f"target_modules={targets}", f"{before}{base}") == {}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +178,49 @@ def test_new_tokens_whose_rows_stay_frozen(added, call, is_found):
     unfrozen = ".get_input_embeddings().requires_grad_(True)\n"
     assert _script(call, before, TRAIN.replace("Tr", f"model{unfrozen}Tr")) == {}
     assert _script(call, f"{before}base{unfrozen}") == _script(call, before)
+
+
+OWN = """
+class Inner:
+    rank: int = Field(256, ge=1)
+
+    def build(self):
+        return LoraConfig(r=self.rank)
+
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+
+def main(given: Outer):
+    LoraConfig(r=given.inner.rank)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "count"),
+    [
+        ("", "", 2),
+        ("Field(256, ge=1)", "field(default=256)", 2),
+        ("Field(256, ge=1)", "Field(..., ge=1)", 0),
+        ("Field(256, ge=1)", "256", 2),
+        ("given: Outer", "given", 1),
+        ("inner: Inner =", "inner =", 1),
+        ("def main", "Inner(rank=8)\ndef main", 0),
+        ("def main", "Outer(8)\ndef main", 1),
+        ("def main", "class Further(Inner):\n    rank = 8\ndef main", 0),
+        ("    LoraConfig(", "    given.inner.rank = 8\n    LoraConfig(", 0),
+        ("        return", "        self.rank = 8\n        return", 0),
+        ("        return", "        vars(cls(8))\n        return", 0),
+    ],
+)
+def test_defaults_of_an_object_that_is_filled_elsewhere(old, new, count):
+    found = inspect(START + OWN.replace(old, new, 1), "python").report.diagnostics
+    assert [each.code for each in found] == ["ADA954"] * count
+
+
+def test_field_of_a_field_of_a_field_ends():
+    chain = ".inner" * 300
+    text = OWN.replace("given.inner", f"given{chain}").replace("inner: Inner", "inner: Outer")
+    assert len(inspect(START + text, "python").report.diagnostics) == 1
 
 
 @pytest.mark.parametrize(
@@ -149,22 +250,6 @@ def test_scale_of_a_default_alpha(settings, is_found):
 
 
 @pytest.mark.parametrize(
-    ("after", "is_found"),
-    [
-        (TRAIN, True),
-        ("\nSFTTrainer(base, peft_config=config).train()\n", True),
-        ("\nmodel = get_peft_model(base, config)\nmodel.generate(**inputs)\n", False),
-        ("\nmodel = get_peft_model(base, LoraConfig())\nTrainer(model=model).train()\n", False),
-        ("\nbase = PeftModel.from_pretrained(base, 'a', config=config)\n", False),
-        (TRAIN.replace("config)", "LoraConfig())\nmodel.add_adapter('b', config)"), False),
-    ],
-)
-def test_adapter_for_inference_that_is_trained(after, is_found):
-    found = _script("inference_mode=True", after=after)
-    assert found == ({"ADA955": "warning"} if is_found else {})
-
-
-@pytest.mark.parametrize(
     ("before", "after", "is_found"),
     [
         ("base.requires_grad_(True)", "", True),
@@ -178,79 +263,6 @@ def test_what_is_unfrozen_before_the_adapter_is_added_is_frozen_again(before, af
     added, trained = TRAIN.split("Tr", 1)
     found = _script("r=8", f"{HEAD}{before}\n", f"{added}{after}\nTr{trained}")
     assert found == ({"ADA952": "warning"} if is_found else {})
-
-
-@pytest.mark.parametrize(
-    ("unfrozen", "is_found"),
-    [
-        ("model.base_model.model.score.requires_grad_(True)", True),
-        ("model.get_input_embeddings().weight.requires_grad = True", True),
-        ("for p in model.classifier.parameters(): p.requires_grad = True", True),
-        ("for n, p in model.named_parameters():\n    p.requires_grad = 'score' in n", True),
-        ("for n, p in model.named_parameters():\n    p.requires_grad = 'lora_' in n", False),
-        ("for n, p in model.named_parameters():\n    p.requires_grad = 'score' not in n", False),
-        ("for p in model.parameters(): p.requires_grad = True", False),
-        ("classifier = model\nclassifier.requires_grad_(True)", False),
-        ("model.set_adapter('default')", False),
-        ("model.peft_config['default'].inference_mode = False", False),
-    ],
-)
-def test_head_that_is_unfrozen_alone_trains_no_factors(unfrozen, is_found):
-    added, trained = TRAIN.split("Tr", 1)
-    after = f"{added}{unfrozen}\nTr{trained}"
-    assert _script("**{'inference_mode': True}", after=after) == (
-        {"ADA955": "warning"} if is_found else {}
-    )
-
-
-@pytest.mark.parametrize(
-    ("load", "after", "is_found"),
-    [
-        ("config = LoraConfig.from_pretrained(folder)", TRAIN, True),
-        ("config = LoraConfig.from_pretrained(folder, inference_mode=False)", TRAIN, True),
-        (
-            "config = LoraConfig.from_pretrained(folder)\nconfig.inference_mode = False",
-            TRAIN,
-            False,
-        ),
-        (
-            "config = LoraConfig.from_pretrained(folder)",
-            "\nSFTTrainer(m, peft_config=config).train()",
-            True,
-        ),
-        ("", TRAIN.replace("config", "LoraConfig.from_pretrained(folder)"), True),
-        ("config: LoraConfig = LoraConfig.from_pretrained(folder)", TRAIN, True),
-        (
-            "config = LoraConfig.from_pretrained(folder)\nsetattr(config, 'inference_mode', False)",
-            TRAIN,
-            False,
-        ),
-        (
-            "config = PeftConfig.from_pretrained(folder)\nname = config.base_model_name_or_path",
-            TRAIN,
-            True,
-        ),
-        ("config = PeftConfig.from_pretrained(folder)", TRAIN, None),
-        ("config = LoraConfig.from_pretrained(folder)", TRAIN.replace("Tr", "# Tr"), False),
-        (
-            "config = LoraConfig.from_pretrained(folder)",
-            "\nPeftModel.from_pretrained(base, folder, config=config)",
-            None,
-        ),
-    ],
-)
-def test_saved_configuration_that_is_trained_with(load, after, is_found):
-    """None: there is no configuration."""
-    found = _codes(f"{START}from peft import PeftConfig\n{load}{after}", "python")
-    none = {"ADA006": "error"} if is_found is None else {}
-    assert found == ({"ADA955": "warning"} if is_found else none)
-
-
-def test_adapter_for_inference_beside_the_settings_of_a_training():
-    section = "peft: {peft_type: LORA, r: 8, inference_mode: true}\n"
-    assert _codes(f"{section}train: {{lr: 0.1}}\n") == {"ADA955": "warning"}
-    assert _codes(section) == {}
-    assert _codes("{peft_type: LORA, r: 8, inference_mode: true, lr: 0.1}") == {}
 
 
 def test_adalora_beside_lora_is_judged_alone():

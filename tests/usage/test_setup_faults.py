@@ -66,6 +66,7 @@ def test_loaded_adapter_that_is_trained(given, after, is_fault):
     assert ("ADA920" in codes(text)) is is_fault
     assert ("ADA920" in codes(f"base.requires_grad_(True)\n{text}")) is is_fault
     assert "ADA920" not in codes(head)
+    assert ("ADA920" in codes(f"# AdaLoRA\n{head}Trainer(model).train()\n")) is is_fault
 
 
 @pytest.mark.parametrize(

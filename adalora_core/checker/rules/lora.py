@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name
+from adalora_core.checker.documents.python.syntax import keyword, last_name, spend
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.rules.usage_frozen import (
     HeadStaysFrozen,
     TrainedForInference,
     configured,
-    makes_head,
 )
 from adalora_core.checker.rules.usage_models import name_of_base
-from adalora_core.checker.rules.usage_setup import unfrozen
+from adalora_core.checker.rules.usage_setup import LoadedAdapterTrained, unfrozen
 from adalora_core.config.fields import known_modules as known
 from adalora_core.floor.module_selection import is_all_linear
 
 if TYPE_CHECKING:
-    import ast
-
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.fields.block import Block
@@ -106,33 +105,41 @@ class LoraHeadFrozen(HeadStaysFrozen):
     severity = "warning"
     summary = "a classifier gets a new head, and LoRA leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
-    task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it. Otherwise it says
-    nothing: the adapter learns for a random head, which no saved file holds."""
+    task_type SEQ_CLS and TOKEN_CLS only, under the names classifier and score, or where
+    modules_to_save names it. Otherwise it says nothing: the adapter learns for a random head, which
+    no saved file holds. So does one for a layer that a class of the script adds to a model."""
     good = _SOUND.replace("CausalLM", "SequenceClassification").replace(
         '"gpt2"', '"gpt2", num_labels=3'
     ).replace("CAUSAL_LM", "SEQ_CLS")  # fmt: skip
     bad = good.replace('    task_type="SEQ_CLS",\n', "")
 
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        """Yield a fault for each configuration that surely trains no head."""
-        calls: dict[ast.AST, Call] = {call.node: call for call in usage.configurations}
-        for fault in super().check_usage(usage):
-            call = calls[fault.node]
-            targets = call.values.get("target_modules")
-            if "target_modules" not in call.deferred and not _OF_HEAD.search(str(targets)):
-                yield fault
+    def new_head(self, usage: Usage, call: ast.Call) -> tuple[ast.Call, str] | None:
+        """Return the new layer of a class of the script as well, around a published model."""
+        owner = usage.class_of_call(call)
+        return super().new_head(usage, call) if owner is None else _own_layer(usage, owner)
 
-    def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
-        """Return whether a call loads a model with a head that nobody has trained."""
-        if not makes_head(usage, call):
-            return False
+    def is_new(self, usage: Usage, call: ast.Call) -> bool:
+        """Return whether nobody has trained the head of a model that is loaded."""
         given = keyword(call, "pretrained_model_name_or_path", at=0)
         name = str(None if given is None else usage.script.values.of(given))
         is_base = "/" not in name and bool(known.modules_of(name)[1])
-        return (is_base or super().has_new_head(usage, call)) and not _TRAINED_HEAD.search(name)
+        return (is_base or super().is_new(usage, call)) and not _TRAINED_HEAD.search(name)
 
 
-_OF_HEAD = re.compile("classif|score|head")
+def _own_layer(usage: Usage, owner: ast.ClassDef) -> tuple[ast.Call, str] | None:
+    """Return the linear layer that a class puts beside a published model, and its name."""
+    spend(len(usage.scopes.attributes))
+    stored = [each for each in usage.scopes.attributes.items() if each[0][0] == owner.name]
+    made = {b.value: key[1] for key, bindings in stored for b in bindings}
+    calls = {last_name(call.func): call for call in made if isinstance(call, ast.Call)}
+    is_filled = not _FILLS.isdisjoint(usage.scopes.callers) or "weight" in usage.stored
+    is_head = "Linear" in calls and "from_pretrained" in calls and not is_filled
+    return (calls["Linear"], made[calls["Linear"]]) if is_head else None
+
+
+_FILLS = {"load_state_dict", "load_from_checkpoint", "load_model"}
+"""Functions that may give a layer of the script's own weights that were trained before."""
+
 _TRAINED_HEAD = re.compile(
     r"fine-?tuned|sst|nli|sentiment|emotion|toxic|reward|[-_]ner\b", re.IGNORECASE
 )
@@ -142,11 +149,11 @@ _TRAINED_HEAD = re.compile(
 class NewTokensFrozen(UsageRule):
     code = "ADA953"
     needs = "lora"
-    only_with = ("resize_token_embeddings",)
     summary = "tokens are added, and LoRA leaves their rows of the embedding frozen"
-    why = """resize_token_embeddings gives each new token a row of random or mean values. LoRA
-    freezes the embedding, and "all-linear" does not reach it: the model learns around rows that
-    stay as they are. PEFT says nothing. A token for padding alone needs no row."""
+    why = """resize_token_embeddings, of which setup_chat_format makes use, gives each new token a
+    row of random or mean values. LoRA freezes the embedding, and "all-linear" does not reach it:
+    the model learns around rows that stay as they are. PEFT says nothing. A token for padding alone
+    needs no row."""
     good = _SOUND.replace("config", _TOKENS, 1).replace(
         "    r=16", "    trainable_token_indices=[50257, 50258],\n    r=16"
     )
@@ -156,20 +163,33 @@ class NewTokensFrozen(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each configuration of a model with new tokens."""
-        added = next((call for call in usage.scopes.calls if _adds_words(usage, call)), None)
+        callers = usage.scopes.callers
+        chats = [each for each in callers.get("setup_chat_format", ()) if _lacks_chat(usage, each)]
+        resizes = callers.get("resize_token_embeddings", ())
+        enlarged = [getattr(each.func, "value", None) for each in resizes]
+        words = (call for call in usage.scopes.calls if enlarged and _adds_words(usage, call))
+        added = next(chain(chats, words), None)
         if added is None:
             return
-        resized = {
-            leaf
-            for call in usage.scopes.callers.get("resize_token_embeddings", ())
-            for leaf in usage.origins(getattr(call.func, "value", None))
-        }
+        enlarged += [each for call in chats for each in (call, keyword(call, "model", at=0))]
+        resized = {leaf for each in enlarged for leaf in usage.origins(each)}
         for wrap, call in configured(usage):
             models = {wrap.call, *usage.origins(wrap.model)}
             is_left = _leaves_embedding(call) and not unfrozen(usage, wrap.call)
             if is_left and not resized.isdisjoint(models):
                 message = "the rows of the new tokens stay frozen, at their first values"
                 yield CodeFault(call.node, message, note=(added, "the tokens are added here"))
+
+
+_HAS_CHAT = re.compile("qwen|smol|chat|instruct|-it", re.IGNORECASE)
+"""What the name of a model says whose vocabulary may have the tokens of ChatML."""
+
+
+def _lacks_chat(usage: Usage, call: ast.Call) -> bool:
+    """Return whether TRL's `setup_chat_format` surely adds tokens: not to a model for chats."""
+    models = usage.origins(keyword(call, "model", at=0))
+    names = [name_of_base(usage, model) or "" for model in models]
+    return all(known.modules_of(name)[1] and not _HAS_CHAT.search(name) for name in names or [""])
 
 
 def _adds_words(usage: Usage, call: ast.Call) -> bool:
@@ -198,7 +218,8 @@ def _leaves_embedding(call: Call) -> bool:
         return False
     targets = call.values.get("target_modules")
     names = map(str, targets if isinstance(targets, list) else ())
-    is_reached = any(n in known.TOP or known.kind_of(n) != "linear" for n in names)
+    tops = known.TOP - {"dense", "fc1", "fc2"}  # which are inside of most models
+    is_reached = any(n in tops or known.kind_of(n) != "linear" for n in names)
     is_read = targets is None or isinstance(targets, list) or is_all_linear(targets)
     saved = (call.values.get("modules_to_save"), call.values.get("trainable_token_indices"))
     return is_read and not is_reached and all(each in _EMPTY for each in saved)
@@ -247,9 +268,15 @@ class LoraTrainedForInference(TrainedForInference):
     why = """PEFT freezes the factors of such an adapter without a word: no parameter has a
     gradient, so nothing is trained, or `loss.backward()` raises. A saved adapter has the setting
     rightly, and so has a configuration with which an adapter is loaded, but not one that is read
-    from a saved adapter for a new one."""
+    from a saved adapter for a new one. PeftModel.from_pretrained sets it unless is_trainable is
+    true."""
     good = _SOUND
     bad = _SOUND.replace("r=16", "inference_mode=True,\n    r=16")
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        yield from super().check_usage(usage)
+        for fault in LoadedAdapterTrained().check_usage(usage):
+            yield fault._replace(hint=LoadedAdapterTrained.hint)
 
     def check(self, block: Block) -> Findings:
         root = block.root if isinstance(block.root, dict) else {}

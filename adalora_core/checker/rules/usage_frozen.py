@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
+from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
 from adalora_core.checker.scripts.trainings import held_models, trainings
+from adalora_core.config.fields.known_modules import modules_of
+from adalora_core.floor.module_selection import heads_of, saved_module_names
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
     from adalora_core.config.findings import Severity
 
-_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+_HEADS = tuple(f"For{of}Classification.from_pretrained" for of in ("Sequence", "Token", "Image"))
+_OF_HEAD = re.compile("classif|score|head")
 _LABELS = {"num_labels", "id2label"}
 _NEW_HEAD = "\nbase = AutoModelForTokenClassification.from_pretrained(name, num_labels=3)\nconfig"
-_TASKS = {"SEQ_CLS", "TOKEN_CLS"}
-"""Tasks for which PEFT trains the head."""
+_TRAINED = heads_of("SEQ_CLS")
+_ENCODER_DECODERS = {"BartForConditionalGeneration", "T5ForConditionalGeneration"}
+"""Architectures whose head for sequences is their `classification_head`."""
 
 
 class FactorsFrozen(UsageRule):
@@ -96,35 +102,51 @@ class HeadStaysFrozen(UsageRule):
     severity: ClassVar[Severity] = "info"
     summary = "a model gets a new head, and the configuration leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
-    task_type SEQ_CLS and TOKEN_CLS only, or where modules_to_save names it: otherwise the adapter
-    learns for a random head, which no saved file holds."""
+    task_type SEQ_CLS and TOKEN_CLS only, under the names classifier and score, or where
+    modules_to_save names it: otherwise the adapter learns for a random head, which no saved file
+    holds."""
     bad = HEAD.replace('    task_type="CAUSAL_LM",\n', "").replace("\nconfig", _NEW_HEAD) + LOOP
     good = bad.replace("    init_r", '    task_type="TOKEN_CLS",\n    init_r')
     hint = 'set task_type="SEQ_CLS" (or "TOKEN_CLS"), or modules_to_save=["classifier"]'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for wrap, call in configured(usage):
-            heads = [each for each in usage.calls(wrap.model) if self.has_new_head(usage, each)]
-            if not heads or len(heads) != len(usage.origins(wrap.model)):
+            heads = [self.new_head(usage, each) for each in usage.calls(wrap.model)]
+            if None in heads or not heads or len(heads) != len(usage.origins(wrap.model)):
                 continue
-            task = call.values.get("task_type")
-            is_known = isinstance(task, str) and task not in _TASKS
-            is_trained = call.is_open or "modules_to_save" in call.entries
-            if is_trained or ("task_type" in call.entries and not is_known):
-                continue
-            if not unfrozen(usage, wrap.call):
+            made, name = heads[0] or (call.node, "")
+            if not _trains(call, name) and not unfrozen(usage, wrap.call):
                 message = "the new head of the model stays frozen, at its random weights"
-                yield CodeFault(call.node, message, note=(heads[0], "the head is made here"))
+                hint = f'set modules_to_save=["{name}"]' if name not in {"", *_TRAINED} else None
+                yield CodeFault(call.node, message, hint, note=(made, "the head is made here"))
 
-    def has_new_head(self, usage: Usage, call: ast.Call) -> bool:
-        """Return whether a call loads a model with a head for new labels."""
-        return makes_head(usage, call) and not usage.keywords(call).keys().isdisjoint(_LABELS)
+    def new_head(self, usage: Usage, call: ast.Call) -> tuple[ast.Call, str] | None:
+        """Return the call that makes a new head of a model, and its name, empty: not known."""
+        loader = usage.scopes.full_name(call.func)
+        if not loader.endswith(_HEADS) or not self.is_new(usage, call):
+            return None
+        architecture, _ = modules_of(name_of_base(usage, call) or "")
+        is_other = architecture in _ENCODER_DECODERS and "ForSequence" in loader
+        return call, "classification_head" if is_other else _TRAINED[0] if architecture else ""
+
+    def is_new(self, usage: Usage, call: ast.Call) -> bool:
+        """Return whether the head of a model that is loaded is for new labels."""
+        return not usage.keywords(call).keys().isdisjoint(_LABELS)
 
 
-def makes_head(usage: Usage, call: ast.Call) -> bool:
-    """Return whether a call loads a model with a head for labels."""
-    owner, _, method = usage.scopes.full_name(call.func).rpartition(".")
-    return method == "from_pretrained" and owner.endswith(_HEADS)
+def _trains(call: Call, head: str) -> bool:
+    """Return whether a configuration may train a head; PEFT compares the ends of names."""
+    saved, task = call.values.get("modules_to_save") or [], call.values.get("task_type")
+    names = saved_module_names(saved if isinstance(saved, list) else [saved], task)
+    targets = str(call.values.get("target_modules"))
+    if call.is_open or not call.deferred.isdisjoint(_DECIDING) or _OF_HEAD.search(targets):
+        return True
+    parts = [*(_TRAINED if head in _TRAINED else [head]), "dense", "out_proj"]
+    is_named = any(part.endswith(str(name).rpartition(".")[2]) for name in names for part in parts)
+    return (is_named or head in targets) if head else bool(names)
+
+
+_DECIDING = {"task_type", "modules_to_save", "target_modules"}
 
 
 class HeadTrainedAlone(UsageRule):

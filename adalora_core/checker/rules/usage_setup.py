@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import (
@@ -18,12 +19,11 @@ from adalora_core.checker.documents.python.syntax import (
     walk,
 )
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
-from adalora_core.checker.scripts.events import Event, Frame, excludes, receiver
+from adalora_core.checker.scripts.events import Event, Frame, excludes, receiver, trainer_calls
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
     second_wraps,
-    trainings,
 )
 
 if TYPE_CHECKING:
@@ -142,11 +142,12 @@ class LoadedAdapterTrained(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         given = [m for e in usage.events("optimizer") for m in held_models(usage, e.call)]
-        trained = usage.once(trainings)
-        given += [m for each in trained for t in each.trainers for m in models_of_trainer(usage, t)]
+        made = (trainer_calls(usage, receiver(event.call)) for event in usage.events("train"))
+        given += [m for trainer in chain(*made) for m in models_of_trainer(usage, trainer)]
         calls = dict.fromkeys(call for model in given for call in usage.calls(model))
+        wrapped = {leaf for wrap in usage.wraps for leaf in usage.origins(wrap.model)}
         for call in calls:
-            if _loads_frozen(usage, call) and not unfrozen(usage, call):
+            if call not in wrapped and _loads_frozen(usage, call) and not unfrozen(usage, call):
                 yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
 
 

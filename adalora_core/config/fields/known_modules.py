@@ -28,6 +28,7 @@ _NAMES_OF = {
     r"|mistral-7b(-instruct)?-v0\.\d|qwen(1\.5|2|2\.5|3)-[\d.]+b(-(instruct|chat|base))?"
     r"|gemma-(1\.1-|2-)?\d+b(-it)?|tinyllama(-1\.1b|_v1\.1).*|vicuna-\d+b.*"
     r"|smollm2?-[\d.]+[mb](-instruct)?|stablelm-2-\S+",
+    "MixtralForCausalLM": r"mixtral-8x(7|22)b(-instruct)?-v0\.\d",
     "GPT2LMHeadModel": r"(distil)?gpt2(-(medium|large|xl))?|dialogpt-(small|medium|large)",
     "BertForSequenceClassification": r"bert-(base|large)(-\w+)*|bert-tiny|bert_uncased_l-\S+"
     r"|((all|multi-qa|paraphrase)-)?minilm-l\d+\S*",
@@ -54,6 +55,7 @@ _NAMES_OF = {
 
 _OTHER_FORMS = {
     "T5ForConditionalGeneration": {"wi_0", "wi_1"},
+    "MixtralForCausalLM": {"w1", "w2", "w3"},  # until transformers 5
     "PhiForCausalLM": {"Wqkv", "out_proj"},  # the code beside the weights of 2023
     "ViTForImageClassification": {"query", "key", "value", "dense"},  # until transformers 5
 }
@@ -124,6 +126,7 @@ def modules_of(base_model: str) -> tuple[str, set[str]]:
     architecture = _architecture_of(base_model)
     modules = _by_name().get(architecture, ())
     names = {path.rpartition(".")[2] for path, _ in modules}
+    names -= {"wi"} if "flan-t5" in base_model.lower() else set()
     return architecture, names | _OTHER_FORMS.get(architecture, set())
 
 

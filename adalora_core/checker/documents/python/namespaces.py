@@ -54,6 +54,8 @@ class Namespaces:
             return None
         if isinstance(last, ast.Call) and (made := self._class_of(last.func)) is not None:
             return self._of_instance(last, made, node.attr)
+        if node.attr not in self._varied and (given := self._given(last)) is not None:
+            return self._of_class(given, node.attr)
         if binding is None:
             return None
         if isinstance(binding.node, ast.ClassDef):
@@ -61,6 +63,33 @@ class Namespaces:
         if binding.kind == "parameter" and last_name(last) in self._parsed_names:
             return self._options.get(node.attr)
         return self._of_value(binding, node.attr)
+
+    def _given(self, node: ast.expr, hops: int = _MOST_HOPS) -> ast.ClassDef | None:
+        """Return the class of an object that is filled elsewhere: of `self`, or as annotated."""
+        note, binding = None, self._scopes.binding(node)
+        made: ast.ClassDef | None = None
+        if isinstance(node, ast.Attribute) and hops:
+            outer = self._given(node.value, hops - 1)
+            fields = self._scopes.inner[outer].names.get(node.attr) if outer is not None else None
+            note = getattr(fields[0].node, "annotation", None) if fields else None
+        elif binding is not None and isinstance(binding.node, FUNCTION):
+            name = last_name(node)
+            made = self._scopes.of[node].class_ if name == "self" else None
+            note = next((a.annotation for a in binding.node.args.args if a.arg == name), None)
+        made = self._class_of(note) if note is not None else made
+        return None if made is None or made.name in self._varied else made
+
+    @cached_property
+    def _varied(self) -> set[str]:
+        """Classes that are called with arguments or are bases; attributes set of other objects."""
+        scopes = self._scopes
+        attributes = (node for node in scopes.of if isinstance(node, ast.Attribute))
+        others = (each for each in attributes if last_name(each.value) != "self")
+        found = {each.attr for each in others if isinstance(each.ctx, ast.Store)}
+        for name, calls in scopes.callers.items():
+            found.update([name] if any(call.args or call.keywords for call in calls) else ())
+        found.update(last_name(base) for made in scopes.classes.values() for base in made.bases)
+        return found.union(scopes.classes if "cls" in found else ())
 
     def _followed(self, node: ast.expr) -> list[ast.expr]:
         """Return an object, and what it is elsewhere, up to the call of a class of this script."""
@@ -243,9 +272,9 @@ class Namespaces:
 
 def _default_of(value: ast.expr) -> Source | None:
     """Return the default of a field of a dataclass, or the value itself."""
-    if not isinstance(value, ast.Call) or called_name(value) != "field":
+    if not isinstance(value, ast.Call) or called_name(value) not in {"field", "Field"}:
         return Source(value)
-    default, made = passed(value, "default"), passed(value, "default_factory")
+    default, made = passed(value, "default", at=0), passed(value, "default_factory")
     default = made.body if default is None and isinstance(made, ast.Lambda) else default
     return None if default is None else Source(default)
 

@@ -202,6 +202,7 @@ def find_loads(values: Values, name: str) -> list[Call]:
     found, scopes = [], values.scopes
     # A base model is named by what PEFT has saved beside an adapter, and hardly by another text.
     is_saved = name == LORA_CLASS and "base_model_name_or_path" in scopes.words
+    is_trained = name == LORA_CLASS and not scopes.callers.keys().isdisjoint({"train", "backward"})
     for node in scopes.callers.get("from_pretrained", [])[:MOST_CALLS]:
         owner, parent = getattr(node.func, "value", node.func), scopes.parents[node]
         targets = getattr(parent, "targets", [getattr(parent, "target", None)])
@@ -213,6 +214,8 @@ def find_loads(values: Values, name: str) -> list[Call]:
             saved = ast.copy_location(ast.Constant(value=True), node)
             found.append(Call(node, door, {"inference_mode": (node, saved)}, is_open=True))
             _evaluate(found[-1], values, set())
+        elif is_trained and str(scopes.qualified(owner)).startswith(_LOADS):
+            found.append(Call(node, "peft", is_open=True))
     return found
 
 

@@ -53,6 +53,10 @@ _LOADERS = {
 """Functions that read a mapping out of a text."""
 
 
+_SAVED = {f"peft.{name}Config.from_pretrained" for name in ("Peft", "Lora", "AdaLora")}
+"""Functions that read a configuration as PEFT has saved it: for inference."""
+
+
 class Values:
     """The values of the expressions of one script.
 
@@ -148,7 +152,7 @@ class Values:
         self._steps += len(found)
         return found
 
-    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901 - one case per expression
+    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901, PLR0912 - one case per expression
         match node:
             case ast.Dict():
                 return self._of_pairs(zip(node.keys, node.values, strict=True))
@@ -162,6 +166,11 @@ class Values:
                 return found
             case ast.Call(args=[made]) if self.scopes.qualified(node.func) == "dataclasses.asdict":
                 return self._namespaces.fields(made) or {UNKNOWN: (node, None)}
+            case ast.Call(ast.Attribute(made, "to_dict")):
+                made = (self.source(made) if isinstance(made, ast.Name) else None) or made
+                if self.scopes.qualified(getattr(made, "func", made)) in _SAVED:
+                    saved = ast.copy_location(ast.Constant(value=True), node)
+                    return {UNKNOWN: (node, None), "inference_mode": (node, saved)}
             case ast.BinOp(op=ast.BitOr()):
                 return _joined(dict(self.entries(node.left)), self.entries(node.right))
             case ast.Name():
@@ -225,8 +234,11 @@ class Values:
             case ast.Subscript(slice=ast.Constant(value=str() as key)):
                 return [key]
             case ast.Call(func=ast.Attribute(attr="pop" | "setdefault"), args=[key_node, *_]):
-                key = self.of(key_node)
-                return [key] if isinstance(key, str) else None
+                found, binding = self.of(key_node), self.scopes.binding(key_node)
+                if binding is not None and binding.kind == "loop" and binding.value is not None:
+                    found = self.of(binding.value)
+                keys = found if isinstance(found, list) else [found]
+                return keys if all(isinstance(key, str) for key in keys) else None
             case ast.Call(func=ast.Attribute(attr="update"), args=args, keywords=keywords):
                 found = [keyword.arg for keyword in keywords]
                 for each in args:
