@@ -131,26 +131,6 @@ def block() -> str:
     return "\n\n".join(parts)
 
 
-def words() -> str:
-    """Return what README.md says of the results: AdaLoRA beside LoRA and beside a random choice."""
-    plan, results = Plan(), Results(RESULTS)
-    found = {data: comparisons(plan, results, data) for data in plan.data}
-    said = []
-    for first, second, name in (
-        ("sensitivity", "lora", "plain LoRA"),
-        ("sensitivity", "random", "AdaLoRA with a random choice"),
-    ):
-        intervals = [
-            f"{_interval(each.spearman)} on {data} (p {each.adjusted:.2g})"
-            for data, all_found in found.items()
-            for each in all_found
-            if (each.first, each.second) == (first, second)
-        ]
-        if intervals:
-            said.append(f"minus {name}: {', '.join(intervals)}")
-    return "; ".join(said) or "it has no results yet"
-
-
 def drawable() -> bool:
     """Return whether there is a comparison to draw."""
     plan, results = Plan(), Results(RESULTS)

@@ -74,6 +74,25 @@ def block() -> str:
     return "\n\n".join(parts)
 
 
+SAID = {
+    "a": "AdaLoRA that starts like LoRA is",
+    "c": "the ranks that it finds, in a fresh LoRA, are",
+    "d": "beside the same ranks shuffled they are",
+}
+
+
+def words(claims: str) -> str:
+    """Return what a page says in a sentence of the claims that are asked about most."""
+    found = comparisons(Plan(), Outcomes(RESULTS))
+    said = []
+    for claim in claims:
+        done = [each for each in found if each.claim == claim and each.matters and each.interval]
+        text = f"{SAID[claim]} better in {sum(each.holds for each in done)} of {len(done)}"
+        worse = sum(each.fails for each in done)
+        said.append(f"{text} and worse in {worse}" if worse else text)
+    return "; ".join(said)
+
+
 def drawable() -> bool:
     """Return whether a task has all runs of LoRA and AdaLoRA."""
     plan, outcomes = Plan(), Outcomes(RESULTS)

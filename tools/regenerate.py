@@ -222,31 +222,38 @@ def indexes() -> dict[Path, Content]:
 
 
 def evidence() -> dict[Path, Content]:
-    """Return the results in docs/evidence.md and README.md, and their picture if there is one."""
-    from evidence import PICTURE, RESULTS, block, draw, drawable, words
-    from written_blocks import with_block, with_words
+    """Return the results of the first study in docs/evidence.md, and their picture."""
+    from evidence import PICTURE, RESULTS, block, draw, drawable
+    from written_blocks import with_block
 
-    page, readme = DOCS / "evidence.md", ROOT / "README.md"
-    files: dict[Path, Content] = {
-        page: with_block(page, "evidence", block()),
-        readme: with_words(readme.read_text(encoding="utf-8"), "evidence", words()),
-        PICTURE: None,
-    }
+    page = DOCS / "evidence.md"
+    files: dict[Path, Content] = {page: with_block(page, "evidence", block()), PICTURE: None}
     if drawable():
         files[PICTURE] = Picture((RESULTS, TOOLS / "evidence.py"), draw)
     return files
 
 
 def rank_study() -> dict[Path, Content]:
-    """Return the results of the second study in docs/evidence.md, and their picture."""
-    from rank_evidence import PICTURE, RESULTS, block, draw, drawable
-    from written_blocks import with_block
+    """Return the results of the second study in docs/evidence.md and README.md."""
+    from rank_evidence import PICTURE, RESULTS, block, draw, drawable, words
+    from written_blocks import with_block, with_words
 
-    page = DOCS / "evidence.md"
-    files: dict[Path, Content] = {page: with_block(page, "rank-study", block()), PICTURE: None}
+    page, readme = DOCS / "evidence.md", ROOT / "README.md"
+    files: dict[Path, Content] = {
+        page: with_words(with_block(page, "rank-study", block()), "rank-study", words("acd")),
+        readme: with_words(readme.read_text(encoding="utf-8"), "rank-study", words("ac")),
+        PICTURE: None,
+    }
     if drawable():
         files[PICTURE] = Picture((RESULTS, TOOLS / "rank_evidence.py"), draw)
     return files
+
+
+def finding() -> dict[Path, Content]:
+    """Return the picture of a finding, for light and for dark pages."""
+    from finding_picture import pictures
+
+    return {**pictures()}
 
 
 def cut_study() -> dict[Path, Content]:
@@ -277,6 +284,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "evidence": evidence,
     "rank-study": rank_study,
     "cut-study": cut_study,
+    "finding": finding,
     "machinery": machinery,
     "comparison": comparison,
 }

@@ -122,14 +122,7 @@ IN_README = ("training step", "importance")
 
 
 def readme_block(results: list[Result], setting: dict[str, str]) -> str:
-    """Return the table of README.md, and what is missed."""
-    missed = dict.fromkeys(
-        row.what.partition(",")[0]
-        for row in ROWS
-        if not all(each.reached for each in _of(row, results))
-    )
-    goals = [each for each in results if each.goal is not None]
-    count = sum(not each.reached for each in goals)
+    """Return the table of README.md."""
     return "\n".join(
         (
             "| what | beside | on | times as fast |",
@@ -138,11 +131,8 @@ def readme_block(results: list[Result], setting: dict[str, str]) -> str:
             *(line.rsplit("|", 2)[0] + "|" for line in _lines(results, IN_README)),
             "",
             (
-                f"{_setting(setting)}. Missed are {count} of our {len(goals)} goals of speed, in: "
-                f"{', '.join(missed)} "
-                "([why](docs/adr/0004-which-goals-of-speed-the-core-reaches.md), "
-                "[all rows](benchmarks/results/core.md), "
-                "[the command](docs/status.md#how-fast-it-is))."
+                f"{_setting(setting)}. [All rows and the command]"
+                "(docs/status.md#how-fast-it-is), with the goals that are missed."
             ),
         )
     )

@@ -359,6 +359,10 @@ def test_page_claims_nothing_that_is_not_there(
         "**(c) The ranks that it finds beat one rank everywhere in a fresh LoRA at equal " in whole
     )
     assert "rank-study.png" in whole
+    assert rank_evidence.words("ac") == (
+        "AdaLoRA that starts like LoRA is better in 6 of 6; "
+        "the ranks that it finds, in a fresh LoRA, are better in 4 of 4"
+    )
     rank_evidence.draw()
 
 

@@ -18,7 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
-LINK_TO_HEADING = re.compile(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)")
+LINK_TO_HEADING = re.compile(r"\]\((?!https?://)([^)#\s]*(?<!\.svg))#([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 NAMED_PATH = re.compile(
     r"`((?:adalora_core|csrc|tests|docs|schemas|benchmarks|tools|examples)/[\w./-]*|\.ci/\w+)`"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 from statistics import fmean
 
@@ -12,16 +13,9 @@ from programs import output_of_python
 from usage_corpus import compare
 from walkthroughs import blocks_of
 
-from adalora_core.commands.cli import main
-
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = list(blocks_of(ROOT / "README.md"))
-SCRIPT = """\
-from peft import AdaLoraConfig, get_peft_model
-settings = {"target_modules": ["q_proj"], "init_r": 6, "target_r": 3, "total_step": 900}
-model = get_peft_model(base, AdaLoraConfig(tfinal=100, **settings))
-"""
 
 
 def block(language: str) -> str:
@@ -31,7 +25,7 @@ def block(language: str) -> str:
 
 def test_page_has_at_most_110_lines_and_its_doors_12():
     assert len(TEXT.splitlines()) <= 110
-    for door in ("diff", "python", "console"):
+    for door in ("diff", "python"):
         assert len([line for line in block(door).splitlines() if line.strip()]) <= 12
     assert "update_and_allocate" in block("python")  # test_examples.py runs it
 
@@ -57,12 +51,32 @@ def test_import_shown_for_code_that_uses_peft_gives_its_names_bridged():
         uninstall()
 
 
-def test_script_is_checked_as_shown(tmp_path, monkeypatch, capsys):
-    shown, command, printed = re.split(r"^\$ (adalora .*)\n", block("console"), flags=re.MULTILINE)
-    (tmp_path / "train.py").write_text(SCRIPT + shown.partition("\n")[2], encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    main(command.split()[1:])
-    assert capsys.readouterr().out == printed
+def luminance(color: str) -> float:
+    """Return the relative luminance of WCAG 2."""
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (
+        each / 12.92 if each <= 0.03928 else ((each + 0.055) / 1.055) ** 2.4 for each in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_picture_shows_what_the_command_prints_and_can_be_read(mode, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from finding_picture import COLORS, SCRIPT, pictures, printed
+
+    path = ROOT / "docs" / f"finding-{mode}.svg"
+    assert f"docs/finding-{mode}.svg" in TEXT
+    drawn = path.read_text(encoding="utf-8")
+    assert drawn == pictures()[path]
+    said = re.sub(r"\x1b\[[0-9;]*m", "", printed(SCRIPT)).partition("\n\n")[0].splitlines()
+    assert "ADA907" in said[0]
+    words = "".join(unescape(re.sub(r"<[^>]*>", "", drawn)).split())
+    assert all("".join(line.split()) in words for line in said)
+    back = luminance(COLORS[mode]["back"])
+    for name, color in COLORS[mode].items():
+        dim, bright = sorted((back, luminance(color)))
+        assert name in {"back", "edge"} or (bright + 0.05) / (dim + 0.05) >= 4.5, name
 
 
 def test_ranks_in_the_text_are_those_in_the_picture():
