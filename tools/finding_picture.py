@@ -34,7 +34,8 @@ COLORS = {
              "warning": "#e3b341", "caret": "#ff7b72", "plus": "#56d364", "minus": "#ffa198"},
 }  # fmt: skip
 """Each has a contrast of at least 4.5 with the background (tests/docs/test_finding_picture.py)."""
-WIDTH, LINE, CHARACTER, EDGE = 840, 20, 8.43, 20
+COLUMNS, LINE, CHARACTER, EDGE = 66, 20, 8.43, 16
+WIDTH = 590
 NO_BREAK = "\u00a0"
 """Blanks that no viewer joins."""
 PAINTED = {"\x1b[33;1m": "warning", "\x1b[31m": "caret", "\x1b[0m": "plain"}
@@ -56,7 +57,7 @@ def lines() -> list[list[tuple[str, str]]]:
     """Return the lines of the picture as parts: a colour, and its text."""
     found = printed(SCRIPT).partition("\n\n")[0]
     shown = [[("quiet", "$ "), ("plain", "adalora check train.py")]]
-    shown += [_painted(each) for each in found.splitlines()]
+    shown += [part for each in found.splitlines() for part in _wrapped(_painted(each))]
     shown.append([])
     loop = SCRIPT[SCRIPT.index("for step") :].replace(DROP + CALL, "")
     shown += [[("quiet", f"  {each}")] for each in loop.splitlines()]
@@ -73,6 +74,16 @@ def _painted(line: str) -> list[tuple[str, str]]:
         elif text:
             parts.append((color, text))
     return parts
+
+
+def _wrapped(parts: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Return a line as lines that a phone can show; only its last part is long."""
+    *before, (color, text) = parts
+    used = sum(len(each) for _, each in before)
+    if used + len(text) <= COLUMNS:
+        return [parts]
+    cut = text.rindex(" ", 0, COLUMNS - used)
+    return [[*before, (color, text[:cut])], [(color, " " * 8 + text[cut:].strip())]]
 
 
 def draw(mode: str) -> str:
@@ -92,7 +103,8 @@ def draw(mode: str) -> str:
             column += len(text)
     title = "A training loop that drops its gradients too early, what adalora check says, the mend"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 0 {WIDTH} {height}" role="img" '
         f'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14">\n'
         f"<title>{title}</title>\n"
         f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" '
