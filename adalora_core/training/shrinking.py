@@ -21,6 +21,7 @@ from safetensors import safe_open
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
+from adalora_core.floor.progress import with_progress
 from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.floor.regular_files import is_link_out
 from adalora_core.ops.selection import select_triplets
@@ -234,7 +235,7 @@ def norms_of(
             is 0 or not finite.
     """
     norms = {}
-    for path in adapter.modules:
+    for path in with_progress(adapter.modules, "module"):
         name, file = matrices.get(path, ("", None))
         norm = 0.0
         with contextlib.suppress(*files.DAMAGED):
@@ -255,7 +256,8 @@ def norms_of(
 
 
 def _squares(modules: Mapping[str, LoraModule]) -> dict[str, torch.Tensor]:
-    return {path: _decomposed(each)[1].square() for path, each in modules.items()}
+    shown = with_progress(modules.items(), "module")
+    return {path: _decomposed(each)[1].square() for path, each in shown}
 
 
 def _of_kohya(path: Path) -> TrainedAdapter:

@@ -31,6 +31,7 @@ from adalora_core.floor.errors import PolicyError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.limits import Limits
 from adalora_core.floor.places import from_pointer
+from adalora_core.floor.progress import with_progress
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -110,7 +111,8 @@ class Job:
         searched = set()
         options = self.options
         exclusions = SearchExclusions(all_files=options.all_files)
-        for target in targets(options.paths, options.exclude, options.follow_links, exclusions):
+        found = targets(options.paths, options.exclude, options.follow_links, exclusions)
+        for target in with_progress(found, "file"):
             if target.problem is not None:
                 if target.is_unmatched and options.allow_empty:
                     continue

@@ -88,6 +88,7 @@ def fail(command: str, error: Exception | str) -> int:
     """Print why `adalora COMMAND` could not run, and return the exit code 2."""
     from adalora_core.config.findings import ConfigError
     from adalora_core.floor.escaping import visible
+    from adalora_core.floor.progress import without_bar
 
     # The lines of a report hold no line break of the file; another message may hold one.
     if isinstance(error, ConfigError):
@@ -95,7 +96,8 @@ def fail(command: str, error: Exception | str) -> int:
     else:
         lines = [in_one_line(error)]
     shown = "\n".join(visible(line) for line in lines)
-    print(f"adalora {visible(command)}: {shown}", file=sys.stderr)
+    with without_bar():
+        print(f"adalora {visible(command)}: {shown}", file=sys.stderr)
     return CANNOT_RUN
 
 
