@@ -41,20 +41,21 @@ def _run(output: Path, *, quick: bool) -> int:
     from adalora_core.demo.settings import FULL, QUICK
 
     outcome = run_experiment(QUICK if quick else FULL, output)
-    _print_summary(outcome, output)
+    _print_summary(outcome, output, quick=quick)
     faults = outcome.faults()
     for fault in faults:
         fail("demo", fault)
     return FINDINGS if faults else FINE
 
 
-def _print_summary(outcome: Outcome, output: Path) -> None:
+def _print_summary(outcome: Outcome, output: Path, *, quick: bool) -> None:
     from adalora_core.demo.output import RESULTS
 
     schedule = outcome.plan.schedule
     print(
         f"adapted {outcome.adapted_accuracy:.1%} of the held-out words, after "
-        f"{outcome.training_seconds:.0f} s of training\n"
+        f"{outcome.training_seconds:.0f} s of training"
+        f"{', too short to help: leave out --quick' if quick else ''}\n"
         f"ranks   sum {outcome.rank_sum} of {schedule.initial_budget}, target "
         f"{outcome.settings.target_r} x {len(outcome.ranks)} = {schedule.target_budget}\n"
         f"PEFT    reloads the adapter; largest prediction difference "

@@ -61,6 +61,7 @@ def through(loop, script="from adalora_core.commands.cli import main; raise Syst
 def assert_quick_run(result):
     assert result.returncode == 0, result.stderr
     assert "ranks   sum 144 of 216, target 4 x 36 = 144" in result.stdout
+    assert "s of training, too short to help: leave out --quick\n" in result.stdout
     for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
         assert expected in result.stderr
     assert "Warning" not in result.stderr
