@@ -69,7 +69,7 @@ struct UpdateArguments {
 template <class P, class T, bool kScored>
 __device__ unsigned update_span(const P* p, const P* g, T* smoothed, T* uncertainty,
                                 std::uint32_t count, const Smoothing<T>& smoothing, T* scores) {
-  constexpr unsigned kPack = kPackOf<P>;
+  constexpr unsigned kPack = kPackOf<P, T>;
   unsigned skipped = 0;
   // Otherwise entry by entry: the accesses of a warp are still adjacent.
   const std::uint32_t packs = is_aligned(p, g, smoothed, uncertainty) ? count / kPack : 0;
@@ -79,13 +79,15 @@ __device__ unsigned update_span(const P* p, const P* g, T* smoothed, T* uncertai
     const auto gs = read_pack<kPack>(g + at, true);
     auto means = read_pack<kPack>(smoothed + at, true);
     auto spreads = read_pack<kPack>(uncertainty + at, true);
+    Pack<T, kPack> products;
 #pragma unroll
     for (unsigned i = 0; i < kPack; ++i) {
       skipped +=
           !observe(static_cast<T>(to_float(ps.values[i])), static_cast<T>(to_float(gs.values[i])),
                    smoothing, means.values[i], spreads.values[i]);
-      if constexpr (kScored) scores[at + i] = means.values[i] * spreads.values[i];
+      products.values[i] = means.values[i] * spreads.values[i];
     }
+    if constexpr (kScored) write_pack<kPack>(scores + at, products, true);
     write_pack<kPack>(smoothed + at, means, true);
     write_pack<kPack>(uncertainty + at, spreads, true);
   }
@@ -145,7 +147,7 @@ template <class P, bool kScored>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(const UpdateArguments<Compute<P>> __grid_constant__ arguments) {
   using T = Compute<P>;
-  __shared__ T scores[kScored ? kChunk : 1];
+  alignas(kVectorBytes) __shared__ T scores[kScored ? kChunk : 1];
   const unsigned entry = find_last(arguments.first_chunk, arguments.count, blockIdx.x);
   const std::uint32_t rows = arguments.rows[entry];
   const std::uint32_t cols = arguments.cols[entry];
