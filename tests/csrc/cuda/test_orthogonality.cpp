@@ -124,9 +124,12 @@ void check(const std::vector<Shape>& shapes, DType dtype, const Offsets& offsets
   factors.check();
 }
 
-/// One matrix, or one factor of it.
-void check_alone(DType dtype) {
-  for (const std::int64_t rank : {1, 2, 8, 13, 16, 32}) check({{70, rank, 19}}, dtype);
+/// Each rank up to two tiles, one matrix, and one factor of it.
+void check_ranks(DType dtype) {
+  std::vector<Shape> shapes;
+  for (std::int64_t rank = 1; rank <= 32; ++rank) shapes.push_back({5, rank, 3});
+  check(shapes, dtype);
+  check({{70, 8, 19}}, dtype);
   Factors factors({{1, 1, 1}}, dtype);
   factors.keep_one();
   factors.copy({});
@@ -143,7 +146,7 @@ void test_orthogonality() {
             offsets);
     }
     check({{8, 0, 6}}, dtype);
-    check_alone(dtype);
+    check_ranks(dtype);
     // So many pieces of a factor that a loop over them takes all its parts if it is unrolled, and
     // more factors than a block has threads.
     if (adalora::compute_type(dtype) == dtype) check({{31 * 1024, 1, 32 * 1024}}, dtype);
