@@ -148,35 +148,47 @@ void check_conversions(DType from, DType to, unsigned offsets) {
   for (const DeviceMatrix* const found : {&folded_B, &grad_B}) found->check_same(expected_B);
 }
 
-void check_drop(std::int64_t rows, std::int64_t cols, DType dtype, unsigned offsets,
-                bool in_place) {
-  constexpr double kProbability = 0.3;
-  const std::int64_t seed = -123456789;
+constexpr std::int64_t kSeed = -123456789;
+
+void check_drop(std::int64_t rows, std::int64_t cols, DType dtype, unsigned offsets = 0,
+                bool in_place = false, double probability = 0.3) {
   Matrix x(rows, cols, dtype), found(rows, cols, dtype), expected(rows, cols, dtype);
   x.randomize();
   const DeviceMatrix device_x(x, offsets & 1u), device_found(found, offsets >> 1);
-  Memory device_seed(sizeof seed);
-  device_seed.write(&seed);
+  Memory device_seed(sizeof kSeed);
+  device_seed.write(&kSeed);
   const DeviceMatrix& target = in_place ? device_x : device_found;
-  adalora::cuda::drop(device_x.view(), kProbability, device_seed.as<std::int64_t>(), target.view(),
+  adalora::cuda::drop(device_x.view(), probability, device_seed.as<std::int64_t>(), target.view(),
                       stream());
   target.read(found);
   std::int64_t kept = 0;
   for (std::int64_t i = 0; i < rows; ++i) {
     const std::uint64_t key =
-        adalora::drop_row_key(static_cast<std::uint64_t>(seed), static_cast<std::uint64_t>(i));
+        adalora::drop_row_key(static_cast<std::uint64_t>(kSeed), static_cast<std::uint64_t>(i));
     for (std::int64_t j = 0; j < cols; ++j) {
       const bool stays = adalora::drop_draw(key, static_cast<std::uint32_t>(j)) >=
-                         adalora::drop_threshold(kProbability);
+                         adalora::drop_threshold(probability);
       CHECK(stays || found.get(i, j) == 0.0);
-      if (stays) expected.set(i, j, x.get(i, j) / (1.0 - kProbability));
+      if (stays) expected.set(i, j, x.get(i, j) / (1.0 - probability));
       kept += stays ? 1 : 0;
     }
   }
   CHECK(difference(found, expected) <= rounding(dtype));
   CHECK(rows * cols < 1000 ||
         std::fabs(static_cast<double>(kept) / static_cast<double>(rows * cols) -
-                  (1.0 - kProbability)) < 0.1);
+                  (1.0 - probability)) < 0.1);
+}
+
+/// Each entry with the highest probability that keeps it, and the lowest that does not: no bit of
+/// its draw may be another.
+void check_draws(std::int64_t cols, DType dtype) {
+  const std::uint64_t key = adalora::drop_row_key(static_cast<std::uint64_t>(kSeed), 0);
+  for (std::uint32_t i = 0; i < cols; ++i) {
+    const double draw = adalora::drop_draw(key, i);
+    for (const double threshold : {draw, draw + 1.0}) {
+      check_drop(1, cols, dtype, 0, false, threshold / 4294967296.0);
+    }
+  }
 }
 
 }  // namespace
@@ -206,6 +218,7 @@ void test_svd_linear() {
     }
   }
   for (const DType dtype : core_test::kDTypes) {
+    for (const std::int64_t cols : {7, 8}) check_draws(cols, dtype);
     for (const unsigned offsets : {0u, 1u, 2u}) {
       for (const bool in_place : {false, true}) {
         // Short and long rows, with every rest that a pack leaves.
