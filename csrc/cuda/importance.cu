@@ -226,9 +226,12 @@ __global__ void __launch_bounds__(kThreads)
   const double* const of_b = of_e + rank;
   double row = 0.0;
   const std::uint32_t across = inputs == 0 ? 0 : cut_of(inputs).across;
+  // Once or twice in a model: copies of the loop's body would never run.
+#pragma unroll 1
   for (std::uint32_t i = lane; i < across; i += kWarpSize) row += of_a[t * across + i];
   double column = 0.0;
   const std::uint32_t bands = bands_of(outputs, rank);
+#pragma unroll 1
   for (std::uint32_t i = lane; i < bands; i += kWarpSize)
     column += of_b[std::uint64_t{i} * rank + t];
   row = warp_sum(row);

@@ -170,6 +170,7 @@ __global__ void __launch_bounds__(kThreads)
     mean_kernel(const MeanArguments<P> __grid_constant__ arguments) {
   __shared__ double room[kWarps];
   double sum = 0.0;
+#pragma unroll 1  // twice in a model: copies of the body would never run
   for (std::int64_t i = threadIdx.x; i < arguments.count; i += kThreads) sum += arguments.norms[i];
   const double total = block_sum(sum, room);
   if (threadIdx.x == 0) {

@@ -20,18 +20,19 @@ double decode(std::uint16_t bits, int exponent_bits, int fraction_bits) {
 }
 
 std::uint16_t encode(double value, int exponent_bits, int fraction_bits) {
-  if (value == 0.0) return 0;
-  if (!std::isfinite(value)) {
-    const int special = (((1 << exponent_bits) - 1) << fraction_bits) + (std::isnan(value) ? 1 : 0);
-    return static_cast<std::uint16_t>((value < 0 ? 0x8000 : 0) + special);
-  }
+  const int sign = std::signbit(value) ? 0x8000 : 0;
+  if (value == 0.0) return static_cast<std::uint16_t>(sign);
   const int bias = (1 << (exponent_bits - 1)) - 1;
+  if (!(std::fabs(value) < std::ldexp(1.0, bias + 1))) {
+    const int special = (2 * bias + 1) << fraction_bits;
+    return static_cast<std::uint16_t>(sign + special + (std::isnan(value) ? 1 : 0));
+  }
   const int exponent = std::max(std::ilogb(value), 1 - bias);
   const double scaled = std::ldexp(std::fabs(value), fraction_bits - exponent);
   const auto rounded = static_cast<int>(std::nearbyint(scaled));
   const int biased = rounded < (1 << fraction_bits) ? 0 : exponent + bias;
   const int offset = biased == 0 ? rounded : rounded - (1 << fraction_bits);
-  return static_cast<std::uint16_t>((value < 0 ? 0x8000 : 0) + (biased << fraction_bits) + offset);
+  return static_cast<std::uint16_t>(sign + (biased << fraction_bits) + offset);
 }
 
 const char* name(DType dtype) {

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.nightly
 
 CUDA = Path(__file__).parents[2] / "csrc" / "cuda"
 SAME_AS = {"75": "80", "90": "80", "100": "120"}
-LIMIT = 2_600_000_000
+LIMIT = 3_100_000_000
 """Three times the instructions of the longest tests of one op."""
 
 

@@ -26,6 +26,18 @@ double difference(const Matrix& found, const Matrix& expected) {
   return worst / largest;
 }
 
+void DeviceMatrix::check_same(const Matrix& expected) const {
+  Matrix found(view_.rows, view_.cols, view_.dtype);
+  read(found);
+  for (std::int64_t i = 0; i < view_.rows; ++i) {
+    for (std::int64_t j = 0; j < view_.cols; ++j) {
+      const double wanted = expected.get(i, j), got = found.get(i, j);
+      CHECK(std::isnan(wanted) ? std::isnan(got)
+                               : got == wanted && std::signbit(got) == std::signbit(wanted));
+    }
+  }
+}
+
 adalora::cuda::Stream stream() { return {}; }
 
 void check_launches_of_a_whole_model(int expected) {

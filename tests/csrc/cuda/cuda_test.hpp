@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -80,6 +81,11 @@ class DeviceMatrix {
   }
 
   void read(Matrix& host) const { memory_.read(host.view().data); }
+  void write(const Matrix& host) { memory_.write(host.view().data); }
+
+  /// Checks that the device holds the numbers of `expected`, its infinities and signs of zeros; a
+  /// NaN may be another.
+  void check_same(const Matrix& expected) const;
 
  private:
   static std::size_t size(const MatrixView& view) {
@@ -94,6 +100,13 @@ class DeviceMatrix {
 struct Shape {
   std::int64_t in, rank, out;
 };
+
+/// Numbers that formats round in ways of their own: zeros, subnormals of each format, ties,
+/// overflow.
+inline constexpr double kSpecial[] = {0.0,     -0.0,  6e-8,    2.9e-8,  -1e-7,    1.3e-5,
+                                      -6.1e-5, 1e-40, -1e-42,  65504.0, 65519.0,  65520.,
+                                      -7e4,    1e6,   3.4e38,  -3.4e38, HUGE_VAL, -HUGE_VAL,
+                                      NAN,     1.0,   1.00049, 1.00146, 1.0039,   1.0117};
 
 /// The largest difference, relative to the largest entry of `expected`.
 double difference(const Matrix& found, const Matrix& expected);

@@ -1,3 +1,4 @@
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -11,9 +12,13 @@ namespace {
 
 constexpr double kBeta1 = 0.85, kBeta2 = 0.7;
 
+/// Entries that lie unused before a parameter, its gradient and its averages.
+using Offsets = std::array<std::size_t, 4>;
+
 /// One parameter on the host and on the device.
 struct Parameter {
-  Parameter(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t offset, bool observed)
+  Parameter(std::int64_t rows, std::int64_t cols, DType dtype, const Offsets& offsets,
+            bool observed)
       : p(rows, cols, dtype),
         g(rows, cols, dtype),
         smoothed(rows, cols, adalora::compute_type(dtype)),
@@ -27,10 +32,9 @@ struct Parameter {
       g.set(rows - 1, cols - 1, std::numeric_limits<double>::quiet_NaN());
       g.set(0, 0, std::numeric_limits<double>::infinity());
     }
-    on_device.push_back(std::make_unique<DeviceMatrix>(p, offset));
-    on_device.push_back(std::make_unique<DeviceMatrix>(g, 0));
-    on_device.push_back(std::make_unique<DeviceMatrix>(smoothed, 2 * offset));
-    on_device.push_back(std::make_unique<DeviceMatrix>(uncertainty, offset));
+    for (const Matrix* const each : {&p, &g, &smoothed, &uncertainty}) {
+      on_device.push_back(std::make_unique<DeviceMatrix>(*each, offsets[on_device.size()]));
+    }
   }
 
   adalora::ImportanceEntry host() const {
@@ -41,6 +45,18 @@ struct Parameter {
             on_device[2]->view(), on_device[3]->view()};
   }
 
+  void make_special() {
+    const MatrixView& view = p.view();
+    for (std::int64_t i = 0; i < view.rows * view.cols; ++i) {
+      const std::int64_t row = i / view.cols, col = i % view.cols;
+      const std::size_t count = std::size(kSpecial), at = static_cast<std::size_t>(i);
+      p.set(row, col, kSpecial[at % count]);
+      g.set(row, col, kSpecial[at / count % count]);
+    }
+    on_device[0]->write(p);
+    on_device[1]->write(g);
+  }
+
   Matrix p, g, smoothed, uncertainty;
   bool has_gradient;
   std::vector<std::unique_ptr<DeviceMatrix>> on_device;
@@ -48,12 +64,12 @@ struct Parameter {
 
 class Model {
  public:
-  Model(const std::vector<Shape>& shapes, DType dtype, std::size_t offset,
+  Model(const std::vector<Shape>& shapes, DType dtype, const Offsets& offsets = {},
         std::size_t unobserved_every = 0) {
     for (const Shape& shape : shapes) {
-      add(shape.rank, shape.in, dtype, offset, unobserved_every);
-      add(shape.rank, 1, dtype, offset, unobserved_every);
-      add(shape.out, shape.rank, dtype, offset, unobserved_every);
+      add(shape.rank, shape.in, dtype, offsets, unobserved_every);
+      add(shape.rank, 1, dtype, offsets, unobserved_every);
+      add(shape.out, shape.rank, dtype, offsets, unobserved_every);
       triplets += shape.rank;
     }
   }
@@ -92,23 +108,25 @@ class Model {
   std::int64_t triplets = 0;
 
  private:
-  void add(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t offset,
+  void add(std::int64_t rows, std::int64_t cols, DType dtype, const Offsets& offsets,
            std::size_t unobserved_every) {
     const bool observed =
         unobserved_every == 0 || parameters.size() % unobserved_every != unobserved_every - 1;
-    parameters.push_back(std::make_unique<Parameter>(rows, cols, dtype, offset, observed));
+    parameters.push_back(std::make_unique<Parameter>(rows, cols, dtype, offsets, observed));
   }
 };
 
 // Odd and even, rank 0 and 1, empty sides, a row longer than a chunk, a rank wider than a block,
-// and many rows per chunk.
+// many rows per chunk, and as many columns or rows for a thread as each part of an unrolled loop
+// takes.
 const std::vector<Shape> kShapes = {{7, 3, 11},    {8, 0, 6},    {0, 3, 5},     {5, 2, 0},
-                                    {64, 12, 800}, {4099, 2, 9}, {13, 300, 17}, {1, 1, 4100}};
+                                    {64, 12, 800}, {4099, 2, 9}, {13, 300, 17}, {1, 1, 4100},
+                                    {999, 1, 1},   {512, 3, 2},  {1, 520, 10}};
 
 void test_many_matrices() {
   // More tensors than one launch takes, and more matrices than one launch of the second stage.
   const std::vector<Shape> shapes(2100, Shape{3, 2, 3});
-  Model model(shapes, DType::kFloat32, 0);
+  Model model(shapes, DType::kFloat32);
   (void)launches();
   model.check(true);
   const int count = launches();
@@ -116,10 +134,29 @@ void test_many_matrices() {
 }
 
 /// More chunks per triplet than a warp has lanes: bands of B, and parts of a row of A.
-void test_many_chunks() { Model({{1, 2100, 600}, {140000, 1, 2}}, DType::kFloat32, 0).check(true); }
+void test_many_chunks(DType dtype) {
+  Model({{1, 4100, 70}, {140000, 1, 2}}, dtype, {}, 2).check(true);
+}
+
+/// One matrix, one parameter, and one address at a time that prevents accesses of 16 bytes.
+void test_one_by_one(DType dtype) {
+  for (const Shape& shape : kShapes) Model({shape}, dtype).check(true);
+  for (const bool scored : {false, true}) {
+    for (std::size_t i = 0; i < Offsets().size(); ++i) {
+      Offsets offsets{};
+      offsets[i] = 1;
+      Model model({{200, 3, 200}}, dtype, offsets);
+      model.check(scored);
+      for (auto& parameter : model.parameters) parameter->make_special();
+      model.check(scored);
+      model.parameters.resize(1);
+      model.check(false);
+    }
+  }
+}
 
 void test_launches() {
-  Model model(std::vector<Shape>(kWholeModel, Shape{3, 2, 3}), DType::kFloat32, 0);
+  Model model(std::vector<Shape>(kWholeModel, Shape{3, 2, 3}), DType::kFloat32);
   (void)launches();
   model.check(false);
   check_launches_of_a_whole_model(1);
@@ -130,28 +167,29 @@ void test_launches() {
 void test_ten_thousand_matrices() {
   std::vector<Shape> shapes(10000, Shape{0, 0, 0});
   for (std::size_t i = 0; i < shapes.size(); i += 50) shapes[i] = {5, 2, 4};
-  Model(shapes, DType::kFloat32, 0).check(false);
+  Model(shapes, DType::kFloat32).check(false);
 }
 
 }  // namespace
 
 void test_importance() {
   for (const DType dtype : core_test::kDTypes) {
-    for (const std::size_t offset : {0, 1}) {
+    for (const Offsets& offsets : {Offsets{}, Offsets{1, 0, 2, 1}}) {
       for (const bool scored : {false, true}) {
-        Model(kShapes, dtype, offset).check(scored);
-        Model(kShapes, dtype, offset, 4).check(scored);
+        Model(kShapes, dtype, offsets).check(scored);
+        Model(kShapes, dtype, offsets, 4).check(scored);
       }
     }
+    test_one_by_one(dtype);
   }
   // A change of the dtype between matrices.
-  Model mixed(kShapes, DType::kFloat32, 0);
-  Model lower(kShapes, DType::kBFloat16, 0);
+  Model mixed(kShapes, DType::kFloat32);
+  Model lower(kShapes, DType::kBFloat16);
   for (auto& parameter : lower.parameters) mixed.parameters.push_back(std::move(parameter));
   mixed.triplets += lower.triplets;
   mixed.check(true);
   test_many_matrices();
-  test_many_chunks();
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) test_many_chunks(dtype);
   test_launches();
   test_ten_thousand_matrices();
 }

@@ -9,18 +9,35 @@ namespace cuda_test {
 
 namespace {
 
+/// Entries that lie unused before each factor, and before its gradient.
+struct Offsets {
+  std::size_t of_factors = 0, of_gradients = 0;
+};
+
 class Factors {
  public:
-  Factors(const std::vector<Shape>& shapes, DType dtype, std::size_t offset) : dtype_(dtype) {
-    for (const Shape& shape : shapes) add(shape.rank, shape.in, true, offset);
-    for (const Shape& shape : shapes) add(shape.out, shape.rank, false, offset);
+  Factors(const std::vector<Shape>& shapes, DType dtype) : dtype_(dtype) {
+    for (const Shape& shape : shapes) add(shape.rank, shape.in, true);
+    for (const Shape& shape : shapes) add(shape.out, shape.rank, false);
   }
 
-  void poison() { hosts_.front()->set(0, 0, std::numeric_limits<double>::quiet_NaN()); }
+  void poison() {
+    hosts_.front()->set(0, 0, std::numeric_limits<double>::quiet_NaN());
+    hosts_.back()->set(0, 0, std::numeric_limits<double>::infinity());
+  }
 
-  void copy(std::size_t offset) {
+  /// Leaves one factor, whose only vector has length 1: its norm is 0.
+  void keep_one() {
+    hosts_.resize(1);
+    host_views_.resize(1);
+    gram_size_ = 1;
+    hosts_.front()->set(0, 0, 1.0);
+  }
+
+  void copy(const Offsets& offsets) {
+    offset_of_gradients_ = offsets.of_gradients;
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
-      devices_.push_back(std::make_unique<DeviceMatrix>(*hosts_[i], offset));
+      devices_.push_back(std::make_unique<DeviceMatrix>(*hosts_[i], offsets.of_factors));
       device_views_.push_back({devices_.back()->view(), host_views_[i].vectors_are_rows});
     }
   }
@@ -53,7 +70,7 @@ class Factors {
     return dtype_ == DType::kFloat64 ? 1e-12 : dtype_ == DType::kFloat32 ? 1e-5 : 1e-2;
   }
 
-  void add(std::int64_t rows, std::int64_t cols, bool vectors_are_rows, std::size_t) {
+  void add(std::int64_t rows, std::int64_t cols, bool vectors_are_rows) {
     hosts_.push_back(std::make_unique<Matrix>(rows, cols, dtype_));
     for (std::int64_t i = 0; i < rows; ++i) {
       for (std::int64_t j = 0; j < cols; ++j) {
@@ -76,7 +93,7 @@ class Factors {
       const MatrixView& view = host->view();
       expected.push_back(std::make_unique<Matrix>(view.rows, view.cols, dtype_));
       found.push_back(std::make_unique<Matrix>(view.rows, view.cols, dtype_));
-      on_device.push_back(std::make_unique<DeviceMatrix>(*found.back()));
+      on_device.push_back(std::make_unique<DeviceMatrix>(*found.back(), offset_of_gradients_));
       expected_views.push_back(expected.back()->view());
       device_views.push_back(on_device.back()->view());
     }
@@ -96,13 +113,26 @@ class Factors {
   std::vector<std::unique_ptr<DeviceMatrix>> devices_;
   std::vector<adalora::Factor> host_views_, device_views_;
   std::int64_t gram_size_ = 0;
+  std::size_t offset_of_gradients_ = 0;
 };
 
-void check(const std::vector<Shape>& shapes, DType dtype, std::size_t offset,
+void check(const std::vector<Shape>& shapes, DType dtype, const Offsets& offsets = {},
            bool poisoned = false) {
-  Factors factors(shapes, dtype, offset);
+  Factors factors(shapes, dtype);
   if (poisoned) factors.poison();
-  factors.copy(offset);
+  factors.copy(offsets);
+  factors.check();
+}
+
+/// Each rank up to two tiles, one matrix, and one factor of it.
+void check_ranks(DType dtype) {
+  std::vector<Shape> shapes;
+  for (std::int64_t rank = 1; rank <= 32; ++rank) shapes.push_back({5, rank, 3});
+  check(shapes, dtype);
+  check({{70, 8, 19}}, dtype);
+  Factors factors({{1, 1, 1}}, dtype);
+  factors.keep_one();
+  factors.copy({});
   factors.check();
 }
 
@@ -110,25 +140,27 @@ void check(const std::vector<Shape>& shapes, DType dtype, std::size_t offset,
 
 void test_orthogonality() {
   for (const DType dtype : core_test::kDTypes) {
-    for (const std::size_t offset : {0, 1}) {
+    for (const Offsets& offsets : {Offsets{0, 0}, {1, 0}, {0, 1}}) {
       // Odd, rank 0 and 1, empty sides, several pieces, several tiles.
       check({{7, 3, 11}, {8, 0, 6}, {0, 3, 5}, {1100, 12, 300}, {90, 35, 65}, {9, 1, 1}}, dtype,
-            offset);
+            offsets);
     }
-    check({{8, 0, 6}}, dtype, 0);
-    // Many pieces of one factor, and more factors than a block has threads.
-    check({{17000, 2, 3}}, dtype, 0);
+    check({{8, 0, 6}}, dtype);
+    check_ranks(dtype);
+    // So many pieces of a factor that a loop over them takes all its parts if it is unrolled, and
+    // more factors than a block has threads.
+    if (adalora::compute_type(dtype) == dtype) check({{31 * 1024, 1, 32 * 1024}}, dtype);
     std::vector<Shape> many(600, Shape{3, 0, 2});
     for (std::size_t i = 0; i < many.size(); i += 25) many[i].rank = 1;
-    check(many, dtype, 0);
-    check({{7, 3, 11}, {5, 2, 4}}, dtype, 0, true);
+    check(many, dtype);
+    check({{7, 3, 11}, {5, 2, 4}}, dtype, {}, true);
   }
   // Products, residuals and their mean, and the gradient.
   (void)launches();
-  check(std::vector<Shape>(kWholeModel, Shape{3, 2, 2}), DType::kFloat32, 0);
+  check(std::vector<Shape>(kWholeModel, Shape{3, 2, 2}), DType::kFloat32);
   check_launches_of_a_whole_model(4);
   // More factors than one launch takes.
-  check(std::vector<Shape>(1100, Shape{3, 2, 2}), DType::kFloat32, 0);
+  check(std::vector<Shape>(1100, Shape{3, 2, 2}), DType::kFloat32);
 }
 
 }  // namespace cuda_test

@@ -80,6 +80,8 @@ void test_selection() {
         check(std::vector<double>(36, kNan), budget, {12, 24}, score_type, value_type);
       }
     }
+    // So many for a thread that a loop over them takes all its parts if it is unrolled.
+    check(scores_of(15 * 1024 + 1, true), 7000, {15 * 1024 + 1}, score_type, DType::kFloat32);
     // More than one tile of a block, ties across tiles.
     std::vector<double> many = scores_of(2600, true);
     for (const std::int64_t budget : {1, 1024, 1025, 2048, 2599}) {
