@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from adalora_runs import allocator_of
 from counted_operations import counted
 from toy_models import TwoLayer, two_layer_batch
 
@@ -34,7 +35,12 @@ STEP = {
         *LAYER_BACKWARD,
     ],
     "update": ["update_importance: update"],
-    "allocation": ["score_room:", "update_importance: update score", "select_triplets: select"],
+    "allocation": [
+        "score_room:",
+        "update_importance: update score",
+        "select_triplets: select",
+        "apply_mask: mask",  # apart, since a matrix without a gradient is spared
+    ],
     "first final step": [
         "score_room:",
         "update_importance: update score",
@@ -78,13 +84,17 @@ def test_all_kernels_are_loaded_before_the_first_call(core: StandIn) -> None:
     assert loaded == ["cudaFuncGetAttributes"] * 63
 
 
-def test_a_training_step_asks_for_the_device_and_launches(core: StandIn) -> None:
+def adapted_model() -> torch.nn.Module:
     config = AdaLoraConfig(
         target_modules=["first", "second"], init_r=6, target_r=2, tinit=2, tfinal=3, total_step=8,
         deltaT=2, lora_dropout=0.1,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = get_peft_model(TwoLayer(), config)
+    return get_peft_model(TwoLayer(), config)
+
+
+def test_a_training_step_asks_for_the_device_and_launches(core: StandIn) -> None:
+    model = adapted_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     names = dict(zip((3, 4, 5, 6), list(STEP)[2:], strict=True))
     found = {}
@@ -155,8 +165,11 @@ def tensors_in(arguments: Sequence[Any]) -> Iterator[torch.Tensor]:
 def test_no_op_waits_for_a_number(core: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     # Counting is a dispatch mode, and what runs without one is counted.
     monkeypatch.setattr(_watched, "is_watched", lambda: False)
-    made = Ops()
+    made, model = Ops(), adapted_model()
     assert counted(made.allocate)[1] == counted(made.gradients)[1] == 0
+    model(**two_layer_batch(0)).loss.backward()
+    for step in range(8):
+        assert counted(lambda: allocator_of(model).step(step))[1] == 0  # noqa: B023 - called at once
     assert {each.split()[0] for each in core.take_calls()} == MODULE | {
         "cudaGetDevice",
         "cudaLaunchKernel",

@@ -19,8 +19,8 @@ OPS = {
     "test_selection",
     "test_svd_linear",
 }
-# What runs in them instead of a kernel, no interpreter of kernels shows.
-ON_TORCH = {"test_watched"}
+# Torch's operations, for which no interpreter of kernels is asked.
+ON_TORCH = {"test_watched", "test_a_compiled_allocation_equals_the_eager_one"}
 # CUDA kernels make no node with the layer.
 ON_CPU = {"test_adapted_linear"}
 
@@ -32,7 +32,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     module = metafunc.module.__name__.rpartition(".")[2]
     if metafunc.definition.get_closest_marker("cpu_core"):
         count = 1
-    elif module in ON_TORCH:
+    elif {module, metafunc.function.__name__} & ON_TORCH:
         count = -1
     else:
         count = len(DEVICES) if module in OPS else 2 if module in ON_CPU else 1

@@ -95,6 +95,32 @@ class StandIn:
         return calls
 
 
+def show_as_on_gpu(monkeypatch: pytest.MonkeyPatch, core: StandIn) -> None:
+    """Let `core` serve all tensors, of which Python code is told that they are on GPU 0."""
+    import torch
+
+    from adalora_core.ops import _backend
+
+    monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda _tensor: False))
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda _tensor: True))
+    monkeypatch.setattr(torch.Tensor, "get_device", lambda _tensor: 0)
+    monkeypatch.setattr(_backend, "_cuda_core_of", [core].__getitem__)
+    allow_wide_sums(monkeypatch)
+
+
+def allow_wide_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `torch.mm` of the CPU take `out_dtype`, as that of a GPU does."""
+    import torch
+
+    plain_mm = torch.mm
+
+    def mm(left: Any, right: Any, **options: Any) -> Any:
+        wide = options.pop("out_dtype", left.dtype)
+        return plain_mm(left.to(wide), right.to(wide), **options)
+
+    monkeypatch.setattr(torch, "mm", mm)
+
+
 @pytest.fixture(scope="session")
 def interpreted_core(request: pytest.FixtureRequest) -> StandIn:
     """The module; a device in the sense of `op_devices.py`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from built_once import built_once
-from cuda_stand_in import SOURCES, interpreted_core
+from cuda_stand_in import SOURCES, allow_wide_sums, interpreted_core, show_as_on_gpu
 from module_files import module_of
 from programs import output_of
 
@@ -70,12 +69,12 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     name: str = request.param
     if name == "portable":
         monkeypatch.setattr(_backend, "HAS_CORE", False)
-    if name in {"emulated", "interpreted"}:
-        core = request.getfixturevalue(f"{name}_core")
+    if name == "emulated":
+        core = request.getfixturevalue("emulated_core")
         monkeypatch.setattr(_backend, "core_of", lambda _tensor: core)
-        # A layer and its adapter are one node on a CPU alone.
-        layer = importlib.import_module("adalora_core.ops.adapted_linear")
-        monkeypatch.setattr(layer, "_node_for", lambda *_operands: None)
+        allow_wide_sums(monkeypatch)
+    if name == "interpreted":
+        show_as_on_gpu(monkeypatch, request.getfixturevalue("interpreted_core"))
     return name
 
 
