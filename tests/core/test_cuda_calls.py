@@ -8,6 +8,7 @@ import pytest
 import torch
 from adalora_runs import allocator_of
 from counted_operations import counted
+from tolerances import assert_all_equal
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import AdaLoraConfig, get_peft_model, ops
@@ -124,19 +125,23 @@ class Ops:
         self.parameters[0].grad[0, 0] = float("nan")  # type: ignore[index] # it was set
         self.averages = [torch.zeros(2 * 51) for _ in range(2)]
 
-    def allocate(self) -> None:
+    @torch.no_grad()
+    def allocate(self) -> list[torch.Tensor]:
         scores, values = torch.empty(6), self.parameters[1::3]
-        with torch.no_grad():
-            ops.update_importance(self.parameters, None, *self.averages, 0.85, 0.7, scores=scores)
-            scores[:] = torch.tensor([3.0, 2.0, 1.0, 3.0, 2.0, 1.0])
-            mask = ops.select_triplets(scores, 2, values)
-            ops.apply_mask(mask, values)
+        ops.update_importance(self.parameters, None, *self.averages, 0.85, 0.7, scores=scores)
+        mask = ops.select_triplets(scores, 1, values)
+        ops.apply_mask(mask, values)
+        return [*self.averages, scores, mask, *values]
+
+    def penalty(self) -> list[torch.Tensor]:
+        factors = [self.parameters[0::3], self.parameters[2::3]]
+        penalty = ops.orthogonality_penalty(*factors)
+        return [penalty, *torch.autograd.grad(penalty, [*factors[0], *factors[1]])]
 
     def gradients(self) -> None:
         base, x, *rest = torch.randn(5, 7), torch.randn(5, 9, requires_grad=True), *self.parameters
         output = ops.svd_linear(base, x, *rest[:3], 0.5, dropout=0.4)  # type: ignore[misc] # three
-        penalty = ops.orthogonality_penalty(rest[0::3], rest[2::3])
-        (output.square().sum() + penalty).backward()
+        torch.autograd.grad(output.square().sum(), [x, *rest[:3]])
 
 
 class Recorder:
@@ -166,7 +171,8 @@ def test_no_op_waits_for_a_number(core: StandIn, monkeypatch: pytest.MonkeyPatch
     # Counting is a dispatch mode, and what runs without one is counted.
     monkeypatch.setattr(_watched, "is_watched", lambda: False)
     made, model = Ops(), adapted_model()
-    assert counted(made.allocate)[1] == counted(made.gradients)[1] == 0
+    for op in (made.allocate, made.penalty, made.gradients):
+        assert counted(op)[1] == 0
     model(**two_layer_batch(0)).loss.backward()
     for step in range(8):
         assert counted(lambda: allocator_of(model).step(step))[1] == 0  # noqa: B023 - called at once
@@ -180,10 +186,10 @@ def test_a_launch_may_touch_the_tensors_of_its_call_alone(
     core: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(core)
-    monkeypatch.setattr(_backend, "core_of", lambda _tensor: recorder)
+    monkeypatch.setattr(_backend, "_cuda_core_of", lambda _device: recorder)
     made = Ops()
-    made.gradients()
-    made.allocate()
+    for op in (made.gradients, made.penalty, made.allocate):
+        op()
     assert {name for name, _ in recorder.given} == MODULE
     for name, arguments in recorder.given:
         getattr(core, name)(*arguments)
@@ -196,6 +202,22 @@ def test_a_launch_may_touch_the_tensors_of_its_call_alone(
                 with pytest.raises(RuntimeError, match=r"CUDA: .*outside of memory"):
                     getattr(core, name)(*arguments)
         core.control.forget(0)
+
+
+def test_a_captured_graph_repeats_every_op_on_the_numbers_of_then(
+    core: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct, made = Ops(), Ops()
+    recorder = Recorder(core)  # a graph keeps all memory
+    with monkeypatch.context() as patch, core.capture():
+        patch.setattr(_backend, "_cuda_core_of", lambda _device: recorder)
+        captured = [*made.penalty(), *made.allocate()]
+    assert not any(each.any() for each in made.averages)
+    for _ in range(3):
+        core.control.replay()
+        assert_all_equal(captured, [*direct.penalty(), *direct.allocate()])
+        for each, other in zip(made.parameters, direct.parameters, strict=True):
+            other.grad = each.grad.normal_().clone()  # type: ignore[union-attr] # it was set
 
 
 def test_a_second_device_is_current_for_a_call_and_not_after_it(core: StandIn) -> None:

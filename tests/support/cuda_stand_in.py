@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from module_files import module_of
 from programs import output_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SOURCES = Path(__file__).parents[1] / "csrc"
 LAUNCH = re.compile(r" _Z\S*?\d([a-z]+_kernel)\S*")
@@ -67,6 +68,7 @@ class StandIn:
         name = "__dlpack_c_exchange_api__"
         self.control = module_of(file, "stand_in")
         self.calls: list[str] = []
+        self._captures = False
         core._module.cache_clear()
         with pytest.MonkeyPatch.context() as patch:
             table = self.control.table(getattr(torch.Tensor, name))
@@ -80,7 +82,8 @@ class StandIn:
         function = getattr(self._module, name)
 
         def call(*arguments: Any) -> Any:
-            self.control.release_all()
+            if not self._captures:
+                self.control.release_all()
             self.calls.append(name)
             try:
                 return function(*arguments)
@@ -88,6 +91,16 @@ class StandIn:
                 self.calls += [LAUNCH.sub(r" \1", each) for each in self.control.take_calls()]
 
         return call
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        """Keep launches for `control.replay` instead of running them."""
+        self.control.release_all()
+        self._captures = True
+        self.control.begin_capture()
+        yield
+        self.control.end_capture()
+        self._captures = False
 
     def take_calls(self) -> list[str]:
         """Return the calls since the last question."""

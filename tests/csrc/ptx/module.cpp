@@ -19,7 +19,8 @@ namespace {
 
 /// What a launch may touch, where tensors are, and the number of the stream.
 struct Place {
-  std::map<std::uintptr_t, std::uintptr_t> claims;  // from begin to end
+  std::map<std::uintptr_t, std::uintptr_t> claims;      // from begin to end
+  std::map<std::uintptr_t, std::uintptr_t> of_capture;  // those that a captured graph keeps
   int device = 0;
   int stream = 0;
   std::uintptr_t forgotten = 0;  // the tensor here is not claimed
@@ -67,11 +68,22 @@ void claim(const dlpack::Tensor& tensor, std::uintptr_t at, std::int32_t dimensi
   }
 }
 
+void end_capture() {
+  ptx::runtime::end_capture();
+  place.of_capture = place.claims;
+}
+
+void replay() {
+  release_all();
+  for (const auto& [begin, end] : place.of_capture) claim(begin, end);
+  ptx::runtime::replay();
+}
+
 int read(void* object, dlpack::Tensor* tensor) {
   const int error = torch_table.dltensor_from_py_object_no_sync(object, tensor);
   if (error != 0) return error;
   const auto begin = reinterpret_cast<std::uintptr_t>(tensor->data) + tensor->byte_offset;
-  if (begin != place.forgotten) claim(*tensor, begin, 0);
+  if (tensor->data != nullptr && begin != place.forgotten) claim(*tensor, begin, 0);
   tensor->device = {dlpack::kCuda, place.device};
   return 0;
 }
@@ -99,6 +111,9 @@ PYBIND11_MODULE(stand_in, module) {
   module.def("table", &table, "An exchange table over that of torch.");
   module.def("release_all", &release_all, "Launches may touch tensors that are read from now on.");
   module.def("take_calls", &ptx::runtime::take_calls, "Functions of CUDA called since then.");
+  module.def("begin_capture", &ptx::runtime::begin_capture, "Launches are kept and do not run.");
+  module.def("end_capture", &end_capture, "Launches run.");
+  module.def("replay", &replay, "Run what was captured; its tensors have to be there.");
   module.def("pretend_driver", &ptx::runtime::pretend_driver, "Its version; 0 is none.");
   module.def(
       "forget", [](std::uintptr_t address) { place.forgotten = address; },

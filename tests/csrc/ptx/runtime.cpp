@@ -12,6 +12,13 @@ namespace ptx::runtime {
 
 namespace {
 
+/// A launch with a copy of its arguments, as a captured graph keeps it.
+struct Launched {
+  const Kernel* kernel;
+  unsigned blocks, threads;
+  std::vector<std::vector<std::byte>> arguments;
+};
+
 /// Made at the first registration, which is before main.
 struct State {
   Device device;
@@ -23,6 +30,8 @@ struct State {
   std::vector<std::string> calls;
   std::string fault;  // of the last launch or copy that failed
   int driver_version = CUDART_VERSION;
+  bool captures = false;
+  std::vector<Launched> captured;
   int (*holds_lock)() = nullptr;
 };
 
@@ -40,6 +49,14 @@ cudaError_t guarded(const Body& body) {
   } catch (const Fault& fault) {
     state().fault = fault.what();
     return cudaErrorLaunchFailure;
+  }
+}
+
+void capture(const Kernel& kernel, unsigned blocks, unsigned threads, void* const* arguments) {
+  Launched& launched = state().captured.emplace_back(Launched{&kernel, blocks, threads, {}});
+  for (std::size_t i = 0; i < kernel.parameters.size(); ++i) {
+    const auto* const bytes = static_cast<const std::byte*>(arguments[i]);
+    launched.arguments.emplace_back(bytes, bytes + kernel.parameters[i].size);
   }
 }
 
@@ -138,6 +155,21 @@ std::vector<std::string> take_calls() { return std::exchange(state().calls, {});
 
 void pretend_driver(int version) { state().driver_version = version; }
 
+void begin_capture() {
+  state().captured.clear();
+  state().captures = true;
+}
+
+void end_capture() { state().captures = false; }
+
+void replay() {
+  for (Launched& launched : state().captured) {
+    std::vector<void*> arguments;
+    for (auto& bytes : launched.arguments) arguments.push_back(bytes.data());
+    state().device.launch(*launched.kernel, launched.blocks, launched.threads, arguments.data());
+  }
+}
+
 void forbid_lock(int (*holds_lock)()) { state().holds_lock = holds_lock; }
 
 cudaStream_t stream_of(int device, int number) {
@@ -203,6 +235,9 @@ cudaError_t cudaLaunchKernel(const void* function, dim3 blocks, dim3 threads, vo
     if (kernel == state().program.end()) throw ptx::Fault("no kernel " + name);
     if (blocks.y * blocks.z * threads.y * threads.z != 1 || shared_bytes != 0) {
       throw ptx::Fault("a grid of more than one dimension, or shared memory of the launch");
+    }
+    if (state().captures) {
+      return ptx::runtime::capture(kernel->second, blocks.x, threads.x, arguments);
     }
     ++state().launches;
     state().launched.insert(name);

@@ -33,6 +33,11 @@ std::vector<std::string> take_calls();
 /// There are two devices, and a driver of the runtime's version unless another is named; 0 is none.
 void pretend_driver(int version);
 
+/// In between launches are kept and do not run; `replay` runs those of the last capture.
+void begin_capture();
+void end_capture();
+void replay();
+
 /// A launch is an error where `holds_lock` answers yes.
 void forbid_lock(int (*holds_lock)());
 
