@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backends import op_backend
-from op_devices import DEVICES, device, emulated_core, new_tensors
+from op_devices import DEVICES, device, emulated_core, interpreted_core, new_tensors
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["device", "emulated_core", "new_tensors", "op_backend"]
+__all__ = ["device", "emulated_core", "interpreted_core", "new_tensors", "op_backend"]
 
 # Emulated kernels see as many matrices in tests/csrc/cuda; a thread has its own default device.
-DEVICES_OF = {"test_many_matrices": DEVICES[:3], "test_threads": DEVICES[:2]}
+DEVICES_OF = {
+    "test_many_matrices": DEVICES[:3],
+    "test_threads": DEVICES[:2],
+    "test_cuda_calls": DEVICES[-1:],
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backends import op_backend
-from op_devices import DEVICES, device, emulated_core, new_tensors
+from op_devices import DEVICES, device, emulated_core, interpreted_core, new_tensors
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["device", "emulated_core", "new_tensors", "op_backend"]
+__all__ = ["device", "emulated_core", "interpreted_core", "new_tensors", "op_backend"]
 
 OPS = {
     "test_importance",
@@ -18,8 +18,9 @@ OPS = {
     "test_orthogonality_gradient",
     "test_selection",
     "test_svd_linear",
-    "test_watched",
 }
+# Torch's operations, for which no interpreter of kernels is asked.
+ON_TORCH = {"test_watched", "test_a_compiled_allocation_equals_the_eager_one"}
 # CUDA kernels make no node with the layer.
 ON_CPU = {"test_adapted_linear"}
 
@@ -29,6 +30,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "device" not in metafunc.fixturenames:
         return
     module = metafunc.module.__name__.rpartition(".")[2]
-    everywhere = module in OPS and not metafunc.definition.get_closest_marker("cpu_core")
-    devices = DEVICES if everywhere else DEVICES[: 2 if module in ON_CPU else 1]
+    if metafunc.definition.get_closest_marker("cpu_core"):
+        count = 1
+    elif {module, metafunc.function.__name__} & ON_TORCH:
+        count = -1
+    else:
+        count = len(DEVICES) if module in OPS else 2 if module in ON_CPU else 1
+    devices = DEVICES[:count]
     metafunc.parametrize("device", devices, indirect=True)

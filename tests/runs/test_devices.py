@@ -1,4 +1,4 @@
-"""200 steps on a GPU, emulated CUDA kernels and torch's operations, beside the core of the CPU."""
+"""Runs on a GPU, on both stand-ins for one, and in torch's operations, beside the CPU's core."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import Any
 import pytest
 import torch
 from adalora_runs import allocator_of
-from op_devices import DEVICES, device, emulated_core
+from op_devices import DEVICES, device, emulated_core, interpreted_core
 from toy_models import tiny_llama, token_batch
 
 from adalora_core import AdaLoraConfig, get_peft_model
 
-__all__ = ["device", "emulated_core"]
+__all__ = ["device", "emulated_core", "interpreted_core"]
 
-STEPS = 200
+STEPS = {"emulated": 60, "interpreted": 50}
+"""Emulated threads are slow."""
 
 
 def train(dtype: torch.dtype, place: str, steps: int) -> tuple[list[Any], dict[str, torch.Tensor]]:
     """Return the ranks after every allocation and the factors at the end."""
     config = AdaLoraConfig(
-        target_modules=["q_proj", "v_proj"], init_r=6, target_r=2, tinit=10, tfinal=40,
-        total_step=STEPS, deltaT=5, task_type="CAUSAL_LM",
+        target_modules=["q_proj", "v_proj"], init_r=6, target_r=2, tinit=steps // 5,
+        tfinal=steps // 5, total_step=steps, deltaT=5, task_type="CAUSAL_LM",
     )  # fmt: skip
     torch.manual_seed(0)
     model = get_peft_model(tiny_llama(dtype), config).to(place)
@@ -33,7 +34,7 @@ def train(dtype: torch.dtype, place: str, steps: int) -> tuple[list[Any], dict[s
         optimizer.step()
         model.update_and_allocate(step)
         optimizer.zero_grad()
-        if step % 20 == 0:
+        if step % 20 == 0 or step == steps - 1:
             patterns.append(allocator_of(model).kept())
     factors = {
         name: each.detach().cpu() for name, each in model.named_parameters() if "lora_" in name
@@ -41,15 +42,16 @@ def train(dtype: torch.dtype, place: str, steps: int) -> tuple[list[Any], dict[s
     return patterns, factors
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("device", DEVICES[1:], indirect=True)
+@pytest.mark.parametrize(
+    "device", [pytest.param("portable", marks=pytest.mark.slow), *DEVICES[2:]], indirect=True
+)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_training_equals_that_on_the_cpu(
     device: str, dtype: torch.dtype, request: pytest.FixtureRequest
 ) -> None:
     del request
     place = "cuda" if device == "cuda" else "cpu"
-    steps = 60 if device == "emulated" else STEPS  # emulated threads are slow
+    steps = STEPS.get(device, 200)
     found = train(dtype, place, steps)
     with pytest.MonkeyPatch.context() as patch:
         from adalora_core.ops import _backend

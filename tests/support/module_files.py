@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 
-def module_of(file: Path | str) -> Any:
-    """Return the module in `file`, Python or compiled."""
-    name = Path(file).name.partition(".")[0]
+def module_of(file: Path | str, name: str = "") -> Any:
+    """Return the module in `file`, Python or compiled, named as the file or with another `name`."""
+    name = name or Path(file).name.partition(".")[0]
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None

@@ -1,15 +1,15 @@
-"""Run tests of the ops on the CPU with and without a core, on a GPU, and on emulated kernels."""
+"""Run tests of the ops on the CPU with and without a core, on a GPU and on its two stand-ins."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from built_once import built_once
+from cuda_stand_in import SOURCES, allow_wide_sums, interpreted_core, show_as_on_gpu
 from module_files import module_of
 from programs import output_of
 
@@ -17,8 +17,10 @@ from adalora_core.ops import _backend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-SOURCES = Path(__file__).parents[1] / "csrc"
+__all__ = ["device", "emulated_core", "interpreted_core", "new_tensors"]
+
 HAS_GPU = torch.cuda.is_available()
 
 DEVICES = [
@@ -34,6 +36,7 @@ DEVICES = [
         ],
     ),
     pytest.param("emulated", marks=pytest.mark.slow),
+    pytest.param("interpreted", marks=pytest.mark.nightly),
 ]
 
 
@@ -45,7 +48,7 @@ def emulated_core(request: pytest.FixtureRequest) -> Any:
             pytest.skip(f"no {tool}; would have run the ops through emulated CUDA kernels")
     pybind11 = pytest.importorskip("pybind11", reason="would have built emulated CUDA kernels")
     options = [
-        "-DADALORA_EMULATED_MODULE=ON",
+        "-DADALORA_PYTHON_MODULE=ON",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         f"-DPython_EXECUTABLE={sys.executable}",
     ]
@@ -62,13 +65,16 @@ def emulated_core(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which kernels serve the ops; "emulated" and "portable" ones take tensors of the CPU."""
+    """Which kernels serve the ops; all but those of "cuda" take tensors of the CPU."""
     name: str = request.param
     if name == "portable":
         monkeypatch.setattr(_backend, "HAS_CORE", False)
     if name == "emulated":
         core = request.getfixturevalue("emulated_core")
         monkeypatch.setattr(_backend, "core_of", lambda _tensor: core)
+        allow_wide_sums(monkeypatch)
+    if name == "interpreted":
+        show_as_on_gpu(monkeypatch, request.getfixturevalue("interpreted_core"))
     return name
 
 

@@ -118,9 +118,7 @@ def _dropped(core: Any, x: Tensor, dropout: float, seed: Tensor | None) -> Tenso
 def _sum_over_rows(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     """Return left^T right, in float32 where the factors are."""
     if dtype == torch.float32 and left.dtype in {torch.float16, torch.bfloat16}:
-        if left.is_cuda:
-            return torch.mm(left.T, right, out_dtype=torch.float32)
-        return torch.mm(left.T.float(), right.float())  # emulated kernels: the CPU has no out_dtype
+        return torch.mm(left.T, right, out_dtype=torch.float32)
     return torch.mm(left.T, right)
 
 
