@@ -1,4 +1,4 @@
-"""The command of the real ms-swift, `tuner_type adalora`: PEFT's way, and with `install()` alone."""
+"""The command of the real ms-swift, `tuner_type adalora`, with PEFT and with `install()` alone."""
 
 from __future__ import annotations
 
@@ -127,7 +127,8 @@ def test_nothing_allocates_under_ddp_and_a_finding_says_so(python: str, folder: 
 
 def test_patch_of_the_fast_tests_is_that_of_the_package(python: str) -> None:
     names = ("adalora_forward", "adalora_mask_to_budget")
-    script = f"import inspect, swift.tuners.peft as s\nfor n in {names}: print(inspect.getsource(getattr(s, n)))"
+    shown = f"for name in {names}: print(inspect.getsource(getattr(peft, name)))"
+    script = f"import inspect, swift.tuners.peft as peft\n{shown}"
     printed = run(python, "-P", "-c", script).stdout
     ours = "\n".join(inspect.getsource(getattr(ms_swift_patch, name)) for name in names)
     assert ast.dump(ast.parse(ours)) == ast.dump(ast.parse(printed[printed.index("def ") :]))
