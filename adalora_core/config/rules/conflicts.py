@@ -14,7 +14,7 @@ from adalora_core.floor.adapter_spec import LORA_START
 if TYPE_CHECKING:
     from adalora_core.config.findings import Severity
 
-NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
+NOT_TRAINED_HERE = ("layer_replication", "ensure_weight_tying")
 """Settings that `get_peft_model` of this package refuses."""
 
 
@@ -266,7 +266,7 @@ class NotTrainedHere(Rule):
     ValueError for {", ".join(NOT_TRAINED_HERE)} instead of ignoring them: an error where a script
     imports AdaLoraConfig from adalora_core. A model that PEFT builds supports them, also under the
     bridge: no finding where a script imports the class from adalora_core.peft or PEFT."""
-    bad = SOUND | {"trainable_token_indices": [1, 2]}
+    bad = SOUND | {"ensure_weight_tying": True}
     example_options: ClassVar = {"runtime": "adalora-core"}
     hint = "remove the setting, or let PEFT build the model: import from adalora_core.peft"
     inputs = NOT_TRAINED_HERE
@@ -296,8 +296,6 @@ class TokenIndicesBreak(Rule):
 
     def check(self, block: Block) -> Findings:
         value = block["trainable_token_indices"]
-        if value is None or block.runtime != "peft":
-            return
         yield from self._saved(block, value)
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
         for subpath, indices in lists.items():
