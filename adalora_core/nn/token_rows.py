@@ -14,7 +14,7 @@ from adalora_core.sharding.layout import is_sharded
 
 
 class TokenRows(SeenAsPeft, nn.Module):
-    """A module that is called with other rows in its weight.
+    """The `original_module` of `wrapper`, called with other rows in its weight.
 
     A file has the rows as `token_adapter.trainable_tokens_delta`, PEFT's name, unless `source`
     has them: that of the module whose weight is tied to this one.
@@ -22,39 +22,48 @@ class TokenRows(SeenAsPeft, nn.Module):
 
     seen_as = ("peft.tuners.tuners_utils", "BaseTunerLayer")
     adapter_layer_names = other_param_names = ()
-    active_adapters = merged_adapters = ()
-    disable_adapters = False
+    merged_adapters = ()
 
     def __init__(
-        self, module: Any, tokens: Sequence[int], dtype: torch.dtype, source: TokenRows | None
+        self, wrapper: Any, tokens: Sequence[int], dtype: torch.dtype, source: TokenRows | None
     ) -> None:
         super().__init__()
-        index = torch.tensor(tokens, device=module.weight.device)
-        self.register_buffer("index", index, persistent=False)
+        weight = wrapper.original_module.weight
+        self.register_buffer("index", torch.tensor(tokens, device=weight.device), persistent=False)
         # In a list, so that they are no submodules.
-        self._outside = [module, source or self]
+        self._outside = [wrapper, source or self]
         if source is None:
             self.token_adapter = nn.Module()
-            rows = module.weight.detach()[index].to(dtype, copy=True)
+            rows = weight.detach()[self.index].to(dtype, copy=True)
             self.token_adapter.trainable_tokens_delta = nn.Parameter(rows)
+
+    @property
+    def active_adapters(self) -> list[str]:
+        """The adapters whose rows the wrapper uses."""
+        return self._outside[0].active_adapters  # type: ignore[no-any-return]
+
+    @property
+    def disable_adapters(self) -> bool:
+        """Whether the wrapper calls its original module."""
+        return self._outside[0].disable_adapters  # type: ignore[no-any-return]
 
     @property
     def weight(self) -> torch.Tensor:
         """The weight of the module with the rows of the adapter."""
-        module, source = self._outside
-        if is_sharded(module.weight):
+        wrapper, source = self._outside
+        weight = wrapper.original_module.weight
+        if is_sharded(weight):
             raise ParallelismError(
                 "trainable_token_indices: fully_shard has divided the embedding; call it for "
                 "modules around the embedding alone, or train the embedding in modules_to_save"
             )
-        rows = source.token_adapter.trainable_tokens_delta.to(module.weight)
-        return module.weight.index_copy(0, self.index, rows)  # type: ignore[no-any-return]
+        rows = source.token_adapter.trainable_tokens_delta.to(weight)
+        return weight.index_copy(0, self.index, rows)  # type: ignore[no-any-return]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module with this weight."""
-        return torch.func.functional_call(
-            self._outside[0], {"weight": self.weight}, args, kwargs or None
-        )
+        original = self._outside[0].original_module
+        return torch.func.functional_call(original, {"weight": self.weight}, args, kwargs)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 - PEFT's signature
         """Return False: PEFT's `convert_to_lora` would drop the rows."""
@@ -70,4 +79,4 @@ class TokenRows(SeenAsPeft, nn.Module):
         except AttributeError:
             if "_outside" not in self.__dict__:
                 raise
-            return getattr(self._outside[0], name)
+            return getattr(self._outside[0].original_module, name)

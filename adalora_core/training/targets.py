@@ -171,7 +171,7 @@ def resolve_rows(model: nn.Module, config: AdaLoraConfig, others: Sequence[str])
                 has = f"{len(weights[path])} rows" if path in weights else "no matrix of its own"
                 raise TargetError(
                     f"trainable_token_indices: expected tokens of an embedding, got {max(tokens)} "
-                    f"for {path!r}, which has {has}; call resize_token_embeddings before"
+                    f"for {path!r}, which has {has}; name an embedding, and resize it before"
                 )
             found[path] = Rows(list(tokens), "")
         if tokens and not paths:

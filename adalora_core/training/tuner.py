@@ -159,11 +159,11 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
         if rows is None:
             module.add_adapter(name)
             return
-        original = module.original_module
-        dtype = training_dtype(original.weight.dtype) if autocast else original.weight.dtype
+        dtype = module.original_module.weight.dtype
+        dtype = training_dtype(dtype) if autocast else dtype
         source: Any = self.model.get_submodule(rows.source) if rows.source else None
         source = source and source.modules_to_save[name]
-        module.add_adapter(name, TokenRows(original, rows.tokens, dtype, source))
+        module.add_adapter(name, TokenRows(module, rows.tokens, dtype, source))
 
     def layers(self) -> Iterator[AdaLoraLayer]:
         """Yield every adapted layer."""

@@ -209,6 +209,7 @@ class TyingBreaks(Rule):
     is tied to the embedding, PEFT adds the embedding to the targets. AdaLoRA has no embedding
     layer, so injection fails."""
     bad = SOUND | {"ensure_weight_tying": True}
+    comes_with = ("ADA410",)
     hint = "remove ensure_weight_tying unless only modules_to_save are tied"
     inputs = ("ensure_weight_tying",)
 
@@ -267,6 +268,7 @@ class NotTrainedHere(Rule):
     imports AdaLoraConfig from adalora_core. A model that PEFT builds supports them, also under the
     bridge: no finding where a script imports the class from adalora_core.peft or PEFT."""
     bad = SOUND | {"ensure_weight_tying": True}
+    comes_with = ("ADA410",)
     example_options: ClassVar = {"runtime": "adalora-core"}
     hint = "remove the setting, or let PEFT build the model: import from adalora_core.peft"
     inputs = NOT_TRAINED_HERE

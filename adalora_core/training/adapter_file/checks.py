@@ -199,10 +199,10 @@ def _names_of_rows(model: nn.Module, saved: SavedAdapter, targets: Targets) -> s
     """Return the names in the file of rows that are trained, after comparing them."""
     names = set()
     for path, rows in targets.rows.items():
-        if rows.source:
-            continue  # the file has them once
         name = f"{path}.{_ROWS_NAME}"
         names.add(name)
+        if rows.source:
+            continue  # PEFT writes them twice or once
         if name not in saved.tensors:
             raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{name} is missing")
         module: Any = model.get_submodule(path)
