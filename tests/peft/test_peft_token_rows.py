@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import peft
 import pytest
 import torch
-from adalora_runs import LIBRARIES, LOADERS, make, optimizer_of
+from adalora_runs import LOADERS
 from safetensors.torch import load_file
-from script_parts import base_model, token_rows
+from script_parts import base_model
+from token_row_jobs import TOKENS, batch, train_rows, with_rows
 
 import adalora_core
 
@@ -33,30 +34,10 @@ def base(name: str = LLAMA, *, tied: bool = True) -> Any:
     return base_model(name, tie_word_embeddings=tied)
 
 
-def batch(seed: int) -> torch.Tensor:
-    rows = token_rows(4, seed=seed)
-    rows[:, 1], rows[:, 3] = 30, 31
-    return rows
-
-
-def fresh(library: str, model: Any, tokens: Any = (30, 31), **changes: Any) -> Any:
-    torch.manual_seed(7)
-    settings = {"target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | changes
-    return make(library, model, trainable_token_indices=tokens, **settings)
-
-
-def run(library: str, name: str = LLAMA, *, tied: bool = True, tokens: Any = (30, 31)) -> Any:
+def run(library: str, name: str = LLAMA, *, tied: bool = True, tokens: Any = TOKENS) -> Any:
     """Return a trained model and its losses."""
-    model = fresh(library, base(name, tied=tied), tokens if isinstance(tokens, dict) else [*tokens])
-    optimizer, losses = optimizer_of(model), []
-    for step in range(30):
-        loss = model.train()(input_ids=batch(step), labels=batch(step)).loss
-        loss.backward()
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        optimizer.zero_grad()
-        losses.append(loss.detach())
-    return model, torch.stack(losses)
+    model = with_rows(library, base(name, tied=tied), tokens)
+    return model, train_rows(model)
 
 
 @torch.no_grad()
@@ -110,13 +91,13 @@ def test_an_embedding_with_new_tokens_is_saved_beside_its_rows(
             model.lm_head.weight[40:] = value
         return model
 
-    model = fresh(writer, resized(1.0), [30, 42])
+    model = with_rows(writer, resized(1.0), [30, 42])
     model.save_pretrained(tmp_path / "adapter")
     loaded = LOADERS[reader].from_pretrained(resized(2.0), tmp_path / "adapter")
     torch.testing.assert_close(outputs(loaded), outputs(model))
     if reader == writer == "adalora_core":
         state = adalora_core.get_peft_model_state_dict(model)
-        other = fresh(reader, resized(3.0), [30, 42])
+        other = with_rows(reader, resized(3.0), [30, 42])
         assert not any(adalora_core.set_peft_model_state_dict(other, state))
         torch.testing.assert_close(outputs(other), outputs(model))
 
@@ -137,7 +118,7 @@ def test_what_else_a_model_of_ours_does_with_its_rows(tmp_path: Path) -> None:
     torch.testing.assert_close(outputs(merged), trained)
     assert merged.lm_head.weight is merged.model.embed_tokens.weight
     torch.testing.assert_close(outputs(copy.deepcopy(model).unload()), plain)
-    other = LIBRARIES["adalora_core"].AdaLoraConfig(
+    other = adalora_core.AdaLoraConfig(
         target_modules=["q_proj"], total_step=30, trainable_token_indices=[5]
     )
     model.add_adapter("other", other)
@@ -152,7 +133,7 @@ def test_what_else_a_model_of_ours_does_with_its_rows(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_base_in_bfloat16_are_float32() -> None:
-    model = fresh("adalora_core", base().to(torch.bfloat16), [30])
+    model = with_rows("adalora_core", base().to(torch.bfloat16), [30])
     (rows,) = [each for name, each in model.named_parameters() if ROWS in name]
     assert rows.dtype == torch.float32
     model.train()(input_ids=batch(0), labels=batch(0)).loss.backward()

@@ -290,7 +290,7 @@ class TokenIndicesBreak(Rule):
     why = """PEFT copies the rows of these indices at every forward. An empty list becomes a
     floating-point index, and a negative index is not counted from the end. The first step raises.
     An embedding that modules_to_save trains in full cannot have single rows trained too: PEFT
-    raises when the adapter is injected, or at the first step."""
+    raises when the adapter is injected, or at the first step. adalora_core refuses all of these."""
     bad = SOUND | {"trainable_token_indices": [-1]}
     hint = "list the token ids that are to be trained, or remove trainable_token_indices"
     inputs = ("trainable_token_indices", "modules_to_save")
@@ -298,6 +298,8 @@ class TokenIndicesBreak(Rule):
 
     def check(self, block: Block) -> Findings:
         value = block["trainable_token_indices"]
+        if value is None:
+            return
         yield from self._saved(block, value)
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
         for subpath, indices in lists.items():
