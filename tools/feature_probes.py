@@ -122,11 +122,7 @@ GROUPS: dict[str, list[Probe]] = {
             only("peft", mixed),
             "use PEFT, or `export_lora()` and mix LoRA adapters",
         ),
-        Probe(
-            "trainable_token_indices",
-            token_rows,
-            "name the embedding in `modules_to_save`",
-        ),
+        Probe("trainable_token_indices", token_rows),
         Probe(
             "layer_replication",
             targets.replicated,

@@ -38,6 +38,7 @@ _compacted: weakref.WeakKeyDictionary[Any, weakref.ref[torch.optim.Optimizer]] =
 """The optimizer whose state was cut together with the adapter of each tuner."""
 
 _PEFT_MODULE = "peft.tuners.adalora.layer"
+_MS_SWIFT_MODULE = "swift.tuners.peft"
 
 _AVERAGES = {"ipt": None, "exp_avg_ipt": "smoothed", "exp_avg_unc": "uncertainty"}
 """Attributes of PEFT's allocator, and of the statistics that replace it."""
@@ -333,9 +334,22 @@ def _change_in(allocator: Any) -> str | None:
         if cls.__module__ != _PEFT_MODULE:
             return f"{cls.__module__}.{cls.__qualname__}"
         for name, member in vars(cls).items():
-            # functools.wraps copies __module__, and nothing copies the globals.
-            module = getattr(member, "__globals__", {}).get("__name__")
-            if callable(member) and module != _PEFT_MODULE:
+            is_known = _module_of(member) == _PEFT_MODULE or is_of_ms_swift(member)
+            if callable(member) and not is_known:
                 return f"{name} is replaced"
     replaced = next((name for name, each in vars(allocator).items() if callable(each)), None)
     return replaced and f"{replaced} is replaced"
+
+
+def is_of_ms_swift(member: Any) -> bool:
+    """Return whether ms-swift has put `member` in the place of a method of PEFT's AdaLoRA.
+
+    An import of ms-swift does so, for models on several devices; the mathematics are PEFT's.
+    """
+    names = {"adalora_forward", "adalora_mask_to_budget"}
+    return _module_of(member) == _MS_SWIFT_MODULE and member.__name__ in names
+
+
+def _module_of(member: Any) -> str | None:
+    # functools.wraps copies __module__, and nothing copies the globals.
+    return getattr(member, "__globals__", {}).get("__name__")

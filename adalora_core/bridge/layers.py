@@ -71,6 +71,10 @@ class LinearOverrides(LayerOverrides):
         keeps_output = may_keep_output(base)
         return adapted_output(base, x, _products(self), *args, keeps_output=keeps_output, **kwargs)
 
+    def supports_lora_conversion(self: Any, adapter_name: str = "default") -> bool:  # noqa: ARG002 - PEFT's signature
+        """Return whether PEFT's `convert_to_lora` can take ΔW apart; quantised layers have none."""
+        return hasattr(self, "get_delta_weight") and not are_sharded(self.lora_E.values())
+
 
 class ConvolutionOverrides(LayerOverrides):
     """Methods of PEFT's `SVDConv2d`."""

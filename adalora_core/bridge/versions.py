@@ -91,7 +91,8 @@ def missing() -> list[str]:
         try:
             member: Any = import_module(module)
             for name in path.split("."):
-                member = getattr(member, name)
+                # ms-swift keeps what it wraps under a second name.
+                member = getattr(member, f"{name}_origin", None) or getattr(member, name)
         except (ImportError, AttributeError):
             lacks.append(f"{module}.{path}")
             continue

@@ -7,6 +7,7 @@ from adalora_core.nn.modules_to_save import ModulesToSave
 from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear
 from adalora_core.nn.tensor_parallel_linear import TensorParallelLinear
+from adalora_core.nn.token_rows import TokenRows
 from adalora_core.nn.wrapping import wrap_layer
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "SVDConv2d",
     "SVDLinear",
     "TensorParallelLinear",
+    "TokenRows",
     "wrap_layer",
 ]

@@ -19,6 +19,7 @@ from adalora_core.floor.peft_identity import SeenAsPeft
 from adalora_core.nn.initial_factors import initial_factors, rounding_dtype
 from adalora_core.nn.offloading import execution_device, loaded, offloading_hook, set_weight
 from adalora_core.ops._portable.svd_linear import without_autocast
+from adalora_core.sharding.layout import are_sharded
 
 MOST_TRIPLETS = 1 << 20
 """Limit on the rank of one matrix, whose rows are listed one by one."""
@@ -319,6 +320,10 @@ class AdaLoraLayer(SeenAsPeft, nn.Module):
     def get_delta_weight(self, adapter: str) -> torch.Tensor:
         """Return ΔW of an adapter in the layout of the base weight."""
         return self.delta_weight(adapter)
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 - PEFT's signature
+        """Return whether PEFT's `convert_to_lora` can take ΔW, a whole matrix, apart."""
+        return self.lora_kernel("") == () and not are_sharded(self.lora_E.values())
 
     def set_scale(self, adapter: str, scale: float) -> None:
         """Set the scale of an adapter to its initial scale times `scale`."""

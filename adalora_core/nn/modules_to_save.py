@@ -1,13 +1,15 @@
-"""Modules that are trained in full beside the adapters, one copy per adapter."""
+"""Modules that are trained beside the adapters, in full or in some rows, one copy per adapter."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 from adalora_core.floor.peft_identity import SeenAsPeft
+from adalora_core.nn.token_rows import TokenRows
 
 
 class ModulesToSave(SeenAsPeft, nn.Module):
@@ -29,9 +31,9 @@ class ModulesToSave(SeenAsPeft, nn.Module):
         self.adapters_disabled = False
         self.merged_adapters: list[str] = []
 
-    def add_adapter(self, name: str) -> None:
-        """Give the adapter `name` its own copy of the original module."""
-        self.modules_to_save[name] = copy.deepcopy(self.original_module)
+    def add_adapter(self, name: str, rows: TokenRows | None = None) -> None:
+        """Give the adapter `name` its own copy of the original module, or only some `rows`."""
+        self.modules_to_save[name] = rows or copy.deepcopy(self.original_module)
 
     def delete_adapter(self, name: str) -> None:
         """Remove the copy of the adapter `name`."""
@@ -46,6 +48,16 @@ class ModulesToSave(SeenAsPeft, nn.Module):
         if self.adapters_disabled or name is None or name not in self.modules_to_save:
             return self.original_module
         return self.modules_to_save[name]
+
+    @torch.no_grad()
+    def unloaded(self, *, merge: bool) -> nn.Module:
+        """Return what stays in the model without adapters; `merge` writes rows into the weight."""
+        current = self.current()
+        if not isinstance(current, TokenRows):
+            return current
+        if merge:
+            self.original_module.weight.copy_(current.weight)  # type: ignore[operator, union-attr] # a parameter
+        return self.original_module
 
     # --- what PEFT's functions ask its wrapper ----------------------------------------------------
 

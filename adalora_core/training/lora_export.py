@@ -43,6 +43,7 @@ CARRIED_OVER = (
     "modules_to_save",
     "revision",
     "task_type",
+    "trainable_token_indices",
 )
 """Fields with the same meaning for LoRA."""
 

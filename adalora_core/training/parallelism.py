@@ -109,8 +109,9 @@ def refuse_beside_tensor_parallelism(
         what = f"bias {config.bias!r} trains more than adapters; set it to 'none'"
     elif saved:
         what = (
-            f"modules_to_save (or task_type) trains the module {saved[0]!r} whole; leave it out, "
-            "and set task_type to null if that names it"
+            f"modules_to_save (or task_type) trains the module {saved[0]!r} whole, or "
+            "trainable_token_indices rows of it; leave it out, and set task_type to null if that "
+            "names it"
         )
     else:
         return

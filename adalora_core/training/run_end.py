@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_NAMES = 8
 """Modules that a finding names."""
-_IN_FILES = (".lora_", ".modules_to_save.", ".ranknum.")
+_IN_FILES = (".lora_", ".modules_to_save.", ".token_adapter.", ".ranknum.")
 """Parts of the names of parameters that files of adapters hold, or that PEFT computes anew."""
 
 

@@ -11,7 +11,12 @@ from torch import nn
 
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.training.adapter_file.tensors import Saved, collect_tensors, embeddings_of
+from adalora_core.training.adapter_file.tensors import (
+    Saved,
+    collect_tensors,
+    embeddings_of,
+    name_in_file,
+)
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
@@ -92,8 +97,10 @@ def set_peft_model_state_dict(
     tuner, adapter = _adapter_in(model, adapter_name)
     tensors = collect_tensors(tuner, adapter, None, embeddings=False)
     names = _stored_names(tuner, adapter, tensors)
-    embeddings = (f"{TENSOR_PREFIX}{name}" for name in embeddings_of(tuner.model))
-    names |= {name: name for name in embeddings if name in peft_model_state_dict}
+    for name in embeddings_of(tuner.model):
+        stored = f"{TENSOR_PREFIX}{name_in_file(tuner, adapter, name)}"
+        if stored in peft_model_state_dict:
+            names[stored] = f"{TENSOR_PREFIX}{name}"
     own = {f"{TENSOR_PREFIX}{name}": each for name, each in tuner.model.state_dict().items()}
     given = {name: each for name, each in peft_model_state_dict.items() if name in names}
     mismatched = [name for name, each in given.items() if not _fits(name, each, own[names[name]])]

@@ -11,8 +11,8 @@ from torch import nn
 
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.peft_identity import SeenAsPeft
-from adalora_core.nn import AdaLoraLayer, ModulesToSave
-from adalora_core.nn.adapter_layer import dense_weight
+from adalora_core.nn import AdaLoraLayer, ModulesToSave, TokenRows
+from adalora_core.nn.adapter_layer import dense_weight, training_dtype
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.training.adapter import Adapter
@@ -33,6 +33,7 @@ from adalora_core.training.parallelism import (
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import judge_end
 from adalora_core.training.targets import (
+    Rows,
     Targets,
     candidates,
     find_targets,
@@ -110,9 +111,10 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
             unmatched = unmatched_entries(config, [path for path, _ in candidates(self.model)])
         # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
-        refuse_beside_tensor_parallelism(self.model, config, targets.saved)
-        refuse_shared_modules(self.model, [*targets.layers, *targets.saved])
-        refuse_offloaded(self.model, targets.layers, targets.saved, config.bias)
+        trained = [*targets.saved, *targets.rows]
+        refuse_beside_tensor_parallelism(self.model, config, trained)
+        refuse_shared_modules(self.model, [*targets.layers, *trained])
+        refuse_offloaded(self.model, targets.layers, trained, config.bias)
         adapter = Adapter.keeping(name, config)
         if positions is None:
             # A result of earlier training; this adapter begins with every triplet.
@@ -132,8 +134,9 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
             )
             self._replace(path, layer)
             adapter.add_layer(path, layer, rows)
-        for path in targets.saved:
-            self._save_module(path, name)
+        for path in trained:
+            rows = targets.rows.get(path)
+            self._save_module(path, name, rows, autocast=autocast_adapter_dtype)
         leave_fast_path(self.model, AdaLoraLayer)
         self.adapters[name] = adapter
         for parameter in self.model.parameters():
@@ -148,12 +151,19 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
             module.train(getattr(owner, child).training)
             setattr(owner, child, module)
 
-    def _save_module(self, path: str, name: str) -> None:
-        module = self.model.get_submodule(path)
+    def _save_module(self, path: str, name: str, rows: Rows | None, *, autocast: bool) -> None:
+        module: Any = self.model.get_submodule(path)
         if not isinstance(module, ModulesToSave):
             module = ModulesToSave(module)
             self._replace(path, module)
-        module.add_adapter(name)
+        if rows is None:
+            module.add_adapter(name)
+            return
+        dtype = module.original_module.weight.dtype
+        dtype = training_dtype(dtype) if autocast else dtype
+        source: Any = self.model.get_submodule(rows.source) if rows.source else None
+        source = source and source.modules_to_save[name]
+        module.add_adapter(name, TokenRows(module, rows.tokens, dtype, source))
 
     def layers(self) -> Iterator[AdaLoraLayer]:
         """Yield every adapted layer."""
@@ -289,19 +299,19 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
         for adapter in self.trained_adapters():
             judge_end(adapter, "merged", forwards_of(self, adapter))
         self.merge_adapter(adapter_names, safe_merge)
-        return self._without_layers()
+        return self._without_layers(merge=True)
 
     def unload(self) -> nn.Module:
         """Return the base model without any adapter layer and with its original weights."""
         self.unmerge_adapter()
-        return self._without_layers()
+        return self._without_layers(merge=False)
 
-    def _without_layers(self) -> nn.Module:
+    def _without_layers(self, *, merge: bool) -> nn.Module:
         for path, module in list(self.model.named_modules()):
             if isinstance(module, AdaLoraLayer):
                 self._replace(path, module.base_layer)
             elif isinstance(module, ModulesToSave):
-                self._replace(path, module.current())
+                self._replace(path, module.unloaded(merge=merge))
         return_to_fast_path(self.model)
         self.adapters.clear()
         self.active_adapters = []

@@ -227,8 +227,9 @@ def test_names_that_are_put_into_expressions_are_judged_inside_them(fields, fail
 )
 def test_rows_of_an_embedding_that_is_trained_in_full_are_an_error(tokens, saved, is_refused):
     fields = {"trainable_token_indices": tokens, "modules_to_save": saved}
-    codes = {d.code for d in check_config(SOUND | fields).errors}
-    assert codes == ({"ADA423"} if is_refused else set())
+    for runtime in ("peft", "adalora-core"):
+        codes = {d.code for d in check_config(SOUND | fields, runtime=runtime).errors}
+        assert codes == ({"ADA423"} if is_refused else set())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import ms_swift_patch
 import peft
 import pytest
 import torch
@@ -211,7 +212,7 @@ class TestAllocatorOfPeft:
             train_language(model, range(12, 30))
         assert final_ranks(models[0]) == final_ranks(models[1])
 
-    @pytest.mark.parametrize("how", ["subclass", "instance", "method", "class"])
+    @pytest.mark.parametrize("how", ["subclass", "instance", "method", "class", "name", "module"])
     def test_one_that_was_changed_is_refused(
         self, how: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -228,7 +229,10 @@ class TestAllocatorOfPeft:
         elif how == "method":
             tuner.rankallocator.budget_schedule = lambda _: (3, True)
         else:
-            monkeypatch.setattr(peft_layers.RankAllocator, "mask_to_budget", Mine.mask_to_budget)
+            # What ms-swift puts there is known by its module and its name.
+            put = ms_swift_patch.load_adapter if how == "module" else Mine.mask_to_budget
+            put.__name__ = "adalora_mask_to_budget" if how == "name" else put.__name__
+            monkeypatch.setattr(peft_layers.RankAllocator, "mask_to_budget", put)
         with pytest.raises(RunError, match=r"^attach: .*rankallocator.*uninstall"):
             attach(model)
 

@@ -1,15 +1,18 @@
 """Allocate from inside `model.zero_grad`, which a callback replaces at the begin of training.
 
-Source: modelscope/ms-swift, swift/callbacks/adalora.py
+Source: modelscope/ms-swift, swift/callbacks/adalora.py, with what its import replaces in PEFT.
 """
 
 import types
 
+from ms_swift_patch import patch_peft
 from peft import AdaLoraConfig, get_peft_model
 from script_parts import base_model, kept, token_rows
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 # attach: from adalora_core.bridge import attach
+
+patch_peft()
 
 
 class AllocateInZeroGrad(TrainerCallback):

@@ -225,7 +225,7 @@ def _of_other_fields(
             if block[field]:
                 message = f"{field} is not supported by get_peft_model of adalora_core"
                 yield Mismatch(field, message, "remove it, or build the model with PEFT")
-    elif block["trainable_token_indices"]:
+    if block["trainable_token_indices"]:
         yield from no_such_tokens(block["trainable_token_indices"], model)
     if block.runtime == "peft":
         yield from copies_that_break(block, model, in_copies)

@@ -14,7 +14,7 @@ from adalora_core.floor.adapter_spec import LORA_START
 if TYPE_CHECKING:
     from adalora_core.config.findings import Severity
 
-NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
+NOT_TRAINED_HERE = ("layer_replication", "ensure_weight_tying")
 """Settings that `get_peft_model` of this package refuses."""
 
 
@@ -209,6 +209,7 @@ class TyingBreaks(Rule):
     is tied to the embedding, PEFT adds the embedding to the targets. AdaLoRA has no embedding
     layer, so injection fails."""
     bad = SOUND | {"ensure_weight_tying": True}
+    comes_with = ("ADA410",)
     hint = "remove ensure_weight_tying unless only modules_to_save are tied"
     inputs = ("ensure_weight_tying",)
 
@@ -266,7 +267,8 @@ class NotTrainedHere(Rule):
     ValueError for {", ".join(NOT_TRAINED_HERE)} instead of ignoring them: an error where a script
     imports AdaLoraConfig from adalora_core. A model that PEFT builds supports them, also under the
     bridge: no finding where a script imports the class from adalora_core.peft or PEFT."""
-    bad = SOUND | {"trainable_token_indices": [1, 2]}
+    bad = SOUND | {"ensure_weight_tying": True}
+    comes_with = ("ADA410",)
     example_options: ClassVar = {"runtime": "adalora-core"}
     hint = "remove the setting, or let PEFT build the model: import from adalora_core.peft"
     inputs = NOT_TRAINED_HERE
@@ -288,7 +290,7 @@ class TokenIndicesBreak(Rule):
     why = """PEFT copies the rows of these indices at every forward. An empty list becomes a
     floating-point index, and a negative index is not counted from the end. The first step raises.
     An embedding that modules_to_save trains in full cannot have single rows trained too: PEFT
-    raises when the adapter is injected, or at the first step."""
+    raises when the adapter is injected, or at the first step. adalora_core refuses all of these."""
     bad = SOUND | {"trainable_token_indices": [-1]}
     hint = "list the token ids that are to be trained, or remove trainable_token_indices"
     inputs = ("trainable_token_indices", "modules_to_save")
@@ -296,7 +298,7 @@ class TokenIndicesBreak(Rule):
 
     def check(self, block: Block) -> Findings:
         value = block["trainable_token_indices"]
-        if value is None or block.runtime != "peft":
+        if value is None:
             return
         yield from self._saved(block, value)
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}

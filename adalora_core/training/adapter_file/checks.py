@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from adalora_core.training.targets import (
     Targets,
     adapted_layer,
     candidates,
+    resolve_rows,
     resolve_saved_modules,
     resolve_targets,
 )
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter_file.folder import SavedAdapter
 
+_ROWS_NAME = "token_adapter.trainable_tokens_delta"
 FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MOST_FLAGS = 32 * MOST_TRIPLETS
 """The largest rank pattern that a save may have to write: `init_r` flags for each matrix."""
@@ -137,7 +139,9 @@ def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[
             )
     # In the model's order: ties between scores go by position.
     in_order = {path: layers[path] for path, _ in model.named_modules() if path in layers}
-    targets = Targets(in_order, resolve_saved_modules(model, saved.config))
+    whole = resolve_saved_modules(model, saved.config)
+    rows = resolve_rows(model, saved.config, [*in_order, *whole])
+    targets = Targets(in_order, whole, rows)
     _check_other_tensors(model, saved, targets)
     return targets
 
@@ -175,6 +179,7 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
             if tensor is None:
                 raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{key} is missing")
             _require_like(saved, path, name, tensor, values)
+    expected |= _names_of_rows(model, saved, targets)
     if saved.config.bias != "none":
         biases = {name for name in saved.tensors if name.rpartition(".")[2] == "bias"}
         expected |= biases
@@ -188,6 +193,22 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
             f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} are for modules "
             f"that its configuration does not name; the first is {unknown[0]!r}"
         )
+
+
+def _names_of_rows(model: nn.Module, saved: SavedAdapter, targets: Targets) -> set[str]:
+    """Return the names in the file of rows that are trained, after comparing them."""
+    names = set()
+    for path, rows in targets.rows.items():
+        name = f"{path}.{_ROWS_NAME}"
+        names.add(name)
+        if rows.source:
+            continue  # PEFT writes them twice or once
+        if name not in saved.tensors:
+            raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{name} is missing")
+        module: Any = model.get_submodule(path)
+        weight = getattr(module, "original_module", module).weight[: len(rows.tokens)]
+        _require_like(saved, path, _ROWS_NAME, saved.tensors[name], weight)
+    return names
 
 
 def _without_embeddings(model: nn.Module, saved: SavedAdapter, expected: set[str]) -> list[str]:

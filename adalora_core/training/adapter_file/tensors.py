@@ -12,7 +12,7 @@ from torch import nn
 
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-from adalora_core.nn import AdaLoraLayer, ModulesToSave
+from adalora_core.nn import AdaLoraLayer, ModulesToSave, TokenRows
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.sharding.layout import fill, whole
 from adalora_core.training.compaction import keep_rows
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Saved = bool | Literal["auto"]
 """PEFT's `save_embedding_layers`: "auto" saves embeddings whose vocabulary was resized."""
 
-_WRAPPER = re.compile(r"\.(?:base_layer|original_module)\.")
+_WRAPPER = re.compile(r"\.(?:base_layer|original_module|token_adapter\.base_layer)\.")
 
 
 def collect_tensors(
@@ -68,8 +68,17 @@ def collect_tensors(
     others = [] if bias == "none" else tuner.bias_parameters(bias)
     if _is_resized(tuner.model, pretrained) if embeddings == "auto" else embeddings:
         others += embeddings_of(tuner.model).items()
-    tensors |= {name: taken(name, values) for name, values in others}
+    tensors |= {name_in_file(tuner, adapter, name): taken(name, each) for name, each in others}
     return {f"{TENSOR_PREFIX}{name}": values for name, values in tensors.items()}
+
+
+def name_in_file(tuner: AdaLoraTuner, adapter: Adapter, name: str) -> str:
+    """Return the name in a file of a parameter of the base model, which `name` is in the model."""
+    path, inside, leaf = name.rpartition(".original_module.")
+    module: Any = tuner.model.get_submodule(path) if inside else None
+    if inside and isinstance(module.modules_to_save._modules.get(adapter.name), TokenRows):  # noqa: SLF001 - as a dictionary
+        return f"{path}.token_adapter.base_layer.{leaf}"
+    return name
 
 
 def pretrained_name(config: AdaLoraConfig, model: nn.Module) -> str | None:

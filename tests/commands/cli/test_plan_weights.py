@@ -311,15 +311,16 @@ OF_THE_MODEL = {
 @pytest.mark.parametrize("case", OF_THE_MODEL)
 def test_other_fields_are_compared_with_the_model(case, plan):
     fields, message = OF_THE_MODEL[case]
-    code, out, _ = plan(fields)
-    assert code == (1 if message else 0), out
-    assert (message or "") in out
+    for runtime in ["peft", "adalora-core"] if "token" in case else ["peft"]:
+        code, out, _ = plan(fields, None, "--runtime", runtime)
+        assert code == (1 if message else 0), out
+        assert (message or "") in out
 
 
 def test_setting_that_our_models_refuse_is_a_problem_of_the_plan(plan):
-    code, out, _ = plan({"trainable_token_indices": [0]}, None, "--runtime", "adalora-core")
+    code, out, _ = plan({"ensure_weight_tying": True}, None, "--runtime", "adalora-core")
     assert code == 1
-    assert "trainable_token_indices is not supported by get_peft_model" in out
+    assert "ensure_weight_tying is not supported by get_peft_model" in out
 
 
 def test_copy_and_target_inside_a_copy_are_right_for_our_models(plan):

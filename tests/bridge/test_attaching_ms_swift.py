@@ -1,0 +1,103 @@
+"""The bridge where ms-swift has replaced PEFT's methods, before or after `install()`."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from adalora_runs import TARGET_BUDGET, final_ranks, make, optimizer_of
+from ms_swift_patch import adalora_forward, patch_peft
+from peft.tuners.adalora import AdaLoraModel
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+from toy_models import tiny_llama, token_batch
+
+from adalora_core import RunWarning
+from adalora_core.bridge import attach, install, uninstall
+from adalora_core.bridge.tuner import TunerOverrides
+from adalora_core.bridge.versions import require_supported_peft
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Patch = Callable[[], None]
+
+
+@pytest.fixture
+def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Patch]:
+    """Replace methods as an import of ms-swift does; afterwards the bridge is not installed."""
+    yield functools.partial(patch_peft, functools.partial(monkeypatch.setattr, raising=False))
+    uninstall()
+
+
+def fresh() -> Any:
+    torch.manual_seed(7)
+    settings = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "v_proj"]}
+    return make("peft", tiny_llama(), **settings)
+
+
+def run(model: Any) -> tuple[list[float], list[int]]:
+    """Return the losses of a training and the ranks at its end."""
+    optimizer, losses = optimizer_of(model), []
+    for step in range(30):
+        loss = model.train()(**token_batch(step)).loss
+        loss.backward()
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    return losses, final_ranks(model)
+
+
+def patch_then_install(patch: Patch) -> Any:
+    patch()
+    require_supported_peft()  # what an import of the bridge asks
+    install()
+    return fresh()
+
+
+def install_then_patch(patch: Patch) -> Any:
+    install()
+    patch()
+    return fresh()
+
+
+def patch_then_attach(patch: Patch) -> Any:
+    patch()
+    return attach(fresh())
+
+
+@pytest.mark.parametrize("way", [patch_then_install, install_then_patch, patch_then_attach])
+def test_a_run_is_that_of_peft_with_the_patch(way: Callable[[Patch], Any], patch: Patch) -> None:
+    model = way(patch)
+    assert type(model.base_model).forward is TunerOverrides.forward
+    ours = run(model)
+    uninstall()
+    assert AdaLoraModel.forward is adalora_forward
+    theirs = run(fresh())
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-4)
+    assert ours[1] == theirs[1]
+    assert sum(ours[1]) == 2 * TARGET_BUDGET
+
+
+@pytest.mark.filterwarnings("ignore:.*find_unused_parameters")
+def test_nothing_allocates_under_ddp_and_a_finding_says_so(patch: Patch) -> None:
+    model = install_then_patch(patch)
+    clear, optimizer = model.zero_grad, optimizer_of(model)
+    # As its callback does; a trainer calls the method of the wrapper.
+    model.zero_grad = lambda: (model.update_and_allocate(0), clear())
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.warns(RunWarning, match=r"ADA813: the optimizer made 3 steps"):
+            train_wrapped(DistributedDataParallel(model), optimizer)
+    finally:
+        distributed.destroy_process_group()
+
+
+def train_wrapped(model: Any, optimizer: torch.optim.Optimizer) -> None:
+    for step in range(6):
+        model(**token_batch(step)).loss.backward()
+        optimizer.step()
+        model.zero_grad()
