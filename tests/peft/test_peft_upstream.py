@@ -297,6 +297,12 @@ def test_sentence_transformers_with_peft_alone_reaches_the_budget(
     encoder = defined_by("class Allocate", model=model, config=config, trainer=trainer)["encoder"]
     trainer.train()
     assert sum(live_ranks(encoder)) == 3 * 4
+    encoder.save_pretrained("adapter")
+    loaded = peft.PeftModel.from_pretrained(base_model("BertModel"), "adapter")
+    ids = torch.tensor([[2, 5, 6, 3]])
+    outputs = [each.eval()(ids).last_hidden_state for each in (encoder, loaded)]
+    torch.testing.assert_close(*outputs)
+    assert not torch.allclose(outputs[0], base_model("BertModel").eval()(ids).last_hidden_state)
 
 
 def test_figures_of_a_study_are_those_of_its_page() -> None:
