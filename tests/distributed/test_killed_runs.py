@@ -137,7 +137,8 @@ def test_the_demo_survives_the_kill_of_a_worker_of_ray(tmp_path: Path) -> None:
     found = Launch("python", "restarted_ray.py", ()).run(tmp_path / "ray")
     for name, each in (("one process", expected), ("two workers of Ray", found)):
         sys.stdout.write(f"{name}: {each['accuracy']:.2%}\n")
-    assert (tmp_path / "ray" / "died").exists()
+    starts = (tmp_path / "ray" / "starts").read_text().split()
+    assert starts == ["None", str(tmp_path / "ray" / "step-000080")]
     assert found["world"] == 2
     assert found["budgets"] == expected["budgets"]
     assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=0.01)

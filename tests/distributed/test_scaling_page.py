@@ -26,18 +26,21 @@ VARIABLE = re.compile(r"[A-Z_]+=")
 MODULES = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.accelerate_cli"}
 NEEDS_RAY = "by_ray.py"
 DEATH = """
-_train, _died = train, __file__ + ".died"
+_train, _died, _steps = train, __file__ + ".died", __file__ + ".steps"
 
 
 def train(model, optimizer, steps):
     import os
 
-    if list(steps) == [15] and distributed.get_rank() == 1 and not os.path.exists(_died):
+    if distributed.get_rank() == 0:
+        with open(_steps, "a") as file:
+            print(*steps, file=file)
+    elif list(steps) == [15] and not os.path.exists(_died):
         open(_died, "w").close()
         os.kill(os.getpid(), 9)
     _train(model, optimizer, steps)
 """
-"""Kill the second process once, before its step 15."""
+"""Write down the steps, and kill the second process once, before its step 15."""
 STANDS_IN = {
     "scontrol": 'echo "localhost"; echo "localhost"',
     "srun": '"$@" & "$@" & wait -n && wait -n',
@@ -155,6 +158,9 @@ def test_a_killed_process_is_started_again_and_changes_nothing(
         ((variables, words),) = [each for each in commands() if how in each[1]]
         launched(words, tmp_path, variables)
     assert Path(f"{script}.died").exists()
+    steps = [int(each) for each in Path(f"{script}.steps").read_text().split()]
+    killed_in = 15 if steps[15] == 15 else 14  # the first process may not have begun its step 15
+    assert steps == [*range(killed_in + 1), *range(10, 30)]
     found = adapter(tmp_path / saved / "adapter")
     assert found.keys() == uninterrupted.keys()
     assert all(torch.equal(each, uninterrupted[name]) for name, each in found.items())

@@ -89,6 +89,7 @@ def test_each_entry_names_tests_and_they_exist() -> None:
             tree = found[0]
 
 
+@pytest.mark.slow
 def test_callbacks_bring_a_run_of_trainer_to_its_budget(tmp_path: Path) -> None:
     proposed = defined_by("class AdaLoraCallback")["AdaLoraCallback"]
     found = {}
@@ -153,6 +154,7 @@ def test_experiment_differs_from_theirs_in_its_scale_alone() -> None:
     assert (theirs.lora_alpha / theirs.init_r, ours.lora_alpha / ours.init_r) == (0.125, 1.0)
 
 
+@pytest.mark.slow
 def test_scale_of_one_learns_more_than_an_eighth() -> None:
     losses = {}
     for alpha in (1, 8):
@@ -264,6 +266,7 @@ def test_callback_of_swift_counts_from_one_after_a_resume() -> None:
 # --- sentence-transformers and axolotl -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sentence_transformers_with_peft_alone_reaches_the_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

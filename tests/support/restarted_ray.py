@@ -30,6 +30,9 @@ def work(config: dict[str, Any]) -> None:
     if rank == DEATH.rank and not (folder / "died").exists():
         (folder / "died").touch()
         killed_training.die(DEATH)
+    if rank == 0:
+        with (folder / "starts").open("a") as starts:
+            print(restarted_training.newest_whole(folder), file=starts)
     arguments = argparse.Namespace(
         folder=folder, strategy="ddp", task="demo", every=EVERY, dropout=False
     )
