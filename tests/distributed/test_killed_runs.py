@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import re
 import shutil
@@ -127,3 +128,17 @@ def test_the_demo_survives_the_kill_of_a_rank(
         assert alone["mask"] == expected["mask"]
         assert alone["ranks"] == expected["ranks"]
         assert alone["accuracy"] == pytest.approx(expected["accuracy"], abs=NOISE / 100)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")
+def test_the_demo_survives_the_kill_of_a_worker_of_ray(tmp_path: Path) -> None:
+    expected = Launch("python", "restarted_training.py", IN_A_LOOP).run(tmp_path / "single")
+    found = Launch("python", "restarted_ray.py", ()).run(tmp_path / "ray")
+    for name, each in (("one process", expected), ("two workers of Ray", found)):
+        sys.stdout.write(f"{name}: {each['accuracy']:.2%}\n")
+    starts = (tmp_path / "ray" / "starts").read_text().split()
+    assert starts == ["None", str(tmp_path / "ray" / "step-000080")]
+    assert found["world"] == 2
+    assert found["budgets"] == expected["budgets"]
+    assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=0.01)

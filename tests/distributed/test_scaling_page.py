@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,16 +17,45 @@ from programs import run
 from safetensors.torch import load_file
 from walkthroughs import blocks_of
 
+if TYPE_CHECKING:
+    from programs import Finished
+
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 NAMED = re.compile(r"# (\S+\.(?:py|yaml))\n")
+VARIABLE = re.compile(r"[A-Z_]+=")
 MODULES = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.accelerate_cli"}
+NEEDS_RAY = "by_ray.py"
+DEATH = """
+_train, _died, _steps = train, __file__ + ".died", __file__ + ".steps"
+
+
+def train(model, optimizer, steps):
+    import os
+
+    if distributed.get_rank() == 0:
+        with open(_steps, "a") as file:
+            print(*steps, file=file)
+    elif list(steps) == [15] and not os.path.exists(_died):
+        open(_died, "w").close()
+        os.kill(os.getpid(), 9)
+    _train(model, optimizer, steps)
+"""
+"""Write down the steps, and kill the second process once, before its step 15."""
+STANDS_IN = {
+    "scontrol": 'echo "localhost"; echo "localhost"',
+    "srun": '"$@" & "$@" & wait -n && wait -n',
+    "torchrun": f'exec {sys.executable} -m {MODULES["torchrun"]} "$@"',
+}
+"""What the script for Slurm calls, for two nodes that are this machine."""
 
 
 def write_files(folder: Path) -> set[str]:
     """Write the blocks of the page into the files that they name; return the names."""
     names = set()
     for block in blocks_of(PAGE):
-        if block.language in {"python", "yaml"}:
+        if block.language == "bash":
+            (folder / "job.slurm").write_text(block.content, encoding="utf-8")
+        elif block.language in {"python", "yaml"}:
             name = NAMED.match(block.content)
             assert name, f"{PAGE.name}:{block.line}: the first line names no file"
             (folder / name[1]).write_text(block.content, encoding="utf-8")
@@ -32,41 +63,107 @@ def write_files(folder: Path) -> set[str]:
     return names
 
 
-def commands() -> list[list[str]]:
-    """Return the commands of the page; tests/docs/test_example_scripts.py runs the examples."""
-    lines = [
-        shlex.split(line)
-        for block in blocks_of(PAGE)
-        if block.language == "console"
-        for line in block.content.splitlines()
-    ]
-    return [line for line in lines if not any(each.startswith("examples/") for each in line)]
+def commands() -> list[tuple[dict[str, str], list[str]]]:
+    """Return the commands of the page: variables of the environment, and words."""
+    found = []
+    for block in blocks_of(PAGE):
+        for line in block.content.splitlines() if block.language == "console" else ():
+            words = shlex.split(line)
+            variables = dict(word.split("=") for word in words if VARIABLE.match(word))
+            found.append((variables, words[len(variables) :]))
+    return found
 
 
 def adapter(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter_model.safetensors")
 
 
+def launched(words: list[str], folder: Path, variables: dict[str, str] | None = None) -> Finished:
+    """Run a command of the page in a folder with its files; it has to succeed."""
+    program, *arguments = words
+    module = ("-m", MODULES[program]) if program in MODULES else ()
+    command = [sys.executable, *module] if program in {*MODULES, "python"} else [program]
+    settings = {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "ACCELERATE_USE_CPU": "true",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    variables = settings | (variables or {})
+    done = run(*command, *arguments, variables=variables, cwd=folder, timeout=1200)
+    assert done.returncode == 0, f"{words}: {done.stderr[-4000:]}"
+    return done
+
+
 @pytest.mark.slow
 def test_every_block_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
     names = write_files(tmp_path)
     ran = set()
-    for program, *arguments in commands():
-        paths = os.pathsep.join(path for path in sys.path if path)
-        variables = {"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
-        command = (sys.executable, "-m", MODULES[program], *arguments)
-        done = run(*command, variables=variables, cwd=tmp_path, timeout=1200)
-        assert done.returncode == 0, f"{arguments}: {done.stderr[-4000:]}"
+    for variables, words in commands():
+        # tests/docs/test_example_scripts.py runs the examples.
+        if words[0] not in MODULES or any(word.startswith("examples/") for word in words):
+            continue
+        done = launched(words, tmp_path, variables)
         # On CPUs accelerate ignores FSDP, and the page says that there is a warning.
         asked = done.stderr.count("UserWarning: accelerate was asked for FSDP")
-        assert asked == (program == "accelerate")
-        ran |= set(arguments) & names
-    assert names - ran == {"model.py"}
+        assert asked == (words[0] == "accelerate")
+        ran |= set(words) & names
+    assert names - ran == {"model.py", NEEDS_RAY}
     whole = adapter(tmp_path / "by-ddp")
     assert sum(len(each) for name, each in whole.items() if name.endswith("lora_E")) == 12
-    for found in ("by-fsdp2", "resumed"):
+    for found in ("by-fsdp2", "resumed", "checkpoints/adapter"):
         torch.testing.assert_close(adapter(tmp_path / found), whole, atol=1e-4, rtol=0)
     assert adapter(tmp_path / "by-trainer").keys() == whole.keys()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    write_files(folder)
+    launched(["torchrun", "--standalone", "--nproc-per-node", "2", "restart.py"], folder)
+    return adapter(folder / "checkpoints" / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("how", "saved"),
+    [
+        pytest.param("restart.py", "checkpoints", marks=pytest.mark.slow),
+        pytest.param("job.slurm", "checkpoints", marks=pytest.mark.slow),
+        pytest.param(
+            NEEDS_RAY,
+            "ray",
+            marks=[
+                pytest.mark.nightly,
+                pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray"),
+            ],
+        ),
+    ],
+)
+def test_a_killed_process_is_started_again_and_changes_nothing(
+    how: str, saved: str, uninterrupted: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    write_files(tmp_path)
+    script = tmp_path / "fsdp2.py"
+    before, main, after = script.read_text().partition('\n\nif __name__ == "__main__":')
+    script.write_text(before + DEATH + main + after)
+    if how == "job.slurm":
+        for name, line in STANDS_IN.items():
+            (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+            (tmp_path / name).chmod(0o755)
+        job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NUM_NODES": "2"}
+        path = {"PATH": os.pathsep.join((str(tmp_path), os.environ["PATH"]))}
+        launched(["bash", how], tmp_path, job | path | {"SLURM_JOB_NODELIST": "any"})
+    else:
+        ((variables, words),) = [each for each in commands() if how in each[1]]
+        launched(words, tmp_path, variables)
+    assert Path(f"{script}.died").exists()
+    steps = [int(each) for each in Path(f"{script}.steps").read_text().split()]
+    killed_in = 15 if steps[15] == 15 else 14  # the first process may not have begun its step 15
+    assert steps == [*range(killed_in + 1), *range(10, 30)]
+    found = adapter(tmp_path / saved / "adapter")
+    assert found.keys() == uninterrupted.keys()
+    assert all(torch.equal(each, uninterrupted[name]) for name, each in found.items())
 
 
 def test_the_file_for_accelerate_asks_for_fsdp2(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ TENSOR = "test_tensor_parallel.py::test_every_process_refuses_and_names_the_laye
 ZERO = "test_deepspeed.py::test_two_processes_are_one"
 """In float32 to 1e-4: DeepSpeed keeps no other copy of the factors."""
 KILLED = "test_killed_runs.py::test_the_demo_survives_the_kill_of_a_rank"
+AGAIN = "test_scaling_page.py::test_a_killed_process_is_started_again_and_changes_nothing"
 UNSYNCHRONISED = (
     "test_agreement.py::test_what_ddp_does_not_synchronise_is_refused_at_the_first_forward"
 )
@@ -92,6 +93,12 @@ ROWS = {
         ),
     ],
     "DeepSpeed ZeRO-3": [*of(EITHER, "zero3"), *of(REFUSED, "adapter_for_zero3")],
+    "torchrun's elastic restarts (`--max-restarts`)": of(AGAIN, "restart.py-checkpoints"),
+    "Ray Train's `TorchTrainer`": [
+        *of(AGAIN, "by_ray.py-ray"),
+        "test_killed_runs.py::test_the_demo_survives_the_kill_of_a_worker_of_ray",
+    ],
+    "Slurm": of(AGAIN, "job.slurm-checkpoints"),
     "transformers' Trainer with DDP": [
         *of(LAUNCHED, "torchrun-with_trainer-adalora_core", "torchrun-with_trainer-attached"),
         *of(ELSEWHERE, "trainer-adalora_core-1-2", "trainer-attached-2-1"),

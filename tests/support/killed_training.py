@@ -60,7 +60,7 @@ def forked(world: int, folder: Path, death: Death | None = None, **options: Any)
 
 def _work(rank: int, arguments: argparse.Namespace, death: Death | None) -> None:
     if death is not None and rank == death.rank:
-        _die(death)
+        die(death)
     try:
         restarted_training.run(arguments, rank, int(os.environ["WORLD_SIZE"]))
     except Exception:
@@ -69,7 +69,7 @@ def _work(rank: int, arguments: argparse.Namespace, death: Death | None) -> None
             raise
 
 
-def _die(death: Death) -> None:
+def die(death: Death) -> None:
     """Make this process kill itself."""
 
     def say(_run: Any, text: str) -> None:
