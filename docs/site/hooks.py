@@ -34,6 +34,17 @@ FAMILIES = "rules/ADA*.md"
 """Stands for the rules in the sections of their families."""
 LISTS = {"rules/README.md": "rules", "fields.md": "fields"}
 SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": "toml"}
+ERRORS = re.compile(r"^\*\*Error that may follow:\*\* (.*)\n\n((?s:.*?))^## Wrong", re.MULTILINE)
+BOOST = {
+    "build.md": 4,
+    "gpu.md": 0.3,
+    "plan.md": 3.2,
+    "runs-that-go-wrong.md": 2,
+    "saved-lora.md": 3,
+    "shrink.md": 2,
+}
+"""How much more a search finds pages that answer than pages that have the same word in their title:
+tests/docs/test_site_in_browser.py has the questions. Decisions and sources come last."""
 # What the command paints in a terminal, in the output that a page shows; a rule's first line.
 SEVERITY = re.compile(r'(<span class="go">)((error|warning|info)(?:\[ADA\d+\]|:))')
 CARETS = re.compile(r'(<span class="go"> *\| +)(\^+)')
@@ -82,13 +93,17 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     here = page.file.src_uri
     path = here if _is_added(page.file) else f"{DOCS}/{here}"
 
+    is_source = _is_added(page.file) and page.file.inclusion.is_not_in_nav()
+    last = 0.5 if is_source or here.startswith("adr/") else 1
+    page.meta.setdefault("search", {"boost": BOOST.get(here, last)})
+
     def relinked(match: re.Match[str]) -> str:
         target = _target(path, match[2])
         if not (ROOT / target).is_file():
             return match[0]
         return match[1] + os.path.relpath(_site_uri(target), PurePosixPath(here).parent)
 
-    return LINK.sub(relinked, markdown)
+    return LINK.sub(relinked, ERRORS.sub(_as_headings, markdown))
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
@@ -125,6 +140,12 @@ def playground_fragment(page: PurePosixPath) -> str:
     state = {"text": example_text(rule.bad), "format": rule.language, **rule.example_options}
     packed = zlib.compress(json.dumps(state).encode(), wbits=-15)
     return f"play={base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
+
+
+def _as_headings(match: re.Match[str]) -> str:
+    """Move the errors of a rule's page behind its text, as headings: a search ranks these first."""
+    errors = "".join(f"### {error}\n\n" for error in match[1].split("; "))
+    return f"{match[2]}## Errors that may follow\n\nWhere the fault stays.\n\n{errors}## Wrong"
 
 
 def _expanded(item: Any) -> Any:
