@@ -132,6 +132,14 @@ def schedule() -> dict[Path, Content]:
     return {DOCS / "budget-schedule.svg": drawing()}
 
 
+def identity() -> dict[Path, Content]:
+    """Return the mark, its form for the browser's tab, and the card of shared links."""
+    from identity import CARD, FAVICON, ICON, PALETTE, card, favicon, mark
+
+    picture = Picture((PALETTE, TOOLS / "identity.py"), card)
+    return {ICON: mark(), FAVICON: favicon(), CARD: picture}
+
+
 def ranks() -> dict[Path, Content]:
     """Return the map of the ranks that a run of `adalora demo` kept, from its configuration."""
     from adalora_core.commands.rank_report import heatmap
@@ -279,6 +287,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "indexes": indexes,
     "speed": speed,
     "schedule": schedule,
+    "identity": identity,
     "ranks": ranks,
     "scaling": scaling,
     "evidence": evidence,

@@ -68,7 +68,7 @@ def _page(field: Field) -> str:
         f"- {use_of(field)}",
     ]
     parts = [
-        "---\nsearch:\n  boost: 4\n---",
+        "---\nsearch:\n  boost: 1.5\n---",
         f"# {field.name}",
         field.summary,
         "\n".join(facts),

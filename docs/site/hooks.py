@@ -30,13 +30,35 @@ ROOT = Path(__file__).parents[2]
 DOCS = "docs"
 # Pages of the navigation that are not under docs/.
 OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+FAMILIES = "rules/ADA*.md"
+"""Stands for the rules in the sections of their families."""
 LISTS = {"rules/README.md": "rules", "fields.md": "fields"}
 SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": "toml"}
+ERRORS = re.compile(r"^\*\*Error that may follow:\*\* (.*)\n\n((?s:.*?))^## Wrong", re.MULTILINE)
+BOOST = {
+    "build.md": 4,
+    "gpu.md": 0.3,
+    "plan.md": 3.2,
+    "runs-that-go-wrong.md": 2,
+    "saved-lora.md": 3,
+    "shrink.md": 2,
+}
+"""How much more a search finds pages that answer than pages that have the same word in their title:
+tests/docs/test_site_in_browser.py has the questions. Decisions and sources come last."""
+# What the command paints in a terminal, in the output that a page shows; a rule's first line.
+SEVERITY = re.compile(r'(<span class="go">)((error|warning|info)(?:\[ADA\d+\]|:))')
+CARETS = re.compile(r'(<span class="go"> *\| +)(\^+)')
+RULE = re.compile(r"<p>Severity: (error|warning|info)\.")
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Replace the patterns in the navigation by the pages that match; show the version."""
+    """Replace the patterns in the navigation by the pages that match; show the version.
+
+    A site that `mike` does not build has no list of versions that a browser could ask for.
+    """
+    if "MIKE_DOCS_VERSION" not in os.environ:
+        config.extra.pop("version", None)
     config.nav = _expanded(config.nav)
     config.copyright = f"adalora-core {version('adalora-core')}, Apache-2.0"
     return config
@@ -71,23 +93,30 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     here = page.file.src_uri
     path = here if _is_added(page.file) else f"{DOCS}/{here}"
 
+    is_source = _is_added(page.file) and page.file.inclusion.is_not_in_nav()
+    last = 0.5 if is_source or here.startswith("adr/") else 1
+    page.meta.setdefault("search", {"boost": BOOST.get(here, last)})
+
     def relinked(match: re.Match[str]) -> str:
         target = _target(path, match[2])
         if not (ROOT / target).is_file():
             return match[0]
         return match[1] + os.path.relpath(_site_uri(target), PurePosixPath(here).parent)
 
-    return LINK.sub(relinked, markdown)
+    return LINK.sub(relinked, ERRORS.sub(_as_headings, markdown))
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
     """Mark tables whose rows have pages of their own: no search result, a list on a phone.
 
-    The page of a rule gets a link to its example in the playground.
+    A finding gets its colours, and the page of a rule a link to its example in the playground.
     """
     if page.file.src_uri in LISTS:
         name = LISTS[page.file.src_uri]
         return html.replace("<table>", f'<table data-search-exclude data-list="{name}">')
+    html = CARETS.sub(r'\1<span class="finding-caret">\2</span>', html)
+    html = SEVERITY.sub(r'\1<span class="finding-\3">\2</span>', html)
+    html = RULE.sub(r'<p class="severity"><b class="finding-\1">\1</b>', html)
     fragment = playground_fragment(PurePosixPath(page.file.src_uri))
     link = f'<p><a href="../../playground/#{fragment}">Open the example in the playground</a></p>'
     return f"{html}\n{link}" if fragment else html
@@ -113,6 +142,12 @@ def playground_fragment(page: PurePosixPath) -> str:
     return f"play={base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
 
 
+def _as_headings(match: re.Match[str]) -> str:
+    """Move the errors of a rule's page behind its text, as headings: a search ranks these first."""
+    errors = "".join(f"### {error}\n\n" for error in match[1].split("; "))
+    return f"{match[2]}## Errors that may follow\n\nWhere the fault stays.\n\n{errors}## Wrong"
+
+
 def _expanded(item: Any) -> Any:
     if isinstance(item, list):
         return [each for part in item for each in _matching(part)]
@@ -124,6 +159,12 @@ def _expanded(item: Any) -> Any:
 def _matching(item: Any) -> list[Any]:
     if not (isinstance(item, str) and "*" in item):
         return [_expanded(item)]
+    if item == FAMILIES:
+        from adalora_core.checker.rules import RULES
+        from adalora_core.checker.rules.pages import families
+
+        groups = families(RULES).items()
+        return [{title: [f"rules/{each.code}.md" for each in rules]} for title, rules in groups]
     pages = [path.relative_to(ROOT / DOCS).as_posix() for path in (ROOT / DOCS).rglob("*.md")]
     return sorted(page for page in pages if fnmatch(page, item))
 

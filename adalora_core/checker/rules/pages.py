@@ -65,20 +65,49 @@ def example_text(example: Example) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+FAMILIES = {
+    "ADA0": "Texts and comments",
+    "ADA1": "Keys and values",
+    "ADA2": "Schedule",
+    "ADA3": "Ranks",
+    "ADA4": "Settings",
+    "ADA5": "Targets",
+    "ADA6": "YAML",
+    "ADA7": "Releases of PEFT",
+    "ADA8": "Runs and saved adapters",
+    "ADA9": "Scripts",
+    "ADA95": "Plain LoRA",
+}
+"""How the codes of a family begin, and its title; the longest beginning counts."""
+
+
+def families(rules: Sequence[Rule]) -> dict[str, list[Rule]]:
+    """Return the rules by the titles of their families."""
+    found: dict[str, list[Rule]] = {}
+    for rule in rules:
+        start = max(filter(rule.code.startswith, FAMILIES), key=len)
+        found.setdefault(FAMILIES[start], []).append(rule)
+    return found
+
+
 def index(rules: Sequence[Rule]) -> str:
-    """Return the table of all rules that `docs/rules/README.md` holds."""
-    rows = "".join(
-        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} "
-        f"| {'safe' if rule.safe_fix else 'unsafe' if rule.unsafe_fix else ''} | {rule.summary} |\n"
-        for rule in rules
+    """Return the tables of all rules that `docs/rules/README.md` holds."""
+    head = "| Code | Name | Severity | Fix | What |\n|---|---|---|---|---|\n"
+    tables = "\n".join(
+        f"## {title}\n\n{head}{''.join(map(_row, family))}"
+        for title, family in families(rules).items()
     )
     return f"""# Rules
 
 Generated from the rule classes: `adalora rule CODE` prints the same pages.
 
-| Code | Name | Severity | Fix | What |
-|---|---|---|---|---|
-{rows}"""
+{tables}"""
+
+
+def _row(rule: Rule) -> str:
+    fix = "safe" if rule.safe_fix else "unsafe" if rule.unsafe_fix else ""
+    link = f"[{rule.code}]({rule.code}.md)"
+    return f"| {link} | {rule.name} | {rule.severity} | {fix} | {rule.summary} |\n"
 
 
 def pages(rules: Sequence[Rule]) -> dict[str, str]:
