@@ -31,7 +31,7 @@ STEP = {
     ],
     "backward": [
         "orthogonality_gradient: gradient",
-        "drop: drop",  # the gradient of the input, which the first layer's needs none
+        "drop: drop",  # of the gradient of x, which the first layer does not need
         *LAYER_BACKWARD,
         *LAYER_BACKWARD,
     ],
