@@ -31,7 +31,7 @@ STEP = {
     ],
     "backward": [
         "orthogonality_gradient: gradient",
-        "drop: drop",  # the gradient of the input, which the first layer's needs none
+        "drop: drop",  # of the gradient of x, which the first layer does not need
         *LAYER_BACKWARD,
         *LAYER_BACKWARD,
     ],
@@ -85,7 +85,7 @@ def test_all_kernels_are_loaded_before_the_first_call(core: StandIn) -> None:
     assert loaded == ["cudaFuncGetAttributes"] * 63
 
 
-def adapted_model() -> torch.nn.Module:
+def adapted_model() -> Any:
     config = AdaLoraConfig(
         target_modules=["first", "second"], init_r=6, target_r=2, tinit=2, tfinal=3, total_step=8,
         deltaT=2, lora_dropout=0.1,
@@ -128,7 +128,10 @@ class Ops:
     @torch.no_grad()
     def allocate(self) -> list[torch.Tensor]:
         scores, values = torch.empty(6), self.parameters[1::3]
-        ops.update_importance(self.parameters, None, *self.averages, 0.85, 0.7, scores=scores)
+        smoothed, uncertainty = self.averages
+        ops.update_importance(
+            self.parameters, None, smoothed, uncertainty, 0.85, 0.7, scores=scores
+        )
         mask = ops.select_triplets(scores, 1, values)
         ops.apply_mask(mask, values)
         return [*self.averages, scores, mask, *values]
@@ -139,9 +142,10 @@ class Ops:
         return [penalty, *torch.autograd.grad(penalty, [*factors[0], *factors[1]])]
 
     def gradients(self) -> None:
-        base, x, *rest = torch.randn(5, 7), torch.randn(5, 9, requires_grad=True), *self.parameters
-        output = ops.svd_linear(base, x, *rest[:3], 0.5, dropout=0.4)  # type: ignore[misc] # three
-        torch.autograd.grad(output.square().sum(), [x, *rest[:3]])
+        base, x = torch.randn(5, 7), torch.randn(5, 9, requires_grad=True)
+        A, E, B = self.parameters[:3]
+        output = ops.svd_linear(base, x, A, E, B, 0.5, dropout=0.4)
+        torch.autograd.grad(output.square().sum(), [x, A, E, B])
 
 
 class Recorder:
