@@ -22,9 +22,10 @@ struct ComputeOf<double> {
 template <class P>
 using Compute = typename ComputeOf<P>::type;
 
-/// Elements that one thread moves at a time.
-template <class P>
-inline constexpr unsigned kPackOf = kVectorBytes / sizeof(P);
+/// Elements that one thread moves at a time: 16 bytes of the wider format. With more, a warp would
+/// use a part of each sector that it touches.
+template <class P, class Q = P>
+inline constexpr unsigned kPackOf = kVectorBytes / (sizeof(P) > sizeof(Q) ? sizeof(P) : sizeof(Q));
 
 template <class T, unsigned kCount>
 struct alignas(kCount * sizeof(T) < kVectorBytes ? kCount * sizeof(T) : kVectorBytes) Pack {
@@ -55,6 +56,35 @@ __device__ __forceinline__ void write_pack(T* to, const Pack<T, kCount>& pack, b
   }
 #pragma unroll
   for (unsigned i = 0; i < kCount; ++i) to[i] = pack.values[i];
+}
+
+/// Whether rows of `width` are whole packs that can be accessed at a time.
+template <unsigned kCount, class T>
+__device__ __forceinline__ bool is_divided(const T* rows, std::uint32_t width) {
+  return width % kCount == 0 && is_aligned(rows);
+}
+
+/// Entries [at, at + kCount) of a row of `width`, zero past its end; `divided` as above.
+template <unsigned kCount, class T>
+__device__ __forceinline__ Pack<T, kCount> read_part(const T* row, std::uint32_t at,
+                                                     std::uint32_t width, bool divided) {
+  if (divided && at < width) return read_pack<kCount>(row + at, true);
+  Pack<T, kCount> pack{};
+#pragma unroll
+  for (unsigned i = 0; i < kCount; ++i) {
+    if (at + i < width) pack.values[i] = row[at + i];
+  }
+  return pack;
+}
+
+template <unsigned kCount, class T>
+__device__ __forceinline__ void write_part(T* row, std::uint32_t at, std::uint32_t width,
+                                           const Pack<T, kCount>& pack, bool divided) {
+  if (divided && at < width) return write_pack<kCount>(row + at, pack, true);
+#pragma unroll
+  for (unsigned i = 0; i < kCount; ++i) {
+    if (at + i < width) row[at + i] = pack.values[i];
+  }
 }
 
 /// Sum over the lanes of a warp, the same in every lane.

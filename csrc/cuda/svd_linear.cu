@@ -30,7 +30,7 @@ struct FoldArguments {
 /// Each thread writes one pack; a pack of A' may extend past the end of a row.
 template <class P, class X>
 __device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint64_t pack) {
-  constexpr unsigned kPack = kPackOf<X>;
+  constexpr unsigned kPack = kPackOf<P, X>;
   const std::uint64_t begin = pack * kPack;
   const std::uint64_t entries = std::uint64_t{arguments.padded} * arguments.in;
   const std::uint64_t known = std::uint64_t{arguments.rank} * arguments.in;
@@ -44,42 +44,46 @@ __device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint64_t pack)
       if (begin + i < known) values.values[i] = arguments.A[begin + i];
     }
   }
+  const auto factor_of = [&](std::uint32_t row) {
+    return row < arguments.rank ? arguments.scale * to_float(arguments.E[row]) : Compute<P>{0};
+  };
   // One division of 64 bits for the first entry; the others follow by counting.
   auto row = static_cast<std::uint32_t>(begin / arguments.in);
   auto column = static_cast<std::uint32_t>(begin % arguments.in);
+  Compute<P> factor = factor_of(row);
   Pack<X, kPack> result;
 #pragma unroll
   for (unsigned i = 0; i < kPack; ++i) {
-    Compute<P> value = 0;
-    if (row < arguments.rank) {
-      value = arguments.scale * to_float(arguments.E[row]) * to_float(values.values[i]);
-    }
-    result.values[i] = to_format<X>(value);
-    if (++column == arguments.in) {
+    if (column == arguments.in) {
       column = 0;
-      ++row;
+      factor = factor_of(++row);
     }
+    ++column;
+    result.values[i] = to_format<X>(factor * static_cast<Compute<P>>(to_float(values.values[i])));
   }
   // p rows of any length are whole packs: p is a multiple of the pack.
   write_pack<kPack>(arguments.folded_A + begin, result, is_aligned(arguments.folded_A));
 }
 
+/// Entries of a row of B or B' that a thread moves at a time: common ranks are multiples of four.
 template <class P, class X>
-__device__ void fold_B(const FoldArguments<P, X>& arguments, std::uint64_t pack) {
-  constexpr unsigned kPack = kPackOf<X>;
-  const std::uint64_t begin = pack * kPack;
+inline constexpr unsigned kPartOf = kPackOf<P, X> < 4 ? kPackOf<P, X> : 4;
+
+template <class P, class X>
+__device__ void fold_B(const FoldArguments<P, X>& arguments, std::uint64_t part) {
+  constexpr unsigned kPart = kPartOf<P, X>;
+  const std::uint64_t begin = part * kPart;
   const std::uint64_t row = begin / arguments.padded;
   if (row >= arguments.out) return;
   const auto column = static_cast<std::uint32_t>(begin % arguments.padded);
-  const P* const from = arguments.B + row * arguments.rank;
-  Pack<X, kPack> result;
+  const auto values = read_part<kPart>(arguments.B + row * arguments.rank, column, arguments.rank,
+                                       is_divided<kPart>(arguments.B, arguments.rank));
+  Pack<X, kPart> result;
 #pragma unroll
-  for (unsigned i = 0; i < kPack; ++i) {
-    Compute<P> value = 0;
-    if (column + i < arguments.rank) value = to_float(from[column + i]);
-    result.values[i] = to_format<X>(value);
+  for (unsigned i = 0; i < kPart; ++i) {
+    result.values[i] = to_format<X>(static_cast<Compute<P>>(to_float(values.values[i])));
   }
-  write_pack<kPack>(arguments.folded_B + begin, result, is_aligned(arguments.folded_B));
+  write_pack<kPart>(arguments.folded_B + begin, result, is_aligned(arguments.folded_B));
 }
 
 template <class P, class X>
@@ -114,7 +118,7 @@ template <class D, class P>
 __device__ void unfold_A(const UnfoldArguments<D, P>& arguments, std::uint32_t triplet) {
   using T = Compute<P>;
   __shared__ T room[kWarps];
-  constexpr unsigned kPack = kPackOf<D>;
+  constexpr unsigned kPack = kPackOf<D, P>;
   const D* const from = arguments.grad_folded_A + std::uint64_t{triplet} * arguments.in;
   const P* const row = arguments.A + std::uint64_t{triplet} * arguments.in;
   P* const to = arguments.grad_A == nullptr
@@ -150,12 +154,21 @@ __device__ void unfold_A(const UnfoldArguments<D, P>& arguments, std::uint32_t t
 }
 
 template <class D, class P>
-__device__ void unfold_B(const UnfoldArguments<D, P>& arguments, std::uint64_t at) {
-  if (at >= std::uint64_t{arguments.out} * arguments.rank) return;
-  const std::uint64_t row = at / arguments.rank;
-  const std::uint64_t column = at % arguments.rank;
-  const D grad = arguments.grad_folded_B[row * arguments.padded + column];
-  arguments.grad_B[at] = to_format<P>(static_cast<Compute<P>>(to_float(grad)));
+__device__ void unfold_B(const UnfoldArguments<D, P>& arguments, std::uint64_t part) {
+  constexpr unsigned kPart = kPartOf<D, P>;
+  const std::uint32_t parts = parts_of(arguments.rank, kPart);
+  const std::uint64_t row = part / parts;
+  if (row >= arguments.out) return;
+  const auto column = static_cast<std::uint32_t>(part % parts) * kPart;
+  const auto grads = read_pack<kPart>(arguments.grad_folded_B + row * arguments.padded + column,
+                                      is_aligned(arguments.grad_folded_B));
+  Pack<P, kPart> result;
+#pragma unroll
+  for (unsigned i = 0; i < kPart; ++i) {
+    result.values[i] = to_format<P>(static_cast<Compute<P>>(to_float(grads.values[i])));
+  }
+  write_part<kPart>(arguments.grad_B + row * arguments.rank, column, arguments.rank, result,
+                    is_divided<kPart>(arguments.grad_B, arguments.rank));
 }
 
 template <class D, class P>
@@ -168,42 +181,54 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+/// Packs of one row that a thread handles, with one key.
+constexpr unsigned kDropPacks = 4;
+
 template <class X>
 struct DropArguments {
+  static constexpr unsigned kOfWarp = kDropPacks * kWarpSize * kPackOf<X>;  ///< entries of a row
+
   const X* x;
   X* output;
   const std::int64_t* seed;
   std::uint64_t rows;
   std::uint32_t cols;
-  std::uint32_t packs;  ///< per row
+  std::uint32_t warps;  ///< per row
   std::uint32_t threshold;
   Compute<X> kept_factor;
 };
 
-/// Each thread handles one pack of one row; the last pack of a row may be shorter.
+/// Each warp handles a part of one row; the last pack of a row may be shorter.
 template <class X>
 __global__ void __launch_bounds__(kThreads)
     drop_kernel(const DropArguments<X> __grid_constant__ arguments) {
   constexpr unsigned kPack = kPackOf<X>;
-  const std::uint64_t pack = std::uint64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const std::uint64_t row = pack / arguments.packs;
+  const std::uint64_t warp = std::uint64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
+  const std::uint64_t row = warp / arguments.warps;
   if (row >= arguments.rows) return;
-  const auto col = static_cast<std::uint32_t>(pack % arguments.packs) * kPack;
+  const auto begin = static_cast<std::uint32_t>(warp % arguments.warps) * arguments.kOfWarp;
+  const std::uint32_t end = begin + smaller(arguments.cols - begin, arguments.kOfWarp);
   const std::uint64_t key = drop_row_key(static_cast<std::uint64_t>(*arguments.seed), row);
-  const X* const from = arguments.x + row * arguments.cols + col;
-  X* const to = arguments.output + row * arguments.cols + col;
-  const auto dropped = [&](X value, unsigned i) {
-    const Compute<X> factor =
-        drop_draw(key, col + i) >= arguments.threshold ? arguments.kept_factor : Compute<X>{0};
-    return to_format<X>(static_cast<Compute<X>>(to_float(value)) * factor);
-  };
-  if (arguments.cols - col >= kPack) {
-    auto values = read_pack<kPack>(from, is_aligned(from));
+  const X* const from = arguments.x + row * arguments.cols;
+  X* const to = arguments.output + row * arguments.cols;
+  const bool aligned = is_aligned(from, to);
+#pragma unroll 1
+  for (std::uint32_t col = begin + threadIdx.x % kWarpSize * kPack; col < end;
+       col += kWarpSize * kPack) {
+    const std::uint64_t of_pack = key ^ col;  // of a multiple of the pack: col + i is col ^ i
+    const auto dropped = [&](X value, unsigned i) {
+      const Compute<X> factor =
+          drop_draw(of_pack, i) >= arguments.threshold ? arguments.kept_factor : Compute<X>{0};
+      return to_format<X>(static_cast<Compute<X>>(to_float(value)) * factor);
+    };
+    if (end - col >= kPack) {
+      auto values = read_pack<kPack>(from + col, aligned);
 #pragma unroll
-    for (unsigned i = 0; i < kPack; ++i) values.values[i] = dropped(values.values[i], i);
-    write_pack<kPack>(to, values, is_aligned(to));
-  } else {
-    for (unsigned i = 0; i < arguments.cols - col; ++i) to[i] = dropped(from[i], i);
+      for (unsigned i = 0; i < kPack; ++i) values.values[i] = dropped(values.values[i], i);
+      write_pack<kPack>(to + col, values, aligned);
+    } else {
+      for (std::uint32_t i = 0; i < end - col; ++i) to[col + i] = dropped(from[col + i], i);
+    }
   }
 }
 
@@ -218,8 +243,8 @@ std::int64_t blocks_for(std::int64_t items) { return narrow((items + kThreads - 
 
 template <class P, class X>
 void fold(const Triplets& triplets, double scale, const Folded& folded, const Stream& stream) {
-  const std::int64_t packs_of_A = folded.A.rows * folded.A.cols / kPackOf<X>;
-  const std::int64_t packs_of_B = folded.B.rows * folded.B.cols / kPackOf<X>;
+  const std::int64_t packs_of_A = folded.A.rows * folded.A.cols / kPackOf<P, X>;
+  const std::int64_t parts_of_B = folded.B.rows * folded.B.cols / kPartOf<P, X>;
   FoldArguments<P, X> arguments{static_cast<const P*>(triplets.A.data),
                                 static_cast<const P*>(triplets.E.data),
                                 static_cast<const P*>(triplets.B.data),
@@ -231,7 +256,7 @@ void fold(const Triplets& triplets, double scale, const Folded& folded, const St
                                 narrow(triplets.A.cols),
                                 narrow(triplets.B.rows),
                                 narrow(blocks_for(packs_of_A))};
-  launch<fold_kernel<P, X>>(blocks_for(packs_of_A) + blocks_for(packs_of_B), kThreads, stream,
+  launch<fold_kernel<P, X>>(blocks_for(packs_of_A) + blocks_for(parts_of_B), kThreads, stream,
                             arguments);
 }
 
@@ -240,7 +265,8 @@ void unfold(const Folded& gradients, const Triplets& triplets, double scale, con
             const Stream& stream) {
   const std::int64_t rank = triplets.A.rows;
   const bool of_A = wanted.A.present() || wanted.E.present();
-  const std::int64_t blocks_of_B = wanted.B.present() ? blocks_for(triplets.B.rows * rank) : 0;
+  const std::int64_t parts_of_B = triplets.B.rows * parts_of(narrow(rank), kPartOf<D, P>);
+  const std::int64_t blocks_of_B = wanted.B.present() ? blocks_for(parts_of_B) : 0;
   UnfoldArguments<D, P> arguments{
       static_cast<const D*>(gradients.A.data),
       static_cast<const D*>(gradients.B.data),
@@ -286,16 +312,16 @@ void drop(const MatrixView& x, double probability, const std::int64_t* seed,
   const CurrentDevice current(stream.device);
   with_format(x.dtype, [&](auto format) {
     using X = decltype(format);
-    const std::uint32_t packs = parts_of(narrow(x.cols), kPackOf<X>);
+    const std::uint32_t warps = parts_of(narrow(x.cols), DropArguments<X>::kOfWarp);
     DropArguments<X> arguments{static_cast<const X*>(x.data),
                                static_cast<X*>(output.data),
                                seed,
                                static_cast<std::uint64_t>(x.rows),
                                narrow(x.cols),
-                               packs,
+                               warps,
                                drop_threshold(probability),
                                static_cast<Compute<X>>(1.0 / (1.0 - probability))};
-    launch<drop_kernel<X>>(blocks_for(x.rows * packs), kThreads, stream, arguments);
+    launch<drop_kernel<X>>(blocks_for(x.rows * warps * kWarpSize), kThreads, stream, arguments);
   });
 }
 
