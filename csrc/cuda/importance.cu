@@ -54,8 +54,7 @@ struct UpdateArguments {
   const void* gradients[kEntries];
   void* smoothed[kEntries];
   void* uncertainty[kEntries];
-  std::uint32_t rows[kEntries];
-  std::uint32_t cols[kEntries];
+  std::uint32_t rows[kEntries], cols[kEntries];
   std::uint32_t first_chunk[kEntries];
   std::uint32_t first_partial[kEntries];
   std::uint32_t count = 0;
@@ -92,8 +91,7 @@ __device__ unsigned update_span(const P* p, const P* g, T* smoothed, T* uncertai
     write_pack<kPack>(uncertainty + at, spreads, true);
   }
   for (std::uint32_t at = packs * kPack + threadIdx.x; at < count; at += kThreads) {
-    T mean = smoothed[at];
-    T spread = uncertainty[at];
+    T mean = smoothed[at], spread = uncertainty[at];
     skipped += !observe(static_cast<T>(to_float(p[at])), static_cast<T>(to_float(g[at])), smoothing,
                         mean, spread);
     smoothed[at] = mean;
@@ -155,10 +153,8 @@ __global__ void __launch_bounds__(kThreads)
   const std::uint32_t chunk = blockIdx.x - arguments.first_chunk[entry];
   const std::uint32_t band = chunk / cut.across;
   const std::uint32_t segment = chunk % cut.across;
-  const std::uint32_t row = band * cut.rows;
-  const std::uint32_t col = segment * kChunk;
-  const std::uint32_t height = smaller(cut.rows, rows - row);
-  const std::uint32_t width = smaller(kChunk, cols - col);
+  const std::uint32_t row = band * cut.rows, col = segment * kChunk;
+  const std::uint32_t height = smaller(cut.rows, rows - row), width = smaller(kChunk, cols - col);
   const std::uint64_t start = std::uint64_t{row} * cols + col;
   const std::uint32_t count = height * width;
   T* const smoothed = static_cast<T*>(arguments.smoothed[entry]) + start;
@@ -197,11 +193,9 @@ struct ScoreArguments {
   static constexpr unsigned kMatrices = (kArgumentBytes - 128) / (4 * sizeof(std::uint32_t));
 
   std::uint32_t first_triplet[kMatrices];
-  std::uint32_t inputs[kMatrices];
-  std::uint32_t outputs[kMatrices];
+  std::uint32_t inputs[kMatrices], outputs[kMatrices];
   std::uint32_t first_partial[kMatrices];
-  std::uint32_t count = 0;
-  std::uint32_t triplets = 0;
+  std::uint32_t count = 0, triplets = 0;
   const double* partials;
   T* scores;
 };

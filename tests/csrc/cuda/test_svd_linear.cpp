@@ -196,12 +196,14 @@ void check_draws(std::int64_t cols, DType dtype) {
 void test_svd_linear() {
   for (const DType from : core_test::kDTypes) {
     for (const DType to : core_test::kDTypes) {
-      // A row that every thread of a block reads from many times.
-      const HostFactors host(5000, 1, 2, from);
-      for (const unsigned offsets : kOffsets) {
-        check_conversions(from, to, offsets);
-        check_unfold(host, to, offsets, 7);
-        check_unfold(host, to, offsets, 2);
+      for (const unsigned offsets : kOffsets) check_conversions(from, to, offsets);
+      // Rows of which every thread reads four or more entries, and the first thread one more, alone
+      // or in packs.
+      for (const std::int64_t in : {1025, 1281, 1537, 1793, 4104}) {
+        const HostFactors host(in, 1, 2, from);
+        for (const unsigned offsets : kOffsets) {
+          for (const unsigned wanted : {2u, 7u}) check_unfold(host, to, offsets, wanted);
+        }
       }
     }
   }
