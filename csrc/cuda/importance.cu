@@ -54,8 +54,7 @@ struct UpdateArguments {
   const void* gradients[kEntries];
   void* smoothed[kEntries];
   void* uncertainty[kEntries];
-  std::uint32_t rows[kEntries];
-  std::uint32_t cols[kEntries];
+  std::uint32_t rows[kEntries], cols[kEntries];
   std::uint32_t first_chunk[kEntries];
   std::uint32_t first_partial[kEntries];
   std::uint32_t count = 0;
@@ -69,7 +68,7 @@ struct UpdateArguments {
 template <class P, class T, bool kScored>
 __device__ unsigned update_span(const P* p, const P* g, T* smoothed, T* uncertainty,
                                 std::uint32_t count, const Smoothing<T>& smoothing, T* scores) {
-  constexpr unsigned kPack = kPackOf<P>;
+  constexpr unsigned kPack = kPackOf<P, T>;
   unsigned skipped = 0;
   // Otherwise entry by entry: the accesses of a warp are still adjacent.
   const std::uint32_t packs = is_aligned(p, g, smoothed, uncertainty) ? count / kPack : 0;
@@ -79,19 +78,20 @@ __device__ unsigned update_span(const P* p, const P* g, T* smoothed, T* uncertai
     const auto gs = read_pack<kPack>(g + at, true);
     auto means = read_pack<kPack>(smoothed + at, true);
     auto spreads = read_pack<kPack>(uncertainty + at, true);
+    Pack<T, kPack> products;
 #pragma unroll
     for (unsigned i = 0; i < kPack; ++i) {
       skipped +=
           !observe(static_cast<T>(to_float(ps.values[i])), static_cast<T>(to_float(gs.values[i])),
                    smoothing, means.values[i], spreads.values[i]);
-      if constexpr (kScored) scores[at + i] = means.values[i] * spreads.values[i];
+      products.values[i] = means.values[i] * spreads.values[i];
     }
+    if constexpr (kScored) write_pack<kPack>(scores + at, products, true);
     write_pack<kPack>(smoothed + at, means, true);
     write_pack<kPack>(uncertainty + at, spreads, true);
   }
   for (std::uint32_t at = packs * kPack + threadIdx.x; at < count; at += kThreads) {
-    T mean = smoothed[at];
-    T spread = uncertainty[at];
+    T mean = smoothed[at], spread = uncertainty[at];
     skipped += !observe(static_cast<T>(to_float(p[at])), static_cast<T>(to_float(g[at])), smoothing,
                         mean, spread);
     smoothed[at] = mean;
@@ -145,7 +145,7 @@ template <class P, bool kScored>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(const UpdateArguments<Compute<P>> __grid_constant__ arguments) {
   using T = Compute<P>;
-  __shared__ T scores[kScored ? kChunk : 1];
+  alignas(kVectorBytes) __shared__ T scores[kScored ? kChunk : 1];
   const unsigned entry = find_last(arguments.first_chunk, arguments.count, blockIdx.x);
   const std::uint32_t rows = arguments.rows[entry];
   const std::uint32_t cols = arguments.cols[entry];
@@ -153,10 +153,8 @@ __global__ void __launch_bounds__(kThreads)
   const std::uint32_t chunk = blockIdx.x - arguments.first_chunk[entry];
   const std::uint32_t band = chunk / cut.across;
   const std::uint32_t segment = chunk % cut.across;
-  const std::uint32_t row = band * cut.rows;
-  const std::uint32_t col = segment * kChunk;
-  const std::uint32_t height = smaller(cut.rows, rows - row);
-  const std::uint32_t width = smaller(kChunk, cols - col);
+  const std::uint32_t row = band * cut.rows, col = segment * kChunk;
+  const std::uint32_t height = smaller(cut.rows, rows - row), width = smaller(kChunk, cols - col);
   const std::uint64_t start = std::uint64_t{row} * cols + col;
   const std::uint32_t count = height * width;
   T* const smoothed = static_cast<T*>(arguments.smoothed[entry]) + start;
@@ -195,11 +193,9 @@ struct ScoreArguments {
   static constexpr unsigned kMatrices = (kArgumentBytes - 128) / (4 * sizeof(std::uint32_t));
 
   std::uint32_t first_triplet[kMatrices];
-  std::uint32_t inputs[kMatrices];
-  std::uint32_t outputs[kMatrices];
+  std::uint32_t inputs[kMatrices], outputs[kMatrices];
   std::uint32_t first_partial[kMatrices];
-  std::uint32_t count = 0;
-  std::uint32_t triplets = 0;
+  std::uint32_t count = 0, triplets = 0;
   const double* partials;
   T* scores;
 };
