@@ -108,9 +108,24 @@ __device__ void find_digit(Search& search, std::uint32_t wanted) {
   search.below = below;
 }
 
+/// The keys of the first triplets, computed once. Each thread keeps those that it alone reads.
+template <class Key>
+struct Keys {
+  static constexpr std::uint32_t kCount = 32768 / sizeof(Key);
+
+  Key kept[kCount];
+};
+
+template <class T, class Key>
+__device__ Key key_of(const SelectArguments<T>& arguments, const Keys<Key>& keys,
+                      std::uint32_t triplet) {
+  return triplet < keys.kCount ? keys.kept[triplet] : descending_key(arguments.scores[triplet]);
+}
+
 /// `kept` is at least 1 and at most the number of triplets.
 template <class T, class Key>
-__device__ Threshold<Key> find_threshold(const SelectArguments<T>& arguments, Search& search) {
+__device__ Threshold<Key> find_threshold(const SelectArguments<T>& arguments, const Keys<Key>& keys,
+                                         Search& search) {
   Key prefix = 0;
   Key known = 0;  // the bits that are decided
   std::uint32_t wanted = arguments.kept;
@@ -119,7 +134,7 @@ __device__ Threshold<Key> find_threshold(const SelectArguments<T>& arguments, Se
     if (threadIdx.x < kDigits) search.counts[threadIdx.x] = 0;
     __syncthreads();
     for (std::uint32_t i = threadIdx.x; i < arguments.triplets; i += kSelectThreads) {
-      const Key key = descending_key(arguments.scores[i]);
+      const Key key = key_of(arguments, keys, i);
       if ((key & known) == prefix) {
         atomicAdd(&search.counts[(key >> shift) & (kDigits - 1)], 1u);
       }
@@ -130,7 +145,6 @@ __device__ Threshold<Key> find_threshold(const SelectArguments<T>& arguments, Se
     prefix |= static_cast<Key>(search.digit) << shift;
     known |= static_cast<Key>(kDigits - 1) << shift;
     wanted -= search.below;
-    __syncthreads();  // before the counts are zeroed again
   }
   return {prefix, wanted};
 }
@@ -160,13 +174,18 @@ __global__ void __launch_bounds__(kSelectThreads)
   using Key = decltype(descending_key(T{}));
   __shared__ Search search;
   __shared__ std::uint32_t counts[kSelectWarps];
+  __shared__ Keys<Key> keys;
+  for (std::uint32_t i = threadIdx.x; i < smaller(arguments.triplets, keys.kCount);
+       i += kSelectThreads) {
+    keys.kept[i] = descending_key(arguments.scores[i]);
+  }
   Threshold<Key> threshold{0, 0};
-  if (arguments.kept > 0) threshold = find_threshold<T, Key>(arguments, search);
+  if (arguments.kept > 0) threshold = find_threshold(arguments, keys, search);
   std::uint32_t ties = 0;  // triplets with the key of the threshold so far
   for (std::uint32_t start = 0; start < arguments.triplets; start += kSelectThreads) {
     const std::uint32_t triplet = start + threadIdx.x;
     const bool inside = triplet < arguments.triplets;
-    const Key key = inside ? descending_key(arguments.scores[triplet]) : Key{0};
+    const Key key = inside ? key_of(arguments, keys, triplet) : Key{0};
     std::uint32_t of_block;
     const std::uint32_t before =
         count_before(inside && key == threshold.key, counts, of_block) + ties;

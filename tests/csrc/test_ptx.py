@@ -71,8 +71,7 @@ def test_no_barrier_can_be_left_out(cuda_ptx: Path, variant: str, tmp_path: Path
             changed = text[: each.start()] + text[each.end() :]
             if run_changed(cuda_ptx, changed, kernel.op, tmp_path).returncode == 0:
                 spare.add((kernel.template, number))
-    # The last one of a digit: what is written next, nobody has read since the one before.
-    assert spare == {("select_kernel", 4)}
+    assert not spare
 
 
 @pytest.mark.parametrize("gpu", SAME_AS)
