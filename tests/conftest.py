@@ -140,7 +140,7 @@ def _peft_as_it_was() -> Iterator[None]:
     """Fail the test that leaves PEFT bridged, instead of a later one that asks PEFT itself."""
     yield
     bridge = sys.modules.get("adalora_core.bridge.attaching")
-    if bridge is not None and bridge._replaced:
+    if bridge is not None and bridge.replaced:
         bridge.uninstall()
         pytest.fail("the bridge to PEFT was left installed: use the fixture `installed`")
 

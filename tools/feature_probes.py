@@ -11,7 +11,6 @@ from adapter_probes import by_layer
 from model_probes import (
     export_lora,
     mixed,
-    token_rows,
 )
 from probe_setting import Probe, has, only
 from target_probes import IDS, Attention, learns
@@ -122,7 +121,6 @@ GROUPS: dict[str, list[Probe]] = {
             only("peft", mixed),
             "use PEFT, or `export_lora()` and mix LoRA adapters",
         ),
-        Probe("trainable_token_indices", token_rows),
         Probe(
             "layer_replication",
             targets.replicated,

@@ -11,7 +11,6 @@ from probe_setting import (
     BRIDGED,
     SETTINGS,
     Small,
-    llama,
     load,
     make,
     need_equal,
@@ -22,11 +21,6 @@ from probe_setting import (
 from adalora_core.training.lora_export import export_folder
 
 # --- model ----------------------------------------------------------------------------------------
-
-
-def token_rows(library: str) -> None:
-    """Train some rows of an embedding."""
-    make(library, llama(), target_modules=["q_proj"], trainable_token_indices=[1])
 
 
 def mixed(library: str) -> None:

@@ -38,7 +38,6 @@ _compacted: weakref.WeakKeyDictionary[Any, weakref.ref[torch.optim.Optimizer]] =
 """The optimizer whose state was cut together with the adapter of each tuner."""
 
 _PEFT_MODULE = "peft.tuners.adalora.layer"
-_MS_SWIFT_MODULE = "swift.tuners.peft"
 
 _AVERAGES = {"ipt": None, "exp_avg_ipt": "smoothed", "exp_avg_unc": "uncertainty"}
 """Attributes of PEFT's allocator, and of the statistics that replace it."""
@@ -347,7 +346,7 @@ def is_of_ms_swift(member: Any) -> bool:
     An import of ms-swift does so, for models on several devices; the mathematics are PEFT's.
     """
     names = {"adalora_forward", "adalora_mask_to_budget"}
-    return _module_of(member) == _MS_SWIFT_MODULE and member.__name__ in names
+    return _module_of(member) == "swift.tuners.peft" and member.__name__ in names
 
 
 def _module_of(member: Any) -> str | None:

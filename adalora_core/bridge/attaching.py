@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import weakref
 from typing import Any, TypeVar
 
 from peft import AdaLoraConfig, PeftModel
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 from adalora_core.bridge.adapters import (
     configs_of,
-    is_of_ms_swift,
     refuse_changed_allocator,
-    report_faults,
     report_unmatched,
     return_to_peft,
     state_of,
@@ -45,47 +41,13 @@ from adalora_core.bridge.model import (
     PlainModelOverrides,
     is_adalora,
 )
-from adalora_core.bridge.tuner import TunerOverrides, loading
+from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
 from adalora_core.training.host import TUNER, register
 from adalora_core.training.run.reporting import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
-
-_peft_init: Any = AdaLoraModel.__init__
-_SIGNATURE = inspect.signature(_peft_init)
-
-_built: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Tuners that PEFT built after `install()`."""
-
-
-class BuiltTunerOverrides(TunerOverrides):
-    """Methods of the tuner after `install()`."""
-
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        install()  # again, for what an import of ms-swift has replaced since
-        given = _SIGNATURE.bind(self, *args, **kwargs).arguments
-        if not _may_add(given["model"], given["config"]):
-            refuse_adapted(given["model"])
-        _peft_init(self, *args, **kwargs)
-        _built.add(self)
-        if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet
-            report_faults(self)
-            report_unmatched(self)
-
-
-def _may_add(base: nn.Module, config: Any) -> bool:
-    """Return whether PEFT puts an adapter beside, or in the place of, adapters of AdaLoRA."""
-    configs = vars(base).get("peft_config") or {}
-    # A dictionary comes from a `PeftModel`, one configuration from `inject_adapter_in_model`.
-    expected = loading.get() in configs if isinstance(config, dict) else bool(configs)
-    return expected and all(
-        isinstance(each, AdaLoraLayer)
-        for each in base.modules()
-        if isinstance(each, BaseTunerLayer | BaseTuner)
-    )
-
 
 _INSTALLED: dict[type, type] = {
     AdaLoraConfig: BuiltConfigOverrides,
@@ -97,8 +59,6 @@ _INSTALLED: dict[type, type] = {
 """Classes of PEFT and their overrides after `install()`."""
 
 _ABSENT = object()
-_replaced: dict[tuple[type, str], Any] = {}
-"""What `install()` has replaced, by class and name."""
 
 
 def install() -> None:
@@ -106,27 +66,26 @@ def install() -> None:
 
     A second call changes nothing. For models built before, call `attach`.
     """
-    is_first = not _replaced
+    if replaced:
+        return
     for target, overrides in _INSTALLED.items():
         for name, member in _methods_of(overrides).items():
-            present = target.__dict__.get(name, _ABSENT)
-            if is_first or is_of_ms_swift(present):
-                _replaced[target, name] = present
-                setattr(target, name, member)
+            replaced[target, name] = target.__dict__.get(name, _ABSENT)
+            setattr(target, name, member)
 
 
 def uninstall() -> None:
     """Restore PEFT's methods, for models built since `install()` too."""
-    for (target, name), member in _replaced.items():
+    while replaced:
+        (target, name), member = replaced.popitem()
         if member is _ABSENT:
             delattr(target, name)
         else:
             setattr(target, name, member)
-    _replaced.clear()
-    for tuner in list(_built):
+    for tuner in list(built):
         if not is_attached_tuner(tuner):
             return_to_peft(tuner)
-    _built.clear()
+    built.clear()
 
 
 def attach(model: Module) -> Module:

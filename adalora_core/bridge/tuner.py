@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
-from peft.tuners.tuners_utils import onload_layer
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
 
 from adalora_core.bridge.adapters import (
     BridgedRun,
     adapter_of,
     configs_of,
     follow_reset,
+    is_of_ms_swift,
     refuse_changed_allocator,
     refuse_slow_expressions,
     remember_optimizer,
+    report_faults,
+    report_unmatched,
     resize_adapter,
     state_of,
     sync_patterns,
@@ -36,7 +41,7 @@ from adalora_core.training.compaction import CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward, forwards_of
 from adalora_core.training.merging import all_or_none, refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
-from adalora_core.training.run.reporting import refuse_adapter_names
+from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 
     from adalora_core.training.adapter import Adapter
 
+_peft_init: Any = AdaLoraModel.__init__
 _peft_inject: Any = AdaLoraModel.inject_adapter
 _peft_create: Any = AdaLoraModel._create_and_replace  # noqa: SLF001 - PEFT's own hook
 _peft_hooks: Any = AdaLoraModel._enable_peft_forward_hooks  # noqa: SLF001 - PEFT's own hooks
@@ -52,6 +58,14 @@ _peft_merge: Any = AdaLoraModel.merge_adapter
 _peft_unmerge: Any = AdaLoraModel.unmerge_adapter
 _peft_unload: Any = AdaLoraModel._unload_and_optionally_merge  # noqa: SLF001 - same
 
+
+_SIGNATURE = inspect.signature(_peft_init)
+
+built: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Tuners that PEFT built after `install()`."""
+
+replaced: dict[tuple[type, str], Any] = {}
+"""What `install()` has replaced, by class and name."""
 
 loading: ContextVar[str | None] = ContextVar("loading", default=None)
 """The adapter that `PeftModel.from_pretrained` loads now."""
@@ -211,6 +225,35 @@ class TunerOverrides(Host):
 
 # Python's message for a call without a step names it.
 TunerOverrides.update_and_allocate.__qualname__ = "AdaLoraModel.update_and_allocate"
+
+
+class BuiltTunerOverrides(TunerOverrides):
+    """Methods of the tuner after `install()`."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = _SIGNATURE.bind(self, *args, **kwargs).arguments
+        if not _may_add(given["model"], given["config"]):
+            refuse_adapted(given["model"])
+        if is_of_ms_swift(AdaLoraModel.forward):  # which was imported after `install()`
+            replaced[AdaLoraModel, "forward"] = AdaLoraModel.forward
+            AdaLoraModel.forward = TunerOverrides.forward  # type: ignore[method-assign]
+        _peft_init(self, *args, **kwargs)
+        built.add(self)
+        if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet
+            report_faults(self)
+            report_unmatched(self)
+
+
+def _may_add(base: nn.Module, config: Any) -> bool:
+    """Return whether PEFT puts an adapter beside, or in the place of, adapters of AdaLoRA."""
+    configs = vars(base).get("peft_config") or {}
+    # A dictionary comes from a `PeftModel`, one configuration from `inject_adapter_in_model`.
+    expected = loading.get() in configs if isinstance(config, dict) else bool(configs)
+    return expected and all(
+        isinstance(each, AdaLoraLayer)
+        for each in base.modules()
+        if isinstance(each, BaseTunerLayer | BaseTuner)
+    )
 
 
 def unmerge(layer: Any, keep: int = 0) -> None:

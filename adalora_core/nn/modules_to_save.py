@@ -56,7 +56,7 @@ class ModulesToSave(SeenAsPeft, nn.Module):
         if not isinstance(current, TokenRows):
             return current
         if merge:
-            self.original_module.weight.copy_(current.weight)  # type: ignore[operator, union-attr] # a parameter
+            self.original_module.weight.copy_(current.weight)  # type: ignore[operator] # a parameter
         return self.original_module
 
     # --- what PEFT's functions ask its wrapper ----------------------------------------------------

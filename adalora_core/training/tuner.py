@@ -135,8 +135,8 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
             self._replace(path, layer)
             adapter.add_layer(path, layer, rows)
         for path in trained:
-            rows = targets.rows.get(path)
-            self._save_module(path, name, rows, autocast=autocast_adapter_dtype)
+            trained_rows = targets.rows.get(path)
+            self._save_module(path, name, trained_rows, autocast=autocast_adapter_dtype)
         leave_fast_path(self.model, AdaLoraLayer)
         self.adapters[name] = adapter
         for parameter in self.model.parameters():
