@@ -45,10 +45,11 @@ BOOST = {
 }
 """How much more a search finds pages that answer than pages that have the same word in their title:
 tests/docs/test_site_in_browser.py has the questions. Decisions and sources come last."""
-# What the command paints in a terminal, in the output that a page shows; a rule's first line.
+# What the command paints in a terminal, in the output that a page shows; a rule's first line; a cell.
 SEVERITY = re.compile(r'(<span class="go">)((error|warning|info)(?:\[ADA\d+\]|:))')
 CARETS = re.compile(r'(<span class="go"> *\| +)(\^+)')
 RULE = re.compile(r"<p>Severity: (error|warning|info)\.")
+GRADE = re.compile("<td>(error|warning|info)</td>")
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
 
 
@@ -113,6 +114,7 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
     """
     if page.file.src_uri in LISTS:
         name = LISTS[page.file.src_uri]
+        html = GRADE.sub(r'<td class="finding-\1">\1</td>', html)
         return html.replace("<table>", f'<table data-search-exclude data-list="{name}">')
     html = CARETS.sub(r'\1<span class="finding-caret">\2</span>', html)
     html = SEVERITY.sub(r'\1<span class="finding-\3">\2</span>', html)
@@ -145,7 +147,7 @@ def playground_fragment(page: PurePosixPath) -> str:
 def _as_headings(match: re.Match[str]) -> str:
     """Move the errors of a rule's page behind its text, as headings: a search ranks these first."""
     errors = "".join(f"### {error}\n\n" for error in match[1].split("; "))
-    return f"{match[2]}## Errors that may follow\n\nWhere the fault stays.\n\n{errors}## Wrong"
+    return f"{match[2]}## Errors that may follow\n\n{errors}## Wrong"
 
 
 def _expanded(item: Any) -> Any:
