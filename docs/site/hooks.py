@@ -34,7 +34,7 @@ FAMILIES = "rules/ADA*.md"
 """Stands for the rules in the sections of their families."""
 LISTS = {"rules/README.md": "rules", "fields.md": "fields"}
 SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": "toml"}
-ERRORS = re.compile(r"^\*\*Error that may follow:\*\* (.*)\n\n((?s:.*?))^## Wrong", re.MULTILINE)
+ERRORS = re.compile(r"^\*\*Error that may follow:\*\* (.*)$", re.MULTILINE)
 BOOST = {
     "build.md": 4,
     "gpu.md": 0.3,
@@ -45,10 +45,11 @@ BOOST = {
 }
 """How much more a search finds pages that answer than pages that have the same word in their title:
 tests/docs/test_site_in_browser.py has the questions. Decisions and sources come last."""
-# What the command paints in a terminal, in the output that a page shows; a rule's first line.
+# What the command paints in a terminal, as a page shows it; the first line of a rule; a cell.
 SEVERITY = re.compile(r'(<span class="go">)((error|warning|info)(?:\[ADA\d+\]|:))')
 CARETS = re.compile(r'(<span class="go"> *\| +)(\^+)')
 RULE = re.compile(r"<p>Severity: (error|warning|info)\.")
+GRADE = re.compile("<td>(error|warning|info)</td>")
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
 
 
@@ -113,6 +114,7 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
     """
     if page.file.src_uri in LISTS:
         name = LISTS[page.file.src_uri]
+        html = GRADE.sub(r'<td class="finding-\1">\1</td>', html)
         return html.replace("<table>", f'<table data-search-exclude data-list="{name}">')
     html = CARETS.sub(r'\1<span class="finding-caret">\2</span>', html)
     html = SEVERITY.sub(r'\1<span class="finding-\3">\2</span>', html)
@@ -143,9 +145,9 @@ def playground_fragment(page: PurePosixPath) -> str:
 
 
 def _as_headings(match: re.Match[str]) -> str:
-    """Move the errors of a rule's page behind its text, as headings: a search ranks these first."""
-    errors = "".join(f"### {error}\n\n" for error in match[1].split("; "))
-    return f"{match[2]}## Errors that may follow\n\nWhere the fault stays.\n\n{errors}## Wrong"
+    """Return the errors on a rule's page as headings: a search ranks these first."""
+    headings = [f"## {error}" for error in match[1].split("; ")]
+    return "\n\n".join(["**Errors that may follow:**", *headings])
 
 
 def _expanded(item: Any) -> Any:
