@@ -87,7 +87,9 @@ def words(claims: str) -> str:
     said = []
     for claim in claims:
         done = [each for each in found if each.claim == claim and each.matters and each.interval]
-        text = f"{SAID[claim]} better in {sum(each.holds for each in done)} of {len(done)}"
+        text = (
+            f"{SAID[claim]} better in {sum(each.holds for each in done)} of {len(done)} comparisons"
+        )
         worse = sum(each.fails for each in done)
         said.append(f"{text} and worse in {worse}" if worse else text)
     return "; ".join(said)

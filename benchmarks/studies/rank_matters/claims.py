@@ -230,7 +230,8 @@ def _standing(tests: Sequence[Comparison]) -> str:
     if failed:
         text += f", the contrary in {failed}"
     if len(done) < len(tests):
-        return f"not decided, {text}, {len(tests) - len(done)} not done yet"
+        text += f", {len(tests) - len(done)} not done yet"
+        return f"{'does not hold' if failed else 'not decided'}, {text}"
     return text if not tests else f"{'holds' if held == len(tests) else 'does not hold'}, {text}"
 
 
