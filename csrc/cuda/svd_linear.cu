@@ -54,7 +54,7 @@ __device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint64_t pack)
   Pack<X, kPack> result;
 #pragma unroll
   for (unsigned i = 0; i < kPack; ++i) {
-    if (column == arguments.in) {
+    if (i > 0 && column == arguments.in) {
       column = 0;
       factor = factor_of(++row);
     }
@@ -221,14 +221,11 @@ __global__ void __launch_bounds__(kThreads)
           drop_draw(of_pack, i) >= arguments.threshold ? arguments.kept_factor : Compute<X>{0};
       return to_format<X>(static_cast<Compute<X>>(to_float(value)) * factor);
     };
-    if (end - col >= kPack) {
-      auto values = read_pack<kPack>(from + col, aligned);
+    const bool whole = aligned && end - col >= kPack;
+    auto values = read_part<kPack>(from, col, end, whole);
 #pragma unroll
-      for (unsigned i = 0; i < kPack; ++i) values.values[i] = dropped(values.values[i], i);
-      write_pack<kPack>(to + col, values, aligned);
-    } else {
-      for (std::uint32_t i = 0; i < end - col; ++i) to[col + i] = dropped(from[col + i], i);
-    }
+    for (unsigned i = 0; i < kPack; ++i) values.values[i] = dropped(values.values[i], i);
+    write_part<kPack>(to, col, end, values, whole);
   }
 }
 

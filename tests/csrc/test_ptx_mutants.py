@@ -13,6 +13,7 @@ from programs import output_of, run
 from ptx_text import TEXTS, Kernel, kernels_of, text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.nightly
@@ -52,24 +53,26 @@ def changed(statement: str, generator: random.Random) -> str | None:
     return generator.choice(kinds)
 
 
-def mutants(cuda_ptx: Path) -> list[Mutant]:
-    """Return the mutants, spread over the templates and both texts."""
-    generator = random.Random(SEED)  # noqa: S311
+def mutants(cuda_ptx: Path) -> Iterator[Mutant]:
+    """Yield the mutants, spread over the templates and both texts."""
     templates: dict[tuple[str, str], list[Kernel]] = defaultdict(list)
     for variant in TEXTS:
         for kernel in kernels_of(text_of(cuda_ptx, variant)):
             templates[variant, kernel.template].append(kernel)
-    result: list[Mutant] = []
-    while len(result) < MUTANTS:
-        (variant, _), kernels = list(templates.items())[len(result) % len(templates)]
+    for number in range(MUTANTS):
+        # Each has numbers of its own: a kernel that becomes another changes its mutants alone.
+        generator = random.Random(f"{SEED} {number}")  # noqa: S311
+        (variant, _), kernels = list(templates.items())[number % len(templates)]
         kernel, text = generator.choice(kernels), text_of(cuda_ptx, variant)
-        statement = generator.choice(list(STATEMENT.finditer(text, kernel.begin, kernel.end)))
-        other = changed(statement[0], generator)
-        if other is not None:
-            whole = text[: statement.start()] + other + text[statement.end() :]
-            change = f"{variant} {kernel.name} at {statement.start()}: {statement[0]} -> {other}"
-            result.append(Mutant(variant, kernel, whole, change))
-    return result
+        statements = list(STATEMENT.finditer(text, kernel.begin, kernel.end))
+        other = None
+        while other is None:
+            statement = generator.choice(statements)
+            other = changed(statement[0], generator)
+        whole = text[: statement.start()] + other + text[statement.end() :]
+        line = text.count("\n", kernel.begin, statement.start())
+        change = f"{variant} {kernel.name} line {line}: {statement[0]} -> {other}"
+        yield Mutant(variant, kernel, whole, change)
 
 
 @cache
