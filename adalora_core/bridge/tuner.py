@@ -236,7 +236,7 @@ class BuiltTunerOverrides(TunerOverrides):
             refuse_adapted(given["model"])
         if is_of_ms_swift(AdaLoraModel.forward):  # which was imported after `install()`
             replaced[AdaLoraModel, "forward"] = AdaLoraModel.forward
-            AdaLoraModel.forward = TunerOverrides.forward  # type: ignore[method-assign]
+            AdaLoraModel.forward = TunerOverrides.forward  # type: ignore[assignment, method-assign]
         _peft_init(self, *args, **kwargs)
         built.add(self)
         if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,8 +26,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Patch]:
-    """Replace methods as an import of ms-swift does; afterwards the bridge is not installed."""
-    yield functools.partial(patch_peft, functools.partial(monkeypatch.setattr, raising=False))
+    """Replace methods as an import of ms-swift does; afterwards all are PEFT's again."""
+
+    def remember(cls: type, name: str, _: Any) -> None:
+        monkeypatch.setattr(cls, name, getattr(cls, name, None), raising=False)
+
+    patch_peft(remember)
+    yield patch_peft
     uninstall()
 
 
