@@ -122,6 +122,12 @@ def test_every_page_says_which_version_it_describes(site):
         assert f"adalora-core {version('adalora-core')}" in (site / name).read_text("utf-8")
 
 
+def test_pages_name_their_card_for_those_who_share_them(site):
+    for name in ("index.html", "rules/ADA202/index.html"):
+        (card,) = re.findall('"og:image" content="([^"]+)"', (site / name).read_text("utf-8"))
+        assert (site / name).parent.joinpath(card).is_file()
+
+
 def test_search_finds_rules(site):
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     found = {each["location"] for each in index["docs"] if "no-budgeting-phase" in each["title"]}
