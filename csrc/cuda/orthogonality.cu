@@ -1,10 +1,12 @@
 /// The residuals of all factors at once. A block multiplies 16 vectors of a factor with 16 others
-/// over a piece of the long side: both tiles pass through shared memory, each warp takes every
-/// eighth position, each thread four by two of the 256 sums. A second kernel adds the pieces in
-/// order, a third the norms, so results do not depend on scheduling.
+/// over a piece of the long side: both tiles pass through shared memory, where each lane takes four
+/// vectors by four others at some of the positions. What lies below the diagonal is not computed.
+/// A second kernel adds the pieces in order, a third the norms, so results do not depend on
+/// scheduling.
 
 #include "adalora/arithmetic/orthogonality.hpp"
 #include "cuda/device.hpp"
+#include "cuda/factor_tiles.hpp"
 
 #ifndef __CUDACC_RTC__
 #include "cuda/launch.hpp"
@@ -15,38 +17,45 @@ namespace adalora::cuda {
 
 namespace {
 
-constexpr std::uint32_t kTile = 16;           // vectors on each side of a block's products
-constexpr std::uint32_t kDepth = 64;          // positions of the long side in shared memory
-constexpr std::uint32_t kPiece = 1024;        // positions of the long side per block
-constexpr std::uint32_t kPadded = kTile + 4;  // spreads the columns of a tile over the banks
+constexpr std::uint32_t kPiece = 2048;  // positions of the long side per block
 
-/// Positions of the long side per block of the gradient, one for each thread.
-constexpr std::uint32_t kGradientPiece = kThreads;
+/// Four vectors of a tile by four of another: the products that a lane sums. Of a tile by itself
+/// only those on and above the diagonal.
+struct Task {
+  unsigned row, column;  ///< the first vectors
+  unsigned width;        ///< lanes that have all tasks together: a power of two, at least kFewest
+  bool is_own;           ///< whether the lane is the first of those with this task
 
-/// One launch's share of the factors.
-struct FactorTable {
-  static constexpr unsigned kBytesPerFactor =
-      2 * sizeof(void*) + 2 * sizeof(std::uint64_t) + 3 * sizeof(std::uint32_t) + 1;
-  static constexpr unsigned kFactors = (kArgumentBytes - 256) / kBytesPerFactor;
+  /// So that there are as many positions in a tile as a block takes at a time.
+  static constexpr unsigned kFewest = kThreads / kDepth;
 
-  const void* data[kFactors];
-  void* gradients[kFactors];
-  std::uint64_t first_gram[kFactors];
-  std::uint64_t first_partial[kFactors];
-  std::uint32_t rank[kFactors];
-  std::uint32_t length[kFactors];  ///< of the long side
-  std::uint32_t first_block[kFactors];
-  std::uint8_t vectors_are_rows[kFactors];
-  std::uint32_t count = 0;
-  std::uint32_t first_factor = 0;  ///< among all factors
+  __device__ Task(unsigned parts, bool diagonal) : row(0), width(kFewest) {
+    const unsigned tasks = diagonal ? parts * (parts + 1) / 2 : parts * parts;
+    while (width < tasks) width *= 2;
+    const unsigned lane = threadIdx.x % kWarpSize;
+    is_own = lane < tasks;
+    column = smaller(lane % width, tasks - 1);
+    for (unsigned of_row = parts; column >= of_row; of_row -= diagonal ? 1 : 0) {
+      column -= of_row;
+      ++row;
+    }
+    column = (column + (diagonal ? row : 0)) * kPart;
+    row *= kPart;
+  }
 };
 
-/// The index of entry `position` of vector `vector`.
-ADALORA_SHARED std::uint64_t place_of(bool vectors_are_rows, std::uint32_t rank,
-                                      std::uint32_t length, std::uint32_t vector,
-                                      std::uint32_t position) {
-  return vectors_are_rows ? std::uint64_t{vector} * length + position
-                          : std::uint64_t{position} * rank + vector;
+/// Adds the sums of the lanes of a warp that are `width` apart, in every lane.
+template <class T>
+__device__ void add_lanes(Pack<T, kPart> (&sums)[kPart], unsigned width) {
+  for (unsigned distance = width; distance < kWarpSize; distance *= 2) {
+#pragma unroll
+    for (unsigned i = 0; i < kPart; ++i) {
+#pragma unroll
+      for (unsigned j = 0; j < kPart; ++j) {
+        sums[i].values[j] += __shfl_xor_sync(kAllLanes, sums[i].values[j], distance);
+      }
+    }
+  }
 }
 
 template <class T>
@@ -55,86 +64,71 @@ struct GramArguments {
   T* partials;
 };
 
-/// Positions [position, position + kDepth) of 16 vectors from `vector` on; zero where there are
-/// none. Consecutive threads read consecutive memory.
-template <class P, class T>
-__device__ void load_tile(const P* data, bool vectors_are_rows, std::uint32_t rank,
-                          std::uint32_t length, std::uint32_t vector, std::uint32_t position,
-                          std::uint32_t end, T (&tile)[kDepth][kPadded]) {
-  for (std::uint32_t i = threadIdx.x; i < kDepth * kTile; i += kThreads) {
-    const std::uint32_t depth = vectors_are_rows ? i % kDepth : i / kTile;
-    const std::uint32_t column = vectors_are_rows ? i / kDepth : i % kTile;
-    const bool inside = vector + column < rank && position + depth < end;
-    T value = 0;
-    if (inside) {
-      value = static_cast<T>(to_float(
-          data[place_of(vectors_are_rows, rank, length, vector + column, position + depth)]));
-    }
-    tile[depth][column] = value;
-  }
-}
-
-template <class T>
-struct GramRoom {
-  T left[kDepth][kPadded];
-  T right[kDepth][kPadded];
-};
-
 template <class P>
 __global__ void __launch_bounds__(kThreads)
     gram_kernel(const GramArguments<Compute<P>> __grid_constant__ arguments) {
   using T = Compute<P>;
-  constexpr unsigned kRows = 4, kColumns = 2;  // sums per thread
-  __shared__ GramRoom<T> room;
-  __shared__ T sums[kWarps][kTile * kTile];
+  alignas(kVectorBytes) __shared__ T tiles[2][kDepth][kPadded];
+  alignas(kVectorBytes) __shared__ T sums[kWarps][kTile * kTile];
   const FactorTable& factors = arguments.factors;
-  const unsigned factor = find_last(factors.first_block, factors.count, blockIdx.x);
-  const std::uint32_t rank = factors.rank[factor];
-  const std::uint32_t length = factors.length[factor];
-  const bool by_rows = factors.vectors_are_rows[factor] != 0;
-  const P* const data = static_cast<const P*>(factors.data[factor]);
-  const std::uint32_t block = blockIdx.x - factors.first_block[factor];
-  const std::uint32_t tiles = parts_of(rank, kTile);
-  const std::uint32_t piece = block / (tiles * tiles);
-  const std::uint32_t left = block / tiles % tiles * kTile;
-  const std::uint32_t right = block % tiles * kTile;
+  const unsigned index = find_last(factors.first_block, factors.count, blockIdx.x);
+  const std::uint32_t rank = factors.rank[index];
+  const P* const data = static_cast<const P*>(factors.data[index]);
+  const std::uint32_t block = blockIdx.x - factors.first_block[index];
+  const std::uint32_t tiles_across = parts_of(rank, kTile);
+  const std::uint32_t piece = block / (tiles_across * tiles_across);
+  const std::uint32_t left = block / tiles_across % tiles_across * kTile;
+  const std::uint32_t right = block % tiles_across * kTile;
+  if (right < left) return;  // the mirror image of another block
+  const bool diagonal = left == right;
   const std::uint32_t begin = piece * kPiece;
-  const std::uint32_t end = smaller(length, begin + kPiece);
+  const std::uint32_t end = smaller(factors.length[index], begin + kPiece);
+  const Tiled<P> factor(factors, index);
+  const Task task(factor.parts(), diagonal);
   const unsigned warp = threadIdx.x / kWarpSize;
-  const unsigned lane = threadIdx.x % kWarpSize;
-  const unsigned row = lane / (kTile / kColumns) * kRows;
-  const unsigned column = lane % (kTile / kColumns) * kColumns;
-  T own[kRows][kColumns] = {};
+  const unsigned at_a_time = kWarpSize / task.width;  // positions of a warp
+  const unsigned first = warp * at_a_time + threadIdx.x % kWarpSize / task.width;
+  Pack<T, kPart> own[kPart] = {};
   for (std::uint32_t position = begin; position < end; position += kDepth) {
-    load_tile(data, by_rows, rank, length, left, position, end, room.left);
-    if (right != left) load_tile(data, by_rows, rank, length, right, position, end, room.right);
+#pragma unroll 1  // a copy of the body would double the kernel
+    for (unsigned side = 0; side < (diagonal ? 1 : 2); ++side) {
+      factor.load(data, side == 0 ? left : right, position, tiles[side]);
+    }
     __syncthreads();
-    const auto& other = right != left ? room.right : room.left;
+    const T* a = &tiles[0][first][task.row];
+    const T* b = &(diagonal ? tiles[0] : tiles[1])[first][task.column];
+    for (unsigned depth = first; depth < kDepth; depth += kWarps * at_a_time) {
+      const auto of_row = read_pack<kPart>(a, true);
+      const auto of_column = read_pack<kPart>(b, true);
+      a += kWarps * at_a_time * kPadded;
+      b += kWarps * at_a_time * kPadded;
 #pragma unroll
-    for (unsigned depth = warp; depth < kDepth; depth += kWarps) {
+      for (unsigned i = 0; i < kPart; ++i) {
 #pragma unroll
-      for (unsigned i = 0; i < kRows; ++i) {
-#pragma unroll
-        for (unsigned j = 0; j < kColumns; ++j) {
-          own[i][j] += room.left[depth][row + i] * other[depth][column + j];
+        for (unsigned j = 0; j < kPart; ++j) {
+          own[i].values[j] += of_row.values[i] * of_column.values[j];
         }
       }
     }
     __syncthreads();
   }
+  add_lanes(own, task.width);
+  if (task.is_own) {
 #pragma unroll
-  for (unsigned i = 0; i < kRows; ++i) {
-#pragma unroll
-    for (unsigned j = 0; j < kColumns; ++j) sums[warp][(row + i) * kTile + column + j] = own[i][j];
+    for (unsigned i = 0; i < kPart; ++i) {
+      write_pack<kPart>(&sums[warp][(task.row + i) * kTile + task.column], own[i], true);
+    }
   }
   __syncthreads();
-  const std::uint32_t i = left + threadIdx.x / kTile;
-  const std::uint32_t j = right + threadIdx.x % kTile;
-  if (i >= rank || j >= rank) return;
+  const std::uint32_t i = threadIdx.x / kTile, j = threadIdx.x % kTile;
+  if (left + i >= rank || right + j >= rank) return;
+  const unsigned at = diagonal && i > j ? j * kTile + i : threadIdx.x;
   T total = 0;
-  for (unsigned w = 0; w < kWarps; ++w) total += sums[w][threadIdx.x];
-  arguments.partials[factors.first_partial[factor] + std::uint64_t{piece} * rank * rank +
-                     std::uint64_t{i} * rank + j] = total;
+  for (unsigned w = 0; w < kWarps; ++w) total += sums[w][at];
+  T* const partials =
+      arguments.partials + factors.first_partial[index] + std::uint64_t{piece} * rank * rank;
+  partials[std::uint64_t{left + i} * rank + right + j] = total;
+  if (!diagonal) partials[std::uint64_t{right + j} * rank + left + i] = total;
 }
 
 template <class T>
@@ -196,65 +190,60 @@ struct GradientArguments {
   std::int64_t factor_count;  ///< of all launches
 };
 
-/// For A: this thread's position of all vectors, 16 of them at a time.
-template <class P, class T>
-__device__ void write_rows(const P* factor, const T* residual, T scale, std::uint32_t rank,
-                           std::uint32_t length, std::uint32_t position, P* gradient) {
-  for (std::uint32_t first = 0; first < rank; first += kTile) {
-    T sums[kTile] = {};
-    for (std::uint32_t j = 0; j < rank; ++j) {
-      const T value = static_cast<T>(to_float(factor[std::uint64_t{j} * length + position]));
+/// Adds 16 of the products that an entry of the gradient is the sum of, for four entries.
+template <class T>
+__device__ void add_products(const T (&values)[kPadded], const T (&residuals)[kTile][kTile],
+                             unsigned vector, unsigned count, Pack<T, kPart>& sums) {
+#pragma unroll 1  // more at a time do not fit into the registers that ptxas plans for sm_75
+  for (unsigned k = 0; k < count; k += kPart) {
+    const auto of_others = read_pack<kPart>(&values[k], true);
 #pragma unroll
-      for (std::uint32_t i = 0; i < kTile; ++i) {
-        if (first + i < rank) sums[i] += residual[std::uint64_t{first + i} * rank + j] * value;
-      }
-    }
+    for (unsigned l = 0; l < kPart; ++l) {
+      const auto row = read_pack<kPart>(&residuals[k + l][vector], true);
 #pragma unroll
-    for (std::uint32_t i = 0; i < kTile; ++i) {
-      if (first + i < rank) {
-        gradient[std::uint64_t{first + i} * length + position] = to_format<P>(scale * sums[i]);
-      }
+      for (unsigned i = 0; i < kPart; ++i) sums.values[i] += of_others.values[l] * row.values[i];
     }
   }
 }
 
-/// For B: the entries of a piece in the order of memory. A piece has fewer than 2^32 entries, so
-/// that no index needs a division of 64 bits.
-template <class P, class T>
-__device__ void write_columns(const P* factor, const T* residual, T scale, std::uint32_t rank,
-                              std::uint32_t length, std::uint32_t begin, P* gradient) {
-  const std::uint64_t start = std::uint64_t{begin} * rank;
-  const std::uint32_t count = smaller(length - begin, kGradientPiece) * rank;
-  for (std::uint32_t at = threadIdx.x; at < count; at += kThreads) {
-    const std::uint32_t column = at % rank;
-    const P* const row = factor + start + (at - column);
-    T sum = 0;
-    for (std::uint32_t i = 0; i < rank; ++i) {
-      sum += static_cast<T>(to_float(row[i])) * residual[std::uint64_t{i} * rank + column];
-    }
-    gradient[start + at] = to_format<P>(scale * sum);
-  }
-}
-
+/// A block has a piece of the long side. The residual is symmetric: one product serves A and B.
 template <class P>
 __global__ void __launch_bounds__(kThreads)
     gradient_kernel(const GradientArguments<P> __grid_constant__ arguments) {
   using T = Compute<P>;
+  alignas(kVectorBytes) __shared__ T tile[kDepth][kPadded];
+  alignas(kVectorBytes) __shared__ T residuals[kTile][kTile];
   const FactorTable& factors = arguments.factors;
   const unsigned index = find_last(factors.first_block, factors.count, blockIdx.x);
   const std::uint32_t rank = factors.rank[index];
-  const std::uint32_t length = factors.length[index];
-  const std::uint32_t begin = (blockIdx.x - factors.first_block[index]) * kGradientPiece;
+  const std::uint32_t begin = (blockIdx.x - factors.first_block[index]) * kPiece;
+  const std::uint32_t end = smaller(factors.length[index], begin + kPiece);
   const T* const residual = arguments.grams + factors.first_gram[index];
-  const P* const factor = static_cast<const P*>(factors.data[index]);
-  P* const gradient = static_cast<P*>(factors.gradients[index]);
+  const P* const data = static_cast<const P*>(factors.data[index]);
   const auto upstream = static_cast<double>(to_float(*arguments.grad));
   const T scale = static_cast<T>(residual_factor(upstream, arguments.factor_count,
                                                  arguments.norms[factors.first_factor + index]));
-  if (factors.vectors_are_rows[index] == 0) {
-    write_columns(factor, residual, scale, rank, length, begin, gradient);
-  } else if (begin + threadIdx.x < length) {
-    write_rows(factor, residual, scale, rank, length, begin + threadIdx.x, gradient);
+  const Tiled<P> factor(factors, index);
+  const std::uint32_t i = threadIdx.x / kTile, j = threadIdx.x % kTile;
+  for (std::uint32_t vector = 0; vector < rank; vector += kTile) {
+    for (std::uint32_t position = begin; position < end; position += kDepth) {
+      Pack<T, kPart> sums{};
+      for (std::uint32_t other = 0; other < rank; other += kTile) {
+        factor.load(data, other, position, tile);
+        if (rank > kTile || position == begin) {
+          const bool inside = other + i < rank && vector + j < rank;
+          residuals[i][j] =
+              inside ? scale * residual[std::uint64_t{other + i} * rank + vector + j] : T{0};
+        }
+        __syncthreads();
+        if (factor.is_used()) {
+          add_products(tile[factor.position()], residuals, factor.vector(),
+                       smaller(rank - other, kTile), sums);
+        }
+        __syncthreads();
+      }
+      factor.store(static_cast<P*>(factors.gradients[index]), vector, position, sums);
+    }
   }
 }
 
@@ -273,7 +262,7 @@ std::int64_t gram_blocks(const Factor& factor) {
 }
 
 std::int64_t gradient_blocks(const Factor& factor) {
-  return factor.rank() == 0 ? 0 : parts_of(narrow(factor.length()), kGradientPiece);
+  return factor.rank() == 0 ? 0 : pieces_of(factor);
 }
 
 /// Calls `flush(table, blocks)` for as many factors at a time as a table holds.
