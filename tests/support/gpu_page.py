@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
+BEFORE = Path(__file__).with_name("gpu_before.tsv")
+"""What was counted before kernels were changed because of it: sums over the kernels of an op."""
+
 SECTOR = 32
 CLASSES = ("float32", "float64", "integer", "move", "memory", "control")
 MOST_MOVED, LEAST_USED = 1.25, 0.9
@@ -74,6 +77,17 @@ def table(titles: str, rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def shares(row: dict[str, int]) -> list[str]:
+    """Return what tells how well an op uses a GPU: what it moves, uses, runs and waits for."""
+    moved, used = row["moved"] / row["needed"], row["asked"] / row["moved"]
+    return [
+        bold(f"{moved:.2f}", moved > MOST_MOVED),
+        bold(f"{100 * used:.0f}", used < LEAST_USED),
+        f"{1000 * row['instructions'] / row['needed']:.0f}",
+        f"{row['conflicts'] / row['shared']:.1f}" if row["shared"] else "",
+    ]
+
+
 def counts_table(rows: dict[str, dict[str, int]]) -> str:
     """Return what was counted, a line for each op."""
     titles = (
@@ -82,18 +96,15 @@ def counts_table(rows: dict[str, dict[str, int]]) -> str:
     )
     lines = []
     for op, row in rows.items():
-        moved, used = row["moved"] / row["needed"], row["asked"] / row["moved"]
         lines.append(
             [
                 op,
                 str(row["launches"]),
                 f"{row['blocks']:,}",
                 f"{row['needed'] / 1000:,.0f}",
-                bold(f"{moved:.2f}", moved > MOST_MOVED),
-                bold(f"{100 * used:.0f}", used < LEAST_USED),
-                f"{1000 * row['instructions'] / row['needed']:.0f}",
+                *shares(row)[:3],
                 f"{1000 * row['divergent'] / row['instructions']:.1f}",
-                f"{row['conflicts'] / row['shared']:.1f}" if row["shared"] else "",
+                shares(row)[3],
             ]
         )
     return table(titles, lines)
@@ -112,14 +123,40 @@ def times_table(rows: dict[str, dict[str, int]]) -> str:
     return table(titles, lines)
 
 
+def before() -> tuple[str, dict[tuple[str, str], dict[str, int]]]:
+    """Return whose numbers BEFORE has, and these."""
+    title, *lines = BEFORE.read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader(lines, delimiter="\t")
+    numbers = {
+        (row.pop("model"), row.pop("op")): {name: int(value) for name, value in row.items()}
+        for row in rows
+    }
+    return title.rpartition(" ")[2].rstrip("."), numbers
+
+
+def changes_table(model: str, rows: dict[str, dict[str, int]]) -> str:
+    """Return what was counted before and after the changes, a line for each op."""
+    shown = ("moved, times needed", "used, %", "instructions", "conflicts")
+    titles = "op | " + " | ".join(f"{each}: before | after" for each in shown)
+    _, old = before()
+    lines = []
+    for op, row in rows.items():
+        pairs = zip(shares(old[model, op]), shares(row), strict=True)
+        lines.append([op, *(text for pair in pairs for text in pair)])
+    return table(titles, lines)
+
+
 def page_of(counted: str) -> str:
     """Return the page with other tables."""
     sums = rows_of(counted)
     text = BEGIN
+    changes = f"\n### Before and after\n\nBefore: the kernels of commit {before()[0]}.\n"
     for model, title in MODELS.items():
         rows = {op: row for (of_model, op), row in sums.items() if of_model == model}
         text += f"\n### {title}\n\n{counts_table(rows)}\nLimits of time in microseconds:\n\n"
         text += times_table(rows)
+        changes += f"\n{model}:\n\n{changes_table(model, rows)}"
+    text += changes
     text += "\nThe GPUs:\n\n" + table(
         "GPU | bandwidth, GB/s | processors | clock, GHz",
         [
@@ -127,8 +164,8 @@ def page_of(counted: str) -> str:
             for each in GPUS
         ],
     )
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    return before + text + END + rest.partition(END)[2]
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    return head + text + END + rest.partition(END)[2]
 
 
 if __name__ == "__main__":
