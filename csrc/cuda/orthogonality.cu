@@ -23,12 +23,6 @@ constexpr std::uint32_t kPiece = 2048;  // positions of the long side per block
 /// only those on and above the diagonal.
 struct Task {
   unsigned row, column;  ///< the first vectors
-<<<<<<< HEAD
-  unsigned width;        ///< lanes that have all tasks together: a power of two
-  bool is_own;           ///< whether the lane is the first of those with this task
-
-  __device__ Task(unsigned parts, bool diagonal) : row(0), width(1) {
-=======
   unsigned width;        ///< lanes that have all tasks together: a power of two, at least kFewest
   bool is_own;           ///< whether the lane is the first of those with this task
 
@@ -36,7 +30,6 @@ struct Task {
   static constexpr unsigned kFewest = kThreads / kDepth;
 
   __device__ Task(unsigned parts, bool diagonal) : row(0), width(kFewest) {
->>>>>>> h9-seam
     const unsigned tasks = diagonal ? parts * (parts + 1) / 2 : parts * parts;
     while (width < tasks) width *= 2;
     const unsigned lane = threadIdx.x % kWarpSize;
