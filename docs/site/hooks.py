@@ -89,8 +89,9 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
         name = LISTS[page.file.src_uri]
         return html.replace("<table>", f'<table data-search-exclude data-list="{name}">')
     fragment = playground_fragment(PurePosixPath(page.file.src_uri))
-    link = f'<p><a href="../../playground/#{fragment}">Open the example in the playground</a></p>'
-    return f"{html}\n{link}" if fragment else html
+    address, right = f"../../playground/#{fragment}", '<h2 id="right">'
+    link = f'<p><a href="{address}">Open the example in the playground</a></p>'
+    return html.replace(right, f"{link}\n{right}", 1) if fragment else html
 
 
 def playground_fragment(page: PurePosixPath) -> str:
