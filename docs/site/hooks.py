@@ -120,8 +120,9 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
     html = SEVERITY.sub(r'\1<span class="finding-\3">\2</span>', html)
     html = RULE.sub(r'<p class="severity"><b class="finding-\1">\1</b>', html)
     fragment = playground_fragment(PurePosixPath(page.file.src_uri))
-    link = f'<p><a href="../../playground/#{fragment}">Open the example in the playground</a></p>'
-    return f"{html}\n{link}" if fragment else html
+    address, right = f"../../playground/#{fragment}", '<h2 id="right">'
+    link = f'<p><a href="{address}">Open the example in the playground</a></p>'
+    return html.replace(right, f"{link}\n{right}", 1) if fragment else html
 
 
 def playground_fragment(page: PurePosixPath) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from browser import SITE, chromium, served
+from playground_page import Playground
 from programs import output_of_python
 
 ROOT = Path(__file__).parents[2]
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,19 @@ def built_site(browser, tmp_path_factory) -> Path:  # noqa: ARG001 - without one
 def served_site(built_site):
     with served(built_site) as (address, faults):
         yield address, faults
+
+
+@pytest.fixture(params=SIZES)
+def playground(request, browser, served_site):
+    width, height = SIZES[request.param]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    yield Playground(page, served_site[0])
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, served_site):
+    """One page for tests that leave nothing behind: Python starts once."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield Playground(page, served_site[0]).open()
+    page.close()

@@ -5,75 +5,18 @@ from __future__ import annotations
 import json
 import re
 import threading
-import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from playground_page import EXAMPLES, VALUE, Playground, contrast
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "docs" / "site" / "playground" / "examples"
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-LONG = 300_000
-"""Milliseconds that Python may take to start on a busy machine."""
-
-VALUE = "document.querySelector('#pg-text').value"
 FAULT = '{"peft_type": "ADALORA", "total_step": 100, "tfinal": 200, "bias": "<b>none</b>"}'
-
-
-class Playground:
-    """The page as its reader sees it."""
-
-    def __init__(self, page, address: str) -> None:
-        self.page = page
-        self.address = f"{address}playground/"
-        self.requests: list[str] = []
-        self.errors: list[str] = []
-        page.set_default_timeout(LONG)
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def open(self, fragment: str = "") -> Playground:
-        self.page.goto(self.address + fragment)
-        self.page.wait_for_selector("#pg-loading", state="hidden")
-        return self.settled()
-
-    def settled(self) -> Playground:
-        """Wait until the findings belong to the text."""
-        self.page.wait_for_selector("#pg-findings[aria-busy=false]", state="attached")
-        return self
-
-    def type(self, text: str) -> Playground:
-        self.page.fill("#pg-text", text)
-        return self.settled()
-
-    def choose(self, name: str) -> Playground:
-        self.page.select_option("#pg-example", name)
-        text = (EXAMPLES / name).read_text("utf-8")
-        self.page.wait_for_function(f"text => {VALUE} === text", arg=text)
-        return self.settled()
-
-    def press(self, name: str) -> Playground:
-        self.page.get_by_role("button", name=name).click()
-        return self.settled()
-
-    @property
-    def codes(self) -> list[str]:
-        links = self.page.locator("#pg-findings a").all_inner_texts()
-        return [link.split()[0] for link in links]
-
-    def marked(self, severity: str) -> list[str]:
-        return self.page.locator(f".pg-marks .pg-{severity}").all_text_contents()
-
-    @property
-    def text(self) -> str:
-        return self.page.input_value("#pg-text")
-
-    @property
-    def status(self) -> str:
-        return self.page.inner_text("#pg-status")
 
 
 def command_codes(path: Path, capsys, *options: str) -> list[str]:
@@ -83,22 +26,6 @@ def command_codes(path: Path, capsys, *options: str) -> list[str]:
     main(["check", "--isolated", "-o", "json", *options, str(path)])
     (report,) = json.loads(capsys.readouterr().out)["reports"]
     return [diagnostic["code"] for diagnostic in report["diagnostics"]]
-
-
-@pytest.fixture(params=SIZES)
-def playground(request, browser, served_site):
-    width, height = SIZES[request.param]
-    page = browser.new_page(viewport={"width": width, "height": height})
-    yield Playground(page, served_site[0])
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def opened(browser, served_site):
-    """One page for tests that leave nothing behind: Python starts once."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    yield Playground(page, served_site[0]).open()
-    page.close()
 
 
 def test_examples_report_what_the_command_reports(playground, capsys):
@@ -115,15 +42,10 @@ def test_examples_report_what_the_command_reports(playground, capsys):
     assert not playground.errors
 
 
-def test_page_asks_no_other_host_and_loads_neither_pydantic_nor_jsonschema(opened, built_site):
+def test_page_asks_no_other_host(opened):
     opened.choose("good.yaml")
     asked = {urlsplit(url).netloc for url in opened.requests if not url.startswith("blob:")}
     assert asked == {urlsplit(opened.address).netloc}
-    packages = built_site / "site" / "playground" / "runtime" / "packages.zip"
-    with zipfile.ZipFile(packages) as archive:
-        inside = {name.partition("/")[0] for name in archive.namelist()}
-    assert {"adalora_core", "yaml", "bridge.py"} <= inside
-    assert not inside & {"pydantic", "pydantic_core", "jsonschema", "torch"}
 
 
 def test_error_in_the_text_is_underlined_listed_and_linked(opened):
@@ -306,7 +228,7 @@ def test_damaged_link_is_reported_and_the_page_works(opened):
 
 def test_slow_first_load_shows_progress_and_keeps_what_is_typed(playground, served_site):
     _, faults = served_site
-    released = faults.waiting["python_stdlib.zip"] = threading.Event()
+    released = faults.waiting["library.z"] = threading.Event()
     try:
         page = playground.page
         page.goto(playground.address)
@@ -317,7 +239,7 @@ def test_slow_first_load_shows_progress_and_keeps_what_is_typed(playground, serv
         assert page.input_value("#pg-text") == FAULT
     finally:
         released.set()
-        del faults.waiting["python_stdlib.zip"]
+        del faults.waiting["library.z"]
     page.wait_for_selector("#pg-loading", state="hidden")
     assert "ADA202" in playground.settled().codes
 
@@ -325,13 +247,13 @@ def test_slow_first_load_shows_progress_and_keeps_what_is_typed(playground, serv
 def test_failed_load_is_explained_and_can_be_repeated(browser, served_site):
     address, faults = served_site
     playground = Playground(browser.new_page(), address)
-    faults.missing.add("packages.zip")
+    faults.missing.add("library.z")
     try:
         playground.page.goto(playground.address)
         playground.page.wait_for_selector("#pg-retry", state="visible")
     finally:
         faults.missing.clear()
-    assert "packages.zip: 503" in playground.page.inner_text("#pg-loading-text")
+    assert "library.z: 503" in playground.page.inner_text("#pg-loading-text")
     playground.page.click("#pg-retry")
     playground.page.wait_for_selector("#pg-loading", state="hidden")
     playground.settled().page.close()
@@ -363,23 +285,6 @@ def test_keyboard_alone_reaches_and_works_everything(opened):
     assert all(names)
 
 
-def contrast(page, selector: str) -> float:
-    """The ratio between the colours of a text and of the page, as WCAG defines it."""
-    colours = page.evaluate(
-        "selector => [getComputedStyle(document.querySelector(selector)).color,"
-        " getComputedStyle(document.body).backgroundColor]",
-        selector,
-    )
-
-    def luminance(colour: str) -> float:
-        parts = [float(number) / 255 for number in re.findall(r"[\d.]+", colour)[:3]]
-        linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    high, low = sorted(map(luminance, colours), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
 def test_dark_mode_follows_the_site_and_stays_readable(opened):
     page = opened.choose("traps.yaml").page
     backgrounds = set()
@@ -388,7 +293,7 @@ def test_dark_mode_follows_the_site_and_stays_readable(opened):
         backgrounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         for severity in ("error", "warning", "info"):
             assert contrast(page, f".pg-finding.pg-{severity} strong") > 4.5, (scheme, severity)
-        assert contrast(page, "#pg-text") > 4.5
+        assert contrast(page, ".pg-marks") > 4.5
         assert contrast(page, "#pg-fix-all") > 4.5, scheme
         page.locator(f"label[for={other}]:visible").click()
     assert len(backgrounds) == 2

@@ -1,5 +1,10 @@
-// A text area with line numbers and underlined findings.
+// A text area with line numbers, colours and underlined findings.
 
+import { coloured } from "./colours.js";
+import { element } from "./elements.js";
+
+const MOST_COLOURED = 30_000; // characters; each key lays a coloured text out twice
+const MOST_UNDONE = 200; // lines; the time for a browser's command grows with their square
 const SEVERITIES = ["error", "warning", "info"];
 
 export class Editor {
@@ -9,6 +14,7 @@ export class Editor {
     this.marks = root.querySelector(".pg-marks");
     this.lines = root.querySelector(".pg-lines");
     this.lineCount = 0;
+    this.format = ""; // what the colours are for
     this.isReplacing = false; // then an input event is not the reader's
     this.area.addEventListener("scroll", () => this.#followScroll());
   }
@@ -17,7 +23,7 @@ export class Editor {
     return this.area.value;
   }
 
-  /** Replace the text so that the browser's undo brings the old one back. */
+  /** Replace the text so that the browser's undo brings the old one back, unless it would take long. */
   replace(text) {
     const old = this.text;
     if (old === text) return;
@@ -31,7 +37,9 @@ export class Editor {
     this.area.setSelectionRange(start, old.length - same);
     const added = text.slice(start, text.length - same);
     this.isReplacing = true;
-    document.execCommand(added ? "insertText" : "delete", false, added);
+    if (added.split("\n").length <= MOST_UNDONE) {
+      document.execCommand(added ? "insertText" : "delete", false, added);
+    }
     // A browser may refuse the command, which also keeps the text.
     if (this.text !== text) this.area.value = text;
     this.isReplacing = false;
@@ -48,21 +56,41 @@ export class Editor {
     this.area.scrollIntoView({ block: "nearest" });
   }
 
-  /** Underline the findings, and show the numbers of the lines. */
+  /** Colour the text, underline the findings, and show the numbers of the lines. */
   mark(findings) {
     const spans = findings.filter((each) => each.span).map((each) => this.#shown(each));
+    const isColoured = this.text.length <= MOST_COLOURED;
+    const colours = isColoured ? coloured(this.text, this.format) : [];
+    this.root.classList.toggle("pg-coloured", isColoured);
     const edges = new Set([0, this.text.length]);
     for (const { start, end } of spans) edges.add(start).add(end);
     const places = [...edges].sort((one, other) => one - other);
-    const parts = places.slice(1).map((end, index) => {
+    const parts = places.slice(1).flatMap((end, index) => {
       const start = places[index];
       const covering = spans.filter((span) => span.start <= start && span.end >= end);
-      return part(this.text.slice(start, end), worst(covering));
+      return part(this.#pieces(colours, start, end), worst(covering));
     });
-    // Without a finding nothing is under the text: each key would lay it out twice.
-    this.marks.replaceChildren(...(spans.length ? [...parts, "\n"] : []));
+    // Without a colour and a finding nothing is under the text: each key would lay it out twice.
+    this.marks.replaceChildren(...(isColoured || spans.length ? [...parts, "\n"] : []));
     this.#number(spans);
     this.#followScroll();
+  }
+
+  /** Return a part of the text in pieces of one colour; takes those colours that end in it. */
+  #pieces(colours, start, end) {
+    const pieces = [];
+    let place = start;
+    while (colours.length && colours[0].start < end) {
+      const { start: first, end: last, kind } = colours[0];
+      const from = Math.max(first, start);
+      const to = Math.min(last, end);
+      pieces.push(this.text.slice(place, from),
+        element("span", { className: `pg-${kind}`, textContent: this.text.slice(from, to) }));
+      place = to;
+      if (last > end) break;
+      colours.shift();
+    }
+    return [...pieces, this.text.slice(place, end)];
   }
 
   /** Return where a finding is underlined: on its first line, at least one character. */
@@ -87,7 +115,7 @@ export class Editor {
     for (let line = 1; line <= this.lineCount; line++) {
       const here = marked.get(line);
       if (here) {
-        parts.push(plain, part(`${line}\n`, worst(here)));
+        parts.push(plain, ...part([`${line}\n`], worst(here)));
         plain = "";
       } else {
         plain += `${line}\n`;
@@ -107,10 +135,6 @@ function worst(spans) {
   return SEVERITIES.find((severity) => spans.some((span) => span.severity === severity));
 }
 
-function part(text, severity) {
-  if (!severity) return document.createTextNode(text);
-  const mark = document.createElement("mark");
-  mark.className = `pg-${severity}`;
-  mark.textContent = text;
-  return mark;
+function part(pieces, severity) {
+  return severity ? [element("mark", { className: `pg-${severity}` }, ...pieces)] : pieces;
 }

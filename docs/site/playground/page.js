@@ -6,22 +6,29 @@ import { fromFragment, toFragment } from "./link.js";
 import { showModels, showPlan } from "./plan.js";
 
 const PAUSE = 150; // milliseconds without a key before a check
+const LONG = 600; // milliseconds until a check can be stopped
 const LONGEST_LINK = 30_000;
 const NAMES = { error: "error", warning: "warning", info: "remark" };
+const WIDE = matchMedia("(min-width: 60em)"); // as in page.css
 const FORMATS = { json: "JSON", yaml: "YAML", toml: "TOML", python: "Python", notebook: "notebook" };
+const FORMAT_OF = { json: "json", py: "python", toml: "toml", yaml: "yaml" }; // by the ending of an example
 
 const $ = (name) => document.getElementById(`pg-${name}`);
 const editor = new Editor($("editor"));
 let worker = null;
 let isReady = false;
 let isBusy = false;
+let isStopped = false; // then the text is checked again when it changes
 let waiting = null; // the check to ask for when the worker is free
+let shown = []; // the findings, in the order of their entries
 let notice = "";
 let beforeFixes = null; // the text that Undo restores
 let timer;
+let longTimer;
 
 function start() {
   worker?.terminate();
+  showStop(false);
   isReady = isBusy = false;
   worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => receive(data);
@@ -55,9 +62,10 @@ function receive(data) {
   } else if (data.ready) {
     isReady = true;
     $("loading").hidden = true;
-    check();
+    if (!isStopped) check();
   } else {
     isBusy = false;
+    showStop(false);
     if ("problem" in data) showProblem(data.problem);
     else if (isCurrent(data.asked)) show(data.answer, data.asked);
     // A number means a finding of the answer before.
@@ -72,10 +80,31 @@ function say(message) {
 /** Ask for a check of what the page holds now; with `fix` also for fixes. */
 function check(fix) {
   setBusy(true);
+  isStopped = false;
   waiting = isReady && !isBusy ? null : { fix };
   if (waiting) return;
   isBusy = true;
+  longTimer = setTimeout(showStop, LONG, true);
   worker.postMessage({ ...state(), ...(fix === undefined ? {} : { fix }) });
+}
+
+/** Offer to end a check that takes long. */
+function showStop(isLong) {
+  clearTimeout(longTimer);
+  if (isLong) say("Checking a long text.");
+  else if (document.activeElement === $("stop")) $("status").focus();
+  $("stop").hidden = !isLong;
+}
+
+/** End the check: Python starts anew, from what the browser keeps. */
+function stop() {
+  isStopped = true;
+  waiting = null;
+  shown = [];
+  $("findings").replaceChildren(); // they are those of another text
+  start();
+  say("Stopped. The text is checked when you change it.");
+  setBusy(false);
 }
 
 function isCurrent(asked) {
@@ -93,12 +122,16 @@ function state() {
 
 function show(answer, asked) {
   editor.replace(answer.text);
+  editor.format = answer.format;
   editor.mark(answer.findings);
   const fixable = answer.findings.filter((each) => each.fix && !each.fix.obstacle);
   $("fix-safe").disabled = !fixable.some((each) => each.fix.safe);
   $("fix-all").disabled = !fixable.length;
-  const items = answer.findings.map((each, index) => item(each, index));
-  $("findings").replaceChildren(...(items.length ? items : [element("li", {}, "No findings.")]));
+  shown = answer.findings;
+  const items = shown.map((each, index) => item(each, index));
+  const none = element("li", { className: "pg-none" }, "No findings.");
+  $("findings").replaceChildren(...(items.length ? items : [none]));
+  showHere();
   showPlan($("plan"), answer);
   showModels($("models"), answer);
   const count = answer.fixed.length;
@@ -159,7 +192,7 @@ function item(finding, index) {
       ...(span ? [place(span), " "] : []), ...field(pointer)),
     element("p", {}, ...withCode(message)));
   for (const other of related) {
-    made.append(element("p", {}, ...withCode(other.message), " ", ...(other.span ? [place(other.span)] : [])));
+    made.append(element("p", { className: "pg-related" }, ...(other.span ? [place(other.span), " "] : []), ...withCode(other.message)));
   }
   if (hint && !(fix && !fix.obstacle && sameWords(hint, fix.description))) made.append(element("p", {}, "Hint: ", ...withCode(hint)));
   if (fix?.obstacle) {
@@ -193,6 +226,14 @@ function place(span) {
   return button;
 }
 
+/** Mark the findings at the caret while the reader is in the text. */
+function showHere() {
+  const { selectionStart: caret, selectionEnd: end } = editor.area;
+  const isIn = document.activeElement === editor.area;
+  const isHere = ({ span }) => isIn && span && span.start.offset <= end && caret <= span.end.offset;
+  shown.forEach((each, index) => $("findings").children[index].classList.toggle("pg-here", Boolean(isHere(each))));
+}
+
 /** The text or a setting has changed: check soon, and keep the address up to date. */
 function changed({ typed = true } = {}) {
   if (typed) {
@@ -223,6 +264,7 @@ function open({ text, format = "", runtime, example = "" }) {
   if (runtime) $("runtime").value = runtime === "adalora-core" ? runtime : "peft";
   editor.replace(text);
   $("example").value = example;
+  editor.format = format || FORMAT_OF[example.split(".").at(-1)];
   editor.mark([]);
   $("applied").hidden = true;
   check();
@@ -246,6 +288,11 @@ async function followLink() {
   }
 }
 
+/** On a phone the plan is folded until the reader opens it. */
+function fold() {
+  for (const each of document.querySelectorAll(".pg-fold")) each.open = WIDE.matches;
+}
+
 async function copyLink() {
   if (!(await renewAddress())) return say("The text is too long for a link.");
   try {
@@ -260,6 +307,7 @@ async function copyLink() {
 editor.area.addEventListener("paste", ({ target }) => {
   if ($("example").value && target.selectionStart === target.selectionEnd) target.select();
 });
+for (const kind of ["keyup", "click", "focus", "blur"]) editor.area.addEventListener(kind, showHere);
 editor.area.addEventListener("input", () => editor.isReplacing || changed());
 $("format").addEventListener("change", () => changed({ typed: false }));
 $("runtime").addEventListener("change", () => changed({ typed: false }));
@@ -269,9 +317,12 @@ $("fix-all").addEventListener("click", () => check("all"));
 $("undo").addEventListener("click", undo);
 $("link").addEventListener("click", copyLink);
 $("retry").addEventListener("click", start);
+$("stop").addEventListener("click", stop);
+WIDE.addEventListener("change", fold);
 addEventListener("hashchange", followLink);
 
 start();
+fold();
 if (!(await followLink()) && !editor.text) {
   await showExample($("example").options[1].value);
 }

@@ -30,12 +30,10 @@ export function showPlan(place, { plan, no_plan: reason }) {
   }).observe(figure);
 }
 
-/** Show the costs of an answer in `place`. */
+/** Show the costs of an answer in `place`; where there is no plan, nothing. */
 export function showModels(place, { models }) {
-  if (!models) {
-    place.replaceChildren(element("p", { textContent: "They appear here together with the plan." }));
-    return;
-  }
+  place.parentElement.hidden = !models;
+  if (!models) return;
   const count = (number) => number.toLocaleString("en");
   const rows = models.map((model) => model.problem
     ? [model.name, model.problem, "", "", ""]

@@ -1,41 +1,52 @@
 // Run Python beside the page, so that typing never waits for a check.
 
 const RUNTIME = new URL("runtime/", import.meta.url);
+const LIBRARY = new URL("library.z", RUNTIME).href;
 const plainFetch = self.fetch.bind(self);
 let received = 0;
 let total = 0;
 let bridge;
 
-// Pyodide fetches its files itself; all of them pass here and are counted.
+// Pyodide fetches its files itself; all of them pass here, are counted, and the library is unpacked.
 self.fetch = async (resource, options) => {
   const response = await plainFetch(resource, options);
-  if (!response.ok || !total) return response;
-  const counter = new TransformStream({
-    transform(chunk, controller) {
-      received += chunk.byteLength;
-      self.postMessage({ progress: Math.min(1, received / total) });
-      controller.enqueue(chunk);
-    },
-  });
-  const { status, headers } = response;
-  return new Response(response.body.pipeThrough(counter), { status, headers });
+  if (!response.ok) {
+    const name = new URL(response.url).pathname.split("/").at(-1);
+    // Also said here: Pyodide waits forever for a program that could not be fetched.
+    self.postMessage({ failed: `${name}: ${response.status} ${response.statusText}` });
+    throw new Error(name);
+  }
+  if (response.url !== LIBRARY) {
+    // The response itself is for the compiler, which keeps compiled code beside it.
+    count(response.clone().body);
+    return response;
+  }
+  const [counted, packed] = response.body.tee();
+  count(counted);
+  return new Response(packed.pipeThrough(new DecompressionStream("deflate")));
 };
 
-async function fetched(name) {
-  const response = await self.fetch(new URL(name, RUNTIME));
-  if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
-  return response;
+async function count(stream) {
+  const reader = stream.getReader();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    received += part.value.byteLength;
+    if (total) self.postMessage({ progress: Math.min(1, received / total) });
+  }
 }
 
-async function load() {
-  const sizes = await (await fetched("sizes.json")).json();
+async function weigh() {
+  const sizes = await (await plainFetch(new URL("sizes.json", RUNTIME))).json();
   for (const [name, size] of Object.entries(sizes)) {
     if (!name.endsWith(".mjs")) total += size; // modules are not fetched, but imported
   }
-  const packages = fetched("packages.zip").then((response) => response.arrayBuffer());
+}
+
+async function load() {
+  weigh().catch(() => {}); // without sizes there is no progress to show
+  // Pyodide asks for this module late, when it has been started.
+  import(new URL("pyodide.asm.mjs", RUNTIME)).catch(() => {});
   const { loadPyodide } = await import(new URL("pyodide.mjs", RUNTIME));
-  const [pyodide, archive] = await Promise.all([loadPyodide({ indexURL: RUNTIME.href }), packages]);
-  pyodide.unpackArchive(archive, "zip");
+  const pyodide = await loadPyodide({ indexURL: RUNTIME.href, stdLibURL: LIBRARY });
   bridge = pyodide.pyimport("bridge");
   self.postMessage({ ready: true });
 }
