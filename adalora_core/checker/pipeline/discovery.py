@@ -365,7 +365,14 @@ def is_read_by(tool: Tool, path: Path, values: dict[Any, Any]) -> bool:
         and (tool.only_with is None or values.get(tool.only_with[0]) == tool.only_with[1])
         and (tool.under is None or path[-1:] == (tool.under,))
         and (tool.section is None or isinstance(values.get(tool.section), dict))
+        and (tool.listed_in is None or _lists(values.get(tool.listed_in), str(tool.served_by)))
     )
+
+
+def _lists(value: Any, name: str) -> bool:
+    """Return whether a text or one of a list contains a name."""
+    entries = value if isinstance(value, list) else [value]
+    return any(isinstance(each, str) and name in each for each in entries)
 
 
 def _mark(values: dict[Any, Any]) -> Literal["sure", "loose"] | None:
