@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from adalora_core.floor.places import Path
 
 Layout = Literal["peft", "prefixed", "section", "flat", "python"]
 """The form of AdaLoRA's settings in a file: PEFT's own mapping, keys with the prefix `adalora_`, a
@@ -67,6 +70,23 @@ class Tool:
     says: frozenset[Any] = frozenset()
     alpha_per_rank: int | None = None
     splits: bool = False
+
+    def reads(self, path: Path, values: Mapping[Any, Any]) -> bool:
+        """Return whether a mapping with a marker of the tool, at `path`, is a file of the tool."""
+        return (
+            (not self.beside or not self.beside.isdisjoint(values))
+            and self.without.isdisjoint(values)
+            and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
+            and (self.under is None or path[-1:] == (self.under,))
+            and (self.section is None or isinstance(values.get(self.section), dict))
+            and (self.listed_in is None or _lists(values.get(self.listed_in), self.served_by))
+        )
+
+
+def _lists(value: Any, name: str | None) -> bool:
+    """Return whether a text, or one of a list, contains a name."""
+    entries = value if isinstance(value, list) else [value]
+    return any(isinstance(each, str) and str(name) in each for each in entries)
 
 
 _SWIFT = Tool(
