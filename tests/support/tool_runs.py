@@ -44,14 +44,17 @@ def needs(tool: str) -> pytest.MarkDecorator:
 
 
 def write_settings(file: Path, changes: dict[str, Any]) -> None:
-    """Write the settings of this name in docs/trainers.md, changed; sections get the new keys."""
+    """Write the settings of this name in docs/trainers.md, changed.
+
+    A section gets the new keys, and a key with None goes.
+    """
     blocks = [each.content for each in blocks_of(DOCS / "trainers.md")]
     (text,) = (each for each in blocks if each.startswith(f"# {file.name}"))
     settings = yaml.safe_load(text)
     for key, value in changes.items():
-        merged = settings[key] | value if isinstance(value, dict) else value
-        settings[key] = merged
-    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        settings[key] = settings[key] | value if isinstance(value, dict) else value
+    kept = {key: value for key, value in settings.items() if value is not None}
+    file.write_text(yaml.safe_dump(kept), encoding="utf-8")
 
 
 def write_inputs(folder: Path, content: Any) -> None:

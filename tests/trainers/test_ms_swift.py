@@ -135,7 +135,7 @@ def test_command_of_ms_swift_ends_at_the_budget_and_resumes(
     # Without the plugin, ms-swift's own callback allocates on one process alone.
     values = [
         each
-        for name, each in weights_of(train("alone", external_plugins=[])).items()
+        for name, each in weights_of(train("alone", external_plugins=None)).items()
         if "lora_E" in name
     ]
     kept = sum(int((each != 0).sum()) for each in values)
