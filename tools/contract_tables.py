@@ -26,7 +26,7 @@ def tools(known: Sequence[Tool]) -> str:
     """Return the table of tools that `docs/contract/read.md` holds."""
     rows = [
         f"| {tool.name} | {_marks(tool)} | {_listed(tool.keys)} | {_listed(tool.defaults)} "
-        f"| {tool.total_step} | {tool.remark or ''} |"
+        f"| {tool.total_step} | {tool.remark or f'served by `{tool.served_by}`'} |"
         for tool in known
     ]
     columns = ("Tool", "Known by", "Keys", "Its own defaults", "`total_step`", "Remark")
@@ -43,6 +43,8 @@ def _marks(tool: Tool) -> str:
         marks += " with `{}: {}`".format(*tool.only_with)
     if tool.beside:
         marks += f" beside {' or '.join(f'`{key}`' for key in sorted(tool.beside))}"
+    if tool.listed_in is not None:
+        marks += f" with `{tool.served_by}` in `{tool.listed_in}`"
     return marks
 
 

@@ -21,7 +21,7 @@ WALKTHROUGHS = [
     DOCS / f"{name}.md"
     for name in (
         "start-here", "checking", "training", "training-reference", "runs-that-go-wrong",
-        "find-ranks", "serving", "saved-lora", "shrink",
+        "find-ranks", "serving", "saved-lora", "shrink", "trainers",
     )
 ]  # fmt: skip
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -251,7 +251,7 @@ class Search:
         for marker, tools in BY_MARKER.items():
             if marker in values and _names_adalora(values, marker):
                 for tool in tools:
-                    if tool.layout not in self._layouts or not is_read_by(tool, path, values):
+                    if tool.layout not in self._layouts or not tool.reads(path, values):
                         continue
                     place = (*path, marker)
                     if tool.section is not None:
@@ -355,17 +355,6 @@ def _names_adalora(values: dict[Any, Any], key: str) -> bool:
     """Return whether a key has the value ADALORA, in any spelling of case."""
     value = values.get(key)
     return isinstance(value, str) and value.strip().upper() == PEFT_TYPE
-
-
-def is_read_by(tool: Tool, path: Path, values: dict[Any, Any]) -> bool:
-    """Return whether a mapping with a tool's marker is a file of this tool."""
-    return (
-        (not tool.beside or not tool.beside.isdisjoint(values))
-        and tool.without.isdisjoint(values)
-        and (tool.only_with is None or values.get(tool.only_with[0]) == tool.only_with[1])
-        and (tool.under is None or path[-1:] == (tool.under,))
-        and (tool.section is None or isinstance(values.get(tool.section), dict))
-    )
 
 
 def _mark(values: dict[Any, Any]) -> Literal["sure", "loose"] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.pipeline.discovery import Search, is_read_by
+from adalora_core.checker.pipeline.discovery import Search
 from adalora_core.config.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, FIELDS
 from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
 from adalora_core.floor.places import Path, to_pointer
@@ -61,7 +61,7 @@ class _LoraSearch(Search):
         """Yield each mapping that says LORA, as PEFT, Hydra or a known tool writes it."""
         for path, values in self._mappings():
             tools = (tool for tool in LORA_TOOLS if _is_told(values, tool))
-            tool = next((each for each in tools if is_read_by(each, path, values)), None)
+            tool = next((each for each in tools if each.reads(path, values)), None)
             if tool is not None:
                 yield self._of_lora_tool(path, values, tool)
             elif _says_lora(values):

@@ -6,8 +6,11 @@ Each entry was read in the source of the release that its name gives.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from adalora_core.floor.places import Path
 
 Layout = Literal["peft", "prefixed", "section", "flat", "python"]
 """The form of AdaLoRA's settings in a file: PEFT's own mapping, keys with the prefix `adalora_`, a
@@ -36,6 +39,8 @@ class Tool:
             file alone; unknown where only a fork of the tool has AdaLoRA.
         refuses: whether the tool has no AdaLoRA and ends with an error at such a file.
         unless: a key of the file with which it may know AdaLoRA all the same.
+        served_by: the module of this package with which the tool trains what the file asks for.
+        listed_in: the key that has to name this module; None: the file alone does not tell.
         allocates: whether the tool ever allocates, and with it what fails there.
         remark: what the tool does otherwise than the settings ask for; None: nothing.
         advice: what to do about it.
@@ -57,6 +62,8 @@ class Tool:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     refuses: bool = False
     unless: str | None = None
+    served_by: str | None = None
+    listed_in: str | None = None
     allocates: bool = True
     remark: str | None = None
     advice: str | None = None
@@ -64,20 +71,46 @@ class Tool:
     alpha_per_rank: int | None = None
     splits: bool = False
 
+    def reads(self, path: Path, values: Mapping[Any, Any]) -> bool:
+        """Return whether a mapping with a marker of the tool, at `path`, is a file of the tool."""
+        return (
+            (not self.beside or not self.beside.isdisjoint(values))
+            and self.without.isdisjoint(values)
+            and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
+            and (self.under is None or path[-1:] == (self.under,))
+            and (self.section is None or isinstance(values.get(self.section), dict))
+            and (self.listed_in is None or _lists(values.get(self.listed_in), self.served_by))
+        )
+
+
+def _lists(value: Any, name: str | None) -> bool:
+    """Return whether a text, or one of a list, contains a name."""
+    entries = value if isinstance(value, list) else [value]
+    return any(isinstance(each, str) and str(name) in each for each in entries)
+
+
+_SWIFT = Tool(
+    "ms-swift 4.6",  # swift/pipelines/train/tuner.py, swift/callbacks/adalora.py
+    "prefixed",
+    ("tuner_type",),
+    "computed",
+    keys={"lora_rank": "r", "lora_bias": "bias", "lora_target_modules": "target_modules"},
+    defaults={"lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"},
+    remark="allocates on one process only: its callback replaces zero_grad of the model, and "
+    "under DDP the trainer calls that of the wrapper, so every matrix keeps init_r",
+    advice="list in external_plugins the file that `python -m adalora_core.trainers.ms_swift` "
+    "names, or train on one GPU",
+)
 
 TOOLS = (
-    Tool(
-        "ms-swift 4.6",  # swift/pipelines/train/tuner.py, swift/callbacks/adalora.py
-        "prefixed",
-        ("tuner_type",),
-        "computed",
-        keys={"lora_rank": "r", "lora_bias": "bias", "lora_target_modules": "target_modules"},
-        defaults={"lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"},
-        remark="allocates on one process only: its callback replaces zero_grad of the model, and "
-        "under DDP the trainer calls that of the wrapper, so every matrix keeps init_r",
-        advice="train on one GPU, or allocate by a callback of your own that calls "
-        "update_and_allocate in on_optimizer_step",
+    replace(
+        _SWIFT,
+        served_by="adalora_ms_swift",
+        listed_in="external_plugins",
+        remark=None,
+        advice=None,
     ),
+    _SWIFT,
     Tool(
         "ms-swift 4.6",  # swift/pipelines/base.py
         "prefixed",
@@ -165,7 +198,26 @@ TOOLS = (
         beside=frozenset({"stage", "template", "dataset_dir", "cutoff_len"}),
         refuses=True,
         remark="has no AdaLoRA: it refuses every finetuning_type but lora, oft, freeze and full",
-        advice="use another trainer, or finetuning_type lora",
+        advice="write a YAML of its v1 and start adalora_core.trainers.llamafactory, or use "
+        "finetuning_type lora",
+    ),
+    Tool(
+        "LLaMA-Factory 0.9 v1",  # src/llamafactory/v1/core/model_engine.py
+        "flat",
+        ("name",),
+        "computed",
+        under="peft_config",
+        served_by="adalora_core.trainers.llamafactory",
+    ),
+    Tool(
+        "axolotl 0.19",  # src/axolotl/integrations/base.py
+        "section",
+        ("adapter",),
+        "computed",
+        beside=frozenset({"base_model", "datasets"}),
+        section="adalora",
+        served_by="adalora_core.trainers.axolotl.AdaLoraPlugin",
+        listed_in="plugins",
     ),
     Tool(
         "axolotl 0.18",  # src/axolotl/utils/schemas/peft.py
@@ -177,7 +229,8 @@ TOOLS = (
         unless="plugins",
         remark="has no AdaLoRA: it refuses every adapter but lora, qlora, llama-adapter and those "
         "of plugins",
-        advice="use another trainer, or the adapter lora",
+        advice="list adalora_core.trainers.axolotl.AdaLoraPlugin in plugins and write PEFT's "
+        "fields into the mapping `adalora`, or use the adapter lora",
     ),
 )
 

@@ -37,6 +37,45 @@ def test_ms_swift_computes_total_step_and_its_callback_is_reported():
     assert "DDP" in found["ADA211"].message
 
 
+PLUGIN = "adalora_core.trainers.axolotl.AdaLoraPlugin"
+AXOLOTL = {"adapter": "adalora", "base_model": "m", "datasets": []}
+FIELDS_OF_BLOCK = {"init_r": 6, "target_r": 3, "lora_alpha": 8, "target_modules": ["q_proj"]}
+
+
+@pytest.mark.parametrize("plugins", ["a/b/adalora_ms_swift.py", ["own.py", "adalora_ms_swift.py"]])
+def test_ms_swift_with_our_plugin_has_nothing_to_report(plugins):
+    assert not _found(SWIFT | {"external_plugins": plugins})
+    assert (
+        "adalora_core.trainers.ms_swift" in _found(SWIFT | {"external_plugins": []})["ADA211"].hint
+    )
+
+
+def test_axolotl_with_our_plugin_is_read_by_its_mapping_adalora():
+    content = AXOLOTL | {"plugins": [PLUGIN], "adalora": FIELDS_OF_BLOCK}
+    assert not _found(content)
+    found = _found(content | {"adalora": FIELDS_OF_BLOCK | {"target_r": 8, "tfinl": 3}})
+    assert found["ADA301"].pointer == "/adalora/target_r"
+    assert "ADA104" in found
+
+
+@pytest.mark.parametrize("plugins", [{}, {"plugins": ["axolotl.integrations.mora.MoraPlugin"]}])
+def test_hint_for_axolotl_without_our_plugin_names_it(plugins):
+    found = _found(AXOLOTL | plugins | {"adalora": FIELDS_OF_BLOCK})["ADA211"]
+    assert PLUGIN in found.hint
+    assert found.severity == ("warning" if plugins else "error")
+
+
+def test_llamafactory_v1_is_read_by_its_peft_config():
+    settings = {"name": "adalora", **FIELDS_OF_BLOCK}
+    assert not _found({"model": "m", "peft_config": settings})
+    found = _found({"model": "m", "peft_config": settings | {"target_r": 8}})
+    assert found["ADA301"].pointer == "/peft_config/target_r"
+    assert (
+        "adalora_core.trainers.llamafactory"
+        in _found({"finetuning_type": "adalora", "stage": "sft", "lora_rank": 8})["ADA211"].hint
+    )
+
+
 @pytest.mark.parametrize("marker", ["train_type", "sft_type"])
 def test_a_key_that_ms_swift_has_renamed_ends_its_run(marker):
     found = _found({marker: "adalora", **{key: SWIFT[key] for key in list(SWIFT)[1:]}})
