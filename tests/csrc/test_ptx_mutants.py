@@ -20,12 +20,21 @@ pytestmark = pytest.mark.nightly
 
 SEED = 26
 MUTANTS = 300
-MOST_SURVIVORS = 54
-"""As many as there are now; there may only be fewer.
+MOST_SURVIVORS = 15
+EQUIVALENT = {
+    "80 score_kernelIf line 168: mov.f64 %fd43, 0d0000000000000000; -> ": "zero there already",
+    "80 score_kernelId line 94: bra.uni $L__BB5_14; -> ": "up to 4095 columns, both ways are 1",
+    "80 mask_kernel line 33: @%p3 bra $L__BB0_6; -> ": "a search in a table of one finds it",
+    "80 select_kernelId line 92: @%p8 bra $L__BB1_14; -> ": "computes a key that is kept again",
+    "120 select_kernelIf line 167: @%p21 bra $L__BB2_30; -> ": "computes a key that is kept again",
+    "120 drop_kernelINS_7Float16E line 415: setp.gt.u32 %p40, %r225, 1199570943; -> "
+    "setp.gt.u32 %p40, %r225, 1199570944;": "65536 rounds to infinity either way",
+    "80 update_kernelINS_8BFloat16ELb0E line 320: mov.u32 %r94, 8; -> mov.u32 %r94, 9;": "the same "
+    "32 lanes in another order, of which integers have the same sum",
+    "120 fold_kernelIdNS_8BFloat16E line 170: @%p4 bra $L__BB6_27; -> ": "for 2^32 entries and more",
+}
+"""Survivors with the same results as the kernel, and why."""
 
-38 are in instructions that no test reaches, which `cuda_ptx 80 --missed 1` lists: loops that nvcc
-has unrolled, and divisions of 64 bits. Some of the others change nothing but the time.
-"""
 TURNED = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "eq"}
 STATEMENT = re.compile(r"^(?![.$])[^;{}\n]+;$", re.MULTILINE)
 NUMBER = re.compile(r"(?<=[ +,])-?\d+(?=[],;])")
@@ -90,3 +99,5 @@ def test_most_mutants_are_noticed(cuda_ptx: Path, tmp_path: Path) -> None:
         if run(*command, timeout=600).returncode == 0:
             survivors.append(mutant.change)
     assert len(survivors) <= MOST_SURVIVORS, "\n".join(survivors)
+    unargued = set(survivors) - EQUIVALENT.keys()
+    assert len(unargued) <= MOST_SURVIVORS - 10, "\n".join(unargued)
