@@ -20,12 +20,27 @@ pytestmark = pytest.mark.nightly
 
 SEED = 26
 MUTANTS = 300
-MOST_SURVIVORS = 54
-"""As many as there are now; there may only be fewer.
+MOST_SURVIVORS = 15
+"""A twentieth of them."""
+MOST_UNREAD = 4
+EQUIVALENT = {
+    "80 score_kernelIf line 168: mov.f64 %fd43, 0d0000000000000000; -> ": "zero there already",
+    "120 update_kernelINS_8BFloat16ELb1E line 877: mov.f32 %f372, 0f00000000; -> ": "the same",
+    "80 score_kernelId line 94: bra.uni $L__BB5_14; -> ": "up to 4095 columns, both ways are 1",
+    "80 mask_kernelENS1_13MaskArgumentsE line 33: @%p3 bra $L__BB0_6; -> ": "one entry is found",
+    "80 select_kernelId line 92: @%p8 bra $L__BB1_14; -> ": "computes a key that is kept again",
+    "120 select_kernelIf line 167: @%p21 bra $L__BB2_30; -> ": "the same",
+    "120 drop_kernelINS_7Float16E line 415: setp.gt.u32 %p40, %r225, 1199570943; -> "
+    "setp.gt.u32 %p40, %r225, 1199570944;": "65536 rounds to infinity either way",
+    "80 update_kernelINS_8BFloat16ELb0E line 320: mov.u32 %r94, 8; -> mov.u32 %r94, 9;": "the same "
+    "32 lanes in another order, whose integers have the same sum",
+    "120 fold_kernelIdNS_8BFloat16E line 170: @%p4 bra $L__BB6_27; -> ": "2^32 entries and more",
+    "80 drop_kernelIf line 238: @%p1 bra $L__BB32_28; -> ": "four stores instead of one",
+    "120 fold_kernelIdd line 63: setp.ne.s64 %p18, %rd61, 0; -> setp.eq.s64 %p18, %rd61, 0;": "the "
+    "division of 64 bits has the same result",
+}
+"""Survivors with the same results as the kernel, and why."""
 
-38 are in instructions that no test reaches, which `cuda_ptx 80 --missed 1` lists: loops that nvcc
-has unrolled, and divisions of 64 bits. Some of the others change nothing but the time.
-"""
 TURNED = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "eq"}
 STATEMENT = re.compile(r"^(?![.$])[^;{}\n]+;$", re.MULTILINE)
 NUMBER = re.compile(r"(?<=[ +,])-?\d+(?=[],;])")
@@ -71,7 +86,8 @@ def mutants(cuda_ptx: Path) -> Iterator[Mutant]:
             other = changed(statement[0], generator)
         whole = text[: statement.start()] + other + text[statement.end() :]
         line = text.count("\n", kernel.begin, statement.start())
-        change = f"{variant} {kernel.name} line {line}: {statement[0]} -> {other}"
+        name = kernel.name.partition("EEvNS")[0]
+        change = f"{variant} {name} line {line}: {statement[0]} -> {other}"
         yield Mutant(variant, kernel, whole, change)
 
 
@@ -90,3 +106,5 @@ def test_most_mutants_are_noticed(cuda_ptx: Path, tmp_path: Path) -> None:
         if run(*command, timeout=600).returncode == 0:
             survivors.append(mutant.change)
     assert len(survivors) <= MOST_SURVIVORS, "\n".join(survivors)
+    unargued = set(survivors) - EQUIVALENT.keys()
+    assert len(unargued) <= MOST_UNREAD, "\n".join(unargued)

@@ -103,10 +103,10 @@ struct Shape {
 
 /// Numbers that formats round in ways of their own: zeros, subnormals of each format, ties,
 /// overflow.
-inline constexpr double kSpecial[] = {0.0,     -0.0,  6e-8,    2.9e-8,  -1e-7,    1.3e-5,
-                                      -6.1e-5, 1e-40, -1e-42,  65504.0, 65519.0,  65520.,
-                                      -7e4,    1e6,   3.4e38,  -3.4e38, HUGE_VAL, -HUGE_VAL,
-                                      NAN,     1.0,   1.00049, 1.00146, 1.0039,   1.0117};
+inline constexpr double kSpecial[] = {
+    0.0,      -0.0,      6e-8,    2.9e-8, -1e-7,         1.3e-5,        -6.1e-5,    1e-40,
+    -1e-42,   65504.0,   65519.0, 65520., -7e4,          1e6,           3.4e38,     -3.4e38,
+    HUGE_VAL, -HUGE_VAL, NAN,     1.0,    1.00048828125, 1.00146484375, 1.00390625, 1.01171875};
 
 /// The largest difference, relative to the largest entry of `expected`.
 double difference(const Matrix& found, const Matrix& expected);

@@ -80,6 +80,10 @@ void test_selection() {
         check(std::vector<double>(36, kNan), budget, {12, 24}, score_type, value_type);
       }
     }
+    // Ties of which those of whole warps stay.
+    for (std::int64_t kept = 32; kept < 1024; kept += 32) {
+      check(std::vector<double>(1024, 1.0), kept, {1024}, score_type, DType::kFloat32);
+    }
     // So many for a thread that a loop over them takes all its parts if it is unrolled.
     check(scores_of(15 * 1024 + 1, true), 7000, {15 * 1024 + 1}, score_type, DType::kFloat32);
     // More than one tile of a block, ties across tiles.
