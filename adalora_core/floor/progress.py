@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager
@@ -24,6 +23,8 @@ def with_progress(items: Iterable[Item], unit: str) -> Iterable[Item]:
     if sys.stderr is None or not sys.stderr.isatty():
         return items
     try:
+        import shutil
+
         from tqdm import tqdm
     except ImportError:  # an extra of this package, which checking does not need
         return items

@@ -68,9 +68,10 @@ ROWS = {
         "test_tensor_parallel.py::test_layers_that_torch_divides_train_as_one",
         "test_tensor_parallel.py::test_layers_with_whole_inputs_and_outputs_train_as_one",
     ],
-    "the same with other styles, `lora_dropout`, `bias` or `modules_to_save`": of(
-        TENSOR, "packed", "dropout", "bias", "whole module"
-    ),
+    (
+        "the same with other styles, `lora_dropout`, `bias`, `modules_to_save` or "
+        "`trainable_token_indices`"
+    ): of(TENSOR, "packed", "dropout", "bias", "whole module"),
     (
         "the same after `get_peft_model`, with other layouts of input or output, under "
         "`fully_shard`, or with layers of PEFT"
