@@ -129,7 +129,7 @@ def test_changed_figure_is_noticed_in_every_page_and_in_the_picture(copy: Path) 
     assert done.stdout == report("speed", *shown)
     assert regenerate("speed", root=copy).returncode == 0
     readme = (copy / "README.md").read_text(encoding="utf-8")
-    assert "<!-- speed -->1.07 to 2.00<!-- end --> times the speed" in readme
+    assert "<!-- speed -->1.07 to 2.00<!-- end --> times as many steps" in readme
     assert "; 24 x 48 tokens; 32 x 64 tokens | 2.0; 1.1; 1.1 |" in readme
 
 
