@@ -35,6 +35,7 @@ _TOKENS_OF_A_CELL = 4
 _MOST_MARKS = 100
 _VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 _NAME = re.compile(r"[^\W\d]\w*")
+_TO_THE_CHECKER = re.compile(r"#\s*adalora\s*:")
 
 
 def decode(text: str, limits: Limits) -> Document:
@@ -46,9 +47,10 @@ def decode(text: str, limits: Limits) -> Document:
 
 
 def is_about(code: str) -> bool:
-    """Return whether code mentions AdaLoRA or its allocation."""
+    """Return whether code, but for comments to the checker, mentions AdaLoRA or its allocation."""
     code = with_plain_letters(code)
-    return "adalora" in code.lower() or "update_and_allocate" in code
+    without = _TO_THE_CHECKER.sub("", code.lower())
+    return "adalora" in without or "update_and_allocate" in code
 
 
 def too_long(code: str, limits: Limits, cells: int = 0) -> Problem | None:
