@@ -99,6 +99,7 @@ function showStop(isLong) {
 /** End the check: Python starts anew, from what the browser keeps. */
 function stop() {
   isStopped = true;
+  clearTimeout(timer); // of a change just before
   waiting = null;
   shown = [];
   $("findings").replaceChildren(); // they are those of another text
