@@ -1,4 +1,4 @@
-"""What the CUDA module calls in a step, in which order, on which stream, and what it may touch."""
+"""The calls of the CUDA module in a step: their order, their stream, and the memory they touch."""
 
 from __future__ import annotations
 

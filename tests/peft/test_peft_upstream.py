@@ -176,30 +176,27 @@ def test_peft_ignores_the_start_of_lora() -> None:
 # --- ms-swift ------------------------------------------------------------------------------------
 
 SWIFT = '''
-import types
-
 from transformers import TrainerCallback
 
 
 class AdaloraCallback(TrainerCallback):
-    """As in modelscope/ms-swift, swift/callbacks/adalora.py."""
+    """Does what that of ms-swift does: allocates where the model's own `zero_grad` is called."""
 
     def __init__(self, args, trainer):
-        self.global_step = 0
+        self.finished = 0
 
-    def on_train_begin(self, _args, state, control, **kwargs):
-        model = kwargs["model"]
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
         model.peft_config["default"].total_step = state.max_steps
+        clear = model.zero_grad
 
-        def zero_grad(_self, *args, **kwargs):
-            _self.update_and_allocate(self.global_step + 1)
-            _self._zero_grad(*args, **kwargs)
+        def allocate_first(*options, **named):
+            model.update_and_allocate(self.finished + 1)
+            clear(*options, **named)
 
-        model._zero_grad = model.zero_grad
-        model.zero_grad = types.MethodType(zero_grad, model)
+        model.zero_grad = allocate_first
 
-    def on_step_end(self, _args, state, control, **kwargs):
-        self.global_step = state.global_step
+    def on_step_end(self, args, state, control, **kwargs):
+        self.finished = state.global_step
 '''
 ON_TWO_PROCESSES = """
 import sys

@@ -42,7 +42,7 @@ async function weigh() {
 }
 
 async function load() {
-  weigh().catch(() => {}); // without sizes there is no progress to show
+  weigh().catch(() => {}); // progress cannot be shown without sizes
   // Pyodide asks for this module late, when it has been started.
   import(new URL("pyodide.asm.mjs", RUNTIME)).catch(() => {});
   const { loadPyodide } = await import(new URL("pyodide.mjs", RUNTIME));
