@@ -206,6 +206,7 @@ from torch import distributed
 
 sys.path[:0] = {paths}
 from adalora_runs import live_ranks
+from process_groups import leave
 from test_peft_upstream import llama, trainer_for
 
 model = llama(total_step=1000)
@@ -216,6 +217,7 @@ if distributed.get_rank() == 0:
     print(type(trainer.model_wrapped).__name__, sum(live_ranks(model)))
 distributed.barrier()
 distributed.destroy_process_group()
+leave()
 """
 
 

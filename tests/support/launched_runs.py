@@ -22,6 +22,7 @@ import torch
 from accelerate import Accelerator
 from adalora_runs import optimizer_of
 from distributed_runs import whole_parameters
+from process_groups import leave
 from torch import distributed
 from toy_models import token_batch
 from trainer_runs import STEPS, llama, trainer_for
@@ -137,9 +138,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    # A thread of gloo may still free tensors of the last collective. For this it needs the
-    # interpreter, and torch says "terminate called without an active exception" and aborts if
-    # that is being finalized, so this process ends without it.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    leave()

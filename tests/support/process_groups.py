@@ -19,6 +19,7 @@ from torch import distributed
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import NoReturn
 
 PRELOADED = [
     "torch.distributed.fsdp",
@@ -61,6 +62,18 @@ def run_processes(
     assert not errors, "\n".join(errors)
     assert not late, f"{len(late)} of {world} processes did not end within {PATIENCE_S} s"
     return [_result(folder / f"result-{rank}") for rank in range(world)]
+
+
+def leave() -> NoReturn:
+    """End a script that was in a process group, without finalizing the interpreter.
+
+    A thread of gloo may still free tensors of the last collective. For this it needs the
+    interpreter, and torch says "terminate called without an active exception" and aborts if that
+    is being finalized.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _result(path: Path) -> Any:

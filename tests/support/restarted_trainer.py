@@ -17,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from distributed_runs import whole_parameters
 from fsdp_on_cpu import force_fsdp
+from process_groups import leave
 from restarted_training import say
 from torch import distributed, nn
 from transformers import (
@@ -167,3 +168,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import torch.distributed.checkpoint as dcp
+from process_groups import leave
 from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
@@ -307,3 +308,4 @@ def main(kind: type[Run] = Run, strategies: tuple[str, ...] = ("ddp", "fsdp2")) 
 
 if __name__ == "__main__":
     main()
+    leave()

@@ -18,6 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from launched_runs import ACCUMULATED, GLOBAL_BATCH, STOP, outcome, world_size
+from process_groups import leave
 from torch import distributed
 from toy_models import token_batch
 from trainer_runs import STEPS, llama, trainer_for
@@ -183,3 +184,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()
