@@ -125,6 +125,16 @@ def speed() -> dict[Path, Content]:
     return {**pages(), FIGURES.with_suffix(".png"): picture}
 
 
+def memory() -> dict[Path, Content]:
+    """Return the table of what training holds in memory, and what README.md says of it."""
+    from memory_table import block, words
+    from written_blocks import with_block, with_words
+
+    page, readme = DOCS / "status.md", ROOT / "README.md"
+    told = with_words(readme.read_text(encoding="utf-8"), "memory", words())
+    return {page: with_block(page, "memory", block()), readme: told}
+
+
 def schedule() -> dict[Path, Content]:
     """Return the drawing of a budget schedule."""
     from budget_schedule import drawing
@@ -286,6 +296,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "disagreements": disagreements,
     "indexes": indexes,
     "speed": speed,
+    "memory": memory,
     "schedule": schedule,
     "identity": identity,
     "ranks": ranks,

@@ -56,7 +56,7 @@ class BaseLayers:
             return True
         if module.kind == "convolution":  # a group of it holds a part of the inputs
             return outputs == module.outputs and not inputs % max(1, module.inputs)
-        # GPT-2's layers hold the transposed matrix.
+        # The factors of an embedding are those of its transpose.
         sizes = module.inputs, module.outputs
         return (inputs, outputs) in {sizes, sizes[::-1]}
 

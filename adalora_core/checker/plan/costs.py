@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 AVERAGES = {"adalora-core": 2, "peft": 3}
 """Numbers that the allocator keeps per entry until the final phase: smoothed sensitivity and
 uncertainty; PEFT also keeps the last sensitivity."""
+_ENTRY_BYTES = {"F64": 8, "F32": 4}
+_AFTER_ATTENTION = re.compile(
+    r"att(n|ention)\w*\.((output\.)?dense|o|wo|c_proj|o_proj|out_(proj|lin))$", re.IGNORECASE
+)
+"""Paths of layers that read the result of an attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,8 @@ class Costs:
 
     Trainable parameters at the `start`, and at the `end` if every matrix keeps the average rank,
     or the smallest or the largest ones all of it; `whole` of them have no adapter. Bytes are those
-    of A, E and B at the start, and of the allocator's running averages by runtime.
+    of A, E and B at the start, of the allocator's running averages by runtime, and of what the
+    adapters keep of a batch for its backward pass, if its tokens are known.
     """
 
     start: int
@@ -38,9 +44,12 @@ class Costs:
     whole: int
     adapter_bytes: int
     allocator_bytes: dict[str, int]
+    saved_bytes: int | None
 
 
-def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Costs:
+def costs_of(
+    block: Block, plan: Plan, matched: Matched, model: BaseModel, tokens: int | None = None
+) -> Costs:
     """Return the costs of a plan on the matched modules."""
     matrices = matched.matrices
     per_rank = [module.entries_per_rank for module in matrices]
@@ -58,7 +67,23 @@ def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Co
         whole=whole,
         adapter_bytes=adapter,
         allocator_bytes={runtime: count * adapter for runtime, count in AVERAGES.items()},
+        saved_bytes=tokens and tokens * saved_per_token(matrices, plan.init_r),
     )
+
+
+def saved_per_token(matrices: Iterable[Module], rank: int) -> int:
+    """Return the bytes that adapters keep of a token for the backward pass.
+
+    These are its products with the rows of A, and the input of each layer. Layers of one parent
+    share an input, and torch's attention keeps its own result.
+    """
+    matrices = list(matrices)
+    inputs = {
+        (each.path.rpartition(".")[0], each.inputs): each.inputs * _ENTRY_BYTES.get(each.dtype, 2)
+        for each in matrices
+        if not _AFTER_ATTENTION.search(each.path)
+    }
+    return sum(inputs.values()) + rank * sum(each.entry_bytes for each in matrices)
 
 
 def trained_whole(
@@ -114,8 +139,13 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     lines += [
         f"adapter: {adapter} at the start, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
-        *(f"note: {visible(note)}" for note in matched.notes),
     ]
+    if costs.saved_bytes is not None:
+        lines.append(
+            f"kept for the backward pass: {size_of(costs.saved_bytes)} of activations, beside "
+            "those of the model"
+        )
+    lines += [f"note: {visible(note)}" for note in matched.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -170,5 +200,6 @@ def as_dict(costs: Costs, matched: Matched, model: BaseModel) -> dict[str, Any]:
         },
         "adapter_bytes": costs.adapter_bytes,
         "allocator_bytes": costs.allocator_bytes,
+        "saved_bytes": costs.saved_bytes,
         "notes": list(matched.notes),
     }

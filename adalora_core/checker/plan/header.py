@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adalora_core.config.json_file import without_repetition
+from adalora_core.floor.progress import with_progress
 from adalora_core.floor.regular_files import open_regular_file
 
 INDEX = "model.safetensors.index.json"
@@ -96,7 +97,7 @@ def _of_shards(index: Path) -> dict[str, TensorInfo]:
     entries = _index_entries(index)
     tensors: dict[str, TensorInfo] = {}
     left = LARGEST_HEADER
-    for shard in dict.fromkeys(entries.values()):
+    for shard in with_progress(dict.fromkeys(entries.values()), "shard"):
         found, length = _read_header(index.parent / shard, left)
         left -= length
         tensors |= {name: info for name, info in found.items() if entries.get(name) == shard}

@@ -95,11 +95,7 @@ class Layers:
         elif module.kind == "convolution":
             yield self._of_convolution(module)
         elif module.kind == "matrix":
-            inputs, outputs = module.inputs, module.outputs
-            bias = self.model.tensors.get(f"{path}.bias")
-            if bias is not None and bias.shape == (inputs,) != (outputs,):
-                inputs, outputs = outputs, inputs  # transformers' Conv1D stores [in, out]
-            yield self._made(path, "linear", inputs, outputs, module.dtype)
+            yield self._made(path, "linear", module.inputs, module.outputs, module.dtype)
         elif attention is not None and attention.shape[0] == 3 * attention.shape[1]:
             if block["use_dora"]:
                 self.refuse("use_dora", f"{path} is an attention of torch: no DoRA", "exclude it")

@@ -186,7 +186,10 @@ def _module(path: str, tensors: dict[str, TensorInfo]) -> Module:
     kind: Kind = "matrix" if len(weight.shape) == _MATRIX else "convolution"
     if kind == "matrix" and _EMBEDDING.fullmatch(name):
         kind = "embedding"
-    return Module(path, kind, prod(filters), outputs, weight.dtype, weight.shape)
+    inputs, bias = prod(filters), tensors.get(f"{path}.bias")
+    if kind == "matrix" and bias is not None and bias.shape == (inputs,) != (outputs,):
+        inputs, outputs = outputs, inputs  # transformers' Conv1D stores [in, out]
+    return Module(path, kind, inputs, outputs, weight.dtype, weight.shape)
 
 
 def _packed_in_integers(path: str, tensors: dict[str, TensorInfo]) -> Module:

@@ -92,6 +92,8 @@ def _deferred(block: Block) -> frozenset[str]:
 
 
 def _show(block: Block, options: argparse.Namespace) -> int:
+    if options.tokens is not None and options.weights is None:
+        raise ValueError("--tokens needs the sizes of the modules: add --weights")
     model, matched, proposal = None, None, None
     if options.weights is not None:
         model = read_model(options.weights)
@@ -113,7 +115,7 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     shown, text = as_dict(plan, with_budget=with_budget), as_text(plan, with_budget=with_budget)
     weights = {}
     if model is not None and matched is not None:
-        costs = weights_costs.costs_of(block, plan, matched, model)
+        costs = weights_costs.costs_of(block, plan, matched, model, options.tokens)
         weights = {"weights": weights_costs.as_dict(costs, matched, model)}
         text += "\n" + weights_costs.as_text(costs, matched, model, plan)
     picture = None if options.plot is None else _picture(plan)
@@ -137,8 +139,10 @@ def _proposed(
 
 
 def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
-    if options.matrices is not None or (not options.weights and (options.budget or options.plot)):
-        why = "--budget and --plot need its modules: add --weights; --matrices is for AdaLoRA"
+    is_other = options.matrices is not None or options.tokens is not None
+    if is_other or (not options.weights and (options.budget or options.plot)):
+        why = "--budget and --plot need its modules: add --weights; "
+        why += "--matrices and --tokens are for AdaLoRA"
         return fail("plan", f"{options.file} is of LoRA: {why}")
     model = None if options.weights is None else read_model(options.weights)
     found, proposal = _matched_lora(blocks[0], model, options)
@@ -240,7 +244,7 @@ def _picture(plan: Plan) -> bytes:
     return buffer.getvalue()
 
 
-def _matrices(value: str) -> int:
+def _whole(value: str) -> int:
     if not value.isdecimal() or not int(value):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {value!r}")
     return int(value)
@@ -250,13 +254,15 @@ _WEIGHTS = """safetensors file, index or folder of the model to adapt: also show
 and their costs (only headers are read)"""
 _MODEL = {
     "--weights": text("PLACE", _WEIGHTS),
-    "--matrices": text("N", "number of adapted matrices in the model") | {"type": _matrices},
+    "--matrices": text("N", "number of adapted matrices in the model") | {"type": _whole},
 }
 _BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
+_TOKENS = "tokens of a batch, rows times length: also show what adapters keep of it"
 _FORM = "format of the printed plan (default: text)"
 _OPTIONS = {
     "-o --output-format": choice(("text", "json"), _FORM, "text"),
     "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
+    "--tokens": text("N", _TOKENS) | {"type": _whole},
     "--plot": text("FILE.png", "also draw the curve to this file; for LoRA a map of the ranks"),
     "--key": text("POINTER", "JSON pointer of the mapping"),
     "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),

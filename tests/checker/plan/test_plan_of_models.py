@@ -9,6 +9,7 @@ import peft
 import pytest
 import torch
 from adalora_runs import LIBRARIES, SETTINGS, make
+from saved_tensors import kept_bytes
 from toy_models import TwoLayer, tiny_llama, token_batch
 
 from adalora_core.checker.plan.matching import match
@@ -91,7 +92,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def plan_for(model: nn.Module, fields: dict[str, Any], folder: Path, capsys: Any) -> dict[str, Any]:
+def plan_for(
+    model: nn.Module, fields: dict[str, Any], folder: Path, capsys: Any, *options: str
+) -> dict[str, Any]:
     """Save `model`, plan for it, and return what the plan says of its weights."""
     if hasattr(model, "save_pretrained"):
         model.save_pretrained(folder)
@@ -102,7 +105,7 @@ def plan_for(model: nn.Module, fields: dict[str, Any], folder: Path, capsys: Any
     config = folder / "run.json"
     config.write_text(json.dumps({"peft_type": "ADALORA", **SETTINGS, **fields}))
     capsys.readouterr()
-    assert main(["plan", str(config), "--weights", str(folder), "-o", "json"]) == 0
+    assert main(["plan", str(config), "--weights", str(folder), "-o", "json", *options]) == 0
     weights: dict[str, Any] = json.loads(capsys.readouterr().out)["weights"]
     return weights
 
@@ -153,6 +156,38 @@ def test_allocator_memory_planned_is_what_it_holds_after_a_step(
     assert planned["peft" if library == "peft" else "adalora-core"] == sum(
         each.nbytes for each in held
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("make_base", [tiny_llama, gpt2, bert])
+def test_activations_planned_are_what_a_forward_pass_keeps(
+    make_base: Callable[..., Any], dtype: torch.dtype, tmp_path: Path, capsys: Any
+) -> None:
+    fields = {"target_modules": "all-linear", "lora_dropout": 0.1}
+    fields |= {"task_type": "SEQ_CLS"} if make_base is bert else {}
+    base = make_base().to(dtype)
+    shape = (2, 8, base.config.hidden_size)
+    planned = plan_for(base, fields, tmp_path, capsys, "--tokens", "16")["saved_bytes"]
+    assert planned == plan_for(base, fields, tmp_path, capsys, "--tokens", "32")["saved_bytes"] / 2
+
+    inputs = torch.randn(shape, dtype=dtype, requires_grad=True)
+
+    def kept(model: Any) -> int:
+        return kept_bytes(model.train(), lambda: model(inputs_embeds=inputs).logits)
+
+    frozen = kept(without_dropout(make_base().to(dtype).requires_grad_(False)))
+    adapted = kept(without_dropout(make("adalora_core", base, **fields)))
+    assert planned == pytest.approx(adapted - frozen, rel=0.02)
+
+
+def without_dropout(model: Any) -> Any:
+    """Return a model with adapters whose own layers drop nothing."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
+            module.attention_dropout = 0.0
+    return model
 
 
 @pytest.mark.parametrize("library", MADE_BY)
