@@ -106,7 +106,13 @@ def _state(plan: Plan, outcomes: Outcomes) -> str:
     total = sum(count for *_, count in plan.counts())
     text = f"{len(outcomes)} of {total} planned runs are done."
     if len(outcomes) < total:
-        text += " **The study is incomplete**: nothing is claimed where a run is missing."
+        missing = {
+            label(each)
+            for each in plan.blocks
+            if not all(complete(plan, outcomes, each, arm) for arm in each.arms)
+        }
+        text += f" **The study is incomplete**: of {'; '.join(sorted(missing))} runs are missing, "
+        text += "and nothing is claimed there."
     if len(outcomes):
         hours = sum(each.cpu_seconds for each in outcomes) / 3600
         machines = Counter(each.machine for each in outcomes)
@@ -274,15 +280,16 @@ def draw() -> Figure:
     tasks = [each for each in plan.blocks if _drawn(plan, outcomes, each)]
     panels = [partial(_draw_task, of_block=each, plan=plan, outcomes=outcomes) for each in tasks]
     panels += [
-        partial(_draw_task, of_block=tasks[0], plan=plan, outcomes=outcomes, variants=each)
-        for each in plan.blocks
-        if "from8" in each.arms and complete(plan, outcomes, each, "from8")
-    ]
-    panels += [
         partial(_draw_ranks, outcome=tests_of(plan, outcomes, each, "wide")[seed])
         for each in tasks
         if TASKS[each.task].size
         for seed in (1, 2)
+    ]
+    # The last one: its legend needs the room beside it.
+    panels += [
+        partial(_draw_task, of_block=tasks[0], plan=plan, outcomes=outcomes, variants=each)
+        for each in plan.blocks
+        if "from8" in each.arms and complete(plan, outcomes, each, "from8")
     ]
     rows = math.ceil(len(panels) / COLUMNS)
     figure = Figure(figsize=(4.6 * COLUMNS, 3.9 * rows))
@@ -322,8 +329,12 @@ def _draw_task(
     axes.plot(*zip(*sorted(line), strict=True), color="grey", linewidth=1, label="LoRA, one rank")
     axes.set_title(label(of_block) + (": variants" if variants else ""), fontsize=9)
     axes.set_xlabel("adapter parameters")
+    axes.locator_params("x", nbins=5)
     axes.set_ylabel("loss; 95 % interval of the\ndifference to LoRA", fontsize=8)
-    axes.legend(fontsize=6)
+    if variants is None:
+        axes.legend(fontsize=6)
+    else:
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1)).set_in_layout(False)
 
 
 def _draw_ranks(axes: Axes, outcome: Outcome) -> None:

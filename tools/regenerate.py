@@ -252,16 +252,18 @@ def evidence() -> dict[Path, Content]:
 
 
 def rank_study() -> dict[Path, Content]:
-    """Return the results of the second study in docs/evidence.md and README.md."""
+    """Return the results of the second study in docs/evidence.md, and what other pages say."""
     from rank_evidence import PICTURE, RESULTS, block, draw, drawable, words
     from written_blocks import with_block, with_words
 
-    page, readme = DOCS / "evidence.md", ROOT / "README.md"
+    page = DOCS / "evidence.md"
     files: dict[Path, Content] = {
         page: with_words(with_block(page, "rank-study", block()), "rank-study", words("acd")),
-        readme: with_words(readme.read_text(encoding="utf-8"), "rank-study", words("ac")),
         PICTURE: None,
     }
+    for other, claims in ((ROOT / "README.md", "ac"), (DOCS / "when-not.md", "a")):
+        told = with_words(other.read_text(encoding="utf-8"), "rank-study", words(claims))
+        files[other] = told
     if drawable():
         files[PICTURE] = Picture((RESULTS, TOOLS / "rank_evidence.py"), draw)
     return files
