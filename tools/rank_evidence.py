@@ -66,6 +66,7 @@ def block() -> str:
                        for claim, text in CLAIMS.items()), _state(plan, outcomes)]  # fmt: skip
     parts += _checks(plan, outcomes)
     parts += _comparisons(found)
+    parts.append(READING)
     for task, steps in dict.fromkeys((each.task, each.steps) for each in plan.blocks):
         parts += _arms(plan, outcomes, task, steps)
     parts += _agreement(plan, outcomes)
@@ -74,10 +75,15 @@ def block() -> str:
     return "\n\n".join(parts)
 
 
+READING = """\
+In the tables of arms the difference is to the line between LoRA's ranks. The comparisons, but for
+(b), are with a paired LoRA; the two can disagree, as on English to Python. These intervals are not
+adjusted. Edge: the smallest or the largest rate that was tried. Seconds of arms that did not run
+at the same time are not comparable."""
 SAID = {
-    "a": "AdaLoRA that starts like LoRA is",
-    "c": "the ranks that it finds, in a fresh LoRA, are",
-    "d": "beside the same ranks shuffled they are",
+    "a": "AdaLoRA that starts like LoRA is shown",
+    "c": "the ranks that it finds, in a fresh LoRA and without their steps, are shown",
+    "d": "beside the same ranks shuffled they are shown",
 }
 
 
@@ -112,7 +118,8 @@ def _state(plan: Plan, outcomes: Outcomes) -> str:
             if not all(complete(plan, outcomes, each, arm) for arm in each.arms)
         }
         text += f" **The study is incomplete**: of {'; '.join(sorted(missing))} runs are missing, "
-        text += "and nothing is claimed there."
+        decided = all(each.interval for each in comparisons(plan, outcomes))
+        text += "which no claim needs." if decided else "and nothing is claimed there."
     if len(outcomes):
         hours = sum(each.cpu_seconds for each in outcomes) / 3600
         machines = Counter(each.machine for each in outcomes)
@@ -252,8 +259,9 @@ def _agreement(plan: Plan, outcomes: Outcomes) -> list[str]:
         return []
     return [
         "### Do two seeds find the same ranks?",
-        "Correlation of the ranks of a seed with those of the next, whose pretrained model is "
-        "another.\n\n| task | arm | mean | smallest |\n|---|---|---:|---:|\n" + "\n".join(rows),
+        "Correlation of the ranks of a seed with those of the next, on texts with another "
+        "pretrained model.\n\n| task | arm | mean | smallest |\n|---|---|---:|---:|\n"
+        + "\n".join(rows),
     ]
 
 
