@@ -82,7 +82,7 @@ adjusted. Edge: the smallest or the largest rate that was tried. Seconds of arms
 at the same time are not comparable."""
 SAID = {
     "a": "AdaLoRA that starts like LoRA is shown",
-    "c": "the ranks that it finds, in a fresh LoRA and without their steps, are shown",
+    "c": "the ranks that it finds, in a fresh LoRA (the search not counted), are shown",
     "d": "beside the same ranks shuffled they are shown",
 }
 

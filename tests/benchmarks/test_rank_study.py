@@ -362,7 +362,7 @@ def test_page_claims_nothing_that_is_not_there(
     assert "rank-study.png" in whole
     assert rank_evidence.words("ac") == (
         "AdaLoRA that starts like LoRA is shown better in 6 of 6 comparisons; the ranks that it "
-        "finds, in a fresh LoRA and without their steps, are shown better in 4 of 4 comparisons"
+        "finds, in a fresh LoRA (the search not counted), are shown better in 4 of 4 comparisons"
     )
     rank_evidence.draw()
 
