@@ -29,9 +29,8 @@ struct Cut {
 constexpr std::uint32_t kRowStep = kPackOf<BFloat16>;
 
 ADALORA_SHARED Cut cut_of(std::uint32_t cols) {
-  if (cols >= kChunk) return {1, parts_of(cols, kChunk)};
-  const std::uint32_t rows = kChunk / (cols == 0 ? 1 : cols);
-  return {rows < kRowStep ? rows : rows / kRowStep * kRowStep, 1};
+  const std::uint32_t rows = kChunk / larger(cols, 1);
+  return {rows < kRowStep ? larger(rows, 1) : rows / kRowStep * kRowStep, parts_of(cols, kChunk)};
 }
 
 ADALORA_SHARED std::uint32_t bands_of(std::uint32_t rows, std::uint32_t cols) {
