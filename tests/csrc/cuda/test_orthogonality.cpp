@@ -46,9 +46,9 @@ class Factors {
     }
   }
 
-  /// Makes norms of 0, 1 and a little more or less, of which a thread has another than its
-  /// neighbour. Their mean lies between two numbers of the format: a bit lost of one moves it to
-  /// another number. So many factors have `entry` once more.
+  /// Makes norms of 0, 1 and a little more or less, so that a lane has another than its neighbour.
+  /// Their mean lies exactly between two numbers of the format: no bit of a norm may be lost. The
+  /// first `count` norms of 0 grow by the square of `entry`.
   void make_tie(double entry, std::size_t count) {
     is_exact_ = true;
     const double small = std::ldexp(1.0, -11);
