@@ -124,6 +124,8 @@ __device__ __forceinline__ unsigned find_last(const std::uint32_t* first, unsign
   return low;
 }
 
+ADALORA_SHARED std::uint32_t larger(std::uint32_t a, std::uint32_t b) { return a > b ? a : b; }
+
 ADALORA_SHARED std::uint32_t smaller(std::uint32_t a, std::uint32_t b) { return a < b ? a : b; }
 
 ADALORA_SHARED std::uint32_t parts_of(std::uint32_t count, std::uint32_t size) {

@@ -29,18 +29,17 @@ struct Cut {
 constexpr std::uint32_t kRowStep = kPackOf<BFloat16>;
 
 ADALORA_SHARED Cut cut_of(std::uint32_t cols) {
-  if (cols >= kChunk) return {1, parts_of(cols, kChunk)};
-  const std::uint32_t rows = kChunk / (cols == 0 ? 1 : cols);
-  return {rows < kRowStep ? rows : rows / kRowStep * kRowStep, 1};
+  const std::uint32_t rows = kChunk / larger(cols, 1);
+  return {rows < kRowStep ? larger(rows, 1) : rows / kRowStep * kRowStep, parts_of(cols, kChunk)};
 }
 
 ADALORA_SHARED std::uint32_t bands_of(std::uint32_t rows, std::uint32_t cols) {
-  return cols == 0 ? 0 : parts_of(rows, cut_of(cols).rows);
+  return parts_of(rows, cut_of(cols).rows);
 }
 
 /// The number of sums that the first kernel writes of the rows of A.
 ADALORA_SHARED std::uint64_t row_sums(std::uint32_t rows, std::uint32_t cols) {
-  return cols == 0 ? 0 : std::uint64_t{rows} * cut_of(cols).across;
+  return std::uint64_t{rows} * parts_of(cols, kChunk);
 }
 
 /// One launch's share of the tensors: A, E and B in turn.
@@ -219,7 +218,7 @@ __global__ void __launch_bounds__(kThreads)
   const double* const of_e = of_a + row_sums(rank, inputs);
   const double* const of_b = of_e + rank;
   double row = 0.0;
-  const std::uint32_t across = inputs == 0 ? 0 : cut_of(inputs).across;
+  const std::uint32_t across = parts_of(inputs, kChunk);
   // Once or twice in a model: copies of the loop's body would never run.
 #pragma unroll 1
   for (std::uint32_t i = lane; i < across; i += kWarpSize) row += of_a[t * across + i];

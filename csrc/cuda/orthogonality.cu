@@ -147,13 +147,16 @@ __global__ void __launch_bounds__(kThreads)
   const FactorTable& factors = arguments.factors;
   const unsigned factor = blockIdx.x;
   const std::uint32_t rank = factors.rank[factor];
-  const std::uint64_t entries = std::uint64_t{rank} * rank;
+  const std::uint32_t entries = rank * rank;
   const std::uint32_t pieces = parts_of(factors.length[factor], kPiece);
   const T* const partials = arguments.partials + factors.first_partial[factor];
   double squares = 0.0;
-  for (std::uint64_t at = threadIdx.x; at < entries; at += kThreads) {
-    T value = at / rank == at % rank ? T{-1} : T{0};
-    for (std::uint32_t piece = 0; piece < pieces; ++piece) value += partials[piece * entries + at];
+  for (std::uint32_t at = threadIdx.x; at < entries; at += kThreads) {
+    T value = at % (rank + 1) == 0 ? T{-1} : T{0};  // on the diagonal, or not
+#pragma unroll 1  // a few times in a model: copies of the body would rarely run
+    for (std::uint32_t piece = 0; piece < pieces; ++piece) {
+      value += partials[std::uint64_t{piece} * entries + at];
+    }
     arguments.grams[factors.first_gram[factor] + at] = value;
     squares += static_cast<double>(value) * static_cast<double>(value);
   }
@@ -275,7 +278,7 @@ void for_each_table(FactorTable& table, std::span<const Factor> factors,
   std::int64_t blocks = 0;
   for (std::size_t i = 0; i < factors.size(); ++i) {
     const Factor& factor = factors[i];
-    const auto entries = static_cast<std::uint64_t>(factor.rank() * factor.rank());
+    const std::uint64_t entries = narrow(factor.rank() * factor.rank());
     if (table.count == table.kFactors || blocks > kLargestCount / 2) {
       flush(table, blocks);
       table.first_factor += table.count;

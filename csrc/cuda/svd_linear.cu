@@ -29,11 +29,11 @@ struct FoldArguments {
 
 /// Each thread writes one pack; a pack of A' may extend past the end of a row.
 template <class P, class X>
-__device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint64_t pack) {
+__device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint32_t pack) {
   constexpr unsigned kPack = kPackOf<P, X>;
-  const std::uint64_t begin = pack * kPack;
-  const std::uint64_t entries = std::uint64_t{arguments.padded} * arguments.in;
-  const std::uint64_t known = std::uint64_t{arguments.rank} * arguments.in;
+  const std::uint32_t begin = pack * kPack;
+  const std::uint32_t entries = arguments.padded * arguments.in;
+  const std::uint32_t known = arguments.rank * arguments.in;
   if (begin >= entries) return;
   Pack<P, kPack> values{};
   if (begin + kPack <= known) {
@@ -47,9 +47,9 @@ __device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint64_t pack)
   const auto factor_of = [&](std::uint32_t row) {
     return row < arguments.rank ? arguments.scale * to_float(arguments.E[row]) : Compute<P>{0};
   };
-  // One division of 64 bits for the first entry; the others follow by counting.
-  auto row = static_cast<std::uint32_t>(begin / arguments.in);
-  auto column = static_cast<std::uint32_t>(begin % arguments.in);
+  // One division for the first entry; the others follow by counting.
+  std::uint32_t row = begin / arguments.in;
+  std::uint32_t column = begin % arguments.in;
   Compute<P> factor = factor_of(row);
   Pack<X, kPack> result;
 #pragma unroll
@@ -70,12 +70,12 @@ template <class P, class X>
 inline constexpr unsigned kPartOf = kPackOf<P, X> < 4 ? kPackOf<P, X> : 4;
 
 template <class P, class X>
-__device__ void fold_B(const FoldArguments<P, X>& arguments, std::uint64_t part) {
+__device__ void fold_B(const FoldArguments<P, X>& arguments, std::uint32_t part) {
   constexpr unsigned kPart = kPartOf<P, X>;
-  const std::uint64_t begin = part * kPart;
-  const std::uint64_t row = begin / arguments.padded;
+  const std::uint32_t begin = part * kPart;
+  const std::uint32_t row = begin / arguments.padded;
   if (row >= arguments.out) return;
-  const auto column = static_cast<std::uint32_t>(begin % arguments.padded);
+  const std::uint32_t column = begin % arguments.padded;
   const auto values = read_part<kPart>(arguments.B + row * arguments.rank, column, arguments.rank,
                                        is_divided<kPart>(arguments.B, arguments.rank));
   Pack<X, kPart> result;
@@ -90,9 +90,9 @@ template <class P, class X>
 __global__ void __launch_bounds__(kThreads)
     fold_kernel(const FoldArguments<P, X> __grid_constant__ arguments) {
   if (blockIdx.x < arguments.blocks_of_A) {
-    fold_A(arguments, std::uint64_t{blockIdx.x} * kThreads + threadIdx.x);
+    fold_A(arguments, blockIdx.x * kThreads + threadIdx.x);
   } else {
-    fold_B(arguments, std::uint64_t{blockIdx.x - arguments.blocks_of_A} * kThreads + threadIdx.x);
+    fold_B(arguments, (blockIdx.x - arguments.blocks_of_A) * kThreads + threadIdx.x);
   }
 }
 
@@ -119,11 +119,10 @@ __device__ void unfold_A(const UnfoldArguments<D, P>& arguments, std::uint32_t t
   using T = Compute<P>;
   __shared__ T room[kWarps];
   constexpr unsigned kPack = kPackOf<D, P>;
-  const D* const from = arguments.grad_folded_A + std::uint64_t{triplet} * arguments.in;
-  const P* const row = arguments.A + std::uint64_t{triplet} * arguments.in;
-  P* const to = arguments.grad_A == nullptr
-                    ? nullptr
-                    : arguments.grad_A + std::uint64_t{triplet} * arguments.in;
+  const std::uint64_t begin = std::uint64_t{triplet} * arguments.in;
+  const D* const from = arguments.grad_folded_A + begin;
+  const P* const row = arguments.A + begin;
+  P* const to = arguments.grad_A == nullptr ? nullptr : arguments.grad_A + begin;
   const T factor = arguments.scale * to_float(arguments.E[triplet]);
   T sum = 0;
   // A row that is not wanted is a null pointer, which is aligned.
@@ -154,12 +153,12 @@ __device__ void unfold_A(const UnfoldArguments<D, P>& arguments, std::uint32_t t
 }
 
 template <class D, class P>
-__device__ void unfold_B(const UnfoldArguments<D, P>& arguments, std::uint64_t part) {
+__device__ void unfold_B(const UnfoldArguments<D, P>& arguments, std::uint32_t part) {
   constexpr unsigned kPart = kPartOf<D, P>;
   const std::uint32_t parts = parts_of(arguments.rank, kPart);
   const std::uint64_t row = part / parts;
   if (row >= arguments.out) return;
-  const auto column = static_cast<std::uint32_t>(part % parts) * kPart;
+  const std::uint32_t column = part % parts * kPart;
   const auto grads = read_pack<kPart>(arguments.grad_folded_B + row * arguments.padded + column,
                                       is_aligned(arguments.grad_folded_B));
   Pack<P, kPart> result;
@@ -177,7 +176,7 @@ __global__ void __launch_bounds__(kThreads)
   if (blockIdx.x < arguments.blocks_of_A) {
     unfold_A(arguments, blockIdx.x);
   } else {
-    unfold_B(arguments, std::uint64_t{blockIdx.x - arguments.blocks_of_A} * kThreads + threadIdx.x);
+    unfold_B(arguments, (blockIdx.x - arguments.blocks_of_A) * kThreads + threadIdx.x);
   }
 }
 
@@ -191,7 +190,7 @@ struct DropArguments {
   const X* x;
   X* output;
   const std::int64_t* seed;
-  std::uint64_t rows;
+  std::uint32_t rows;
   std::uint32_t cols;
   std::uint32_t warps;  ///< per row
   std::uint32_t threshold;
@@ -203,14 +202,14 @@ template <class X>
 __global__ void __launch_bounds__(kThreads)
     drop_kernel(const DropArguments<X> __grid_constant__ arguments) {
   constexpr unsigned kPack = kPackOf<X>;
-  const std::uint64_t warp = std::uint64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
-  const std::uint64_t row = warp / arguments.warps;
+  const std::uint32_t warp = blockIdx.x * kWarps + threadIdx.x / kWarpSize;
+  const std::uint32_t row = warp / arguments.warps;
   if (row >= arguments.rows) return;
-  const auto begin = static_cast<std::uint32_t>(warp % arguments.warps) * arguments.kOfWarp;
+  const std::uint32_t begin = warp % arguments.warps * arguments.kOfWarp;
   const std::uint32_t end = begin + smaller(arguments.cols - begin, arguments.kOfWarp);
   const std::uint64_t key = drop_row_key(static_cast<std::uint64_t>(*arguments.seed), row);
-  const X* const from = arguments.x + row * arguments.cols;
-  X* const to = arguments.output + row * arguments.cols;
+  const X* const from = arguments.x + std::uint64_t{row} * arguments.cols;
+  X* const to = arguments.output + std::uint64_t{row} * arguments.cols;
   const bool aligned = is_aligned(from, to);
 #pragma unroll 1
   for (std::uint32_t col = begin + threadIdx.x % kWarpSize * kPack; col < end;
@@ -235,13 +234,15 @@ __global__ void __launch_bounds__(kThreads)
 
 namespace {
 
-/// Blocks for one thread per item.
-std::int64_t blocks_for(std::int64_t items) { return narrow((items + kThreads - 1) / kThreads); }
+/// Blocks whose threads take so many of the entries each; a kernel counts them in 32 bits.
+std::uint32_t blocks_for(std::int64_t entries, unsigned each) {
+  return parts_of(narrow(entries), each * kThreads);
+}
 
 template <class P, class X>
 void fold(const Triplets& triplets, double scale, const Folded& folded, const Stream& stream) {
-  const std::int64_t packs_of_A = folded.A.rows * folded.A.cols / kPackOf<P, X>;
-  const std::int64_t parts_of_B = folded.B.rows * folded.B.cols / kPartOf<P, X>;
+  const std::uint32_t blocks_of_A = blocks_for(folded.A.rows * folded.A.cols, kPackOf<P, X>);
+  const std::uint32_t blocks_of_B = blocks_for(folded.B.rows * folded.B.cols, kPartOf<P, X>);
   FoldArguments<P, X> arguments{static_cast<const P*>(triplets.A.data),
                                 static_cast<const P*>(triplets.E.data),
                                 static_cast<const P*>(triplets.B.data),
@@ -252,9 +253,8 @@ void fold(const Triplets& triplets, double scale, const Folded& folded, const St
                                 narrow(folded.A.rows),
                                 narrow(triplets.A.cols),
                                 narrow(triplets.B.rows),
-                                narrow(blocks_for(packs_of_A))};
-  launch<fold_kernel<P, X>>(blocks_for(packs_of_A) + blocks_for(parts_of_B), kThreads, stream,
-                            arguments);
+                                blocks_of_A};
+  launch<fold_kernel<P, X>>(blocks_of_A + blocks_of_B, kThreads, stream, arguments);
 }
 
 template <class D, class P>
@@ -262,8 +262,9 @@ void unfold(const Folded& gradients, const Triplets& triplets, double scale, con
             const Stream& stream) {
   const std::int64_t rank = triplets.A.rows;
   const bool of_A = wanted.A.present() || wanted.E.present();
-  const std::int64_t parts_of_B = triplets.B.rows * parts_of(narrow(rank), kPartOf<D, P>);
-  const std::int64_t blocks_of_B = wanted.B.present() ? blocks_for(parts_of_B) : 0;
+  constexpr unsigned kPart = kPartOf<D, P>;
+  const std::int64_t entries_of_B = triplets.B.rows * parts_of(narrow(rank), kPart) * kPart;
+  const std::uint32_t blocks_of_B = wanted.B.present() ? blocks_for(entries_of_B, kPart) : 0;
   UnfoldArguments<D, P> arguments{
       static_cast<const D*>(gradients.A.data),
       static_cast<const D*>(gradients.B.data),
@@ -313,12 +314,12 @@ void drop(const MatrixView& x, double probability, const std::int64_t* seed,
     DropArguments<X> arguments{static_cast<const X*>(x.data),
                                static_cast<X*>(output.data),
                                seed,
-                               static_cast<std::uint64_t>(x.rows),
+                               narrow(x.rows),
                                narrow(x.cols),
                                warps,
                                drop_threshold(probability),
                                static_cast<Compute<X>>(1.0 / (1.0 - probability))};
-    launch<drop_kernel<X>>(blocks_for(x.rows * warps * kWarpSize), kThreads, stream, arguments);
+    launch<drop_kernel<X>>(parts_of(narrow(x.rows * warps), kWarps), kThreads, stream, arguments);
   });
 }
 

@@ -20,24 +20,25 @@ pytestmark = pytest.mark.nightly
 
 SEED = 26
 MUTANTS = 300
-MOST_SURVIVORS = 24
+MOST_SURVIVORS = 14
 """As many as there are now; there may only be fewer, and 15 are a twentieth."""
-MOST_UNREAD = 12
+MOST_UNREAD = 4
+"""These survive for the reasons of others: one entry, a key computed again, and the same number."""
 EQUIVALENT = {
-    "80 score_kernelIf line 168: mov.f64 %fd43, 0d0000000000000000; -> ": "zero there already",
-    "120 update_kernelINS_8BFloat16ELb1E line 877: mov.f32 %f372, 0f00000000; -> ": "the same",
-    "80 score_kernelId line 94: bra.uni $L__BB5_14; -> ": "up to 4095 columns, both ways are 1",
+    "120 update_kernelINS_8BFloat16ELb1E line 627: @%p86 bra $L__BB6_42; -> ": "the next "
+    "check says as well that no column is left",
+    "120 update_kernelINS_7Float16ELb1E line 951: mov.u32 %r443, %r304; -> ": "the same already",
+    "80 gradient_kernelINS_7Float16E line 24: mov.u32 %r244, 0; -> ": "zero there already",
     "80 mask_kernelENS1_13MaskArgumentsE line 33: @%p3 bra $L__BB0_6; -> ": "one entry is found",
     "80 select_kernelId line 92: @%p8 bra $L__BB1_14; -> ": "computes a key that is kept again",
-    "120 select_kernelIf line 167: @%p21 bra $L__BB2_30; -> ": "the same",
-    "120 drop_kernelINS_7Float16E line 415: setp.gt.u32 %p40, %r225, 1199570943; -> "
-    "setp.gt.u32 %p40, %r225, 1199570944;": "65536 rounds to infinity either way",
-    "80 update_kernelINS_8BFloat16ELb0E line 320: mov.u32 %r94, 8; -> mov.u32 %r94, 9;": "the same "
-    "32 lanes in another order, whose integers have the same sum",
-    "120 fold_kernelIdNS_8BFloat16E line 170: @%p4 bra $L__BB6_27; -> ": "2^32 entries and more",
-    "80 drop_kernelIf line 238: @%p1 bra $L__BB32_28; -> ": "four stores instead of one",
-    "120 fold_kernelIdd line 63: setp.ne.s64 %p18, %rd61, 0; -> setp.eq.s64 %p18, %rd61, 0;": "the "
-    "division of 64 bits has the same result",
+    "120 unfold_kernelINS_8BFloat16ES3_ line 58: mov.f32 %f103, 0f00000000; -> ": "zero already",
+    "120 drop_kernelINS_7Float16E line 121: mov.b16 %rs69, 0; -> mov.b16 %rs69, 1;": "past the end "
+    "of a row, where nothing is written",
+    "80 mean_kernelId line 91: setp.ne.s32 %p13, %r30, 0; -> setp.ne.s32 %p13, %r30, 1;": "every "
+    "lane has the sum of its warp",
+    "120 gram_kernelINS_8BFloat16E line 129: mov.b32 %r115, 32; -> mov.b32 %r115, 33;": "divided "
+    "by a power of two from 4 on",
+    "80 unfold_kernelIfd line 234: bra.uni $L__BB17_30; -> ": "goes on to a row of B past the last",
 }
 """Survivors with the same results as the kernel, and why."""
 

@@ -118,6 +118,19 @@ adalora::cuda::Stream stream();
 /// the kernels has its own.
 int launches();
 
+/// Checks that an op refuses its arguments before it starts a kernel.
+template <class Call>
+void check_refused(const Call& call) {
+  (void)launches();
+  bool refused = false;
+  try {
+    call();
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  CHECK(refused && launches() <= 0);
+}
+
 /// Matrices of a LLaMA-7B in which all linear layers are adapted. Where a launch may carry large
 /// tables, an op takes all of them in one.
 inline constexpr std::size_t kWholeModel = 224;

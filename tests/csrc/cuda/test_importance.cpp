@@ -57,6 +57,23 @@ struct Parameter {
     on_device[1]->write(g);
   }
 
+  /// Makes all products 0 but those of a part of each vector, and those so short that no sum of
+  /// them is rounded.
+  void make_sparse(std::int64_t part) {
+    const MatrixView& view = p.view();
+    const bool by_rows = view.rows < view.cols;
+    for (std::int64_t row = 0; row < view.rows; ++row) {
+      for (std::int64_t col = 0; col < view.cols; ++col) {
+        const std::int64_t vector = by_rows ? row : col, at = by_rows ? col : row;
+        const bool is_inside = at / part == std::int64_t{1} << vector;
+        smoothed.set(row, col, is_inside ? 1.0 : 0.0);
+        uncertainty.set(row, col, 14336000 / part + (at % part == 0 ? 7 : 0));
+      }
+    }
+    on_device[2]->write(smoothed);
+    on_device[3]->write(uncertainty);
+  }
+
   Matrix p, g, smoothed, uncertainty;
   bool has_gradient;
   std::vector<std::unique_ptr<DeviceMatrix>> on_device;
@@ -74,8 +91,8 @@ class Model {
     }
   }
 
-  /// Updates both sides and compares them.
-  void check(bool scored) {
+  /// Updates both sides and compares them; the scores exactly if `exact`.
+  void check(bool scored, bool exact = false) {
     std::vector<adalora::ImportanceEntry> host, device;
     for (const auto& parameter : parameters) {
       host.push_back(parameter->host());
@@ -101,7 +118,8 @@ class Model {
     }
     if (!scored) return;
     scores.read(found);
-    CHECK(difference(found, expected) < (dtype == DType::kFloat64 ? 1e-13 : 2e-6));
+    const double limit = exact ? 0.0 : dtype == DType::kFloat64 ? 1e-13 : 2e-6;
+    CHECK(difference(found, expected) <= limit);
   }
 
   std::vector<std::unique_ptr<Parameter>> parameters;
@@ -116,11 +134,11 @@ class Model {
   }
 };
 
-// Odd and even, rank 0 and 1, empty sides, a row longer than a chunk, a rank wider than a block,
-// many rows per chunk, and as many columns or rows for a thread as each part of an unrolled loop
-// takes.
+// Odd and even, rank 0 and 1, empty sides, one row past the chunks before it, a row longer than a
+// chunk, a rank wider than a block, many rows per chunk, and as many columns or rows for a thread
+// as each part of an unrolled loop takes.
 const std::vector<Shape> kShapes = {{7, 3, 11},    {8, 0, 6},    {0, 3, 5},     {5, 2, 0},
-                                    {64, 12, 800}, {4099, 2, 9}, {13, 300, 17}, {1, 1, 4100},
+                                    {64, 12, 673}, {4099, 2, 9}, {13, 300, 17}, {1, 1, 4100},
                                     {999, 1, 1},   {512, 3, 2},  {1, 520, 10}};
 
 void test_many_matrices() {
@@ -136,6 +154,18 @@ void test_many_matrices() {
 /// More chunks per triplet than a warp has lanes: bands of B, and parts of a row of A.
 void test_many_chunks(DType dtype) {
   Model({{1, 4100, 70}, {140000, 1, 2}}, dtype, {}, 2).check(true);
+}
+
+/// Of a warp's sums of chunks, one lane alone has some: no bit of them may be another's.
+void check_single_chunks() {
+  constexpr std::int64_t kParts = 17, kPartOfRow = 4096, kPartOfColumn = 816;
+  for (const Shape& shape : {Shape{kParts * kPartOfRow, 5, 6}, {6, 5, kParts * kPartOfColumn}}) {
+    Model model({shape}, DType::kFloat32, {}, 1);
+    for (auto& parameter : model.parameters) {
+      parameter->make_sparse(shape.in > shape.out ? kPartOfRow : kPartOfColumn);
+    }
+    model.check(true, true);
+  }
 }
 
 /// One matrix, one parameter, and one address at a time that prevents accesses of 16 bytes.
@@ -190,6 +220,7 @@ void test_importance() {
   mixed.check(true);
   test_many_matrices();
   for (const DType dtype : {DType::kFloat32, DType::kFloat64}) test_many_chunks(dtype);
+  check_single_chunks();
   test_launches();
   test_ten_thousand_matrices();
 }

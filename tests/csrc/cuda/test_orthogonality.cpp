@@ -34,6 +34,36 @@ class Factors {
     hosts_.front()->set(0, 0, 1.0);
   }
 
+  /// Makes all numbers so short that no sum is rounded, in whatever order.
+  void shorten() {
+    is_exact_ = true;
+    for (const auto& host : hosts_) {
+      const MatrixView& view = host->view();
+      for (std::int64_t i = 0; i < view.rows * view.cols; ++i) {
+        const std::int64_t row = i / view.cols, col = i % view.cols;
+        host->set(row, col, std::round(20.0 * host->get(row, col)) / 2.0);
+      }
+    }
+  }
+
+  /// Makes norms of 0, 1 and a little more or less, so that a lane has another than its neighbour.
+  /// Their mean lies exactly between two numbers of the format: no bit of a norm may be lost. The
+  /// first `count` norms of 0 grow by the square of `entry`.
+  void make_tie(double entry, std::size_t count) {
+    is_exact_ = true;
+    const double small = std::ldexp(1.0, -11);
+    for (std::size_t i = 0; i < hosts_.size(); ++i) {
+      const bool is_one = i % 2 == 0, is_more = i < hosts_.size() / 2;
+      const double of_zero[] = {1.0, i < 2 * count ? entry : 0.0, 0.0, 0.0};
+      const double of_more[] = {1.0, 1.0, small, small}, of_less[] = {0.0, 0.0, small, small};
+      const double* const vector = !is_one ? of_zero : is_more ? of_more : of_less;
+      for (std::int64_t j = 0; j < 4; ++j) {
+        const bool is_row = host_views_[i].vectors_are_rows;
+        hosts_[i]->set(is_row ? 0 : j, is_row ? j : 0, vector[j]);
+      }
+    }
+  }
+
   void copy(const Offsets& offsets) {
     offset_of_gradients_ = offsets.of_gradients;
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
@@ -61,7 +91,8 @@ class Factors {
     device_penalty.read(penalty);
     Matrix wanted(1, 1, dtype_);
     wanted.set(0, 0, expected);
-    CHECK(difference(penalty, wanted) <= tolerance());
+    CHECK(difference(penalty, wanted) <= (is_exact_ ? 1e-15 : tolerance()));
+    CHECK(!is_exact_ || device_norms.values<double>() == norms);
     check_gradients(grams, norms, device_grams, device_norms);
   }
 
@@ -114,6 +145,7 @@ class Factors {
   std::vector<adalora::Factor> host_views_, device_views_;
   std::int64_t gram_size_ = 0;
   std::size_t offset_of_gradients_ = 0;
+  bool is_exact_ = false;
 };
 
 void check(const std::vector<Shape>& shapes, DType dtype, const Offsets& offsets = {},
@@ -134,6 +166,30 @@ void check_ranks(DType dtype) {
   factors.keep_one();
   factors.copy({});
   factors.check();
+  Factors exact({{7, 18, 5}}, dtype);
+  exact.shorten();
+  exact.copy({});
+  exact.check();
+}
+
+/// The mean is rounded up from one tie, and down from the next.
+void check_ties(DType dtype, double entry, std::size_t count) {
+  for (const std::size_t times : {1, 3}) {
+    Factors factors(std::vector<Shape>(32, Shape{4, 1, 4}), dtype);
+    factors.make_tie(entry, times * count);
+    factors.copy({});
+    factors.check();
+  }
+}
+
+/// More products of vectors than a kernel counts.
+void check_refusal() {
+  constexpr std::int64_t kRank = 46341;
+  const adalora::Factor factor{{nullptr, kRank, kRank, kRank, 1, DType::kFloat32}, true};
+  check_refused([&] {
+    adalora::cuda::orthogonality_penalty({&factor, 1}, nullptr, nullptr, nullptr, nullptr,
+                                         stream());
+  });
 }
 
 }  // namespace
@@ -141,20 +197,23 @@ void check_ranks(DType dtype) {
 void test_orthogonality() {
   for (const DType dtype : core_test::kDTypes) {
     for (const Offsets& offsets : {Offsets{0, 0}, {1, 0}, {0, 1}}) {
-      // Odd, rank 0 and 1, empty sides, several pieces, several tiles.
+      // Odd, rank 0 and 1, empty sides, several tiles.
       check({{7, 3, 11}, {8, 0, 6}, {0, 3, 5}, {1100, 12, 300}, {90, 35, 65}, {9, 1, 1}}, dtype,
             offsets);
     }
     check({{8, 0, 6}}, dtype);
     check_ranks(dtype);
-    // So many pieces of a factor that a loop over them takes all its parts if it is unrolled, and
-    // more factors than a block has threads.
-    if (adalora::compute_type(dtype) == dtype) check({{31 * 2048 - 5, 2, 15 * 2048}}, dtype);
+    // Several pieces of a factor, and more factors than a block has threads.
+    check({{5 * 2048 - 5, 2, 2 * 2048}}, dtype);
     std::vector<Shape> many(600, Shape{3, 0, 2});
     for (std::size_t i = 0; i < many.size(); i += 25) many[i].rank = 1;
     check(many, dtype);
     check({{7, 3, 11}, {5, 2, 4}}, dtype, {}, true);
   }
+  check_ties(DType::kFloat32, std::ldexp(1.0, -10), 2);
+  check_ties(DType::kBFloat16, 0.25, 2);
+  check_ties(DType::kFloat16, 0.125, 1);
+  check_refusal();
   // Products, residuals and their mean, and the gradient.
   (void)launches();
   check(std::vector<Shape>(kWholeModel, Shape{3, 2, 2}), DType::kFloat32);

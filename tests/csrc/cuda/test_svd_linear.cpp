@@ -195,9 +195,29 @@ void check_draws(std::int64_t cols, DType dtype) {
   }
 }
 
+/// Factors of 2^31 entries, of which a kernel counts fewer.
+void check_refusals() {
+  char data = 0;
+  const auto view_of = [&](std::int64_t rows, std::int64_t cols) {
+    return MatrixView{&data, rows, cols, cols, 1, DType::kFloat32};
+  };
+  constexpr std::int64_t kRank = 8, kLong = std::int64_t{1} << 28;
+  for (const Shape& shape : {Shape{kLong, kRank, 2}, {2, kRank, kLong}}) {
+    const MatrixView A = view_of(kRank, shape.in), B = view_of(shape.out, kRank);
+    const adalora::Triplets triplets{A, view_of(kRank, 1), B};
+    check_refused([&] { adalora::cuda::fold_factors(triplets, kScale, {A, B}, stream()); });
+    if (shape.out < kLong) continue;
+    check_refused([&] {
+      adalora::cuda::unfold_gradients({MatrixView{}, B}, triplets, kScale,
+                                      {MatrixView{}, MatrixView{}, B}, stream());
+    });
+  }
+}
+
 }  // namespace
 
 void test_svd_linear() {
+  check_refusals();
   for (const DType from : core_test::kDTypes) {
     for (const DType to : core_test::kDTypes) {
       for (const unsigned offsets : kOffsets) check_conversions(from, to, offsets);
