@@ -276,6 +276,13 @@ def finding() -> dict[Path, Content]:
     return {**pictures()}
 
 
+def install() -> dict[Path, Content]:
+    """Return the files that say how to install the package, before and after the first release."""
+    from install_forms import pages
+
+    return {**pages()}
+
+
 def cut_study() -> dict[Path, Content]:
     """Return the results of the third study in docs/evidence.md."""
     from cut_evidence import block
@@ -307,6 +314,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rank-study": rank_study,
     "cut-study": cut_study,
     "finding": finding,
+    "install": install,
     "machinery": machinery,
     "comparison": comparison,
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+INSTALL = "in the clone of this project run pip install '.[{}]'"
+"""How an extra is installed; tools/install_forms.py switches it with the first release."""
+
 
 class AdaLoraError(Exception):
     """Base of the errors that this package defines."""
@@ -47,16 +50,10 @@ class BackendUnavailableError(AdaLoraError, ImportError):
 
 
 class MissingExtraError(AdaLoraError, ImportError):
-    """An optional dependency is missing; the message names it and the pip command.
-
-    The command is that of a clone: the package index has no release, and anybody may take the name.
-    """
+    """An optional dependency is missing; the message names it and the pip command."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package {package!r}; install it in the clone of this project "
-            f"with: pip install '.[{extra}]'"
-        )
+        super().__init__(f"{purpose} needs the package {package!r}; {INSTALL.format(extra)}")
 
 
 class RunError(AdaLoraError, RuntimeError):

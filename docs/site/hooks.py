@@ -39,6 +39,7 @@ BOOST = {
     "build.md": 4,
     "gpu.md": 0.3,
     "plan.md": 3.2,
+    "release.md": 0.3,
     "runs-that-go-wrong.md": 2,
     "saved-lora.md": 3,
     "shrink.md": 2,

@@ -11,6 +11,8 @@ import grimp
 import pytest
 from programs import output_of_python
 
+from adalora_core.floor.errors import INSTALL
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -70,8 +72,7 @@ def test_name_that_needs_torch_says_in_one_sentence_what_to_install() -> None:
         "except ImportError as error:\n    print(error, error.__suppress_context__)"
     )
     assert output_of_python("-c", script) == (
-        "get_peft_model needs the package 'torch'; install it in the clone of this project with: "
-        "pip install '.[torch]' True\n"
+        f"get_peft_model needs the package 'torch'; {INSTALL.format('torch')} True\n"
     )
 
 

@@ -141,12 +141,18 @@ def screen(command, folder, wanted):
     return shown
 
 
-def test_extras_are_installed_from_a_clone_and_build_lists_those_of_commands():
+def test_extras_are_installed_from_where_the_package_is(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "tools")
+    from install_forms import SOURCE
+
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
     command = re.compile(r"pip install [^\n`]*?([\w.-]+)\[(\w+)\]")
     for path in (PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")):
-        for source, extra in command.findall(path.read_text("utf-8")):
-            assert source == ".", path
+        text, builds = path.read_text("utf-8"), path.name == "build.md"
+        assert SOURCE == "." or builds or not re.search(r"pip install \.[`\s]", text), path
+        for source, extra in command.findall(text):
+            of_a_clone = builds or extra in {"dev", "docs", "test"}
+            assert source == ("." if of_a_clone else SOURCE), path
             assert extra in project["optional-dependencies"], path
     build = (PROJECT / "docs" / "build.md").read_text("utf-8")
     assert {"lsp"} <= set(re.findall(r'pip install "\.\[(\w+)\]"', build))

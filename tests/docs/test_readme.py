@@ -30,9 +30,12 @@ def test_page_has_at_most_110_lines_and_its_doors_12():
     assert "update_and_allocate" in block("python")  # test_examples.py runs it
 
 
-def test_page_promises_exactly_two_commands():
+def test_page_promises_exactly_two_commands(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from install_forms import SOURCE
+
     assert [each.content.strip() for each in BLOCKS if each.language == "bash"] == [
-        'pip install ".[demo]" && adalora demo',
+        f'pip install "{SOURCE}[demo]" && adalora demo',
         'pip install ".[test]" && pytest',
     ]
 

@@ -12,6 +12,8 @@ import pytest
 from demo_loops import LOOPS
 from programs import output_of_python, run_python
 
+from adalora_core.floor.errors import INSTALL
+
 SUPPORT = Path(__file__).parents[1] / "support"
 
 NO_NETWORK = """
@@ -143,7 +145,7 @@ def test_demo_without_an_extra_package_names_the_pip_command(tmp_path):
     result = demo("--output", tmp_path / "out", script=WITHOUT_VADER)
     assert result.returncode == 2
     assert "needs the package 'vaderSentiment'" in result.stderr
-    assert "pip install '.[demo]'" in result.stderr
+    assert INSTALL.format("demo") in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

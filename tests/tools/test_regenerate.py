@@ -13,7 +13,7 @@ from programs import Finished, output_of_python, run_python
 ROOT = Path(__file__).parents[2]
 QUICK = (
     *("rules", "schemas", "share", "stubs", "runs", "tools", "scripts", "disagreements"),
-    *("indexes", "speed", "schedule", "scaling", "evidence", "rank-study", "cut-study"),
+    *("indexes", "speed", "schedule", "scaling", "evidence", "rank-study", "cut-study", "install"),
 )
 """The parts that need neither minutes nor PEFT; `.ci/run generated` checks all."""
 COPIED = ("tools", "docs", "schemas", "benchmarks", "csrc/bindings", "tests/support")

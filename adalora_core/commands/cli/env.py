@@ -14,7 +14,7 @@ from typing import Any
 
 from adalora_core.commands.cli.arguments import Parser
 from adalora_core.commands.cli.output import CANNOT_RUN, FINE, print_text
-from adalora_core.floor.errors import BackendUnavailableError
+from adalora_core.floor.errors import INSTALL, BackendUnavailableError
 
 DRIVER_OF_CUDA = {12000: "525", 12010: "530", 13000: "580"}
 """The first NVIDIA driver on Linux that supports a CUDA version (1000 * major + 10 * minor)."""
@@ -57,7 +57,7 @@ def _version(distribution: str) -> str:
 def _cpu_backend() -> tuple[str, int]:
     """Return one line about the compiled core, and the exit code that follows."""
     if importlib.util.find_spec("torch") is None:
-        return f"{_core_alone()}; its ops need torch: in the clone run pip install '.[torch]'", FINE
+        return f"{_core_alone()}; its ops need torch: {INSTALL.format('torch')}", FINE
     try:
         backend = importlib.import_module("adalora_core.ops._backend")
     except BackendUnavailableError as error:
