@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from programs import run
+from programs import LEAVING_RANKS, run
 from safetensors.torch import load_file
 from walkthroughs import blocks_of
 
@@ -84,7 +84,7 @@ def launched(words: list[str], folder: Path, variables: dict[str, str] | None = 
     module = ("-m", MODULES[program]) if program in MODULES else ()
     command = [sys.executable, *module] if program in {*MODULES, "python"} else [program]
     settings = {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONPATH": os.pathsep.join((LEAVING_RANKS, *filter(None, sys.path))),
         "ACCELERATE_USE_CPU": "true",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",

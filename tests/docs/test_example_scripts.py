@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from programs import output_of_python
+from programs import LEAVING_RANKS, output_of_python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -100,7 +100,7 @@ def test_two_processes_reach_the_accuracy_of_the_demo(strategy, tmp_path):
         *(EXAMPLES / "distributed_minilm.py", "--strategy", strategy),
         timeout=6000,
         cwd=tmp_path,
-        variables={"OMP_NUM_THREADS": "1"},
+        variables={"OMP_NUM_THREADS": "1", "PYTHONPATH": LEAVING_RANKS},
     )
     pattern = rf"^2 processes with {strategy}: (.*)% of the held-out words after"
     found = re.search(pattern, printed, re.MULTILINE)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 Finished = subprocess.CompletedProcess[str]
 LONGEST_MESSAGE = 4000
+LEAVING_RANKS = str(Path(__file__).parent / "leaving_ranks")
+"""First in PYTHONPATH, it lets ranks of a launcher end as `process_groups.leave` does."""
 
 
 def run(*command: object, variables: dict[str, str] | None = None, **options: Any) -> Finished:
