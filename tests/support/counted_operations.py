@@ -21,7 +21,7 @@ class Counted(TorchDispatchMode):
 
     Attributes:
         operations: calls that torch does not mark as views.
-        waits: reads of numbers, and copies from another device to the CPU.
+        waits: reads of numbers of another device than the CPU, and copies from it.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Counted(TorchDispatchMode):
         if func.namespace == "aten" and not func.is_view:
             self.operations += 1
         arrives = isinstance(result, torch.Tensor) and result.device.type == "cpu"
-        if packet in READS or (packet in COPIES and arrives and _is_elsewhere(args)):
+        if (packet in READS or (packet in COPIES and arrives)) and _is_elsewhere(args):
             self.waits += 1
         return result
 

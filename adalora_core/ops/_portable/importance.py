@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from adalora_core.ops import _watched
 from adalora_core.ops._portable.grouping import (
     averages_of,
     joined,
@@ -131,18 +132,47 @@ def _update_block(
     dtype = smoothed.dtype
     sensitivity, spare = joined(parameters).to(dtype), joined(gradients).to(dtype)
     sensitivity.mul_(spare).abs_()
+    # Elsewhere the host would wait for the sum.
+    may_ask = smoothed.is_cpu and not _watched.is_watched()
+    if may_ask and math.isfinite(sensitivity.sum()):
+        _moved(smoothed, sensitivity, beta1, spare, out=smoothed)
+        sensitivity.sub_(smoothed).abs_()
+        _moved(uncertainty, sensitivity, beta2, spare, out=uncertainty)
+        skipped = smoothed.new_zeros((), dtype=torch.int64)
+    else:
+        skipped = _update_finite(smoothed, uncertainty, sensitivity, spare, beta1, beta2)
+    if entries is not None:
+        torch.mul(smoothed, uncertainty, out=entries)
+    return skipped
+
+
+def _moved(average: Tensor, towards: Tensor, beta: float, spare: Tensor, *, out: Tensor) -> Tensor:
+    """Write the next value of a running average to `out`; `spare` is overwritten."""
+    # Products and sums apart, since a fused one is rounded once instead of twice.
+    return torch.mul(average, beta, out=out).add_(torch.mul(towards, 1 - beta, out=spare))
+
+
+def _update_finite(
+    smoothed: Tensor,
+    uncertainty: Tensor,
+    sensitivity: Tensor,
+    spare: Tensor,
+    beta1: float,
+    beta2: float,
+) -> Tensor:
+    """Update the entries with a finite sensitivity, and return how many others there are.
+
+    `sensitivity` and `spare` are overwritten.
+    """
     # 1 where an entry is not finite, else 0: lerp then gives one of both values unchanged, in a
     # third of the time of a comparison and where.
     stays = torch.sub(sensitivity, sensitivity).nan_to_num_(nan=1.0)
     sensitivity.nan_to_num_(nan=0.0, posinf=0.0)
-    # Products and sums apart, since a fused one is rounded once instead of twice.
-    new = (smoothed * beta1).add_(torch.mul(sensitivity, 1 - beta1, out=spare))
+    new = _moved(smoothed, sensitivity, beta1, spare, out=torch.empty_like(spare))
     torch.lerp(new, smoothed, stays, out=smoothed)
-    torch.sub(sensitivity, new, out=spare).abs_().mul_(1 - beta2)
-    torch.mul(uncertainty, beta2, out=new).add_(spare)
+    torch.sub(sensitivity, new, out=spare).abs_()
+    _moved(uncertainty, spare, beta2, sensitivity, out=new)
     torch.lerp(new, uncertainty, stays, out=uncertainty)
-    if entries is not None:
-        torch.mul(smoothed, uncertainty, out=entries)
     # On a CPU a sum takes a ninth of the time, and blocks are small enough for float32 to count.
     return stays.sum().long() if stays.is_cpu else stays.count_nonzero()
 
