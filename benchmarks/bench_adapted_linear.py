@@ -21,12 +21,12 @@ ADAPTER = {"target_modules": ["0"], "lora_alpha": 32}
 SCHEDULE = {"init_r": RANK, "target_r": 4, "total_step": 10**6, "tfinal": 10}
 
 
-def layers(n_in: int, n_out: int) -> dict[str, torch.nn.Module]:
+def layers(n_in: int, n_out: int, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
     """Return the same layer, adapted by each contender."""
 
     def base() -> torch.nn.Module:
         torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Linear(n_in, n_out))
+        return torch.nn.Sequential(torch.nn.Linear(n_in, n_out, dtype=dtype))
 
     models: dict[str, Any] = {
         "ours": get_peft_model(base(), AdaLoraConfig(**SCHEDULE, **ADAPTER)),
@@ -51,16 +51,18 @@ class TwoNodes(torch.nn.Module):
         return svd_linear(output, x, *factors, self.layer.scale["default"], inplace=True)
 
 
-def contenders(batch: tuple[int, int], n_in: int, n_out: int) -> dict[str, Callable[[], object]]:
+def contenders(
+    batch: tuple[int, int], n_in: int, n_out: int, dtype: torch.dtype = torch.float32
+) -> dict[str, Callable[[], object]]:
     """Return the functions to compare on one shape."""
-    x = torch.randn(*batch, n_in, requires_grad=True)
-    grad = torch.randn(*batch, n_out)
+    x = torch.randn(*batch, n_in).to(dtype).requires_grad_()
+    grad = torch.randn(*batch, n_out).to(dtype)
 
     def measured(layer: torch.nn.Module) -> Callable[[], object]:
         inputs = [x, *(each for each in layer.parameters() if each.requires_grad)]
         return lambda: torch.autograd.grad(layer(x), inputs, grad)
 
-    found = layers(n_in, n_out)
+    found = layers(n_in, n_out, dtype)
     found["two nodes"] = TwoNodes(found["ours"])
     return {name: measured(layer) for name, layer in found.items()}
 

@@ -4,7 +4,8 @@
     python tools/regenerate.py speed              # then: the pages that show the figures
 
 Without a part everything is measured; with parts (importance, selection, orthogonality, svd_linear,
-svd_linear_avx2, adapted_linear, training_step) their rows are replaced and the others kept.
+svd_linear_avx2, adapted_linear, training_step, compiled_step, long_sequences) their rows are
+replaced and the others kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import warnings
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import peft
@@ -36,6 +38,8 @@ PARTS = (
     "svd_linear_avx2",
     "adapted_linear",
     "training_step",
+    "compiled_step",
+    "long_sequences",
 )
 
 
@@ -60,8 +64,8 @@ def measure_in_process(part: str, environment: dict[str, str]) -> list[Result]:
         return [Result(**each) for each in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def machine() -> dict[str, str]:
-    """Return the processor, threads and versions that the figures depend on."""
+def machine(parts: list[str]) -> dict[str, str]:
+    """Return what the figures depend on: processor, threads, versions, and the last command."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -79,6 +83,8 @@ def machine() -> dict[str, str]:
         "torch": torch.__version__,
         "peft": peft.__version__,
         "python": platform.python_version(),
+        "measured on": f"{datetime.now(UTC):%Y-%m-%d}",
+        "by": " ".join(("python benchmarks/bench_core.py", *parts)),
     }
 
 
@@ -93,7 +99,7 @@ def main(parts: list[str]) -> None:
     if unknown:
         sys.exit(f"bench_core: unknown parts {unknown}; there are {list(PARTS)}")
     kept = json.loads(FILE.read_text(encoding="utf-8"))["results"] if FILE.exists() else {}
-    setting = machine()
+    setting = machine(parts)
     for part in parts or PARTS:
         # Written part by part: a fault or an interruption loses no earlier figures.
         kept[part] = [asdict(result) for result in measure(part)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 BATCHES = ((8, 16), (24, 48), (32, 64))
-ADDED = {(8, 16): 0.6, (24, 48): 0.5, (16, 128): 0.5}
+ADDED = {(8, 16): 0.6, (24, 48): 0.5, (16, 128): 0.4}
 """Goals for what we add beside what plain LoRA adds, by batch."""
 HIDDEN, LAYERS = 384, 6
 TARGETS = [

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-WARM_UP_ROUNDS = 3
-
 
 @dataclass(frozen=True)
 class Case:
@@ -33,6 +31,7 @@ class Case:
         minus: for a name, two contenders whose difference is compared:
             `{"ours": ("ours", "base")}`.
         rounds: how often each contender runs.
+        warm_up: rounds before these, which do not count.
     """
 
     part: str
@@ -43,6 +42,7 @@ class Case:
     at_most: bool = False
     minus: dict[str, tuple[str, str]] = field(default_factory=dict)
     rounds: int = 50
+    warm_up: int = 3
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run(case: Case) -> Result:
     times: dict[str, list[float]] = {name: [] for name in case.contenders}
     shuffle = random.Random(0).shuffle  # noqa: S311 - reproducible, not secret
     order = list(case.contenders.items())
-    for each_round in range(-WARM_UP_ROUNDS, case.rounds):
+    for each_round in range(-case.warm_up, case.rounds):
         shuffle(order)
         for name, function in order:
             start = time.perf_counter()

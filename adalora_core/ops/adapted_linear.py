@@ -11,7 +11,7 @@ from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
 from adalora_core.ops import _backend, _watched
-from adalora_core.ops._cpu.svd_linear import AdapterNode, draw_seed
+from adalora_core.ops._cpu.svd_linear import AdapterNode, draw_seed, traced
 from adalora_core.ops._portable.svd_linear import allow_node
 from adalora_core.ops._rows import with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
@@ -65,6 +65,9 @@ def adapted_linear(
             "one that needs a gradient; pass linear(x, weight, bias) to svd_linear instead"
         )
     if (node := _node_for(x, weight, A)) is None:
+        is_served = _backend.compiles_for_core((x, weight, A)) and not dropout
+        if is_served and _are_as_in_node(x, weight):
+            return traced(x, weight, bias, A, E, B, scale)
         output = functional.linear(x, weight, bias)
         return svd_linear(output, x, A, E, B, scale, dropout=dropout, inplace=True)
     return node(x, weight, bias, A, E, B, scale, dropout=dropout)
@@ -74,13 +77,18 @@ def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | N
     """Return the function that records both products as one node; None where no backend has it."""
     if not torch.is_grad_enabled() or _watched.is_watched():
         return None
-    if x.is_cpu and (x.dtype is not weight.dtype or torch.is_autocast_enabled("cpu")):
+    if x.is_cpu and not _are_as_in_node(x, weight):
         return None
     if _backend.serves(x, weight, A):
         return _on_core if x.is_cpu else None
     if not allow_node(x, weight, A):
         return None
     return getattr(_backend.in_torch("adapted_linear"), "adapted_linear", None)
+
+
+def _are_as_in_node(x: Tensor, weight: Tensor) -> bool:
+    """Return whether the layer's product keeps the dtype of its operands on a CPU."""
+    return x.dtype is weight.dtype and not torch.is_autocast_enabled("cpu")
 
 
 def _on_core(

@@ -62,8 +62,6 @@ def svd_linear(
         tensor([[3., 3., 3., 3.]])
     """
     is_watched = _watched.is_watched()
-    if is_watched and _backend.compiles_for_core((x,)):
-        return _cpu.traced(base_output, x, A, E, B, scale, dropout=dropout)
     backend: Callable[..., Tensor] = _on_core
     if is_watched or not _backend.serves(base_output, x, A):
         in_torch = _backend.in_torch("svd_linear")

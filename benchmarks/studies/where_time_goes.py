@@ -18,36 +18,20 @@ import torch
 
 from adalora_core import _cpu, ops
 from adalora_core.ops import orthogonality
+from adalora_core.ops.adapted_linear import _apply as apply_node
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench_orthogonality import peft_penalty
+from bench_adapted_linear import layers
+from bench_orthogonality import Nothing, peft_penalty
 from peft_allocator import PeftAllocator
-from shapes import LLAMA, MANY_SMALL, MEDIUM, MatrixSizes, describe, random_factors
+from shapes import LLAMA, MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROUNDS = 15
 BETA = 0.85
-
-
-class Nothing(torch.autograd.Function):
-    """A function that computes nothing: its time is autograd's own for so many tensors."""
-
-    @staticmethod
-    def forward(ctx: Any, gradients: list[torch.Tensor], *factors: torch.Tensor) -> torch.Tensor:
-        """Save the factors, as the penalty does."""
-        ctx.save_for_backward(*factors)
-        ctx.gradients = gradients
-        return factors[0].new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Return gradients that exist already."""
-        del grad
-        _ = ctx.saved_tensors
-        return (None, *ctx.gradients)
 
 
 Parts = dict[str, "Callable[[], object]"]
@@ -121,6 +105,46 @@ def parts_of_orthogonality(sizes: MatrixSizes) -> Parts:
     }
 
 
+def parts_of_layer(tokens: int) -> Parts:
+    """Return the parts of an adapted layer of MiniLM, forward and backward; the first is LoRA's."""
+    found = layers(384, 384, torch.float32)
+    x, grad = torch.randn(8, tokens, 384, requires_grad=True), torch.randn(8, tokens, 384)
+    ours: Any = found["ours"]
+    weight, bias = ours.base_layer.weight, ours.base_layer.bias
+    factors = [getattr(ours, f"lora_{each}")["default"] for each in "AEB"]
+    rows, grad_rows = x.detach().flatten(0, 1), grad.flatten(0, 1)
+    hidden, output = rows.new_empty(len(rows), len(factors[0])), torch.empty_like(rows)
+    gradients = [torch.empty_like(each) for each in (rows, *factors)]
+    given = [gradients[0].view_as(x), *gradients[1:]]
+
+    def whole(layer: torch.nn.Module) -> Callable[[], object]:
+        trained = [x, *(each for each in layer.parameters() if each.requires_grad)]
+        return lambda: torch.autograd.grad(layer(x), trained, grad)
+
+    def kernels() -> None:
+        _cpu.svd_linear_forward(output, rows, *factors, 1.0, 0.0, 0, hidden, output)
+        _cpu.svd_linear_backward(grad_rows, rows, hidden, *factors, 1.0, 0.0, 0, *gradients, True)
+
+    def products() -> None:
+        torch.nn.functional.linear(rows, weight, bias)
+        torch.mm(grad_rows, weight)
+
+    return {
+        "PEFT's plain LoRA": whole(found["plain LoRA"]),
+        "layer: frozen": whole(found["alone"]),
+        "layer: of it: its two products": products,
+        "layer: autograd of a function that does nothing": lambda: torch.autograd.grad(
+            Nothing.apply(given, x, *factors), [x, *factors]
+        ),
+        "layer: kernels of the adapter": kernels,
+        "layer: ours, forward": lambda: ours(x),
+        "layer: its node, forward": lambda: apply_node(
+            None, x, *factors, (1.0, 0.0, 0), False, weight, bias
+        ),
+        "layer: ours": whole(ours),
+    }
+
+
 def measure(function: Callable[[], object], before: Callable[[], object]) -> float:
     """Return the median time of `function` after `before`."""
     times = []
@@ -132,18 +156,28 @@ def measure(function: Callable[[], object], before: Callable[[], object]) -> flo
     return statistics.median(times)
 
 
+def show(what: str, parts: Parts) -> None:
+    """Print a table of `parts`."""
+    print(f"\n| {what} | after PEFT's | warm |\n|---|---:|---:|")
+    before = next(iter(parts.values()))
+    for part, function in parts.items():
+        cold, warm = measure(function, before), measure(function, function)
+        print(f"| {part} | {cold:.0f} | {warm:.0f} |", flush=True)
+
+
 def main() -> None:
     """Print one table for each set of matrices."""
     print(f"threads: {torch.get_num_threads()}")
-    for sizes, name in ((MEDIUM, "medium"), (MANY_SMALL, "many small"), (LLAMA, "LLaMA-7B")):
-        print(f"\n| {describe(sizes, name)} | after PEFT's | warm |\n|---|---:|---:|")
+    for tokens in (1, 16):
+        show(f"one layer, [8 x {tokens} x 384 -> 384]", parts_of_layer(tokens))
+    for sizes, name in (
+        (MINILM, "MiniLM"),
+        (MEDIUM, "medium"),
+        (MANY_SMALL, "many small"),
+        (LLAMA, "LLaMA-7B"),
+    ):
         for make in (parts_of_allocation, parts_of_orthogonality):
-            parts = make(sizes)
-            before = next(iter(parts.values()))
-            for part, function in parts.items():
-                cold, warm = measure(function, before), measure(function, function)
-                print(f"| {part} | {cold:.0f} | {warm:.0f} |", flush=True)
-            del parts, before, function  # a large model's tensors, before the next ones are made
+            show(describe(sizes, name), make(sizes))
 
 
 if __name__ == "__main__":

@@ -201,3 +201,37 @@ def test_compiled_it_equals_the_eager_result() -> None:
     torch.testing.assert_close(output, expected)
     found = torch.autograd.grad(output.sum(), inputs)
     torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), inputs))
+
+
+@pytest.mark.cpu_core
+@pytest.mark.slow
+@pytest.mark.parametrize("of_x", [True, False])
+def test_registered_ops_pass_opcheck(of_x: bool) -> None:
+    x, weight, bias, A, E, B = make(((2, 3), 8, 3, 5)).values()
+    x = x.detach().requires_grad_(of_x)
+    torch.library.opcheck(torch.ops.adalora_core.adapted_linear, (x, weight, bias, A, E, B, SCALE))
+    hidden = (x @ A.T).detach()
+    arguments = [torch.randn(2, 3, 5), x, hidden, weight, A, E, B, SCALE, of_x]
+    plain = [each.detach() if isinstance(each, torch.Tensor) else each for each in arguments]
+    torch.library.opcheck(torch.ops.adalora_core.adapted_linear_backward, plain)
+
+
+@pytest.mark.cpu_core
+@pytest.mark.parametrize("trains_x", [True, False])
+def test_compiled_it_stays_one_op_of_the_core(trains_x: bool) -> None:
+    graphs = []
+
+    def kept(module: torch.fx.GraphModule, _: object) -> Any:
+        graphs.append(module)
+        return module
+
+    given = make(((2, 6), 8, 3, 5))
+    given["x"] = given["x"].detach().requires_grad_(trains_x)
+    step, inputs = of_the_trained(given)
+    output, expected = torch.compile(step, fullgraph=True, backend=kept)(*inputs), step(*inputs)
+    torch.testing.assert_close(output, expected)
+    trained = inputs[not trains_x :]
+    found = torch.autograd.grad(output.sum(), trained)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), trained))
+    calls = [str(node.target) for node in graphs[0].graph.nodes if node.op == "call_function"]
+    assert [each for each in calls if "linear" in each] == ["adalora_core.adapted_linear"]

@@ -383,14 +383,3 @@ def test_compiled_graph_equals_eager_forward_and_backward() -> None:
     assert_close(compiled, eager, torch.float32)
     found, expected = (torch.autograd.grad(each, tensors) for each in (compiled, eager))
     assert_all_close(found, expected, torch.float32)
-
-
-@pytest.mark.cpu_core
-@pytest.mark.slow
-def test_registered_ops_pass_opcheck() -> None:
-    base, x, A, E, B = [each.requires_grad_() for each in make(((2, 3), 8, 3, 5), torch.float32)]
-    torch.library.opcheck(torch.ops.adalora_core.svd_linear, (base, x, A, E, B, SCALE))
-    hidden = (x @ A.T).detach()
-    arguments = [torch.randn_like(base), x, hidden, A, E, B, SCALE]
-    plain = [each.detach() if isinstance(each, torch.Tensor) else each for each in arguments]
-    torch.library.opcheck(torch.ops.adalora_core.svd_linear_backward, plain)

@@ -18,7 +18,7 @@ from adalora_core.ops._portable.grouping import (
     write_parts,
 )
 
-BLOCK = 2**17
+BLOCK = 2**18
 """Entries that a CPU updates at a time, so that they stay in its cache; others update all."""
 
 FACTORS = 3
