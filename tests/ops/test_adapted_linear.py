@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -235,3 +236,12 @@ def test_compiled_it_stays_one_op_of_the_core(trains_x: bool) -> None:
     torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), trained))
     calls = [str(node.target) for node in graphs[0].graph.nodes if node.op == "call_function"]
     assert [each for each in calls if "linear" in each] == ["adalora_core.adapted_linear"]
+
+
+@pytest.mark.cpu_core
+def test_a_module_that_is_loaded_again_keeps_the_ops() -> None:
+    importlib.reload(importlib.import_module("adalora_core.ops._cpu.svd_linear"))
+    given = make(((2, 6), 8, 3, 5))
+    compiled = torch.compile(ops.adapted_linear, fullgraph=True, backend="aot_eager")
+    output = compiled(**given, scale=SCALE)
+    torch.testing.assert_close(output, ops.adapted_linear(**given, scale=SCALE))

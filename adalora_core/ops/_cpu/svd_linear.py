@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -158,21 +158,6 @@ def traced(
     return output
 
 
-# Not custom_op, which takes 8 us more for a call; opcheck in the tests asks what that would.
-_OP, _BACKWARD = "adalora_core::adapted_linear", "adalora_core::adapted_linear_backward"
-torch.library.define(
-    _OP,
-    "(Tensor x, Tensor weight, Tensor? bias, Tensor A, Tensor E, Tensor B, float scale)"
-    " -> (Tensor, Tensor)",
-)
-torch.library.define(
-    _BACKWARD,
-    "(Tensor grad, Tensor x, Tensor hidden, Tensor weight, Tensor A, Tensor E, Tensor B,"
-    " float scale, bool of_x) -> (Tensor, Tensor, Tensor, Tensor)",
-)
-
-
-@torch.library.impl(_OP, "CPU")
 def _registered_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, E: Tensor, B: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -182,8 +167,7 @@ def _registered_forward(
     return add_products(output, x, (A, E, B), (scale, 0.0, 0), inplace=True)
 
 
-@torch.library.register_fake(_OP)  # type: ignore[untyped-decorator] # torch types it loosely
-def _(
+def _like_forward(
     x: Tensor, weight: Tensor, _bias: Tensor | None, A: Tensor, *_: object
 ) -> tuple[Tensor, Tensor]:
     compute_dtype = torch.float64 if A.dtype == torch.float64 else torch.float32
@@ -191,7 +175,6 @@ def _(
     return x.new_empty((*x.shape[:-1], weight.shape[0])), hidden
 
 
-@torch.library.impl(_BACKWARD, "CPU")
 def _registered_backward(
     grad: Tensor,
     x: Tensor,
@@ -210,8 +193,7 @@ def _registered_backward(
     return x.new_empty(0) if grad_x is None else grad_x, *others  # type: ignore[return-value] # all others are wanted
 
 
-@torch.library.register_fake(_BACKWARD)  # type: ignore[untyped-decorator] # same
-def _(
+def _like_backward(
     _grad: Tensor, x: Tensor, _hidden: Tensor, _weight: Tensor, *others: Any
 ) -> tuple[Tensor, ...]:
     *factors, _scale, of_x = others
@@ -234,4 +216,30 @@ def _registered_gradients(ctx: Any, grad: Tensor, _hidden_grad: Tensor) -> tuple
     return (grad_x if of_x else None, None, None, *others, None)
 
 
-torch.library.register_autograd(_OP, _registered_gradients, setup_context=_keep_for_backward)
+def _register(name: str, schema: str, kernel: Callable[..., Any], like: Callable[..., Any]) -> str:
+    # Not custom_op, which takes 8 us more for a call; opcheck in the tests asks what that would.
+    torch.library.define(name, schema)
+    torch.library.impl(name, "CPU", kernel)
+    torch.library.register_fake(name, like)
+    return name
+
+
+if not hasattr(torch.ops.adalora_core, "adapted_linear"):  # a module may be loaded again
+    _register(
+        "adalora_core::adapted_linear_backward",
+        "(Tensor grad, Tensor x, Tensor hidden, Tensor weight, Tensor A, Tensor E, Tensor B,"
+        " float scale, bool of_x) -> (Tensor, Tensor, Tensor, Tensor)",
+        _registered_backward,
+        _like_backward,
+    )
+    torch.library.register_autograd(
+        _register(
+            "adalora_core::adapted_linear",
+            "(Tensor x, Tensor weight, Tensor? bias, Tensor A, Tensor E, Tensor B, float scale)"
+            " -> (Tensor, Tensor)",
+            _registered_forward,
+            _like_forward,
+        ),
+        _registered_gradients,
+        setup_context=_keep_for_backward,
+    )
