@@ -3,7 +3,9 @@
 
 #include <pybind11/pybind11.h>
 
-#include <string>
+#include <new>
+#include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include "bindings/tensor.hpp"
@@ -22,39 +24,80 @@ inline bool is_main_interpreter() {
 
 namespace detail {
 
-template <class Result, class... Handles, std::size_t... Index>
-Result call(Result (*function)(Handles...), [[maybe_unused]] const pybind11::args& arguments,
-            std::index_sequence<Index...>) {
-  return function(pybind11::handle(PyTuple_GET_ITEM(arguments.ptr(), Index))...);
-}
-
 template <class Result, class... Handles>
 constexpr std::size_t arity(Result (*)(Handles...)) {
   return sizeof...(Handles);
 }
 
+template <class Result, class... Handles, std::size_t... Index>
+pybind11::object call(Result (*function)(Handles...), [[maybe_unused]] PyObject* const* arguments,
+                      std::index_sequence<Index...>) {
+  if constexpr (std::is_void_v<Result>) {
+    function(pybind11::handle(arguments[Index])...);
+    return pybind11::none();
+  } else {
+    return pybind11::cast(function(pybind11::handle(arguments[Index])...));
+  }
+}
+
+/// Sets the Python error that the caught exception stands for, as pybind11 does.
+inline void translate() {
+  try {
+    throw;
+  } catch (pybind11::error_already_set& error) {
+    error.restore();
+  } catch (const pybind11::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::bad_alloc& error) {
+    PyErr_SetString(PyExc_MemoryError, error.what());
+  } catch (const std::invalid_argument& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+}
+
+template <auto Function>
+struct Definition {
+  static constexpr std::size_t kCount = arity(Function);
+  static inline PyMethodDef method{};
+
+  static PyObject* vectorcall(PyObject*, PyObject* const* arguments, Py_ssize_t count,
+                              PyObject* names) {
+    const Py_ssize_t named = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+    if (count != static_cast<Py_ssize_t>(kCount) || named != 0) {
+      return PyErr_Format(PyExc_TypeError,
+                          "%s: arguments must be %zu, all positional, got %zd and %zd by name",
+                          method.ml_name, kCount, count, named);
+    }
+    try {
+      const NoTorchFunctions no_functions;
+      return call(Function, arguments, std::make_index_sequence<kCount>()).release().ptr();
+    } catch (...) {
+      translate();
+      return nullptr;
+    }
+  }
+};
+
 }  // namespace detail
 
 /// Adds `Function`, whose parameters are all handles, positional only.
 ///
-/// On a wrong number of arguments pybind11 prints the repr of each, and the repr of a torch tensor
-/// whose storage was freed crashes. The arguments are therefore counted here.
+/// Without pybind11's dispatcher, which takes as long as the checks of an op. It also prints the
+/// repr of each argument if their number is wrong, and the repr of a torch tensor whose storage was
+/// freed crashes.
 template <auto Function>
 void define(pybind11::module_& module, const char* name, const char* doc) {
-  constexpr std::size_t kCount = detail::arity(Function);
-  const std::string expected = std::string(name) + ": arguments must be " + std::to_string(kCount) +
-                               ", all positional, got ";
-  module.def(
-      name,
-      [expected](const pybind11::args& arguments, const pybind11::kwargs& named) {
-        if (arguments.size() != kCount || named.size() != 0) {
-          throw pybind11::type_error(expected + std::to_string(arguments.size()) + " and " +
-                                     std::to_string(named.size()) + " by name");
-        }
-        const NoTorchFunctions no_functions;
-        return detail::call(Function, arguments, std::make_index_sequence<kCount>());
-      },
-      doc);
+  using Definition = detail::Definition<Function>;
+  Definition::method = {
+      name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&Definition::vectorcall)),
+      METH_FASTCALL | METH_KEYWORDS, doc};
+  const pybind11::object module_name = module.attr("__name__");
+  const auto function = pybind11::reinterpret_steal<pybind11::object>(
+      PyCFunction_NewEx(&Definition::method, nullptr, module_name.ptr()));
+  if (!function) throw pybind11::error_already_set();
+  module.add_object(name, function);
 }
 
 }  // namespace adalora::bindings

@@ -11,21 +11,76 @@
 
 namespace adalora {
 
-/// Uninitialised memory for `count` values, aligned so that no vector crosses a cache line.
+inline constexpr std::size_t kScratchAlignment = 64;
+
+// Without a reserve the address sanitizer sees the end of each piece.
+#if defined(ADALORA_WITHOUT_RESERVE)
+inline constexpr std::size_t kReserveBytes = 0;
+#else
+inline constexpr std::size_t kReserveBytes = std::size_t{1} << 20;
+#endif
+
+/// Memory of a thread that every op on it uses again: pieces from the heap would be cold, and would
+/// move torch's tensors, which are on the same heap.
+class Reserve {
+ public:
+  static Reserve& of_thread() {
+    thread_local Reserve reserve;
+    return reserve;
+  }
+
+  /// Returns null where `bytes` do not fit. A piece is free again once all are.
+  void* take(std::size_t bytes) {
+    if (bytes > kReserveBytes - used_) return nullptr;
+    if (memory_ == nullptr) memory_.reset(static_cast<char*>(allocate(kReserveBytes)));
+    void* const piece = memory_.get() + used_;
+    used_ += bytes;
+    ++pieces_;
+    return piece;
+  }
+
+  void give_back() {
+    if (--pieces_ == 0) used_ = 0;
+  }
+
+  static void* allocate(std::size_t bytes) {
+    return ::operator new[](bytes, std::align_val_t{kScratchAlignment});
+  }
+
+  struct Delete {
+    void operator()(void* memory) const {
+      ::operator delete[](memory, std::align_val_t{kScratchAlignment});
+    }
+  };
+
+ private:
+  std::unique_ptr<char[], Delete> memory_;
+  std::size_t used_ = 0;
+  std::int64_t pieces_ = 0;
+};
+
+/// Uninitialised memory for `count` values, aligned so that no vector crosses a cache line; for the
+/// thread that made it to free.
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(std::int64_t count)
-      : data_(static_cast<T*>(::operator new[](static_cast<std::size_t>(count) * sizeof(T),
-                                               std::align_val_t{kAlignment}))) {}
+  explicit Scratch(std::int64_t count) {
+    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+    const std::size_t whole = (bytes + kScratchAlignment - 1) / kScratchAlignment;
+    void* const piece = Reserve::of_thread().take(whole * kScratchAlignment);
+    data_ = {static_cast<T*>(piece != nullptr ? piece : Reserve::allocate(bytes)),
+             Delete{piece != nullptr}};
+  }
 
   T* data() const { return data_.get(); }
 
  private:
-  static constexpr std::size_t kAlignment = 64;
-
   struct Delete {
-    void operator()(T* values) const { ::operator delete[](values, std::align_val_t{kAlignment}); }
+    bool is_reserved = false;
+
+    void operator()(T* values) const {
+      is_reserved ? Reserve::of_thread().give_back() : Reserve::Delete{}(values);
+    }
   };
 
   std::unique_ptr<T[], Delete> data_;

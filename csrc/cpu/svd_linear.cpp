@@ -148,9 +148,12 @@ class Backward {
   }
 
   void sum_rows(std::int64_t task, std::int64_t first, std::int64_t count) const {
-    const bool of_a = task < tasks_of_a_;
+    // Those of A and of B in turn: x is in a farther cache than grad, so A's take longer.
+    const std::int64_t all = tasks_of_a_ + tasks_of_b_;
+    const std::int64_t before = task * tasks_of_a_ / all;  // tasks of A
+    const bool of_a = (task + 1) * tasks_of_a_ / all != before;
     const MatrixView& matrix = of_a ? x_ : grad_;
-    const std::int64_t col = (of_a ? task : task - tasks_of_a_) * kTaskCols;
+    const std::int64_t col = (of_a ? before : task - before) * kTaskCols;
     const std::int64_t cols = std::min(kTaskCols, matrix.cols - col);
     T* const sums = sums_.data() + task * 2 * rank_ * kTaskCols;
     if (first == 0) std::fill_n(sums, rank_ * cols, T{0});

@@ -16,6 +16,7 @@ int main() {
   CHECK(adalora::thread_count() == 4);
   core_test::test_importance();
   core_test::test_orthogonality();
+  core_test::test_scratch();
   core_test::test_selection();
   core_test::test_svd_linear();
   std::puts("passed");

@@ -88,6 +88,7 @@ inline constexpr DType kDTypes[] = {DType::kFloat32, DType::kFloat64, DType::kBF
 
 void test_importance();
 void test_orthogonality();
+void test_scratch();
 void test_selection();
 void test_svd_linear();
 
