@@ -69,7 +69,7 @@ class LinearOverrides(LayerOverrides):
             return _peft_forward(self, x, *args, **kwargs)
         base = self.base_layer
         keeps_output = may_keep_output(base)
-        return adapted_output(base, x, _products(self), *args, keeps_output=keeps_output, **kwargs)
+        return adapted_output(base, x, _products(self), args, kwargs, keeps_output=keeps_output)
 
     def supports_lora_conversion(self: Any, adapter_name: str = "default") -> bool:  # noqa: ARG002 - PEFT's signature
         """Return whether PEFT's `convert_to_lora` can take ΔW apart; quantised layers have none."""

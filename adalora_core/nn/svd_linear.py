@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
 from adalora_core.nn.adapter_layer import AdaLoraLayer, Product
-from adalora_core.ops import adapted_linear, svd_linear
+from adalora_core.ops import svd_linear
+from adalora_core.ops.adapted_linear import of_frozen_layer
 
 
 def plus_products(
@@ -33,7 +34,7 @@ def plus_products(
 
 def is_hooked(base_layer: nn.Module) -> bool:
     """Return whether a hook may hold the output of `base_layer`, which must then stay as it is."""
-    hooks = vars(base_layer)  # nn.Module has no public way to read them
+    hooks = base_layer.__dict__  # nn.Module has no public way to read them
     return bool(
         hooks["_forward_hooks"]
         or hooks["_backward_hooks"]
@@ -46,35 +47,33 @@ def adapted_output(
     base_layer: nn.Module,
     x: torch.Tensor,
     products: Sequence[Product],
-    *args: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
     keeps_output: bool,
-    **kwargs: Any,
 ) -> torch.Tensor:
     """Return the output of `base_layer` for `x` `[..., in]` plus the products of the adapters.
 
-    `keeps_output`: whether the base layer may save its output for backward. All other arguments are
-    those of the base layer.
+    `keeps_output`: whether the base layer may save its output for backward. `args` and `kwargs` are
+    the other arguments of the base layer.
     """
-    is_plain_call = not (args or kwargs)
-    if len(products) == 1 and is_plain_call and _is_frozen_linear(base_layer):
-        weight, bias = base_layer._parameters["weight"], base_layer._parameters["bias"]  # noqa: SLF001 - as torch's own way, but quick
-        A, E, B, scale, dropout = products[0]
-        return adapted_linear(x, weight, bias, A, E, B, scale, dropout=dropout)  # type: ignore[arg-type] # the weight is there
+    if len(products) == 1 and not (args or kwargs) and type(base_layer) is nn.Linear:
+        parameters = base_layer._parameters  # noqa: SLF001 - as torch's own way, but quick
+        weight, bias = parameters.get("weight"), parameters.get("bias")
+        is_frozen = weight is not None and not (
+            weight.requires_grad or (bias is not None and bias.requires_grad)
+        )
+        if is_frozen and _is_one_product(base_layer):
+            A, E, B, scale, dropout = products[0]
+            return of_frozen_layer(x, weight, bias, A, E, B, scale, dropout)  # type: ignore[arg-type] # it is there
     inplace = not (keeps_output or is_hooked(base_layer))
     return plus_products(base_layer(x, *args, **kwargs), x, products, inplace=inplace)
 
 
-def _is_frozen_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Return whether calling `layer` is one product without hooks and without a gradient."""
-    if type(layer) is not nn.Linear or is_hooked(layer):
-        return False
-    entries = vars(layer)
-    if entries["_forward_pre_hooks"] or "forward" in entries:
-        return False
-    weight, bias = (entries["_parameters"].get(name) for name in ("weight", "bias"))
-    return weight is not None and not (
-        weight.requires_grad or (bias is not None and bias.requires_grad)
-    )
+def _is_one_product(layer: nn.Linear) -> bool:
+    """Return whether calling `layer` is its product and nothing else."""
+    entries = layer.__dict__
+    return not (entries["_forward_pre_hooks"] or "forward" in entries or is_hooked(layer))
 
 
 class SVDLinear(AdaLoraLayer):
@@ -125,9 +124,7 @@ class SVDLinear(AdaLoraLayer):
         # Before the base layer: merged weights are taken out of it while adapters are disabled.
         products = self._products(self._adapters_to_apply())
         base_layer: Any = self._modules["base_layer"]
-        return adapted_output(
-            base_layer, x, products, *args, keeps_output=self.keeps_output, **kwargs
-        )
+        return adapted_output(base_layer, x, products, args, kwargs, keeps_output=self.keeps_output)
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A` as `[out, in]`, or transposed like the base weight."""

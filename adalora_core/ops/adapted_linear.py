@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,40 +63,41 @@ def adapted_linear(
             f"adapted_linear: {'weight' if weight.requires_grad else 'bias'} must be frozen, got "
             "one that needs a gradient; pass linear(x, weight, bias) to svd_linear instead"
         )
-    if (node := _node_for(x, weight, A)) is None:
-        is_served = _backend.compiles_for_core((x, weight, A)) and not dropout
-        if is_served and _are_as_in_node(x, weight):
-            return traced(x, weight, bias, A, E, B, scale)
-        output = functional.linear(x, weight, bias)
-        return svd_linear(output, x, A, E, B, scale, dropout=dropout, inplace=True)
-    return node(x, weight, bias, A, E, B, scale, dropout=dropout)
+    return of_frozen_layer(x, weight, bias, A, E, B, scale, dropout)
 
 
-def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | None:
-    """Return the function that records both products as one node; None where no backend has it."""
-    if not torch.is_grad_enabled() or _watched.is_watched():
-        return None
-    if x.is_cpu and not _are_as_in_node(x, weight):
-        return None
-    if _backend.serves(x, weight, A):
-        return _on_core if x.is_cpu else None
-    if not allow_node(x, weight, A):
-        return None
-    return getattr(_backend.in_torch("adapted_linear"), "adapted_linear", None)
+def of_frozen_layer(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    dropout: float,
+) -> Tensor:
+    """Return what `adapted_linear` does, where `weight` and `bias` are known to be frozen."""
+    # One function, few calls: every layer pays for it, with caches that its products have emptied.
+    is_recorded = torch.is_grad_enabled() and not _watched.is_watched()
+    if is_recorded and _backend.serves(x, weight, A):
+        if x.is_cpu and _are_as_in_node(x, weight):
+            numbers = scale, dropout, draw_seed(dropout) if dropout else 0
+            x = unwrap_if_dead(with_merged_rows(x))
+            return _apply(None, x, A, E, B, (numbers, False, weight, bias))
+    elif is_recorded and allow_node(x, weight, A) and _are_as_in_node(x, weight):
+        node = getattr(_backend.in_torch("adapted_linear"), "adapted_linear", None)
+        if node is not None:
+            output: Tensor = node(x, weight, bias, A, E, B, scale, dropout=dropout)
+            return output
+    elif _backend.compiles_for_core((x, weight, A)) and not dropout and _are_as_in_node(x, weight):
+        return traced(x, weight, bias, A, E, B, scale)
+    output = functional.linear(x, weight, bias)
+    return svd_linear(output, x, A, E, B, scale, dropout=dropout, inplace=True)
 
 
 def _are_as_in_node(x: Tensor, weight: Tensor) -> bool:
-    """Return whether the layer's product keeps the dtype of its operands on a CPU."""
-    return x.dtype is weight.dtype and not torch.is_autocast_enabled("cpu")
-
-
-def _on_core(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *operands: Any, dropout: float
-) -> Tensor:
-    *factors, scale = operands
-    numbers = (scale, dropout, draw_seed(dropout))
-    x = unwrap_if_dead(with_merged_rows(x))
-    return _apply(None, x, *factors, numbers, False, weight, bias)
+    """Return whether the layer's product keeps the dtype of its operands, as a CPU's node wants."""
+    return not x.is_cpu or (x.dtype is weight.dtype and not torch.is_autocast_enabled("cpu"))
 
 
 _apply: Callable[..., Tensor] = super(torch.autograd.Function, AdapterNode).apply

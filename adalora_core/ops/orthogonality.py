@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
             return penalty
     elif not _watched.is_watched() and _backend.serves(factors[0]):
         try:
-            result: Tensor = CompiledPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
+            result = _apply(*factors)
         except (TypeError, ValueError):
             # The core reads every factor anyway: asking each here would cost as much as small ones.
             if are_of_one_kind(factors):
@@ -225,6 +225,10 @@ class CompiledPenalty(torch.autograd.Function):
         As, Bs = ctx.order.sort(As, Bs)
         _write_gradients(As, Bs, grams, norms, grad, block)
         return tuple(ctx.order.gradients(block))
+
+
+_apply: Callable[..., Tensor] = super(torch.autograd.Function, CompiledPenalty).apply
+"""`CompiledPenalty.apply` without its questions about torch.func, which `is_watched` has asked."""
 
 
 @torch.library.custom_op("adalora_core::orthogonality_penalty", mutates_args=(), device_types="cpu")

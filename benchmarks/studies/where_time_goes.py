@@ -139,7 +139,7 @@ def parts_of_layer(tokens: int) -> Parts:
         "layer: kernels of the adapter": kernels,
         "layer: ours, forward": lambda: ours(x),
         "layer: its node, forward": lambda: apply_node(
-            None, x, *factors, (1.0, 0.0, 0), False, weight, bias
+            None, x, *factors, ((1.0, 0.0, 0), False, weight, bias)
         ),
         "layer: ours": whole(ours),
     }

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
 from adalora_core.ops import _backend, _watched
-from adalora_core.ops._portable.svd_linear import Factors, recorded_gradients
+from adalora_core.ops._portable.svd_linear import Factors, recorded_gradients, without_autocast
 from adalora_core.ops._rows import rows_of, with_merged_rows
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def svd_linear(
     numbers, inplace_here = (scale, dropout, draw_seed(dropout)), inplace and merges
     output: Tensor
     if torch.is_grad_enabled():
-        output = AdapterNode.apply(rows, x, A, E, B, numbers, inplace_here, None, None)  # type: ignore[no-untyped-call] # torch types it loosely
+        output = AdapterNode.apply(rows, x, A, E, B, (numbers, inplace_here, None, None))  # type: ignore[no-untyped-call] # torch types it loosely
     else:
         output, _ = add_products(rows, x, (A, E, B), numbers, inplace_here)
         if inplace:
@@ -93,16 +93,21 @@ def gradients_of(
     is added.
     """
     A, E, B = factors
-    grad_x = x.new_empty(x.shape) if wanted[0] else None
-    accumulates = grad_x is not None and weight is not None
+    of_x, of_A, of_E, of_B = wanted
+    accumulates = of_x and weight is not None
+    grad_x = None
     if accumulates:
-        # With `out`, autocast in a backward pass does not change the dtype.
-        torch.mm(rows_of(grad), weight, out=rows_of(grad_x))  # type: ignore[arg-type] # both are there
-    grad_A = torch.empty_like(A) if wanted[1] else None
-    grad_E = torch.empty_like(E) if wanted[2] else None
-    grad_B = torch.empty_like(B) if wanted[3] else None
+        grad_x = torch.matmul(grad, weight)  # type: ignore[arg-type] # it is there
+        if grad_x.dtype is not x.dtype:  # by autocast in a backward pass
+            with without_autocast(grad):
+                grad_x = torch.matmul(grad, weight)  # type: ignore[arg-type] # same
+    elif of_x:
+        grad_x = x.new_empty(x.shape)
+    grad_A = torch.empty_like(A) if of_A else None
+    grad_E = torch.empty_like(E) if of_E else None
+    grad_B = torch.empty_like(B) if of_B else None
     _backend.core.svd_linear_backward(
-        grad, x, hidden, *factors, *numbers, grad_x, grad_A, grad_E, grad_B, accumulates
+        grad, x, hidden, A, E, B, *numbers, grad_x, grad_A, grad_E, grad_B, accumulates
     )
     return grad_x, grad_A, grad_E, grad_B
 
@@ -118,12 +123,10 @@ class AdapterNode(torch.autograd.Function):
         A: Tensor,
         E: Tensor,
         B: Tensor,
-        numbers: Numbers,
-        inplace: bool,
-        weight: Tensor | None,
-        bias: Tensor | None,
+        others: tuple[Numbers, bool, Tensor | None, Tensor | None],
     ) -> Tensor:
-        """Return the output."""
+        """Return the output; `others`, in one object: numbers, inplace, weight and bias."""
+        numbers, inplace, weight, bias = others
         is_joined = base_output is None
         if base_output is None:
             # Detached: torch refuses to write in place into a view that a Function returns.
@@ -139,7 +142,7 @@ class AdapterNode(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients; those of both products of x are summed in place."""
         x, A, E, B, hidden, weight = ctx.saved_tensors
-        of_base, *wanted = ctx.needs_input_grad[:5]
+        of_base, *wanted, _ = ctx.needs_input_grad
         if _watched.is_recorded(grad):
             scale, dropout, seed = ctx.numbers
             mask = kept_entries(x, dropout, seed)
@@ -147,7 +150,7 @@ class AdapterNode(torch.autograd.Function):
         else:
             rows = with_merged_rows(grad)
             gradients = gradients_of(rows, x, hidden, (A, E, B), ctx.numbers, wanted, weight)
-        return (grad if of_base else None, *gradients, None, None, None, None)
+        return grad if of_base else None, *gradients, None
 
 
 def traced(

@@ -24,8 +24,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     if _watched.is_watched():
         # A number of a shape may be a symbol, which cannot be a key.
         return _penalty(factors, shape_and_kind_of if torch.compiler.is_compiling() else id)[0]
-    result: Tensor = OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
-    return result
+    return _apply(*factors)
 
 
 def recorded_gradients(
@@ -106,8 +105,12 @@ class OrthogonalityPenalty(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the factors that need one."""
-        count = len(ctx.needs_input_grad)
-        factors, (norms, *residuals) = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        count, saved = len(ctx.needs_input_grad), ctx.saved_tensors
+        factors, (norms, *residuals) = saved[:count], saved[count:]
         if torch.is_grad_enabled():  # create_graph=True
             return recorded_gradients(factors, ctx.needs_input_grad, grad)
         return _gradients(factors, norms, residuals, ctx.needs_input_grad, grad)
+
+
+_apply: Callable[..., Tensor] = super(torch.autograd.Function, OrthogonalityPenalty).apply
+"""`OrthogonalityPenalty.apply` without its questions about torch.func: see `is_watched`."""
