@@ -134,10 +134,12 @@ class Adapter:
 
     def factors(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Return A of every layer, and B of every layer."""
+        # Without nn.Module's slow __getattr__: every step asks.
+        stores: list[dict[str, Any]] = [each._modules for each in self.layers.values()]  # noqa: SLF001
         name = self.name
         return (
-            [each.lora_A._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
-            [each.lora_B._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
+            [each["lora_A"]._parameters[name] for each in stores],  # noqa: SLF001
+            [each["lora_B"]._parameters[name] for each in stores],  # noqa: SLF001
         )
 
     def parameters(self) -> list[torch.nn.Parameter]:

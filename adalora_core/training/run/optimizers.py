@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -275,10 +276,12 @@ def _singular_values(allocator: RankAllocator) -> torch.Tensor:
 
 def nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
     """Return how many gradients of E are not zero; on a CPU one stands for all."""
-    gradients = [values.grad for values in allocator.parameters()[1::3] if values.grad is not None]
-    if gradients[0].device.type == "cpu":
-        return int(any(bool(local_part(each).any()) for each in gradients))
-    norms = torch._foreach_norm([local_part(each) for each in gradients])  # noqa: SLF001
+    values = (matrix.lora_E[matrix.adapter_name] for matrix in allocator.matrices)
+    gradients = (each.grad for each in values if each is not None and each.grad is not None)
+    first = next(gradients)
+    if first.is_cpu:
+        return int(any(bool(local_part(each).any()) for each in chain((first,), gradients)))
+    norms = torch._foreach_norm([local_part(each) for each in (first, *gradients)])  # noqa: SLF001
     return torch.stack([each.to(norms[0].device) for each in norms]).count_nonzero()
 
 
