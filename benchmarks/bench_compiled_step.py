@@ -84,5 +84,6 @@ def cases() -> Iterator[Case]:
         yield Case(
             f"first compiled step, {kind}", "MiniLM, 8 x 16 tokens",
             first_steps((8, 16), cold=kind == "cold"),
-            against="plain LoRA", at_most=True, rounds=3, warm_up=kind == "warm",
+            against="plain LoRA", at_most=True,
+            rounds=3 if kind == "cold" else 7, warm_up=kind == "warm",
         )  # fmt: skip

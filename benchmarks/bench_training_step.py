@@ -17,6 +17,8 @@ from transformers import BertConfig, BertModel
 
 from adalora_core import AdaLoraConfig, _cpu, get_peft_model
 from adalora_core.ops import _backend
+from adalora_core.ops.adapted_linear import _apply as apply_node
+from adalora_core.ops.adapted_linear import of_frozen_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -223,6 +225,15 @@ def parts(batch: tuple[int, int]) -> dict[str, Callable[[], object]]:
     def whole(layer: Any, x: Any, grad: Any, factors: Any) -> None:
         torch.autograd.grad(layer(x), (x, *factors), grad)
 
+    def at_hand(layer: Any, x: Any, grad: Any, factors: Any) -> None:
+        base = layer.base_layer
+        output = of_frozen_layer(x, base.weight, base.bias, *factors, 1.0, 0.0)
+        torch.autograd.grad(output, (x, *factors), grad)
+
+    def unchecked(layer: Any, x: Any, grad: Any, factors: Any) -> None:
+        others = ((1.0, 0.0, 0), False, layer.base_layer.weight, layer.base_layer.bias)
+        torch.autograd.grad(apply_node(None, x, *factors, others), (x, *factors), grad)
+
     def kernels(layer: Any, x: Any, grad: Any, factors: Any) -> None:
         x = x.detach()
         output = torch.nn.functional.linear(x, layer.base_layer.weight, layer.base_layer.bias)
@@ -236,6 +247,8 @@ def parts(batch: tuple[int, int]) -> dict[str, Callable[[], object]]:
         "layers alone, forward and backward": every(frozen),
         "the same with the kernels of the core, without autograd": every(kernels),
         "the same as adapted layers": every(whole),
+        "the same, without looking for the operands": every(at_hand),
+        "the same, without any check before the node": every(unchecked),
         "penalty with its gradient": lambda: torch.autograd.grad(
             model.orthogonality_penalty(), (*As, *Bs)
         ),
