@@ -16,9 +16,8 @@ from shapes import RANK
 from transformers import BertConfig, BertModel
 
 from adalora_core import AdaLoraConfig, _cpu, get_peft_model
-from adalora_core.ops import _backend
+from adalora_core.ops import _backend, adapted_linear
 from adalora_core.ops.adapted_linear import _apply as apply_node
-from adalora_core.ops.adapted_linear import of_frozen_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,7 +226,7 @@ def parts(batch: tuple[int, int]) -> dict[str, Callable[[], object]]:
 
     def at_hand(layer: Any, x: Any, grad: Any, factors: Any) -> None:
         base = layer.base_layer
-        output = of_frozen_layer(x, base.weight, base.bias, *factors, 1.0, 0.0)
+        output = adapted_linear(x, base.weight, base.bias, *factors, 1.0)
         torch.autograd.grad(output, (x, *factors), grad)
 
     def unchecked(layer: Any, x: Any, grad: Any, factors: Any) -> None:

@@ -10,8 +10,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from adalora_core.nn.adapter_layer import AdaLoraLayer, Product
-from adalora_core.ops import svd_linear
-from adalora_core.ops.adapted_linear import of_frozen_layer
+from adalora_core.ops import adapted_linear, svd_linear
 
 
 def plus_products(
@@ -65,7 +64,7 @@ def adapted_output(
         )
         if is_frozen and _is_one_product(base_layer):
             A, E, B, scale, dropout = products[0]
-            return of_frozen_layer(x, weight, bias, A, E, B, scale, dropout)  # type: ignore[arg-type] # it is there
+            return adapted_linear(x, weight, bias, A, E, B, scale, dropout=dropout)  # type: ignore[arg-type] # it is there
     inplace = not (keeps_output or is_hooked(base_layer))
     return plus_products(base_layer(x, *args, **kwargs), x, products, inplace=inplace)
 

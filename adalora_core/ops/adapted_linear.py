@@ -63,20 +63,6 @@ def adapted_linear(
             f"adapted_linear: {'weight' if weight.requires_grad else 'bias'} must be frozen, got "
             "one that needs a gradient; pass linear(x, weight, bias) to svd_linear instead"
         )
-    return of_frozen_layer(x, weight, bias, A, E, B, scale, dropout)
-
-
-def of_frozen_layer(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    A: Tensor,
-    E: Tensor,
-    B: Tensor,
-    scale: float,
-    dropout: float,
-) -> Tensor:
-    """Return what `adapted_linear` does, where `weight` and `bias` are known to be frozen."""
     # One function, few calls: every layer pays for it, with caches that its products have emptied.
     is_recorded = torch.is_grad_enabled() and not _watched.is_watched()
     if is_recorded and _backend.serves(x, weight, A):

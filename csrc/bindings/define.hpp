@@ -84,9 +84,8 @@ struct Definition {
 
 /// Adds `Function`, whose parameters are all handles, positional only.
 ///
-/// Without pybind11's dispatcher, which takes as long as the checks of an op. It also prints the
-/// repr of each argument if their number is wrong, and the repr of a torch tensor whose storage was
-/// freed crashes.
+/// Without pybind11's dispatcher, which takes longer to call. It also prints the repr of each
+/// argument if their number is wrong, and that of a torch tensor whose storage was freed crashes.
 template <auto Function>
 void define(pybind11::module_& module, const char* name, const char* doc) {
   using Definition = detail::Definition<Function>;

@@ -1,5 +1,6 @@
 #include "bindings/tensor.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -235,11 +236,12 @@ MatrixView read_rows(py::handle object, const Argument& argument) {
   require_dimensions(tensor, argument, tensor.ndim >= 1, "of at least one dimension [..., size]");
   require_not_negative(object, argument);
   const std::int32_t last = tensor.ndim - 1;
+  const bool empty = std::count(tensor.shape, tensor.shape + tensor.ndim, 0) > 0;
   std::int64_t rows = 1;
   std::int64_t row_stride = tensor.shape[last];
   for (std::int32_t i = last - 1; i >= 0; --i) {
     const std::int64_t size = tensor.shape[i];
-    if (size != 1 && rows > 1 && size != 0 && tensor.strides[i] != row_stride * rows) {
+    if (!empty && size != 1 && rows > 1 && tensor.strides[i] != row_stride * rows) {
       throw_value_error(argument, "a tensor whose leading dimensions merge into one",
                         "shape " + shape_text(tensor.shape, tensor.ndim) + " with strides " +
                             shape_text(tensor.strides, tensor.ndim) + "; call contiguous() on it");

@@ -164,6 +164,18 @@ def test_one_strided_tensor_among_plain_ones_equals_the_oracle(
     check_strided(tensors)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4, 0), (2, 0, 4, 5), (0, 3, 4, 5)])
+def test_permuted_tensors_without_entries_are_served(shape: tuple[int, ...], device: str) -> None:
+    del device
+    x = torch.ones(shape).permute(2, 1, 0, 3).requires_grad_()
+    A, E, B = torch.ones(2, shape[-1]), torch.ones(2, 1), torch.ones(7, 2)
+    output = ops.adapted_linear(x, torch.ones(7, shape[-1]), None, A, E, B, SCALE)
+    assert output.shape == (*x.shape[:-1], 7)
+    assert not output.any()
+    (grad,) = torch.autograd.grad(output, x, torch.ones(output.shape))
+    assert grad.shape == x.shape
+
+
 def test_transposed_tensors_equal_the_oracle() -> None:
     base, x, A, E, B = make(((3, 4), 6, 2, 5), torch.float32)
     base = base.transpose(0, 1).contiguous().transpose(0, 1)

@@ -12,7 +12,6 @@ import torch
 
 from adalora_core import ops
 from adalora_core.nn import svd_linear
-from adalora_core.ops.adapted_linear import of_frozen_layer
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -39,10 +38,10 @@ def test_a_right_row_is_as_the_reference(tool: Any) -> None:
 
 
 def test_a_wrong_result_ends_the_program(tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def doubled(x: torch.Tensor, *rest: Any) -> Any:
-        return of_frozen_layer(2 * x, *rest)
+    def doubled(x: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        return ops.adapted_linear(2 * x, *rest, **options)
 
-    monkeypatch.setattr(svd_linear, "of_frozen_layer", doubled)
+    monkeypatch.setattr(svd_linear, "adapted_linear", doubled)
     with pytest.raises(SystemExit, match="checkpointing, native, own API: fault: the error is"):
         tool.table([row(tool, "checkpointing")])
 
