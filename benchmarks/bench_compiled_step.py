@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from bench_training_step import adapted, keep_memory, minilm, steps_of, training_step
+from bench_training_step import ROUNDS, adapted, keep_memory, minilm, steps_of, training_step
 from measure import Case
 from torch._inductor.utils import fresh_cache
 
@@ -68,17 +68,17 @@ def cases() -> Iterator[Case]:
         steps = contenders(batch)
         yield Case(
             "compiled step", label, steps,
-            against="plain LoRA", goal=goal, at_most=True, rounds=25,
+            against="plain LoRA", goal=goal, at_most=True, rounds=ROUNDS[batch],
         )  # fmt: skip
         yield Case(
             "compiled step, eager", label, {name: steps[name] for name in ("ours", "ours, eager")},
-            against="ours, eager", goal=1.0, at_most=True, rounds=25,
+            against="ours, eager", goal=1.0, at_most=True, rounds=ROUNDS[batch],
         )  # fmt: skip
         # What is left of both if the frozen model is as fast compiled as it is not.
         added = {"ours": ("compiled", "frozen"), "not compiled": ("ours, eager", "frozen, eager")}
         yield Case(
             "compiled step, added", label, {"compiled": steps.pop("ours"), **steps},
-            against="not compiled", at_most=True, rounds=25, minus=added,
+            against="not compiled", at_most=True, rounds=ROUNDS[batch], minus=added,
         )  # fmt: skip
     for kind in ("cold", "warm"):
         yield Case(

@@ -2,6 +2,9 @@
 
 Their order changes from round to round. In a fixed order each contender would find the caches as
 its neighbour leaves them: cold after one with large temporaries, warm after the same function.
+
+Contenders are compared within each round. On a machine that others slow down for minutes at a
+time, the medians of two contenders can come from different states of the machine.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a case: medians in microseconds, the ratio, and its quartiles over rounds."""
+    """The outcome of a case: median times in microseconds, median and quartiles of the ratios."""
 
     part: str
     label: str
@@ -93,16 +96,12 @@ def run(case: Case) -> Result:
             if each_round >= 0:
                 times[name].append((time.perf_counter() - start) * 1e6)
     for name, (whole, part) in case.minus.items():
-        # A difference of medians: single rounds differ by less than their noise.
-        base = statistics.median(times[part])
-        times[name] = [value - base for value in times[whole]]
+        times[name] = [a - b for a, b in zip(times[whole], times[part], strict=True)]
     ours, against = times["ours"], times[case.against]
     pairs = zip(ours, against, strict=True)
     ratios = [mine / other if case.at_most else other / mine for mine, other in pairs]
-    low, _, high = statistics.quantiles(ratios, n=4)
+    low, ratio, high = statistics.quantiles(ratios, n=4)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    mine, other = medians["ours"], medians[case.against]
-    ratio = mine / other if case.at_most else other / mine
     return Result(
         case.part, case.label, medians, case.against, ratio, (low, high), case.goal, case.at_most
     )
