@@ -45,8 +45,6 @@ PARTS = (
 
 def measure(part: str) -> list[Result]:
     """Run every case of `part` and print each result as it comes."""
-    if part == "svd_linear_avx2" and not ENVIRONMENT.items() <= os.environ.items():
-        return measure_in_process(part, ENVIRONMENT)
     results = []
     for case in importlib.import_module(f"bench_{part}").cases():
         results.append(run(case))
@@ -55,8 +53,9 @@ def measure(part: str) -> list[Result]:
     return results
 
 
-def measure_in_process(part: str, environment: dict[str, str]) -> list[Result]:
-    """Run `part` in a process with `environment` added to its environment variables."""
+def measure_in_process(part: str) -> list[Result]:
+    """Run `part` in a process of its own, whose memory no other part has used."""
+    environment = ENVIRONMENT if part == "svd_linear_avx2" else {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
         command = [sys.executable, __file__, "--into", str(path), part]
@@ -83,6 +82,7 @@ def machine(parts: list[str]) -> dict[str, str]:
         "torch": torch.__version__,
         "peft": peft.__version__,
         "python": platform.python_version(),
+        "ratios": "medians over the rounds",
         "measured on": f"{datetime.now(UTC):%Y-%m-%d}",
         "by": " ".join(("python benchmarks/bench_core.py", *parts)),
     }
@@ -102,7 +102,7 @@ def main(parts: list[str]) -> None:
     setting = machine(parts)
     for part in parts or PARTS:
         # Written part by part: a fault or an interruption loses no earlier figures.
-        kept[part] = [asdict(result) for result in measure(part)]
+        kept[part] = [asdict(result) for result in measure_in_process(part)]
         ordered = {each: kept[each] for each in PARTS if each in kept}
         write(FILE, json.dumps({"machine": setting, "results": ordered}, indent=1) + "\n")
     print(f"wrote {FILE}; for the pages that show it, run: python tools/regenerate.py speed")

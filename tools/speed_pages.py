@@ -55,7 +55,7 @@ def core_page(results: Iterable[Result], setting: dict[str, str]) -> str:
         "Measured by `python benchmarks/bench_core.py`,",
         "written by `python tools/regenerate.py speed`.",
         "All contenders of a row run in one process, in another order in each round. Times are",
-        "medians; the ratio is the median of the rounds' ratios, with their quartiles in brackets.",
+        "medians. Beside a ratio are the quartiles of the ratios of single rounds.",
         "",
         "; ".join(f"{key}: {value}" for key, value in setting.items()) + ".",
         "",
