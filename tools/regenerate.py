@@ -211,15 +211,18 @@ def module_names() -> dict[Path, Content]:
 
 
 def releases() -> dict[Path, Content]:
-    """Return the table of tried releases in docs/peft-bridge.md."""
-    from written_blocks import with_block
-
-    from adalora_core.bridge.versions import TRIED
+    """Return the tables of tried releases, and what README.md says of them."""
+    from tested_releases import TRIED, block, date, words
+    from written_blocks import with_block, with_words
 
     rows = [f"| {peft} | {transformers} |" for peft, transformers in TRIED]
-    page = DOCS / "peft-bridge.md"
+    bridge, status, readme = DOCS / "peft-bridge.md", DOCS / "status.md", ROOT / "README.md"
     table = "\n".join(["| PEFT | transformers |", "|---|---|", *rows])
-    return {page: with_block(page, "releases", table)}
+    return {
+        bridge: with_block(bridge, "releases", table),
+        status: with_words(with_block(status, "releases", block()), "releases", date()),
+        readme: with_words(readme.read_text(encoding="utf-8"), "releases", words()),
+    }
 
 
 def disagreements() -> dict[Path, Content]:

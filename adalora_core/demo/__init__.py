@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail
+from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail, quiet_imports
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def _run(output: Path, *, quick: bool) -> int:
 
     for name in REQUIRED:
         package_folder(name)
-    from adalora_core.demo.experiment import run_experiment
+    with quiet_imports():
+        import peft  # noqa: F401 - imported later, by the parts that use it
+
+        from adalora_core.demo.experiment import run_experiment
     from adalora_core.demo.settings import FULL, QUICK
 
     outcome = run_experiment(QUICK if quick else FULL, output)

@@ -138,7 +138,8 @@ def compiles_for_core(tensors: Sequence[Tensor]) -> bool:
     """
     return (
         torch.compiler.is_compiling()
-        and not torch.compiler.is_exporting()
+        # What is_exporting() returns; torch.compile takes that for true before torch 2.12.
+        and not torch.compiler._is_exporting_flag  # noqa: SLF001
         and HAS_CORE
         and len(tensors) > 0
         and all(tensor.is_cpu for tensor in tensors)

@@ -100,8 +100,9 @@ def _in_place(
 def _matrix_behind(view: Tensor) -> Tensor | None:
     """Return the matrix that `view` shows in another shape, None for any other tensor.
 
-    The output of a linear layer is such a view if its input has more than two dimensions. A
-    write into a view makes autograd copy the whole gradient, a write into the matrix does not.
+    Before torch 2.15 the output of a linear layer is such a view if its input has more than two
+    dimensions. A write into a view makes autograd copy the whole gradient, a write into the matrix
+    does not.
     """
     matrix = view._base if torch.is_grad_enabled() else None  # noqa: SLF001 - torch documents it
     if (

@@ -32,10 +32,7 @@ CASES = [
         ("one", "two"),
         "inductor",
         id="inductor",
-        marks=[
-            pytest.mark.slow,
-            pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning"),
-        ],
+        marks=pytest.mark.slow,
     ),
 ]
 

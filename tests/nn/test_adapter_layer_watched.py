@@ -11,12 +11,10 @@ from layers import with_adapters
 from tolerances import assert_all_close
 from torch import nn
 from transformers.pytorch_utils import Conv1D
-from watchers import CASES, FILTER, WATCHERS
+from watchers import CASES, WATCHERS
 
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.nn import wrap_layer
-
-pytestmark = pytest.mark.filterwarnings(FILTER)
 
 SPEC = AdapterSpec(init_r=3, lora_alpha=6, init_lora_weights=False)
 IMAGE = (2, 4, 5, 5)

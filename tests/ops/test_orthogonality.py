@@ -124,7 +124,6 @@ def test_unequal_lists_are_refused() -> None:
 @pytest.mark.cpu_core
 @pytest.mark.usefixtures("op_backend")
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # inductor's own
 def test_compiled_graph_equals_eager_forward_and_backward() -> None:
     As, Bs = make([(7, 3, 11), (5, 2, 4)], torch.float32)
     eager = run(ops.orthogonality_penalty, As, Bs)

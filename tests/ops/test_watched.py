@@ -10,11 +10,9 @@ import torch
 from tolerances import assert_all_close, assert_close
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
-from watchers import BACKWARD_WATCHERS, CASES, FILTER, WATCHERS, gradients, leaves
+from watchers import BACKWARD_WATCHERS, CASES, WATCHERS, gradients, leaves
 
 from adalora_core import ops, reference
-
-pytestmark = pytest.mark.filterwarnings(FILTER)
 
 IN, RANK, OUT, SCALE = 8, 3, 5, 0.7
 MATRIX, SEQUENCE = (6,), (2, 4)

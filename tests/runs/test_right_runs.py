@@ -264,7 +264,6 @@ def test_copies_of_a_model_in_training_are_other_runs(library: str) -> None:
         right(made.train(), optimizer_of(made), 12)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_compiled_optimizer_breaks_no_graph_of_ours_and_compiles_once() -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     Tensors = Sequence[torch.Tensor]
     Function = Callable[..., torch.Tensor]
 
-# torch 2.13 advises torch.compile and torch.export instead; forward AD itself uses scripts.
-FILTER = "ignore:`torch.jit.:DeprecationWarning"
-
 aten = torch.ops.aten
 PRODUCTS = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.convolution.default}
 

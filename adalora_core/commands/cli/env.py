@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     lines = {
         "adalora-core": _version("adalora-core"),
         "python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
-        **{name: _version(name) for name in PACKAGES},
+        **{name: _version(name) + _required(name) for name in PACKAGES},
         "CPU backend": backend,
         "CUDA backend": _cuda_backend(),
     }
@@ -52,6 +52,16 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _required(distribution: str) -> str:
+    """Return the versions that this package takes, such as " (>=2.10)"."""
+    try:
+        requirements = metadata.requires("adalora-core") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    found = (re.match(rf"{distribution}([<>=!~][^;]*)", each) for each in requirements)
+    return "".join(f" ({each[1].strip()})" for each in found if each)
 
 
 def _cpu_backend() -> tuple[str, int]:

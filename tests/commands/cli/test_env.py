@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -53,6 +54,7 @@ def test_env_names_versions_backend_and_instruction_set() -> None:
         assert word in text
     assert "compiled, instruction set" in text
     assert "thread" in text
+    assert re.search(r"^torch +\d\S+ \(>=2\.10\)$", text, re.MULTILINE)
 
 
 def as_module(**attributes: object) -> ModuleType:
