@@ -66,6 +66,14 @@ def saved_module_names(modules_to_save: Iterable[str] | None, task_type: str | N
     return names + [head for head in heads_of(task_type) if head not in names]
 
 
+def lacks_all_of(names: Collection[str], tensors: Iterable[str]) -> bool:
+    """Return whether an adapter with these tensors lacks all modules that it trains in full.
+
+    A model need not have each of them: a task has several names for its head.
+    """
+    return bool(names) and not any(f"{name}." in tensor for tensor in tensors for name in names)
+
+
 def heads_of(task_type: object) -> tuple[str, ...]:
     """Return the names of the heads that a task adds to a model."""
     return _HEADS_BY_TASK.get(task_type, ()) if isinstance(task_type, str) else ()

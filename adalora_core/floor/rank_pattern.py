@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite, sqrt
 from typing import Any, NamedTuple
 
@@ -12,10 +12,26 @@ from adalora_core.floor.expressions.matching import Matcher
 
 TENSOR_PREFIX = "base_model.model."
 """The begin of every name in a file that PEFT writes."""
+_FOREIGN_NAMES = {
+    "kohya's": re.compile(r".*(\.lora_(down|up)\.weight|\.alpha)"),
+    "diffusers'": re.compile(r"(unet|transformer\w*|text_encoder\w*|prior|controlnet)\..*lora.*"),
+}
 SINGULAR_VALUES_SUFFIX = ".lora_E"
 
 RankPattern = dict[str, list[bool]]
 """`{<module path>.lora_E: [kept]}`; True keeps the triplet. The keys hold no adapter name."""
+
+
+def foreign_format(names: Iterable[str]) -> str | None:
+    """Return whose format a file of tensors with these names has, if it is not PEFT's.
+
+    Example:
+        >>> foreign_format(["lora_unet_q.lora_down.weight"]), foreign_format(["q.weight"])
+        ("kohya's", None)
+    """
+    all_ = list(names)
+    formats = _FOREIGN_NAMES.items()
+    return next((whose for whose, e in formats if any(map(e.fullmatch, all_))), None)
 
 
 def module_path(key: str, adapter_name: str | None = None) -> str:
@@ -84,27 +100,28 @@ class LoraScales:
         """Return the scale of the module at a path.
 
         Raises:
-            ValueError: the configuration gives it no rank or no alpha.
+            ValueError: the configuration gives it no rank or no alpha that PEFT takes.
             ExpressionError: a key of a pattern takes too long to match.
         """
         rank = self._number("rank_pattern", "r", path)
         alpha = self._number("alpha_pattern", "lora_alpha", path)
-        if rank < 1 or rank != int(rank):
-            raise ValueError(f"gets the rank {rank:g} from the configuration")
+        if type(rank) is not int or rank < 1:
+            raise ValueError(f"gets the rank {rank!r} from the configuration")
         root = sqrt(rank) if self._values.get("use_rslora") else rank
-        return LoraScale(int(rank), alpha, alpha / root)
+        return LoraScale(rank, float(alpha), alpha / root)
 
     def _number(self, field: str, usual: str, path: str) -> float:
         try:
             own = self._entry(field, path)
-            number = float(self._values.get(usual, 8) if own is None else own)
+            value = self._values.get(usual, 8) if own is None else own
+            is_number = isinstance(value, int | float) and isfinite(value)
         except ExpressionError:
             raise
         except (TypeError, ValueError, OverflowError, re.error):
-            number = float("nan")
-        if not isfinite(number):
-            raise ValueError(f"gets no {usual} from the configuration")
-        return number
+            is_number = False
+        if not is_number:
+            raise ValueError(f"gets no {usual} from the configuration, or one that is not a number")
+        return value  # type: ignore[no-any-return]
 
     def _entry(self, field: str, path: str) -> Any:
         """Return the value of the first key of a pattern that means a path, or None."""

@@ -22,7 +22,7 @@ from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.floor.progress import with_progress
-from adalora_core.floor.rank_pattern import LoraScales
+from adalora_core.floor.rank_pattern import LoraScales, foreign_format
 from adalora_core.floor.regular_files import is_link_out
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training.adapter_file import folder as files
@@ -266,7 +266,9 @@ def _of_kohya(path: Path) -> TrainedAdapter:
     with safe_open(path, "pt") as file:
         metadata = dict(file.metadata() or {})
     if odd := [name for name in tensors if not name.endswith(_KOHYA)]:
-        raise _refused(path, f"its tensor {odd[0]!r} is not of plain LoRA")
+        whose = foreign_format(odd)
+        why = f"its tensors are of {whose} format" if whose == "diffusers'" else None
+        raise _refused(path, why or f"its tensor {odd[0]!r} is not of plain LoRA")
     for module in dict.fromkeys(
         re.sub(r"\.(lora_\w+\.weight|alpha)$", "", each) for each in tensors
     ):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import importlib
+import json
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Format, format_of
 from adalora_core.checker.documents.problems import Problem, at_open_bracket
+from adalora_core.floor.rank_pattern import foreign_format
 from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
@@ -51,9 +53,9 @@ def excess_of(raw: bytes, format: Format, limits: Limits) -> Problem | None:  # 
 
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
     """Decode the bytes of a file; each fault of the text becomes a problem of the document."""
-    excess = excess_of(raw, format, limits)
-    if excess is not None:
-        return Document("", problems=[excess], raw=raw, fatal=True)
+    problem = _of_tensors(raw) or excess_of(raw, format, limits)
+    if problem is not None:
+        return Document("", problems=[problem], raw=raw, fatal=True)
     encoding = "utf-8"
     if format == "python":
         from adalora_core.checker.documents.python.encodings import EncodingError, declared
@@ -74,6 +76,22 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
     if format not in {"yaml", "python"}:  # which allow a byte order mark
         document.problems[:0] = found
     return document
+
+
+def _of_tensors(raw: bytes) -> Problem | None:
+    """Return the problem of a safetensors file: eight bytes of length, and JSON with the names."""
+    length = int.from_bytes(raw[:8], "little")
+    if raw[8:10] != b'{"' or not length < len(raw):
+        return None
+    try:
+        names = json.loads(raw[8 : 8 + length])
+    except (ValueError, RecursionError):
+        return None
+    whose = foreign_format(names)
+    message = f"the file holds tensors{f' of {whose} format' if whose else ''}, not a configuration"
+    hint = "name the folder of a saved adapter, which holds an adapter_config.json"
+    hint += "; adalora shrink takes the one file of kohya's format" if whose == "kohya's" else ""
+    return Problem(problems.BAD_ENCODING, message, offset=0, hint=hint)
 
 
 def _to_text(raw: bytes, encoding: str) -> tuple[str, list[Problem], bool]:

@@ -20,7 +20,7 @@ from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_m
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.checker.pipeline.lora_file import file_findings
+from adalora_core.checker.pipeline.lora_file import file_findings, is_empty_config
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
@@ -255,7 +255,7 @@ class Inspector:
 
         A file that need not hold a configuration may also be damaged.
         """
-        is_optional = not was_named or self.ignore_unmatched
+        is_optional = not (was_named or is_empty_config(raw, name)) or self.ignore_unmatched
         read_as = self.format_of(name)
         is_code, is_notebook = read_as in CODE, read_as == "notebook"
         searched = searchable(raw, is_notebook=is_notebook) if is_code and is_optional else raw

@@ -18,6 +18,11 @@ _POINTER = b"version "
 """How a file of Git LFS begins that names its content, where a checkout left that out."""
 
 
+def is_empty_config(raw: bytes, name: str) -> bool:
+    """Return whether a file is that of a saved adapter by its name, and holds nothing."""
+    return Path(name).name == _CONFIG and raw.strip() in {b"", b"{}"}
+
+
 def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding]:
     """Yield the faults of the tensors beside the file with configurations of LoRA, if any."""
     path = Path(name or "")

@@ -24,8 +24,13 @@ from adalora_core.config.rules.runs import (
     TensorsDoNotFit,
 )
 from adalora_core.floor.errors import ExpressionError
-from adalora_core.floor.module_selection import ModuleSelection, is_all_linear
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
+from adalora_core.floor.module_selection import (
+    ModuleSelection,
+    is_all_linear,
+    lacks_all_of,
+    saved_module_names,
+)
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales, foreign_format
 from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 
-Kind = Literal["missing", "left-over", "shape", "zero", "not-finite"]
+Kind = Literal["missing", "unsaved", "left-over", "shape", "zero", "not-finite"]
 
 _FACTOR = re.compile(
     r"(?:(.+)\.)?(lora_(?:[AB]|embedding_[AB]|magnitude_vector))(?:\.default)?(\.weight|\.bias|)"
@@ -63,12 +68,14 @@ _EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000, "F64": 0x7FF0 <
 _HINTS: dict[Kind, str] = {
     "missing": "PEFT gives it fresh values and at most warns; save the adapter again, or load it "
     "from an earlier checkpoint",
+    "unsaved": "PEFT raises a KeyError when it loads the adapter; save the adapter again with "
+    "save_pretrained, or load it from an earlier checkpoint",
     "left-over": "PEFT ignores it without a word; name the module in target_modules, or write the "
     "names as PEFT does",
     "shape": "PEFT refuses to load it; use the configuration of the run that saved the tensors, "
     "and its base model",
-    "zero": "PEFT loads it without a word; save after the training, and see that the optimizer "
-    "holds the factors and that gradients reach them",
+    "zero": "PEFT loads it without a word; save after the training, see that the optimizer holds "
+    "the factors and that gradients reach them, and set lora_alpha above 0",
     "not-finite": "PEFT loads it without a word; go back to a checkpoint before the loss became "
     "NaN, and train on with a smaller learning rate",
 }
@@ -79,7 +86,7 @@ RULES: dict[Kind, type[Rule]] = {
     "zero": AdapterChangesNothing,
     "not-finite": ParametersNotFinite,
 }
-"""The rule of each kind of fault, which has its severity too."""
+"""The rule of each kind of fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +152,27 @@ class SavedLora:
                     found[kind].setdefault(name, what)
         return [self._fault(kind, names) for kind, names in found.items()]
 
+    def require_sound(self) -> tuple[str, ...]:
+        """Return the modules that change nothing.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the tensors are not those of the configuration, or not finite.
+        """
+        found = self.faults()
+        for each in found:
+            if each.kind != "zero":
+                raise ValueError(f"{each.message}; {each.hint}")
+        return found[0].names if found else ()
+
     def _fault(self, kind: Kind, found: Mapping[str, str]) -> TensorFault:
-        message, severity, more = next(iter(found.values())), RULES[kind].severity, len(found) - 1
+        message, more = next(iter(found.values())), len(found) - 1
+        severity: Severity = "error"
         if kind == "zero" and len(found) == len(self.modules):
-            message = f"the adapter changes nothing: a factor of each of its {len(found)} modules "
-            message += "is all zero"
+            message = f"the adapter changes nothing: in each of its {len(found)} modules a factor "
+            message += "or the scale is zero"
             message += ", only other tensors beside them may differ" if self.others else ""
+            severity = "warning"
         else:
             message += f" (and {more} more)" if more else ""
             # Some layers may never have been reached.
@@ -166,8 +188,10 @@ class SavedLora:
         return None
 
     def _left_over(self) -> Iterator[tuple[Kind, str, str]]:
+        whose = foreign_format(self.odd)
         for name in self.odd:
             why = "PEFT's names begin with base_model.model."
+            why += f", and these are of {whose} format" if whose else ""
             if name.startswith(TENSOR_PREFIX):
                 why = "no factor of LoRA has such a name"
             yield "left-over", name, f"{name!r} fits no module: {why}"
@@ -188,6 +212,13 @@ class SavedLora:
                 yield "left-over", f"{TENSOR_PREFIX}{path}", what
 
     def _incomplete(self) -> Iterator[tuple[Kind, str, str]]:
+        if not (self.modules or self.odd):
+            yield "missing", "", "the file holds no factors of any module"
+        block = Block(self.values)
+        is_list = "modules_to_save" not in block.invalid
+        whole = saved_module_names(is_list and block["modules_to_save"], block["task_type"])
+        if lacks_all_of(whole, self.others):
+            yield "unsaved", whole[0], f"the file holds no tensor of modules_to_save {whole}"
         for path, factors in self.modules.items() if self._is_usual else ():
             is_embedding = any("embedding" in each for each in factors)
             added = {each for each, field in _BY_FIELD.items() if self.values.get(field)}
@@ -203,13 +234,13 @@ class SavedLora:
             if (pair := self.shapes(path)) is None or not self._is_usual:
                 continue
             A, B = pair
-            rank, other = A.shape[0], B.shape[1]
+            rank, other, scale = A.shape[0], B.shape[1], 1.0
             # B of a grouped convolution has a part of the rank.
             is_part = len(A.shape) > _MATRIX and other > 0 and not rank % other
             what = f"has factors of ranks {rank} and {other}"
             if rank == other or is_part:
                 try:
-                    told = scales.of(path).rank
+                    told, _, scale = scales.of(path)
                     what = f"has tensors of rank {rank}, and the configuration gives rank {told}"
                     what = "" if told == rank else what
                 except ExpressionError:
@@ -218,6 +249,8 @@ class SavedLora:
                     what = str(error)
             if what:
                 yield "shape", path, f"{path!r} {what}"
+            elif scale == 0 and "lora_magnitude_vector" not in self.modules[path]:
+                yield "zero", path, f"{path!r} changes nothing: its scale is zero"
 
     def _beside(self, base: BaseLayers) -> Iterator[tuple[Kind, str, str]]:
         """Yield layers that only the file or only the base has, and those of other sizes."""
@@ -253,13 +286,18 @@ class SavedLora:
                     left, most = left - len(part), most - len(part)
                     yield part
 
+            tensors = {
+                f"{p}.{name}": i for p, held in self.modules.items() for name, i in held.items()
+            }
+            for name, info in (tensors | self.others).items():
+                if info.dtype in _SIZES and _is_not_finite(
+                    next(read(info), b"")[:_BEGIN], info.dtype
+                ):
+                    name = f"{TENSOR_PREFIX}{name}"
+                    what = f"the tensor {name!r} holds numbers that are not finite"
+                    yield "not-finite", name, what
             for path, factors in self.modules.items():
                 known = {each: info for each, info in factors.items() if info.dtype in _SIZES}
-                for factor, info in known.items():
-                    if _is_not_finite(next(read(info), b"")[:_BEGIN], info.dtype):
-                        name = f"{TENSOR_PREFIX}{path}.{factor}"
-                        what = f"the tensor {name!r} holds numbers that are not finite"
-                        yield "not-finite", name, what
                 if "lora_magnitude_vector" in factors or self.shapes(path) is None:
                     continue  # a magnitude of DoRA changes a layer by itself
                 matrices = [i for each, i in known.items() if "lora_B.bias" not in each]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.checker.plan.header import read_header
 from adalora_core.commands.cli.arguments import Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.rank_pattern import foreign_format
 
 if TYPE_CHECKING:
     import argparse
@@ -45,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         missing = MissingExtraError(error.name or "torch", "torch", "this command")
         return fail("export-lora", missing)
-    if why := refusal(arguments):
+    if why := foreign_file(arguments.adapter) or refusal(arguments):
         return fail("export-lora", why)
     try:
         export_folder(arguments.adapter, arguments.out, pad_ranks=arguments.pad_ranks)
@@ -63,3 +66,12 @@ def refusal(arguments: argparse.Namespace) -> str | None:
         return None
     other = "name another folder, or replace that one with --overwrite"
     return f"{arguments.out} holds an adapter; {other}"
+
+
+def foreign_file(place: str) -> str | None:
+    """Return what a file of tensors is that was named in place of an adapter's folder."""
+    with contextlib.suppress(OSError, ValueError):  # a folder, or a file of another kind
+        whose = foreign_format(read_header(place))
+        what = f"{place} is a file of tensors{f' of {whose} format' if whose else ''}"
+        return f"{what}; name the folder of an adapter, which holds an adapter_config.json"
+    return None

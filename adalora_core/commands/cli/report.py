@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.arguments import Parser, add, choice, text
+from adalora_core.commands.cli.export_lora import foreign_file
 from adalora_core.commands.cli.output import FINE, fail, print_json
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.escaping import visible
@@ -53,6 +54,8 @@ def run(argv: Sequence[str]) -> int:
     from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 
     folder = Path(arguments.adapter)
+    if why := foreign_file(arguments.adapter):
+        return fail("report", why)
     try:
         values = _of_lora(folder / "adapter_config.json")
         written = _lora(folder, values, arguments) if values else _adalora(folder, arguments)

@@ -29,18 +29,12 @@ def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
         ValueError: the tensors are not those of the configuration.
     """
     saved = SavedLora(folder, values)
-    faults = {fault.kind: fault for fault in saved.faults()}
-    still = faults.pop("zero", None)
-    for fault in faults.values():
-        raise ValueError(f"{fault.message}; {fault.hint}")
-    if not saved.modules:
-        raise ValueError(f"{str(folder)!r} holds no factors of any module, as a LoRA adapter does")
+    still = saved.require_sound()
     scales = LoraScales(values)
     modules: list[dict[str, Any]] = []
     for path in saved.modules:
         rank, _, scale = scales.of(path)
-        moved = still is None or path not in still.names
-        modules.append({"module": path, "rank": rank, "scale": scale, "moved": moved})
+        modules.append({"module": path, "rank": rank, "scale": scale, "moved": path not in still})
     try:
         from adalora_core.training.shrinking import read_trained
 

@@ -81,6 +81,7 @@ def test_what_peft_wrote_is_right(name: str, tmp_path: Path) -> None:
 LLAMA = Case(_llama(), {"r": 8, "target_modules": ["q_proj", "v_proj", "embed_tokens"]})
 Q = f"{PREFIX}model.layers.0.self_attn.q_proj"
 B, A = f"{Q}.lora_B.weight", f"{Q}.lora_A.weight"
+HEAD = f"{PREFIX}lm_head.weight"
 Change = Callable[[dict[str, torch.Tensor]], object]
 
 
@@ -90,6 +91,11 @@ def _renamed(old: str, new: str) -> Change:
             tensors[name.replace(old, new)] = tensors.pop(name)
 
     return change
+
+
+def _like_kohya(tensors: dict[str, torch.Tensor]) -> None:
+    for old, new in ((PREFIX, "lora_unet_"), ("lora_A", "lora_down"), ("lora_B", "lora_up")):
+        _renamed(old, new)(tensors)
 
 
 def _filled(value: float, *names: str) -> Change:
@@ -102,8 +108,8 @@ def _without(part: str) -> Change:
     return lambda tensors: [tensors.pop(name) for name in [*tensors] if part in name]
 
 
-def _set(name: str, shape: tuple[int, ...]) -> Change:
-    return lambda tensors: tensors.update({name: torch.ones(shape)})
+def _set(name: str, shape: tuple[int, ...], value: float = 1) -> Change:
+    return lambda tensors: tensors.update({name: torch.full(shape, value)})
 
 
 FRESH = ("lora_B.weight", "lora_embedding_A")
@@ -138,12 +144,30 @@ FAULTS: dict[str, tuple[Change, dict[str, Any], bool, str, str, str]] = {
     "unequal ranks": (_set(A, (4, 48)), {}, False, "shape", "factors of ranks 4 and 8", "refuses"),
     "inputs": (_set(A, (8, 32)), {}, True, "shape", "no factors for a layer 48 to 48", "refuses"),
     "outputs": (_set(B, (32, 8)), {}, True, "shape", "no factors for a layer 48 to 48", "refuses"),
+    "a head": (_without("none"), {"modules_to_save": ["lm_head"]}, False, "unsaved",
+               "holds no tensor of modules_to_save ['lm_head']", "refuses"),
+    "a head of a task": (_without("none"), {"modules_to_save": ["norm", "head"]}, False, "unsaved",
+                         "modules_to_save ['norm', 'head']", "refuses"),
+    "no tensors": (dict.clear, {}, False, "missing", "no factors of any module", "warns"),
+    "a text as rank": (_without("none"), {"r": "8"}, False, "shape", "gets no r from", "refuses"),
+    "a fraction as rank": (_without("none"), {"r": 8.0}, False, "shape", "the rank 8.0", "refuses"),
+    "a text as alpha": (_without("none"), {"lora_alpha": "8"}, False, "shape",
+                        "gets no lora_alpha from the configuration, or one that is", "refuses"),
+    "a text in a pattern": (_without("none"), {"alpha_pattern": {"q_proj": "8"}}, False, "shape",
+                            "'model.layers.0.self_attn.q_proj' gets no lora_alpha", "refuses"),
+    "no alpha": (_without("none"), {"lora_alpha": 0}, False, "zero",
+                 "changes nothing: in each of its 7 modules a factor or the scale is", "silent"),
+    "kohya's names": (_like_kohya, {}, False, "left-over", "these are of kohya's format", "warns"),
+    "diffusers' names": (_renamed(PREFIX, "unet."), {}, False, "left-over",
+                         "these are of diffusers' format (and", "warns"),
     "fresh": (_filled(0.0, *FRESH), {}, False, "zero",
-              "changes nothing: a factor of each of its 7 modules is all zero", "silent"),
+              "changes nothing: in each of its 7 modules a factor or the scale is zero", "silent"),
     "minus zero": (_filled(-0.0, *FRESH), {}, False, "zero", "the adapter changes", "silent"),
     "one fresh": (_filled(0.0, B), {}, False, "zero",
                   "'model.layers.0.self_attn.q_proj' changes nothing: a factor of it is", "silent"),
     "NaN": (_filled(torch.nan, A), {}, False, "not-finite", f"the tensor {A!r} holds", "silent"),
+    "NaN in a head": (_set(HEAD, (64, 48), torch.nan), {"modules_to_save": ["lm_head"]}, False,
+                      "not-finite", f"the tensor {HEAD!r} holds", "silent"),
     "infinite": (_filled(-torch.inf, B), {}, False, "not-finite", f"the tensor {B!r}", "silent"),
 }  # fmt: skip
 
@@ -162,7 +186,7 @@ def loaded(case: Case, folder: Path) -> str:
         warnings.simplefilter("always")
         try:
             peft.PeftModel.from_pretrained(base_of(case), folder)
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError, TypeError, KeyError):
             return "refuses"
     said = [str(each.message) for each in caught]
     return "warns" if any("missing adapter keys" in each for each in said) else "silent"
@@ -178,6 +202,8 @@ def test_each_fault_is_found_and_what_peft_does_is_true(name: str, tmp_path: Pat
     found = faults(folder, base)
     assert kind in [each.kind for each in found]
     assert message in next(each.message for each in found if each.kind == kind)
+    is_error = kind != "zero"
+    assert [each.severity == "error" for each in found if each.kind == kind] == [is_error]
     assert bool(faults(folder)) is not needs_base
     assert loaded(LLAMA, folder) == peft_does
 
