@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.adapter import written_values
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter
-from adalora_core.training.adapter_file.lora import LoraFile, LoraModule
+from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
 from adalora_core.training.adapter_file.tensors import collect_tensors
 from adalora_core.training.host import forwards_of
 from adalora_core.training.run.reporting import report
@@ -53,24 +54,22 @@ def export_folder(
 ) -> None:
     """Write the saved AdaLoRA adapter `source` as a LoRA adapter, from its files alone.
 
-    The files do not show which module is a convolution; for convolutions use
-    `AdaLoraModel.export_lora`, which has the model.
-
     Raises:
         CheckpointError: the folder is incomplete or damaged, factors are missing or do not fit
-            together, no triplet is left, or both folders are the same.
+            together, no triplet is left, a layer cannot be LoRA, or both folders are the same.
         ConfigError: its configuration breaks the contract.
         OSError: `destination` cannot be written; nothing was replaced.
     """
     with locked(Path(source), shared=True):
         saved = read_adapter(source)
+        kernels = kernels_in(saved)
     refuse_same(source, destination, "export_lora")
     ranks = [len(rows) for rows in row_positions(saved).values()]
     kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:
         seen = f"{str(source)!r} is exported with {kept} triplets, target {target}"
         report({}, BudgetNotReached, seen)
-    write_lora(saved, destination, kernels={}, scales={}, pad_ranks=pad_ranks)
+    write_lora(saved, destination, kernels=kernels, scales={}, pad_ranks=pad_ranks)
 
 
 def export_adapter(
@@ -128,7 +127,8 @@ def modules_of(
     for path in saved.paths():
         A, E, B = (saved.tensors.pop(f"{path}.{factor}") for factor in FACTORS)
         if kernel := kernels.get(path):
-            A, B = A.reshape(len(A), -1, *kernel), B.reshape(*B.shape, *[1] * len(kernel))
+            A = A.reshape(len(A), A.shape[1] // prod(kernel), *kernel)
+            B = B.reshape(*B.shape, *[1] * len(kernel))
         names = f"{path}.lora_A.weight", f"{path}.lora_B.weight"
         modules[path] = LoraModule(names, A, B, E.double(), scales.get(path, usual))
     return modules

@@ -24,6 +24,7 @@ from adalora_core.training.adapter_file.folder import (
     encode_tensors,
     read_adapter,
 )
+from adalora_core.training.adapter_file.lora import encoded_kernels
 from adalora_core.training.adapter_file.tensors import (
     Saved,
     collect_tensors,
@@ -116,7 +117,7 @@ def _encoded(
     pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
     tensors = collect_tensors(tuner, adapter, pattern, gathered, embeddings)
     judge_file(tuner.model, adapter, tensors.keys)
-    weights = encode_tensors(tensors)
+    weights = encode_tensors(tensors, {"format": "pt", **encoded_kernels(adapter.layers)})
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if with_state else None
     return weights, config, state

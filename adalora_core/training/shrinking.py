@@ -27,7 +27,7 @@ from adalora_core.floor.regular_files import is_link_out
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.adapter_file.checks import FACTOR_DTYPES, row_positions
-from adalora_core.training.adapter_file.lora import LoraFile, LoraModule
+from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
 from adalora_core.training.lora_export import CARRIED_OVER, lora_settings, modules_of, refuse_same
 
 if TYPE_CHECKING:
@@ -133,26 +133,30 @@ def shrink(
         norms: divide the singular values of each module by this before modules are compared.
 
     Raises:
-        CheckpointError: the limit is none, the adapter changes nothing, or nothing of it fits.
+        CheckpointError: the adapter changes nothing, or nothing of it fits.
+        ValueError: the limit is out of its range.
     """
+    if rank is not None and not 0 < rank < math.inf:
+        raise ValueError(f"a mean rank is above 0, got {rank:g}")
+    if energy is not None and not 0 < energy <= 1:
+        raise ValueError(f"an energy is above 0 and at most 1, got {energy:g}")
     squares = adapter.squares
     if not any(map(len, squares.values())):
         raise _refused(adapter.folder, "it changes nothing: it has no singular value above 0")
     if norms is not None:
         squares = {path: each / norms[path] ** 2 for path, each in squares.items()}
-    if rank is not None and 0 < rank < math.inf:
+    if rank is not None:
         lengths, flat = [len(each) for each in squares.values()], torch.cat([*squares.values()])
         mask = select_triplets(flat, int(rank * len(lengths)), [flat[:, None].clone()])
         ranks = {p: int(each.sum()) for p, each in zip(squares, mask.split(lengths), strict=True)}
-    elif energy is not None and 0 < energy <= 1:
+    elif energy is not None:
         ranks = adapter.ranks_with(energy)
     else:
         ranks = _within(budget or 0, adapter, squares, pad_ranks=pad_ranks)
     if not any(ranks.values()):
         raise CheckpointError(
-            "shrink: the limit leaves no singular value in any module; raise it (a mean rank is "
-            "above 0, an energy at most 1 too, and without any the file has "
-            f"{adapter.file({}).size} bytes)"
+            "shrink: the limit leaves no singular value in any module; raise it (without any the "
+            f"file has {adapter.file({}).size} bytes)"
         )
     return ShrunkAdapter(adapter, ranks, adapter.file(ranks, pad_ranks=pad_ranks))
 
@@ -212,7 +216,7 @@ def read_trained(folder: str | os.PathLike[str]) -> TrainedAdapter:
         if values.get("peft_type") == "ADALORA":
             saved = files.read_adapter(folder)
             row_positions(saved)  # checks the factors
-            modules, others = modules_of(saved, {}, {}), saved.tensors
+            modules, others = modules_of(saved, kernels_in(saved), {}), saved.tensors
             settings = lora_settings(saved.config)
         elif values.get("peft_type") == "LORA":
             modules, others, settings = _of_lora(folder, values)

@@ -67,6 +67,30 @@ def test_modules_at_rank_zero_are_left_out(tmp_path: Path) -> None:
     assert (outputs(loaded) - outputs(model)).abs().max() <= 1e-6
 
 
+def test_a_convolution_at_rank_zero_is_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 2, 1))
+    settings = {**SETTINGS, "init_r": 4, "target_r": 1, "orth_reg_weight": 0}
+    settings["target_modules"] = ["0", "1"]
+    model = get_peft_model(base, AdaLoraConfig(**settings))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for step in range(30):
+        model(torch.randn(2, 4, 5, 5)).square().mean().backward()
+        for factor in "AEB":
+            getattr(model.base_model.model[0], f"lora_{factor}")["default"].grad.mul_(1e-3)
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+    assert final_ranks(model)[0] == 0
+    model.eval()
+    x = torch.randn(2, 4, 5, 5)
+    expected = model(x)
+    model.export_lora(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == ["1"]
+    loaded = peft.PeftModel.from_pretrained(model.unload(), tmp_path)
+    torch.testing.assert_close(loaded(x), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_language_model_gives_the_same_logits_in_peft(tmp_path: Path) -> None:
     model = make("adalora_core", tiny_llama(), target_modules="all-linear", lora_alpha=3)
     disturb(model)

@@ -215,8 +215,8 @@ class SavedLora:
         if not (self.modules or self.odd):
             yield "missing", "", "the file holds no factors of any module"
         block = Block(self.values)
-        is_list = "modules_to_save" not in block.invalid
-        whole = saved_module_names(is_list and block["modules_to_save"], block["task_type"])
+        given = None if "modules_to_save" in block.invalid else block["modules_to_save"]
+        whole = saved_module_names(given, block["task_type"])
         if lacks_all_of(whole, self.others):
             yield "unsaved", whole[0], f"the file holds no tensor of modules_to_save {whole}"
         for path, factors in self.modules.items() if self._is_usual else ():
@@ -286,16 +286,14 @@ class SavedLora:
                     left, most = left - len(part), most - len(part)
                     yield part
 
-            tensors = {
-                f"{p}.{name}": i for p, held in self.modules.items() for name, i in held.items()
-            }
-            for name, info in (tensors | self.others).items():
-                if info.dtype in _SIZES and _is_not_finite(
-                    next(read(info), b"")[:_BEGIN], info.dtype
-                ):
-                    name = f"{TENSOR_PREFIX}{name}"
-                    what = f"the tensor {name!r} holds numbers that are not finite"
-                    yield "not-finite", name, what
+            infos = dict(self.others)
+            for path, factors in self.modules.items():
+                infos |= {f"{path}.{factor}": info for factor, info in factors.items()}
+            for name, info in infos.items():
+                is_known = info.dtype in _SIZES
+                if is_known and _is_not_finite(next(read(info), b"")[:_BEGIN], info.dtype):
+                    what = f"the tensor {TENSOR_PREFIX + name!r} holds numbers that are not finite"
+                    yield "not-finite", f"{TENSOR_PREFIX}{name}", what
             for path, factors in self.modules.items():
                 known = {each: info for each, info in factors.items() if info.dtype in _SIZES}
                 if "lora_magnitude_vector" in factors or self.shapes(path) is None:

@@ -53,6 +53,15 @@ def size(value: str) -> int | float:
     return int(amount * _UNITS[unit])
 
 
+def part(value: str) -> float:
+    """Read a part of a whole, such as `0.95` or `95%`."""
+    try:
+        return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        expected = "a part such as 0.95 or 95%"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}") from None
+
+
 def budget(value: str) -> tuple[int, str]:
     """Read bytes as `size` does, or a number of parameters or triplets, and return the unit too."""
     amount, unit = _amount(value)

@@ -33,7 +33,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="adalora export-lora",
         description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
-        "base model is not needed. For adapted convolutions call AdaLoraModel.export_lora instead.",
+        "base model is not needed.",
         epilog="exit code: 0 written, 2 could not run",
     )
     add(parser, {"adapter": text("ADAPTER_DIR", "folder of the AdaLoRA adapter"), **OUTPUT})

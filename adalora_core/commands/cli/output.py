@@ -114,7 +114,8 @@ def fail(command: str, error: Exception | str) -> int:
     if isinstance(error, ConfigError):
         lines = ["the configuration has errors", *str(error).split("\n")]
     else:
-        lines = [in_one_line(error)]
+        # The function behind a command begins its messages with its own name.
+        lines = [in_one_line(error).removeprefix(f"{command.replace('-', '_')}: ")]
     shown = "\n".join(visible(line) for line in lines)
     with without_bar():
         print(f"adalora {visible(command)}: {shown}", file=sys.stderr)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.commands.cli.arguments import Parser, add, choice, size, text
+from adalora_core.commands.cli.arguments import Parser, add, choice, part, size, text
 from adalora_core.commands.cli.export_lora import OUTPUT, refusal
 from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
+from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
@@ -30,11 +31,11 @@ def make_parser() -> Parser:
     )
     add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
     most = text("SIZE", "most bytes of the file with the weights, for example 20MB")
-    part = text("PART", "part that each module keeps of its energy, for example 0.95")
+    least = text("PART", "part that each module keeps of its energy, for example 0.95 or 95%%")
     limits = {
         "--budget": most | {"type": size},
         "--rank": text("RANK", "mean rank of all modules") | {"type": float},
-        "--energy": part | {"type": float},
+        "--energy": least | {"type": part},
     }
     add(parser.add_mutually_exclusive_group(required=True), limits)
     picture = text("FILE.png", "also draw a map of the ranks to this file")
@@ -52,7 +53,7 @@ def run(argv: Sequence[str]) -> int:
     """Run `adalora shrink ADAPTER_DIR OUT ...` and return the exit code."""
     parser = make_parser()
     options = parser.parse_args(argv)
-    if options.weights and (options.energy or (options.budget and options.pad_ranks)):
+    if options.weights and (options.energy is not None or (options.budget and options.pad_ranks)):
         parser.error(
             "--weights has no effect where no modules are compared: with --energy, or "
             "with --budget and --pad-ranks"
@@ -69,6 +70,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         torch.set_num_threads(1)  # for thin matrices more of them mostly wait
         adapter, norms = read_trained(options.adapter), None
+        _refuse_unsound(adapter.folder)
         if options.weights:
             norms = norms_of(adapter, _matrices(adapter, options.weights))
         budget = options.budget
@@ -93,6 +95,15 @@ def run(argv: Sequence[str]) -> int:
     else:
         print_text(_text(entries))
     return FINE
+
+
+def _refuse_unsound(folder: Path) -> None:
+    """Raise ValueError if PEFT would ignore tensors of a LoRA, or not load it."""
+    from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora
+
+    values = object_in(folder / "adapter_config.json") if (folder / WEIGHTS).is_file() else {}
+    if values.get("peft_type") == "LORA":
+        SavedLora(folder, values).require_sound()
 
 
 def _matrices(adapter: TrainedAdapter, place: str) -> dict[str, tuple[str, Path | None]]:
@@ -129,12 +140,14 @@ def _entries(shrunk: ShrunkAdapter) -> dict[str, Any]:
         }
         for path, module in shrunk.adapter.modules.items()
     ]
+    dropped = [path for path, rank in shrunk.ranks.items() if not rank]
     return {
         "bytes_before": shrunk.adapter.bytes,
         "bytes": shrunk.file.size,
         "energy": shrunk.energy(),
         "carried_along": list(shrunk.adapter.others),
-        "largest_error": max(each["error"] for each in modules),
+        "dropped": dropped,
+        "largest_error": max(each["error"] for each in modules if each["rank"]),
         "modules": modules,
     }
 
@@ -144,7 +157,7 @@ def _text(entries: dict[str, Any]) -> str:
     width = max(len(each["module"]) for each in modules)
     lines = [f"{'module':<{width}}  {'rank':>12}  energy  error"]
     for each in modules:
-        cut = f"{each['rank_before']} -> {each['rank']}"
+        cut = f"{each['rank_before']} -> {each['rank'] or 'dropped'}"
         shown = f"{each['module']:<{width}}  {cut:>12}"
         lines.append(f"{shown}  {each['energy']:6.1%}  {each['error']:5.3f}")
     ranks, worst = [each["rank"] for each in modules], entries["largest_error"]
@@ -154,9 +167,10 @@ def _text(entries: dict[str, Any]) -> str:
         f"wrote a LoRA adapter to {visible(entries['out'])}",
         f"bytes: {entries['bytes_before']:,} -> {entries['bytes']:,}"
         + (f", with {carried} tensors that are no factors" if carried else ""),
-        f"mean rank: {sum(ranks) / len(ranks):.2f}, {ranks.count(0)} of {len(ranks)} modules at 0",
+        f"mean rank: {sum(ranks) / len(ranks):.2f}",
+        f"dropped: {ranks.count(0)} of {len(ranks)} modules",
         f"energy kept: {entries['energy']:.1%}",
-        f"largest error of a module, relative to its change: {worst:.3f}",
+        f"largest error of a kept module, relative to its change: {worst:.3f}",
         "Ranks, and alphas with them, may differ from module to module now.",
         "Every scale is 1; the former one is in the factors.",
         "An adapter that is trained at this size may be better.",

@@ -342,7 +342,8 @@ class FileRule(Rule):
 class TensorsDoNotFit(FileRule):
     code = "ADA825"
     summary = "the tensors of a saved LoRA adapter are not those of its configuration"
-    why = """PEFT refuses a tensor of another shape. A missing one stays fresh, with a warning, and
+    why = """PEFT refuses a tensor of another shape, a rank or an alpha that is not a number, and a
+    file without the tensors of modules_to_save. A missing factor stays fresh, with a warning, and
     one that fits no module is ignored without a word: the loaded model is not the trained one."""
     bad = _TRAINED_LORA + 'LoraConfig(r=8, target_modules=["q_proj"]).save_pretrained("adapter")\n'
     hint = "keep tensors and configuration of one save together"
@@ -351,7 +352,7 @@ class TensorsDoNotFit(FileRule):
 class AdapterChangesNothing(FileRule):
     code = "ADA826"
     severity = "warning"
-    summary = "a saved LoRA adapter changes nothing, or modules of it: a factor is all zero"
+    summary = "a saved LoRA adapter changes nothing, or modules of it: a factor or alpha is zero"
     why = """LoRA begins with a factor of zeros, so it was saved before a step, or no step reached
     it: the optimizer does not hold it, or no gradient arrives. PEFT and servers load such an
     adapter without a word, and the model answers as its base does."""

@@ -12,20 +12,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch.nn import functional
 
-from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.files import write_files
-from adalora_core.floor.module_selection import settings_of_ranks
+from adalora_core.floor.module_selection import (
+    lacks_all_of,
+    saved_module_names,
+    settings_of_ranks,
+)
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-from adalora_core.training.adapter_file.folder import commit, encode_config
+from adalora_core.training.adapter_file.folder import (
+    WEIGHTS_NAME,
+    SavedAdapter,
+    commit,
+    encode_config,
+    weights_in,
+)
 
 if TYPE_CHECKING:
     import os
 
+    from adalora_core.nn import AdaLoraLayer
+
     Factors = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
 
+_KERNELS = "lora_kernels"
 _LENGTH_BYTES = 8
 
 
@@ -45,6 +59,52 @@ class LoraModule(NamedTuple):
     def triplet_bytes(self) -> int:
         """Bytes of a row of A and a column of B."""
         return self.A[:1].nbytes + self.B[:, :1].nbytes
+
+
+def encoded_kernels(layers: Mapping[str, AdaLoraLayer]) -> dict[str, str]:
+    """Return the metadata of the weights of an adapter: the kernels of layers that are not linear.
+
+    Their factors look like those of a linear layer. A layer that cannot be LoRA has null.
+    """
+    kernels: dict[str, tuple[int, ...] | None] = {}
+    for path, layer in layers.items():
+        try:
+            kernel = layer.lora_kernel(path)
+        except TargetError:
+            kernels[path] = None
+        else:
+            kernels |= {path: kernel} if kernel else {}
+    return {_KERNELS: json.dumps(kernels)} if kernels else {}
+
+
+def kernels_in(saved: SavedAdapter) -> dict[str, tuple[int, ...]]:
+    """Return the kernels that `encoded_kernels` has written into the weights.
+
+    Raises:
+        CheckpointError: a layer cannot be LoRA, or the kernels do not fit the factors.
+    """
+    path = weights_in(saved.folder)
+    if path is None or path.name != WEIGHTS_NAME:
+        return {}
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(_KERNELS, "{}")
+    try:
+        found = json.loads(text)
+        kernels = {module: tuple(map(int, each)) for module, each in found.items() if each}
+        for module, kernel in kernels.items():
+            # One row, since no row fits every kernel.
+            columns = saved.tensors[f"{module}.lora_A"].shape[1]
+            torch.empty(1, columns, device="meta").reshape(1, -1, *kernel)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, RuntimeError):
+        raise CheckpointError(
+            f"the kernels in {str(path)!r} do not fit its factors; save the adapter again"
+        ) from None
+    if other := found.keys() - kernels.keys():
+        raise CheckpointError(
+            f"{min(other)!r} of {str(saved.folder)!r} is a convolution with groups or a layer of a "
+            "type of its own, which LoRA cannot express; merge the adapter"
+        )
+    return kernels
 
 
 class LoraFile:
@@ -117,12 +177,19 @@ class LoraFile:
         `factors` returns A `[rank, in]` and B `[out, rank]` of a path, with its scale in them.
 
         Raises:
-            CheckpointError: no rank is left, or a factor is beyond the range of its dtype.
+            CheckpointError: no rank is left, a factor is beyond the range of its dtype, or tensors
+                of `modules_to_save` are missing.
             OSError: the folder cannot be written; nothing was replaced.
         """
         if not self._ranks:
             raise CheckpointError(
                 f"{command}: no triplet is left in any module, so there is nothing to export"
+            )
+        whole = saved_module_names(settings.get("modules_to_save"), settings.get("task_type"))
+        if not self._is_one_file and lacks_all_of(whole, self._others):
+            raise CheckpointError(
+                f"{command}: the adapter holds no tensor of modules_to_save {whole}, without which "
+                "PEFT cannot load it; save the adapter again"
             )
         fixed = {"peft_type": "LORA", "inference_mode": True, "init_lora_weights": True}
         ranks = settings_of_ranks(self._all_ranks, lambda rank: rank)

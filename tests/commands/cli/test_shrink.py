@@ -101,7 +101,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a magnitude": (added(f"{PREFIX}0.lora_magnitude_vector"), "0.lora_magnitude_vector' is not"),
     "one factor": (added(f"{PREFIX}2.lora_A.weight"), "'2' lacks a factor"),
     "no factors": (lambda folder: edit(folder, lambda _: {f"{PREFIX}2.weight": torch.ones(2)}),
-                   "it has no singular value above 0"),
+                   "the file holds no factors of any module"),
     "foreign names": (added("lora.weight"), "unexpected tensor 'lora.weight'"),
     "evil names": (added(f"{PREFIX}\x1b[2J\n.lora_A.weight"), r"'\x1b[2J\n.lora_A.weight' is not"),
     "cut short": (lambda folder: (folder / WEIGHTS).write_bytes(b"12"), "not a whole safetensors"),
@@ -109,6 +109,9 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no configuration": (lambda folder: (folder / CONFIG).unlink(), "holds no adapter_config.json"),
     "no JSON": (lambda folder: (folder / CONFIG).write_text("{"), "config.json': Expecting"),
     "a link out": (link, "its adapter_config.json is a link out; replace the link by the file"),
+    "a module that PEFT ignores": (configure(target_modules=["0"]), "'1' fit no module: target_m"),
+    "no head": (configure(modules_to_save=["2"]), "no tensor of modules_to_save ['2']"),
+    "a text as rank": (configure(r="8"), "'0' gets no r from the configuration"),
     "AdaLoRA": (configure(peft_type="ADALORA"), "holds no factors of any module"),
 }  # fmt: skip
 
@@ -137,22 +140,26 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     [
         (["--budget", "300"], "without any the file has 40 bytes"),
         (["--budget", "300B", "--pad-ranks"], "the limit leaves no singular value"),
-        (["--rank", "0"], "a mean rank is above 0"),
-        (["--rank", "nan"], "a mean rank is above 0"),
-        (["--energy", "1.5"], "an energy at most 1"),
-        (["--energy", "-1"], "an energy at most 1"),
+        (["--rank", "0"], "a mean rank is above 0, got 0"),
+        (["--rank", "-1"], "a mean rank is above 0, got -1"),
+        (["--rank", "nan"], "a mean rank is above 0, got nan"),
+        (["--energy", "1.1"], "an energy is above 0 and at most 1, got 1.1"),
+        (["--energy", "0"], "an energy is above 0 and at most 1, got 0"),
+        (["--energy", "110%"], "an energy is above 0 and at most 1, got 1.1"),
     ],
 )
 def test_a_limit_that_leaves_nothing_is_refused(
     limit: list[str], message: str, adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["shrink", str(adapter), str(adapter.parent / "out"), *limit]) == 2
-    assert message in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("shrink:") == 1
     assert not (adapter.parent / "out").exists()
 
 
 @pytest.mark.parametrize("limit", [["--budget", "20 apples"], ["--rank", "x"], [],
-                                   ["--budget", "9%B"],
+                                   ["--budget", "9%B"], ["--energy", "x%"],
                                    ["--rank", "2", "--energy", "1"],
                                    ["--energy", "1", "--weights", "x"],
                                    ["--budget", "9kB", "--pad-ranks", "--weights", "x"],
@@ -208,10 +215,30 @@ def test_text_and_json_report_ranks_energies_errors_and_bytes(
     first = found["modules"][0]
     assert f"0  {'8 -> ' + str(first['rank']):>12}" in text.replace("module", "")
     assert f"bytes: {found['bytes_before']:,} -> {found['bytes']:,}\n" in text
-    assert f"energy kept: {found['energy']:.1%}\nlargest error of a module, relative to its" in text
+    assert f"energy kept: {found['energy']:.1%}\nlargest error of a kept module, relative" in text
     assert "may differ from module to module now.\nEvery scale is 1; the former one is in" in text
-    assert "mean rank: 3.00, 0 of 2 modules at 0\n" in text
+    assert "mean rank: 3.00\ndropped: 0 of 2 modules\n" in text
     assert text.endswith("An adapter that is trained at this size may be better.\n")
+
+
+def test_a_dropped_module_is_called_so(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(adapter, lambda all_: [all_[PREFIX + "1.lora_B.weight"].mul_(1e-3), None][1])
+    out = adapter.parent / "out"
+    assert main(["shrink", str(adapter), str(out), "--rank", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "1  8 -> dropped    0.0%  1.000\n" in text
+    assert "mean rank: 2.00\ndropped: 1 of 2 modules\n" in text
+    error = next(line for line in text.splitlines() if line.startswith("0 ")).split()[-1]
+    assert f"largest error of a kept module, relative to its change: {error}\n" in text
+
+
+def test_an_energy_may_be_a_percentage(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for number, energy in enumerate(("0.8", "80%")):
+        out = adapter.parent / f"out{number}"
+        assert main(["shrink", str(adapter), str(out), "--energy", energy, "-o", "json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["modules"])
+    assert found[0] == found[1]
 
 
 def test_a_budget_in_percent_is_a_part_of_the_present_bytes(
