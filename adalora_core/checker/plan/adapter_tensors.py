@@ -26,11 +26,12 @@ from adalora_core.config.rules.runs import (
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.module_selection import (
     ModuleSelection,
+    ends_with,
     is_all_linear,
     lacks_all_of,
     saved_module_names,
 )
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales, foreign_format
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScale, LoraScales, foreign_format
 from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
@@ -186,6 +187,31 @@ class SavedLora:
             if A is not None and B is not None:
                 return (A, B) if min(len(A.shape), len(B.shape)) >= _MATRIX else None
         return None
+
+    def scales(self) -> dict[str, LoraScale]:
+        """Return rank, alpha and scale of each module.
+
+        A factor of a parameter, such as stacked experts, has its numbers by the parameter's name,
+        and a row for each expert and rank: of one module, the larger factor has the larger rank.
+
+        Raises:
+            ValueError: the configuration gives a module no rank or no alpha.
+        """
+        of, entries = LoraScales(self.values).of, self.values.get("target_parameters") or ()
+        held = defaultdict[str, list[str]](list)
+        for path in self.modules:
+            held[re.sub(r"(\.base_layer)+$", "", path)].append(path)
+        found: dict[str, LoraScale] = {}
+        selection = _selection(self.values)
+        for owner, paths in held.items():
+            names = {f"{owner}.{each.rpartition('.')[2]}" for each in entries}
+            scales = sorted(of(name) for name in names if ends_with(name, entries))
+            if len(scales) != len(paths) or (selection and selection.holds(owner)):
+                scales = [of(path) for path in paths]
+            elif all("lora_A.weight" in self.modules[path] for path in paths):
+                paths.sort(key=lambda path: self.modules[path]["lora_A.weight"].shape)
+            found |= zip(paths, scales, strict=True)
+        return {path: found[path] for path in self.modules}
 
     def _left_over(self) -> Iterator[tuple[Kind, str, str]]:
         whose = foreign_format(self.odd)

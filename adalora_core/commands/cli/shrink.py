@@ -59,16 +59,12 @@ def run(argv: Sequence[str]) -> int:
             "with --budget and --pad-ranks"
         )
     try:
-        import torch
-
         from adalora_core.training.shrinking import norms_of, read_trained, shrink
     except ModuleNotFoundError as error:
         return fail("shrink", MissingExtraError(error.name or "torch", "torch", "this command"))
     if why := refusal(options):
         return fail("shrink", why)
-    threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)  # for thin matrices more of them mostly wait
         adapter, norms = read_trained(options.adapter), None
         _refuse_unsound(adapter.folder)
         if options.weights:
@@ -87,8 +83,6 @@ def run(argv: Sequence[str]) -> int:
         return fail("shrink", MissingExtraError("matplotlib", "plot", "--plot"))
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("shrink", error)
-    finally:
-        torch.set_num_threads(threads)
     entries = {"adapter": options.adapter, "out": options.out, **_entries(shrunk)}
     if options.output_format == "json":
         print_json(**entries)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.checker.plan.adapter_tensors import SavedLora
 from adalora_core.commands.rank_report.report import code, literal, write_with_map
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
-from adalora_core.floor.rank_pattern import LoraScales
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,15 +29,14 @@ def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
     """
     saved = SavedLora(folder, values)
     still = saved.require_sound()
-    scales = LoraScales(values)
-    modules: list[dict[str, Any]] = []
-    for path in saved.modules:
-        rank, _, scale = scales.of(path)
-        modules.append({"module": path, "rank": rank, "scale": scale, "moved": path not in still})
+    modules: list[dict[str, Any]] = [
+        {"module": path, "rank": each.rank, "scale": each.scale, "moved": path not in still}
+        for path, each in saved.scales().items()
+    ]
     try:
         from adalora_core.training.shrinking import read_trained
 
-        adapter = read_trained(folder)
+        adapter = read_trained(folder, is_exact=False)
     except ModuleNotFoundError as error:
         return modules, str(MissingExtraError(error.name or "torch", "torch", "a norm"))
     except CheckpointError as error:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import peft
 import pytest
-from lora_adapters import CASES, Case, Pictures, changes, save
+import torch
+from lora_adapters import CASES, Case, Pictures, base_of, changes, save
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from adalora_core.commands.cli import main
 from adalora_core.commands.rank_report import report
@@ -53,6 +55,53 @@ def test_numbers_are_those_of_peft_and_numpy(name: str, tmp_path: Path, capsys: 
         assert each["norm"] == pytest.approx(np.linalg.norm(values), rel=1e-6)
         assert each["effective_rank"] == 1 + (shares < 0.9).sum()
         assert each["moved"]
+
+
+def _experts() -> nn.Module:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4}
+    return MixtralForCausalLM(MixtralConfig(**sizes | heads))
+
+
+EXPERTS: dict[str, dict[str, Any]] = {
+    "both": {"target_parameters": ["experts.gate_up_proj", "experts.down_proj"]},
+    "two ranks": {
+        "target_parameters": ["experts.gate_up_proj", "experts.down_proj"],
+        "rank_pattern": {"experts.gate_up_proj": 8},
+        "alpha_pattern": {"experts.gate_up_proj": 2},
+    },
+    "one": {
+        "target_parameters": ["mlp.experts.gate_up_proj"],
+        "rank_pattern": {"experts.gate_up_proj": 8},
+    },
+    "converted by PEFT": {"target_modules": ["w1", "w3", "q_proj"]},
+}
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.filterwarnings("ignore:The following alpha_pattern keys did not match")  # they do
+def test_stacked_experts_have_the_rank_of_their_parameter(
+    name: str, tmp_path: Path, capsys: Capture
+) -> None:
+    case = Case(_experts, {"r": 4, "target_modules": ["q_proj"]} | EXPERTS[name])
+    save(case, tmp_path)
+    found = {each["module"]: (each["rank"], each["scale"]) for each in printed(tmp_path, capsys)}
+    model = peft.PeftModel.from_pretrained(base_of(case), tmp_path).base_model.model
+    expected = {}
+    for path in found:
+        layer = model.get_submodule(path)
+        expected[path] = layer.r["default"], layer.scaling["default"]
+    assert found == expected
+    assert len({*found.values()}) == (1 if name == "both" else 2)
+
+
+def test_no_large_factor_is_decomposed(
+    adapter: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """For 300 MB that takes most of a minute, and products of the factors take seconds."""
+    for name in ("qr", "svd", "svdvals"):
+        monkeypatch.setattr(torch.linalg, name, None)
+    assert printed(adapter, capsys)[0]["effective_rank"] > 0
 
 
 @pytest.fixture
