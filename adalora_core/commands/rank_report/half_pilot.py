@@ -87,8 +87,20 @@ class HalfPilot:
         rise = min((place + 1) / max(1, len(self._steps) // 10), 1)
         for group, highest in zip(self._optimizer.param_groups, self._highest, strict=True):
             group["lr"] = highest * rise * (1 - place / len(self._steps))
-        self._step(self._model.train(), self._steps[place]).backward()
+        self._loss(self._model.train(), self._steps[place]).backward()
         self._optimizer.step()
+
+    def _loss(self, model: torch.nn.Module, step: int) -> torch.Tensor:
+        """Return the loss of a step; an error if that is not one finite number."""
+        loss: Any = self._step(model, step)
+        expected = f"training_step: expected a loss at step {step} that is a tensor of one"
+        if not isinstance(loss, torch.Tensor):
+            raise TypeError(f"{expected} finite number, got {loss!r}; return the loss of the model")
+        if loss.numel() != 1:
+            raise ValueError(f"{expected} number, got the shape {[*loss.shape]}; return its mean")
+        if not loss.isfinite():
+            raise ValueError(f"{expected} finite number, got {loss.item()}; lower lr")
+        return loss
 
     def _loss_after(self, places: range, kept: Mapping[str, torch.Tensor]) -> float:
         """Return the mean loss of the last steps after training `places` with `kept` alone.
@@ -106,7 +118,7 @@ class HalfPilot:
         model = self._model.eval()
         with torch.no_grad():
             compared = self._steps[-COMPARED_STEPS:]
-            losses = [float(self._step(model, step)) for step in compared]
+            losses = [float(self._loss(model, step)) for step in compared]
             for parameter, values in zip(parameters, before, strict=True):
                 parameter.copy_(values)
         self._optimizer.load_state_dict(state)

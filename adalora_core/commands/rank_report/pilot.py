@@ -148,7 +148,10 @@ def find_ranks(
         optimizer: called with the parameters and `lr`.
 
     Raises:
-        ValueError: too few steps, or a budget that leaves nothing to choose.
+        TypeError: `config` is of another method, `training_step` cannot be called, or a loss is not
+            a tensor.
+        ValueError: too few steps, a budget that leaves nothing to choose, or a loss that is not one
+            finite number.
         ConfigError, TargetError: as from `get_peft_model`.
         RuntimeError: the training step wrote to a parameter of `model`.
 
@@ -167,8 +170,14 @@ def find_ranks(
         >>> sum(found.ranks.values()), found.parameters
         (6, 96)
     """
-    if steps < FEWEST_STEPS:
+    values = run_values(config)
+    if not isinstance(steps, int) or steps < FEWEST_STEPS:
         raise ValueError(f"steps: expected at least {FEWEST_STEPS}, got {steps}")
+    if not (callable(training_step) or hasattr(training_step, "compute_loss")):
+        raise TypeError(
+            "training_step: expected a function (model, step) -> loss or a Trainer, got "
+            f"{training_step!r}"
+        )
     step = training_step if callable(training_step) else TrainerStep(training_step)
     layers = find_targets(model, config).layers
     sizes = {path: sum(layer.factor_shapes) for path, layer in layers.items()}
@@ -179,7 +188,7 @@ def find_ranks(
         for path, size in sizes.items()
     }
     limit = config.target_r * len(costs) if budget is None else budget
-    pilot = _pilot_config(config, steps // 2, costs, limit)
+    pilot = _pilot_config(values, steps // 2, costs, limit)
     halves = []
     for half in range(2):
         with left_as_it_was(model):
@@ -204,7 +213,7 @@ def find_ranks(
 
 
 def _pilot_config(
-    config: AdaLoraConfig, steps: int, costs: Mapping[str, int], limit: int
+    values: Mapping[str, Any], steps: int, costs: Mapping[str, int], limit: int
 ) -> AdaLoraConfig:
     """Return the configuration of a half; a ValueError if the budget leaves nothing to choose."""
     if limit < min(costs.values()):
@@ -213,15 +222,15 @@ def _pilot_config(
         )
     mean = limit / sum(costs.values())
     target = max(1, math.ceil(MARGIN * mean))
-    if target >= config.init_r:
+    if target >= (init_r := values["init_r"]):
         raise ValueError(
-            f"budget: {limit} allows a mean rank of {mean:.1f}, and init_r {config.init_r} leaves "
+            f"budget: {limit} allows a mean rank of {mean:.1f}, and init_r {init_r} leaves "
             f"too little to choose from; set init_r to {math.ceil(3 * mean)}, or lower the budget"
         )
     schedule = {"total_step": steps, "tinit": steps // 10, "tfinal": steps * 4 // 10, "deltaT": 1}
     start = {"init_lora_weights": "lora", "orth_reg_weight": 0.0, "bias": "none"}
     fresh = {"target_r": target, "rank_pattern": None, "inference_mode": False}
-    return config_of(run_values(config) | schedule | start | fresh)
+    return config_of({**values, **schedule, **start, **fresh})
 
 
 def _with_pattern(pilot: AdaLoraConfig, kept: Mapping[str, torch.Tensor]) -> AdaLoraConfig:

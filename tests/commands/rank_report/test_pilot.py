@@ -226,6 +226,42 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message):
             find_ranks(network(), CONFIG, never, **options)
 
+    @pytest.mark.parametrize("config", [peft.LoraConfig(r=4, target_modules=["0"]), {"r": 4}, None])
+    def test_a_configuration_of_another_method_is_named(self, config: Any) -> None:
+        with pytest.raises(TypeError, match=r"expected an AdaLoraConfig .*, got "):
+            find_ranks(network(), config, step_towards(network()))
+
+    def test_a_step_that_cannot_be_called_is_named(self) -> None:
+        with pytest.raises(TypeError, match=r"training_step: expected a function .*, got None"):
+            find_ranks(network(), CONFIG, None)
+        with pytest.raises(ValueError, match="steps: expected at least 20, got None"):
+            find_ranks(network(), CONFIG, step_towards(network()), steps=None)
+
+    @pytest.mark.parametrize("at", [0, 12, 18])
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda _: None, "tensor of one finite number, got None"),
+            (lambda loss: loss.item(), "tensor of one finite number, got 0."),
+            (lambda loss: loss * torch.nan, "tensor of one finite number, got nan"),
+            (lambda loss: loss / 0, "tensor of one finite number, got inf"),
+            (lambda loss: loss.expand(3), r"tensor of one number, got the shape \[3\]"),
+        ],
+    )
+    def test_a_loss_that_is_not_a_finite_number_is_named_and_undone(
+        self, spoil: Callable[[Any], Any], message: str, at: int
+    ) -> None:
+        model, learns = network(), step_towards(changed_in(2, 4))
+        before = copy.deepcopy(state_of(model))
+
+        def training_step(model: nn.Module, step: int) -> Any:
+            loss = learns(model, step)
+            return spoil(loss) if step == at else loss
+
+        with pytest.raises((TypeError, ValueError), match=rf"at step {at} .*{message}"):
+            find_ranks(model, CONFIG, training_step, steps=20)
+        assert state_of(model) == before
+
 
 def test_trainer_serves_as_training_step_and_is_left_alone(tmp_path: Path) -> None:
     model = tiny_llama()
