@@ -26,6 +26,19 @@ def visible(text: str, longest: int | None = LONGEST) -> str:
     return _HOSTILE.sub(_escape, text)
 
 
+def shortened(path: str, longest: int) -> str:
+    """Return a path, escaped and cut in its middle: its begin and its end tell it from others.
+
+    Example:
+        >>> shortened("decoder.layers.0.self_attn.q_proj", 20)
+        'decoder.l...n.q_proj'
+    """
+    if len(path) > longest:
+        kept = longest - 3
+        path = f"{path[: kept - kept // 2]}...{path[len(path) - kept // 2 :]}"
+    return visible(path, None)
+
+
 def _escape(match: re.Match[str]) -> str:
     text = match.group()
     if text[-1] in "#:":

@@ -12,11 +12,15 @@ from adalora_core.commands.cli.export_lora import OUTPUT, refusal
 from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
-from adalora_core.floor.escaping import visible
+from adalora_core.floor.escaping import shortened, visible
 from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from adalora_core.training.shrinking import ShrunkAdapter, TrainedAdapter
+
+
+_WIDTH = 80
+"""The most characters of a path in the table."""
 
 
 def make_parser() -> Parser:
@@ -147,7 +151,7 @@ def _entries(shrunk: ShrunkAdapter) -> dict[str, Any]:
 
 
 def _text(entries: dict[str, Any]) -> str:
-    modules = [{**each, "module": visible(each["module"])} for each in entries["modules"]]
+    modules = [{**each, "module": shortened(each["module"], _WIDTH)} for each in entries["modules"]]
     width = max(len(each["module"]) for each in modules)
     lines = [f"{'module':<{width}}  {'rank':>12}  energy  error"]
     for each in modules:

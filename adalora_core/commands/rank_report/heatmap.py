@@ -9,7 +9,7 @@ from math import ceil
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from adalora_core.floor.escaping import visible
+from adalora_core.floor.escaping import shortened, visible
 from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
                 number = f"{rank:.3g}" if isinstance(rank, float) else str(rank)
                 colour = "white" if rank > 0.6 * init_r else "black"
                 axes.text(column, row, number, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(layers)), [visible(layer, _LONGEST_LABEL) for layer in layers])
-    axes.set_yticks(range(len(kinds)), [visible(kind, _LONGEST_LABEL) for kind in kinds])
+    axes.set_xticks(range(len(layers)), [shortened(layer, _LONGEST_LABEL) for layer in layers])
+    axes.set_yticks(range(len(kinds)), [shortened(kind, _LONGEST_LABEL) for kind in kinds])
     axes.set_xlabel("layer")
     axes.set_title(visible(title, _LONGEST_LABEL))
     figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))

@@ -7,7 +7,7 @@ import pytest
 
 from adalora_core import AdaLoraConfig
 from adalora_core.commands.rank_report import write_rank_report
-from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap, rank_table
+from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap, rank_figure, rank_table
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PATTERN = {"layers.0.q.lora_E": [True] * 8 + [False] * 4}
@@ -29,6 +29,15 @@ def test_rank_table_of_encoder_and_decoder_keeps_them_apart():
     assert kinds == ["encoder.block: layer.0.q", "decoder.block: layer.0.q"]
     assert layers == ["0"]
     assert sorted(cells.values()) == [1, 2]
+
+
+def test_labels_of_long_paths_differ_where_the_paths_differ():
+    long = "a." * 100
+    ranks = {f"{begin}.{long}0.{long}{end}": 1 for begin in "ed" for end in "qv"}
+    axes = rank_figure(ranks, init_r=8, title="").axes[0]
+    labels = {each.get_text() for each in axes.get_yticklabels()}
+    assert len(labels) == 4
+    assert {label[0] + label[-1] for label in labels} == {"eq", "ev", "dq", "dv"}
 
 
 def test_rank_table_puts_modules_without_a_layer_last():
