@@ -77,7 +77,6 @@ class OrthZeroOnOldPeft(Rule):
                 block.at("orth_reg_weight"),
                 "`orth_reg_weight` 0 raises in forward under PEFT before "
                 f"{'.'.join(map(str, ORTH_ZERO_SINCE))}",
-                severity="info" if release is None and block.layout == "python" else None,
             )
 
 
