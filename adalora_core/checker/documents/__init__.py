@@ -53,7 +53,7 @@ def excess_of(raw: bytes, format: Format, limits: Limits) -> Problem | None:  # 
 
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
     """Decode the bytes of a file; each fault of the text becomes a problem of the document."""
-    problem = _of_tensors(raw) or excess_of(raw, format, limits)
+    problem = tensors_in(raw) or excess_of(raw, format, limits)
     if problem is not None:
         return Document("", problems=[problem], raw=raw, fatal=True)
     encoding = "utf-8"
@@ -78,7 +78,7 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
     return document
 
 
-def _of_tensors(raw: bytes) -> Problem | None:
+def tensors_in(raw: bytes) -> Problem | None:
     """Return the problem of a safetensors file: eight bytes of length, and JSON with the names."""
     length = int.from_bytes(raw[:8], "little")
     if raw[8:10] != b'{"' or not length < len(raw):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.plan.header import read_header
+from adalora_core.checker.documents import tensors_in
 from adalora_core.commands.cli.arguments import Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.rank_pattern import foreign_format
+from adalora_core.floor.limits import DEFAULT_LIMITS
+from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     import argparse
@@ -70,8 +70,6 @@ def refusal(arguments: argparse.Namespace) -> str | None:
 
 def foreign_file(place: str) -> str | None:
     """Return what a file of tensors is that was named in place of an adapter's folder."""
-    with contextlib.suppress(OSError, ValueError):  # a folder, or a file of another kind
-        whose = foreign_format(read_header(place))
-        what = f"{place} is a file of tensors{f' of {whose} format' if whose else ''}"
-        return f"{what}; name the folder of an adapter, which holds an adapter_config.json"
-    return None
+    path = Path(place)
+    found = path.is_file() and tensors_in(read_start(path, DEFAULT_LIMITS.file_bytes))
+    return f"{place}: {found.message}; {found.hint}" if found else None
