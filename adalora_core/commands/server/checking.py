@@ -49,24 +49,13 @@ class Project:
         *folders, name = path.relative_to(self.top).parts
         if ".git" in folders or not is_inside(path, self.top):
             return True
-        if self.options.all_files:
-            return False
-        if any(folder.startswith(".") for folder in folders):
-            return True
-        exclusions = SearchExclusions()
+        exclusions = SearchExclusions(all_files=self.options.all_files)
         parent = str(self.top)
         for folder in folders:
-            exclusions.enter(parent, _marks(parent))
-            if exclusions.has_folder(parent, folder):
+            if not exclusions.kept(parent, [folder], "folder"):
                 return True
             parent = os.path.join(parent, folder)  # noqa: PTH118 - as the search does
-        exclusions.enter(parent, _marks(parent))
-        return exclusions.has_file(parent, name)
-
-
-def _marks(folder: str) -> list[str]:
-    """Return the entries of a folder that decide what is left out of it."""
-    return [name for name in (".git", IGNORE_FILE) if os.path.lexists(Path(folder, name))]
+        return not exclusions.kept(parent, [name], "file")
 
 
 class Checker:
