@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import random
-import zipfile
 
 import pytest
 
@@ -306,86 +302,6 @@ def test_report_of_ten_thousand_matrices_is_bounded(confined, form):
     assert "| `layers.0.q0` | 8 |" in (confined.tree / "a" / "rank_report.md").read_text() or (
         "layers.0.q`" in (confined.tree / "a" / "rank_report.md").read_text()
     )
-
-
-def _stored(**parts):
-    return _archive(zipfile.ZIP_STORED, **parts)
-
-
-def _archive(method=zipfile.ZIP_DEFLATED, **parts):
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", method) as archive:
-        archive.writestr("archive/version", "3\n")  # which torch.load asks for
-        for name, content in parts.items():
-            archive.writestr(f"archive/{name.replace('_', '.')}", content)
-    return made.getvalue()
-
-
-def _text(text):
-    return b"X" + len(text).to_bytes(4, "little") + text.encode()
-
-
-BYTES = b"\x80\x02cbuiltins\nbytearray\n" + pickle.dumps(2_000_000_000, 2)[2:-1] + b"\x85R."
-PADDING = random.Random(0).randbytes(9000)  # noqa: S311 - test data
-ENCODED = b"\x80\x02(" + _text("x" * 4_000_000) + b"q\0" + _text("latin1") + b"q\1"
-ENTRIES = b"\x80\x02}(" + b"".join(_text(str(i)) + b"N" for i in range(99_999)) + b"uq\0("
-STORAGE = _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") + _text("cpu")
-
-
-def _bomb():
-    return _archive(data_pkl=pickle.dumps(bytes(1 << 30), 2))
-
-
-def _shaped(shapes):
-    return b"\x80\x02}NNctorch._utils\n_rebuild_tensor_v2\n((%sK\1tQK\0%s\x89)tR." % (
-        STORAGE,
-        shapes,
-    )
-
-
-BINS = {
-    "deflated": (_bomb, "unpack to"),
-    "another-end": (lambda: _bomb() + b"PK\5\6", "not a zip file"),
-    "bytearray": (lambda: _stored(data_pkl=BYTES, padding=PADDING), "builtins.bytearray"),
-    "bytearray-alone": (lambda: BYTES, "expected a zip archive"),
-    "upper-case": (lambda: _stored(DATA_PKL=BYTES, padding=PADDING), "expected a part data.pkl"),
-    "encoded": (
-        lambda: _stored(data_pkl=ENCODED + b"c_codecs\nencode\nh\0h\1\x86R" * 1000 + b"t."),
-        "_codecs.encode",
-    ),
-    "sets": (lambda: _stored(data_pkl=b"\x80\x02(" + b"\x8f" * 4_000_000 + b"t."), "EMPTY_SET"),
-    "copies": (
-        lambda: _stored(data_pkl=ENTRIES + b"ccollections\nOrderedDict\nh\0\x85R" * 500 + b"t."),
-        "otherwise than torch.save does",
-    ),
-    "keys": (
-        lambda: _stored(data_pkl=b"\x80\x02})" + b"q\0h\0\x86" * 99 + b"Ns."),
-        "no {name: tensor}",
-    ),
-    "dimensions": (
-        lambda: _stored(data_pkl=_shaped(b"(" + b"K\1" * 99 + b"tq\0h\0")),
-        "otherwise than torch.save does",
-    ),
-    "shape-of-shapes": (
-        lambda: _stored(data_pkl=_shaped(b"J\xff\xff\xff\x7f(K\1t\x86q\0h\0")),
-        "otherwise than torch.save does",
-    ),
-    "parts": (lambda: b"PK\3\4" + b"PK\1\2" * 200_001, "more than 200000 parts"),
-}
-
-
-@pytest.mark.parametrize("name", _slow_but({"another-end", "encoded"}, BINS))
-def test_load_of_weights_that_unfold_is_bounded(confined, name):
-    pytest.importorskip("torch", reason="would have shown how much memory weights take")
-    confined.memory = 16 << 30
-    make, phrase = BINS[name]
-    content = make()
-    confined.write({"a/adapter_config.json": _config(), "a/adapter_model.bin": content})
-    used = confined.measure(LOAD, "a")
-    assert used.seconds < SECONDS
-    assert used.memory < 8 * len(content) + 300 * MEGABYTES
-    assert phrase in used.shown
-    assert used.code == 1
 
 
 def test_rank_of_a_matrix_is_bounded():

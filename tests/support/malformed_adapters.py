@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,6 +103,34 @@ def nested_layer(folder: Path) -> None:
 
     weights(changed)(folder)
     config(target_modules=["first", "base_layer", "second"], rank_pattern=None)(folder)
+
+
+def of_a_negative_shape(tensor: torch.Tensor) -> Any:
+    """Return what pickles as a view of an impossible shape."""
+    rebuilt = tensor.untyped_storage(), 0, (-1, 0), (0, 1), False, {}
+    typed = torch.storage.TypedStorage(wrap_storage=rebuilt[0], dtype=tensor.dtype, _internal=True)
+
+    class View:
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor_v2, (typed, *rebuilt[1:])
+
+    return View()
+
+
+def legacy(folder: Path) -> None:
+    """Write the weights as torch did before release 1.6."""
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    torch.save(tensors, folder / BINARY, _use_new_zipfile_serialization=False)
+
+
+def with_parts_of(path: Path, other: Path) -> None:
+    """Give each part of an archive a second one of its name."""
+    with zipfile.ZipFile(path, "a") as archive, zipfile.ZipFile(other) as parts:
+        for name in parts.namelist():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                archive.writestr(name, parts.read(name))
 
 
 def many_dimensions(folder: Path) -> None:

@@ -11,11 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -26,12 +29,9 @@ from adalora_core.floor.files import locked, rename, staged, sync_folder
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.floor.regular_files import is_inside
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.training.adapter_file.pickled import MOST_DIMENSIONS, read_pickled
 
 if TYPE_CHECKING:
     from mmap import mmap
-
-    import torch
 
     from adalora_core.config.model import AdaLoraConfig
 
@@ -43,6 +43,9 @@ _KEPT_CONFIG = "adapter_config.{}.json"
 _DIGITS = 16
 _ANY_DIGEST = "[0-9a-f]" * _DIGITS
 
+MOST_DIMENSIONS = 8
+MOST_SHARED = 4
+"""How many times the size of its file all tensors may fill: tied weights have several names."""
 DEFAULT_ADAPTER = "default"
 DAMAGED = (SafetensorError, RuntimeError, TypeError)
 """Errors of safetensors and of torch, which it asks for tensors of any shape in a header."""
@@ -122,13 +125,40 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     if path.name == WEIGHTS_NAME:
         return mapped(path)
     try:
-        return read_pickled(path)
+        return _unpickled(path)
     except Exception as error:
         # The kinds of errors of zip and pickle files depend on the damage.
         raise CheckpointError(
-            f"from_pretrained: {str(path)!r} cannot be read as weights ({visible(str(error))}); "
-            "save the adapter as safetensors"
+            f"from_pretrained: {str(path)!r} cannot be read as weights "
+            f"({visible(' '.join(str(error).split()))}); save the adapter as safetensors"
         ) from error
+
+
+def _unpickled(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file of `torch.save`, as torch reads them; none is copied.
+
+    Raises:
+        ValueError: the file is older than zip archives, or holds more than dense tensors.
+        Exception: of another kind, by the damage.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError("expected a zip archive, as torch.save writes since release 1.6")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about kinds of tensors that are refused
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ValueError("it holds no {name: tensor} mapping")
+    for name, each in found.items():
+        is_dense = type(each) in {torch.Tensor, torch.nn.Parameter} and not (
+            each.layout != torch.strided or each.is_quantized or each.is_nested or each.is_meta
+        )
+        if not is_dense or min(each.shape, default=0) < 0:  # torch takes such shapes
+            raise ValueError(f"{name!r} is not a dense tensor")
+    if (filled := sum(each.nbytes for each in found.values())) > MOST_SHARED * path.stat().st_size:
+        raise ValueError(
+            f"its tensors share their memory: copies of each would fill {filled} bytes"
+        )
+    return {name: each.detach() for name, each in found.items()}
 
 
 def mapped(path: Path) -> dict[str, torch.Tensor]:
