@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from unicodedata import category
 
-# Control characters, bidirectional overrides, line separators and lone surrogates. Services obey
-# commands such as ##[group] and ##vso[task] anywhere in a line of a log, and :: at its beginning.
-_HOSTILE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-    r"|#(?=#\w*\[)|\A\s*:(?=:)"
+# Services obey commands such as ##[group] and ##vso[task] anywhere in a line of a log, and :: at
+# its beginning.
+_COMMAND = re.compile(r"#(?=#\w*\[)|\A\s*:(?=:)")
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+"""Letters and marks that Unicode lets a reader ignore; all others of the kind are controls."""
 LONGEST = 500
 """Largest number of characters of a message that are shown."""
 
 
 def visible(text: str, longest: int | None = LONGEST) -> str:
-    r"""Return `text` on one line, with every control character as an escape sequence.
+    r"""Return `text` on one line, with every control or invisible character as an escape sequence.
 
     Example:
         >>> print(visible("a\n\x1b[2J"))
@@ -23,7 +25,9 @@ def visible(text: str, longest: int | None = LONGEST) -> str:
     """
     if longest is not None and len(text) > longest:
         text = text[: longest - 3] + "..."
-    return _HOSTILE.sub(_escape, text)
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(each if _is_visible(each) else _escape(each) for each in text)
+    return _COMMAND.sub(lambda found: f"{found[0][:-1]}\\x{ord(found[0][-1]):x}", text)
 
 
 def shortened(path: str, longest: int) -> str:
@@ -39,8 +43,11 @@ def shortened(path: str, longest: int) -> str:
     return visible(path, None)
 
 
-def _escape(match: re.Match[str]) -> str:
-    text = match.group()
-    if text[-1] in "#:":
-        return f"{text[:-1]}\\x{ord(text[-1]):x}"
-    return text.encode("unicode_escape", "backslashreplace").decode("ascii")
+def _is_visible(character: str) -> bool:
+    # Controls, formats, surrogates, private and unassigned ones, line separators; but not blanks.
+    is_printable = character.isprintable() or category(character) == "Zs"
+    return is_printable and not _IGNORABLE.match(character)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -58,6 +58,13 @@ def test_commands_that_services_read_anywhere_in_a_line_are_escaped(text):
     assert visible("## a [list] # [b]") == "## a [list] # [b]"
 
 
+def test_invisible_letters_are_escaped_whatever_their_category():
+    invisible = "\U000e0041\ufff9\u206a\u180e\u3164\xad\ufe0f\ue000\u0378\ud800\u2028\x85\U000e01ef"
+    for each in invisible:
+        assert visible(f"a{each}b") == f"a{ascii(each)[1:-1]}b"
+    assert visible("a\xa0\u3000b \xe9\u4e2d\U0001f600") == "a\xa0\u3000b \xe9\u4e2d\U0001f600"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
