@@ -18,12 +18,22 @@ def is_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> b
 def is_link_out(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is a link out of its folder, and not one into a hub's cache.
 
-    The cache keeps `<model>/snapshots/<revision>/<file>` as a link to `<model>/blobs/<digest>`.
+    The cache keeps `<model>/snapshots/<revision>/<file>` as a link to `<model>/blobs/<digest>`. A
+    link in the place of `blobs` may lead anywhere.
     """
     folder = Path(path).parent.resolve()
     snapshots = next((each for each in (folder, *folder.parents) if each.name == "snapshots"), None)
-    inside = is_inside(path, folder)
-    return not inside and not (snapshots and is_inside(path, snapshots.with_name("blobs")))
+    blobs = snapshots and snapshots.with_name("blobs")
+    is_cached = blobs is not None and not blobs.is_symlink() and is_inside(path, blobs)
+    return not (is_cached or is_inside(path, folder))
+
+
+def refuse_links_out(folder: str | os.PathLike[str]) -> None:
+    """Raise an OSError if a configuration or weights in a folder are a link out of it."""
+    for path in sorted(Path(folder).glob("*")):
+        if path.suffix in {".json", ".safetensors", ".bin"} and is_link_out(path):
+            why = "a link out of its folder is not followed; replace the link by the file"
+            raise OSError(errno.ELOOP, why, str(path))
 
 
 def open_regular_file(path: str | os.PathLike[str]) -> int:

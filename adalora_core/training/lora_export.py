@@ -19,6 +19,7 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
+from adalora_core.floor.regular_files import refuse_links_out
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.adapter import written_values
@@ -61,6 +62,7 @@ def export_folder(
         OSError: `destination` cannot be written; nothing was replaced.
     """
     with locked(Path(source), shared=True):
+        refuse_links_out(source)
         saved = read_adapter(source)
         kernels = kernels_in(saved)
     refuse_same(source, destination, "export_lora")

@@ -23,7 +23,7 @@ from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.floor.progress import with_progress
 from adalora_core.floor.rank_pattern import LoraScales, foreign_format
-from adalora_core.floor.regular_files import is_link_out
+from adalora_core.floor.regular_files import refuse_links_out
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.adapter_file.checks import FACTOR_DTYPES, row_positions
@@ -224,10 +224,8 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
     if folder.is_file():
         return _of_kohya(folder)
     with locked(folder, shared=True):
-        path = files.config_in(folder)
-        if is_link_out(path):
-            raise _refused(folder, f"its {path.name} is a link out; replace the link by the file")
-        values = object_in(path)
+        refuse_links_out(folder)
+        values = object_in(files.config_in(folder))
         if values.get("peft_type") == "ADALORA":
             saved = files.read_adapter(folder)
             row_positions(saved)  # checks the factors

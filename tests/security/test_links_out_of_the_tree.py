@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 from confined import CANARY
+from header_files import write_model
 
+from adalora_core.commands.cli.files import targets
+from adalora_core.commands.cli.rewriting import rewrite
 from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.limits import DEFAULT_LIMITS
 
 WRONG = json.dumps(SOUND | {"init_r": 12.0})
 LINE = "a link out of the checked tree is not followed; pass --follow-links to follow it"
@@ -68,16 +72,73 @@ def test_link_as_an_argument_is_the_users_choice_unless_links_are_forbidden(link
     assert linked.run("check", "--no-follow-links", outside).returncode == 0
 
 
-def test_fixes_go_through_no_link_out_of_the_tree(confined):
-    target = confined.outside / "target.json"
+def test_fixes_go_through_no_link(confined):
+    target = confined.outside / "folder" / "target.json"
+    target.parent.mkdir()
     target.write_text(WRONG)
     (confined.tree / "link.json").symlink_to(target)
-    for argument in (".", "link.json", "*.json"):
-        done = confined.run("check", "--fix", argument)
-        assert (done.returncode, target.read_text()) == (2, WRONG)
-        assert "link.json: " in done.stderr
-    assert confined.run("check", "--fix", "--follow-links", "link.json").returncode == 0
-    assert target.read_text() != WRONG
+    (confined.tree / "sub").symlink_to(target.parent)
+    for argument in (".", "link.json", "*.json", "sub", "sub/target.json", "sub/*.json"):
+        for option in ([], ["--follow-links"], ["--no-follow-links"]):
+            done = confined.run("check", "--fix", argument, *option)
+            assert (done.returncode, target.read_text()) == (2, WRONG)
+            assert ".json: " in done.stderr or "sub" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+@pytest.mark.parametrize("what", ["sub/a.json", "sub"])
+def test_fixes_go_through_no_link_that_appears_after_the_check(tmp_path, monkeypatch, place, what):
+    tree = tmp_path / "tree"
+    for folder in (tree / "sub", tmp_path / "out"):
+        folder.mkdir(parents=True)
+        (folder / "a.json").write_text(WRONG)
+    monkeypatch.chdir(tree if place == "here" else tmp_path)
+    top = "." if place == "here" else str(tree)
+    (target,) = targets([top], ())
+    (tree / what).rename(tree / "moved")
+    (tree / what).symlink_to(tmp_path / what.replace("sub", "out"))
+    with pytest.raises(OSError, match="not written: a link leads to the file"):
+        rewrite(target, WRONG.encode(), b"{}", DEFAULT_LIMITS)
+    assert (tmp_path / "out" / "a.json").read_text() == WRONG
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_folder_of_blobs_that_is_a_link_leads_out_of_no_adapter(confined, name):
+    pytest.importorskip("torch", reason="shrink and export-lora need it")
+    folder = confined.tree / "snapshots" / "x"
+    folder.mkdir(parents=True)
+    (confined.tree / "blobs").symlink_to("../out")
+    (confined.outside / "out").mkdir()
+    lora = {"peft_type": "LORA", "r": 4, "target_modules": ["q"]}
+    (folder / "adapter_config.json").write_text(json.dumps(lora))
+    names = [f"base_model.model.{CANARY}.q.lora_{each}.weight" for each in "AB"]
+    shapes = dict(zip(names, ([4, 8], [8, 5]), strict=True))
+    write_model(folder / "adapter_model.safetensors", {k: ("F32", v) for k, v in shapes.items()})
+    calls = [["check", "."], ["check", "snapshots/x/*.json"], ["plan", "snapshots/x"],
+             ["report", "snapshots/x"], ["report", "snapshots/x", "-o", "json"],
+             ["shrink", "snapshots/x", "s", "--rank", "1"], ["export-lora", "snapshots/x", "s"],
+             ["check", ".", "--no-follow-links"]]  # fmt: skip
+    if name == "adapter_config.json":
+        (folder / name).write_text(json.dumps(lora | {"r": CANARY}))
+    (folder / name).rename(confined.outside / "out" / name)
+    (folder / name).symlink_to(f"../../blobs/{name}")
+    confined.memory = 16 << 30
+    for call in calls:
+        done = confined.run(*call)
+        assert CANARY not in done.stdout + done.stderr, call
+        if call[0] != "check":
+            assert done.returncode == 2
+            assert "a link out of its folder is not followed" in done.stderr
+
+
+def test_weights_of_a_base_model_lead_out_of_no_folder(confined):
+    write_model(confined.outside / "model.safetensors", {f"{CANARY}.q.weight": ("F32", [8, 8])})
+    confined.write({"a.json": json.dumps(SOUND), "m/config.json": "{}"})
+    (confined.tree / "m" / "model.safetensors").symlink_to("../../model.safetensors")
+    done = confined.run("plan", "a.json", "--weights", "m")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a link out of its folder is not followed" in done.stderr
+    assert CANARY not in done.stderr
 
 
 @pytest.mark.parametrize("option", [[], ["--no-follow-links"]])

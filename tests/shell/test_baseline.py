@@ -249,11 +249,9 @@ def test_read_only_file_is_not_changed(check):
 def test_link_out_of_the_tree_is_not_written_through(check, tmp_path):
     (tmp_path / "a.yaml").write_text(YAML)
     Path("link.yaml").symlink_to(tmp_path / "a.yaml")
-    assert check("link.yaml", "--add-ignores")[0] == 2
-    assert (tmp_path / "a.yaml").read_text() == YAML
-    assert check("link.yaml", "--add-ignores", "--follow-links")[0] == 0
-    assert Path("link.yaml").is_symlink()
-    assert "ignore[" in (tmp_path / "a.yaml").read_text()
+    for option in ([], ["--follow-links"]):
+        assert check("link.yaml", "--add-ignores", *option)[0] == 2
+        assert (tmp_path / "a.yaml").read_text() == YAML
 
 
 def test_quiet_baseline_prints_nothing(check):

@@ -17,7 +17,7 @@ from typing import Any
 
 from adalora_core.config.json_file import without_repetition
 from adalora_core.floor.progress import with_progress
-from adalora_core.floor.regular_files import open_regular_file
+from adalora_core.floor.regular_files import open_regular_file, refuse_links_out
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -72,6 +72,8 @@ def read_weights(place: str | os.PathLike[str]) -> dict[str, TensorInfo]:
         ValueError: a header is damaged, or the folder has no safetensors weights.
     """
     path = Path(place)
+    if path.is_dir() or path.suffix == ".json":
+        refuse_links_out(path if path.is_dir() else path.parent)
     if path.is_dir():
         path = _main_file(path)
     if path.suffix == ".json":

@@ -17,7 +17,7 @@ from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.reports import Examined, Notice, Outcome, Report
 from adalora_core.checker.reports.text import left_out_phrase
-from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, link_out, targets
+from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, targets
 from adalora_core.commands.cli.output import (
     fail,
     in_one_line,
@@ -228,9 +228,7 @@ class Job:
             from adalora_core.commands.cli.rewriting import rewrite
 
             try:
-                if not self.options.follow_links and (problem := link_out(name)):
-                    raise problem
-                rewrite(name, raw, better.document.raw, self.inspector.check.limits)
+                rewrite(target, raw, better.document.raw, self.inspector.check.limits)
             except OSError as error:
                 self.notify(error, name)
                 return found

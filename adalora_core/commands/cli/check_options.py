@@ -64,7 +64,7 @@ _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         ),
         "--follow-links": {
             "action": argparse.BooleanOptionalAction,
-            "help": "follow links out of the checked folders, also to fix files; with "
+            "help": "follow links out of the checked folders, but never to fix files; with "
             "--no-follow-links not even links that are arguments (default: only those, and only "
             "to read)",
         },

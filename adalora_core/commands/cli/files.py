@@ -33,13 +33,21 @@ class Target:
     """A file to check, or `-` for standard input.
 
     If an argument `was_named` like it, it must hold a configuration. `problem` is the reason why it
-    is not read, in spite of which the run `may_pass`.
+    is not read, in spite of which the run `may_pass`. `top` is the folder that was searched for it.
     """
 
     name: str
     was_named: bool
     problem: OSError | None = None
     may_pass: bool = False
+    top: str | None = None
+
+    @property
+    def tree(self) -> Path:
+        """The folder that is checked: the working folder, or a searched one elsewhere."""
+        path, here = Path(os.path.abspath(self.name)), Path.cwd()  # noqa: PTH100 - keeps links
+        above = path.parent if self.top is None else Path(os.path.abspath(self.top))  # noqa: PTH100
+        return here if path.is_relative_to(here) else above
 
     @property
     def is_unmatched(self) -> bool:
@@ -122,13 +130,9 @@ def _number(target: Target) -> tuple[int, int] | None:
 
 
 def link_out(name: str) -> OSError | None:
-    """Return an error if links lead from a named path out of its tree, else None.
-
-    The tree is the working folder or, for a path elsewhere, the folder that holds it.
-    """
-    path, here = Path(os.path.abspath(name)), Path.cwd()  # noqa: PTH100 - keeps links
-    tree = here if path.is_relative_to(here) else path.parent
-    return None if is_inside(name, tree) else _not_followed(name).problem
+    """Return an error if links lead from a named path out of its tree, else None."""
+    is_in_tree = is_inside(name, Target(name, was_named=True).tree)
+    return None if is_in_tree else _not_followed(name).problem
 
 
 def _not_followed(name: str, *, may_pass: bool = False) -> Target:
@@ -170,7 +174,7 @@ def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:
             if not follow and not is_inside(name, tree):
                 found[name] = _not_followed(name, may_pass=stat.S_ISDIR(mode))
             elif mode and not stat.S_ISDIR(mode):
-                found[name] = Target(name, was_named=False)
+                found[name] = Target(name, was_named=False, top=tree)
     yield from (found[name] for name in sorted(found))
 
 
@@ -214,7 +218,7 @@ def _below(top: str, exclusions: SearchExclusions | None, *, follow: bool) -> It
                     continue
                 mode = _mode(path)  # dangling links, as editors make them, are no files
             if mode:
-                yield Target(path, was_named=False)
+                yield Target(path, was_named=False, top=top)
 
 
 def _folders(

@@ -31,6 +31,7 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
 from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import to_pointer
+from adalora_core.floor.regular_files import refuse_links_out
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.mismatches import Mismatch
@@ -49,6 +50,8 @@ def run(argv: Sequence[str]) -> int:
     folder = Path(options.file) if Path(options.file).is_dir() else None
     file = options.file if folder is None else str(folder / "adapter_config.json")
     try:
+        if folder is not None:
+            refuse_links_out(folder)
         document, check = read(file, DEFAULT_LIMITS, options.format), CheckOptions(options.runtime)
         found = examine(document, file, check, key=options.key)
         blocks: Sequence[Block] = found.blocks

@@ -13,6 +13,7 @@ from adalora_core.commands.cli.export_lora import foreign_file
 from adalora_core.commands.cli.output import FINE, fail, print_json
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.regular_files import refuse_links_out
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -57,6 +58,7 @@ def run(argv: Sequence[str]) -> int:
     if why := foreign_file(arguments.adapter):
         return fail("report", why)
     try:
+        refuse_links_out(folder)
         values = _of_lora(folder / "adapter_config.json")
         written = _lora(folder, values, arguments) if values else _adalora(folder, arguments)
     except (AdaLoraError, OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import json
@@ -12,13 +13,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from adalora_core.checker.documents import read_bytes
 from adalora_core.checker.documents.document import format_of
 from adalora_core.checker.pipeline.suppression import unsuppressible
 from adalora_core.checker.rules import BY_CODE
-from adalora_core.commands.cli.files import NO_NAME
+from adalora_core.commands.cli.files import NO_NAME, Target
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
 
@@ -45,25 +46,37 @@ def unified_diff(name: str, old: str, new: str) -> str:
     return "".join(line if line.endswith("\n") else line + end for line in lines)
 
 
-def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:
+def rewrite(target: Target, old: bytes, new: bytes, limits: Limits) -> None:
     """Replace the content of a file, whole or not at all; keep its mode and owner.
 
-    If `name` is a symbolic link, its target changes and the link stays.
-
     Raises:
-        OSError: the file is read-only, changed since the check, or cannot be written; it keeps
-            its content.
+        OSError: a link leads from its tree to the file, or the file is read-only, changed since the
+            check, or cannot be written; it keeps its content.
     """
-    target = Path(os.path.realpath(name))
-    # A writable folder allows to replace a read-only file, and root may write any file.
-    if not target.stat().st_mode & _WRITABLE or not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, "not written: the file is read-only", name)
-    if read_bytes(target, limits, "notebook") != old:  # the format that allows the most
-        raise OSError(errno.EBUSY, "not written: the file changed while it was checked", name)
+    tree = os.path.realpath(target.tree)
+    inner = os.path.relpath(os.path.abspath(target.name), os.path.abspath(target.tree))  # noqa: PTH100 - keeps links
+    path = Path(tree, inner)
     try:
-        write_file(target, new)
+        # The working folder stays what it is, whatever is put in the place of its name.
+        with contextlib.chdir(path.parent):
+            if Path.cwd() != path.parent or Path(path.name).is_symlink():
+                _refuse(errno.ELOOP, "a link leads to the file; name the file itself")
+            _rewrite_here(path.name, old, new, limits)
     except OSError as error:
-        raise OSError(error.errno, f"not written: {error.strerror}", name) from None
+        raise OSError(error.errno, f"not written: {error.strerror}", target.name) from None
+
+
+def _rewrite_here(name: str, old: bytes, new: bytes, limits: Limits) -> None:
+    # A writable folder allows to replace a read-only file, and root may write any file.
+    if not Path(name).stat().st_mode & _WRITABLE or not os.access(name, os.W_OK):
+        _refuse(errno.EACCES, "the file is read-only")
+    if read_bytes(name, limits, "notebook") != old:  # the format that allows the most
+        _refuse(errno.EBUSY, "the file changed while it was checked")
+    write_file(Path(name), new)
+
+
+def _refuse(number: int, why: str) -> NoReturn:
+    raise OSError(number, why)
 
 
 def print_added(ignored: Sequence[int], options: Namespace, outcome: Outcome) -> None:
