@@ -24,7 +24,8 @@ _PARTS = [
     "12:30", "1_0", "0o7", "010", ".inf", "1e5", "é", "\x85", "\u2028", "\r\n", "\r", "<<: *a",
     "<<: {a: 1}", "<<: [*a, *b]", "rr: 1", "rr: 2", "a: 1", "r: 5", "x: &a {rr: 1}", ".nan",
     "y: &b {rr: 2, r: 3}", "2001-12-14t21:59:43.10-05:00", "'a\tb'", "!!timestamp ", "!!omap ",
-    "\\", "\\\n", "9" * 4400, "1.e+3", "!!value ", "[" * 70, "- " * 70, '"\\ud800"', '"\\x41"',
+    "\\", "\\\n", "9" * 4400, "1.e+3", "!!value ", "!!mer%67e ", "!!int%00 ", "%FOO x\n",
+    "[" * 70, "- " * 70, '"\\ud800"', '"\\x41"',
 ]  # fmt: skip
 _SEEDS = [
     "a: 1\nb: [1, {c: 2}]\n",
@@ -55,13 +56,7 @@ def text_of(draw: random.Random) -> str:
 
 LISTED = {
     "an empty document": ("the document is empty",),
-    "a colon or a question mark right before a bracket or a comma": (
-        "found unexpected ':'", "did not find expected ',' or", "begins a key for PyYAML",
-    ),
-    "an unknown directive": ("found unknown directive name",),
-    "a block of text that begins with a tab": ("found a tab character where an indentation",),
-    "a tab in a comment between a tag and its value": ("a tab between words",),
-    "a byte order mark at the start of a line": ("byte order mark",),
+    "a second byte order mark": ("a second byte order mark",),
     "a tag whose value is a set or pairs": (
         "makes a value that JSON lacks",
     ),
@@ -97,14 +92,12 @@ def difference(text: str) -> str | None:
         is_same = _is_same(document.value, wanted)
     else:
         is_same = False
-    if is_same or _is_listed(document, text):
+    if is_same or _is_listed(document):
         return None
     return f"{document.value!r} here with {messages}, {wanted!r} there"
 
 
-def _is_listed(document: Document, text: str) -> bool:
-    if "\ufeff" in text and document.problems:
-        return True  # begins a word for PyYAML, and other faults follow
+def _is_listed(document: Document) -> bool:
     return any(
         words in problem.message
         for problem in document.problems

@@ -51,16 +51,12 @@ class Place:
         start, end: extent of the value.
         keys: extents of a mapping's keys.
         inside: places of a mapping's values by key, or of a list's by index.
-        nodes: this value and those inside, counted as often as aliases repeat them.
-        height: levels of nesting below this value.
     """
 
     start: int
     end: int
     keys: dict[object, Extent] = field(default_factory=dict)
     inside: dict[object, Place] = field(default_factory=dict)
-    nodes: int = 1
-    height: int = 0
 
 
 class TreeLocator:

@@ -1,12 +1,8 @@
-"""Read plain scalars as PyYAML, and with it most trainers, does; note where others differ.
-
-libyaml, which is faster than PyYAML's own scanner, passes over some signs that this one refuses.
-"""
+"""Read plain scalars as PyYAML, and with it most trainers, does; note where others differ."""
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -19,6 +15,7 @@ _PREFIX = "tag:yaml.org,2002:"
 STRING = _PREFIX + "str"
 MERGE = _PREFIX + "merge"
 VALUE = _PREFIX + "value"
+SEQUENCE, MAPPING = _PREFIX + "seq", _PREFIX + "map"
 _RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = yaml.SafeLoader.yaml_implicit_resolvers
 _CONSTRUCTOR = SafeConstructor()
 _CONSTRUCT = {
@@ -71,13 +68,6 @@ def construct(tag: str, text: str) -> Any:
     return value
 
 
-@lru_cache(maxsize=2048)
-def interpret(text: str) -> tuple[str, Any, str | None]:
-    """Return tag, value and ambiguity of a plain scalar; configurations repeat a few words."""
-    tag = resolve(text)
-    return tag, construct(tag, text), ambiguity(tag, text)
-
-
 def ambiguity(tag: str, text: str) -> str | None:
     """Return the kind of ambiguity of a plain scalar, or None if all readers agree."""
     if tag == STRING:
@@ -96,45 +86,3 @@ def ambiguity(tag: str, text: str) -> str | None:
             return "underscore"
         return "octal" if kind == "int" and _OLD_OCTAL.fullmatch(text) else None
     return None
-
-
-_ENDS = r"\n\r\x85\u2028\u2029"
-_ODD = re.compile(rf"\t|(?:^|(?<=[{_ENDS}]))\ufeff")
-_REFUSED = {
-    "\t": "a tab between words, which PyYAML's own scanner refuses",
-    "\ufeff": "a byte order mark between words, which PyYAML's own scanner refuses",
-}
-_HEAD = re.compile(rf"[|>][-+\d]*([#\t])?[^{_ENDS}]*")
-_COMMENT = re.compile(rf"#[^{_ENDS}]*")
-_PROPERTIES = re.compile(r"(?:[&!]\S*[ \t\r\n]+)*")
-MAY_DIFFER = re.compile(rf"{_ODD.pattern}|[|>][-+\d]*#|\?")
-"""What a text without such signs does not contain."""
-
-
-def find_odd_sign(text: str, scalars: list[tuple[int, int, str]]) -> tuple[int, str] | None:
-    """Return the place of a sign that PyYAML's own scanner refuses, and why; None: there is none.
-
-    The style of a plain scalar is empty, or a question mark in brackets and braces.
-    """
-    if text.startswith("\ufeff"):  # libyaml does not count it
-        return 0, "a second byte order mark"
-    pieces, done = [], 0
-    for start, end, style in scalars:
-        properties = _PROPERTIES.match(text, start, end)
-        first = begin = properties.end() if properties else start
-        if style not in {"?", ""}:
-            begin = max(first, text.find(style, first, end))
-        head = _HEAD.match(text, begin, end) if style in {"|", ">"} else None
-        if head is not None and head[1]:
-            return head.start(1), "the sign of a block needs a blank behind it"
-        if head is not None:
-            begin = head.end()
-        elif style == "?" and (sign := text.find("?", first, end)) >= 0:
-            return sign, "a question mark in brackets or braces begins a key for PyYAML"
-        elif style in {"?", ""} and (odd := _ODD.search(text, first, end)) is not None:
-            return odd.start(), _REFUSED[odd[0]]
-        pieces += [text[done:begin], "\n" * (end - begin)]
-        done = end
-    plain = "".join([*pieces, text[done:]])
-    found = _ODD.search(_COMMENT.sub(lambda comment: " " * len(comment[0]), plain))
-    return None if found is None else (found.start(), _REFUSED[found[0]])

@@ -1,13 +1,15 @@
-"""Decode YAML as PyYAML's safe loader does, from its events, with positions, without recursion."""
+"""Decode YAML as PyYAML composes and merges it, with positions from its marks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.nodes import ScalarNode, SequenceNode
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents import yaml_scalars as scalars
@@ -16,71 +18,60 @@ from adalora_core.checker.documents.problems import Problem, duplicate_key
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import AmbiguousScalar, Path
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-_MOST_EQUAL_HASHES = 1_000
-"""Bound on the keys of one hash: numbers can be chosen so that a dict takes quadratic time."""
-_TAGS = {
-    yaml.MappingStartEvent: (None, "!", "tag:yaml.org,2002:map"),
-    yaml.SequenceStartEvent: (None, "!", "tag:yaml.org,2002:seq"),
-}
-
-
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_COMPOSER: Any = Composer  # whose nodes get attributes
+_MOST_HASHED = 1_000
+"""Bound on keys that are other numbers than their hashes: these can be chosen to be equal."""
+_LONGEST_TAG = 256
+_SMALL = 1 << 18
+"""The largest text that PyYAML's own scanner reads, which is slow."""
+_MAY_DIFFER = re.compile(r"[\t\ufeff%?]|!(?!\S)|[|>][-+\d]*#|:[\[\]{},]")
+"""What a text without such signs does not contain: signs that libyaml reads otherwise."""
 _HASH = re.compile(r"(?:^|(?<=\s))#[^\r\n]*")
+_MANY = "expected a single document in the stream"
 
 
-@dataclass(eq=False)
 class _StopError(Exception):
     """The document cannot be read further."""
 
-    problem: Problem
-
-
-@dataclass(slots=True)
-class _Frame:
-    """A container that is being read."""
-
-    value: Any
-    place: Place
-    anchor: str | None = None
-    key: Any = None
-    key_extent: tuple[int, int] | None = None
-    key_text: str = ""
-    is_in_flow: bool = False
-    hashes: set[int] = field(default_factory=set)
-    merged: list[list[tuple[Any, Place]]] = field(default_factory=list)
-    pairs: list[tuple[str, Any, Any]] = field(default_factory=list)
-
-
-_AWAITS_KEY = object()
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
 
 def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     """Decode YAML text; each fault of the text becomes a problem of the document."""
-    reader = _Reader(text, limits)
+    document = Document(text)
     try:
-        reader.read()
+        _Reader(document, limits).read()
     except _StopError as stop:
-        _abort(reader.document, stop.problem)
+        _abort(document, stop.problem)
+    except RecursionError:
+        _abort(document, problems.beyond("the document is nested too deeply for this interpreter"))
     except yaml.reader.ReaderError as error:
         message = f"a character that YAML does not allow: {error.reason}"
         offset = _reader_offset(text, error)
-        _abort(reader.document, Problem(problems.BAD_ENCODING, message, offset=offset))
+        _abort(document, Problem(problems.BAD_ENCODING, message, offset=offset))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         offset = min(mark.index, len(text)) if mark else 0
         message = error.problem or str(error)
+        if message == "second occurrence":
+            message = f"{error.context}"
         problem = _syntax(text, offset, message)
-        if "nesting depth" in message:  # libyaml's own limit, met while it looks ahead
+        if error.context == _MANY:
+            message = "a second document begins here"
+            problem = Problem(problems.MANY_DOCUMENTS, message, offset=offset)
+        elif "nesting depth" in message:  # libyaml's own limit, met while it looks ahead
             problem = problems.beyond(message, offset)
-        _abort(reader.document, problem)
-    return reader.document
+        _abort(document, problem)
+    return document
 
 
 def comments(text: str) -> Iterator[tuple[int, int]]:
     """Yield the extents of all comments of a text that `decode` accepted."""
     at = 0
-    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+    events: Iterator[Any] = yaml.parse(text, Loader=_scanner_of(text))
     for event in events:
         if type(event) in {yaml.ScalarEvent, yaml.StreamEndEvent}:
             is_last = type(event) is yaml.StreamEndEvent
@@ -89,8 +80,9 @@ def comments(text: str) -> Iterator[tuple[int, int]]:
             at = event.end_mark.index
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    return one is other or (type(one) is type(other) not in {dict, list} and one == other)
+def _scanner_of(text: str) -> Any:
+    is_odd = len(text) <= _SMALL and _MAY_DIFFER.search(text)
+    return yaml.SafeLoader if is_odd else _FAST
 
 
 def _abort(document: Document, problem: Problem) -> None:
@@ -120,7 +112,7 @@ def _is_indented_anew(text: str, offset: int) -> bool:
 def _syntax(text: str, offset: int, fault: str) -> Problem:
     hint = None
     line = text[text.rfind("\n", 0, offset) + 1 : offset + 80]
-    if "\t" in fault or "\t" in line[: len(line) - len(line.lstrip())]:
+    if "\t" in fault or "\\t" in fault or "\t" in line[: len(line) - len(line.lstrip())]:
         hint = "indent with spaces: YAML allows no tabs"
     elif "{{" in line or "{%" in line:
         hint = "render the template first, or quote the value"
@@ -130,255 +122,201 @@ def _syntax(text: str, offset: int, fault: str) -> Problem:
     return Problem(problems.SYNTAX_ERROR, message, hint=hint, offset=offset)
 
 
-class _Reader:
+class _Bounded(_COMPOSER):  # type: ignore[misc]
+    """Compose nodes with their `size` and `height`; an alias is a node at its own place.
+
+    A mapping is flattened when it is complete: `own` are its own pairs, `merged` the mappings that
+    it merges.
+    """
+
+    scanner: Any = yaml.SafeLoader
+
     def __init__(self, text: str, limits: Limits) -> None:
-        self.document = Document(text)
-        self._text = text
-        self._limits = limits
-        self._equal_hashes = 0
-        self._merges = "<<" in text or "merge" in text
-        self._stack: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, Place, str] | None] = {}
-        # By id of the mapping: what PyYAML's mapping node holds, as far as something can merge it.
-        self._pairs: dict[int, list[tuple[str, Any, Any]]] = {}
+        Composer.__init__(self)
+        self.scanner.__init__(self, text)
+        self.limits, self.depth = limits, 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        start = event.start_mark.index
+        if len(getattr(event, "tag", None) or "") > _LONGEST_TAG:
+            raise _StopError(problems.beyond(f"a tag has more than {_LONGEST_TAG} signs", start))
+        if isinstance(event, yaml.CollectionStartEvent) and self.depth >= self.limits.depth:
+            raise _StopError(problems.too_deep(self.limits, start))
+        self.depth += 1
+        node = Composer.compose_node(self, parent, index)
+        self.depth -= 1
+        if isinstance(event, yaml.AliasEvent):
+            if node.end_mark is None:
+                message = f"the alias *{event.anchor} is inside the value that it names"
+                raise _StopError(problems.beyond(message, start))
+            node = copy(node)
+            node.start_mark, node.end_mark = event.start_mark, event.end_mark
+            if self.depth + _height(node) > self.limits.depth:
+                raise _StopError(problems.too_deep(self.limits, start))
+        if parent is not None:
+            parent.size = _size(parent) + _size(node)
+            parent.height = max(_height(parent), _height(node) + 1)
+            if parent.size > self.limits.nodes:
+                counted = ", aliases counted"
+                raise _StopError(problems.too_many_values(self.limits, counted, start))
+        return node
+
+    def compose_mapping_node(self, anchor: str | None) -> Any:
+        node = Composer.compose_mapping_node(self, anchor)
+        node.own = [pair for pair in node.value if pair[0].tag != scalars.MERGE]
+        node.merged = []
+        for key, value in node.value:
+            if key.tag == scalars.MERGE:
+                node.merged += value.value if isinstance(value, SequenceNode) else [value]
+        if node.merged:
+            self.flatten_mapping(node)
+        return node
+
+
+class _BoundedByC(_Bounded, _FAST):  # type: ignore[misc]
+    scanner = _FAST
+
+
+class _BoundedByPython(_Bounded, yaml.SafeLoader):
+    pass
+
+
+def _size(node: Any) -> int:
+    return getattr(node, "size", 1)
+
+
+def _height(node: Any) -> int:
+    return getattr(node, "height", 0 if isinstance(node, ScalarNode) else 1)
+
+
+class _Reader:
+    """Makes the values of composed nodes, with a place for each."""
+
+    def __init__(self, document: Document, limits: Limits) -> None:
+        self._document, self._text, self._limits = document, document.text, limits
         self._ambiguous: list[AmbiguousScalar] = []
-        self._ambiguous_at: dict[int, tuple[str, str]] = {}
-        self._done: tuple[Any, Place] | None = None
+        self._hashed = 0
 
     def read(self) -> None:
         """Read the one document of the text."""
-        loader, seen = _Loader(self._text), list[tuple[int, int, str]]()
-        may_differ = scalars.MAY_DIFFER.search(self._text) is not None
-        handlers: dict[type, Callable[[Any], None]] = {
-            yaml.ScalarEvent: self._scalar,
-            yaml.AliasEvent: self._alias,
-            yaml.MappingStartEvent: self._open,
-            yaml.SequenceStartEvent: self._open,
-            yaml.MappingEndEvent: self._close,
-            yaml.SequenceEndEvent: self._close,
-            yaml.DocumentStartEvent: self._document_start,
-        }
+        if self._text.startswith("\ufeff"):  # which the scanners would pass over
+            raise _StopError(_syntax(self._text, 0, "a second byte order mark"))
+        document, is_odd = self._document, _scanner_of(self._text) is yaml.SafeLoader
+        loader = (_BoundedByPython if is_odd else _BoundedByC)(self._text, self._limits)
         try:
-            while loader.check_event():
-                event = loader.get_event()
-                handle = handlers.get(type(event))
-                if handle is not None:
-                    handle(event)
-                if may_differ and handle == self._scalar:
-                    style = event.style or "?" * (self._stack != [] and self._stack[-1].is_in_flow)
-                    seen.append((event.start_mark.index, event.end_mark.index, style))
+            node = loader.get_single_node()
         finally:
             loader.dispose()
-        if may_differ and (odd := scalars.find_odd_sign(self._text, seen)) is not None:
-            raise _StopError(_syntax(self._text, *odd))
-        if self._done is None or (self._done[0] is None and not self._text.strip(" \t\r\n-")):
+        if node is None or not self._text.strip(" \t\r\n-"):
             raise _StopError(problems.EMPTY)
-        document = self.document
-        document.value, place = self._done
+        document.value, place = self._value(node, ())
         document.locator = TreeLocator(self._text, place)
         document.ambiguous_scalars = tuple(self._ambiguous)
 
-    def _document_start(self, event: Any) -> None:
-        if self._done is not None:
-            message = "a second document begins here"
-            offset = event.start_mark.index
-            raise _StopError(Problem(problems.MANY_DOCUMENTS, message, offset=offset))
+    def _value(self, node: Any, path: Path) -> tuple[Any, Place]:
+        place = Place(node.start_mark.index, node.end_mark.index)
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, path), place
+        is_list = isinstance(node, SequenceNode)
+        if node.tag != (scalars.SEQUENCE if is_list else scalars.MAPPING):
+            self._refuse_tag(node, path)
+        if not is_list:
+            return self._mapping(node, path, place), place
+        values = []
+        for index, each in enumerate(node.value):
+            value, place.inside[index] = self._value(each, (*path, index))
+            values.append(value)
+        return values, place
 
-    def _scalar(self, event: Any) -> None:
-        text, start, end = event.value, event.start_mark.index, event.end_mark.index
-        tag = event.tag
-        self._define(event)
+    def _mapping(self, node: Any, path: Path, place: Place) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        own = len(node.value) - len(node.own)
+        written: dict[Any, tuple[int, int]] = {}
+        for number, (key_node, value_node) in enumerate(node.value):
+            key = self._key(key_node)
+            extent = key_node.start_mark.index, key_node.end_mark.index
+            if number >= own:
+                if key in written:
+                    self._report(duplicate_key(path, key, [written[key], extent]))
+                elif not isinstance(key, str):
+                    message = f"the key {key!r} is not a string"
+                    self._report(Problem(problems.NON_STRING_KEY, message, (*path, key), "key"))
+                written[key] = extent
+            found[key], place.keys[key] = value_node, extent
+        self._find_other_merges(node, path, found, written)
+        for key, value_node in found.items():
+            found[key], place.inside[key] = self._value(value_node, (*path, key))
+        return found
+
+    def _find_other_merges(self, node: Any, path: Path, found: Any, own: Any) -> None:
+        """Report keys that releases of PyYAML merge with different values.
+
+        6.0.4 keeps the first of the pairs whose keys are one object in memory, as an alias and its
+        anchor are, and all keys of one character.
+        """
+        other: dict[Any, None] = {}
+        for mapping in node.merged:
+            values = {self._key(key): value for key, value in mapping.value}
+            for key in values.keys() - own.keys():
+                if key not in found or not self._is_same(values[key], found[key]):
+                    other[key] = None
+        for key in other:
+            message = f"the key {key!r} is merged with two values: releases of PyYAML differ"
+            self._report(Problem(problems.DUPLICATE_KEY, message, (*path, key), "key"))
+
+    def _is_same(self, one: Any, other: Any) -> bool:
+        if isinstance(one, ScalarNode) and isinstance(other, ScalarNode):
+            return (one.tag, one.value) == (other.tag, other.value)
+        return one.value is other.value
+
+    def _key(self, node: Any) -> Any:
+        if not isinstance(node, ScalarNode):
+            raise _StopError(
+                _syntax(self._text, node.start_mark.index, "a key is a mapping or a list")
+            )
+        key = self._scalar(node, None)
+        self._hashed += isinstance(key, (int, float)) and hash(key) != key
+        if self._hashed > _MOST_HASHED:
+            message = f"more than {_MOST_HASHED} keys are fractions or very large numbers"
+            raise _StopError(problems.beyond(message, node.start_mark.index))
+        return key
+
+    def _scalar(self, node: Any, path: Path | None) -> Any:
+        """Return the value of a scalar; without a path, of a key."""
+        tag, text = node.tag, node.value
+        if tag == scalars.STRING and node.style:  # quoted: always text
+            return text
+        if path is not None and tag in (scalars.MERGE, scalars.VALUE):
+            self._refuse_tag(node, path)
+        elif path is not None and not node.style:
+            kind = scalars.ambiguity(tag, text)
+            if kind is not None and tag == scalars.resolve(text):
+                self._ambiguous.append(AmbiguousScalar(kind, path, text))
         try:
-            if tag is None or tag == "!":
-                if tag is None and not event.implicit[0]:  # quoted: always text
-                    self._add(text, Place(start, end), event.anchor, text)
-                    return
-                tag, value, kind = scalars.interpret(text)
-                if kind is not None and (path := self._path()) is not None:
-                    self._ambiguous.append(AmbiguousScalar(kind, path, text))
-                    self._ambiguous_at[start] = kind, text
-            else:
-                value = scalars.construct(tag, text)
+            return scalars.construct(tag, text)
         except scalars.UnknownTagError:
-            value = None
-            self._refuse_tag(tag, start)
+            self._refuse_tag(node, path)
+            return None
         except ValueError as error:
-            raise _StopError(self._unreadable(tag, text, start, error)) from None
-        if tag in (scalars.MERGE, scalars.VALUE) and self._path() is not None:
-            self._refuse_tag(tag, start)
-        self._add(value, Place(start, end), event.anchor, text, is_merge=tag == scalars.MERGE)
+            raise _StopError(self._unreadable(node, error)) from None
 
-    def _define(self, event: Any) -> None:
-        """Take note of the anchor of a value that begins."""
-        if event.anchor in self._anchors:
-            fault = f"the anchor &{event.anchor} names two values"
-            raise _StopError(_syntax(self._text, event.start_mark.index, fault))
-        if event.anchor is not None:
-            self._anchors[event.anchor] = None
-
-    def _unreadable(self, tag: str | None, text: str, start: int, error: Exception) -> Problem:
-        tag = tag or scalars.resolve(text)
+    def _unreadable(self, node: Any, error: Exception) -> Problem:
+        tag, start = node.tag, node.start_mark.index
         if tag.endswith((":int", ":float")) and "digits" in str(error):
             kind = "an integer" if tag.endswith(":int") else "a number"
             return problems.beyond(f"{kind} has too many digits", start)
-        fault = f"{text[:40]!r} is not a valid {tag.rpartition(':')[2]} ({error})"
+        fault = f"{node.value[:40]!r} is not a valid {tag.rpartition(':')[2]} ({error})"
         return _syntax(self._text, start, fault)
 
-    def _refuse_tag(self, tag: str, offset: int) -> None:
-        is_known = tag.endswith((":set", ":omap", ":pairs"))
+    def _refuse_tag(self, node: Any, path: Path | None) -> None:
+        is_known = node.tag.endswith((":set", ":omap", ":pairs"))
         reason = "makes a value that JSON lacks" if is_known else "is refused by yaml.safe_load"
-        message = f"the tag {tag!r} {reason}"
-        path = self._path()
+        message, offset = f"the tag {node.tag!r} {reason}", node.start_mark.index
         self._report(Problem(problems.UNKNOWN_TAG, message, path or (), offset=offset))
         if path is not None:
-            self._ambiguous.append(AmbiguousScalar("tag", path, tag))
-
-    def _alias(self, event: Any) -> None:
-        start, end = event.start_mark.index, event.end_mark.index
-        if event.anchor not in self._anchors:
-            fault = f"the alias *{event.anchor} has no anchor before it"
-            raise _StopError(_syntax(self._text, start, fault))
-        known = self._anchors[event.anchor]
-        if known is None:
-            message = f"the alias *{event.anchor} is inside the value that it names"
-            raise _StopError(problems.beyond(message, start))
-        value, place, text = known
-        copy = Place(start, end, place.keys, place.inside, place.nodes, place.height)
-        self._add(value, copy, None, text)
-
-    def _open(self, event: Any) -> None:
-        start = event.start_mark.index
-        if len(self._stack) >= self._limits.depth:
-            raise _StopError(problems.too_deep(self._limits, start))
-        if event.tag not in _TAGS[type(event)]:
-            self._refuse_tag(event.tag, start)
-        self._define(event)
-        is_mapping = isinstance(event, yaml.MappingStartEvent)
-        frame = _Frame({} if is_mapping else [], Place(start, start), event.anchor, _AWAITS_KEY)
-        frame.is_in_flow = bool(event.flow_style)
-        self._stack.append(frame)
-
-    def _close(self, event: Any) -> None:
-        frame = self._stack.pop()
-        frame.place.end = event.end_mark.index
-        if frame.merged:
-            self._close_merged(frame)
-        if self._merges:
-            self._pairs[id(frame.value)] = frame.pairs
-        self._add(frame.value, frame.place, frame.anchor)
-
-    def _close_merged(self, frame: _Frame) -> None:
-        """Add what a mapping merges; its own keys take precedence, then later merges."""
-        own = set(frame.value)
-        path = self._path()
-        for value, place in (each for group in reversed(frame.merged) for each in group):
-            for key, entry in value.items():
-                if key not in frame.value:
-                    self._count(frame, key, place)
-                    frame.value[key] = entry
-                    frame.place.keys[key] = place.keys.get(key, (place.start, place.end))
-                    frame.place.inside[key] = place.inside[key]
-                    known = self._ambiguous_at.get(place.inside[key].start)
-                    if known is not None and path is not None:
-                        kind, text = known
-                        self._ambiguous.append(AmbiguousScalar(kind, (*path, key), text))
-        # PyYAML 6.0.4 keeps the first of the pairs whose keys are one object in memory, as an
-        # alias and its anchor are, and all keys of one character; of the others the last one wins.
-        pairs: dict[int, tuple[str, Any, Any]] = {}
-        for value, _ in (each for group in frame.merged for each in group):
-            for pair in self._pairs[id(value)]:
-                pairs.setdefault(id(pair[0]), pair)
-        frame.place.nodes += len(pairs)
-        frame.pairs[:0] = pairs.values()
-        newest = {key: value for _, key, value in pairs.values()}
-        for key in frame.value.keys() - own:
-            if path is not None and not _is_same(newest.get(key, own), frame.value[key]):
-                message = f"the key {key!r} is merged with two values: releases of PyYAML differ"
-                self._report(Problem(problems.DUPLICATE_KEY, message, (*path, key), "key"))
-
-    def _add(
-        self, value: Any, place: Place, anchor: str | None, text: str = "", *,
-        is_merge: bool = False,
-    ) -> None:  # fmt: skip
-        """Put a finished value where it belongs: top, list, key or value of a mapping."""
-        if anchor is not None:
-            self._anchors[anchor] = (value, place, text)
-        if not self._stack:
-            self._done = (value, place)
-            return
-        frame = self._stack[-1]
-        outer = frame.place
-        outer.nodes += place.nodes
-        outer.height = max(outer.height, place.height + 1)
-        # Aliases turn a few lines into millions of values, so values are counted, never walked.
-        if outer.nodes > self._limits.nodes:
-            counted = ", aliases counted"
-            raise _StopError(problems.too_many_values(self._limits, counted, place.start))
-        if len(self._stack) + outer.height > self._limits.depth:
-            raise _StopError(problems.too_deep(self._limits, place.start))
-        if isinstance(frame.value, list):
-            outer.inside[len(frame.value)] = place
-            frame.value.append(value)
-        elif frame.key is _AWAITS_KEY:
-            if isinstance(value, (dict, list)):
-                raise _StopError(_syntax(self._text, place.start, "a key is a mapping or a list"))
-            frame.key, frame.key_text = scalars.MERGE if is_merge else value, text
-            frame.key_extent = (place.start, place.end)
-        else:
-            self._end_pair(frame, value, place)
-
-    def _end_pair(self, frame: _Frame, value: Any, place: Place) -> None:
-        key, extent = frame.key, frame.key_extent or (place.start, place.start)
-        frame.key = _AWAITS_KEY
-        if key is scalars.MERGE:
-            self._merge(frame, value, place)
-            return
-        self._count(frame, key, frame.place)
-        if key in frame.value:
-            path = self._path_to(key)[:-1]
-            self._report(duplicate_key(path, key, [frame.place.keys[key], extent]))
-        if not isinstance(key, str):
-            message = f"the key {key!r} is not a string"
-            self._report(Problem(problems.NON_STRING_KEY, message, self._path_to(key), "key"))
-        frame.value[key] = value
-        frame.place.keys[key] = extent
-        frame.place.inside[key] = place
-        if self._merges:
-            frame.pairs.append((frame.key_text, key, value))
-
-    def _merge(self, frame: _Frame, value: Any, place: Place) -> None:
-        if isinstance(value, dict):
-            frame.merged.append([(value, place)])
-        elif isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-            frame.merged.append([(entry, place.inside[i]) for i, entry in enumerate(value)])
-        else:
-            fault = "<< should merge a mapping or a list of mappings"
-            raise _StopError(_syntax(self._text, place.start, fault))
-
-    def _count(self, frame: _Frame, key: Any, place: Place) -> None:
-        if isinstance(key, str):
-            return  # Python keeps the hashes of strings secret
-        self._equal_hashes += hash(key) in frame.hashes
-        frame.hashes |= {hash(key)}
-        if self._equal_hashes > _MOST_EQUAL_HASHES:
-            message = f"more than {_MOST_EQUAL_HASHES} keys are numbers of one hash"
-            raise _StopError(problems.beyond(message, place.start))
+            self._ambiguous.append(AmbiguousScalar("tag", path, node.tag))
 
     def _report(self, problem: Problem) -> None:
-        if len(self.document.problems) <= self._limits.diagnostics:  # one more than is shown
-            self.document.problems.append(problem)
-
-    def _path(self) -> Path | None:
-        """Return the path of the value that comes next, or None where a key comes next."""
-        if self._stack and isinstance(self._stack[-1].value, dict):
-            key = self._stack[-1].key
-            return None if key is _AWAITS_KEY else self._path_to(key)
-        return self._path_to(None)
-
-    def _path_to(self, key: Any) -> Path:
-        steps = [
-            frame.key if type(frame.value) is dict else len(frame.value) for frame in self._stack
-        ]
-        if self._stack and isinstance(self._stack[-1].value, dict):
-            steps[-1] = key
-        return tuple(steps)
+        if len(self._document.problems) <= self._limits.diagnostics:  # one more than is shown
+            self._document.problems.append(problem)
