@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from command_fixtures import check
 from confined import Confined
+
+__all__ = ["check", "confined"]
 
 
 @pytest.fixture

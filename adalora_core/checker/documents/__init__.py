@@ -5,10 +5,12 @@ from __future__ import annotations
 import codecs
 import importlib
 import json
+import re
+import sys
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, Format, format_of
+from adalora_core.checker.documents.document import CODE, Document, Format, format_of
 from adalora_core.checker.documents.problems import Problem, at_open_bracket
 from adalora_core.floor.rank_pattern import foreign_format
 from adalora_core.floor.regular_files import read_start
@@ -92,6 +94,46 @@ def tensors_in(raw: bytes) -> Problem | None:
     hint = "name the folder of a saved adapter, which holds an adapter_config.json"
     hint += "; adalora shrink takes the one file of kohya's format" if whose == "kohya's" else ""
     return Problem(problems.BAD_ENCODING, message, offset=0, hint=hint)
+
+
+_BETWEEN_STRINGS = re.compile(r'"[ \t\r\n]*+,[ \t\r\n]*+"')
+_ESCAPE = re.compile(
+    r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})"
+    r"|[ \t]*(?:\r\n?|[\n\x85\u2028\u2029])\s*)"
+)
+"""A letter as JSON, YAML, TOML and Python write one, or the end of a line that they ignore."""
+
+
+def searchable(raw: bytes, format: Format) -> str:  # noqa: A002 - the option's name
+    """Return a text that holds each word that a reader of the format may find in the bytes.
+
+    Words that are written with escapes follow those that are not.
+    """
+    if format == "python":
+        from adalora_core.checker.documents.python.encodings import EncodingError, declared
+
+        try:
+            encoding = declared(raw)
+        except EncodingError as error:  # where Python accepts it, any text may be meant
+            return raw.decode("latin-1") + "\nAdaLoraConfig()" * error.runs
+    else:  # some readers take UTF-16: their words must be found before it is refused
+        encoding = json.detect_encoding(raw)
+    text = raw.decode(encoding, "replace")
+    if format == "notebook":  # the strings of a source are one text
+        text += _BETWEEN_STRINGS.sub("", text)
+    if "\\" in text:
+        text += "\n" + _ESCAPE.sub(_unescaped, text)
+    if format in CODE and not text.isascii():
+        from adalora_core.checker.documents.python.encodings import with_plain_letters
+
+        pairs = text.encode("utf-16", "surrogatepass")  # of a notebook's escapes
+        text = with_plain_letters(pairs.decode("utf-16", "replace"))
+    return text
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    digits = match[1] or match[2] or match[3]
+    return "" if digits is None else chr(min(int(digits, 16), sys.maxunicode))
 
 
 def _to_text(raw: bytes, encoding: str) -> tuple[str, list[Problem], bool]:

@@ -18,6 +18,7 @@ from adalora_core.checker.documents.problems import Problem, duplicate_key
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import AmbiguousScalar, Path
 
+_PLAIN: Any = yaml.SafeLoader
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _COMPOSER: Any = Composer  # whose nodes get attributes
 _MOST_HASHED = 1_000
@@ -144,7 +145,7 @@ class _Bounded(_COMPOSER):  # type: ignore[misc]
         if isinstance(event, yaml.CollectionStartEvent) and self.depth >= self.limits.depth:
             raise _StopError(problems.too_deep(self.limits, start))
         self.depth += 1
-        node = Composer.compose_node(self, parent, index)
+        node: Any = Composer.compose_node(self, parent, index)
         self.depth -= 1
         if isinstance(event, yaml.AliasEvent):
             if node.end_mark is None:
@@ -162,8 +163,8 @@ class _Bounded(_COMPOSER):  # type: ignore[misc]
                 raise _StopError(problems.too_many_values(self.limits, counted, start))
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> Any:
-        node = Composer.compose_mapping_node(self, anchor)
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = Composer.compose_mapping_node(self, anchor)
         node.own = [pair for pair in node.value if pair[0].tag != scalars.MERGE]
         node.merged = []
         for key, value in node.value:
@@ -178,7 +179,7 @@ class _BoundedByC(_Bounded, _FAST):  # type: ignore[misc]
     scanner = _FAST
 
 
-class _BoundedByPython(_Bounded, yaml.SafeLoader):
+class _BoundedByPython(_Bounded, _PLAIN):  # type: ignore[misc]
     pass
 
 

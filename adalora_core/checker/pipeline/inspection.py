@@ -14,15 +14,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents import decode, excess_of
+from adalora_core.checker.documents import decode, excess_of, searchable
 from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Format, format_of
 from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
-from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.checker.pipeline.lora_file import file_findings, is_empty_config
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
+from adalora_core.config.changes import ConflictError
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
 from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules.base import Finding
@@ -37,16 +37,19 @@ if TYPE_CHECKING:
     from adalora_core.config.fields.tools import Layout
 
 
-_DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
-_ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
+_DISTINCTIVE = "|".join(sorted(DISTINCTIVE_FIELDS))
+_ADALORA_WORDS = re.compile(rf"adalora|\b(?:{_DISTINCTIVE})\b", re.IGNORECASE)
 """Every text that holds an AdaLoRA configuration contains one of these."""
-_LORA_WORDS = re.compile(rb"\bq?lora", re.IGNORECASE), re.compile(rb"LoraConfig|Peft\w+\.from")
+_LORA_WORDS = re.compile(r"\bq?lora", re.IGNORECASE), re.compile(r"LoraConfig|Peft\w+\.from")
 """Every text, and code, that holds a configuration of plain LoRA contains one of these."""
-_PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
+_PEFT_WORDS = re.compile(rf"\b(?:peft_type|{_DISTINCTIVE})\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
 mention AdaLoRA too."""
-_CODE_WORDS = re.compile(rb"AdaLoraConfig\s*\(|\bupdate_and_allocate\b")
+_CODE_WORDS = re.compile(r"AdaLoraConfig\s*\(|\bupdate_and_allocate\b")
 """Damaged code without any of these is not reported: it may be a template, or of another Python."""
+
+
+_OTHER_BYTES = "its encoding would write other bytes of the file anew; save it as UTF-8"
 
 
 def examine(
@@ -257,10 +260,10 @@ class Inspector:
         """
         is_optional = not (was_named or is_empty_config(raw, name)) or self.ignore_unmatched
         read_as = self.format_of(name)
-        is_code, is_notebook = read_as in CODE, read_as == "notebook"
-        searched = searchable(raw, is_notebook=is_notebook) if is_code and is_optional else raw
+        is_code = read_as in CODE
+        searched = searchable(raw, read_as) if is_optional else ""
         is_told = not is_optional or (
-            b"adalora" in searched.lower() or b"update_and_allocate" in searched
+            "adalora" in searched.lower() or "update_and_allocate" in searched
             if is_code
             else _ADALORA_WORDS.search(searched)
         )
@@ -314,6 +317,8 @@ class Inspector:
             # A fix may write half of a surrogate pair: the reader must see and refuse it.
             encoding = found.document.encoding
             errors = "surrogatepass" if encoding == "utf-8" else "strict"
+            if mark + found.document.text.encode(encoding, errors) != found.document.raw:
+                raise ConflictError(_OTHER_BYTES)
             raw = mark + text.encode(encoding, errors)
             again = self._examined(raw, name, is_optional=is_optional, tries_fixes=False)
             return again if keeps_findings else _with_findings(again)

@@ -108,7 +108,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "holds neither adapter_model.safe"),
     "no configuration": (lambda folder: (folder / CONFIG).unlink(), "holds no adapter_config.json"),
     "no JSON": (lambda folder: (folder / CONFIG).write_text("{"), "config.json': Expecting"),
-    "a link out": (link, "its adapter_config.json is a link out; replace the link by the file"),
+    "a link out": (link, "a link out of its folder is not followed; replace the link by the file"),
     "a module that PEFT ignores": (configure(target_modules=["0"]), "'1' fit no module: target_m"),
     "no head": (configure(modules_to_save=["2"]), "no tensor of modules_to_save ['2']"),
     "a text as rank": (configure(r="8"), "'0' gets no r from the configuration"),

@@ -35,13 +35,12 @@ def declared(raw: bytes) -> str:
         EncodingError: no script is read in the declared encoding.
     """
     is_marked = raw.startswith(codecs.BOM_UTF8)
-    second = raw.find(b"\n") + 1
-    end = raw.find(b"\n", second) + 1 or len(raw)
-    for line in raw[:end].removeprefix(codecs.BOM_UTF8).split(b"\n"):
+    # Python ends a line at a lone CR too.
+    for line in re.split(rb"\r\n|\r|\n", raw.removeprefix(codecs.BOM_UTF8), maxsplit=2)[:2]:
         match = _DECLARATION.match(line)
         if match is not None:
             return _codec(match[1].decode("ascii", "replace"), is_marked=is_marked)
-        if _BLANK.fullmatch(line.rstrip(b"\r")) is None:
+        if _BLANK.fullmatch(line) is None:
             break
     return "utf-8"
 
@@ -62,10 +61,6 @@ def _codec(given: str, *, is_marked: bool) -> str:
     return name
 
 
-_BETWEEN_STRINGS = re.compile(rb'"[ \t\r\n]*+,[ \t\r\n]*+"')
-_ESCAPE = re.compile(r"\\u(?!00[01])([0-9a-fA-F]{4})")
-
-
 def with_plain_letters(code: str) -> str:
     """Return code with the ASCII letters that Python takes others for, such as a bold A."""
     plain = {
@@ -74,22 +69,3 @@ def with_plain_letters(code: str) -> str:
         if each > "\x7f" and (letters := normalize("NFKC", each)).isascii()
     }
     return code.translate(plain) if plain else code
-
-
-def searchable(raw: bytes, *, is_notebook: bool = False) -> bytes:
-    """Return the bytes of a script or notebook with names as Python reads them."""
-    encoding = "utf-8"
-    if is_notebook:
-        raw = _BETWEEN_STRINGS.sub(b"", raw)  # the strings of a source are one text
-    else:
-        try:
-            encoding = declared(raw)
-        except EncodingError as error:
-            raw += b"AdaLoraConfig()" if error.runs else b""  # any text may be meant
-    if raw.isascii() and b"\\u" not in raw and not encoding.startswith(("iso2022", "hz")):
-        return raw
-    text = raw.decode(encoding, "replace")
-    if "\\u" in text:  # in the strings of a notebook
-        text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return with_plain_letters(text).encode("utf-8", "replace")
