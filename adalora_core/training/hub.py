@@ -13,6 +13,8 @@ import yaml
 
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.files import write_file
+from adalora_core.floor.limits import DEFAULT_LIMITS
+from adalora_core.floor.regular_files import read_within
 from adalora_core.training.adapter_file.folder import (
     CONFIG_NAME,
     LEGACY_WEIGHTS_NAME,
@@ -181,7 +183,10 @@ def _update(
     folder: Path, metadata: dict[str, Any], tags: set[str], defaults: dict[str, Any], text: str
 ) -> None:
     path = folder / CARD_NAME
-    before = path.read_bytes() if path.is_file() else b""
+    try:
+        before = read_within(path, DEFAULT_LIMITS.file_bytes) if path.is_file() else b""
+    except ValueError:  # larger than any card
+        return
     old, text = _split(before.decode("utf-8", "replace"), text)
     if old is None:
         return

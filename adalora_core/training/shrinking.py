@@ -52,6 +52,8 @@ _STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Values of `init_lora_weights` that leave the weights of the base model alone."""
 _ROWS = 256
 """Rows of a matrix that are turned into float64 together."""
+_LARGEST = 1e140
+"""Bound on the numbers of a change: float64 must hold the sum of their squares."""
 _MOST_PADDING = 7
 """The most bytes that fill up the header of a file."""
 
@@ -191,7 +193,13 @@ def _decomposed(module: LoraModule) -> tuple[torch.Tensor, torch.Tensor, torch.T
     """Return U, the singular values and Vᵀ of the change, in float64, without those of 0."""
     A, B = module.A.flatten(1).double() * module.E, module.B.flatten(1).double()
     (Q_A, R_A), (Q_B, R_B) = torch.linalg.qr(A.T), torch.linalg.qr(B)
-    U, values, V = torch.linalg.svd(module.scale * R_B @ R_A.T, full_matrices=False)
+    change = module.scale * R_B @ R_A.T
+    if not (change.abs() < _LARGEST).all():
+        raise CheckpointError(
+            f"the change of {module.names[0]!r} has numbers of {_LARGEST:g} or more, or none; "
+            "train it again with a smaller learning rate"
+        )
+    U, values, V = torch.linalg.svd(change, full_matrices=False)
     smallest = torch.finfo(torch.float64).eps * max(A.shape[1], len(B)) * values[:1]
     count = int((values > smallest).sum())
     return Q_B @ U[:, :count], values[:count], V[:count] @ Q_A.T
@@ -311,7 +319,8 @@ def _of_kohya(path: Path) -> TrainedAdapter:
         try:
             A, B = _checked(module, found)
             alpha = torch.tensor(len(A)) if alpha is None else alpha
-            if alpha.numel() != 1 or not alpha.isfinite().all() or not len(A):
+            is_number = alpha.numel() == 1 and not alpha.is_complex() and alpha.isfinite().all()
+            if not is_number or not len(A):
                 raise ValueError("has no rank, or an alpha that is not a number")  # noqa: TRY301
         except ValueError as error:
             raise _refused(path, f"{module!r} {error}") from None

@@ -77,8 +77,9 @@ def run(argv: Sequence[str]) -> int:
         if blocks[0].is_other_method:
             return _show_lora(blocks, folder, options)
         return _show(blocks[0], options)
-    except (OSError, ValueError, MissingExtraError) as error:
-        return fail("plan", error)
+    except (OSError, ValueError, OverflowError, MissingExtraError) as error:
+        why = f"{options.file}: a number is too large for a plan ({error})"
+        return fail("plan", why if isinstance(error, OverflowError) else error)
     except ImportError:
         return fail("plan", MissingExtraError("matplotlib", "plot", "--plot"))
 

@@ -241,7 +241,8 @@ def _not_finite(name: str, value: float, *, is_unread: bool) -> Reading | None:
 
 def _keys(value: Any, *_: Any) -> Reading | None:
     """Read an object as the list of its keys, the names over which PEFT iterates."""
-    return Reading(list(value)) if isinstance(value, dict) and value else None
+    is_read = isinstance(value, dict) and value and all(isinstance(key, str) for key in value)
+    return Reading(list(value)) if is_read else None
 
 
 def _names(value: Any, *_: Any) -> Reading | None:

@@ -227,3 +227,11 @@ def test_aliases_that_multiply_are_counted_and_not_walked():
 def test_hint_on_a_fault_of_indentation_speaks_of_indentation(text, is_about_indentation):
     (finding,) = check_config(text, format="yaml").diagnostics
     assert ("indentation" in finding.hint) == is_about_indentation
+
+
+@pytest.mark.parametrize("key", ["1", "~"])
+def test_modules_as_a_mapping_with_other_keys_lose_no_other_finding(key):
+    fields = ("target_modules", "exclude_modules", "modules_to_save")
+    text = "".join(f"{name}: {{{key}: 1}}\n" for name in fields)
+    found = _found(f"peft_type: ADALORA\ntotal_step: 0\n{text}")
+    assert {"ADA102", "ADA201", "ADA607"} <= {*found}

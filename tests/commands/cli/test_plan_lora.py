@@ -289,3 +289,10 @@ def test_plan_of_many_modules_and_names_takes_seconds(plan):
     assert len(found["modules"]) == len(tensors)
     assert {each["rank"] for each in found["modules"]} == {2}
     assert spent.seconds < 20
+
+
+def test_rank_beyond_floating_point_is_one_sentence(plan):
+    tensors = {f"layers.0.{name}.weight": ("F32", [512, 512]) for name in ("q_proj", "v_proj")}
+    code, out, err = plan(LORA | {"r": 10**308}, tensors=tensors)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "a number is too large for a plan" in err

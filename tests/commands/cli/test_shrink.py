@@ -108,6 +108,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "holds neither adapter_model.safe"),
     "no configuration": (lambda folder: (folder / CONFIG).unlink(), "holds no adapter_config.json"),
     "no JSON": (lambda folder: (folder / CONFIG).write_text("{"), "config.json': Expecting"),
+    "large factors": (
+        lambda folder: edit(folder, lambda all_: {
+            name: each.double() * (1e308 if name.endswith("A.weight") else 1.0)
+            for name, each in all_.items()
+        }),
+        "has numbers of 1e+140 or more",
+    ),
+    "a large alpha": (configure(lora_alpha=1e308), "has numbers of 1e+140 or more"),
+    "a long alpha": (configure(lora_alpha=10**400), "gets no lora_alpha from the configuration"),
     "a link out": (link, "a link out of its folder is not followed; replace the link by the file"),
     "a module that PEFT ignores": (configure(target_modules=["0"]), "'1' fit no module: target_m"),
     "no head": (configure(modules_to_save=["2"]), "no tensor of modules_to_save ['2']"),
@@ -309,3 +318,22 @@ def test_weights_without_a_matrix_to_compare_by_write_nothing(
     assert message in shown.err
     assert shown.err.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("alpha", [1 + 1j, 1e300])
+def test_alpha_of_a_file_that_is_no_usual_number_is_one_sentence(alpha, tmp_path, capsys):
+    from safetensors.torch import save_file
+
+    names = ("lora_down.weight", "lora_up.weight")
+    factors = {f"te.{name}": torch.ones(4, 4) for name in names}
+    dtype = torch.complex64 if isinstance(alpha, complex) else torch.float64
+    save_file(factors | {"te.alpha": torch.tensor(alpha, dtype=dtype)}, tmp_path / "a.safetensors")
+    call = ["shrink", str(tmp_path / "a.safetensors"), str(tmp_path / "b"), "--rank", "1"]
+    assert main(call) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_report_of_large_factors_leaves_norms_out(adapter, capsys):
+    BAD["a large alpha"][0](adapter)
+    assert main(["report", str(adapter), "-o", "json"]) == 0
+    assert "left norms out" in capsys.readouterr().err
