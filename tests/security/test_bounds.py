@@ -38,19 +38,6 @@ def main(argv):
     from adalora_core.commands.cli import main
     return main(["report", *argv])
 """
-LOAD = """
-IMPORTS = ("torch", "adalora_core.training.model")
-def main(argv):
-    from torch import nn
-    from adalora_core import AdaLoraModel
-    from adalora_core.floor.errors import CheckpointError
-    try:
-        AdaLoraModel.from_pretrained(nn.Sequential(nn.Linear(4, 4)), argv[0])
-    except CheckpointError as error:
-        print(error)
-        return 1
-    return 0
-"""
 
 
 def _config(**changes):
