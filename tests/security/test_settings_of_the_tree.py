@@ -135,8 +135,8 @@ def test_settings_of_a_file_that_is_missing_end_the_run(weakened):
     assert "none.toml: No such file" in done.stderr
 
 
-def test_ignore_files_have_no_influence(weakened):
-    names = (".gitignore", ".ignore", ".adaloraignore", ".dockerignore", ".git/info/exclude")
+def test_ignore_files_of_other_tools_have_no_influence(weakened):
+    names = (".ignore", ".adaloraignore", ".dockerignore", ".git/info/exclude")
     weakened.write(dict.fromkeys(names, "*.json\n"))
     done = weakened.run("check", ".", "--isolated", "-o", "concise")
     assert all(f"\n{name}:" in f"\n{done.stdout}" for name in ("bad.json", "other.json"))
