@@ -189,16 +189,21 @@ def _within(
     return ranks
 
 
+def _refuse_large(module: LoraModule, *parts: torch.Tensor) -> None:
+    """Raise a CheckpointError where float64 may not hold the squares of all numbers."""
+    if not all((part.abs() < _LARGEST).all() for part in parts):
+        raise CheckpointError(
+            f"the change of {module.names[0]!r} has numbers of {_LARGEST:g} or more, or none; "
+            "train it again with a smaller learning rate"
+        )
+
+
 def _decomposed(module: LoraModule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return U, the singular values and Vᵀ of the change, in float64, without those of 0."""
     A, B = module.A.flatten(1).double() * module.E, module.B.flatten(1).double()
     (Q_A, R_A), (Q_B, R_B) = torch.linalg.qr(A.T), torch.linalg.qr(B)
     change = module.scale * R_B @ R_A.T
-    if not (change.abs() < _LARGEST).all():
-        raise CheckpointError(
-            f"the change of {module.names[0]!r} has numbers of {_LARGEST:g} or more, or none; "
-            "train it again with a smaller learning rate"
-        )
+    _refuse_large(module, change)
     U, values, V = torch.linalg.svd(change, full_matrices=False)
     smallest = torch.finfo(torch.float64).eps * max(A.shape[1], len(B)) * values[:1]
     count = int((values > smallest).sum())
@@ -211,8 +216,10 @@ def _near_squares(module: LoraModule) -> torch.Tensor:
     In a tenth of the time of a decomposition; those below 1e-15 of the largest are lost.
     """
     A, B = module.A.flatten(1).double() * module.E, module.B.flatten(1).double()
+    _refuse_large(module, A, B)
     values, U = torch.linalg.eigh(B.T @ B)
     root = U * values.clamp(min=0).sqrt() * module.scale
+    _refuse_large(module, root)
     squares: torch.Tensor = torch.linalg.eigvalsh(root.T @ (A @ A.T) @ root).flip(0)
     return squares[squares > torch.finfo(torch.float64).eps * max(A.shape) * squares[:1]]
 
