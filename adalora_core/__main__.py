@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from adalora_core.commands.cli import main
+from adalora_core.commands.bounded_run import main
 
 sys.exit(main())

@@ -20,7 +20,7 @@ from adalora_core.config.rules.base import SOUND
 
 ROOT = Path(__file__).parents[2]
 FILES = [*(ROOT / "adalora_core").glob("c*/rules/*.py")]
-OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs not in {"run", "file"}]
+OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs not in {"run", "file", "worker"}]
 OF_RUNS = [rule for rule in RULES if rule.needs in {"run", "file"}]
 """The faults and the right runs are tests of tests/runs."""
 

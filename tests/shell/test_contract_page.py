@@ -11,6 +11,8 @@ from pages import FENCED, run_sessions
 
 from adalora_core.checker.reports import FORMATS
 from adalora_core.commands.cli import main, search_exclusions
+from adalora_core.commands.cli.limit_option import BOUNDS
+from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 PAGES = {
@@ -41,9 +43,10 @@ def test_limits_shown_are_those_of_the_code():
         name: int(number)
         for name, number in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", PAGES["read"], re.MULTILINE)
     }
-    assert shown == {
+    of_documents = {
         name.replace("_", "-"): value for name, value in dataclasses.asdict(DEFAULT_LIMITS).items()
     }
+    assert shown == of_documents | {name: getattr(OF_A_CHECK, own) for name, own in BOUNDS.items()}
 
 
 def test_folders_of_packages_shown_are_those_of_the_code():

@@ -109,7 +109,7 @@ class Search:
         self._document = document
         self._options = options
         self._layouts = ("peft", "prefixed", "section", "flat") if layout is None else (layout,)
-        self._expressions = Expressions(options.limits.regex_length)
+        self._expressions = Expressions()
 
     def calls(self) -> list[Block]:
         """Return a block for each call of the class in the code of the document."""

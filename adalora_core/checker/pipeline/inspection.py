@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import decode, excess_of, searchable
 from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Format, format_of
-from adalora_core.checker.documents.problems import SYNTAX_ERROR, Problem, too_many_findings
+from adalora_core.checker.documents.problems import (
+    BOUND_EXCEEDED,
+    SYNTAX_ERROR,
+    Problem,
+    too_many_findings,
+)
 from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.checker.pipeline.lora_file import file_findings, is_empty_config
@@ -275,6 +280,13 @@ class Inspector:
         if found.document.fatal:
             is_wanted = bool(is_told and words.search(searched))
         return found if not is_optional or report.block is not None or is_wanted else None
+
+    def beyond(self, name: str, reason: str) -> Report:
+        """Return the report on a file whose check exceeds a bound; no option suppresses it."""
+        rule = BY_CODE[BOUND_EXCEEDED]
+        message = f"the check of the file {reason}"
+        found = Diagnostic(rule.code, rule.name, rule.severity, message, "", hint=rule.hint)
+        return Report((found,), name, runtime=self.check.runtime)
 
     def fix(
         self,

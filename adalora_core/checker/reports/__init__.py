@@ -136,6 +136,7 @@ class Outcome:
         is_quiet: whether texts hold the findings only.
         notices: the files that could not be read, and the like. Texts for people lack them: the
             command prints them when they happen.
+        fails_besides: whether the run fails for files that were not read or findings not shown.
     """
 
     reports: tuple[Checked, ...]
@@ -149,6 +150,7 @@ class Outcome:
     left_out: Mapping[str, int] = field(default_factory=dict)
     is_quiet: bool = False
     notices: tuple[Notice, ...] = ()
+    fails_besides: bool = False
 
     @property
     def findings(self) -> list[tuple[Checked, Diagnostic]]:
@@ -167,8 +169,8 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether a finding has one of these severities."""
-        return any(each.severity in self.failing for _, each in self.findings)
+        """Whether a finding has one of these severities, or something else fails the run."""
+        return self.fails_besides or any(each.severity in self.failing for _, each in self.findings)
 
 
 def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name

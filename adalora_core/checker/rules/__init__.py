@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import within_bounds
+from adalora_core.checker.documents.python.syntax import unless_too_deep
 from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     input,  # noqa: A004 - the module's name
     lora,
@@ -22,7 +22,6 @@ from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.rules import Engine
 from adalora_core.config.rules.base import Finding, Rule, defined_rules
-from adalora_core.config.rules.patterns import LimitExceeded
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
@@ -47,11 +46,6 @@ def usage_findings(document: Document) -> Iterator[Finding]:
     script = document.script
     if script is not None and script.is_about_adalora:
         yield from _of_code(script, _ON_SCRIPTS)
-        if script.steps_left < 0:
-            message = "the code around the configurations is too intertwined to follow to its end"
-            hint = "move the training into a file of its own"
-            extent = script.in_text((0, 0))
-            yield Finding(LimitExceeded, (), message, severity="info", hint=hint, extent=extent)
 
 
 def lora_findings(document: Document, blocks: Iterable[Block]) -> Iterator[Finding]:
@@ -66,10 +60,10 @@ def lora_findings(document: Document, blocks: Iterable[Block]) -> Iterator[Findi
 def _of_code(
     script: Script, rules: Iterable[UsageRule], *, of_lora: bool = False
 ) -> Iterator[Finding]:
-    usage = within_bounds(script, lambda: Usage(script, of_lora=of_lora))
+    usage = unless_too_deep(lambda: Usage(script, of_lora=of_lora))
     for rule in rules:
         if usage is not None and all(word in script.code for word in rule.only_with):
-            found: list[CodeFault] = within_bounds(script, list, rule.check_usage(usage)) or []
+            found: list[CodeFault] = unless_too_deep(list, rule.check_usage(usage)) or []
             yield from (_placed(rule, fault, script) for fault in found)
 
 

@@ -149,3 +149,19 @@ class InvalidSuppression(CommandRule):
     bad = _COMMENTED.replace("COMMENT", "adalora: ignore")
     good = _COMMENTED.replace("10  # COMMENT", "100  # adalora: ignore[few-allocations]")
     hint = "write ignore[ADA202] at the line or above it, or ignore-file[ADA202] anywhere"
+
+
+class BoundExceeded(Rule):
+    can_be_ignored = False
+    code = problems.BOUND_EXCEEDED
+    summary = "the check of a file takes more time or memory than the system gives it, or ends it"
+    why = """A file is checked in a process with limits of the system: 10 s of processor time, 1 GB
+    of memory and 30 s by the clock. Almost every file takes a thousandth of that, so a file beyond
+    a bound is hostile or not a configuration. Nothing is known about it, and neither comments nor
+    settings suppress this finding. The other files of the run are checked."""
+    bad = "peft_type: ADALORA\nrevision: &all [main, ...]  # and so on for 4 MB\nx: [*all, *all]\n"
+    good = "peft_type: ADALORA\nrevision: main\n"
+    language = "yaml"
+    needs = "worker"
+    hint = """exclude the file if it is not meant for a check; if it is, raise the bound with
+    --limit processor-seconds, memory-bytes or wall-seconds"""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.python.syntax import keyword, last_name, spend
+from adalora_core.checker.documents.python.syntax import keyword, last_name
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.rules.usage_frozen import (
     HeadStaysFrozen,
@@ -128,7 +128,6 @@ class LoraHeadFrozen(HeadStaysFrozen):
 
 def _own_layer(usage: Usage, owner: ast.ClassDef) -> tuple[ast.Call, str] | None:
     """Return the linear layer that a class puts beside a published model, and its name."""
-    spend(len(usage.scopes.attributes))
     stored = [each for each in usage.scopes.attributes.items() if each[0][0] == owner.name]
     made = {b.value: key[1] for key, bindings in stored for b in bindings}
     calls = {last_name(call.func): call for call in made if isinstance(call, ast.Call)}

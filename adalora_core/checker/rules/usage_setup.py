@@ -15,7 +15,6 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     only,
     passed,
-    spend,
     walk,
 )
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
@@ -337,7 +336,6 @@ def _is_quantised(usage: Usage, given: dict[str, ast.expr]) -> bool:
 def unfrozen(usage: Usage, call: ast.AST, *, of_factors: bool = False) -> list[ast.expr]:
     """Return what can make parameters, or factors, trainable that a call freezes: none before."""
     made = usage.once(_unfreezing)
-    spend(len(made))
     wanted = [each for each, is_of_factors in made.items() if is_of_factors or not of_factors]
     return [each for each in wanted if not usage.scopes.is_before(each, call)]
 

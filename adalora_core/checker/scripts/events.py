@@ -20,7 +20,6 @@ from adalora_core.checker.documents.python.syntax import (
     keyword,
     last_name,
     passed,
-    spend,
     walk,
 )
 from adalora_core.checker.scripts.frameworks import (
@@ -203,7 +202,6 @@ class _Tracer:
                     at = self._guarded(at, statement.test, holds=True)
 
     def _statement(self, node: ast.stmt, at: Event) -> None:
-        spend(1 + len(at.guards))
         if self.left <= 0 or isinstance(node, (*FUNCTION, ast.ClassDef)):
             return
         if isinstance(node, (*LOOP, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.Match)):
@@ -332,7 +330,6 @@ class _Tracer:
 
 def excludes(one: Event, other: Event) -> bool:
     """Return whether the guards of two events contradict each other."""
-    spend(len(one.guards) * len(other.guards))
     return any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards)
 
 
@@ -371,7 +368,6 @@ def _expressions(node: ast.expr) -> list[ast.expr]:
             found.append(each)
         if not isinstance(each, ast.Lambda):
             stack += children(each)
-    spend(len(found))
     return found
 
 

@@ -16,7 +16,6 @@ from adalora_core.checker.documents.python.syntax import (
     called_name,
     keyword,
     last_name,
-    spend,
     walk,
 )
 from adalora_core.checker.scripts.frameworks import ALLOCATE, may_be_an_event
@@ -217,7 +216,6 @@ class Sources:
             return self.scopes.callers.get(owner.name, [])
         calls = self.scopes.callers.get(function.name, [])
         kind = ast.Attribute if isinstance(owner, ast.ClassDef) else ast.Name
-        spend(len(calls))
         return [call for call in calls if isinstance(call.func, kind)]
 
     def _of_attribute(self, node: ast.Attribute, item: int | None, seen: _Path) -> _Leaves:

@@ -15,7 +15,6 @@ from adalora_core.checker.documents.python.syntax import (
     keyword,
     last_name,
     passed,
-    spend,
 )
 from adalora_core.checker.scripts.events import Event, traces
 from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Framework
@@ -68,7 +67,6 @@ class Usage(Sources):
     def events(self, *kinds: str) -> Iterator[Event]:
         """Yield the events of some kinds, each node once for each way that leads there."""
         for trace in self.traces:
-            spend(len(trace.events))
             yield from trace.of(*kinds)
 
     def makes_config(self, call: ast.expr) -> bool:
@@ -200,7 +198,6 @@ class Usage(Sources):
 
     def _wraps_inside(self, owner: ast.ClassDef) -> bool:
         known = self.scopes.bases(owner)[0]
-        spend(len(self.wraps) + len(known) * len(self.scopes.attributes))
         return any(
             wrap.is_adalora and self.scopes.of[wrap.call].class_ in known for wrap in self.wraps
         ) or any(

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
+from adalora_core.commands.cli.limit_option import parse_limits
+from adalora_core.commands.session import SESSION
 from adalora_core.floor.escaping import visible
 
 _UNITS = {unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb"))} | {
@@ -90,6 +92,25 @@ def add(group: argparse._ActionsContainer, arguments: Mapping[str, dict[str, Any
     """Add arguments to a parser, or to a group of it, by their names and details."""
     for names, details in arguments.items():
         group.add_argument(*names.split(), **details)
+
+
+class _SetBound(argparse.Action):
+    """Sets a bound of this process as soon as the option is read."""
+
+    def __call__(self, parser: Any, _: Any, setting: Any, __: Any = None) -> None:
+        try:
+            SESSION.set_bounds(parse_limits([setting], SESSION.bounds, of_documents=False)[1])
+        except ValueError as error:
+            parser.error(f"--limit: {error}")
+
+
+BOUND = {
+    "--limit": {
+        "action": _SetBound,
+        **text("NAME=NUMBER", "change a bound: processor-seconds, memory-bytes, wall-seconds"),
+    }
+}
+"""The option that changes the bounds of a command."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -15,6 +15,7 @@ from adalora_core.commands.cli.check_job import Job, inspector_of
 from adalora_core.commands.cli.check_options import parse
 from adalora_core.commands.cli.files import LINK_OUT, STDIN
 from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, fail, print_text
+from adalora_core.commands.session import SESSION
 from adalora_core.config.fields.table import PEFT_VERSION
 from adalora_core.floor.files import write_file
 from adalora_core.floor.regular_files import is_inside
@@ -46,7 +47,8 @@ def run(argv: Sequence[str]) -> int:
     except (OSError, ValueError) as error:  # a PolicyError is a ValueError
         return fail("check", error)
     is_empty = not (outcome.reports or outcome.skipped or outcome.too_large)
-    if not options.diff and not (is_empty and job.failed and options.output_format in FOR_PEOPLE):
+    is_untold = is_empty and job.tally.failed and options.output_format in FOR_PEOPLE
+    if not options.diff and not is_untold:
         # With --fix and -, the fixed text goes to standard output.
         writes_text = options.fix or options.add_ignores
         print_text(
@@ -56,12 +58,14 @@ def run(argv: Sequence[str]) -> int:
     if options.add_ignores:
         from adalora_core.commands.cli.rewriting import print_added
 
-        print_added(job.ignored, options, outcome)
-    if job.failed:
+        print_added(job.tally.ignored, options, outcome)
+    if job.tally.failed:
         return CANNOT_RUN
     if options.diff:
         return _end_of_diff(job, outcome)
-    return FINDINGS if outcome.failed and not options.exit_zero else FINE
+    # A setting of the tree does not let files pass that exceed a bound.
+    is_strict = SESSION.beyond and options.project.values.get("exit-zero")
+    return FINDINGS if outcome.failed and (is_strict or not options.exit_zero) else FINE
 
 
 def _notify_of_settings(job: Job) -> None:
@@ -85,7 +89,7 @@ def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> Non
                 _refuse_link_out(path)
             write_file(path, render(whole, format_).encode())
         except OSError as error:
-            job.failed = True
+            job.tally.failed = True
             missing = f"the folder {str(path.parent)!r} does not exist; create it first"
             is_missing = isinstance(error, FileNotFoundError)
             fail("check", f"--output-file {format_}={path}: {missing}" if is_missing else error)
@@ -102,8 +106,9 @@ def _refuse_link_out(path: Path) -> None:
 
 def _end_of_diff(job: Job, outcome: Outcome) -> int:
     """Print how many findings a fix would remove, and return the exit code of `--diff`."""
-    preview = dataclasses.replace(outcome, reports=tuple(job.previews), fixing=True)
+    preview = dataclasses.replace(outcome, reports=tuple(job.tally.previews), fixing=True)
     lines = fixing_lines(preview, "would fix") or ["would fix nothing"]
     if not outcome.is_quiet:
         print(*lines, *settings_lines(outcome), sep="\n", file=sys.stderr)
-    return FINDINGS if any(report.fixed for report in job.previews) else FINE
+    is_changed = any(report.fixed for report in job.tally.previews)
+    return FINDINGS if is_changed or outcome.fails_besides else FINE

@@ -6,8 +6,8 @@ import codecs
 import errno
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.reports import Examined, Notice, Outcome, Report
 from adalora_core.checker.reports.text import left_out_phrase
 from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, targets
+from adalora_core.commands.cli.limit_option import parse_limits
 from adalora_core.commands.cli.output import (
     fail,
     in_one_line,
@@ -27,14 +28,19 @@ from adalora_core.commands.cli.output import (
     wants_colour,
 )
 from adalora_core.commands.cli.search_exclusions import EXCLUDED, SearchExclusions
+from adalora_core.commands.session import OF_A_CHECK, SESSION
+from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.errors import PolicyError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.limits import Limits
 from adalora_core.floor.places import from_pointer
 from adalora_core.floor.progress import with_progress
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+
+MOST_FINDINGS, MOST_CHARACTERS = 10_000, 64 << 20
+"""The most findings of a run, and the size of all texts of which a report may show parts."""
 
 
 def inspector_of(options: Namespace) -> Inspector:
@@ -45,6 +51,8 @@ def inspector_of(options: Namespace) -> Inspector:
         OSError: the policy cannot be read.
     """
     from_pointer(options.key or "")
+    limits, bounds = parse_limits(options.limit, OF_A_CHECK)
+    SESSION.set_bounds(bounds)
     policy: Any = None
     if options.policy is not None:
         from adalora_core.checker.pipeline.policy import load_policy
@@ -55,7 +63,7 @@ def inspector_of(options: Namespace) -> Inspector:
         options.strict_keys,
         options.strict_types,
         parse_version(options.peft_version),
-        Limits.parse(options.limit),
+        limits,
         policy,
     )
     return Inspector(
@@ -79,34 +87,59 @@ def _tree_of_policy(options: Namespace) -> Path | None:
 
 
 @dataclass
+class Tally:
+    """What the files of a run gave, or one of them.
+
+    Args:
+        previews: with `--diff`, the reports that the files would get after `--fix`.
+        ignored: with `--add-ignores`, how many findings were suppressed in each changed file.
+        notices: what the reports for programs hold besides findings.
+    """
+
+    reports: list[Report] = field(default_factory=list)
+    failed: bool = False
+    skipped: int = 0
+    too_large: list[str] = field(default_factory=list)
+    previews: list[Report] = field(default_factory=list)
+    ignored: list[int] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Add the tally of further files."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
+
+@dataclass
 class Job:
     """One run of the command over all its files."""
 
     options: Namespace
     inspector: Inspector
-    failed: bool = False
-    skipped: int = 0
-    too_large: list[str] = field(default_factory=list, init=False)
-    previews: list[Report] = field(default_factory=list, init=False)
-    """With `--diff`: the reports that the files would get after `--fix`."""
-    ignored: list[int] = field(default_factory=list, init=False)
-    """With `--add-ignores`: how many findings were suppressed, for each changed file."""
-    notices: list[Notice] = field(default_factory=list, init=False)
-    """What the reports for programs hold besides findings."""
+    tally: Tally = field(default_factory=Tally, init=False)
+    left: int = field(default=0, init=False)
+    """The number of files that were not read, since others exceeded a bound."""
+    room: int = field(default=MOST_FINDINGS, init=False)
+    text_room: int = field(default=MOST_CHARACTERS, init=False)
+    unshown: int = field(default=0, init=False)
+    unshown_fails: bool = field(default=False, init=False)
 
     def notify(
         self, error: Exception | str, source: str | None = None, *, fails: bool = True
     ) -> None:
         """Print at once what a reader must know, and keep it for the reports."""
-        self.failed |= fails
+        self.tally.failed |= fails
         if isinstance(error, OSError) and isinstance(error.filename, str):
             source = source or error.filename
-        self.notices.append(Notice(in_one_line(error), source, fails))
-        fail("check", error)
+        self._note(in_one_line(error), source, fails=fails)
+
+    def _note(self, message: str, source: str | None = None, *, fails: bool) -> None:
+        self.tally.notices.append(Notice(message, source, fails))
+        if SESSION.is_new(message):
+            fail("check", message)
 
     def run(self) -> Outcome:
         """Check every file; report one that cannot be read at once and go on with the others."""
-        reports: list[Report] = []
         names: list[str] = []
         searched = set()
         options = self.options
@@ -114,27 +147,20 @@ class Job:
         found = targets(options.paths, options.exclude, options.follow_links, exclusions)
         for target in with_progress(found, "file"):
             if target.problem is not None:
-                if target.is_unmatched and options.allow_empty:
-                    continue
-                self.notify(target.problem, fails=not target.may_pass)
+                if not (target.is_unmatched and options.allow_empty):
+                    self.notify(target.problem, fails=not target.may_pass)
                 continue
             names.append(target.name)
             if not target.was_named:
                 searched.add(target.name)
-            try:
-                reports += self._report(target)
-            except PolicyError:
-                raise
-            except Exception as error:  # noqa: BLE001 - one bad file never ends the run
-                is_expected = isinstance(error, OSError)
-                message = f"{target.name}: not checked: {error!r}"
-                self.notify(error if is_expected else message, target.name)
+            self._add(target)
         left_out = exclusions.counts(names)
-        self._notify_of_the_whole(reports, left_out)
+        tally = self.tally
+        self._notify_of_the_whole(left_out)
         return Outcome(
-            tuple(self.inspector.with_unused_ignores(reports, searched)),
-            self.skipped,
-            len(self.too_large),
+            tuple(self.inspector.with_unused_ignores(tally.reports, searched)),
+            tally.skipped,
+            len(tally.too_large),
             colour=wants_colour(options.color),
             fail_level=options.fail_level,
             fixing=options.fix,
@@ -142,20 +168,75 @@ class Job:
             settings=options.project.values,
             left_out=left_out,
             is_quiet=options.quiet,
-            notices=tuple(self.notices),
+            notices=tuple(tally.notices),
+            fails_besides=bool(self.left or self.unshown_fails),
         )
 
-    def _notify_of_the_whole(self, reports: Sequence[Report], left_out: Mapping[str, int]) -> None:
-        """Notify of what only the whole run shows."""
+    def _add(self, target: Target) -> None:
+        """Add what a file gives, from an earlier worker if that has read the file."""
+        found: Tally | None = SESSION.result_of(target.name)
+        if found is None and (reason := SESSION.beyond.get(target.name)) is not None:
+            name = self._shown_name(target)
+            found = Tally([self.inspector.beyond(name, reason)])
+            if self.options.diff:  # which prints no findings
+                self.unshown_fails = True
+                self._note(f"{name}: {found.reports[0].diagnostics[0].message}", name, fails=True)
+        elif found is None and SESSION.is_full:
+            self.left += 1
+            return
+        elif found is None:
+            SESSION.begin(target.name, may_retry=target.name != STDIN)
+            found = self._tally_of(target)
+            SESSION.done(found)
+        found.reports = [self._shortened(report) for report in found.reports]
+        self.tally.add(found)
+
+    def _shortened(self, report: Report) -> Report:
+        """Return a report without the findings for which a run has no room."""
+        kept = report.diagnostics[: self.room]
+        gone = report.diagnostics[self.room :]
+        self.room -= len(kept)
+        self.unshown += len(gone)
+        failing = SEVERITIES[: SEVERITIES.index(self.options.fail_level) + 1]
+        self.unshown_fails |= any(each.severity in failing for each in gone)
+        self.text_room -= len(report.text or "")
+        text = report.text if self.text_room >= 0 else None
+        if gone or text is not report.text:
+            return replace(report, diagnostics=kept, text=text)
+        return report
+
+    def _tally_of(self, target: Target) -> Tally:
+        whole, self.tally = self.tally, Tally()
+        try:
+            self.tally.reports += self._report(target)
+        except (PolicyError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad file never ends the run
+            is_expected = isinstance(error, OSError)
+            message = f"{target.name}: not checked: {error!r}"
+            self.notify(error if is_expected else message, target.name)
+        found, self.tally = self.tally, whole
+        return found
+
+    def _notify_of_the_whole(self, left_out: Mapping[str, int]) -> None:
+        """Print warnings about the run as a whole."""
+        tally = self.tally
         if self._searched_all():
-            for pattern in self.inspector.selection.patterns_without_file(reports):
+            for pattern in self.inspector.selection.patterns_without_file(tally.reports):
                 self.notify(f"--per-file-ignores {pattern}: fits no checked file", fails=False)
-        if self.too_large:
-            number, first = len(self.too_large), self.too_large[0]
+        if tally.too_large:
+            number, first = len(tally.too_large), tally.too_large[0]
             message = f"too large to look into: {first}" + f" and {number - 1} more" * (number > 1)
             self.notify(message, first, fails=False)
-        is_empty = not (reports or self.skipped or self.too_large)
-        if is_empty and not self.failed and not self._may_be_empty():
+        if self.unshown:
+            message = f"{self.unshown} findings beyond the first {MOST_FINDINGS} are not shown"
+            self._note(message, fails=self.unshown_fails)
+        if self.left:
+            files = f"{self.left} file{'s' * (self.left > 1)}"
+            message = f"not checked: {files}, since others exceed a bound"
+            self._note(message, fails=True)
+        is_empty = not (tally.reports or tally.skipped or tally.too_large or self.left)
+        if is_empty and not tally.failed and not self._may_be_empty():
             self.notify(_nothing_checked(left_out))
 
     def _searched_all(self) -> bool:
@@ -174,27 +255,32 @@ class Job:
         are_files = all(Path(path).is_file() for path in self.options.paths)
         return bool(self.options.allow_empty or (self.options.ignore_unmatched and are_files))
 
+    def _shown_name(self, target: Target) -> str:
+        """Return the name of a file in reports."""
+        return self.options.stdin_filename or NO_NAME if target.name == STDIN else target.name
+
     def _report(self, target: Target) -> list[Report]:
         """Return the report on a file; none if it holds no configuration and need not hold one."""
         limits = self.inspector.check.limits
         if target.name == STDIN:
-            name = self.options.stdin_filename or NO_NAME
+            name = self._shown_name(target)
             if sys.stdin is None:
                 raise OSError(errno.EBADF, "standard input is closed")
             is_notebook = self.inspector.format_of(name) == "notebook"
             room = limits.bytes_to_read(has_outputs=is_notebook)
-            raw = sys.stdin.buffer.read(room + 1)
+            with SESSION.waiting():
+                raw = sys.stdin.buffer.read(room + 1)
         else:
             name = target.name
             raw = read_bytes(target.name, limits, self.inspector.format)
         if self.inspector.leaves_out(raw, name, was_named=target.was_named):
-            self.too_large.append(target.name)
+            self.tally.too_large.append(target.name)
             self._pass_through(target, raw)
             return []
         found = self.inspector.inspect(raw, name, was_named=target.was_named)
         if found is None:
             self._pass_through(target, raw)
-            self.skipped += 1
+            self.tally.skipped += 1
             return []
         if self.options.fix or self.options.diff:
             found = self._fix(target, name, raw, found)
@@ -203,7 +289,7 @@ class Job:
             before = len(found.report.suppressed)
             found = self._written(target, name, raw, found, better)
             if number := len(found.report.suppressed) - before:
-                self.ignored.append(number)
+                self.tally.ignored.append(number)
         return [found.report]
 
     def _fix(self, target: Target, name: str, raw: bytes, found: Examined) -> Examined:
@@ -211,7 +297,7 @@ class Job:
         unsafe = self.options.unsafe_fixes
         better = self.inspector.fix(found, name, was_named=target.was_named, unsafe=unsafe)
         if self.options.diff:
-            self.previews.append(better.report)
+            self.tally.previews.append(replace(better.report, text=None))
             mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
             old, new = found.document.text, better.document.text
             _show_difference(name, mark + old, mark + new)

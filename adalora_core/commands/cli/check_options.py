@@ -46,7 +46,8 @@ _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         ),
         "--limit": texts(
             "NAME=NUMBER",
-            "change a limit: file-bytes, depth, nodes, regex-length, diagnostics",
+            "change a limit: file-bytes, depth, nodes, diagnostics, processor-seconds, "
+            "memory-bytes, wall-seconds",
         ),
     },
     "where to look": {

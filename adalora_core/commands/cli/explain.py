@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.arguments import Parser, add, text
+from adalora_core.commands.cli.arguments import BOUND, Parser, add, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
+from adalora_core.commands.session import SESSION
 
 if TYPE_CHECKING:
     from adalora_core.config.rules.base import Rule
@@ -28,7 +29,10 @@ def make_parser() -> Parser:
         description="Name the rule about an error, and what to do.",
         epilog="example: adalora explain < traceback.txt; exit code: 0 known, 1 not known",
     )
-    add(parser, {"words": {"nargs": "*", **text("TEXT", "the error; without it, standard input")}})
+    add(
+        parser,
+        {"words": {"nargs": "*", **text("TEXT", "the error; without it, standard input")}, **BOUND},
+    )
     return parser
 
 
@@ -52,8 +56,9 @@ def run(argv: Sequence[str]) -> int:
 
 def _end_of_input() -> bytes:
     end = b""
-    while part := sys.stdin.buffer.read(LONGEST):
-        end = (end + part)[-LONGEST:]
+    with SESSION.waiting():
+        while part := sys.stdin.buffer.read(LONGEST):
+            end = (end + part)[-LONGEST:]
     return end
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import tensors_in
-from adalora_core.commands.cli.arguments import Parser, add, flag, text
+from adalora_core.commands.cli.arguments import BOUND, Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
@@ -36,7 +36,9 @@ def make_parser() -> Parser:
         "base model is not needed.",
         epilog="exit code: 0 written, 2 could not run",
     )
-    add(parser, {"adapter": text("ADAPTER_DIR", "folder of the AdaLoRA adapter"), **OUTPUT})
+    add(
+        parser, {"adapter": text("ADAPTER_DIR", "folder of the AdaLoRA adapter"), **OUTPUT, **BOUND}
+    )
     return parser
 
 

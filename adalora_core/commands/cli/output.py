@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from adalora_core.commands.session import SESSION
+
 FINE = 0
 """No finding at or above the fail level."""
 
@@ -81,7 +83,8 @@ def print_bytes(content: bytes) -> None:
 @contextlib.contextmanager
 def _broken_pipe_passes(stream: TextIO) -> Iterator[None]:
     try:
-        yield
+        with SESSION.waiting():
+            yield
     except OSError as error:
         # Python flushes once more at exit: discard that output.
         with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ from adalora_core.checker.plan.matching import Matched, match
 from adalora_core.checker.plan.modules import BaseModel, Module, read_model
 from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
-from adalora_core.commands.cli.arguments import Parser, add, budget, choice, text
+from adalora_core.commands.cli.arguments import BOUND, Parser, add, budget, choice, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_json, print_text
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.errors import MissingExtraError
@@ -286,5 +286,5 @@ def make_parser() -> Parser:
     shown = "a JSON, YAML or TOML file, a Python script, a notebook or the folder of an adapter"
     add(parser, {"file": text("FILE", shown)})
     add(parser.add_mutually_exclusive_group(), _MODEL)
-    add(parser, _OPTIONS)
+    add(parser, _OPTIONS | BOUND)
     return parser

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.commands.cli.arguments import Parser, add, choice, text
+from adalora_core.commands.cli.arguments import BOUND, Parser, add, choice, text
 from adalora_core.commands.cli.export_lora import foreign_file
 from adalora_core.commands.cli.output import FINE, fail, print_json
 from adalora_core.config.json_file import object_in
@@ -36,7 +36,10 @@ def make_parser() -> Parser:
         "peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every module)"
     )
     output = text("DIR", "folder for the files (default: ADAPTER_DIR)")
-    add(parser, {"adapter": text("ADAPTER_DIR", "folder of the adapter"), "--output": output})
+    add(
+        parser,
+        {"adapter": text("ADAPTER_DIR", "folder of the adapter"), "--output": output, **BOUND},
+    )
     pattern = {"choices": FORMATS, **text("FORMAT", ranks)}
     form = choice(("text", "json"), "json: print what is known of each module, write no files", "")
     printed = {"--rank-pattern": pattern, "-o --output-format": form}

@@ -14,9 +14,11 @@ from adalora_core.checker.pipeline import parse_version
 from adalora_core.checker.pipeline.selection import FileIgnore, Selection
 from adalora_core.checker.reports import FORMATS
 from adalora_core.commands.cli.arguments import similar
+from adalora_core.commands.cli.limit_option import parse_limits
+from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.config.fields.table import Runtime
 from adalora_core.config.findings import SEVERITIES
-from adalora_core.floor.limits import DEFAULT_LIMITS, MOST_TIMES, Limits
+from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.regular_files import is_inside
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -35,7 +37,7 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "ignore": lambda value: Selection.of(ignore=value),
     "per-file-ignores": lambda value: FileIgnore.parse(_entries(value.items())),
     "peft-version": parse_version,
-    "limit": lambda value: Limits.parse(value, most=MOST_TIMES),
+    "limit": lambda value: parse_limits(value, OF_A_CHECK, lowers_only=True),
 }
 """How the options read their values; each raises a ValueError for one that it refuses."""
 MOST_ENTRIES, MOST_CHARACTERS = 200, 20_000

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.commands.cli.arguments import Parser, add, choice, part, size, text
+from adalora_core.commands.cli.arguments import BOUND, Parser, add, choice, part, size, text
 from adalora_core.commands.cli.export_lora import OUTPUT, refusal
 from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
 from adalora_core.config.json_file import object_in
@@ -49,7 +49,10 @@ def make_parser() -> Parser:
         "safetensors file, index or folder of the base model: compare singular values relative to "
         "the norm of the matrix that they change",
     )
-    add(parser, {**OUTPUT, "--weights": weights, "--plot": picture, "-o --output-format": form})
+    add(
+        parser,
+        {**OUTPUT, "--weights": weights, "--plot": picture, "-o --output-format": form, **BOUND},
+    )
     return parser
 
 

@@ -1,17 +1,21 @@
-"""Judge the regular expressions of a document within limits, without matching them."""
+"""Judge the regular expressions of a document without matching them."""
 
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from adalora_core.floor.expressions.cost import OP, PARSER
-from adalora_core.floor.limits import DEFAULT_LIMITS
 
 MOST_CLASSES = 64
-"""The most character classes of all expressions that are compiled: each costs up to 4 ms."""
+"""The most character classes of an expression that is compiled: each costs up to 4 ms."""
+LONGEST = 4096
+"""The most characters of an expression that is compiled."""
+MOST_SECONDS = 1.0
+"""Processor time after which no other expression of a document is judged."""
 _REPEATS = (OP.MAX_REPEAT, OP.MIN_REPEAT)
 _NEW_IN_3_11 = (OP.POSSESSIVE_REPEAT, OP.ATOMIC_GROUP)
 
@@ -20,7 +24,7 @@ _NEW_IN_3_11 = (OP.POSSESSIVE_REPEAT, OP.ATOMIC_GROUP)
 class Judgement:
     """The faults of a pattern.
 
-    `error`: why Python refuses it; `too_large`: which limit it exceeds; `slow`: the part that may
+    `error`: why Python refuses it; `too_large`: why it is not judged; `slow`: the part that may
     take exponential time; `varies`: why Python versions read it differently.
     """
 
@@ -28,56 +32,39 @@ class Judgement:
     too_large: str | None = None
     slow: str | None = None
     varies: str | None = None
-    classes: int = 0
 
 
 class Expressions:
-    """The expressions of a document that were judged so far, in `longest` characters at most."""
+    """The expressions of a document that were judged so far."""
 
-    def __init__(self, longest: int = DEFAULT_LIMITS.regex_length) -> None:
-        self._longest = longest
-        self._characters = 0
-        self._classes = 0
+    def __init__(self) -> None:
+        self._left = MOST_SECONDS
         self._judged: dict[str, Judgement] = {}
 
     def judge(self, pattern: str) -> Judgement:
         """Judge a regular expression, once for all rules."""
         if pattern not in self._judged:
-            self._judged[pattern] = self._new(pattern)
+            began = time.process_time()
+            late = Judgement(too_large=f"all expressions take more than {MOST_SECONDS:g} s")
+            self._judged[pattern] = judge(pattern) if self._left > 0 else late
+            self._left -= time.process_time() - began
         return self._judged[pattern]
 
-    def _new(self, pattern: str) -> Judgement:
-        if len(pattern) <= self._longest < self._characters + len(pattern):
-            return Judgement(too_large=f"all expressions have more than {self._longest} characters")
-        judgement = judge(pattern, self._longest, MOST_CLASSES - self._classes)
-        if self._classes and judgement.classes > MOST_CLASSES - self._classes:
-            excess = f"all expressions have more than {MOST_CLASSES} character classes"
-            return Judgement(too_large=excess)
-        if judgement.too_large is not None:
-            return judgement
-        self._characters += len(pattern)
-        self._classes += judgement.classes
-        return judgement
 
-
-def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
-    """Judge `pattern`, if it is neither longer than `longest` nor of more character classes.
+def judge(pattern: str) -> Judgement:
+    """Judge a regular expression, if it is not too long.
 
     Example:
-        >>> judge("(a+)+b", 4096).slow, judge("q_proj|(", 4096).error
+        >>> judge("(a+)+b").slow, judge("q_proj|(").error
         ('(...)+', 'missing ), unterminated subpattern at position 7')
     """
-    if len(pattern) > longest:
-        return Judgement(too_large=f"{len(pattern)} characters, more than {longest}")
+    if len(pattern) > LONGEST or pattern.count("[") > MOST_CLASSES:
+        most = f"{LONGEST} characters or {MOST_CLASSES} character classes"
+        return Judgement(too_large=f"more than {most}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            tree = PARSER.parse(pattern)
-            operations = list(_walk(tree))
-            classes = sum(operation is OP.IN for operation, _ in operations)
-            if classes > most_classes:
-                excess = f"{classes} character classes, more than {most_classes}"
-                return Judgement(too_large=excess, classes=classes)
+            operations = list(_walk(PARSER.parse(pattern)))
             # The parser accepts what the compiler refuses: bad look-behind, too many repetitions.
             re.compile(pattern)
         except RecursionError:
@@ -89,7 +76,7 @@ def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
         varies = str(caught[0].message)
     elif any(operation in _NEW_IN_3_11 for operation, _ in operations):
         varies = "possessive quantifiers and atomic groups are new in Python 3.11"
-    return Judgement(slow=_slow_part(operations), varies=varies, classes=classes)
+    return Judgement(slow=_slow_part(operations), varies=varies)
 
 
 def _walk(tree: Any) -> Any:

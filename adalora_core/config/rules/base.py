@@ -71,7 +71,7 @@ _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
 
 Needs = Literal[
     "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script", "lora",
-    "file",
+    "file", "worker",
 ]  # fmt: skip
 Findings = Iterator[Finding]
 """The findings of a rule about a block."""

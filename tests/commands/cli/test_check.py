@@ -82,7 +82,7 @@ def test_without_a_path_the_working_folder_is_checked(check):
 
 def test_limit_that_does_not_exist_is_answered_with_the_names_of_the_page(check):
     _, _, err = check("-", "--limit", "bytes=3")
-    assert "file-bytes, depth, nodes, regex-length, tokens, diagnostics" in err
+    assert "file-bytes, depth, nodes, diagnostics, processor-seconds" in err
     assert check("none.json", "--limit", "file_bytes=3", "--limit", "file-bytes=3")[0] == 2
 
 

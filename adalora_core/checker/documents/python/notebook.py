@@ -14,7 +14,7 @@ from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.documents.python.lexical import without_magics
 from adalora_core.checker.documents.python.script import Piece, Places, Script
-from adalora_core.checker.documents.python.source import document_of, is_about, parse, too_long
+from adalora_core.checker.documents.python.source import document_of, is_about, parse
 
 if TYPE_CHECKING:
     from adalora_core.floor.limits import Limits
@@ -51,9 +51,6 @@ def decode(text: str, limits: Limits) -> Document:
         problem = Problem(problems.SYNTAX_ERROR, f"not a notebook: {error}", offset=0)
         return Document(text, problems=[problem], fatal=True)
     code = "".join(code for _, code, _ in cells)
-    excess = too_long(code, limits, len(cells))
-    if excess is not None:
-        return Document(text, problems=[excess], fatal=True)
     pieces: list[Piece] = [piece for _, _, found in cells for piece in found]
     places = Places(text, pieces or [Piece(0, 0, (0, 0))])
     tree, found = _parsed(cells, places)

@@ -19,7 +19,6 @@ from adalora_core.checker.documents.python.syntax import (
     dotted,
     last_name,
     parameters,
-    spend,
 )
 from adalora_core.floor.limits import has_too_many_digits
 
@@ -209,7 +208,6 @@ class Scopes:
         others, queue = [], deque([owner])
         while queue:
             each = queue.popleft()
-            spend()
             if each in known:
                 continue
             known[each] = None
@@ -234,7 +232,6 @@ class Scopes:
         while node in self.parents:
             node = self.parents[node]
             found.add(node)
-        spend(len(found))
         return found
 
     def is_before(self, one: ast.AST, other: ast.AST) -> bool:
@@ -246,16 +243,13 @@ class Scopes:
         """Return whether a node is a part of another one."""
         while node is not outer and node in self.parents:
             node = self.parents[node]
-            spend()
         return node is outer
 
     def is_excluded(self, node: ast.AST, above: set[ast.AST]) -> bool:
         """Return whether a node is in the other branch of an `if` than what `above` leads to."""
         while node in self.parents:
             inner, node = node, self.parents[node]
-            spend()
             if isinstance(node, ast.If) and node in above:
-                spend(len(node.body) + len(node.orelse))
                 other = node.orelse if inner in node.body else node.body
                 if any(statement in above for statement in other):
                     return True

@@ -30,8 +30,6 @@ MOST_CALLS = 200
 
 _MOST_VARIABLES = 3
 """Bound on the variables between a call and the class."""
-MOST_STEPS = 800_000
-"""Bound on the steps of following the names of one script, each of less than a microsecond."""
 _LOADS = ("peft.PeftModel", "peft.AutoPeft")
 _ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -63,7 +61,6 @@ class Script:
     cell_numbers: tuple[int, ...] = ()
     limits: Limits = DEFAULT_LIMITS
     is_told: bool = False
-    steps_left: int = field(default=MOST_STEPS, init=False)
 
     def extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the document's text."""

@@ -8,7 +8,6 @@ import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
-from unicodedata import combining, normalize
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
     from adalora_core.floor.limits import Limits
     from adalora_core.floor.places import Extent, Path
 
-_TOKEN = re.compile(r"\w+|[^\w\s]")
-_TOKENS_OF_A_CELL = 4
-"""A cell takes as long as so many words: cells are parsed one by one if one of them is damaged."""
-_MOST_MARKS = 100
 _VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 _NAME = re.compile(r"[^\W\d]\w*")
 _TO_THE_CHECKER = re.compile(r"#\s*adalora\s*:")
@@ -40,7 +35,7 @@ _TO_THE_CHECKER = re.compile(r"#\s*adalora\s*:")
 
 def decode(text: str, limits: Limits) -> Document:
     """Parse a script; each fault of the text becomes a problem of the document."""
-    tree = too_long(text, limits) or parse(text)
+    tree = parse(text)
     if isinstance(tree, Problem):
         return Document(text, problems=[tree], fatal=True)
     return document_of(text, Script(text, tree, limits=limits, is_told=is_about(text)), [])
@@ -51,20 +46,6 @@ def is_about(code: str) -> bool:
     code = with_plain_letters(code)
     without = _TO_THE_CHECKER.sub("", code.lower())
     return "adalora" in without or "update_and_allocate" in code
-
-
-def too_long(code: str, limits: Limits, cells: int = 0) -> Problem | None:
-    """Return the problem of code, in a number of cells, whose parsing would take too long."""
-    most = limits.tokens - _TOKENS_OF_A_CELL * cells
-    # Each token has at least one character.
-    if len(code) > most and sum(1 for _ in _TOKEN.finditer(code)) > most:
-        return problems.beyond(f"the code has more than {limits.tokens} words and signs")
-    # Python brings the marks of a name into an order, which takes quadratic time.
-    others = "" if code.isascii() else {*code}
-    marks = "".join(each for each in others if combining(normalize("NFKD", each)[0]))
-    if marks and (found := re.search(f"[{re.escape(marks)}]{{{_MOST_MARKS},}}", code)):
-        return problems.beyond(f"{_MOST_MARKS} combining marks follow each other", found.start())
-    return None
 
 
 def parse(code: str) -> ast.Module | Problem:

@@ -1,13 +1,12 @@
-"""Read single nodes of a syntax tree, hold what binds a name, and bound the work of a script."""
+"""Read single nodes of a syntax tree, and hold what binds a name."""
 
 from __future__ import annotations
 
 import ast
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.AsyncFor | ast.While
@@ -32,49 +31,17 @@ class BeyondLimitError(Exception):
         self.node = node
 
 
-class TooMuchWorkError(Exception):
-    """Following a script takes more steps than are allowed."""
-
-
-class Bounded(Protocol):
-    """A script, with the number of steps that are left to follow its names."""
-
-    steps_left: int
-
-
-_followed: ContextVar[Bounded | None] = ContextVar("followed", default=None)
-
-
-def within_bounds(script: Bounded, read: Callable[..., _Found], *given: Any) -> _Found | None:
-    """Return what is read from a script; None if its parts are too many, or nested too deep."""
-    token = _followed.set(script)
+def unless_too_deep(read: Callable[..., _Found], *given: Any) -> _Found | None:
+    """Return what is read from a script; None if its parts are nested too deep."""
     try:
         return read(*given)
-    except (RecursionError, TooMuchWorkError):
+    except RecursionError:
         return None
-    finally:
-        _followed.reset(token)
-
-
-def spend(steps: int = 1) -> None:
-    """Count steps of less than a microsecond; outside `within_bounds` they are free.
-
-    Raises:
-        TooMuchWorkError: there were too many.
-    """
-    script = _followed.get()
-    if script is not None:
-        script.steps_left -= steps
-        if script.steps_left < 0:
-            raise TooMuchWorkError
 
 
 def walk(node: ast.AST, *kinds: type[_Node]) -> Iterator[_Node]:
-    """Yield those of some kinds of a node and all nodes inside, and count all."""
-    for each in ast.walk(node):
-        spend()
-        if isinstance(each, kinds):
-            yield each
+    """Yield those of some kinds of a node and all nodes inside."""
+    return (each for each in ast.walk(node) if isinstance(each, kinds))
 
 
 _WITHOUT_NODES = frozenset({
@@ -103,7 +70,6 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 def last_name(node: ast.AST | None) -> str:
     """Return the last part of a dotted name; empty if there is none."""
-    spend()
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""

@@ -1,0 +1,129 @@
+"""Run a command in a worker process with limits of the system on processor, memory and time.
+
+The process of the user starts the worker, waits and prints nothing while all is well. The worker
+runs the command, with the same standard streams, and announces each file before it reads it. Where
+that ends the worker, the next worker gets the results of the other files and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import signal
+import sys
+import time
+
+from adalora_core.commands.session import OF_A_CHECK, OF_TENSORS, SESSION
+from adalora_core.floor.worker import Bounds, Worker
+
+TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+BOUNDS = {
+    "check": OF_A_CHECK,
+    "explain": OF_A_CHECK,
+    "plan": OF_TENSORS,
+    "report": OF_TENSORS,
+    "export-lora": OF_TENSORS,
+    "shrink": OF_TENSORS,
+}
+"""The bounds of each command that reads files of others."""
+MOST_FILES, MOST_SECONDS = 10, 300
+"""The number of files beyond a bound, and the time spent on them, after which no file is read."""
+CANNOT_RUN = 2
+
+_PROGRAM = "from adalora_core.commands.bounded_run import work; sys.exit(work(reading, writing))"
+
+
+def main() -> int:
+    """Run the `adalora` command of this process, bounded if it reads files of others."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command in BOUNDS and sys.executable and not getattr(sys, "frozen", False):
+        return _Run(sys.argv[1:], BOUNDS[command]).run()
+    from adalora_core.commands.cli import main as run
+
+    return run()
+
+
+class _Run:
+    """A command in one worker after the other."""
+
+    def __init__(self, argv: Sequence[str], bounds: Bounds) -> None:
+        self._argv, self._bounds = list(argv), bounds
+        self._results: dict[str, bytes] = {}
+        self._beyond: dict[str, str] = {}
+        self._printed: list[str] = []
+        self._retried: set[str] = set()
+        self._seconds = 0.0
+        self._worker: Worker | None = None
+
+    def run(self) -> int:
+        """Return the exit code of the last worker."""
+        with _handed_on(self._hand_on):
+            while True:
+                began, served = time.monotonic(), len(self._results)
+                worker, file, may_retry = self._work()
+                code = worker.end()
+                if worker.reason is None:
+                    return code
+                if file is None:
+                    return self._refuse(worker.reason)
+                self._seconds += time.monotonic() - began
+                had_others = len(self._results) > served
+                if may_retry and had_others and file not in self._retried:
+                    self._retried.add(file)
+                else:
+                    self._beyond[file] = worker.reason
+
+    def _work(self) -> tuple[Worker, str | None, bool]:
+        """Let a worker work until it ends, and return the file that it was reading then."""
+        runs_site = self._bounds.of_data  # the compiled modules may be found by a hook
+        worker = self._worker = Worker(_PROGRAM, self._bounds, runs_site=runs_site)
+        is_full = len(self._beyond) >= MOST_FILES or self._seconds >= MOST_SECONDS
+        known = self._argv, self._results, self._beyond, self._printed, is_full
+        with contextlib.suppress(BrokenPipeError):
+            worker.send(marshal.dumps((*known, vars(self._bounds))))
+        file, may_retry, is_timed = None, False, True
+        while (frame := worker.answer(is_timed=is_timed)) is not None:
+            kind, *given = marshal.loads(frame)  # noqa: S302 - of our own process
+            if kind == "file":
+                file, may_retry = given
+            elif kind == "result":
+                self._results[file or ""], file = given[0], None
+            elif kind == "printed":
+                self._printed.append(given[0])
+            elif kind == "waits":
+                is_timed = not given[0]
+            elif kind == "bounds":
+                worker.bounds = self._bounds = Bounds(**given[0])
+            else:  # memory
+                worker.kill(f"needs more than {self._bounds.memory >> 20} MB of memory")
+        return worker, file, may_retry
+
+    def _refuse(self, reason: str) -> int:
+        hint = "raise the bound with --limit NAME=NUMBER"
+        from adalora_core.commands.cli.output import fail
+
+        return fail(self._argv[0], f"the command {reason}; {hint}")
+
+    def _hand_on(self, number: int, _: object) -> None:
+        if self._worker is not None:
+            self._worker.forward(number)
+
+
+@contextlib.contextmanager
+def _handed_on(handler: Any) -> Iterator[None]:
+    """Hand on signals that end a process to the worker, which prints a sentence."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+    yield
+
+
+def work(reading: int, writing: int) -> int:
+    """Run a command as the worker of a process."""
+    from adalora_core.commands.cli import main as run
+
+    return SESSION.serve(reading, writing, run)

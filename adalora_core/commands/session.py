@@ -1,0 +1,101 @@
+"""Hold what a command tells the process that started it, and the bounds of its steps."""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+
+from adalora_core.floor.worker import Bounds, Channel, limit_this_process
+
+TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+OF_A_CHECK = Bounds(10, 1 << 30, 30)
+OF_TENSORS = Bounds(60, 4 << 30, 120, of_data=True)
+"""The bounds of commands that load torch or the tensors of an adapter."""
+
+
+class Session:
+    """What a command tells the process that waits for it; without one, nothing.
+
+    Attributes:
+        results: the results of files that earlier workers have read, by name.
+        beyond: `{file: reason}` of those that exceed a bound.
+        is_full: whether there were so many of these that no other file is to be read.
+    """
+
+    def __init__(self, channel: Channel | None = None) -> None:
+        self._channel = channel
+        self.results: dict[str, bytes] = {}
+        self.beyond: dict[str, str] = {}
+        self.is_full = False
+        self.bounds = OF_A_CHECK
+        self._printed: set[str] = set()
+
+    def begin(self, file: str, *, may_retry: bool = True) -> None:
+        """Announce that a file is read next, with new bounds."""
+        if self._channel is not None:
+            limit_this_process(self.bounds)
+            self._send("file", file, may_retry)
+
+    def done(self, result: object) -> None:
+        """Hand over the result of the announced file, and begin a step without a file."""
+        if self._channel is not None:
+            import pickle
+
+            self._send("result", pickle.dumps(result))
+            limit_this_process(self.bounds)
+
+    def result_of(self, file: str) -> Any:
+        """Return the result that an earlier worker had for a file; None: there is none."""
+        import pickle
+
+        return pickle.loads(self.results[file]) if file in self.results else None  # noqa: S301 - same
+
+    def is_new(self, message: str) -> bool:
+        """Return whether no earlier worker has printed a message, and note that this one does."""
+        is_new = message not in self._printed
+        if self._channel is not None and is_new:
+            self._send("printed", message)
+        return is_new
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Set the bounds of all further steps."""
+        self.bounds = bounds
+        if self._channel is not None:
+            self._send("bounds", vars(bounds))
+            limit_this_process(bounds)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Return a context in which the user is waited for, and not the worker."""
+        self._send("waits", True)
+        try:
+            yield
+        finally:
+            self._send("waits", False)
+
+    def serve(self, reading: int, writing: int, run: Callable[[Sequence[str]], int]) -> int:
+        """Let `run` execute the command that the waiting process asks for."""
+        channel = Channel(reading, writing)
+        argv, self.results, self.beyond, printed, self.is_full, bounds = marshal.loads(  # noqa: S302
+            channel.receive() or b""
+        )
+        self.bounds, self._channel, self._printed = Bounds(**bounds), channel, set(printed)
+        limit_this_process(self.bounds)
+        try:
+            return run(argv)
+        except MemoryError:
+            self._send("memory")
+            os._exit(1)  # the other process knows why
+
+    def _send(self, *frame: Any) -> None:
+        if self._channel is not None:
+            self._channel.send(marshal.dumps(frame))
+
+
+SESSION = Session()
+"""The session of this process."""

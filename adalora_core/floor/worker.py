@@ -1,0 +1,222 @@
+"""Start a worker process with limits of the system, and end it when its time is over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+MOST_BYTES = 16 << 20
+"""The size from which a frame of a worker is not read."""
+
+
+class Bounds:
+    """What each step of a worker may take.
+
+    Args:
+        seconds: processor time.
+        memory: bytes of address space; with `of_data` of data, for libraries that map more.
+        wall_seconds: time by the clock.
+    """
+
+    def __init__(
+        self, seconds: int, memory: int, wall_seconds: int, *, of_data: bool = False
+    ) -> None:
+        self.seconds, self.memory, self.wall_seconds = seconds, memory, wall_seconds
+        self.of_data = of_data
+
+
+def limit_this_process(bounds: Bounds) -> None:
+    """Let the system end this process after more processor time than `bounds` allow from now on.
+
+    Beyond the memory Python raises MemoryError. A limit that the system lacks is not set.
+    """
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    until = int(spent.ru_utime + spent.ru_stime) + 1 + bounds.seconds
+    memory = resource.RLIMIT_DATA if bounds.of_data else resource.RLIMIT_AS
+    for kind, wanted in ((resource.RLIMIT_CPU, until), (memory, bounds.memory)):
+        _, hard = resource.getrlimit(kind)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        try:
+            resource.setrlimit(kind, (most, hard))
+        except (OSError, ValueError):  # macOS refuses a limit of memory
+            continue
+
+
+_LONGEST_WAIT = 10**8
+_LAST_STANDARD_STREAM = 2
+
+
+class Channel:
+    """Frames of bytes over two pipes."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self.reading, self.writing = reading, writing
+
+    def send(self, content: bytes) -> None:
+        """Send a frame; BrokenPipeError: the other end has gone."""
+        rest = memoryview(len(content).to_bytes(8, "big") + content)
+        while rest:
+            rest = rest[os.write(self.writing, rest) :]
+
+    def receive(self) -> bytes | None:
+        """Return a frame; None: the other end has gone."""
+        size = self._size()
+        return None if size is None else self._read(size)
+
+    def _size(self) -> int | None:
+        size = self._read(8)
+        return None if size is None else int.from_bytes(size, "big")
+
+    def _read(self, size: int) -> bytes | None:
+        parts = []
+        while size and (part := os.read(self.reading, min(size, 1 << 20))):
+            parts.append(part)
+            size -= len(part)
+        return None if size else b"".join(parts)
+
+
+class Worker(Channel):
+    """A process of this interpreter, which is started by exec and runs `program`.
+
+    The program finds the descriptors of its pipes in `reading` and `writing`, and imports what this
+    process imports; with `runs_site` also by the hooks that `site` installs.
+    """
+
+    def __init__(self, program: str, bounds: Bounds, *, runs_site: bool = False) -> None:
+        self.bounds = bounds
+        self.reason: str | None = None
+        """Completes a sentence about what ended the process, if it has not ended by itself."""
+        (there, writing), (reading, back) = _two_pipes()
+        super().__init__(reading, writing)
+        try:
+            self._process = _start(program, there, back, runs_site=runs_site)
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            os.close(there)
+            os.close(back)
+
+    def answer(self, *, is_timed: bool = True) -> bytes | None:
+        """Return the next frame; None: the worker has ended, or has to and was ended."""
+        if not is_timed:
+            return self.receive()
+        if os.name == "nt":  # where only sockets can be waited for
+            from threading import Timer
+
+            timer = Timer(self.bounds.wall_seconds, self._end_late)
+            timer.start()
+            try:
+                return self.receive()
+            finally:
+                timer.cancel()
+        from select import select
+
+        if select([self.reading], [], [], min(self.bounds.wall_seconds, _LONGEST_WAIT))[0]:
+            return self.receive()
+        self._end_late()
+        return None
+
+    def receive(self) -> bytes | None:
+        """Return a frame that is not too long; None: there is none."""
+        size = self._size()
+        if size is None or size <= MOST_BYTES:
+            return None if size is None else self._read(size)
+        self.kill(f"has more than {MOST_BYTES >> 20} MB of findings")
+        return None
+
+    def kill(self, reason: str) -> None:
+        """End the process."""
+        self.reason = reason
+        self._process.kill()
+
+    def forward(self, number: int) -> None:
+        """Hand on a signal."""
+        self._process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for the process, and return its exit code, which is negative after a signal."""
+        code: int = self._process.wait()
+        self._close()
+        if code < 0 and self.reason is None:
+            self.reason = (
+                f"needs more than {self.bounds.seconds} s of processor time"
+                if -code == getattr(signal, "SIGXCPU", 0)
+                else f"ends the process that reads it (signal {-code})"
+            )
+        return code
+
+    def _end_late(self) -> None:
+        self.kill(f"takes more than {self.bounds.wall_seconds} s")
+
+    def _close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+
+def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the ends of two pipes; none has the number of a standard stream that is closed."""
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    while held[-1] <= _LAST_STANDARD_STREAM:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+    pipes = os.pipe(), os.pipe()
+    for each in held:
+        os.close(each)
+    return pipes
+
+
+class _Process:
+    """What is needed of subprocess.Popen, whose import takes as long as all the rest."""
+
+    def __init__(self, arguments: list[str], inherited: Sequence[int]) -> None:
+        for each in inherited:
+            os.set_inheritable(each, True)
+        self._number = os.posix_spawn(arguments[0], arguments, os.environ)
+        self._code: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        if self._code is None:
+            os.kill(self._number, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self) -> int:
+        if self._code is None:
+            code = os.waitstatus_to_exitcode(os.waitpid(self._number, 0)[1])
+            self._code = code
+        return self._code
+
+
+def _start(program: str, reading: int, writing: int, *, runs_site: bool) -> Any:
+    flags = ["-I"] if sys.flags.isolated else ["-P"]
+    flags += ["-B"] * bool(sys.flags.dont_write_bytecode) + ["-S"] * (not runs_site)
+    flags += [f"-W{each}" for each in sys.warnoptions] + ["-Xutf8"] * bool(sys.flags.utf8_mode)
+    # Behind what this process finds by its path: an editable install is found by a hook.
+    path = [*sys.path, os.path.dirname(os.path.dirname(os.path.dirname(__file__)))]  # noqa: PTH120
+    if sys.platform == "win32":
+        import msvcrt
+        import subprocess
+
+        handles = [msvcrt.get_osfhandle(each) for each in (reading, writing)]
+        for each in handles:
+            os.set_handle_inheritable(each, True)
+        opened = "import msvcrt; reading, writing = (msvcrt.open_osfhandle(each, 0) for each in "
+        head = f"{opened}{handles})"
+        return subprocess.Popen(_command(flags, path, head, program), close_fds=False)  # noqa: S603
+    head = f"reading, writing = {reading}, {writing}"
+    return _Process(_command(flags, path, head, program), (reading, writing))
+
+
+def _command(flags: Sequence[str], path: Sequence[str], head: str, program: str) -> list[str]:
+    return [sys.executable, *flags, "-c", f"import sys; sys.path[:] = {path!r}; {head}; {program}"]

@@ -1,0 +1,207 @@
+"""A file that takes too much time or memory, or ends its reader, is one finding of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adalora_core.config.rules.base import SOUND
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+
+YAML = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items())
+LOW = ["--limit", "processor-seconds=1", "--limit", "memory-bytes=300000000"]
+"""Low bounds, so that a test is short."""
+WRONG = json.dumps(SOUND | {"total_step": 100})
+"""A configuration with one finding, ADA202."""
+
+HOSTILE = {
+    "long-tags.yaml": lambda: (
+        f"%TAG !x! tag:{'a' * 1_000_000}\n---\n{YAML}x:\n" + "- !x!y 1\n" * 99_999
+    ),
+    "long-key.json": lambda: json.dumps(
+        {"k" * 1_000_000: SOUND | {f"k{i}": 1 for i in range(999)}}
+    ),
+    "long-key.yaml": lambda: f"? {'k' * 1_000_000}\n: {json.dumps([SOUND] * 3000)}\n",
+    "long-value.yaml": lambda: (
+        f"{YAML}v: &a {'v' * 2_000_000}\nmodules_to_save: [{'*a,' * 100_000}]\n"
+    ),
+    "long-value.py": lambda: (
+        f"from peft import AdaLoraConfig\nv = '{'v' * 3_000_000}'\n"
+        + "AdaLoraConfig(target_modules=v, init_r=v)\n" * 200
+    ),
+    "unknown-codes.yaml": lambda: (
+        f"# adalora: ignore[{','.join(f'ADA{i}x' for i in range(300_000))}]\n{YAML}"
+    ),
+    "comments.yaml": lambda: "# adalora: ignore[ADA2x2]\n" * 60_000 + YAML,
+}
+
+
+def _run(tmp_path, *arguments, **options):
+    command = [sys.executable, "-I", "-m", "adalora_core", *arguments]
+    return subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, **options
+    )
+
+
+def _check(tmp_path, *arguments):
+    finished = _run(tmp_path, "check", "-o", "json", *arguments)
+    report = json.loads(finished.stdout) if finished.stdout else None
+    return finished, report and {
+        each["source"]: [found["code"] for found in each["diagnostics"]]
+        for each in report["reports"]
+    }
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_file_beyond_a_bound_is_one_finding_beside_those_of_others(tmp_path, name):
+    (tmp_path / name).write_text(HOSTILE[name]())
+    (tmp_path / "a.json").write_text(WRONG)
+    (tmp_path / "z.json").write_text(WRONG)
+    finished, found = _check(tmp_path, *LOW, ".")
+    assert finished.returncode == 1
+    assert found == {"a.json": ["ADA202"], name: ["ADA013"], "z.json": ["ADA202"]}
+    assert finished.stderr == ""
+
+
+def test_settings_and_comments_do_not_suppress_the_finding(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        f"# adalora: ignore-file[ADA013]\n{HOSTILE['comments.yaml']()}"
+    )
+    settings = '[tool.adalora]\nexit-zero = true\nlimit = ["processor-seconds=1"]\n'
+    (tmp_path / "pyproject.toml").write_text(settings)
+    finished, found = _check(tmp_path, "a.yaml")
+    assert (finished.returncode, found) == (1, {"a.yaml": ["ADA013"]})
+    for refused in ('ignore = ["ADA013"]', 'per-file-ignores = {"*" = ["ADA013"]}'):
+        (tmp_path / "pyproject.toml").write_text(f"[tool.adalora]\n{refused}\n")
+        assert _check(tmp_path, "a.yaml")[0].returncode == 2
+
+
+def test_settings_of_the_tree_lower_bounds_and_never_raise_them(tmp_path):
+    (tmp_path / "a.json").write_text(WRONG)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.adalora]\nlimit = ["memory-bytes=2000000000"]\n'
+    )
+    finished = _run(tmp_path, "check", "a.json")
+    assert finished.returncode == 2
+    assert "may lower memory-bytes" in finished.stderr
+    assert (
+        _run(
+            tmp_path, "check", "--isolated", "--limit", "memory-bytes=2000000000", "a.json"
+        ).returncode
+        == 1
+    )
+
+
+@pytest.mark.parametrize("name", ["tokens", "regex-length"])
+def test_former_name_of_a_limit_is_refused_in_a_sentence(tmp_path, name):
+    finished = _run(tmp_path, "check", "--limit", f"{name}=9", ".")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(
+        f"adalora check: the limit '{name}' is gone, since a bound on"
+    )
+    assert finished.stderr.count("\n") == 1
+
+
+def test_after_ten_files_beyond_a_bound_the_rest_is_counted(tmp_path):
+    content = HOSTILE["long-key.json"]()
+    for number in range(10):
+        (tmp_path / f"b{number}.json").write_text(content)
+    for name in ("a", "y", "z"):
+        (tmp_path / f"{name}.json").write_text(WRONG)
+    low = ["--limit", "memory-bytes=150000000"]
+    finished, found = _check(tmp_path, *low, ".")
+    assert finished.returncode == 1
+    assert found == {"a.json": ["ADA202"], **{f"b{n}.json": ["ADA013"] for n in range(10)}}
+    assert "not checked: 2 files, since others exceed a bound" in finished.stderr
+
+
+def test_answer_of_more_than_16_megabytes_is_a_finding(tmp_path):
+    config = {"k" * 100_000: SOUND | {f"k{i}": 1 for i in range(300)}}
+    (tmp_path / "a.json").write_text(json.dumps(config))
+    finished, found = _check(tmp_path, "a.json")
+    assert (finished.returncode, found) == (1, {"a.json": ["ADA013"]})
+    assert "more than 16 MB of findings" in finished.stdout
+
+
+def test_run_shows_ten_thousand_findings(tmp_path):
+    for number in range(12):
+        unknown = {f"k{n}": 1 for n in range(990)}
+        (tmp_path / f"{number:02}.json").write_text(
+            json.dumps(SOUND | {"total_step": 100} | unknown)
+        )
+    finished, found = _check(tmp_path, ".")
+    assert finished.returncode == 1
+    assert sum(map(len, found.values())) == 10_000
+    assert "1892 findings beyond the first 10000 are not shown" in finished.stderr
+
+
+def test_wall_time_is_bounded_but_not_while_the_user_is_waited_for(tmp_path):
+    (tmp_path / "a.json").write_text(WRONG)
+    command = [
+        sys.executable,
+        "-I",
+        "-m",
+        "adalora_core",
+        "check",
+        "--limit",
+        "wall-seconds=1",
+        "-",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    shown, _ = process.communicate(WRONG.encode())
+    assert process.returncode == 1
+    assert b"ADA202" in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_both_processes_with_a_sentence(tmp_path, number):
+    (tmp_path / "a.yaml").write_text(HOSTILE["comments.yaml"]())
+    (tmp_path / "0.json").write_text("{")
+    command = [sys.executable, "-I", "-m", "adalora_core", "check", "0.yaml", "a.yaml"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert "0.yaml" in process.stderr.readline()  # is missing; the next file is being read
+    process.send_signal(number)
+    _, shown = process.communicate()
+    assert process.returncode == 128 + number
+    assert shown == f"adalora check: {'interrupted' if number == signal.SIGINT else 'terminated'}\n"
+
+
+def test_difference_of_many_lines_is_bounded(tmp_path):
+    (tmp_path / "a.yaml").write_text("#\n" * 1_900_000 + YAML.replace("ADALORA", "adalora"))
+    finished = _run(tmp_path, "check", *LOW, "--diff", "a.yaml")
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(
+        "adalora check: a.yaml: the check of the file needs more than"
+    )
+    assert finished.stderr.endswith("\nwould fix nothing\n")
+
+
+def test_explanation_of_a_long_text_is_bounded(tmp_path):
+    low = ["--limit", "processor-seconds=1"]
+    finished = _run(tmp_path, "explain", *low, input="Target modules " * 70_000)
+    assert finished.returncode == 2
+    assert finished.stderr == (
+        "adalora explain: the command needs more than 1 s of processor time; raise the bound with "
+        "--limit NAME=NUMBER\n"
+    )
+
+
+def test_nothing_of_the_working_folder_is_imported(tmp_path):
+    for name in ("json", "yaml", "marshal", "pickle", "argparse"):
+        (tmp_path / f"{name}.py").write_text("print('imported'); raise SystemExit(9)\n")
+    (tmp_path / "a.yaml").write_text(YAML)
+    assert _run(tmp_path, "check", "a.yaml").returncode == 0
+    program = str(Path(sys.executable).with_name("adalora"))
+    finished = subprocess.run(
+        [program, "check", "a.yaml"], check=False, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (finished.returncode, "imported" in finished.stdout) == (0, False)
