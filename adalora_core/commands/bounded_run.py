@@ -96,10 +96,8 @@ class _Run:
                 self._printed.append(given[0])
             elif kind == "waits":
                 is_timed = not given[0]
-            elif kind == "bounds":
+            else:  # bounds
                 worker.bounds = self._bounds = Bounds(**given[0])
-            else:  # memory
-                worker.kill(f"needs more than {self._bounds.memory >> 20} MB of memory")
         return worker, file, may_retry
 
     def _refuse(self, reason: str) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import marshal
 import os
 
-from adalora_core.floor.worker import Bounds, Channel, limit_this_process
+from adalora_core.floor.worker import OUT_OF_MEMORY, Bounds, Channel, limit_this_process
 
 TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class Session:
         try:
             return run(argv)
         except MemoryError:
-            self._send("memory")
-            os._exit(1)  # the other process knows why
+            os._exit(OUT_OF_MEMORY)
 
     def _send(self, *frame: Any) -> None:
         if self._channel is not None:

@@ -52,6 +52,8 @@ def limit_this_process(bounds: Bounds) -> None:
             continue
 
 
+OUT_OF_MEMORY = 86
+"""The exit code of a worker that has no memory left."""
 _LONGEST_WAIT = 10**8
 _LAST_STANDARD_STREAM = 2
 
@@ -148,7 +150,9 @@ class Worker(Channel):
         """Wait for the process, and return its exit code, which is negative after a signal."""
         code: int = self._process.wait()
         self._close()
-        if code < 0 and self.reason is None:
+        if code == OUT_OF_MEMORY and self.reason is None:
+            self.reason = f"needs more than {self.bounds.memory >> 20} MB of memory"
+        elif code < 0 and self.reason is None:
             self.reason = (
                 f"needs more than {self.bounds.seconds} s of processor time"
                 if -code == getattr(signal, "SIGXCPU", 0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 
 import pytest
 from hostile_scripts import HOSTILE
 from language_server import LanguageServer
-from served_documents import COMMAND, WRONG, cell, json_text, opened_notebook
+from served_documents import COMMAND, WRONG, cell, json_text, opened_notebook, server_with
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +242,6 @@ def test_messages_before_the_first_one_are_refused_or_dropped(root):
 
 
 CRASH = """
-import sys
 from adalora_core.checker.pipeline.inspection import Inspector
 whole = Inspector.inspect
 def inspect(self, raw, name, **options):
@@ -251,14 +250,44 @@ def inspect(self, raw, name, **options):
     print("printed by a check")
     return whole(self, raw, name, **options)
 Inspector.inspect = inspect
-from adalora_core.commands.cli import main
-sys.exit(main(["server"]))
 """
+
+
+BEYOND = {
+    "memory": "if b'hostile' in raw: bytearray(1 << 30)",
+    "processor": "while b'hostile' in raw: pass",
+    "crash": "if b'hostile' in raw: os.abort()",
+}
+IN_A_CHECK = """
+import os
+from adalora_core.checker.pipeline.inspection import Inspector
+from adalora_core.commands.server import worker
+worker.OF_A_CHECK.seconds = 1
+whole = Inspector.inspect
+def inspect(self, raw, name, **options):
+    %s
+    return whole(self, raw, name, **options)
+Inspector.inspect = inspect
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+@pytest.mark.parametrize("name", BEYOND)
+def test_document_beyond_a_bound_has_one_finding_and_the_others_are_checked(root, name):
+    other, uri = (root / "a.json").as_uri(), (root / "hostile.json").as_uri()
+    with LanguageServer(server_with(IN_A_CHECK % BEYOND[name]), root) as server:
+        assert [each["code"] for each in server.open_text(other, "json", json_text(WRONG))]
+        text = json_text(WRONG | {"revision": "hostile"})
+        assert [each["code"] for each in server.open_text(uri, "json", text)] == ["ADA013"]
+        assert server.answer(HOVER, place(uri, 0, 3))["result"] is None
+        assert server.request(HOVER, place(other, 5, 5)) is not None
+        server.change(uri, 2, {"text": json_text(WRONG)})
+        assert [each["code"] for each in server.diagnostics(uri, version=2)] == ["ADA302"]
 
 
 def test_crash_of_a_check_is_shown_once_and_the_next_check_runs(root, tmp_path):
     log = tmp_path / "log"
-    with LanguageServer([sys.executable, "-c", CRASH], root, log=log) as server:
+    with LanguageServer(server_with(CRASH), root, log=log) as server:
         uri = (root / "crash.json").as_uri()
         assert server.open_text(uri, "json", json_text(WRONG | {"revision": "crash"})) == []
         server.change(uri, 2, {"text": json.dumps(WRONG | {"revision": "crash"})})

@@ -6,30 +6,27 @@ Checks are held up and counted, so that no assertion depends on a clock.
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 
 import pytest
 from language_server import LanguageServer
-from served_documents import WRONG, json_text
+from served_documents import WRONG, json_text, server_with
 
 from adalora_core.config.rules.base import SOUND
 
 HELD_UP = """
-import sys, time
+import time
 from pathlib import Path
 from adalora_core.checker.pipeline.inspection import Inspector
-folder = Path(sys.argv[1])
+folder = Path({folder!r})
 whole = Inspector.inspect
 def inspect(self, raw, name, **options):
     with (folder / "checks").open("a") as log:
-        log.write(f"{Path(name).name}\\n")
+        log.write(Path(name).name + "\\n")
     while not (folder / "open").exists():
         time.sleep(0.01)
     return whole(self, raw, name, **options)
 Inspector.inspect = inspect
-from adalora_core.commands.cli import main
-sys.exit(main(["server"]))
 """
 
 
@@ -58,7 +55,7 @@ def gate(tmp_path):
 
 @pytest.fixture
 def held_up(gate, root):
-    command = [sys.executable, "-c", HELD_UP, str(gate.folder)]
+    command = server_with(HELD_UP.format(folder=str(gate.folder)))
     with LanguageServer(command, root) as server:
         yield server
 

@@ -8,6 +8,20 @@ import sys
 from adalora_core.config.rules.base import SOUND
 
 COMMAND = (sys.executable, "-m", "adalora_core", "server")
+_WITH = """
+import sys
+from adalora_core.commands.server import worker
+worker.PROGRAM = f"exec({sys.argv[1]!r}, {{}}); {worker.PROGRAM}"
+from adalora_core.commands.cli import main
+sys.exit(main(["server"]))
+"""
+
+
+def server_with(code):
+    """Return the command of a server whose worker runs some code first."""
+    return [sys.executable, "-c", _WITH, code]
+
+
 WRONG = SOUND | {"init_r": 8, "target_r": 8}
 """A configuration with one error, ADA302."""
 

@@ -89,6 +89,8 @@ class Checker:
             checked = self._check(snapshot)
             shown = diagnostics(checked, with_related=self.with_related)
             return replace(checked, diagnostics=shown)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - the server lives on
             _LOG.exception("a check failed")
             return CheckedSnapshot(

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO, NoReturn, cast
+from typing import NoReturn
 
 from adalora_core.commands.cli.arguments import Parser, add, flag
 from adalora_core.commands.cli.output import FINE, INTERRUPTED, TERMINATED, fail
@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     make_parser().parse_args(argv)
     if importlib.util.find_spec("pygls") is None:
         return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
-    from adalora_core.commands.server.handlers import Messages, new_server
+    from adalora_core.commands.server.handlers import new_server
 
     # A signal ends the process at once; an exception would wait for the editor's next line.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
             signal.signal(number, _end)
     answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
     server = new_server()
-    server.start_io(cast("BinaryIO", Messages(sys.stdin.buffer)), answers.buffer)
+    server.start_io(sys.stdin.buffer, answers.buffer)
     return FINE if server.was_shut_down else NOT_SHUT_DOWN
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 from lsprotocol import types
 from pygls.exceptions import (
@@ -17,18 +17,13 @@ from pygls.exceptions import (
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol
 
-from adalora_core.commands.server.checking import Checker
-from adalora_core.commands.server.completing import completions
 from adalora_core.commands.server.documents import Documents, path_of
 from adalora_core.commands.server.findings import ACTION_KINDS, actions
 from adalora_core.commands.server.hovering import hover, lenses
 from adalora_core.commands.server.schedule import Schedule
-from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange, Snapshot
+from adalora_core.commands.server.snapshots import ClientRange
+from adalora_core.commands.server.worker import Answer, RemoteChecker
 
-_Found = TypeVar("_Found")
-LARGEST_MESSAGE = 64 << 20
-"""Bytes; a longer message is passed over."""
-_LONGEST_HEADER = 4096
 _LOG = logging.getLogger(__name__)
 _NOTEBOOKS = types.NotebookDocumentSyncOptions(
     [
@@ -38,26 +33,6 @@ _NOTEBOOKS = types.NotebookDocumentSyncOptions(
         )
     ]
 )
-
-
-class Messages:
-    """Standard input, whose messages have a largest size."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def readline(self) -> bytes:
-        """Return a line of a header, or a part of a line that is too long."""
-        return self._stream.readline(_LONGEST_HEADER)
-
-    def read(self, size: int) -> bytes:
-        """Return the bytes of a message; of one that is too long, a message of nothing."""
-        if size <= LARGEST_MESSAGE:
-            return self._stream.read(size)
-        _LOG.error("a message of %d bytes is passed over", size)
-        while size > 0 and (chunk := self._stream.read(min(size, LARGEST_MESSAGE))):
-            size -= len(chunk)
-        return b"{}"
 
 
 class Protocol(LanguageServerProtocol):
@@ -101,7 +76,7 @@ class Server(LanguageServer):
             protocol_cls=Protocol,
         )
         self.documents = Documents(None)
-        self.checker = Checker()
+        self.checker = RemoteChecker()
         self.schedule = Schedule(
             lambda uri: self.documents.snapshot(uri),  # noqa: PLW0108 - others are used later
             self.checker.check,
@@ -122,15 +97,14 @@ class Server(LanguageServer):
         self.documents = self.protocol._workspace = Documents(  # noqa: SLF001
             given.root_uri, workspace_folders=folders, position_encoding=given.position_encoding
         )
-        self.checker.with_related = self.has_client(
-            "text_document", "publish_diagnostics", "related_information"
-        )
         self.note_folders()
 
     def note_folders(self) -> None:
         """Take over the folders that the client has open."""
         uris = [*self.workspace.folders] or [self.workspace.root_uri or ""]
-        self.checker.open_folders(tuple(path for uri in uris if (path := path_of(uri))))
+        folders = tuple(path for uri in uris if (path := path_of(uri)))
+        shows = self.has_client("text_document", "publish_diagnostics", "related_information")
+        self.checker.open_folders(folders, with_related=shows)
 
     def has_client(self, *names: str) -> bool:
         """Return whether the client has a capability."""
@@ -160,7 +134,7 @@ class Server(LanguageServer):
         """Log an error that no answer reports; a malformed message may be one of thousands."""
         _LOG.error("%s: %s", getattr(source, "__name__", source), error)
 
-    def _publish(self, checked: CheckedSnapshot) -> None:
+    def _publish(self, checked: Answer) -> None:
         if checked.problem is not None:
             self.show_once(checked.problem)
         for part in checked.snapshot.parts:
@@ -181,9 +155,9 @@ def _text_changed(
     ls.schedule.changed(params.text_document.uri)
 
 
-def _text_saved(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
+async def _text_saved(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
     path = path_of(params.text_document.uri)
-    is_setting = path is not None and ls.checker.reads(path)
+    is_setting = path is not None and await ls.schedule.beside(partial(ls.checker.reads, path))
     ls.checker.forget()
     if is_setting:
         ls.check_again()
@@ -207,21 +181,25 @@ def _notebook_closed(ls: Server, params: types.DidCloseNotebookDocumentParams) -
 
 
 async def _about(
-    ls: Server, uri: str, find: Callable[[CheckedSnapshot], _Found], nothing: _Found
-) -> _Found:
-    checked = await ls.schedule.newest(ls.documents.owner(uri))
-    return nothing if checked is None else await ls.schedule.beside(partial(find, checked))
+    ls: Server, uri: str, find: Callable[..., Any], *given: Any, **options: Any
+) -> Any:
+    answer = await ls.schedule.newest(ls.documents.owner(uri))
+    if answer is None:
+        return None
+    return await ls.schedule.beside(partial(ls.checker.about, find, answer, *given, **options))
 
 
 async def _hover(ls: Server, params: types.HoverParams) -> types.Hover | None:
     uri, position = params.text_document.uri, params.position
-    place = position.line, position.character
-    return await _about(ls, uri, lambda checked: hover(checked, uri, place), None)
+    found: types.Hover | None = await _about(
+        ls, uri, hover, uri, (position.line, position.character)
+    )
+    return found
 
 
 async def _code_lens(ls: Server, params: types.CodeLensParams) -> list[types.CodeLens]:
     uri = params.text_document.uri
-    return await _about(ls, uri, lambda checked: lenses(checked, uri), [])
+    return await _about(ls, uri, lenses, uri) or []
 
 
 async def _code_action(ls: Server, params: types.CodeActionParams) -> list[types.CodeAction]:
@@ -229,21 +207,17 @@ async def _code_action(ls: Server, params: types.CodeActionParams) -> list[types
     place = ClientRange(uri, (start.line, start.character), (end.line, end.character))
     versioned = ls.has_client("workspace", "workspace_edit", "document_changes")
     kinds = params.context.only
-    return await _about(
-        ls, uri, lambda checked: actions(checked, place, kinds, versioned=versioned), []
-    )
+    return await _about(ls, uri, actions, place, kinds, versioned=versioned) or []
 
 
 async def _completion(ls: Server, params: types.CompletionParams) -> types.CompletionList:
     uri = params.text_document.uri
     snapshot = ls.documents.snapshot(ls.documents.owner(uri))
-    place = params.position.line, params.position.character
-
-    def found(snapshot: Snapshot) -> list[types.CompletionItem]:
-        inspector = ls.checker.inspector_of(snapshot)
-        return [] if inspector is None else completions(snapshot, inspector, uri, place)
-
-    items = [] if snapshot is None else await ls.schedule.beside(partial(found, snapshot))
+    items: list[types.CompletionItem] = []
+    if snapshot is not None:
+        place = params.position.line, params.position.character
+        find = partial(ls.checker.completions, snapshot, uri, place)
+        items = await ls.schedule.beside(find)
     return types.CompletionList(is_incomplete=False, items=items)
 
 

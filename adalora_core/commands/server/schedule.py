@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
+    from adalora_core.commands.server.snapshots import Snapshot
+    from adalora_core.commands.server.worker import Answer
 
 _Result = TypeVar("_Result")
 
@@ -28,7 +29,7 @@ class _State:
     checked: int = 0
     changed_at: float = 0.0
     quiet: float = field(default_factory=lambda: QUIET)
-    result: CheckedSnapshot | None = None
+    result: Answer | None = None
     is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -43,8 +44,8 @@ class Schedule:
     def __init__(
         self,
         take: Callable[[str], Snapshot | None],
-        check: Callable[[Snapshot], CheckedSnapshot],
-        publish: Callable[[CheckedSnapshot], None],
+        check: Callable[[Snapshot], Answer],
+        publish: Callable[[Answer], None],
     ) -> None:
         self._take, self._check, self._publish = take, check, publish
         self._states: dict[str, _State] = {}
@@ -63,7 +64,7 @@ class Schedule:
         """Forget a document; a check of it that still runs is not published."""
         self._states.pop(uri, None)
 
-    async def newest(self, uri: str) -> CheckedSnapshot | None:
+    async def newest(self, uri: str) -> Answer | None:
         """Return the result for the newest state of a document, and check that first if needed."""
         state = self._states.get(uri)
         if state is None:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from language_server import LanguageServer
-from served_documents import COMMAND, WRONG, json_text, opened_notebook, python_text
+from served_documents import COMMAND, WRONG, json_text, opened_notebook, python_text, server_with
 
 from adalora_core.floor.errors import MissingExtraError
 
@@ -27,12 +27,15 @@ from adalora_core.commands.cli import main
 sys.exit(main(["server"]))
 """
 
-LOADED_AT_THE_END = """
+LOADED_BY_THE_WORKER = """
 import sys
-from adalora_core.commands.cli import main
-code = main(["server"])
-print("LOADED", *{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
-sys.exit(code)
+from adalora_core.floor.worker import Channel
+send = Channel.send
+def show(self, content):
+    names = {name.partition(".")[0] for name in sys.modules}
+    print("LOADED", *names, file=sys.stderr, flush=True)
+    send(self, content)
+Channel.send = show
 """
 
 
@@ -83,7 +86,7 @@ def test_signal_ends_a_server_that_waits_for_its_editor(tmp_path, number, code):
 
 def test_whole_conversation_loads_no_torch(tmp_path):
     log = tmp_path / "log"
-    with LanguageServer([sys.executable, "-c", LOADED_AT_THE_END], tmp_path, log=log) as server:
+    with LanguageServer(server_with(LOADED_BY_THE_WORKER), tmp_path, log=log) as server:
         texts = {
             ".json": json_text(WRONG),
             ".yaml": "".join(f"{k}: {json.dumps(v)}\n" for k, v in WRONG.items()),
@@ -100,7 +103,7 @@ def test_whole_conversation_loads_no_torch(tmp_path):
         server.request("shutdown", None)
         server.notify("exit", None)
         assert server.process.wait(timeout=300) == 0
-    (line,) = [each for each in log.read_text().splitlines() if each.startswith("LOADED")]
+    *_, line = [each for each in log.read_text().splitlines() if each.startswith("LOADED")]
     loaded = set(line.split())
-    assert {"pygls", "yaml", "tomllib"} <= loaded
+    assert {"lsprotocol", "yaml", "tomllib"} <= loaded
     assert loaded.isdisjoint({"torch", "transformers", "peft", "numpy", "safetensors"})
