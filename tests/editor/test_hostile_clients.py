@@ -6,7 +6,6 @@ import json
 import os
 
 import pytest
-from hostile_scripts import HOSTILE
 from language_server import LanguageServer
 from served_documents import COMMAND, WRONG, cell, json_text, opened_notebook, server_with
 
@@ -163,9 +162,6 @@ DOCUMENTS = {
     "aliases": (".yaml", "peft_type: ADALORA\na: &a [x]\n" + "b: [" + "*a, " * 5_000 + "]"),
     "line-ends": (".json", "\r\n\r\r\n" * 5_000 + '{"peft_type": "ADALORA"}'),
     "coding": (".py", "# coding: punycode\nAdaLoraConfig(init_r=8)"),
-} | {
-    name: (".py", HOSTILE[name].code)
-    for name in ("shared-lists", "shared-keywords", "computed-round", "tokens-number")
 }
 
 
@@ -280,7 +276,7 @@ def test_document_beyond_a_bound_has_one_finding_and_the_others_are_checked(root
         text = json_text(WRONG | {"revision": "hostile"})
         assert [each["code"] for each in server.open_text(uri, "json", text)] == ["ADA013"]
         assert server.answer(HOVER, place(uri, 0, 3))["result"] is None
-        assert server.request(HOVER, place(other, 5, 5)) is not None
+        assert server.request(HOVER, place(other, 6, 5)) is not None
         server.change(uri, 2, {"text": json_text(WRONG)})
         assert [each["code"] for each in server.diagnostics(uri, version=2)] == ["ADA302"]
 

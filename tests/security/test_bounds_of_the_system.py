@@ -205,3 +205,71 @@ def test_nothing_of_the_working_folder_is_imported(tmp_path):
         [program, "check", "a.yaml"], check=False, cwd=tmp_path, capture_output=True, text=True
     )
     assert (finished.returncode, "imported" in finished.stdout) == (0, False)
+
+
+STEPS = {f"s{index}": {"allOf": [{"$ref": f"#/$defs/s{index + 1}"}] * 2} for index in range(40)}
+POLICIES = {
+    "expression": {"properties": {"revision": {"pattern": "(a|a)*b"}}},
+    "references": {"$ref": "#/$defs/s0", "$defs": STEPS | {"s40": {"type": "object"}}},
+    "tags.yaml": f"%TAG !x! tag:{'a' * 1_000_000}\n---\nx:\n" + "- !x!y 1\n" * 99_999,
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy_that_takes_too_long_never_passes(tmp_path, name):
+    policy = POLICIES[name]
+    path = tmp_path / name
+    path.write_text(policy if isinstance(policy, str) else json.dumps(policy))
+    (tmp_path / "a.json").write_text(json.dumps(SOUND | {"revision": "a" * 48}))
+    finished, found = _check(tmp_path, *LOW, "--policy", name, "a.json")
+    if isinstance(policy, str):  # it ends the command before the first file
+        assert finished.returncode == 2
+        assert finished.stderr.startswith("adalora check: the command needs more than")
+    else:
+        assert (finished.returncode, found) == (1, {"a.json": ["ADA013"]})
+
+
+def _write_lora(folder, modules, entries):
+    """Write a LoRA whose factors all lie on the same bytes."""
+    size, names = (
+        entries * 4,
+        [f"base_model.model.l{n}.lora_{f}.weight" for n in range(modules) for f in "AB"],
+    )
+    header = {
+        name: {
+            "dtype": "F32",
+            "shape": [8, entries // 8][:: 1 if "_A" in name else -1],
+            "data_offsets": [0, size],
+        }
+        for name in names
+    }
+    raw = json.dumps(header).encode()
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(
+        len(raw).to_bytes(8, "little") + raw + b"\1" * size
+    )
+    targets = [f"l{number}" for number in range(modules)]
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": targets}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def test_tensors_on_the_same_bytes_never_pass_a_check_that_takes_too_long(tmp_path):
+    _write_lora(tmp_path / "saved", 4_000, 1 << 18)
+    finished, found = _check(tmp_path, *LOW, "saved/adapter_config.json")
+    assert (finished.returncode, found) == (1, {"saved/adapter_config.json": ["ADA013"]})
+
+
+@pytest.mark.parametrize(
+    "command", ["report", "shrink --rank 2", "export-lora", "plan --weights ."]
+)
+def test_command_on_tensors_is_bounded(tmp_path, command):
+    _write_lora(tmp_path / "saved", 4_000, 1 << 18)
+    name, *options = command.split()
+    places = ["saved"] if name in {"report", "plan"} else ["saved", "out"]
+    finished = _run(tmp_path, name, "--limit", "processor-seconds=1", *places, *options)
+    assert finished.returncode == 2
+    assert finished.stderr == (
+        f"adalora {name}: the command needs more than 1 s of processor time; raise the bound with "
+        "--limit NAME=NUMBER\n"
+    )
+    assert not (tmp_path / "out").exists()
