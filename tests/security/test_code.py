@@ -26,9 +26,10 @@ print(code, spent / slowness())
 
 SHARED = "".join(f"a{i}=[{','.join([f'a{i - 1}'] * 10)}]\n" for i in range(1, 9))
 NESTED = "".join(f"a{i}=[a{i - 1}]\n" for i in range(1, 99))
+USES = "".join(f"AdaLoraConfig(target_modules=a{i})\n" for i in range(0, 99, 7))
 BEYOND = {
     "values": (f"a0=[1]\n{SHARED}AdaLoraConfig(target_modules=a8)\n", "more than 200000 values"),
-    "levels": (f"a0=[1]\n{NESTED}AdaLoraConfig(target_modules=a98)\n", "deeper than 64 levels"),
+    "levels": (f"a0=[1]\n{NESTED}{USES}", "deeper than 64 levels"),
     "digits": (f"AdaLoraConfig(init_r=0x{'f' * 5000})\n", "too many digits"),
     "depth": (f"AdaLoraConfig(init_r={'-' * 5000}1)\n", "nested too deeply"),
 }

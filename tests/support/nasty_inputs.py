@@ -204,7 +204,6 @@ _LONG_DICT = "target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000
 _LONG_CALLS = "AdaLoraConfig(**s, init_r=12)\n" * 2_000
 CODE = [
     _case("code", "ten-megabytes", f"{_CALL}{'# text' * 1_800_000}", "ADA005", "python"),
-    _case("code", "many-names", "a;" * 400_000 + _CALL, "ADA005", "python"),
     _case("code", "many-signs", "a;" * 20_000 + _CALL, "ADA102", "python"),
     _case("code", "nested-calls", "AdaLoraConfig(" * 5_000 + ")" * 5_000, "ADA001", "python"),
     _case("code", "nested-lists", "[" * 5_000 + "]" * 5_000, "ADA001", "python"),

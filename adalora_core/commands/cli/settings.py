@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,8 +39,6 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "limit": lambda value: parse_limits(value, OF_A_CHECK, lowers_only=True),
 }
 """How the options read their values; each raises a ValueError for one that it refuses."""
-MOST_ENTRIES, MOST_CHARACTERS = 200, 20_000
-"""Bounds of a setting with a list or a table: the search compares each name with each pattern."""
 KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
 """The keys of the table, which are options of `adalora check`."""
 
@@ -172,20 +169,7 @@ def _check(file: Path, key: str, value: Any) -> None:
     fits = isinstance(value, wanted) and is_whole
     if not fits:
         raise ValueError(f"{where}: expected {_NAMES.get(wanted, wanted.__name__)}, got {value!r}")
-    if wanted in (list, dict):
-        _refuse_large(where, value)
     try:
         _READERS.get(key, bool)(value)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-
-
-def _refuse_large(where: str, value: list[str] | dict[str, list[str]]) -> None:
-    lists = [value] if isinstance(value, list) else [*value.values(), [*value]]
-    characters = sum(map(len, chain.from_iterable(lists)))
-    entries = value if isinstance(value, list) else [*chain.from_iterable(lists[:-1])]
-    if len(entries) > MOST_ENTRIES or characters > MOST_CHARACTERS:
-        raise ValueError(
-            f"{where}: expected at most {MOST_ENTRIES} entries with {MOST_CHARACTERS} characters "
-            f"together, got {len(entries)} with {characters}; one pattern may stand for many files"
-        )
