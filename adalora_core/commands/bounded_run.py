@@ -33,6 +33,8 @@ BOUNDS = {
 MOST_FILES, MOST_SECONDS = 10, 300
 """The number of files beyond a bound, and the time spent on them, after which no file is read."""
 CANNOT_RUN = 2
+_MANY, _NAP = 32, 0.002
+"""After so many files without a result some frames are waited for, to be read together."""
 
 _PROGRAM = "from adalora_core.commands.bounded_run import work; sys.exit(work(reading, writing))"
 
@@ -85,13 +87,17 @@ class _Run:
         known = self._argv, self._results, self._beyond, self._printed, is_full
         with contextlib.suppress(BrokenPipeError):
             worker.send(marshal.dumps((*known, vars(self._bounds))))
-        file, may_retry, is_timed = None, False, True
+        file, may_retry, is_timed, passed = None, False, True, 0
         while (frame := worker.answer(is_timed=is_timed)) is not None:
             kind, *given = marshal.loads(frame)  # noqa: S302 - of our own process
             if kind == "file":
                 file, may_retry = given
             elif kind == "result":
                 self._results[file or ""], file = given[0], None
+            elif kind == "passed":
+                file, passed = None, passed + 1
+                if passed % _MANY == 0:
+                    time.sleep(_NAP)
             elif kind == "printed":
                 self._printed.append(given[0])
             elif kind == "waits":

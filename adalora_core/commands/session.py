@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import time
 
 from adalora_core.floor.worker import OUT_OF_MEMORY, Bounds, Channel, limit_this_process
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 OF_A_CHECK = Bounds(10, 1 << 30, 30)
 OF_TENSORS = Bounds(60, 4 << 30, 120, of_data=True)
 """The bounds of commands that load torch or the tensors of an adapter."""
+
+
+_LITTLE = 0.5
+"""Seconds of processor time for which bounds are not set anew."""
 
 
 class Session:
@@ -33,20 +38,32 @@ class Session:
         self.beyond: dict[str, str] = {}
         self.is_full = False
         self.bounds = OF_A_CHECK
+        self._limited = 0.0
         self._printed: set[str] = set()
 
     def begin(self, file: str, *, may_retry: bool = True) -> None:
         """Announce that a file is read next, with new bounds."""
         if self._channel is not None:
-            limit_this_process(self.bounds)
             self._send("file", file, may_retry)
+            self._limit_again()
 
     def done(self, result: object) -> None:
-        """Hand over the result of the announced file, and begin a step without a file."""
-        if self._channel is not None:
+        """Hand over the result of the announced file, and begin a step without a file.
+
+        None is not handed over: the next worker would read the file again.
+        """
+        if self._channel is not None and result is None:
+            self._send("passed")
+        elif self._channel is not None:
             import pickle
 
             self._send("result", pickle.dumps(result))
+            self._limit_again()
+
+    def _limit_again(self) -> None:
+        """Set the bounds anew, unless little of them was used."""
+        if (now := time.process_time()) - self._limited > _LITTLE:
+            self._limited = now
             limit_this_process(self.bounds)
 
     def result_of(self, file: str) -> Any:

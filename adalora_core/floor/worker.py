@@ -55,6 +55,8 @@ def limit_this_process(bounds: Bounds) -> None:
 OUT_OF_MEMORY = 86
 """The exit code of a worker that has no memory left."""
 _LONGEST_WAIT = 10**8
+_CHUNK = 1 << 16
+"""The bytes that are read together: as many frames as there are."""
 _LAST_STANDARD_STREAM = 2
 
 
@@ -63,6 +65,7 @@ class Channel:
 
     def __init__(self, reading: int, writing: int) -> None:
         self.reading, self.writing = reading, writing
+        self._buffer = b""
 
     def send(self, content: bytes) -> None:
         """Send a frame; BrokenPipeError: the other end has gone."""
@@ -80,11 +83,14 @@ class Channel:
         return None if size is None else int.from_bytes(size, "big")
 
     def _read(self, size: int) -> bytes | None:
-        parts = []
-        while size and (part := os.read(self.reading, min(size, 1 << 20))):
+        parts = [self._buffer]
+        missing = size - len(self._buffer)
+        while missing > 0 and (part := os.read(self.reading, max(missing, _CHUNK))):
             parts.append(part)
-            size -= len(part)
-        return None if size else b"".join(parts)
+            missing -= len(part)
+        content = b"".join(parts)
+        self._buffer = content[size:]
+        return None if missing > 0 else content[:size]
 
 
 class Worker(Channel):
@@ -111,7 +117,7 @@ class Worker(Channel):
 
     def answer(self, *, is_timed: bool = True) -> bytes | None:
         """Return the next frame; None: the worker has ended, or has to and was ended."""
-        if not is_timed:
+        if self._buffer or not is_timed:
             return self.receive()
         if os.name == "nt":  # where only sockets can be waited for
             from threading import Timer

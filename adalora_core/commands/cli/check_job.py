@@ -110,6 +110,10 @@ class Tally:
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
 
+_PASSED = Tally(skipped=1)
+"""What a file without a configuration gives."""
+
+
 @dataclass
 class Job:
     """One run of the command over all its files."""
@@ -187,7 +191,7 @@ class Job:
         elif found is None:
             SESSION.begin(target.name, may_retry=target.name != STDIN)
             found = self._tally_of(target)
-            SESSION.done(found)
+            SESSION.done(None if found == _PASSED else found)
         found.reports = [self._shortened(report) for report in found.reports]
         self.tally.add(found)
 
