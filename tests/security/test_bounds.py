@@ -28,15 +28,6 @@ def main(argv):
     from adalora_core.commands.cli import main
     return main(["plan", *argv])
 """
-REPORT = """
-import os
-os.environ["MPLCONFIGDIR"] = os.getcwd()
-IMPORTS = ("adalora_core.commands.cli.report", "adalora_core.checker",
-           "adalora_core.commands.rank_report",
-           "matplotlib.figure", "matplotlib.backends.backend_agg")
-def main(argv):
-    from adalora_core.commands.cli import main
-    return main(["report", *argv])
 """
 
 
@@ -176,52 +167,6 @@ def test_plan_of_a_header_beyond_a_limit_is_bounded(confined, name):
     assert used.code == 2
     assert used.seconds < SECONDS
     assert used.memory < MEMORY
-
-
-MANY = [f"x{i}" for i in range(90_000)]
-PLANS = {
-    "targets": {"target_modules": ["q_proj", *MANY]},
-    "exclude": {"exclude_modules": MANY},
-    "saved": {"modules_to_save": MANY},
-    "layers": {"layers_to_transform": [*range(90_000)], "layers_pattern": "layers"},
-    "patterns": {"layers_to_transform": [1], "layers_pattern": [f"l{i}" for i in range(900)]},
-    "rank": {"init_r": 2_000_000_000, "target_r": 1_000_000_000},
-}
-
-
-@pytest.mark.parametrize("name", _slow_but({"targets"}, PLANS))
-def test_plan_of_a_large_model_is_bounded(confined, name):
-    modules = [f"model.layers.{i}.q_proj.weight" for i in range(MOST_TENSORS // 2)]
-    config = _config(**{"target_modules": ["q_proj"], "init_r": 12, "target_r": 8} | PLANS[name])
-    confined.write({"c.json": config, "model.safetensors": _named(modules)})
-    used = confined.measure(PLAN, "c.json", "--weights", "model.safetensors")
-    assert used.code == (1 if name == "patterns" else 0), used.shown[:1000]
-    assert used.seconds < SECONDS
-    assert used.memory < MEMORY
-
-
-@pytest.mark.parametrize(
-    "form",
-    _slow_but(
-        {"layers.{0}.q"}, ["layers.{0}.q", "layers.0.q{0}", "layers.{1}.q{2}", "layers.{0}.q{0}"]
-    ),
-)
-def test_report_of_ten_thousand_matrices_is_bounded(confined, form):
-    pytest.importorskip("matplotlib", reason="would have shown how much memory a picture takes")
-    pattern = {
-        f"{form.format(i, i % 100, i // 100)}.lora_E": [True] * 8 + [False] * 4
-        for i in range(10_000)
-    }
-    config = _config(init_r=12, target_r=8, inference_mode=True, rank_pattern=pattern)
-    confined.write({"a/adapter_config.json": config})
-    used = confined.measure(REPORT, "a")
-    assert used.code == 0
-    assert used.seconds < SECONDS
-    assert used.memory < MEMORY
-    assert len((confined.tree / "a" / "rank_heatmap.png").read_bytes()) < 5 * MEGABYTES
-    assert "| `layers.0.q0` | 8 |" in (confined.tree / "a" / "rank_report.md").read_text() or (
-        "layers.0.q`" in (confined.tree / "a" / "rank_report.md").read_text()
-    )
 
 
 def test_rank_of_a_matrix_is_bounded():

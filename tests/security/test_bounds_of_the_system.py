@@ -24,9 +24,6 @@ WRONG = json.dumps(SOUND | {"total_step": 100})
 """A configuration with one finding, ADA202."""
 
 HOSTILE = {
-    "long-tags.yaml": lambda: (
-        f"%TAG !x! tag:{'a' * 1_000_000}\n---\n{YAML}x:\n" + "- !x!y 1\n" * 99_999
-    ),
     "long-key.json": lambda: json.dumps(
         {"k" * 1_000_000: SOUND | {f"k{i}": 1 for i in range(999)}}
     ),
@@ -213,22 +210,15 @@ STEPS = {f"s{index}": {"allOf": [{"$ref": f"#/$defs/s{index + 1}"}] * 2} for ind
 POLICIES = {
     "expression": {"properties": {"revision": {"pattern": "(a|a)*b"}}},
     "references": {"$ref": "#/$defs/s0", "$defs": STEPS | {"s40": {"type": "object"}}},
-    "tags.yaml": f"%TAG !x! tag:{'a' * 1_000_000}\n---\nx:\n" + "- !x!y 1\n" * 99_999,
 }
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_policy_that_takes_too_long_never_passes(tmp_path, name):
-    policy = POLICIES[name]
-    path = tmp_path / name
-    path.write_text(policy if isinstance(policy, str) else json.dumps(policy))
+    (tmp_path / name).write_text(json.dumps(POLICIES[name]))
     (tmp_path / "a.json").write_text(json.dumps(SOUND | {"revision": "a" * 48}))
     finished, found = _check(tmp_path, *LOW, "--policy", name, "a.json")
-    if isinstance(policy, str):  # it ends the command before the first file
-        assert finished.returncode == 2
-        assert finished.stderr.startswith("adalora check: the command needs more than")
-    else:
-        assert (finished.returncode, found) == (1, {"a.json": ["ADA013"]})
+    assert (finished.returncode, found) == (1, {"a.json": ["ADA013"]})
 
 
 def _write_lora(folder, modules, entries):

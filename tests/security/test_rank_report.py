@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import matplotlib as mpl
@@ -10,7 +9,6 @@ import pytest
 
 from adalora_core import AdaLoraConfig
 from adalora_core.commands.rank_report import draw_rank_heatmap, write_rank_report
-from adalora_core.config.rules.base import SOUND
 
 NAMES = [
     "a`<img src=x onerror=alert(1)>`",
@@ -24,12 +22,6 @@ NAMES = [
     "$x$",
 ]
 CODE = re.compile("`[^`\n]+`")
-REPORT = """
-IMPORTS = ("adalora_core.commands.cli.report", "adalora_core.commands.rank_report")
-def main(argv):
-    from adalora_core.commands.cli import main
-    return main(["report", *argv])
-"""
 SECONDS, MEMORY = 5, 1 << 30
 
 
@@ -52,14 +44,3 @@ def test_latex_is_not_called(tmp_path):
     with mpl.rc_context({"text.usetex": True}):
         draw_rank_heatmap({r"layers.0.\input{secret}": 3}, tmp_path / "map.png", init_r=8)
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow
-def test_ranks_of_many_matrices_for_axolotl_are_bounded(confined):
-    pattern = {f"{i}.lora_E": [True] for i in range(180_000)}
-    config = SOUND | {"init_r": 1, "target_r": 1, "inference_mode": True, "rank_pattern": pattern}
-    confined.write({"a/adapter_config.json": json.dumps(config, separators=(",", ":"))})
-    used = confined.measure(REPORT, "a", "--rank-pattern", "axolotl")
-    assert used.code == 0
-    assert used.seconds < SECONDS
-    assert used.memory < MEMORY
