@@ -109,7 +109,7 @@ class Worker(Channel):
         try:
             self._process = _start(program, there, back, runs_site=runs_site)
         except BaseException:
-            self._close()
+            self.close()
             raise
         finally:
             os.close(there)
@@ -152,10 +152,14 @@ class Worker(Channel):
         """Hand on a signal."""
         self._process.send_signal(number)
 
+    def has_ended(self) -> bool:
+        """Return whether the process has ended, without waiting for it."""
+        return self._process.poll() is not None
+
     def end(self) -> int:
         """Wait for the process, and return its exit code, which is negative after a signal."""
         code: int = self._process.wait()
-        self._close()
+        self.close()
         if code == OUT_OF_MEMORY and self.reason is None:
             self.reason = f"needs more than {self.bounds.memory >> 20} MB of memory"
         elif code < 0 and self.reason is None:
@@ -169,7 +173,8 @@ class Worker(Channel):
     def _end_late(self) -> None:
         self.kill(f"takes more than {self.bounds.wall_seconds} s")
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close this end of the pipes."""
         os.close(self.reading)
         os.close(self.writing)
 
@@ -189,21 +194,27 @@ class _Process:
     """What is needed of subprocess.Popen, whose import takes as long as all the rest."""
 
     def __init__(self, arguments: list[str], inherited: Sequence[int]) -> None:
-        for each in inherited:
-            os.set_inheritable(each, True)
-        self._number = os.posix_spawn(arguments[0], arguments, os.environ)
+        # These alone, and not in a process that another thread starts meanwhile.
+        actions = [(os.POSIX_SPAWN_DUP2, each, each) for each in inherited]
+        self.pid = os.posix_spawn(arguments[0], arguments, os.environ, file_actions=actions)
         self._code: int | None = None
 
     def send_signal(self, number: int) -> None:
         if self._code is None:
-            os.kill(self._number, number)
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def poll(self) -> int | None:
+        if self._code is None:
+            number, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if number else None
+        return self._code
+
     def wait(self) -> int:
         if self._code is None:
-            code = os.waitstatus_to_exitcode(os.waitpid(self._number, 0)[1])
+            code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self._code = code
         return self._code
 

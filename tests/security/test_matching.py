@@ -146,8 +146,8 @@ def test_next_expression_is_matched_after_one_that_took_too_long():
 def test_process_that_ended_meanwhile_is_replaced():
     for _ in range(2):
         assert Matcher().find("match", APART, "a.q", "field") == "a.q"
-        process._child.kill()
-        process._child.wait()
+        process._child._process.kill()
+        process._child._process.wait()
 
 
 def test_threads_share_the_process():
@@ -173,14 +173,14 @@ from adalora_core.floor.expressions import process
 from adalora_core.floor.expressions.matching import Matcher
 find = lambda text: Matcher().find("match", r"(?:\\w+\\.)+q", text, "field")
 assert find("a.q") == "a.q"
-before = process._child.pid
+before = process._child._process.pid
 child = os.fork()
 for index in range(100):
     assert find(f"{child}.{index}.q") == f"{child}.{index}.q"
 if not child:
-    assert process._child.pid != before
+    assert process._child._process.pid != before
     os._exit(0)
-assert process._child.pid == before
+assert process._child._process.pid == before
 assert os.waitpid(child, 0)[1] == 0
 print(before)
 """

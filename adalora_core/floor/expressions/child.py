@@ -1,35 +1,17 @@
-"""Match regular expressions for another process, one line of JSON per request and answer.
-
-The process runs this file alone, without the package. A request that takes too long ends it.
-"""
+"""Match regular expressions for another process, one request and one answer of JSON each."""
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import json
 import re
 import signal
-import sys
 
-READY = b"ready to match\n"
-MOST_BYTES = 512 * 1024 * 1024
-"""The address space that a match may use, where the system can limit it."""
+from adalora_core.floor.worker import Bounds, Channel, limit_this_process
 
-
-def _limit() -> None:
-    """Bound the memory, and let the timer end this process whatever the parent does with it."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        usable = MOST_BYTES if most == resource.RLIM_INFINITY else min(MOST_BYTES, most)
-        resource.setrlimit(resource.RLIMIT_AS, (usable, most))
-    # The parent decides when an interrupted run ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
+READY = b"ready to match"
+BOUNDS = Bounds(10**9, 512 << 20, 20)
+"""The memory of a match, and the time that the start may take; a timer ends a match."""
 
 
 def _set_timer(seconds: float) -> None:
@@ -54,20 +36,19 @@ def _answer(request: dict[str, object]) -> dict[str, object]:
         return {"refused": type(error).__name__}
 
 
-def main() -> None:
+def serve(reading: int, writing: int) -> None:
     """Answer requests until there are no more."""
-    _limit()
-    answers = sys.stdout.buffer
-    answers.write(READY)
-    answers.flush()
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
+    limit_this_process(BOUNDS)
+    # The parent decides when an interrupted run ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
+    channel = Channel(reading, writing)
+    channel.send(READY)
+    while (frame := channel.receive()) is not None:
+        request = json.loads(frame)
         _set_timer(request["seconds"])
         answer = _answer(request)
         _set_timer(0)
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    main()
+        channel.send(json.dumps(answer).encode())

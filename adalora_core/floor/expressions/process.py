@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import sys
 import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from adalora_core.floor.expressions.child import READY
+from adalora_core.floor.expressions.child import BOUNDS, READY
+from adalora_core.floor.worker import Worker
 
-if TYPE_CHECKING:
-    import subprocess
-
-_START_SECONDS = 20
-"""The longest that an interpreter may take to start, on a machine that is busy otherwise."""
-
-_PROGRAM = Path(__file__).with_name("child.py")
+_PROGRAM = "from adalora_core.floor.expressions.child import serve; serve(reading, writing)"
 _lock = threading.Lock()
-_child: subprocess.Popen[bytes] | None = None
+_child: Worker | None = None
 
 
 class NotMatchedError(Exception):
@@ -39,43 +34,31 @@ def ask(request: dict[str, object]) -> dict[str, Any]:
     with _lock:
         child = _running()
         try:
-            _write(child, json.dumps(request).encode() + b"\n")
-            answer = _read_line(child)
+            with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer
+                child.send(json.dumps(request).encode())
+            answer = child.answer(is_timed=False)
         except BaseException:
             # Also an interrupt: the answer would be taken for that of the next request.
             _end()
             raise
-        if answer.endswith(b"\n"):
+        if answer is not None:
             decoded: dict[str, Any] = json.loads(answer)
             return decoded
         _end()
         raise TooSlowError(f"takes more than {request['seconds']:.2g} s")
 
 
-def _running() -> subprocess.Popen[bytes]:
+def _running() -> Worker:
     global _child  # noqa: PLW0603 - one process for all documents
-    # Asking also reaps a process that ended while nobody waited for it.
-    if _child is not None and _child.poll() is None:
+    if _child is not None and not _child.has_ended():
         return _child
     _end()
-    import subprocess  # not free, and most expressions are matched in this process
-
     if getattr(sys, "frozen", False) or not sys.executable:
         raise NotMatchedError("needs a Python interpreter of its own, and there is none")
-    command = [sys.executable, "-I", "-S", str(_PROGRAM)]
-    pipe, null = subprocess.PIPE, subprocess.DEVNULL
     try:
-        _child = subprocess.Popen(  # noqa: S603 - our own program in this interpreter
-            command, bufsize=0, stdin=pipe, stdout=pipe, stderr=null
-        )
-        patience = threading.Timer(_START_SECONDS, _child.kill)
-        patience.daemon = True
-        patience.start()
-        try:
-            first = _read_line(_child)
-        finally:
-            patience.cancel()
-    except (OSError, RuntimeError) as error:
+        _child = Worker(_PROGRAM, BOUNDS)
+        first = _child.answer()
+    except OSError as error:
         _end()
         raise NotMatchedError(f"needs a process of its own, which cannot start ({error})") from None
     except BaseException:
@@ -87,33 +70,13 @@ def _running() -> subprocess.Popen[bytes]:
     return _child
 
 
-def _write(child: subprocess.Popen[bytes], content: bytes) -> None:
-    assert child.stdin is not None  # noqa: S101 - a pipe
-    rest = memoryview(content)
-    try:
-        while rest:
-            rest = rest[os.write(child.stdin.fileno(), rest) :]
-    except BrokenPipeError:
-        pass  # it has ended: there is no answer
-
-
-def _read_line(child: subprocess.Popen[bytes]) -> bytes:
-    assert child.stdout is not None  # noqa: S101 - a pipe
-    line = b""
-    while not line.endswith(b"\n") and (part := os.read(child.stdout.fileno(), 1 << 16)):
-        line += part
-    return line
-
-
 def _end() -> None:
     """End the process, if there is one, and wait for it."""
     global _child
     child, _child = _child, None
     if child is not None:
-        child.kill()
-        # Closes the pipes too.
-        with child:
-            pass
+        child.kill("")
+        child.end()
 
 
 def _forget() -> None:
@@ -122,10 +85,7 @@ def _forget() -> None:
     child, _child = _child, None
     _lock = threading.Lock()
     if child is not None:
-        for pipe in (child.stdin, child.stdout):
-            assert pipe is not None  # noqa: S101 - a pipe
-            pipe.close()
-        child.returncode = 0  # not a child of this process
+        child.close()
 
 
 atexit.register(_end)
