@@ -28,7 +28,6 @@ def main(argv):
     from adalora_core.commands.cli import main
     return main(["plan", *argv])
 """
-"""
 
 
 def _config(**changes):
