@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from usage_texts import HEAD, LOOP, allocation, usage
 
-from adalora_core.checker.documents.python.syntax import within_bounds
+from adalora_core.checker.documents.python.syntax import unless_too_deep
 from adalora_core.checker.rules.usage_steps import AllocationNeverCalled, StepRestarts
 from adalora_core.checker.scripts.counters import step_counter
 from adalora_core.checker.scripts.step_order import is_per_micro_batch, placement
@@ -267,7 +267,7 @@ def test_expression_that_is_nested_too_deep_gets_no_finding():
     total = " + ".join(["step"] * 900)
     code = HEAD + LOOP.replace("allocate(step)", f"allocate({total})")
     deep = usage(code)
-    assert within_bounds(deep.script, list, StepRestarts().check_usage(deep)) is None
+    assert unless_too_deep(list, StepRestarts().check_usage(deep)) is None
 
 
 def test_call_that_is_reached_twice_has_one_fault():
