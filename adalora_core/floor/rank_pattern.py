@@ -93,8 +93,6 @@ class LoraScales:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values, self._matcher = values, Matcher()
         self._patterns: dict[str, tuple[dict[str, int], list[tuple[int, str]], list[Any]]] = {}
-        self.used: set[tuple[str, str]] = set()
-        """The fields and keys of the entries that have given a module its number."""
 
     def of(self, path: str) -> LoraScale:
         """Return the scale of the module at a path.
@@ -145,7 +143,4 @@ class LoraScales:
                 first = place
         if first == len(items):  # PEFT looks for the path itself last
             first = next((place for place, (key, _) in enumerate(items) if key == path), first)
-        if first == len(items):
-            return None
-        self.used.add((field, items[first][0]))
-        return items[first][1]
+        return None if first == len(items) else items[first][1]

@@ -24,7 +24,6 @@ DOCUMENTED = [
     "adalora_core.contract.pipeline.selection",
     "adalora_core.contract.plan.costs",
     "adalora_core.contract.plan.header",
-    "adalora_core.contract.plan.matching",
     "adalora_core.contract.plan.modules",
     "adalora_core.contract.plan.plan",
     "adalora_core.contract.reports.json_report",

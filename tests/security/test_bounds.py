@@ -23,7 +23,7 @@ def main(argv):
     return main(["check", "--isolated", "-o", "concise", *argv])
 """
 PLAN = """
-IMPORTS = ("adalora_core.commands.cli.plan",)
+IMPORTS = ("adalora_core.commands.cli.plan", "adalora_core.commands.injection.injecting")
 def main(argv):
     from adalora_core.commands.cli import main
     return main(["plan", *argv])

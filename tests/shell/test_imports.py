@@ -40,12 +40,20 @@ def file(tmp_path):
     return str(path)
 
 
-def test_plan_for_given_weights_loads_nothing_heavy(tmp_path):
+def test_plan_without_weights_loads_nothing_heavy(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(SOUND))
+    assert _loaded(_command("plan", str(path)), HEAVY + UNNEEDED) == []
+
+
+def test_plan_for_given_weights_loads_no_compute_of_this_package(tmp_path):
+    pytest.importorskip("peft")
     model = write_model(tmp_path / "model.safetensors", small_llama())
     path = tmp_path / "run.json"
     path.write_text(json.dumps(SOUND))
     code = _command("plan", str(path), "--weights", str(model))
-    assert _loaded(code, HEAVY + UNNEEDED) == []
+    own = ("adalora_core.ops", "adalora_core.training", "adalora_core.bridge", "adalora_core._cpu")
+    assert _loaded(code, own) == []
 
 
 @pytest.mark.parametrize("output", ["full", "json"])

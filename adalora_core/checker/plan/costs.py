@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import mul
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.matching import Matched
-    from adalora_core.checker.plan.modules import BaseModel, Module
+    from adalora_core.checker.plan.injected import Injected
+    from adalora_core.checker.plan.modules import Module
     from adalora_core.checker.plan.plan import Plan
-    from adalora_core.config.fields.block import Block
 
 AVERAGES = {"adalora-core": 2, "peft": 3}
 """Numbers that the allocator keeps per entry until the final phase: smoothed sensitivity and
@@ -48,16 +47,12 @@ class Costs:
 
 
 def costs_of(
-    block: Block, plan: Plan, matched: Matched, model: BaseModel, tokens: int | None = None
+    plan: Plan, matrices: Sequence[Module], whole: int = 0, tokens: int | None = None
 ) -> Costs:
-    """Return the costs of a plan on the matched modules."""
-    matrices = matched.matrices
+    """Return the costs of a plan on adapted matrices, beside `whole` numbers without an adapter."""
     per_rank = [module.entries_per_rank for module in matrices]
     kept = plan.kept_after(plan.schedule.total_step - 1)
     ranks = filled(kept, plan.init_r, len(matrices))
-    paths = (each.path for each in matrices)
-    names = trained_whole(block["bias"], matched.saved, paths, model)
-    whole = sum(model.tensors[name].entries for name in names)
     adapter = sum(plan.init_r * each.entries_per_rank * each.entry_bytes for each in matrices)
     return Costs(
         start=plan.init_r * sum(per_rank) + whole,
@@ -86,20 +81,6 @@ def saved_per_token(matrices: Iterable[Module], rank: int) -> int:
     return sum(inputs.values()) + rank * sum(each.entry_bytes for each in matrices)
 
 
-def trained_whole(
-    bias: str, saved: Iterable[str], adapted: Iterable[str], model: BaseModel
-) -> set[str]:
-    """Return the tensors of the model that are trained themselves: copied ones, and biases."""
-    found = set(saved)
-    if bias == "all":
-        # The masks of GPT-2's attention have this name too; they are not trained.
-        biases = (name for name, info in model.tensors.items() if len(info.shape) == 1)
-        found |= {name for name in biases if name.rpartition(".")[2] == "bias"}
-    elif bias == "lora_only":
-        found |= {f"{path}.bias" for path in adapted} & model.tensors.keys()
-    return found
-
-
 def filled(triplets: int, most: int, matrices: int) -> list[int]:
     """Divide triplets over matrices: as many as a matrix may have, until none is left.
 
@@ -111,12 +92,13 @@ def filled(triplets: int, most: int, matrices: int) -> list[int]:
     return ([most] * full + [rest] + [0] * matrices)[:matrices]
 
 
-def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str:
+def as_text(costs: Costs, found: Injected, plan: Plan) -> str:
     """Return the matched modules and the costs as text."""
-    groups = _groups(matched.matrices)
+    groups = _groups(found.matrices)
     width = max(len(name) for name, _ in groups)
-    total = model.parameters
-    average = plan.kept_after(plan.schedule.total_step - 1) / len(matched.matrices)
+    total = found.model.parameters
+    count = len(found.matrices)
+    average = plan.kept_after(plan.schedule.total_step - 1) / count
     start = f"{costs.start:,} ({share(costs.start, total)})"
     end = f"{costs.end:,} ({share(costs.end, total)})"
     spread = "for every distribution of the rank"
@@ -126,7 +108,7 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     adapter = size_of(costs.adapter_bytes)
     allocator = {runtime: size_of(count) for runtime, count in costs.allocator_bytes.items()}
     lines = [
-        f"matched: {len(matched.matrices)} matrices of a model of {total:,} parameters",
+        f"adapted by {found.asked}: {count} matrices of a model of {total:,} parameters",
         *(f"  {name:<{width}}  {what}" for name, what in groups),
         "",
         f"trainable at the start: {start}, rank {plan.init_r} everywhere",
@@ -145,7 +127,7 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
             f"kept for the backward pass: {size_of(costs.saved_bytes)} of activations, beside "
             "those of the model"
         )
-    lines += [f"note: {visible(note)}" for note in matched.notes]
+    lines += [f"note: {visible(note)}" for note in found.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -183,13 +165,14 @@ def starred(path: str) -> str:
     return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", path)
 
 
-def as_dict(costs: Costs, matched: Matched, model: BaseModel) -> dict[str, Any]:
+def as_dict(costs: Costs, found: Injected) -> dict[str, Any]:
     """Return the matched modules and the costs as JSON values."""
     return {
-        "base_parameters": model.parameters,
+        "asked": found.asked,
+        "base_parameters": found.model.parameters,
         "matrices": [
             {"module": each.path, "inputs": each.inputs, "outputs": each.outputs}
-            for each in matched.matrices
+            for each in found.matrices
         ],
         "trainable_parameters": {
             "start": costs.start,
@@ -201,5 +184,5 @@ def as_dict(costs: Costs, matched: Matched, model: BaseModel) -> dict[str, Any]:
         "adapter_bytes": costs.adapter_bytes,
         "allocator_bytes": costs.allocator_bytes,
         "saved_bytes": costs.saved_bytes,
-        "notes": list(matched.notes),
+        "notes": list(found.notes),
     }

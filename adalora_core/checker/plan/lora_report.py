@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.checker.plan.base_layers import layer_of
 from adalora_core.checker.plan.costs import share, size_of, starred
 from adalora_core.checker.plan.header import file_bytes
-from adalora_core.checker.plan.mismatches import shown_value
-from adalora_core.floor.escaping import visible
-from adalora_core.floor.rank_pattern import LoraScales
+from adalora_core.config.fields.value_kinds import name_of_value
+from adalora_core.floor.escaping import shortened, visible
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.lora import LoraMatch
-    from adalora_core.checker.plan.lora_layers import Adapted
-    from adalora_core.checker.plan.modules import BaseModel
+    from adalora_core.checker.plan.injected import Adapted, Injected
     from adalora_core.config.fields.block import Block
 
 _WIDTH = 79
@@ -32,16 +30,21 @@ def method_of(block: Block) -> str:
     return " with ".join(name for field, name in names.items() if block[field]) or "LoRA"
 
 
-def as_text(found: LoraMatch, parameters: int | None) -> str:
-    """Return the plan for a terminal; without the base model's parameters what is known then."""
-    block = found.block
-    lines = _head(block) if parameters is None else [*_head(block), "", *_table(found, parameters)]
-    if parameters is None:
-        targets = {n: block[n] for n in ("target_modules", "target_parameters") if block[n]}
-        lines += ["", *(f"{name}: {shown_value(value)}" for name, value in targets.items())]
+def as_text(block: Block, found: Injected | None, notes: Sequence[str]) -> str:
+    """Return the plan for a terminal; without a base model what is known then."""
+    lines = _head(block)
+    if found is None:
+        names = (name for name in ("target_modules", "target_parameters") if block[name])
+        lines += ["", *(f"{name}: {_shown(block[name])}" for name in names)]
         lines.append("modules, parameters and bytes: add --weights with the model's folder or file")
-    lines += [f"note: {note}" for note in found.notes]
+    else:
+        lines += ["", *_table(found)]
+    lines += [f"note: {note}" for note in notes]
     return "\n".join(map(_wrapped, lines)) + "\n"
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, (str, list)) else name_of_value(value)
 
 
 def _head(block: Block) -> list[str]:
@@ -60,15 +63,15 @@ def _scale(block: Block) -> float:
     return LoraScales(values).of("").scale
 
 
-def _table(found: LoraMatch, parameters: int) -> list[str]:
+def _table(found: Injected) -> list[str]:
+    parameters = found.model.parameters
     rows = [("module", "count", "size", "rank", "scale", "trained"), *_rows(found)]
     width = _WIDTH - sum(max(len(row[n]) for row in rows) + 2 for n in range(1, len(rows[0])))
     width = max(10, width)
-    names = [name if len(name) <= width else f"...{name[3 - width :]}" for name, *_ in rows]
-    table = _aligned([(name, *row[1:]) for name, row in zip(names, rows, strict=True)])
+    table = _aligned([(shortened(name, width), *rest) for name, *rest in rows])
     kinds = Counter(each.kind for each in found.adapted).items()
     counted = ", ".join(f"{count} {_KINDS.get(kind, kind + 's')}" for kind, count in kinds)
-    lines = [f"adapted: {counted} of a model of {parameters:,} parameters", *table]
+    lines = [f"adapted by {found.asked}: {counted} of a model of {parameters:,} parameters", *table]
     lines += [f"in the layers {layers} alone: {names}" for layers, names in _partly(found)]
     others = _not_adapted(found).most_common()
     if others:
@@ -79,15 +82,16 @@ def _table(found: LoraMatch, parameters: int) -> list[str]:
         missed = Counter(map(_labels(found), (each.path for each in found.missed)))
         shown = [f"{name} ({count})" for name, count in missed.items()]
         lines.append(f"usual for the architecture, and not adapted: {', '.join(shown)}")
-    lines += ["", f"trained: {found.trained:,} numbers ({share(found.trained, parameters)})"]
+    lines += ["", f"trained: {found.count:,} numbers ({share(found.count, parameters)})"]
     if found.beside:
         lines.append(
             f"{found.beside:,} of them without an adapter (modules_to_save, biases, tokens)"
         )
-    lines.append(f"file: {size_of(file_bytes(found.file()))}")
+    lines.append(f"file: {size_of(file_bytes(found.file))}")
     if found.carried:
-        size = size_of(sum(found.model.tensors[name].data_bytes for name in found.carried))
-        lines.append(f"{size} of it is not trained: PEFT saves {found.carried[0]} too")
+        size = size_of(sum(found.file[name].data_bytes for name in found.carried))
+        first = found.carried[0].removeprefix(TENSOR_PREFIX)
+        lines.append(f"{size} of it is not trained: PEFT saves {first} too")
     training = size_of(found.training_bytes)
     lines.append(f"training: {training} for factors, gradients and the two moments of AdamW")
     return lines
@@ -100,7 +104,7 @@ def _wrapped(line: str) -> str:
     return line if len(line) <= _WIDTH else "\n".join(parts)
 
 
-def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
+def _rows(found: Injected) -> list[tuple[str, ...]]:
     groups: dict[tuple[str, ...], list[Adapted]] = {}
     for each in found.adapted:
         key = (starred(each.path), _size(each), str(each.rank), f"{each.scale:.4g}")
@@ -117,7 +121,7 @@ def _rows(found: LoraMatch) -> list[tuple[str, ...]]:
     ]
 
 
-def _peers(found: LoraMatch) -> Iterator[str]:
+def _peers(found: Injected) -> Iterator[str]:
     """Yield everything of the model that is like something adapted."""
     owners = {starred(each.path) for each in found.adapted}
     yield from (path for path in found.model.modules if starred(path) in owners)
@@ -141,7 +145,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join([f"{name:<{first}}", *cells])
 
 
-def _partly(found: LoraMatch) -> list[tuple[str, str]]:
+def _partly(found: Injected) -> list[tuple[str, str]]:
     """Return the layers, and the names that are adapted in these layers alone."""
     every, own = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     adapted = {each.path for each in found.adapted}
@@ -168,17 +172,18 @@ def _ranges(numbers: Iterable[int]) -> str:
     return ", ".join("-".join(map(str, span)) for span in spans)
 
 
-def _not_adapted(found: LoraMatch) -> Counter[str]:
+def _not_adapted(found: Injected) -> Counter[str]:
     adapted = {each.path for each in found.adapted}
-    adapted |= {name.rpartition(".")[0] for name in found.whole if name.endswith(".weight")}
-    linear = (each.path for each in found.model.of_kind("matrix", "packed"))
+    copies = (name.partition(".modules_to_save.") for name in found.trained)
+    adapted |= {begin.removeprefix(TENSOR_PREFIX) for begin, is_copy, _ in copies if is_copy}
+    linear = (each.path for each in found.model.of_kind("matrix"))
     label = _labels(found)
     return Counter(label(path) for path in linear if path not in adapted)
 
 
-def _labels(found: LoraMatch) -> Callable[[str], str]:
+def _labels(found: Injected) -> Callable[[str], str]:
     """Return a function that gives the last part of a path, or two if one has several meanings."""
-    kinds = {starred(each.path) for each in found.model.of_kind("matrix", "packed")}
+    kinds = {starred(each.path) for each in found.model.of_kind("matrix")}
     meanings = Counter(kind.rpartition(".")[2] for kind in kinds)
 
     def label(path: str) -> str:
@@ -188,25 +193,25 @@ def _labels(found: LoraMatch) -> Callable[[str], str]:
     return label
 
 
-def as_dict(found: LoraMatch, model: BaseModel | None) -> dict[str, Any]:
+def as_dict(block: Block, found: Injected | None, notes: Sequence[str]) -> dict[str, Any]:
     """Return the plan as JSON values, with the costs if the base model is known."""
-    block = found.block
     entries: dict[str, Any] = {
         "method": method_of(block),
         "rank": block["r"],
         "alpha": block["lora_alpha"],
         "scale": _scale(block),
-        "notes": list(found.notes),
+        "notes": list(notes),
     }
-    if model is None:
+    if found is None:
         return entries
     return entries | {
-        "base_parameters": model.parameters,
+        "asked": found.asked,
+        "base_parameters": found.model.parameters,
         "modules": [asdict(each) | {"trained": each.entries} for each in found.adapted],
         "not_adapted": dict(_not_adapted(found)),
         "usual_not_adapted": [each.path for each in found.missed],
-        "trained_parameters": found.trained,
+        "trained_parameters": found.count,
         "trained_whole": found.beside,
-        "file_bytes": file_bytes(found.file()),
+        "file_bytes": file_bytes(found.file),
         "training_bytes": found.training_bytes,
     }

@@ -73,25 +73,18 @@ class BaseModel:
     """The model to adapt, as far as its files describe it.
 
     The modules by path include containers, in the order of the tensors. `model_type` is
-    transformers' name of the architecture, and `architecture` its class. None: no `config.json`.
+    transformers' name of the architecture. None: no `config.json`.
     """
 
     tensors: dict[str, TensorInfo]
     modules: dict[str, Module]
     model_type: str | None = None
     vocabulary: int | None = None
-    architecture: str | None = None
 
     @property
     def parameters(self) -> int:
-        """Number of parameters in the files."""
+        """Number of parameters."""
         return sum(tensor.entries for tensor in self.tensors.values())
-
-    @property
-    def words(self) -> Module | None:
-        """The embedding of the tokens, as far as names and sizes show it."""
-        found = [each for each in self.of_kind("embedding") if each.outputs == self.vocabulary]
-        return min(found, key=lambda each: each.path != "shared", default=None)
 
     def of_kind(self, *kinds: Kind) -> list[Module]:
         """Return the modules of the given kinds."""
@@ -113,21 +106,25 @@ def read_model(place: str | os.PathLike[str]) -> BaseModel:
     """
     tensors = read_weights(place)
     path = Path(place)
-    settings = _settings((path if path.is_dir() else path.parent) / "config.json")
+    settings = settings_of(path if path.is_dir() else path.parent)
     text = settings.get("text_config")
     vocabulary = settings.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else 0)
-    model_type, classes = settings.get("model_type"), settings.get("architectures")
-    architecture = classes[0] if isinstance(classes, list) and classes else None
+    model_type = settings.get("model_type")
     return BaseModel(
         tensors,
         modules_of(tensors),
         model_type if isinstance(model_type, str) else None,
         vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else None,
-        architecture if isinstance(architecture, str) else None,
     )
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Return what the `config.json` of a folder holds, nothing without one.
+
+    Raises:
+        ValueError: the file is not valid JSON.
+    """
+    path = folder / "config.json"
     if not path.is_file():
         return {}
     try:

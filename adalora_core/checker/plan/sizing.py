@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from adalora_core.checker.plan.costs import filled, size_of, trained_whole
-from adalora_core.checker.plan.experts import replace_values
+from adalora_core.checker.plan.costs import filled, size_of
 from adalora_core.checker.plan.header import TensorInfo, file_bytes
-from adalora_core.checker.plan.lora import match_lora
-from adalora_core.checker.plan.lora_layers import dtype_of
+from adalora_core.checker.plan.injected import FACTOR, Injected, RefusedError
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.matching import Matched
-    from adalora_core.checker.plan.modules import BaseModel
     from adalora_core.config.fields.block import Block
 
 Unit = Literal["bytes", "parameters", "triplets"]
+Inject = Callable[[int], Injected]
+"""Inject the configuration with another rank everywhere; RefusedError: it cannot have that rank."""
 
 _MOST = "; no matrix can use a larger rank"
 START_PER_TARGET = 1.5
@@ -80,7 +78,7 @@ class Proposal:
         return {"unit": unit, **asdict(self), "limit": limit, "dearest_fits": fits}
 
 
-def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) -> Proposal:
+def for_adalora(block: Block, limit: Limit, found: Injected, inject: Inject) -> Proposal:
     """Return the largest `target_r` that fits if every matrix keeps it, with an `init_r`.
 
     `lora_alpha` is the whole number that keeps the scale best.
@@ -88,25 +86,26 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
     Raises:
         ValueError: rank 1 does not fit.
     """
-    order = sorted(matched.matrices, key=lambda each: -each.entries_per_rank)
-    names = trained_whole(block["bias"], matched.saved, (each.path for each in order), model)
-    whole = {TENSOR_PREFIX + name: model.tensors[name] for name in names}
+    order = sorted(found.adapted, key=lambda each: -each.entries)
+    whole = {name: info for name, info in found.file.items() if FACTOR not in name}
 
     def amount(ranks: Sequence[int]) -> int:
         if limit.unit == "triplets":
             return sum(ranks)
-        tensors = dict(whole)
+        tensors = {}
         for each, rank in zip(order, ranks, strict=True):
-            shapes = {"A": (rank, each.inputs), "B": (each.outputs, rank), "E": (rank, 1)}
-            tensors |= {
-                f"{TENSOR_PREFIX}{each.path}.lora_{name}": TensorInfo(dtype_of(each.dtype), shape)
-                for name, shape in shapes.items()
-            }
-        entries = sum(each.entries for each in tensors.values())
-        return entries if limit.unit == "parameters" else file_bytes(tensors)
+            for name, shape in each.tensors.items():
+                new = (shape[0], rank) if name == "lora_B" else (rank, *shape[1:])
+                tensors[f"{TENSOR_PREFIX}{each.owner}.{name}"] = TensorInfo(each.dtype, new)
+        if limit.unit == "parameters":
+            return found.beside + sum(each.entries for each in tensors.values())
+        return file_bytes(whole | tensors)
 
-    most = max(min(each.inputs, each.outputs) for each in order)
-    target = _largest(limit, lambda rank: amount([rank] * len(order)), most)
+    def everywhere(rank: int) -> int:
+        return amount([rank] * len(order))
+
+    most = max(min(each.inputs, each.outputs) for each in found.matrices)
+    target = _proven(limit, everywhere, most, inject)
     ratio = block["init_r"] / block["target_r"] if block["init_r"] > block["target_r"] else 0
     scale = block["lora_alpha"] / block["init_r"]
 
@@ -122,48 +121,78 @@ def for_adalora(block: Block, limit: Limit, matched: Matched, model: BaseModel) 
         note = f"the scale is {new:.4g}, not {scale:.4g}: lora_alpha is a whole number"
     note += _MOST * (target == most)
     always = bisect_right(range(1, target + 1), limit.amount, key=dearest)
-    return Proposal(
-        limit,
-        chosen,
-        amount([target] * len(order)),
-        dearest(target),
-        note,
-        values(always) if always else None,
-    )
+    safe = values(always) if always else None
+    return Proposal(limit, chosen, everywhere(target), dearest(target), note, safe)
 
 
-def for_lora(block: Block, limit: Limit, model: BaseModel) -> Proposal:
+def for_lora(block: Block, limit: Limit, found: Injected, inject: Inject) -> Proposal:
     """Return the largest `r` that fits, with the `lora_alpha` that keeps the scale.
 
     Raises:
         ValueError: rank 1 does not fit, or patterns give every module its rank.
     """
-    found = match_lora(block, model)
-    factors = [list(each.tensors.values()) for each in found.adapted]
-    most = max(min(a[1], b[0]) for a, b, *_ in factors)
+    start: int = block["r"]
+    # Factors of a grouped convolution have multiples of its groups.
+    doubled = inject(2 * start)
+    if doubled.count == found.count:
+        raise ValueError("--budget: rank_pattern gives every module its rank; r changes nothing")
+    shapes = [list(each.tensors.values()) for each in doubled.adapted]
+    most = max(min(a[1], b[0]) for a, b, *_ in shapes)
 
     def amount(rank: int) -> int:
-        made = match_lora(replace_values(block, r=rank), model)
-        if limit.unit == "triplets":
-            return sum(each.rank for each in made.adapted)
-        return made.trained if limit.unit == "parameters" else file_bytes(made.file())
+        if limit.unit == "bytes":
+            return file_bytes(_at(rank, start, found.file, doubled.file))
+        one, two = (_amount(limit, each) for each in (found, doubled))
+        return one + (two - one) * (rank - start) // start
 
-    if amount(1) == amount(2):
-        raise ValueError("--budget: rank_pattern gives every module its rank; r changes nothing")
-    rank = _largest(limit, amount, most)
-    growth = rank / block["r"]
+    rank = _proven(limit, amount, most, inject)
+    growth = rank / start
     alpha = block["lora_alpha"] * (sqrt(growth) if block["use_rslora"] else growth)
     values = {"r": rank, "lora_alpha": int(alpha) if alpha == int(alpha) else round(alpha, 4)}
     note = f"lora_alpha keeps the scale{_MOST * (rank == most)}"
     return Proposal(limit, values, amount(rank), amount(rank), note)
 
 
-def _largest(limit: Limit, amount: Callable[[int], int], most: int) -> int:
-    """Return the largest rank up to `most` that fits."""
+def _at(
+    rank: int, start: int, one: Mapping[str, TensorInfo], two: Mapping[str, TensorInfo]
+) -> dict[str, TensorInfo]:
+    """Return tensors for a rank, from those for a rank and for twice as much."""
+    return {
+        name: TensorInfo(
+            info.dtype,
+            tuple(
+                size + (other - size) * (rank - start) // start
+                for size, other in zip(info.shape, two[name].shape, strict=True)
+            ),
+        )
+        for name, info in one.items()
+    }
+
+
+def _amount(limit: Limit, found: Injected) -> int:
+    if limit.unit == "triplets":
+        return sum(each.rank for each in found.adapted)
+    return found.count if limit.unit == "parameters" else file_bytes(found.file)
+
+
+def _proven(limit: Limit, amount: Callable[[int], int], most: int, inject: Inject) -> int:
+    """Return the largest rank up to `most` that fits, proven by injecting it and the next one."""
     if (least := amount(1)) > limit.amount:
         wanted = f"more than {limit.shown(limit.amount)}"
         raise ValueError(f"--budget: rank 1 everywhere comes to {limit.shown(least)}, {wanted}")
-    return bisect_right(range(1, most + 1), limit.amount, key=amount)
+    rank = bisect_right(range(1, most + 1), limit.amount, key=amount)
+
+    def fits(rank: int) -> bool:
+        try:
+            return _amount(limit, inject(rank)) <= limit.amount
+        except RefusedError:
+            return False
+
+    while rank > 1 and not fits(rank):
+        rank -= 1
+    while rank < most and fits(rank + 1):
+        rank += 1
+    return rank
 
 
 def _listed(values: dict[str, Any]) -> str:

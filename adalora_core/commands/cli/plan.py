@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,15 +17,15 @@ from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.pipeline.lora import lora_blocks
 from adalora_core.checker.plan import costs as weights_costs
-from adalora_core.checker.plan import lora, lora_report
+from adalora_core.checker.plan import lora_report
 from adalora_core.checker.plan.adapter_tensors import SavedLora, is_usual
-from adalora_core.checker.plan.experts import replace_values
-from adalora_core.checker.plan.matching import Matched, match
-from adalora_core.checker.plan.modules import BaseModel, Module, read_model
+from adalora_core.checker.plan.injected import Adapted, Injected, RefusedError
+from adalora_core.checker.plan.modules import BaseModel, Module
 from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, budget, choice, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_json, print_text
+from adalora_core.commands.injection import quiet
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import visible
@@ -34,8 +35,9 @@ from adalora_core.floor.places import to_pointer
 from adalora_core.floor.regular_files import refuse_links_out
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.mismatches import Mismatch
+    from adalora_core.checker.plan.injected import Mismatch
     from adalora_core.checker.reports import Examined
+    from adalora_core.commands.injection.base_model import Base
     from adalora_core.config.fields.block import Block
 
 _POINTS = 400
@@ -74,14 +76,16 @@ def run(argv: Sequence[str]) -> int:
                 f"{file}: known only when the run starts: {unknown}; write the {what} into "
                 "a configuration file and plan that",
             )
-        if blocks[0].is_other_method:
-            return _show_lora(blocks, folder, options)
-        return _show(blocks[0], options)
-    except (OSError, ValueError, OverflowError, MissingExtraError) as error:
-        why = f"{options.file}: a number is too large for a plan ({error})"
-        return fail("plan", why if isinstance(error, OverflowError) else error)
-    except ImportError:
-        return fail("plan", MissingExtraError("matplotlib", "plot", "--plot"))
+        try:
+            if blocks[0].is_other_method:
+                return _show_lora(blocks, folder, options)
+            return _show(blocks[0], options)
+        except RefusedError as refused:
+            return _refuse(blocks[0], refused.problem, options)
+    except OverflowError as error:
+        return fail("plan", f"{options.file}: a number is too large for a plan ({error})")
+    except (OSError, ValueError, RuntimeError, MissingExtraError) as error:
+        return fail("plan", error)
 
 
 def _lacks_only_steps(found: Examined) -> bool:
@@ -91,23 +95,56 @@ def _lacks_only_steps(found: Examined) -> bool:
 
 
 def _deferred(block: Block) -> frozenset[str]:
-    read = {name for name, use in lora.USES.items() if use != "without effect"}
-    return block.deferred & read if block.is_other_method else block.deferred
+    unread = {"alora_invocation_tokens", "base_model_name_or_path", "revision"}
+    return block.deferred - unread if block.is_other_method else block.deferred
+
+
+class _Injections:
+    """What PEFT makes of a configuration for the model of `--weights`, with other ranks too."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        try:
+            with quiet():
+                from adalora_core.commands.injection import base_model, injecting
+        except ImportError as error:
+            raise MissingExtraError("peft", "peft", "plan --weights") from error
+        if sys.stderr.isatty():
+            print(f"asking {injecting.RELEASE} ...", file=sys.stderr)
+        self._inject = injecting.inject
+        with quiet():
+            self.base: Base = base_model.read_base(options.weights, options.class_name)
+
+    def of(self, block: Block, **values: Any) -> Injected:
+        """Return the injection of a configuration with other values of some fields."""
+        return self._inject(_replaced(block, **values), self.base)
+
+
+def _replaced(block: Block, **values: Any) -> Block:
+    return replace(block, values={**block.values, **values})
 
 
 def _show(block: Block, options: argparse.Namespace) -> int:
     if options.tokens is not None and options.weights is None:
         raise ValueError("--tokens needs the sizes of the modules: add --weights")
-    model, matched, proposal = None, None, None
+    found, proposal, matrices = None, None, options.matrices
     if options.weights is not None:
-        model = read_model(options.weights)
-        matched = match(block, model)
-        if matched.problems:
-            return _refuse(block, matched.problems, options)
-    matrices = options.matrices if matched is None else len(matched.matrices)
+        injections = _Injections(options)
+        found = injections.of(block)
+        matrices = len(found.adapted)
     if options.budget is not None:
-        proposal = _proposed(block, options, matched, model)
-        block = replace_values(block, **proposal.values)
+        limit = Limit(*options.budget)
+        if found is not None:
+            proposal = for_adalora(
+                block, limit, found, lambda rank: injections.of(block, init_r=rank, target_r=1)
+            )
+        elif limit.unit != "triplets" or matrices is None:
+            raise ValueError(
+                "--budget needs the sizes of the modules: add --weights with the model's folder or "
+                "file, or give triplets and --matrices"
+            )
+        else:
+            proposal = for_adalora(block, limit, *_unknown(matrices))
+        block = _replaced(block, **proposal.values)
     try:
         plan = plan_of(block, matrices or MANY_MATRICES)
     except ValueError as error:
@@ -118,28 +155,24 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     with_budget = matrices is not None
     shown, text = as_dict(plan, with_budget=with_budget), as_text(plan, with_budget=with_budget)
     weights = {}
-    if model is not None and matched is not None:
-        costs = weights_costs.costs_of(block, plan, matched, model, options.tokens)
-        weights = {"weights": weights_costs.as_dict(costs, matched, model)}
-        text += "\n" + weights_costs.as_text(costs, matched, model, plan)
+    if found is not None:
+        costs = weights_costs.costs_of(plan, found.matrices, found.beside, options.tokens)
+        weights = {"weights": weights_costs.as_dict(costs, found)}
+        text += "\n" + weights_costs.as_text(costs, found, plan)
     picture = None if options.plot is None else _picture(plan)
     _print(options, proposal, (shown, weights), text, picture)
     return FINE
 
 
-def _proposed(
-    block: Block, options: argparse.Namespace, matched: Matched | None, model: BaseModel | None
-) -> Proposal:
-    limit = Limit(*options.budget)
-    if matched is not None and model is not None:
-        return for_adalora(block, limit, matched, model)
-    if limit.unit != "triplets" or options.matrices is None:
-        raise ValueError(
-            "--budget needs the sizes of the modules: add --weights with the model's folder or "
-            "file, or give triplets and --matrices"
-        )
-    some = (Module("", "matrix", 1 << 20, 1 << 20),) * options.matrices
-    return for_adalora(block, limit, Matched(some, (), (), ()), BaseModel({}, {}))
+def _unknown(matrices: int) -> tuple[Injected, Callable[[int], Injected]]:
+    """Return so many matrices of a model that is not known, with any rank."""
+    modules = {str(n): Module(str(n), "matrix", 1 << 20, 1 << 20) for n in range(matrices)}
+
+    def inject(rank: int) -> Injected:
+        made = (Adapted(path, "linear", rank, 1, 1, {}, "F32", path) for path in modules)
+        return Injected(BaseModel({}, modules), tuple(made))
+
+    return inject(1), inject
 
 
 def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
@@ -148,43 +181,34 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
         why = "--budget and --plot need its modules: add --weights; "
         why += "--matrices and --tokens are for AdaLoRA"
         return fail("plan", f"{options.file} is of LoRA: {why}")
-    model = None if options.weights is None else read_model(options.weights)
-    found, proposal = _matched_lora(blocks[0], model, options)
-    if found.problems:
-        return _refuse(blocks[0], found.problems, options)
-    faults = [] if folder is None else SavedLora(folder, blocks[0].values).faults(model)
-    if folder is not None and not faults and is_usual(blocks[0].values):
-        note = f"the tensors are those of the configuration{' and of the base model' * bool(model)}"
-        found = replace(found, notes=(*found.notes, note))
+    block, found, proposal = blocks[0], None, None
+    if options.weights is not None:
+        injections = _Injections(options)
+        found = injections.of(block)
+        if options.budget is not None:
+            limit = Limit(*options.budget)
+            proposal = for_lora(block, limit, found, lambda rank: injections.of(block, r=rank))
+            block = _replaced(block, **proposal.values)
+            found = injections.of(block)
+    notes = [] if found is None else list(found.notes)
+    model = None if found is None else found.model
+    faults = [] if folder is None else SavedLora(folder, block.values).faults(model)
+    if folder is not None and not faults and is_usual(block.values):
+        what = " and of the base model" * (model is not None)
+        notes.append(f"the tensors are those of the configuration{what}")
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
-        note = f"the first of {len(blocks)} configurations; for others {keys}"
-        found = replace(found, notes=(*found.notes, note))
-    picture = None if options.plot is None else _map_of(found, options.file)
+        notes.append(f"the first of {len(blocks)} configurations; for others {keys}")
+    picture = None if options.plot is None or found is None else _map_of(found, options.file)
     is_json = options.output_format == "json"
-    entries = lora_report.as_dict(found, model) if is_json else {}
-    text = (
-        "" if is_json else lora_report.as_text(found, None if model is None else model.parameters)
-    )
+    entries = lora_report.as_dict(block, found, notes) if is_json else {}
+    text = "" if is_json else lora_report.as_text(block, found, notes)
     for fault in faults:
         message, hint = visible(fault.message), visible(fault.hint)
         text += f"{fault.severity}: {message}\n  hint: {hint}\n"
     more = {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
     _print(options, proposal, (entries, more), text, picture)
     return FINDINGS if any(each.severity == "error" for each in faults) else FINE
-
-
-def _matched_lora(
-    block: Block, model: BaseModel | None, options: argparse.Namespace
-) -> tuple[lora.LoraMatch, Proposal | None]:
-    """Return the match of a configuration, or of the proposed one, and the proposal."""
-    if model is None:
-        return lora.LoraMatch(block, BaseModel({}, {}), problems=tuple(lora.refusals(block))), None
-    found = lora.match_lora(block, model)
-    if options.budget is None or found.problems:
-        return found, None
-    proposal = for_lora(block, Limit(*options.budget), model)
-    return lora.match_lora(replace_values(block, **proposal.values), model), proposal
 
 
 def _print(
@@ -203,36 +227,41 @@ def _print(
         print(f"wrote {visible(options.plot)}", file=sys.stderr)
 
 
-def _map_of(found: lora.LoraMatch, name: str) -> bytes:
+def _map_of(found: Injected, name: str) -> bytes:
     """Draw the rank of each linear layer, 0 where it is not adapted."""
-    from adalora_core.commands.rank_report.heatmap import rank_heatmap
+    with _matplotlib():
+        from adalora_core.commands.rank_report.heatmap import rank_heatmap
 
-    ranks = {each.path: 0 for each in found.model.of_kind("matrix", "packed")}
-    ranks |= {each.path: each.rank for each in found.adapted}
-    return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
+        ranks = {each.path: 0 for each in found.model.of_kind("matrix")}
+        ranks |= {each.path: each.rank for each in found.adapted}
+        return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
 
 
-def _refuse(block: Block, found: Iterable[Mismatch], options: argparse.Namespace) -> int:
-    problems, text = [], ""
-    for each in found:
-        pointer, message, hint = to_pointer(block.at(each.field)), each.message, each.hint
-        problems.append({"pointer": pointer, "message": message, "hint": hint})
-        place = f"{options.file} ({pointer or '/'})"
-        place += f", matched against {options.weights}" if options.weights else ""
-        start = "\n" if text else ""
-        text += (
-            f"{start}error: {visible(message)}\n  --> {visible(place)}\n  hint: {visible(hint)}\n"
-        )
+def _refuse(block: Block, problem: Mismatch, options: argparse.Namespace) -> int:
+    pointer, message, hint = to_pointer(block.at(problem.field)), problem.message, problem.hint
     if options.output_format == "json":
-        print_json(file=options.file, problems=problems)
-    else:
-        print_text(text)
+        found = {"pointer": pointer, "message": message, "hint": hint}
+        print_json(file=options.file, problems=[found])
+        return FINDINGS
+    place = f"{options.file} ({pointer or '/'})"
+    place += f", matched against {options.weights}" if options.weights else ""
+    text = f"error: {visible(message)}\n  --> {visible(place)}\n  hint: {visible(hint)}\n"
+    print_text(text)
     return FINDINGS
+
+
+@contextlib.contextmanager
+def _matplotlib() -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plot", "--plot") from None
 
 
 def _picture(plan: Plan) -> bytes:
     """Draw the curve as a PNG."""
-    from matplotlib.figure import Figure
+    with _matplotlib():
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
@@ -254,8 +283,8 @@ def _whole(value: str) -> int:
     return int(value)
 
 
-_WEIGHTS = """safetensors file, index or folder of the model to adapt: also show the matched modules
-and their costs (only headers are read)"""
+_WEIGHTS = """folder, index or safetensors file of the model to adapt: also show what PEFT adapts
+and what it costs (no weights are read)"""
 _MODEL = {
     "--weights": text("PLACE", _WEIGHTS),
     "--matrices": text("N", "number of adapted matrices in the model") | {"type": _whole},
@@ -263,7 +292,9 @@ _MODEL = {
 _BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
 _TOKENS = "tokens of a batch, rows times length: also show what adapters keep of it"
 _FORM = "format of the printed plan (default: text)"
+_CLASS = "transformers' class of the model (default: that of config.json)"
 _OPTIONS = {
+    "--class": text("NAME", _CLASS) | {"dest": "class_name"},
     "-o --output-format": choice(("text", "json"), _FORM, "text"),
     "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
     "--tokens": text("N", _TOKENS) | {"type": _whole},

@@ -15,13 +15,21 @@ from adalora_core.checker.pipeline.fixing import fix
 from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.plan.costs import costs_of
-from adalora_core.checker.plan.matching import match
 from adalora_core.checker.plan.plan import as_dict, plan_of
 from adalora_core.checker.reports.json_report import diagnostic_to_json
+from adalora_core.floor.errors import ExpressionError
+from adalora_core.floor.module_selection import (
+    DEFAULT_TARGETS,
+    ModuleSelection,
+    is_all_linear,
+    saved_module_names,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from adalora_core.checker.documents.document import Format
-    from adalora_core.checker.plan.modules import BaseModel
+    from adalora_core.checker.plan.modules import BaseModel, Module
     from adalora_core.checker.reports import Examined
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Diagnostic
@@ -156,13 +164,30 @@ def _models() -> dict[str, BaseModel]:
 def _costs(block: Block, name: str, model: BaseModel) -> dict[str, Any]:
     """Return what the configuration costs on a model, or why it does not fit."""
     row = {"name": name, "parameters": model.parameters}
-    matched = match(block, model)
-    if matched.problems:
-        return row | {"problem": matched.problems[0].message}
-    costs = costs_of(block, plan_of(block, len(matched.matrices)), matched, model)
+    try:
+        matrices = list(_matrices(block, model))
+    except ExpressionError as error:
+        return row | {"problem": f"{error.field}: {error.problem}"}
+    if not matrices:
+        return row | {"problem": "target_modules matches no linear layer"}
+    costs = costs_of(plan_of(block, len(matrices)), matrices)
     return row | {
-        "matrices": len(matched.matrices),
+        "matrices": len(matrices),
         "start": costs.start,
         "end": costs.end,
         "adapter_bytes": costs.adapter_bytes,
     }
+
+
+def _matrices(block: Block, model: BaseModel) -> Iterator[Module]:
+    """Yield the linear layers that a configuration selects by their names."""
+    targets = block["target_modules"] or DEFAULT_TARGETS.get(model.model_type or "", ())
+    linear = model.of_kind("matrix")
+    if is_all_linear(targets):
+        targets = [each.path for each in linear if not model.is_output_head(each)]
+    saved = saved_module_names(block["modules_to_save"], block["task_type"])
+    fields = (block[name] for name in ("exclude_modules", "layers_to_transform", "layers_pattern"))
+    selection = ModuleSelection(targets, *fields, saved)
+    for each in linear:
+        if selection.includes(each.path) and not selection.excludes(each.path):
+            yield each

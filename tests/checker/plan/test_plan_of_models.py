@@ -1,4 +1,4 @@
-"""What the plan reads from headers is what the models are really made of, ours and PEFT's."""
+"""What the plan counts is what the models are really made of, ours and PEFT's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from adalora_runs import LIBRARIES, SETTINGS, make
 from saved_tensors import kept_bytes
 from toy_models import TwoLayer, tiny_llama, token_batch
 
-from adalora_core.checker.plan.matching import match
-from adalora_core.checker.plan.modules import read_model
-from adalora_core.checker.plan.sizing import Limit, for_adalora
 from adalora_core.commands.cli import main
-from adalora_core.config.fields.block import Block
 from adalora_core.nn import AdaLoraLayer
 
 if TYPE_CHECKING:
@@ -199,16 +195,20 @@ def without_dropout(model: Any) -> Any:
 
 
 @pytest.mark.parametrize("library", MADE_BY)
-def test_bytes_of_a_proposal_are_those_of_the_saved_file(library: str, tmp_path: Path) -> None:
+def test_bytes_of_a_proposal_are_those_of_the_saved_file(
+    library: str, tmp_path: Path, capsys: Any
+) -> None:
     fields = {"target_modules": ["q_proj", "down_proj"], "modules_to_save": ["lm_head"]}
     tiny_llama().save_pretrained(tmp_path / "base")
     make(library, tiny_llama(), **fields).save_pretrained(tmp_path)
     size = (tmp_path / "adapter_model.safetensors").stat().st_size
 
-    base = read_model(tmp_path / "base")
-    block = Block({**SETTINGS, **fields})
-    found = for_adalora(block, Limit(size, "bytes"), match(block, base), base)
-    assert (found.values["target_r"], found.amount) == (SETTINGS["init_r"], size)
+    config = tmp_path / "run.json"
+    config.write_text(json.dumps({"peft_type": "ADALORA", **SETTINGS, **fields}))
+    arguments = ["--weights", str(tmp_path / "base"), "--budget", f"{size}B", "-o", "json"]
+    assert main(["plan", str(config), *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)["proposal"]
+    assert (found["values"]["target_r"], found["amount"]) == (SETTINGS["init_r"], size)
 
 
 def test_end_planned_bounds_what_training_keeps(tmp_path: Path, capsys: Any) -> None:

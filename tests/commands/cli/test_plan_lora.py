@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
-import pace
 import pytest
 from header_files import small_gpt2, small_llama, write_model
 
 from adalora_core.commands.cli import main
+from adalora_core.commands.injection.injecting import RELEASE
 
 LORA = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 
@@ -33,7 +34,10 @@ def plan(write, tmp_path, capsys):
 def _of(plan, fields, tensors, *arguments, **options):
     code, out, _ = plan(LORA | fields, "-o", "json", *arguments, tensors=tensors, **options)
     assert code == 0, out
-    return json.loads(out)
+    found = json.loads(out)
+    first, *found["notes"] = found["notes"]
+    assert first.startswith("the model is planned by names and shapes of the headers: ")
+    return found
 
 
 def test_table_fits_a_terminal_and_names_what_is_not_reached(plan):
@@ -52,8 +56,9 @@ def test_table_fits_a_terminal_and_names_what_is_not_reached(plan):
     code, out, _ = plan(LORA | fields, tensors=tensors, settings={"model_type": "llama"})
     assert code == 0
     assert max(map(len, out.splitlines())) < 80
-    assert out.startswith("LoRA of rank 4\nscale: lora_alpha / r = 8 / 4 = 2\n\nadapted: 12 linear")
-    assert "...f_the_model_with_a_long_name.q_proj  4 of 11  16 -> 16     4      2      512" in out
+    assert out.startswith("LoRA of rank 4\nscale: lora_alpha / r = 8 / 4 = 2\n\n")
+    assert f"\nadapted by {RELEASE}: 12 linear layers of a model" in out
+    assert re.search(r"[.]{3}\S*_name[.]q_proj +4 of 11 +16 -> 16 +4 +2 +512\n", out)
     assert "in the layers 0-2, 7 alone: self_attn.q_proj, v_proj" in out
     assert "\nnot adapted: gate_proj (11), self_attn.q_proj (7), v_proj (7)" in out
     assert "usual for the architecture, and not adapted: self_attn.q_proj (7), v_proj" in out
@@ -133,10 +138,9 @@ NOTES = {
     "a layer": ({"layers_to_transform": [0, 9]}, "layers_to_transform: no target is in layer 9"),
     "a target in no layer": (
         {"target_modules": ["q_proj", "embed_tokens"], "layers_to_transform": [0]},
-        "target_modules: 'embed_tokens' is excluded, copied, or in no layer asked for",
+        "target_modules[1] 'embed_tokens' is excluded, copied, or in no asked layer",
     ),
-    "a field": ({"layer_replication": [[0, 2]]}, "layer_replication: replicated layers are not"),
-    "another field": ({"ensure_weight_tying": True}, "ensure_weight_tying is not counted"),
+    "a start from data": ({"init_lora_weights": "loftq"}, "'loftq' is planned as the default"),
 }
 
 
@@ -151,34 +155,27 @@ PROBLEMS = {
     "a rank in a text": ("r", {"r": "8"}, "r should be a number above 0, got '8'"),
     "an alpha of nothing": ("lora_alpha", {"lora_alpha": 0}, "lora_alpha should be a number"),
     "a list of numbers": ("target_modules", {"target_modules": [1]}, "target_modules should be"),
-    "no rank in a pattern": ("rank_pattern", {"rank_pattern": {"q": 0}}, "rank_pattern['q'] sho"),
-    "another variant": ("use_bdlora", {"use_bdlora": {"nblocks": 2}}, "not planned"),
-    "one factor": ("init_lora_weights", {"init_lora_weights": "mica"}, "not planned"),
+    "no rank in a pattern": ("rank_pattern", {"rank_pattern": {"q_proj": 0}}, "positive integer"),
     "layers beside a text": (
         "layers_to_transform",
         {"target_modules": ".*q_proj", "layers_to_transform": [0]},
-        "PEFT refuses layers_to_transform beside a text",
+        "`layers_to_transform` cannot be used when `target_modules` is a str",
     ),
-    "no expression": ("target_modules", {"target_modules": "*q"}, "'*q' is not a regular"),
-    "no end": (
-        "target_modules", {"target_modules": r"(\w+)+_projection!"}, "may take exponential time"
-    ),
+    "no expression": ("target_modules", {"target_modules": "*q"}, "nothing to repeat"),
     "a pattern without an end": (
         "rank_pattern", {"rank_pattern": {r"([a-z_.0-9]+)+!": 2}}, "cannot be matched against"
     ),
-    "a pattern of nothing": ("alpha_pattern", {"alpha_pattern": {"*q": 2}}, "'*q' is not a regul"),
-    "a norm": (
-        "target_modules", {"target_modules": ["input_layernorm"]}, "input_layernorm is not a layer"
-    ),
-    "nothing": ("target_modules", {"target_modules": ["qkv"]}, "['qkv'] matches no module"),
+    "a pattern of nothing": ("alpha_pattern", {"alpha_pattern": {"*q": 2}}, "nothing to repeat"),
+    "a norm": ("target_modules", {"target_modules": ["input_layernorm"]}, "is not supported"),
+    "nothing": ("target_modules", {"target_modules": ["qkv"]}, "Target modules {'qkv'} not found"),
     "a token too many": (
         "trainable_token_indices", {"trainable_token_indices": [99]}, "has 32 rows, and no row 99"
     ),
     "a parameter of a target": (
-        "target_parameters", {"target_parameters": ["q_proj.weight"]}, "target_modules adapts model"
+        "target_parameters", {"target_parameters": ["q_proj.weight"]}, "Trying to wrap"
     ),
-    "a part of each adapter": (
-        "modules_to_save", {"modules_to_save": ["layer"]}, "'layer' also ends the name of a part"
+    "layers that cannot be repeated": (
+        "layer_replication", {"layer_replication": [[0, 2]]}, "Could not locate the layers"
     ),
 }  # fmt: skip
 
@@ -192,9 +189,6 @@ def test_problem_is_one_sentence_with_its_place(case, plan):
     first, *_ = json.loads(out)["problems"]
     assert first["pointer"] == f"/{field}"
     assert message in first["message"]
-    code, out, _ = plan(LORA | fields)
-    assert code in (0, 1)
-    assert "Traceback" not in out
 
 
 def test_options_of_the_other_method_exit_2_with_one_sentence(plan):
@@ -236,11 +230,11 @@ def test_folder_of_an_adapter_is_compared_with_its_tensors(tmp_path, capsys):
     code, out = plan()
     assert code == 0
     assert "trained: 128 numbers" in out
-    assert "\nwarning: the adapter changes nothing: a factor of " in out
+    assert "\nwarning: the adapter changes nothing: in each of its 1 modules a factor" in out
     data = file.read_bytes()
     for numbers, rank, kinds, severities in (
         (b"\0" * 512, 4, ["zero"], ["warning"]),
-        (b"\0\0\xc0\x7f" * 128, 4, ["not-finite"], ["warning"]),
+        (b"\0\0\xc0\x7f" * 128, 4, ["not-finite"], ["error"]),
         (b"\0\0\x80\x3f" * 128, 8, ["shape"], ["error"]),
         (b"\0\0\x80\x3f" * 128, 4, [], []),
     ):
@@ -272,27 +266,8 @@ def test_map_of_the_ranks_is_a_png(plan, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_plan_of_many_modules_and_names_takes_seconds(plan):
-    tensors = {
-        f"model.layers.{layer}.mlp.experts.{expert}.{name}.weight": ("BF16", [4, 4])
-        for layer in range(20)
-        for expert in range(256)
-        for name in ("gate_proj", "up_proj", "down_proj")
-    }
-    names = [name.removesuffix(".weight") for name in tensors]
-    fields = {
-        "target_modules": names,
-        "rank_pattern": {f"^{n.replace('.', chr(92) + '.')}": 2 for n in names},
-    }
-    with pace.measured() as spent:
-        found = _of(plan, fields, tensors)
-    assert len(found["modules"]) == len(tensors)
-    assert {each["rank"] for each in found["modules"]} == {2}
-    assert spent.seconds < 20
-
-
 def test_rank_beyond_floating_point_is_one_sentence(plan):
     tensors = {f"layers.0.{name}.weight": ("F32", [512, 512]) for name in ("q_proj", "v_proj")}
     code, out, err = plan(LORA | {"r": 10**308}, tensors=tensors)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "a number is too large for a plan" in err
+    assert (code, err) == (1, "")
+    assert out.startswith(f"error: {RELEASE} refuses it: ")

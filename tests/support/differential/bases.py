@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 import tempfile
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
-from safetensors.torch import save_file
 
-from adalora_core.checker.plan.modules import BaseModel, read_model
+from adalora_core.commands.injection import base_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,12 +144,8 @@ def paths(name: str) -> dict[str, str]:
 
 
 @cache
-def header(name: str) -> BaseModel:
-    """Return what the command `plan` reads from the files of a base model."""
-    model = _built(name)
+def base(name: str) -> base_model.Base:
+    """Return a base model as the command `plan` builds it."""
     with tempfile.TemporaryDirectory() as folder:
-        tensors = {key: value.clone() for key, value in model.state_dict().items()}
-        save_file(tensors, Path(folder, "model.safetensors"))
-        settings: dict[str, Any] = model.config.to_dict()  # type: ignore[union-attr]
-        Path(folder, "config.json").write_text(json.dumps(settings, default=str), "utf-8")
-        return read_model(folder)
+        _built(name).save_pretrained(folder)  # type: ignore[operator]
+        return base_model.read_base(folder)

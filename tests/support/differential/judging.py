@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.plan.matching import match
+from adalora_core.checker.plan.injected import RefusedError
+from adalora_core.commands.injection.injecting import inject
 from adalora_core.config.fields.block import Block, BlockOptions
 from differential import bases, own_runs, peft_runs
 
@@ -68,7 +69,10 @@ def verdict(
         f"{each.code} {each.message}" for each in report.diagnostics if each not in report.errors
     ]
     if not errors and with_model:
-        matched = match(Block(case.values, options=BlockOptions(runtime)), bases.header(case.base))
-        errors += [f"plan {each.message}" for each in matched.problems]
-        others += [f"plan {each}" for each in matched.notes]
+        try:
+            found = inject(Block(case.values, options=BlockOptions(runtime)), bases.base(case.base))
+        except RefusedError as error:
+            errors.append(f"plan {error}")
+        else:
+            others += [f"plan {each}" for each in found.notes]
     return tuple(errors), tuple(others)

@@ -1,0 +1,222 @@
+"""Build the model of a folder on torch's meta device: names and shapes, but no weights.
+
+The class is transformers' own, by `config.json`. Where transformers has none, modules are made by
+the names and shapes of the headers. Nothing is downloaded, and no code of the model runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+import transformers
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from adalora_core.checker.plan.header import TensorInfo
+from adalora_core.checker.plan.modules import BaseModel, Module, read_model, settings_of
+from adalora_core.floor.escaping import visible
+
+_CONVOLUTIONS: dict[int, Any] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+}  # fmt: skip
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_PARTS = 4
+"""How deep configurations are inside each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A model to adapt: `make` builds it anew on the meta device, and `notes` say from what."""
+
+    make: Callable[[], Any]
+    described: BaseModel
+    notes: tuple[str, ...] = ()
+
+
+def read_base(place: str | os.PathLike[str], class_name: str | None = None) -> Base:
+    """Return the model of a folder, of an index or of a file of weights, `class_name` its class.
+
+    Raises:
+        OSError: a file is missing or unreadable.
+        ValueError: a file is damaged, or the named class cannot be built.
+    """
+    path = Path(place)
+    path.stat()  # a missing place is an OSError, with a configuration beside it too
+    folder = path if path.is_dir() else path.parent
+    try:
+        make, notes = _of_transformers(folder, class_name)
+        return Base(make, describe(make()), notes)
+    except (_NoClassError, ImportError) as error:
+        why: Exception = error
+    except Exception as error:  # noqa: BLE001 - whatever the class of the model raises
+        why = _NoClassError(f"{type(error).__name__}: {error}")
+    reason = visible(" ".join(str(why).split())[:200])
+    if class_name is not None:
+        raise ValueError(f"--class {class_name} cannot be built: {reason}")
+    headers = read_model(path)
+    note = f"the model is planned by names and shapes of the headers: {reason}"
+    packed = sum(1 for _ in headers.of_kind("packed"))
+    more = (f"{packed} quantised layers have no sizes in the header",) if packed else ()
+    described = describe(_skeleton(headers))
+    return Base(lambda: _skeleton(headers), described, (note, *more))
+
+
+class _NoClassError(Exception):
+    """Transformers has no class for a folder."""
+
+
+def _of_transformers(
+    folder: Path, class_name: str | None
+) -> tuple[Callable[[], Any], tuple[str, ...]]:
+    settings = settings_of(folder)
+    if not settings:
+        raise _NoClassError("there is no config.json")
+    classes = settings.get("architectures")
+    name = class_name or (classes[0] if isinstance(classes, list) and classes else None)
+    if not isinstance(name, str):
+        raise _NoClassError("config.json names no class in `architectures`")
+    found: Any = getattr(transformers, name, None) if name.isidentifier() else None
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        raise _NoClassError(f"transformers has no model class {name}")
+    make_config: Any = found.config_class
+    config = make_config.from_pretrained(folder, local_files_only=True)
+    _prepare(config)
+    notes = []
+    if "quantization_config" in settings:
+        del config.quantization_config
+        notes.append(
+            "the quantised layers are planned as plain linear ones; PEFT may refuse those of "
+            "another method than bitsandbytes, GPTQ and AWQ"
+        )
+    dtype = config.dtype or _dtype_of_headers(folder)
+
+    def make() -> Any:
+        with torch.device("meta"):
+            return found._from_config(copy.deepcopy(config), dtype=dtype)  # noqa: SLF001 - no public way keeps the dtype
+
+    return make, tuple(notes)
+
+
+def _prepare(config: Any, depth: int = 0) -> None:
+    """Keep a configuration and those inside from asking for weights and kernels."""
+    if hasattr(config, "use_pretrained_backbone"):
+        config.use_pretrained_backbone = False
+    for each in list(vars(config).values()) if depth < _PARTS else ():
+        if isinstance(each, transformers.PretrainedConfig):
+            _prepare(each, depth + 1)
+
+
+def _dtype_of_headers(folder: Path) -> torch.dtype | None:
+    """Return the dtype that transformers takes where the configuration has none."""
+    try:
+        tensors = read_model(folder).tensors.values()
+    except (OSError, ValueError):
+        return None
+    return next((_DTYPES[each.dtype] for each in tensors if each.dtype in _DTYPES), None)
+
+
+def describe(model: nn.Module) -> BaseModel:
+    """Return names, kinds and shapes of the modules and parameters of a model."""
+    config = getattr(model, "config", None)
+    text = config.get_text_config() if isinstance(config, transformers.PretrainedConfig) else None
+    tensors = {name: info_of(each) for name, each in model.named_parameters()}
+    modules = {path: _described(path, each) for path, each in model.named_modules() if path}
+    kind = getattr(config, "model_type", None)
+    return BaseModel(tensors, modules, kind or None, getattr(text, "vocab_size", None) or None)
+
+
+def info_of(tensor: torch.Tensor) -> TensorInfo:
+    """Return dtype and shape of a tensor as a header has them."""
+    return TensorInfo(_NAMES.get(tensor.dtype, "F32"), tuple(tensor.shape))
+
+
+def _described(path: str, module: nn.Module) -> Module:
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        return Module(path, "other")
+    info, found = info_of(weight), Module(path, "other")
+    if isinstance(module, nn.Linear):
+        found = replace(found, kind="matrix", inputs=info.shape[1], outputs=info.shape[0])
+    elif isinstance(module, Conv1D):
+        found = replace(found, kind="matrix", inputs=info.shape[0], outputs=info.shape[1])
+    elif isinstance(module, nn.Embedding):
+        found = replace(found, kind="embedding", inputs=info.shape[1], outputs=info.shape[0])
+    elif isinstance(module, tuple(_CONVOLUTIONS.values())):
+        found = replace(
+            found, kind="convolution", inputs=prod(info.shape[1:]), outputs=info.shape[0]
+        )
+    return replace(found, dtype=info.dtype, shape=info.shape)
+
+
+class Skeleton(transformers.PreTrainedModel):
+    """A model of modules that are known by the headers alone."""
+
+    config_class = transformers.PretrainedConfig
+
+    def get_output_embeddings(self) -> Any:
+        """Return the module that maps to the vocabulary, which PEFT leaves out of all-linear."""
+        heads: list[nn.Module] = self.__dict__["heads"]
+        return next(iter(heads), None)
+
+    def prepare_inputs_for_generation(self) -> None:
+        """Stand for the method that PEFT looks up."""
+
+    _prepare_encoder_decoder_kwargs_for_generation = prepare_inputs_for_generation
+
+
+def _skeleton(model: BaseModel) -> Skeleton:
+    kind = type("Config", (transformers.PretrainedConfig,), {"model_type": model.model_type or ""})
+    config = kind(vocab_size=model.vocabulary or 0)
+    with torch.device("meta"):
+        root = Skeleton(config)
+        made: dict[str, nn.Module] = {"": root}
+        heads = []
+        for path, module in model.modules.items():
+            parent, _, name = path.rpartition(".")
+            if (found := getattr(made[parent], name, None)) is None:  # an attention makes its own
+                found = _module(module, model)
+                made[parent].add_module(name, found)
+            made[path] = found
+            if model.is_output_head(module):
+                heads.append(found)
+        for name, info in model.tensors.items():
+            path, _, last = name.rpartition(".")
+            if not hasattr(made[path], last) and not isinstance(made[path], nn.Linear):
+                value = torch.empty(info.shape, dtype=_DTYPES.get(info.dtype, torch.float32))
+                if last == "bias" and len(info.shape) > 1:  # a mask
+                    made[path].register_buffer(last, value)
+                else:
+                    made[path].register_parameter(last, nn.Parameter(value, requires_grad=False))
+    root.__dict__["heads"] = heads
+    return root
+
+
+def _module(module: Module, model: BaseModel) -> nn.Module:
+    dtype = _DTYPES.get(module.dtype, torch.float32)
+    has_bias = f"{module.path}.bias" in model.tensors
+    if module.kind == "matrix":
+        if module.shape == (module.inputs, module.outputs) != (module.outputs, module.inputs):
+            return Conv1D(module.outputs, module.inputs).to(dtype)
+        return nn.Linear(module.inputs, module.outputs, has_bias, dtype=dtype)
+    if module.kind == "embedding":
+        return nn.Embedding(module.outputs, module.inputs, dtype=dtype)
+    if module.kind == "convolution":
+        outputs, inputs, *kernel = module.shape
+        make = _CONVOLUTIONS[len(module.shape)]
+        made: nn.Module = make(inputs, outputs, tuple(kernel), bias=has_bias, dtype=dtype)
+        return made
+    attention = model.tensors.get(f"{module.path}.in_proj_weight")
+    if attention is not None and attention.shape[0] == 3 * attention.shape[1]:
+        has_bias = f"{module.path}.in_proj_bias" in model.tensors
+        return nn.MultiheadAttention(attention.shape[1], 1, bias=has_bias, dtype=dtype)
+    return nn.Module()

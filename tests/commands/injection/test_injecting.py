@@ -1,0 +1,106 @@
+"""The plan is what PEFT makes of the loaded model: tensors, scales, trained numbers, bytes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import peft
+import pytest
+from injections import base_of, difference, disagreements, folder_of, injected, planned
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING
+from tiny_classes import CLASSES
+
+from adalora_core.checker.plan.injected import RefusedError
+from adalora_core.checker.plan.modules import Module
+from adalora_core.commands.injection.injecting import inject
+from adalora_core.config.fields.block import Block
+from adalora_core.floor.module_selection import DEFAULT_TARGETS
+
+LLAMA = "LlamaForCausalLM", "float32"
+
+
+def test_plan_of_drawn_configurations_is_what_peft_makes() -> None:
+    assert disagreements(random.Random(34), 20) == []  # noqa: S311 - configurations
+
+
+@pytest.mark.slow
+def test_plan_of_400_drawn_configurations_is_what_peft_makes() -> None:
+    assert len(CLASSES) >= 60
+    assert disagreements(random.Random(47), 400) == []  # noqa: S311 - configurations
+
+
+@pytest.mark.nightly
+def test_plan_of_many_drawn_configurations_is_what_peft_makes() -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    assert disagreements(random.Random(seed), 2000) == [], f"seed {seed}"  # noqa: S311 - as above
+
+
+LORA = {"r": 8, "lora_alpha": 16}
+ADALORA = {"init_r": 4, "target_r": 2, "total_step": 20, "tinit": 1, "tfinal": 2}
+FOUND_BEFORE = {
+    "names of transformers 4": ("DeiTForImageClassification", LORA, ["query", "value"]),
+    "names of transformers 5": ("Dinov2Model", LORA | {"use_dora": True}, ["q_proj", "v_proj"]),
+    "an anchored expression": ("Qwen2VLForConditionalGeneration", LORA, "model.*[.]q_proj"),
+    "stacked experts": ("GraniteMoeForCausalLM", LORA, "all-linear"),
+    "AdaLoRA of experts": ("Qwen3MoeForCausalLM", ADALORA, "all-linear"),
+    "AdaLoRA of renamed layers": ("ViTForImageClassification", ADALORA, ["classifier", "fc1"]),
+    "tokens of AdaLoRA": (
+        "LlamaForCausalLM", ADALORA | {"trainable_token_indices": [1, 2]}, ["q_proj"]
+    ),
+    "a tied head": ("M2M100ForConditionalGeneration", LORA, ["lm_head", "q_proj"]),
+    "an embedding": ("LlamaForCausalLM", LORA, ["embed_tokens", "lm_head"]),
+    "replicated layers": ("LlamaForCausalLM", LORA | {"layer_replication": [[0, 2]]}, ["q_proj"]),
+    "replication without a list": (
+        "ResNetForImageClassification", LORA | {"layer_replication": [[0, 1]]}, ["convolution"]
+    ),
+    "an odd orthogonal rank": (
+        "LlamaForCausalLM", LORA | {"r": 3, "init_lora_weights": "orthogonal"}, ["q_proj"]
+    ),
+    "PiSSA": ("LlamaForCausalLM", LORA | {"init_lora_weights": "pissa"}, ["q_proj"]),
+    "PiSSA of a convolution": (
+        "ResNetForImageClassification", LORA | {"init_lora_weights": "pissa"}, ["convolution"]
+    ),
+    "a mixer of Mamba": ("MambaForCausalLM", LORA, ["out_proj"]),
+    "a grouped convolution": ("MambaForCausalLM", LORA, ["conv1d"]),
+    "biases beside buffers": (
+        "ResNetForImageClassification", LORA | {"bias": "all"}, ["classifier.1"]
+    ),
+    "a parameter of Conv1D": (
+        "GPT2LMHeadModel", LORA | {"target_parameters": ["c_fc.weight"]}, ["c_attn"]
+    ),
+    "blocks": ("LlamaForCausalLM", LORA | {"use_bdlora": peft.BdLoraConfig(nblocks=2)}, ["q_proj"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOUND_BEFORE)
+def test_fault_of_the_imitation_is_none_of_the_injection(case: str) -> None:
+    name, fields, targets = FOUND_BEFORE[case]
+    model, fields = (name, "float32"), fields | {"target_modules": targets}
+    assert difference(injected(str(folder_of(model)), name, fields), planned(model, fields)) == ""
+
+
+MANY = [f"x{number}" for number in range(90_000)]
+
+
+@pytest.mark.parametrize("field", ["target_modules", "exclude_modules", "modules_to_save"])
+def test_entries_that_peft_would_compare_for_minutes_are_refused_before(field: str) -> None:
+    base = base_of(LLAMA)
+    modules = {f"layers.{number}": Module(f"layers.{number}", "other") for number in range(5000)}
+    base = replace(base, described=replace(base.described, modules=modules))
+    with pytest.raises(RefusedError, match="has 90,000 entries, and the model 5,000 modules"):
+        inject(Block({"peft_type": "LORA", "target_modules": ["q_proj"], field: MANY}), base)
+
+
+def test_targets_of_a_model_type_are_those_of_peft() -> None:
+    own = {
+        name: value if isinstance(value, str) else list(value)
+        for name, value in DEFAULT_TARGETS.items()
+    }
+    assert own == TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING
+
+
+def test_peft_ignores_an_entry_that_matches_nothing() -> None:
+    # Warnings are errors here: this is why the plan has a note.
+    fields = LORA | {"target_modules": ["q_proj", "v_prj"]}
+    assert injected(str(folder_of(LLAMA)), LLAMA[0], fields).error == ""
