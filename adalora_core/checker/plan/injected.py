@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from adalora_core.checker.plan.header import TensorInfo
     from adalora_core.checker.plan.modules import BaseModel, Module
+    from adalora_core.floor.places import Path
 
 Kind = Literal["linear", "embedding", "convolution", "attention", "parameter"]
 FACTOR = ".lora_"
@@ -32,11 +33,12 @@ class Mismatch:
 
 
 class RefusedError(ValueError):
-    """The configuration does not fit the model; `problem` has the reason."""
+    """The configuration does not fit the model; `problem` has the reason, `path` its place."""
 
     def __init__(self, problem: Mismatch) -> None:
         super().__init__(problem.message)
         self.problem = problem
+        self.path: Path = ()
 
 
 @dataclass(frozen=True, slots=True)

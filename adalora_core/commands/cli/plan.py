@@ -35,7 +35,6 @@ from adalora_core.floor.places import to_pointer
 from adalora_core.floor.regular_files import refuse_links_out
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.injected import Mismatch
     from adalora_core.checker.reports import Examined
     from adalora_core.commands.injection.base_model import Base
     from adalora_core.config.fields.block import Block
@@ -76,16 +75,14 @@ def run(argv: Sequence[str]) -> int:
                 f"{file}: known only when the run starts: {unknown}; write the {what} into "
                 "a configuration file and plan that",
             )
-        try:
-            if blocks[0].is_other_method:
-                return _show_lora(blocks, folder, options)
-            return _show(blocks[0], options)
-        except RefusedError as refused:
-            return _refuse(blocks[0], refused.problem, options)
-    except OverflowError as error:
-        return fail("plan", f"{options.file}: a number is too large for a plan ({error})")
-    except (OSError, ValueError, RuntimeError, MissingExtraError) as error:
-        return fail("plan", error)
+        if blocks[0].is_other_method:
+            return _show_lora(blocks, folder, options)
+        return _show(blocks[0], options)
+    except RefusedError as error:
+        return _refuse(error, options)
+    except (OSError, ValueError, RuntimeError, OverflowError, MissingExtraError) as error:
+        why = f"{options.file}: a number is too large for a plan ({error})"
+        return fail("plan", why if isinstance(error, OverflowError) else error)
 
 
 def _lacks_only_steps(found: Examined) -> bool:
@@ -116,7 +113,11 @@ class _Injections:
 
     def of(self, block: Block, **values: Any) -> Injected:
         """Return the injection of a configuration with other values of some fields."""
-        return self._inject(_replaced(block, **values), self.base)
+        try:
+            return self._inject(_replaced(block, **values), self.base)
+        except RefusedError as error:
+            error.path = block.at(error.problem.field)
+            raise
 
 
 def _replaced(block: Block, **values: Any) -> Block:
@@ -237,8 +238,9 @@ def _map_of(found: Injected, name: str) -> bytes:
         return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
 
 
-def _refuse(block: Block, problem: Mismatch, options: argparse.Namespace) -> int:
-    pointer, message, hint = to_pointer(block.at(problem.field)), problem.message, problem.hint
+def _refuse(error: RefusedError, options: argparse.Namespace) -> int:
+    problem = error.problem
+    pointer, message, hint = to_pointer(error.path), problem.message, problem.hint
     if options.output_format == "json":
         found = {"pointer": pointer, "message": message, "hint": hint}
         print_json(file=options.file, problems=[found])

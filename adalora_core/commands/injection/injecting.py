@@ -120,8 +120,8 @@ def _refuse_wrong_types(block: Block) -> None:
     known = FIELDS.keys() - block.deferred - {"peft_type"}
     for name in sorted(block.invalid & known) if block.is_other_method else ():
         kinds = " or ".join(kind.phrase for kind in FIELDS[name].kinds)
-        kinds = "a number above 0" if name in {"r", "lora_alpha"} else kinds
-        message = f"{name} should be {kinds}, got {block.values[name]!r}"
+        kinds = "a number above 0, of 64 bits" if name in {"r", "lora_alpha"} else kinds
+        message = f"{name} should be {kinds}, got {repr(block.values[name])[:60]}"
         raise RefusedError(Mismatch(name, message, "write a value that PEFT takes"))
 
 
