@@ -129,14 +129,14 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
 def playground_fragment(page: PurePosixPath) -> str:
     """Return the fragment with which the playground shows the example of a rule; "": no rule's.
 
-    The playground has no run, no file names, no options but the runtime, and takes any text for one
-    that may hold a configuration.
+    The playground has no run, no worker, no file names, no options but the runtime, and takes any
+    text for one that may hold a configuration.
     """
     from adalora_core.checker.rules import BY_CODE
     from adalora_core.checker.rules.pages import example_text
 
     rule = BY_CODE.get(page.stem) if page.parent.name == "rules" else None
-    hidden = {"run", "file", "command", "tool", "ADA007", "ADA009"}
+    hidden = {"run", "worker", "file", "command", "tool", "ADA007", "ADA009"}
     if rule is None or {rule.needs, rule.code} & hidden:
         return ""
     if rule.example_options.keys() - {"runtime"}:
