@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail, quiet_imports
+from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail
+from adalora_core.commands.injection import quiet
 from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _run(output: Path, *, quick: bool) -> int:
 
     for name in REQUIRED:
         package_folder(name)
-    with quiet_imports():
+    with quiet():
         import peft  # noqa: F401 - imported later, by the parts that use it
 
         from adalora_core.demo.experiment import run_experiment

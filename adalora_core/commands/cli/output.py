@@ -27,26 +27,6 @@ TERMINATED = 143
 """Ended by another program: 128 plus the number of SIGTERM."""
 
 
-@contextlib.contextmanager
-def quiet_imports() -> Iterator[None]:
-    """Keep off the terminal what other packages log and warn of while they are imported.
-
-    PEFT imports torchao and bitsandbytes where they are installed, which name there each kernel
-    that this machine cannot load.
-    """
-    import logging
-    import warnings
-
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
 def print_text(text: str, *, to_stderr: bool = False) -> None:
     """Print a report; a closed pipe is not an error."""
     stream = sys.stderr if to_stderr else sys.stdout
