@@ -113,6 +113,15 @@ def trained_adapters(tuner: Host) -> list[Adapter]:
     return [each for each in found if each.layers]
 
 
+def bind_total_step(tuner: Host, name: str, total_step: int) -> None:
+    """Replace a `total_step` of "auto" in the configuration and in the adapter `name`."""
+    adapter = adapter_of(tuner, name)
+    adapter.bind_total_step(total_step)
+    configs_of(tuner)[name] = adapter.config
+    if adapter.allocator is not None:
+        show_averages(tuner, adapter)
+
+
 def resize_adapter(tuner: Host, name: str, positions: dict[str, list[int]]) -> None:
     """Resize every module of the adapter `name` to the rows in `positions`, else to `init_r`."""
     init_r = configs_of(tuner)[name].init_r

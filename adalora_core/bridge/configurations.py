@@ -22,20 +22,22 @@ class BuiltConfigOverrides:
     """Methods of PEFT's `AdaLoraConfig` after `install()`."""
 
     def __post_init__(self: Any) -> None:
-        """Check as PEFT does, but accept an adapter for inference without a `total_step`.
+        """Check as PEFT does, but accept a `total_step` that is "auto", or missing for inference.
 
-        Numbers of NumPy become plain ones, since PEFT could not write them into a file.
-        Releases of PEFT before 0.15 have saved such adapters. To train one raises an error.
+        `bind_total_step` replaces "auto" before the first step. Releases of PEFT before 0.15 have
+        saved adapters without a number; to train one raises an error. Numbers of NumPy become plain
+        ones, since PEFT could not write them into a file.
         """
         use_plain_numbers(self)
-        if self.total_step is not None or not self.inference_mode:
+        given = self.total_step
+        if given != AUTO and not (given is None and self.inference_mode):
             _peft_check(self)
             return
         self.total_step = self.tinit + self.tfinal + 1
         try:
             _peft_check(self)
         finally:
-            self.total_step = None
+            self.total_step = given
 
 
 def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
@@ -44,12 +46,13 @@ def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
     PEFT alone reads an `init_lora_weights` of "lora" as true; the bridge starts like LoRA.
 
     Raises:
-        ValueError: PEFT refuses the values, or `total_step` is "auto", which PEFT does not support.
+        ValueError: PEFT refuses the values, or `total_step` is "auto" and `install()` was not
+            called: PEFT alone needs a number.
     """
-    if config.total_step == AUTO:
+    if config.total_step == AUTO and peft.AdaLoraConfig.__post_init__ is _peft_check:
         raise ValueError(
             'to_peft_config: PEFT needs a number for total_step, got "auto"; set the optimizer '
-            "steps of the run"
+            "steps of the run, or call adalora_core.bridge.install() first"
         )
     if config.importance_criterion != SENSITIVITY:
         raise ValueError(

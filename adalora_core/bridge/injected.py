@@ -74,6 +74,7 @@ def _method_of_tuner(name: str) -> Any:
 
 
 for _name in (
+    "bind_total_step",
     "update_and_allocate",
     "orthogonality_penalty",
     "add_orthogonality_gradient_",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 
 from adalora_core.bridge.adapters import (
     adapter_of,
+    bind_total_step,
     configs_of,
     fill_divided_adapter,
     resize_adapter,
@@ -167,6 +169,7 @@ class ModelOverrides:
             saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
             reshard(self)
             if existing is not None and saved is not None and are_sharded(self.parameters()):
+                _bind(tuner, adapter_name, saved)
                 fill_divided_adapter(tuner, adapter_name, saved, state)
                 if learns:
                     judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
@@ -175,7 +178,8 @@ class ModelOverrides:
                 if existing is not None and saved is not None:
                     # PEFT reads the configuration only for a new adapter.
                     pattern = saved.config.rank_pattern
-                    existing.rank_pattern = pattern
+                    _bind(tuner, adapter_name, saved)
+                    configs_of(tuner)[adapter_name].rank_pattern = pattern
                     resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
                 result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
                 if learns:
@@ -310,15 +314,21 @@ def checked_save(
     # PEFT's file cannot name it.
     refuse_other_criterion(state.values, name, saved.config if existing is None else existing)
     state.complete(saved, positions)
-    paths = list(state.positions)
-    if existing is not None and fingerprint(AdapterSpec.of(existing), paths) != fingerprint(
-        AdapterSpec.of(saved.config), paths
-    ):
+    paths, spec = list(state.positions), AdapterSpec.of(saved.config)
+    wanted = spec if existing is None else AdapterSpec.of(existing)
+    if wanted.total_step is None:  # "auto": the file has the number
+        wanted = dataclasses.replace(wanted, total_step=spec.total_step)
+    if fingerprint(wanted, paths) != fingerprint(spec, paths):
         raise CheckpointError(
             f"load_adapter: the adapter exists with another schedule than the one in "
             f"{str(folder)!r}; nothing was loaded"
         )
     return saved, state
+
+
+def _bind(tuner: Host, name: str, saved: SavedAdapter) -> None:
+    if isinstance(saved.config.total_step, int):
+        bind_total_step(tuner, name, saved.config.total_step)
 
 
 @contextlib.contextmanager
@@ -344,7 +354,7 @@ def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> It
             if name in configs_of(tuner):
                 model.delete_adapter(name)
         else:
-            config.rank_pattern = pattern
+            configs_of(tuner)[name], config.rank_pattern = config, pattern
         for each, data, copy, grad in values:
             each.data, each.grad = data.copy_(copy), grad
         for table, entry in zip(tables, before, strict=True):

@@ -17,6 +17,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
 from adalora_core.bridge.adapters import (
     BridgedRun,
     adapter_of,
+    bind_total_step,
     configs_of,
     follow_reset,
     is_of_ms_swift,
@@ -130,6 +131,11 @@ class TunerOverrides(Host):
     def trained_adapters(self) -> list[Adapter]:
         """Return the active adapters that are made for training."""
         return trained_adapters(self)
+
+    def bind_total_step(self, total_step: int) -> None:
+        """Replace a `total_step` of "auto" in the configuration that is trained."""
+        for adapter in trained_adapters(self):
+            bind_total_step(self, adapter.name, total_step)
 
     def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""

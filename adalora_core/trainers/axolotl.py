@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from axolotl.integrations.base import AdapterCapabilities, BasePlugin
 from pydantic import BaseModel, model_validator
 
-from adalora_core.config.model import AdaLoraConfig
+from adalora_core.trainers.new_models import adapted, checked_config, loaded
 from adalora_core.trainers.transformers import AdaLoraCallback
-from adalora_core.training import AdaLoraModel, get_peft_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +47,7 @@ class AdaLoraArgs(BaseModel):
                     f"{', '.join(unread) or repr(fields)}; write init_r, lora_alpha, "
                     "target_modules and the like into `adalora`"
                 )
-            _config(fields, "CAUSAL_LM")
+            checked_config(**fields)
         return data
 
 
@@ -75,19 +74,14 @@ class AdaLoraPlugin(BasePlugin):
                 "makes the adapter itself; use the adapter lora"
             )
         if cfg.lora_model_dir:
-            loaded = AdaLoraModel.from_pretrained(
-                model, cfg.lora_model_dir, is_trainable=not inference
-            )
-            return loaded, loaded.peft_config["default"]
-        is_classifier = "SequenceClassification" in type(model).__name__
-        config = _config(cfg.adalora, "SEQ_CLS" if is_classifier else "CAUSAL_LM")
-        return get_peft_model(model, config), config
+            made = loaded(model, cfg.lora_model_dir, is_trainable=not inference)
+        else:
+            is_classifier = "SequenceClassification" in type(model).__name__
+            task_type = "SEQ_CLS" if is_classifier else "CAUSAL_LM"
+            made = adapted(model, checked_config(**{"task_type": task_type, **cfg.adalora}))
+        return made, made.peft_config["default"]
 
     def post_trainer_create(self, cfg: Any, trainer: Trainer) -> None:
         """Let the trainer allocate."""
         if cfg.adapter == "adalora":
             AdaLoraCallback().add_to(trainer)
-
-
-def _config(fields: dict[str, Any], task_type: str) -> AdaLoraConfig:
-    return AdaLoraConfig(**{"task_type": task_type, "total_step": "auto", **fields})

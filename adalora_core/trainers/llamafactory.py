@@ -15,10 +15,9 @@ from llamafactory.v1.core.utils import checkpoint
 from llamafactory.v1.plugins.model_plugins.peft import PeftPlugin
 from llamafactory.v1.trainers import sft_trainer
 
-from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.errors import ParallelismError
+from adalora_core.trainers.new_models import adapted, checked_config, loaded
 from adalora_core.trainers.optimizer_hook import allocate_on_step
-from adalora_core.training import AdaLoraModel, get_peft_model
 from adalora_core.training.host import host_of, unwrapped
 
 if TYPE_CHECKING:
@@ -28,12 +27,12 @@ if TYPE_CHECKING:
 @PeftPlugin("adalora").register()
 def adalora_model(model: nn.Module, config: dict[str, Any], is_train: bool = False) -> nn.Module:
     """Return `model` with a new adapter, or with that of `adapter_name_or_path`."""
-    fields = {"task_type": "CAUSAL_LM", "total_step": "auto"} | config
+    fields = {"task_type": "CAUSAL_LM"} | config
     del fields["name"]
     folder = fields.pop("adapter_name_or_path", None)
     if folder is not None:
-        return AdaLoraModel.from_pretrained(model, folder, is_trainable=is_train)
-    return get_peft_model(model, AdaLoraConfig(**fields))
+        return loaded(model, folder, is_trainable=is_train)
+    return adapted(model, checked_config(**fields))
 
 
 class AdaLoraSFTTrainer(sft_trainer.SFTTrainer):

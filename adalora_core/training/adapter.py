@@ -113,8 +113,10 @@ class Adapter:
         """
         if self.config.total_step != AUTO:
             return
-        self.config = config_of(run_values(self.config) | {"total_step": total_step})
-        self.spec = AdapterSpec.of(self.config)
+        bound = copy.deepcopy(self.config)  # other models may be made of the one with "auto"
+        bound.total_step = total_step
+        self.config = check_in_place(bound)
+        self.spec = AdapterSpec.of(bound)
         if self.is_trainable:
             self.start_allocation()
 

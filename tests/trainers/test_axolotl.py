@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from adalora_runs import live_ranks
+from peft import PeftModel
 from programs import output_of_python
 from tool_runs import (
     FIELDS,
@@ -26,7 +27,7 @@ from toy_models import tiny_llama
 from trainer_runs import Sequences
 from transformers import Trainer, TrainingArguments
 
-from adalora_core import AdaLoraModel
+from adalora_core.bridge import uninstall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delitem(sys.modules, NAME, raising=False)
     yield import_module(NAME)
     sys.modules.pop(NAME)
+    uninstall()
 
 
 def settings(**changes: Any) -> SimpleNamespace:
@@ -68,7 +70,7 @@ def test_plugin_makes_the_model_and_its_trainer_allocates(module: Any, tmp_path:
     loaded, _ = plugin.load_adapter(
         tiny_llama(), settings(lora_model_dir=tmp_path / "saved"), inference=True
     )
-    assert isinstance(loaded, AdaLoraModel)
+    assert isinstance(loaded, PeftModel)
     assert not any(each.requires_grad for each in loaded.parameters())
 
 

@@ -33,6 +33,7 @@ from tool_stand_ins import (
 )
 from toy_models import tiny_llama, token_batch
 
+from adalora_core.bridge import uninstall
 from adalora_core.floor.errors import ParallelismError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(PeftPlugin, "registry", {})
     yield import_module(NAME)
     sys.modules.pop(NAME)
+    uninstall()
 
 
 def made(**changes: Any) -> Any:

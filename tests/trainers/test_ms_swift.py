@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from adalora_runs import live_ranks
@@ -34,6 +34,11 @@ from toy_models import tiny_llama
 from trainer_runs import Sequences
 from transformers import Trainer, TrainingArguments
 
+from adalora_core.bridge import uninstall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 @pytest.fixture
 def path(capsys: pytest.CaptureFixture[str]) -> str:
@@ -42,9 +47,10 @@ def path(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.fixture
-def module(path: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def module(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     stand_in("swift", monkeypatch)
-    return module_of(path)
+    yield module_of(path)
+    uninstall()
 
 
 def settings(**changes: Any) -> SimpleNamespace:

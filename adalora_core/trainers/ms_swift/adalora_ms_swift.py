@@ -13,9 +13,8 @@ from swift.pipelines.train.tuner import get_modules_to_save, get_target_modules
 from swift.tuner_plugin import PeftTuner, tuners_map
 
 from adalora_core.config.fields.table import ADALORA_FIELDS
-from adalora_core.config.model import AdaLoraConfig
+from adalora_core.trainers.new_models import adapted, checked_config, loaded
 from adalora_core.trainers.transformers import AdaLoraCallback
-from adalora_core.training import AdaLoraModel, get_peft_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +29,7 @@ class AdaLoraTuner(PeftTuner):
         task_type = args.task_type.upper()
         own = {name: f"adalora_{name}" for name in ADALORA_FIELDS}
         given = {name: getattr(args, key) for name, key in own.items() if hasattr(args, key)}
-        config = AdaLoraConfig(
+        config = checked_config(
             task_type=task_type,
             target_modules=get_target_modules(args, model),
             modules_to_save=get_modules_to_save(args, model, task_type) or None,
@@ -40,15 +39,14 @@ class AdaLoraTuner(PeftTuner):
             use_rslora=args.use_rslora,
             use_dora=args.use_dora,
             init_lora_weights=args.init_weights,
-            total_step="auto",
             **given,
         )
-        return get_peft_model(model, config)
+        return adapted(model, config)
 
     @staticmethod
     def from_pretrained(model: nn.Module, model_id: str, **options: Any) -> nn.Module:
         """Return `model` with the adapter in the folder `model_id`."""
-        return AdaLoraModel.from_pretrained(model, model_id, **options)
+        return loaded(model, model_id, **options)
 
 
 class AddAdaLoraCallback(TrainerCallback):
