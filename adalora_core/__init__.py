@@ -29,12 +29,6 @@ if TYPE_CHECKING:
     from adalora_core.training import get_peft_model as get_peft_model
     from adalora_core.training.run.optimizers import factor_groups as factor_groups
     from adalora_core.training.run.reporting import ignore_run_findings as ignore_run_findings
-    from adalora_core.training.state_dict import (
-        get_peft_model_state_dict as get_peft_model_state_dict,
-    )
-    from adalora_core.training.state_dict import (
-        set_peft_model_state_dict as set_peft_model_state_dict,
-    )
 
 _EXPORTS = {
     "AdaLoraCallback": "adalora_core.trainers.transformers",
@@ -50,9 +44,7 @@ _EXPORTS = {
     "factor_groups": "adalora_core.training.run.optimizers",
     "find_ranks": "adalora_core.commands.rank_report.pilot",
     "get_peft_model": "adalora_core.training",
-    "get_peft_model_state_dict": "adalora_core.training.state_dict",
     "ignore_run_findings": "adalora_core.training.run.reporting",
-    "set_peft_model_state_dict": "adalora_core.training.state_dict",
     "validate_config": "adalora_core.checker.check",
 }
 """The facade: {public name: module that defines it}."""
@@ -69,7 +61,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(_imported(_EXPORTS[name], name), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}; PEFT's names are in adalora_core.peft"
+    )
 
 
 def _imported(module: str, name: str) -> Any:

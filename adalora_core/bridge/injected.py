@@ -19,8 +19,8 @@ from adalora_core.bridge.model import checked_save, commit_save
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.sharding.layout import are_sharded
+from adalora_core.training.derived_classes import class_like
 from adalora_core.training.host import TUNER, add_penalty, check_forward, forwards_of
-from adalora_core.training.model import class_like
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end
 
 if TYPE_CHECKING:

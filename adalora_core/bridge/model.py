@@ -26,8 +26,10 @@ from adalora_core.bridge.adapters import (
     state_of,
     trained_adapters,
 )
+from adalora_core.bridge.configurations import to_peft_config
 from adalora_core.bridge.layers import adalora_layers
 from adalora_core.bridge.tuner import adapters_are_disabled, loading
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
@@ -205,8 +207,11 @@ class PlainModelOverrides(ModelOverrides):
 class BuiltModelOverrides(PlainModelOverrides):
     """Methods of `PeftModel` after `install()`."""
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        _peft_init(self, *args, **kwargs)
+    def __init__(self: Any, model: Any, peft_config: Any, *args: Any, **kwargs: Any) -> None:
+        """Wrap `model` as PEFT does; a configuration of this package becomes one of PEFT."""
+        if isinstance(peft_config, AdaLoraConfig):
+            peft_config = to_peft_config(peft_config)
+        _peft_init(self, model, peft_config, *args, **kwargs)
         if is_adalora(self):
             register(self)
 

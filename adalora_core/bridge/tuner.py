@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.compaction import CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward, forwards_of
-from adalora_core.training.merging import all_or_none, refuse_shared_modules
+from adalora_core.training.merging import refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import judge_end
@@ -159,7 +159,7 @@ class TunerOverrides(Host):
             refuse_computed_weight(layer.get_base_layer(), path)
         for adapter in trained_adapters(self):
             adapter.drop_again()
-        with all_or_none(layers.values(), unmerge), _full_precision(self):
+        with _all_or_none(layers.values()), _full_precision(self):
             _peft_merge(self, *args, **kwargs)
 
     def unmerge_adapter(self) -> None:
@@ -262,7 +262,20 @@ def _may_add(base: nn.Module, config: Any) -> bool:
     )
 
 
-def unmerge(layer: Any, keep: int = 0) -> None:
+@contextlib.contextmanager
+def _all_or_none(layers: Iterable[Any]) -> Iterator[None]:
+    """Unmerge what the body has merged if it fails, also if it is interrupted."""
+    before = [(layer, len(layer.merged_adapters)) for layer in layers]
+    try:
+        yield
+    except BaseException:
+        for layer, count in before:
+            if len(layer.merged_adapters) > count:
+                _unmerge(layer, count)
+        raise
+
+
+def _unmerge(layer: Any, keep: int) -> None:
     """Unmerge a layer of PEFT but for its first `keep` adapters."""
     kept = layer.merged_adapters[:keep]
     del layer.merged_adapters[:keep]

@@ -109,5 +109,5 @@ def _minor(release: str) -> tuple[int, int]:
 def _refusal(reason: str) -> UnsupportedPeftError:
     return UnsupportedPeftError(
         f"adalora_core.bridge: {reason}; install another release, or use "
-        "adalora_core.get_peft_model, which reads and writes PEFT's files without PEFT"
+        "adalora_core.get_peft_model, which trains one adapter without PEFT"
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -27,8 +26,6 @@ from adalora_core.config.fields.readings import plain
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Runtime, fields_of
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.rules import findings
-from adalora_core.floor.errors import MissingExtraError
-from adalora_core.floor.peft_identity import ConfigSeenAsPeft
 
 if TYPE_CHECKING:
     import os
@@ -48,7 +45,7 @@ _CHECKED = {"checked": True}
 """The context in which a configuration is built without the rules, which have run."""
 
 
-class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
+class AdaLoraConfig(BaseModel):
     """An AdaLoRA configuration with the fields and defaults of PEFT's class of the same name.
 
     The constructor runs every rule of the contract: an impossible schedule fails here and not at
@@ -67,8 +64,6 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True)
-
-    seen_as: ClassVar = ("peft", "AdaLoraConfig")
 
     task_type: str | None = _wire("task_type")
     peft_type: str = _wire("peft_type")
@@ -177,17 +172,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the content of `adapter_config.json`: PEFT's written fields, sorted by name."""
-        values = {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
-        return values | {"peft_type": self.peft_type.value}  # type: ignore[attr-defined]
-
-    # --- PEFT's names ---------------------------------------------------------------------------
-
-    is_prompt_learning: ClassVar[bool] = False
-    is_adaption_prompt: ClassVar[bool] = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return `to_json_dict()`, PEFT's name for it."""
-        return self.to_json_dict()
+        return {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
 
     def save_pretrained(
         self,
@@ -218,26 +203,24 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str],
         subfolder: str | None = None,
-        **hub: Any,
     ) -> Self:
-        """Read the configuration of a saved adapter, from a folder or from the Hub.
+        """Read the configuration of a saved adapter.
 
         Args:
-            pretrained_model_name_or_path: a folder, or the id of a repository of the Hub.
+            pretrained_model_name_or_path: the folder.
             subfolder: the folder inside.
-            hub: arguments of `huggingface_hub.hf_hub_download`, such as `revision` and `token`.
 
         Raises:
             ValueError: the file is missing, cannot be read, or has errors.
-            MissingExtraError: `huggingface_hub` is needed and missing.
         """
         from adalora_core.config.json_file import object_in
 
         path = Path(pretrained_model_name_or_path, subfolder or "", CONFIG_NAME)
         if not path.is_file():
-            if Path(pretrained_model_name_or_path).exists():
-                raise ValueError(f"from_pretrained: {str(path)!r} is missing")
-            path = _downloaded(str(pretrained_model_name_or_path), subfolder, hub)
+            raise ValueError(
+                f"from_pretrained: {str(path)!r} is missing; PeftConfig of adalora_core.peft reads "
+                "the Hub"
+            )
         values = object_in(path)
         values.pop("runtime_config", None)
         if unknown := sorted(set(values) - set(ALL_FIELDS)):
@@ -249,27 +232,6 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         return cls(**{name: value for name, value in values.items() if name in ALL_FIELDS})
 
 
-class PeftType(str, enum.Enum):  # noqa: UP042 - another `str()`, which PEFT reads
-    """The method, as PEFT's class of the same name: PEFT reads `value`, and the text of `str`."""
-
-    ADALORA = "ADALORA"
-
-
-class _ShownPeftType:
-    """The attribute `peft_type` of a configuration, which stores a plain string."""
-
-    def __get__(self, config: Any, owner: type | None = None) -> PeftType:
-        if config is None:
-            # For pydantic, which collects fields from the attributes of a class.
-            raise AttributeError("peft_type")
-        return PeftType(config.__dict__["peft_type"])
-
-    def __set__(self, config: Any, value: str) -> None:
-        config.__dict__["peft_type"] = str.__str__(value)
-
-
-# Instances are read through it. Pydantic itself reads and writes the instance's dictionary.
-AdaLoraConfig.peft_type = _ShownPeftType()  # type: ignore[assignment]
 AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore[attr-defined]
     "AdaLoraConfig",
     [
@@ -277,20 +239,6 @@ AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore
         for name, info in AdaLoraConfig.model_fields.items()
     ],
 ).__dataclass_fields__
-
-
-def _downloaded(repository: str, subfolder: str | None, hub: Mapping[str, Any]) -> Path:
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise MissingExtraError("huggingface_hub", "transformers", "reading the Hub") from error
-    try:
-        return Path(hf_hub_download(repository, CONFIG_NAME, subfolder=subfolder, **hub))
-    except Exception as error:
-        # Errors of the network, of the server, and of what the repository holds.
-        raise ValueError(
-            f"from_pretrained: cannot find {CONFIG_NAME!r} at {repository!r} ({error})"
-        ) from error
 
 
 def _severity(finding: Finding) -> str:

@@ -1,4 +1,4 @@
-"""Adapted layers: a frozen base layer with one or more adapters beside it."""
+"""Adapted layers: a frozen base layer with an adapter beside it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from adalora_core.nn.adapter_layer import AdaLoraLayer
 from adalora_core.nn.modules_to_save import ModulesToSave
 from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear
-from adalora_core.nn.tensor_parallel_linear import TensorParallelLinear
-from adalora_core.nn.token_rows import TokenRows
 from adalora_core.nn.wrapping import wrap_layer
 
 __all__ = [
@@ -15,7 +13,5 @@ __all__ = [
     "ModulesToSave",
     "SVDConv2d",
     "SVDLinear",
-    "TensorParallelLinear",
-    "TokenRows",
     "wrap_layer",
 ]

@@ -1,106 +1,47 @@
-"""Modules that are trained beside the adapters, in full or in some rows, one copy per adapter."""
+"""A module that is trained whole beside the adapter, as a copy."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
-import torch
 from torch import nn
 
-from adalora_core.floor.peft_identity import SeenAsPeft
-from adalora_core.nn.token_rows import TokenRows
+from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 
 
-class ModulesToSave(SeenAsPeft, nn.Module):
-    """A frozen `original_module` and one trainable copy of it per adapter.
+class ModulesToSave(nn.Module):
+    """A frozen `original_module` and its trainable copy, which is called unless `is_disabled`.
 
-    Parameters are `<path>.modules_to_save.<adapter>.*`, as in PEFT.
+    Parameters are `<path>.modules_to_save.default.*`, as in PEFT.
     """
-
-    seen_as = ("peft.utils.other", "ModulesToSaveWrapper")
-    adapter_layer_names = ("modules_to_save",)
-    other_param_names = ()
 
     def __init__(self, original_module: nn.Module) -> None:
         super().__init__()
         self.original_module = original_module
         original_module.requires_grad_(False)
-        self.modules_to_save = nn.ModuleDict()
-        self.active_adapter: str | None = None
-        self.adapters_disabled = False
-        self.merged_adapters: list[str] = []
+        self.modules_to_save = nn.ModuleDict({DEFAULT_ADAPTER: copy.deepcopy(original_module)})
+        self.is_disabled = False
 
-    def add_adapter(self, name: str, rows: TokenRows | None = None) -> None:
-        """Give the adapter `name` its own copy of the original module, or only some `rows`."""
-        self.modules_to_save[name] = rows or copy.deepcopy(self.original_module)
+    @property
+    def trained(self) -> nn.Module:
+        """The copy."""
+        return self.modules_to_save[DEFAULT_ADAPTER]
 
-    def delete_adapter(self, name: str) -> None:
-        """Remove the copy of the adapter `name`."""
-        if name in self.modules_to_save:
-            del self.modules_to_save[name]
-        if self.active_adapter == name:
-            self.active_adapter = None
-
+    @property
     def current(self) -> nn.Module:
-        """Return the module that is called: the copy of the active adapter, or the original."""
-        name = self.active_adapter
-        if self.adapters_disabled or name is None or name not in self.modules_to_save:
-            return self.original_module
-        return self.modules_to_save[name]
-
-    @torch.no_grad()
-    def unloaded(self, *, merge: bool) -> nn.Module:
-        """Return what stays in the model without adapters; `merge` writes rows into the weight."""
-        current = self.current()
-        if not isinstance(current, TokenRows):
-            return current
-        if merge:
-            self.original_module.weight.copy_(current.weight)  # type: ignore[operator] # a parameter
-        return self.original_module
-
-    # --- what PEFT's functions ask its wrapper ----------------------------------------------------
-
-    @property
-    def active_adapters(self) -> list[str]:
-        """The adapter whose copy is called, as a list."""
-        return [] if self.active_adapter is None else [self.active_adapter]
-
-    @property
-    def disable_adapters(self) -> bool:
-        """Whether the original module is called."""
-        return self.adapters_disabled
-
-    @property
-    def _adapters(self) -> set[str]:
-        return set(self.modules_to_save)
-
-    def _get_available_adapters(self) -> set[str]:
-        return self._adapters
-
-    def adapter_state_dict_load_map(self, adapter_name: str) -> dict[str, str]:
-        """Return the names in this module of the tensors in an adapter file."""
-        if adapter_name not in self.modules_to_save:
-            return {}
-        names = self.modules_to_save[adapter_name].state_dict()
-        return {name: f"modules_to_save.{adapter_name}.{name}" for name in names}
-
-    def adapter_state_dict(self, adapter_name: str, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return the tensors of an adapter out of the state dict of this module."""
-        names = self.adapter_state_dict_load_map(adapter_name)
-        return {name: state_dict[here] for name, here in names.items()}
-
-    # --- calling ----------------------------------------------------------------------------------
+        """The module that is called."""
+        return self.original_module if self.is_disabled else self.trained
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the current module."""
-        return self.current()(*args, **kwargs)
+        return self.current(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the current module; models read the `weight` of their heads."""
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "original_module" or "original_module" not in self._modules:
+            if name in {"original_module", "modules_to_save"}:
                 raise
-            return getattr(self.current(), name)
+            return getattr(self.current, name)

@@ -7,7 +7,7 @@ values from a map before each forward. accelerate need not be installed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -43,43 +43,11 @@ def loaded(module: nn.Module) -> Iterator[None]:
         hook.post_forward(module, None)
 
 
-def set_weight(module: nn.Module, weight: torch.Tensor) -> None:
-    """Replace the values of the weight of an offloaded module, inside `loaded`.
-
-    As with PEFT, the tensors of the module are in memory from then on, also if they were on disk.
-    """
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers()), "weight": weight}
-    hook = offloading_hook(module)
-    hook.weights_map = {name: each.detach().cpu() for name, each in tensors.items()}
-
-
-def refuse_offloaded(
-    model: nn.Module, targets: Iterable[str], saved: Iterable[str], bias: str
-) -> None:
-    """Refuse to train weights that lose their values after each forward.
-
-    These are targets, modules trained whole, and what `bias` of the configuration means. A module
-    around a target that loads the weights inside by their present names is refused too.
-    """
-    offloaded = {path: each for path, each in model.named_modules() if offloading_hook(each)}
-    with_bias = [
-        path for path, each in offloaded.items() if getattr(each, "bias", None) is not None
-    ]
-    trained = [
-        *(path for path in offloaded for around in saved if f"{path}.".startswith(f"{around}.")),
-        *(path for path in with_bias if bias == "all" or (bias == "lora_only" and path in targets)),
-    ]
-    for path in trained:
-        raise TargetError(
-            f"modules_to_save, bias: accelerate offloads the weights of {path!r}, which cannot be "
-            "trained then; keep this module on a device in device_map, or train adapters alone"
-        )
-    whole = [path for path, each in offloaded.items() if offloading_hook(each).place_submodules]
-    for path in targets:
-        for around in whole:
-            if around != path and f".{path}".startswith(f".{around}." if around else "."):
-                raise TargetError(
-                    f"target_modules: accelerate loads the weights of {path!r} together with those "
-                    f"of {around or 'the model'!r}, so that it cannot be adapted; dispatch the "
-                    "model without preload_module_classes"
-                )
+def refuse_offloaded(model: nn.Module) -> None:
+    """Refuse a base model of which accelerate offloads weights."""
+    for path, module in model.named_modules():
+        if offloading_hook(module) is not None:
+            raise TargetError(
+                f"get_peft_model: accelerate offloads the weights of {path or 'the model'!r}; "
+                "keep the whole model on devices, or adapt it with adalora_core.peft"
+            )

@@ -44,9 +44,9 @@ def _convolved(x: torch.Tensor, product: Product, base: nn.Conv2d) -> torch.Tens
 
 
 class SVDConv2d(AdaLoraLayer):
-    """`nn.Conv2d` with adapters; A is `[r, in/groups · kh · kw]`, B is `[out, r]`.
+    """`nn.Conv2d` with an adapter; A is `[r, in/groups · kh · kw]`, B is `[out, r]`.
 
-    `y = base(x) + Σ_adapters scale · conv2d(drop(x), B diag(E) A)` with the stride, padding (mode
+    `y = base(x) + scale · conv2d(drop(x), B diag(E) A)` with the stride, padding (mode
     included), dilation and groups of the base layer. PEFT agrees for one group and zero padding,
     and refuses several groups.
     """
@@ -75,11 +75,10 @@ class SVDConv2d(AdaLoraLayer):
         return self.base_layer.kernel_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""
-        adapters = self._adapters_to_apply()
+        """Apply the base layer and the adapter to `x` `[N, in, H, W]`."""
         result: torch.Tensor = self.base_layer(x)
-        return plus_convolutions(result, x, self._products(adapters), self.base_layer)
+        return plus_convolutions(result, x, self._products(), self.base_layer)
 
-    def delta_weight(self, name: str) -> torch.Tensor:
+    def delta_weight(self) -> torch.Tensor:
         """Return `scale · B diag(E) A` in the shape of the kernel, `[out, in/groups, kh, kw]`."""
-        return super().delta_weight(name).reshape(self.base_layer.weight.shape)
+        return super().delta_weight().reshape(self.base_layer.weight.shape)

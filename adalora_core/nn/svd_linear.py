@@ -76,9 +76,9 @@ def _is_one_product(layer: nn.Linear) -> bool:
 
 
 class SVDLinear(AdaLoraLayer):
-    """Any frozen module that maps `[..., in] -> [..., out]`, with adapters.
+    """Any frozen module that maps `[..., in] -> [..., out]`, with an adapter.
 
-    `y = base(x) + Σ_adapters scale · ((drop(x) Aᵀ) ⊙ Eᵀ) Bᵀ` with
+    `y = base(x) + scale · ((drop(x) Aᵀ) ⊙ Eᵀ) Bᵀ` with
     `scale = lora_alpha / (init_r + 1e-5)`.
 
     Args:
@@ -93,8 +93,7 @@ class SVDLinear(AdaLoraLayer):
         >>> import torch
         >>> from adalora_core.floor.adapter_spec import AdapterSpec
         >>> layer = SVDLinear(torch.nn.Linear(4, 3), in_features=4, out_features=3)
-        >>> layer.add_adapter("default", AdapterSpec(init_r=2))
-        >>> layer.active_adapters = ["default"]
+        >>> layer.add_adapter(AdapterSpec(init_r=2))
         >>> layer(torch.ones(5, 4)).shape
         torch.Size([5, 3])
     """
@@ -119,13 +118,12 @@ class SVDLinear(AdaLoraLayer):
         return ()
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Apply the base layer and the active adapters to `x` `[..., in]`."""
-        # Before the base layer: merged weights are taken out of it while adapters are disabled.
-        products = self._products(self._adapters_to_apply())
-        base_layer: Any = self._modules["base_layer"]
-        return adapted_output(base_layer, x, products, args, kwargs, keeps_output=self.keeps_output)
+        """Apply the base layer and the adapter to `x` `[..., in]`."""
+        base: Any = self._modules["base_layer"]
+        keeps_output = self.keeps_output
+        return adapted_output(base, x, self._products(), args, kwargs, keeps_output=keeps_output)
 
-    def delta_weight(self, name: str) -> torch.Tensor:
+    def delta_weight(self) -> torch.Tensor:
         """Return `scale · B diag(E) A` as `[out, in]`, or transposed like the base weight."""
-        delta = super().delta_weight(name)
+        delta = super().delta_weight()
         return delta.T if self.transposed_weight else delta

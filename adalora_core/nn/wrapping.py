@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from torch import nn
 
 from adalora_core.floor.errors import TargetError
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear
-from adalora_core.nn.tensor_parallel_linear import TensorParallelLinear
-
-if TYPE_CHECKING:
-    from adalora_core.sharding.layout import LinearDivision
 
 _SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx", "nf"))
 """Attributes with the sizes of modules `[..., in] -> [..., out]`, quantised ones included."""
 
 
-def wrap_layer(
-    module: nn.Module, path: str, division: LinearDivision | None = None
-) -> AdaLoraLayer:
+def wrap_layer(module: nn.Module, path: str) -> AdaLoraLayer:
     """Return an adapted layer around the module `path`, or raise a TargetError.
 
     Supported are `nn.Linear`, transformers' `Conv1D`, `nn.Conv2d`, and any frozen module that maps
-    `[..., in] -> [..., out]` and has both sizes as attributes (as quantised linears do). `division`
-    is that of tensor parallelism.
+    `[..., in] -> [..., out]` and has both sizes as attributes (as quantised linears do).
     """
     if isinstance(module, AdaLoraLayer):
         return module
-    if isinstance(module, nn.Conv2d) and division is None:
+    if isinstance(module, nn.Conv2d):
         return SVDConv2d(module)
     sizes = linear_sizes(module)
     if sizes is None:
@@ -40,14 +31,13 @@ def wrap_layer(
             "[..., out] and has in_features and out_features; leave it out of target_modules or "
             "name it in exclude_modules"
         )
-    options: dict[str, Any] = {
-        "in_features": sizes[0],
-        "out_features": sizes[1],
-        "transposed_weight": is_transformers_conv1d(module),
-    }
-    if division is not None:
-        return TensorParallelLinear(module, division=division, path=path, **options)
-    return SVDLinear(module, keeps_output=may_keep_output(module), **options)
+    return SVDLinear(
+        module,
+        in_features=sizes[0],
+        out_features=sizes[1],
+        transposed_weight=is_transformers_conv1d(module),
+        keeps_output=may_keep_output(module),
+    )
 
 
 def linear_sizes(module: nn.Module) -> tuple[int, int] | None:

@@ -88,11 +88,6 @@ class _Part:
     shape: tuple[int, int]
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every process holds all of the factor, so that nothing is exchanged for it."""
-        return self.piece.mesh_dim is None
-
-    @property
     def sends_rows(self) -> bool:
         """Whether the triplets are divided; else each process sends sums over its entries."""
         return self.piece.axis == self.triplet_axis
@@ -100,22 +95,18 @@ class _Part:
     @property
     def size(self) -> int:
         rank, columns = self.shape
-        return 0 if self.is_whole else rank * (columns if self.sends_rows else rank)
+        return rank * (columns if self.sends_rows else rank)
 
     def write_contribution(self, local: Tensor, sums: Tensor) -> None:
         """Write the terms of this process into `sums`, all zero; `local` is `[triplets, n]`."""
-        if self.is_whole:
-            return
         own = local.flatten() if self.sends_rows else (local @ local.T).flatten()
         start = self.piece.start * self.shape[1] if self.sends_rows else 0
         sums[start : start + own.numel()] = own
 
-    def residual_and_rows(self, local: Tensor, sums: Tensor) -> tuple[Tensor, Tensor | None]:
+    def residual_and_rows(self, sums: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return `whole whole^T - I` and, where the triplets are divided, `whole`."""
         rank, columns = self.shape
-        if self.is_whole:
-            whole, gram = None, local @ local.T
-        elif self.sends_rows:
+        if self.sends_rows:
             whole = sums.view(rank, columns)
             gram = whole @ whole.T
         else:
@@ -152,7 +143,6 @@ class _DividedPenalty(torch.autograd.Function):
         is_double = local_parts[0].dtype == torch.float64
         dtype = torch.float64 if is_double else torch.float32
         mesh = parts[0].piece.mesh
-        cut_dims = [part.piece.mesh_dim for part in parts if part.piece.mesh_dim is not None]
         device = device_of(mesh)
         locals_ = [
             (each.T if part.triplet_axis else each).to(device, dtype)
@@ -163,13 +153,12 @@ class _DividedPenalty(torch.autograd.Function):
         sums_of_parts = sums.split([part.size for part in parts])
         for part, local, own in zip(parts, locals_, sums_of_parts, strict=True):
             part.write_contribution(local, own)
-        if cut_dims:
-            distributed.all_reduce(sums, group=mesh.get_group(cut_dims[0]))
+        distributed.all_reduce(sums, group=mesh.get_group(parts[0].piece.mesh_dim))
         norms, directions = [], []
         for part, local, given, part_sums in zip(
             parts, locals_, local_parts, sums_of_parts, strict=True
         ):
-            residual, whole = part.residual_and_rows(local, part_sums)
+            residual, whole = part.residual_and_rows(part_sums)
             norm = torch.linalg.matrix_norm(residual)
             norms.append(norm)
             # Where the norm is zero, the residual and hence the gradient are zero.

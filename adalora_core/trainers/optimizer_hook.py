@@ -8,9 +8,11 @@ from torch.utils.hooks import RemovableHandle
 
 from adalora_core.config.rules.runs import TwoHooks
 from adalora_core.trainers.zero import ZeroHook, zero_optimizer
-from adalora_core.training.host import allocate_next, host_of, learning_adapters
+from adalora_core.training.host import Host, allocate_next, host_of, learning_adapters
+from adalora_core.training.names_of_peft import refusal
 from adalora_core.training.run.optimizers import show_step
 from adalora_core.training.run.reporting import refuse
+from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +28,9 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
     `model.finalize()` after training.
 
     Args:
-        optimizer: an optimizer of torch, the result of `accelerator.prepare`, or DeepSpeed's engine
-            with ZeRO-1 or ZeRO-2. Optimizers fused into the backward pass run no hooks.
+        optimizer: an optimizer of torch, the result of `accelerator.prepare`, or, for a model of
+            PEFT, DeepSpeed's engine with ZeRO-1 or ZeRO-2. Optimizers fused into the backward pass
+            run no hooks.
         model: an `AdaLoraModel`, an attached model of PEFT, an attached module with injected
             adapters, or one of them in a wrapper for data-parallel training.
 
@@ -35,7 +38,7 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         The handle; `handle.remove()` removes the hook.
 
     Raises:
-        TypeError: `model` is of another kind.
+        TypeError: `model` is of another kind, or an `AdaLoraModel` under ZeRO.
         RunError: no active adapter is trainable, `optimizer` does not hold all factors of the
             trained adapters, or a hook allocates their ranks already.
 
@@ -59,7 +62,7 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
     for adapter in adapters:
         refuse_second_hook(adapter)
     if (zero := zero_optimizer(optimizer)) is not None:
-        return ZeroHook(zero, tuner)
+        return ZeroHook(zero, host_in_peft(model, "allocate_on_step with DeepSpeed's ZeRO"))
     # accelerate wraps the optimizer that makes the steps.
     inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     for adapter in adapters:
@@ -76,6 +79,14 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
     for adapter in adapters:
         adapter.run.driver = handle
     return handle
+
+
+def host_in_peft(model: Any, purpose: str) -> Host:
+    """Return the tuner of a model of PEFT; a TypeError for a model of this package."""
+    host = host_of(model, purpose)
+    if isinstance(host, AdaLoraTuner):
+        raise TypeError(refusal(purpose))
+    return host
 
 
 def refuse_second_hook(adapter: Adapter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,8 @@ import torch
 from adalora_core.config.rules.runs import PenaltyMissing, ScheduleDoesNotFit, TwoHooks
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
-from adalora_core.nn import TensorParallelLinear
 from adalora_core.sharding.layout import reshard
-from adalora_core.trainers.optimizer_hook import refuse_second_hook
+from adalora_core.trainers.optimizer_hook import host_in_peft, refuse_second_hook
 from adalora_core.trainers.trainer_checkpoints import (
     complete_loss,
     is_divided,
@@ -23,9 +21,13 @@ from adalora_core.trainers.trainer_checkpoints import (
     show_checkpoint,
 )
 from adalora_core.trainers.zero import ZeroHook, zero_optimizer
-from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.folder import states_in
-from adalora_core.training.host import Host, host_of, learning_adapters, unwrapped
+from adalora_core.training.host import (
+    Host,
+    host_of,
+    learning_adapters,
+    unwrapped,
+)
 from adalora_core.training.parallelism import refuse_fsdp1
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run_end import judge_best_checkpoint
@@ -45,8 +47,8 @@ _PHASE_NUMBERS = {Phase.WARMUP: 0, Phase.BUDGETING: 1, Phase.FINAL: 2}
 class AdaLoraCallback(TrainerCallback):
     """Allocate ranks, set a `total_step` of "auto", write logs and make checkpoints resumable.
 
-    Works for an `AdaLoraModel`, and for a model of PEFT or a module with injected adapters after
-    `adalora_core.bridge.attach(model)`. Steps are optimizer steps, for any
+    Works for a model of `adalora_core.peft`, and for a model of PEFT or a module with injected
+    adapters after `adalora_core.bridge.attach(model)`. Steps are optimizer steps, for any
     `gradient_accumulation_steps`; the gradients of a step that the fp16 scaler skips are ignored.
     Checkpoints hold the adapter and, until the last step, its training state;
     `trainer.train(resume_from_checkpoint=...)` continues from them. DDP and FSDP2 are supported.
@@ -94,9 +96,9 @@ class AdaLoraCallback(TrainerCallback):
 
     # --- Trainer's events -----------------------------------------------------------------------
 
-    def on_init_end(self, args: TrainingArguments, *_: Any, model: Any = None, **__: Any) -> None:
-        """Check that Trainer can allocate the ranks of the model and save it as an adapter."""
-        _check_model(args, model)
+    def on_init_end(self, *_: Any, model: Any = None, **__: Any) -> None:
+        """Refuse a model whose ranks cannot be allocated, or that Trainer would save whole."""
+        host_in_peft(model, "AdaLoraCallback")
 
     def on_train_begin(
         self,
@@ -118,8 +120,7 @@ class AdaLoraCallback(TrainerCallback):
                 factors, or a hook allocates its ranks already.
         """
         # Trainer.add_callback and model_init come after on_init_end.
-        _check_model(args, model)
-        tuner = host_of(model, "AdaLoraCallback")
+        tuner = host_in_peft(model, "AdaLoraCallback")
         zero = zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
         learning_adapters(tuner, "AdaLoraCallback")  # there are some
@@ -274,13 +275,6 @@ class AdaLoraCallback(TrainerCallback):
         }
 
 
-def _check_model(args: TrainingArguments, model: Any) -> None:
-    host_of(model, "AdaLoraCallback")
-    saves = args.save_strategy != "no" and isinstance(unwrapped(model), AdaLoraModel)
-    if saves and importlib.util.find_spec("peft") is None:
-        raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
-
-
 def _loss_scale_of(optimizer: Any) -> float:
     """Return the scale of the fp16 scaler of accelerate's `optimizer`; 0 without one."""
     scaler = getattr(optimizer, "scaler", None)
@@ -297,11 +291,6 @@ def _refuse_division(args: TrainingArguments, model: Any, *, is_in_zero: bool) -
         raise ParallelismError(
             "AdaLoraCallback: DeepSpeed with this stage of ZeRO hides gradients from the "
             "allocator; use stage 1 or 2, or train with DDP"
-        )
-    if any(isinstance(each, TensorParallelLinear) for each in model.modules()):
-        raise ParallelismError(
-            "AdaLoraCallback: tensor parallelism divides the model, and Trainer gives each process "
-            "other batches and saves from one; train in a custom loop"
         )
     refuse_fsdp1(model, "AdaLoraCallback")
     refuse_divided_injected(model)

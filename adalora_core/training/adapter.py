@@ -87,12 +87,10 @@ class Adapter:
         """Whether the adapter is made for training, by its `inference_mode`."""
         return not self.config.inference_mode
 
-    def add_layer(self, path: str, layer: AdaLoraLayer, positions: list[int] | None = None) -> None:
-        """Add `layer`, whose rows are the original triplets `positions`; None means all of them."""
+    def add_layer(self, path: str, layer: AdaLoraLayer, positions: list[int]) -> None:
+        """Add `layer`, whose rows are the original triplets `positions`."""
         self.layers[path] = layer
-        self.positions[path] = (
-            list(range(layer.rank(self.name))) if positions is None else positions
-        )
+        self.positions[path] = positions
 
     def start_allocation(self) -> None:
         """Make the allocator, unless `total_step` is "auto": the schedule is not known yet.

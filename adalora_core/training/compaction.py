@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern, pattern_positions
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.parallelism import refuse_compacting
@@ -157,28 +157,3 @@ def cut_state(
         cut = keep_rows(factors, adapter.rows_in(pattern, path))
         state |= {keys[factor]: values for factor, values in cut.items()}
     return state
-
-
-def resize_to(adapter: Adapter, pattern: RankPattern) -> None:
-    """Give every module the triplets of `pattern`; those that it does not have yet are zero.
-
-    The parameters stay the same objects. The allocation starts anew if a module changes. A divided
-    adapter keeps its triplets.
-    """
-    if are_sharded(adapter.factors()[0]):
-        return
-    positions = adapter.positions | pattern_positions(pattern, adapter.name)
-    for path, rows in positions.items():
-        before = adapter.positions[path]
-        pairs = [(new, before.index(row)) for new, row in enumerate(rows) if row in before]
-        for factor, axis in TRIPLET_AXES.items() if rows != before else ():
-            parameter = getattr(adapter.layers[path], factor)[adapter.name]
-            old, shape = parameter.data.movedim(axis, 0), list(parameter.shape)
-            shape[axis] = len(rows)
-            parameter.grad, parameter.data = None, old.new_zeros(shape)
-            for new, row in pairs:
-                parameter.data.movedim(axis, 0)[new] = old[row]
-    if positions != adapter.positions:
-        adapter.positions = positions
-        if adapter.is_trainable:
-            adapter.start_allocation()

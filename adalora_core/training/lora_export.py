@@ -75,19 +75,19 @@ def export_folder(
 
 
 def export_adapter(
-    tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str], *, pad_ranks: bool = False
+    tuner: AdaLoraTuner, destination: str | os.PathLike[str], *, pad_ranks: bool = False
 ) -> None:
-    """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`.
+    """Write the adapter of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`.
 
     With a sharded model every process has to call it; the first process writes.
     """
-    adapter = tuner.adapters[name]
+    adapter = tuner.adapter
     judge_end(adapter, "exported", forwards_of(tuner, adapter))
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     if are_sharded(adapter.factors()[0]) and distributed.get_rank() != 0:
         return
     kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
-    scales = {path: layer.scale[name] for path, layer in adapter.layers.items()}
+    scales = {path: layer.scale for path, layer in adapter.layers.items()}
     saved = SavedAdapter(
         Path(destination),
         adapter.config,

@@ -1,69 +1,72 @@
-"""Merge adapters into the base weights of a model, also into weights that modules share."""
+"""Merge the adapter into the base weights of a model, also into weights that modules share."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from adalora_core.floor.errors import TargetError
-from adalora_core.nn.offloading import loaded, offloading_hook
+from adalora_core.nn.adapter_layer import dense_weight
 
 if TYPE_CHECKING:
     from adalora_core.nn import AdaLoraLayer
 
 
-@contextlib.contextmanager
-def all_or_none(layers: Iterable[Any], unmerge: Callable[[Any, int], None]) -> Iterator[None]:
-    """Unmerge what the body has merged if it fails, also if it is interrupted.
+@torch.no_grad()
+def merge(model: nn.Module, layers: Mapping[str, AdaLoraLayer], *, safe: bool) -> None:
+    """Add ΔW of every layer to its base weight, in all of them or in none.
 
-    `unmerge` unmerges a layer, of this package or of PEFT, but for its first adapters.
+    A weight that other modules of `model` have too becomes a copy in the layer.
+
+    Raises:
+        ValueError: `safe`, and a merged weight has entries that are not finite.
+        TypeError: a base layer has no dense weight to merge into.
     """
-    before = [(layer, len(layer.merged_adapters)) for layer in layers]
+    weights = {path: dense_weight(layer.base_layer, path) for path, layer in layers.items()}
+    uses = _uses(model, "_parameters")
+    merged: list[str] = []
     try:
-        yield
+        for path, layer in layers.items():
+            weight = weights[path]
+            delta = layer.delta_weight().to(weight.dtype)
+            if safe:
+                _refuse_not_finite(weight + delta, path)
+            if uses[id(weight)] > 1:
+                layer.base_layer.weight = copy.deepcopy(weight)
+            layer.base_layer.weight.data += delta  # type: ignore[operator] # of a tensor
+            merged.append(path)
     except BaseException:
-        for layer, count in before:
-            if len(layer.merged_adapters) > count:
-                unmerge(layer, count)
+        for path in merged:
+            base: Any = layers[path].base_layer
+            if base.weight is weights[path]:
+                base.weight.data -= layers[path].delta_weight().to(base.weight.dtype)
+            base.weight = weights[path]
         raise
 
 
-def separate(
-    model: nn.Module, layers: Iterable[AdaLoraLayer], shared: dict[AdaLoraLayer, Any]
-) -> None:
-    """Give every layer whose base weight other modules share a copy, and note it in `shared`."""
-    uses = Counter(
-        id(weight)
-        for module in model.modules()
-        for weight in module._parameters.values()  # noqa: SLF001 - named_parameters merges them
-    )
-    for layer in layers:
-        weight = layer.base_layer._parameters.get("weight")  # noqa: SLF001 - same
-        if weight is not None and uses[id(weight)] > 1:
-            layer.base_layer.weight = copy.deepcopy(weight)
-            shared[layer] = weight
+def _refuse_not_finite(merged: torch.Tensor, path: str) -> None:
+    if not merged.isfinite().all():
+        raise ValueError(
+            f"merge: NaNs detected in the merged weight of {path}: the adapter is broken; nothing "
+            "was merged"
+        )
 
 
-def share_again(shared: dict[AdaLoraLayer, Any]) -> None:
-    """Undo `separate` for layers that no adapter is merged into."""
-    for layer in [each for each in shared if not each.merged_adapters]:
-        layer.base_layer.weight = shared.pop(layer)
+def _uses(model: nn.Module, kind: str) -> Counter[int]:
+    """Count under how many names each parameter, or each module, is in `model`."""
+    # named_parameters and named_children merge them.
+    return Counter(id(each) for module in model.modules() for each in vars(module)[kind].values())
 
 
 def refuse_shared_modules(model: nn.Module, paths: Iterable[str]) -> None:
     """Refuse to adapt a module of `paths` under one of its names, or to merge into it."""
-    uses = Counter(
-        id(each)
-        for module in model.modules()
-        for each in module._modules.values()  # noqa: SLF001 - named_children merges them
-    )
+    uses = _uses(model, "_modules")
     for path in paths:
         shared = model.get_submodule(path)
         if uses[id(shared)] > 1:
@@ -76,15 +79,6 @@ def refuse_shared_modules(model: nn.Module, paths: Iterable[str]) -> None:
             )
 
 
-def _have_one_weight(one: Any, other: Any) -> bool:
-    with loaded(one), loaded(other):
-        if one.weight is other.weight:
-            return True
-        # accelerate makes parameters of their own for both.
-        is_offloaded = offloading_hook(one) is not None or offloading_hook(other) is not None
-        return is_offloaded and torch.equal(one.weight.cpu(), other.weight.cpu())
-
-
 def record_untied(model: Any) -> None:
     """Set `tie_word_embeddings` to False where the embeddings of `model` differ now.
 
@@ -94,7 +88,7 @@ def record_untied(model: Any) -> None:
     if not getattr(config, "tie_word_embeddings", False):
         return
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
-    if None in ends or _have_one_weight(*ends):
+    if None in ends or ends[0].weight is ends[1].weight:
         return
     config.tie_word_embeddings = False
     warnings.warn(

@@ -1,36 +1,38 @@
-"""Offer the surface of PEFT's `PeftModel` for a base model with AdaLoRA adapters."""
+"""Wrap a base model with an AdaLoRA adapter: training, merging, and its files."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from adalora_core.floor.peft_identity import SeenAsPeft
+from torch import nn
+
+from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 from adalora_core.sharding.layout import reshard
+from adalora_core.training import saving
 from adalora_core.training.adapter import check_in_place
-from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
-from adalora_core.training.host import register
-from adalora_core.training.model_files import AdapterFiles
+from adalora_core.training.derived_classes import class_with_signature_of
+from adalora_core.training.host import model_around, register
+from adalora_core.training.lora_export import export_adapter
+from adalora_core.training.names_of_peft import OF_PEFT, refusal, refuse_options
 from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
+    import os
+
     import torch
-    from torch import nn
 
     from adalora_core.config.model import AdaLoraConfig
+    from adalora_core.training.adapter_file.tensors import Saved
     from adalora_core.training.compaction import CompactionReport
+    from adalora_core.training.run_end import RunReport
 
 
-_made: dict[tuple[Callable[..., type], type, type], type] = {}
-"""The results of `class_like`: two models of one class share one wrapper class."""
-
-
-class AdaLoraModel(SeenAsPeft, AdapterFiles):
-    """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
+class AdaLoraModel(nn.Module):
+    """A base model with an AdaLoRA adapter; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and
     `base_model.model` the adapted model, which is changed in place.
@@ -41,28 +43,18 @@ class AdaLoraModel(SeenAsPeft, AdapterFiles):
         >>> base = torch.nn.Sequential(torch.nn.Linear(4, 4))
         >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=["0"])
         >>> model = get_peft_model(base, config)
-        >>> model.get_nb_trainable_parameters()
-        (36, 56)
+        >>> model.print_trainable_parameters()
+        trainable params: 36 || all params: 56 || trainable%: 64.2857
     """
 
-    seen_as = ("peft", "PeftModel")
+    base_model: AdaLoraTuner
 
-    def __init__(
-        self,
-        model: nn.Module,
-        config: AdaLoraConfig | None = None,
-        adapter_name: str = DEFAULT_ADAPTER,
-        *,
-        autocast_adapter_dtype: bool = True,
-    ) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.base_model = AdaLoraTuner(model)
         register(self)
-        if config is not None:
-            self.add_adapter(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
-            self.set_adapter(adapter_name)
 
-    def __new__(cls, model: nn.Module | None = None, *_: Any, **__: Any) -> Self:
+    def __new__(cls, model: nn.Module | None = None) -> Self:
         """Make an instance of a class whose `forward` shows the base model's signature."""
         if model is None:
             return super().__new__(cls)
@@ -72,14 +64,14 @@ class AdaLoraModel(SeenAsPeft, AdapterFiles):
 
     def __getattr__(self, name: str) -> Any:
         """Forward what this class does not define to the tuner and the base model."""
+        if name in OF_PEFT:
+            raise AttributeError(refusal(name))
         try:
             return super().__getattr__(name)
         except AttributeError:
             if name == "base_model" or "base_model" not in self._modules:
                 raise
             return getattr(self.base_model, name)
-
-    # --- calling --------------------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model.
@@ -98,34 +90,10 @@ class AdaLoraModel(SeenAsPeft, AdapterFiles):
         """Return the adapted base model."""
         return self.base_model.model
 
-    # --- configuration --------------------------------------------------------------------------
-
     @property
     def peft_config(self) -> dict[str, AdaLoraConfig]:
-        """The configuration of each adapter, with its rank pattern as it is now."""
+        """`{"default": configuration}`, with its rank pattern as it is now."""
         return self.base_model.peft_config
-
-    @property
-    def active_peft_config(self) -> AdaLoraConfig:
-        """The configuration of the first active adapter."""
-        return self.peft_config[self.active_adapter]
-
-    @property
-    def active_adapters(self) -> list[str]:
-        """The adapters that act on the output."""
-        return list(self.base_model.active_adapters)
-
-    @property
-    def active_adapter(self) -> str:
-        """The first active adapter.
-
-        Raises:
-            ValueError: no adapter is active.
-        """
-        active = self.active_adapters
-        if not active:
-            raise ValueError("active_adapter: no adapter is active; call set_adapter")
-        return active[0]
 
     # --- training -------------------------------------------------------------------------------
 
@@ -142,7 +110,7 @@ class AdaLoraModel(SeenAsPeft, AdapterFiles):
         self.base_model.finalize()
 
     def bind_total_step(self, total_step: int) -> None:
-        """Replace a `total_step` of "auto" by a number, as `AdaLoraCallback` does."""
+        """Replace a `total_step` of "auto" by a number, before the first step."""
         self.base_model.bind_total_step(total_step)
 
     def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
@@ -218,106 +186,198 @@ class AdaLoraModel(SeenAsPeft, AdapterFiles):
         """Add no penalty to `outputs.loss` from now on, for `add_orthogonality_gradient_`."""
         self.base_model.leave_penalty_out_of_loss()
 
-    def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """Return how many parameters are trained, and how many there are."""
-        sizes = [(each.numel(), each.requires_grad) for each in self.parameters()]
-        return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
+    def run_report(self) -> RunReport:
+        """Return what the run was: steps, budget, findings; waits for a GPU."""
+        return self.base_model.run_report()
 
     def print_trainable_parameters(self) -> None:
         """Print how many parameters are trained."""
-        trainable, total = self.get_nb_trainable_parameters()
+        sizes = [(each.numel(), each.requires_grad) for each in self.parameters()]
+        trainable, total = sum(size for size, learns in sizes if learns), sum(s for s, _ in sizes)
         print(  # noqa: T201 - the caller wants it printed
             f"trainable params: {trainable:,d} || all params: {total:,d} || "
             f"trainable%: {100 * trainable / max(total, 1):.4f}"
         )
 
-    # --- adapters -------------------------------------------------------------------------------
-
-    def add_adapter(
-        self, adapter_name: str, peft_config: AdaLoraConfig, *, autocast_adapter_dtype: bool = True
-    ) -> None:
-        """Add another adapter, which does not act before `set_adapter`."""
-        tuner = self.base_model
-        config = check_in_place(peft_config)
-        if any(adapter.config is config for adapter in tuner.adapters.values()):
-            config = copy.deepcopy(config)  # each adapter has a rank pattern of its own
-        adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
-        if name := getattr(tuner.model, "name_or_path", None):
-            config.base_model_name_or_path = name
-        if adapter.is_trainable:
-            adapter.start_allocation()
-
-    def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
-        """Activate one or more adapters; those made for training learn."""
-        self.base_model.set_adapter(adapter_name, inference_mode)
-
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Remove an adapter."""
-        self.base_model.delete_adapter(adapter_name)
+    # --- with and without the adapter -----------------------------------------------------------
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Disable all adapters inside the `with` block."""
-        was_disabled = self.base_model.adapters_disabled
-        self.base_model.disable_adapter_layers()
+        """Disable the adapter inside the `with` block."""
+        was_disabled, self.base_model.is_disabled = self.base_model.is_disabled, True
         try:
             yield
         finally:
-            if not was_disabled:
-                self.base_model.enable_adapter_layers()
+            self.base_model.is_disabled = was_disabled
 
-    # --- merging --------------------------------------------------------------------------------
+    def merge_and_unload(self, *, safe_merge: bool = False) -> nn.Module:
+        """Add `scale · B diag(E) A` to the base weights; return the base model without the adapter.
 
-    def merge_adapter(
-        self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False
-    ) -> None:
-        """Add ΔW of the (active) adapters to the base weights."""
-        self.base_model.merge_adapter(adapter_names, safe_merge)
-
-    def unmerge_adapter(self) -> None:
-        """Subtract every merged ΔW from the base weights."""
-        self.base_model.unmerge_adapter()
-
-    def merge_and_unload(
-        self,
-        progressbar: bool = False,
-        safe_merge: bool = False,
-        adapter_names: Sequence[str] | None = None,
-    ) -> nn.Module:
-        """Merge the (active) adapters and return the base model without any adapter layer."""
-        return self.base_model.merge_and_unload(progressbar, safe_merge, adapter_names)
+        Raises:
+            ValueError: with `safe_merge`, a merged weight has entries that are not finite.
+            TypeError: a base layer, such as a quantised one, has no dense weight. In both cases
+                nothing was merged.
+        """
+        return self.base_model.merge_and_unload(safe_merge=safe_merge)
 
     def unload(self) -> nn.Module:
-        """Return the base model without any adapter layer and with its original weights."""
+        """Return the base model without the adapter and with its original weights."""
         return self.base_model.unload()
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        save_training_state: bool | None = None,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+        save_embedding_layers: Saved = "auto",
+        **of_peft: Any,
+    ) -> None:
+        """Write the adapter in PEFT's format, without dropped triplets.
+
+        The files describe what the model computes: a dropped triplet whose singular value is not
+        zero any more is written. Files are replaced after all new ones are on disk.
+
+        Args:
+            save_directory: the folder.
+            save_training_state: also write what a resumed run needs to continue bit for bit; None
+                means yes while a run is unfinished.
+            is_main_process: whether this process writes. Under FSDP2 the first one does, and every
+                process must call.
+            state_dict: the whole tensors of `model.state_dict()` under FSDP2; then one process
+                writes the adapter alone.
+            save_embedding_layers: whether to write the embeddings of the base model; "auto" means
+                if the vocabulary was resized.
+            of_peft: refused.
+
+        Raises:
+            ValueError: the folder is a file; nothing was written.
+            OSError: the disk is full or not writable; nothing was replaced.
+        """
+        refuse_options("save_pretrained", of_peft)
+        reshard(self)
+        folder = Path(save_directory)
+        if folder.is_file():
+            raise ValueError(f"save_pretrained: {str(folder)!r} is a file, not a folder")
+        saving.save_adapter(
+            self.base_model,
+            folder,
+            with_state=save_training_state,
+            is_main_process=is_main_process,
+            gathered=state_dict,
+            embeddings=save_embedding_layers,
+        )
+
+    def export_lora(
+        self, save_directory: str | os.PathLike[str], *, pad_ranks: bool = False
+    ) -> None:
+        """Write plain LoRA with the same outputs: `lora_A = A · E · scale`, `lora_B = B`.
+
+        Every module gets its own rank and alpha; modules at rank 0 are not written. PEFT and
+        servers for LoRA load the folder.
+
+        Args:
+            save_directory: the folder to write; not the folder of the AdaLoRA adapter.
+            pad_ranks: give every module the largest rank, with zeros, for loaders that take one
+                rank and one alpha for all modules (TensorRT-LLM, llama.cpp).
+
+        Raises:
+            CheckpointError: no triplet is left.
+            TargetError: a layer, such as a grouped convolution, cannot be written as LoRA.
+            OSError: the folder cannot be written; nothing was replaced.
+        """
+        export_adapter(self.base_model, save_directory, pad_ranks=pad_ranks)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        model_id: str | os.PathLike[str],
+        adapter_name: str = DEFAULT_ADAPTER,
+        is_trainable: bool = False,
+        config: AdaLoraConfig | None = None,
+        *,
+        autocast_adapter_dtype: bool = True,
+        **of_peft: Any,
+    ) -> Self:
+        """Return `model` with an adapter that PEFT or this package has written.
+
+        Everything is checked before `model` is changed. If `model` has an adapter that is trained,
+        or is an `AdaLoraModel`, that adapter stays, since an optimizer may hold it: it gets the
+        saved values and the training state, and its model is returned.
+
+        Args:
+            model: the base model.
+            model_id: the folder of one adapter.
+            adapter_name: "default"; another one is refused.
+            is_trainable: whether training goes on; with the training state, if there is one.
+            config: the configuration to use instead of the one in the folder.
+            autocast_adapter_dtype: float32 factors on a base in bfloat16 or float16.
+            of_peft: refused.
+
+        Raises:
+            CheckpointError: the adapter is missing, incomplete, damaged or for another model.
+            ConfigError: the configuration breaks the contract.
+            ParallelismError: the factors are divided over processes, and the file has fewer
+                triplets.
+
+        Example:
+            >>> import tempfile, torch
+            >>> from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
+            >>> config = AdaLoraConfig(total_step=10, target_modules=["0"])
+            >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+            >>> base = torch.nn.Sequential(torch.nn.Linear(4, 4))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.save_pretrained(folder)
+            ...     loaded = AdaLoraModel.from_pretrained(base, folder)
+            >>> loaded.peft_config["default"].inference_mode
+            True
+        """
+        refuse_options("from_pretrained", of_peft, adapter_name)
+        refuse_other_than_module(model)
+        around: Any = model if isinstance(model, AdaLoraModel) else model_around(model)
+        adapters = around.base_model.adapters if isinstance(around, AdaLoraModel) else {}
+        if not any(each.is_trainable for each in adapters.values()):
+            around = cls(model)
+        reshard(around)
+        saving.load_adapter(
+            around.base_model,
+            Path(model_id),
+            is_trainable=is_trainable,
+            autocast=autocast_adapter_dtype,
+            config=config,
+        )
+        return around if is_trainable else around.eval()  # type: ignore[no-any-return]
 
 
 def get_peft_model(
     model: nn.Module,
     peft_config: AdaLoraConfig,
     adapter_name: str = DEFAULT_ADAPTER,
-    mixed: bool = False,
+    *,
     autocast_adapter_dtype: bool = True,
-    revision: str | None = None,
-    low_cpu_mem_usage: bool = False,
+    **of_peft: Any,
 ) -> AdaLoraModel:
     """Add an AdaLoRA adapter to `model`, in place, and return it wrapped.
+
+    The model is for loops of torch, DDP or FSDP2. `adalora_core.peft` makes models for Trainer, and
+    with several adapters.
 
     Args:
         model: any `nn.Module`.
         peft_config: configuration of the adapter, of this package or of PEFT. The object itself
             is kept, so that later assignments count; a model made of it before goes on with a copy.
-            Its `rank_pattern` is up to date where it is read as `model.peft_config[adapter_name]`.
-        adapter_name: name of the adapter.
-        mixed: refused if True: all adapters of a model are of AdaLoRA.
+            Its `rank_pattern` is up to date where it is read as `model.peft_config["default"]`.
+        adapter_name: "default"; another one is refused.
         autocast_adapter_dtype: float32 factors on a base in bfloat16 or float16.
-        revision: revision of the base model on the Hub, for the saved configuration.
-        low_cpu_mem_usage: changes nothing: the factors are never on the meta device.
+        of_peft: refused.
 
     Raises:
         ConfigError: the configuration breaks the contract.
         TargetError: a target cannot be adapted, or nothing matches; the model is unchanged.
-        ValueError: `mixed` is True.
 
     Example:
         >>> import torch
@@ -327,52 +387,13 @@ def get_peft_model(
         >>> model(torch.zeros(2, 4)).shape
         torch.Size([2, 4])
     """
-    del low_cpu_mem_usage
-    if mixed:
-        raise ValueError(
-            "get_peft_model: mixed=True is for adapters of several methods in one model; here all "
-            "are of AdaLoRA. Use PEFT's PeftMixedModel, or export_lora() and mix LoRA adapters"
-        )
-    wrapped = AdaLoraModel(
-        model, peft_config, adapter_name, autocast_adapter_dtype=autocast_adapter_dtype
-    )
-    if revision is not None:
-        wrapped.peft_config[adapter_name].revision = revision
+    refuse_options("get_peft_model", of_peft, adapter_name)
+    wrapped = AdaLoraModel(model)
+    config = check_in_place(peft_config)
+    tuner = wrapped.base_model
+    adapter = tuner.inject(config, autocast_adapter_dtype=autocast_adapter_dtype)
+    if name := getattr(model, "name_or_path", None):
+        config.base_model_name_or_path = name
+    if adapter.is_trainable:
+        adapter.start_allocation()
     return wrapped
-
-
-def class_with_signature_of(cls: type[nn.Module], wrapped: type[nn.Module]) -> Any:
-    """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
-
-    The name, the docstring and pickling stay those of `cls`.
-    """
-
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return cls.forward(self, *args, **kwargs)
-
-    forward.__doc__ = cls.forward.__doc__
-    forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
-    return class_like(cls, (cls,), class_with_signature_of, wrapped, forward=forward)
-
-
-def class_like(
-    cls: type, bases: tuple[type, ...], make: Callable[..., type], other: type, **members: Any
-) -> type:
-    """Return the class of `make(cls, other)`, which has the name of `cls`; it is made once."""
-    key = make, cls, other
-    if key not in _made:
-        namespace = {
-            **members,
-            "__doc__": cls.__doc__,
-            "__module__": cls.__module__,
-            "__qualname__": cls.__qualname__,
-            # Pickle finds classes by name, and this one is not in its module: build it again.
-            "__reduce_ex__": lambda self, _: (_rebuild, key, self.__dict__),
-        }
-        _made[key] = type(cls.__name__, bases, namespace)
-    return _made[key]
-
-
-def _rebuild(make: Callable[..., type], cls: type, other: type) -> Any:
-    made: Any = make(cls, other)
-    return made.__new__(made)

@@ -1,6 +1,6 @@
 """Refuse a model whose division over processes would train it wrongly.
 
-DDP, FSDP2 (`fully_shard`) and tensor parallelism are supported; see docs/scaling.md.
+DDP and FSDP2 (`fully_shard`) are supported; see docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from torch import distributed, nn
 
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.nn import AdaLoraLayer, TensorParallelLinear
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import (
     FACTOR_DIMENSIONS,
@@ -22,13 +21,12 @@ from adalora_core.sharding.layout import (
     is_distributed,
     is_fsdp2,
     is_sharded,
-    tensor_parallel_mesh,
 )
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-    from adalora_core.config.model import AdaLoraConfig
+    from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter import Adapter
 
 _FSDP1 = "FullyShardedDataParallel"
@@ -39,9 +37,7 @@ _HOW_FSDP1 = (
     "your own: torch.distributed.fsdp.fully_shard), or DDP"
 )
 _HOW_TENSOR_PARALLEL = (
-    "With tensor parallelism, divide the base model first (tp_plan of transformers, or "
-    "parallelize_module) and call adalora_core.get_peft_model then: layers of PEFT are not "
-    "supported"
+    "Tensor parallelism is not supported: divide the adapted model with fully_shard, or use DDP"
 )
 _HOW_ZERO3 = (
     "DeepSpeed ZeRO-3 hides parameters and gradients from the allocator: use FSDP2, "
@@ -50,16 +46,15 @@ _HOW_ZERO3 = (
 
 _HOW_ZERO = (
     "DeepSpeed's ZeRO divides its gradient over processes, which hides it from "
-    "update_and_allocate: call allocate_on_step(engine, model) after deepspeed.initialize, and "
-    "update_and_allocate no more"
+    "update_and_allocate: make the model with adalora_core.peft, call "
+    "allocate_on_step(engine, model) after deepspeed.initialize, and update_and_allocate no more"
 )
 
 
 def refuse_divided_base(model: nn.Module) -> None:
     """Refuse to add an adapter to a model that is divided or wrapped already.
 
-    The wrapper would not synchronise the gradients of the new factors. Tensor parallelism divides
-    the model first, and the new factors like it.
+    The wrapper would not synchronise the gradients of the new factors.
     """
     for path, module in model.named_modules():
         if _is_wrapper(module):
@@ -68,25 +63,16 @@ def refuse_divided_base(model: nn.Module) -> None:
                 "which would not synchronise the gradients of new adapters; add the adapter first "
                 "and wrap the result"
             )
-        # Releases before 5.17 keep parts as plain tensors beside this mark.
-        is_marked = getattr(module, "_hf_tp_plan", None) is not None
-        if is_marked and not are_sharded(module.parameters(recurse=False)):
-            raise ParallelismError(
-                f"get_peft_model: transformers has divided {path!r} by tensor parallelism and not "
-                "as DTensors; update transformers to 5.17 or newer"
-            )
-    mesh = tensor_parallel_mesh(model)
+        # Releases of transformers before 5.17 keep parts as plain tensors beside this mark.
+        if getattr(module, "_hf_tp_plan", None) is not None:
+            raise ParallelismError(f"get_peft_model: {path!r} is divided. {_HOW_TENSOR_PARALLEL}")
+    uses_fsdp2 = any(map(is_fsdp2, model.modules()))
+    how = "Add the adapter first, then call fully_shard" if uses_fsdp2 else _HOW_TENSOR_PARALLEL
     for name, parameter in model.named_parameters():
-        if is_sharded(parameter) and parameter.device_mesh != mesh:  # type: ignore[attr-defined]
-            uses_fsdp2 = any(map(is_fsdp2, model.modules()))
+        if is_sharded(parameter):
             raise ParallelismError(
                 f"get_peft_model: {name} is divided over processes already, new adapters would not "
-                "be. "
-                + (
-                    "Add the adapter first, then call fully_shard"
-                    if uses_fsdp2
-                    else _HOW_TENSOR_PARALLEL
-                )
+                f"be. {how}"
             )
         if hasattr(parameter, "ds_id"):
             raise ParallelismError(f"get_peft_model: {name} is partitioned. {_HOW_ZERO3}")
@@ -95,27 +81,6 @@ def refuse_divided_base(model: nn.Module) -> None:
 def is_in_zero(parameter: Any) -> bool:
     """Return whether an optimizer of DeepSpeed's ZeRO-1 or ZeRO-2 trains a parameter."""
     return hasattr(parameter, "_hp_mapping")
-
-
-def refuse_beside_tensor_parallelism(
-    model: nn.Module, config: AdaLoraConfig, saved: Sequence[str]
-) -> None:
-    """Refuse settings, and modules to train whole, that tensor parallelism would train wrongly."""
-    if tensor_parallel_mesh(model) is None:
-        return
-    if config.lora_dropout > 0:
-        what = f"lora_dropout {config.lora_dropout} differs between processes; set it to 0"
-    elif config.bias != "none":
-        what = f"bias {config.bias!r} trains more than adapters; set it to 'none'"
-    elif saved:
-        what = (
-            f"modules_to_save (or task_type) trains the module {saved[0]!r} whole, or "
-            "trainable_token_indices rows of it; leave it out, and set task_type to null if that "
-            "names it"
-        )
-    else:
-        return
-    raise ParallelismError(f"get_peft_model: not supported under tensor parallelism: {what}")
 
 
 def refuse_fsdp1(model: object, purpose: str) -> None:
@@ -198,15 +163,7 @@ def _refuse_split_layer(
         for module in layer.base_layer.modules()
         for each, _ in module.named_parameters(recurse=False)
     }
-    if isinstance(layer, TensorParallelLinear):
-        if meshes != {layer.division.mesh} or any(
-            (getattr(layer, factor), name) in around.gathered for factor in FACTORS
-        ):
-            raise ParallelismError(
-                f"{purpose}: the factors of {path!r}, a layer under tensor parallelism, were "
-                "divided anew; do not call fully_shard on a model that tensor parallelism divides"
-            )
-    elif any(_is_repeated(getattr(layer, each)._parameters[name]) for each in FACTORS):  # noqa: SLF001 - as Adapter.factors
+    if any(_is_repeated(getattr(layer, each)._parameters[name]) for each in FACTORS):  # noqa: SLF001 - as Adapter.factors
         raise ParallelismError(
             f"{purpose}: every process holds all of the factors of {path!r} as DTensors, and "
             "nothing sums their gradients. Leave the factors whole and shard them with "

@@ -1,4 +1,4 @@
-"""Save an adapter with its training state into a folder, and load both."""
+"""Save the adapter of a model with its training state into a folder, and load both."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
+from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 from adalora_core.sharding.layout import are_sharded, is_sharded, meet
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
@@ -35,9 +36,9 @@ from adalora_core.training.adapter_file.tensors import (
     pretrained_name,
 )
 from adalora_core.training.host import forwards_of
-from adalora_core.training.hub import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_file, judge_load
+from adalora_core.training.targets import refuse_unsupported
 from adalora_core.training.training_state.progress import (
     fingerprint,
     refuse_other_criterion,
@@ -60,42 +61,38 @@ if TYPE_CHECKING:
 
 def save_adapter(
     tuner: AdaLoraTuner,
-    name: str,
     folder: Path,
-    card_folder: Path | None,
-    save_training_state: bool | None,
+    *,
+    with_state: bool | None,
     is_main_process: bool,
     gathered: Mapping[str, torch.Tensor] | None,
     embeddings: Saved,
 ) -> None:
-    """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
+    """Write the adapter of `tuner` into `folder`; see `AdaLoraModel.save_pretrained`.
 
     With a sharded model every process has to call it, since the factors are gathered; the first
     process writes, and all return when it has. With `gathered`, the whole tensors of the model, one
     process can save the adapter alone, but not the training state.
     """
-    adapter = tuner.adapters[name]
-    resumes = save_training_state is True or is_checkpoint_folder(folder)
+    adapter = tuner.adapter
+    resumes = with_state is True or is_checkpoint_folder(folder)
     judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
     is_divided = are_sharded(adapter.factors()[0])
     if is_divided and gathered is None:
         # All processes gather what the first one writes.
         is_main_process = distributed.get_rank() == 0
     elif is_divided:
-        refuse_state_of_one_process(save_training_state)
-        save_training_state = False
+        refuse_state_of_one_process(with_state)
+        with_state = False
     else:
         gathered = None
     if not is_main_process and (gathered is not None or not is_divided):
         return
-    if save_training_state is None:
-        save_training_state = run_is_unfinished(adapter)
+    if with_state is None:
+        with_state = run_is_unfinished(adapter)
     try:
-        files = _encoded(tuner, adapter, gathered, embeddings, with_state=save_training_state)
+        files = _encoded(tuner, adapter, gathered, embeddings, with_state=with_state)
         if is_main_process:
-            if card_folder is not None:
-                # First, since the adapter decides what a folder holds.
-                write_card(card_folder, adapter.config, tuner.model)
             commit(folder, *files)
     finally:
         if is_divided and gathered is None:
@@ -141,31 +138,31 @@ def _config_values(
 def load_adapter(
     tuner: AdaLoraTuner,
     folder: Path,
-    name: str,
     *,
-    learns: bool,
+    is_trainable: bool,
     autocast: bool,
     config: AdaLoraConfig | None = None,
 ) -> None:
-    """Add the adapter in `folder` as `name`; see `AdaLoraModel.from_pretrained`.
+    """Give `tuner` the adapter in `folder`; see `AdaLoraModel.from_pretrained`.
 
     Everything is read and checked first. A trainable adapter continues from the training state in
-    the folder, if there is one. An adapter `name` that exists takes the values of the file, and
-    stays trainable or frozen.
+    the folder, if there is one. An adapter that is there takes the values of the file, and stays
+    trainable.
 
     Args:
         tuner: the model.
         folder: folder of the adapter.
-        name: name of the adapter.
-        learns: whether the adapter is trainable.
+        is_trainable: whether a new adapter is trainable.
         autocast: use float32 factors on a base of lower precision.
         config: the configuration to use instead of the one in the folder.
     """
-    existing = tuner.adapters.get(name)
+    existing = tuner.adapter if tuner.adapters else None
+    learns = is_trainable or existing is not None
     given = None if config is None else checked_copy(config)
     with locked(folder, shared=True):
         state = read_state(folder) if learns else None
         saved = read_adapter(folder, None if state is None else state.config, config=given)
+    refuse_unsupported(saved.config)
     positions = row_positions(saved)
     targets = targets_in(tuner.model, saved, positions)
     saved.config.inference_mode = not learns
@@ -178,19 +175,17 @@ def load_adapter(
         elif state is not None and (named := saved_criterion(state.values)) in CRITERIA:
             saved.config.importance_criterion = named
     if state is not None:
-        refuse_other_criterion(state.values, name, saved.config)
+        refuse_other_criterion(state.values, DEFAULT_ADAPTER, saved.config)
         state.complete(saved, positions)
         positions = state.positions
         saved.tensors |= state.factors
     if existing is None:
         # The values come from the file: no random numbers, no memory twice.
         meta = torch.device("meta")
-        adapter = tuner.inject(
-            name, saved.config, targets=targets, positions=positions, device=meta
-        )
+        adapter = tuner.inject(saved.config, targets=targets, positions=positions, device=meta)
         load_tensors(tuner, adapter, saved, autocast=autocast)
     elif are_sharded(existing.factors()[0]):
-        places = divided_places(tuner.model, name, saved.tensors, folder)
+        places = divided_places(tuner.model, DEFAULT_ADAPTER, saved.tensors, folder)
         adapter = _reuse_adapter(existing, saved, positions)
         fill_divided(places)
     else:
@@ -215,9 +210,8 @@ def _reuse_adapter(
     paths = list(adapter.layers)
     if fingerprint(adapter.spec, paths) != fingerprint(spec, list(positions)):
         raise CheckpointError(
-            f"load_adapter: the adapter {adapter.name!r} exists with another schedule or other "
-            f"modules than the one in {str(saved.folder)!r}; delete it first, or load under "
-            "another name"
+            "from_pretrained: the model has an adapter with another schedule or other modules than "
+            f"the one in {str(saved.folder)!r}; load it into a new base model"
         )
     if adapter.config.total_step == AUTO:
         adapter.config = saved.config

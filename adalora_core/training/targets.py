@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -25,19 +24,11 @@ from adalora_core.floor.module_selection import (
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
-from adalora_core.sharding.layout import division_of, tensor_parallel_mesh
 
 if TYPE_CHECKING:
-    import torch
-    from torch.distributed.device_mesh import DeviceMesh
-
     from adalora_core.config.model import AdaLoraConfig
 
-_UNSUPPORTED = {
-    "layer_replication": "stacks shared layers, whose ranks cannot be allocated separately",
-    "ensure_weight_tying": "ties copies of tied layers; leave tied layers out of modules_to_save",
-}
-
+_OF_PEFT = ("layer_replication", "ensure_weight_tying", "trainable_token_indices")
 
 _CONTAINERS = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
 
@@ -46,48 +37,27 @@ _CONTAINERS = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
 class Targets:
     """The modules of a model that a configuration means: adapted layers, and paths to train whole.
 
-    The layers are by path, in the model's order, and not part of the model yet. `rows` are by the
-    paths of modules, of which single rows are trained.
+    The layers are by path, in the model's order, and not part of the model yet.
     """
 
     layers: dict[str, AdaLoraLayer]
     saved: list[str]
-    rows: dict[str, Rows]
-
-
-class Rows(NamedTuple):
-    """Rows of a weight to train; those of the module `source` if it has the same weight."""
-
-    tokens: list[int]
-    source: str
 
 
 def find_targets(model: nn.Module, config: AdaLoraConfig) -> Targets:
     """Return the modules of `model` that `config` asks to adapt or to train whole."""
     paths = resolve_targets(model, config)
-    saved = resolve_saved_modules(model, config)
-    mesh = tensor_parallel_mesh(model)
-    layers = {path: adapted_layer(model, path, mesh) for path in paths}
-    return Targets(layers, saved, resolve_rows(model, config, [*paths, *saved]))
-
-
-def adapted_layer(model: nn.Module, path: str, mesh: DeviceMesh | None) -> AdaLoraLayer:
-    """Return an adapted layer around the module `path`, which is not part of the model yet.
-
-    `mesh` are the processes that tensor parallelism divides the model over; None without it.
-    """
-    module = model.get_submodule(path)
-    if mesh is None or isinstance(module, AdaLoraLayer):
-        return wrap_layer(module, path)
-    return wrap_layer(module, path, division_of(model, path, mesh))
+    layers = {path: wrap_layer(model.get_submodule(path), path) for path in paths}
+    return Targets(layers, resolve_saved_modules(model, config))
 
 
 def refuse_unsupported(config: AdaLoraConfig) -> None:
-    """Refuse a configuration with a field that PEFT follows and this package does not."""
-    for field, what in _UNSUPPORTED.items():
+    """Refuse a configuration with a field that models of PEFT alone follow."""
+    for field in _OF_PEFT:
         if getattr(config, field):
             raise ValueError(
-                f"{field}: not supported by adalora_core: it {what}; unset it, or train with PEFT"
+                f"{field}: adalora_core.get_peft_model does not follow it; unset it, or make the "
+                "model with adalora_core.peft"
             )
 
 
@@ -150,64 +120,6 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
                 "be trained whole; name other modules, a name means every path that ends with it"
             )
     return saved
-
-
-def resolve_rows(model: nn.Module, config: AdaLoraConfig, others: Sequence[str]) -> dict[str, Rows]:
-    """Return the rows that `config` asks to train, by the paths of modules, sources first.
-
-    As in PEFT, a list means the input embedding, a name every path that ends with it, and modules
-    that have the weight of the input embedding take its rows. `others` are adapted or whole.
-
-    Raises:
-        TargetError: a module has no such rows, or is one of `others` or inside of one.
-    """
-    wanted, weights = config.trainable_token_indices, dict(_weights(model))
-    main = _input_embedding(model)
-    found: dict[str, Rows] = {}
-    for name, tokens in (wanted if isinstance(wanted, dict) else {main: wanted or []}).items():
-        paths = [path for path, _ in candidates(model) if path.endswith(name)] if tokens else []
-        for path in paths:
-            if path not in weights or max(tokens) >= len(weights[path]):
-                has = f"{len(weights[path])} rows" if path in weights else "no matrix of its own"
-                raise TargetError(
-                    f"trainable_token_indices: expected tokens of an embedding, got {max(tokens)} "
-                    f"for {path!r}, which has {has}; name an embedding, and resize it before"
-                )
-            found[path] = Rows(list(tokens), "")
-        if tokens and not paths:
-            raise TargetError(
-                f"trainable_token_indices: {name!r} matches no module of {type(model).__name__}; "
-                "name its embedding, or give a list for the input embedding"
-            )
-    if main in found:
-        tied = [path for path, each in weights.items() if each is weights[main] and path != main]
-        for path in tied:
-            if found.get(path, found[main]).tokens == found[main].tokens:
-                found[path] = Rows(found[main].tokens, main)
-    for path in found:
-        is_other = any(f"{path}.".startswith(f"{each}.") for each in others)
-        if is_other or isinstance(model.get_submodule(path), AdaLoraLayer):
-            raise TargetError(
-                f"trainable_token_indices: rows of {path!r} would be trained, which is adapted or "
-                "trained whole; leave it out of target_modules and modules_to_save"
-            )
-    return dict(sorted(found.items(), key=lambda each: bool(each[1].source)))
-
-
-def _input_embedding(model: Any) -> str:
-    with contextlib.suppress(AttributeError, NotImplementedError):
-        embedding = model.get_input_embeddings()
-        return next((path for path, each in model.named_modules() if each is embedding), "")
-    return "embed_tokens"
-
-
-def _weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the weights of the base model that are matrices, by the paths of their modules."""
-    for path, module in candidates(model):
-        base: Any = getattr(module, "original_module", getattr(module, "base_layer", module))
-        weight = base._parameters.get("weight")  # noqa: SLF001 - not one that a wrapper computes
-        if weight is not None and weight.dim() == 2 and weight.is_floating_point():  # noqa: PLR2004 - a matrix
-            yield path, weight
 
 
 def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:

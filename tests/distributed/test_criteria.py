@@ -10,11 +10,9 @@ from criteria_runs import (
     energy_and_gradient,
     scores_in_process,
     scores_of,
-    scores_of_llama,
     train_by_process,
 )
 from process_groups import run_processes
-from tensor_parallel_runs import save_llama
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,16 +44,6 @@ def test_sharded_factors_have_the_scores_of_whole_ones(
 ) -> None:
     found = run_processes(world, scores_in_process, tmp_path, criterion, kind, 9)
     assert_scores_equal(found, scores_of(criterion, "single", 9))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_tensor_parallel_factors_have_the_scores_of_whole_ones(
-    criterion: Any, tmp_path: Path
-) -> None:
-    save_llama(tmp_path)
-    found = run_processes(2, scores_of_llama, tmp_path, criterion, tmp_path)
-    assert_scores_equal(found, scores_of_llama(0, criterion, tmp_path))
 
 
 def test_a_function_that_differs_between_processes_is_found_under_ddp(tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ pytestmark = pytest.mark.nightly
 # Products of two halves of a batch are summed in another order than those of the whole.
 FLOAT32 = 1e-4
 BFLOAT16 = 2e-2
+LIBRARY = "attached"
 
 
-def launched(python: Path, job: str, library: str, folder: Path) -> Any:
+def launched(python: Path, job: str, folder: Path) -> Any:
     paths = os.pathsep.join(path for path in sys.path if path)
     return run(
         *(python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *(zero_runs.__file__, job, library, folder / "result.pt"),
+        *(zero_runs.__file__, job, LIBRARY, folder / "result.pt"),
         variables={"PYTHONPATH": paths, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
         cwd=folder,
         timeout=1200,
@@ -41,16 +42,13 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: flo
         torch.testing.assert_close(mine, parameter, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("library", ["adalora_core", "attached"])
 @pytest.mark.parametrize(
     "job", ["with_loop", "with_zero1", "like_lora", "with_bfloat16", "with_trainer"]
 )
-def test_two_processes_are_one(
-    job: str, library: str, python_with_deepspeed: Path, tmp_path: Path
-) -> None:
+def test_two_processes_are_one(job: str, python_with_deepspeed: Path, tmp_path: Path) -> None:
     single = job if job in {"like_lora", "with_trainer"} else "with_loop"
-    expected = zero_runs.outcome(zero_runs.JOBS[single](library, tmp_path / "single"))
-    done = launched(python_with_deepspeed, job, library, tmp_path)
+    expected = zero_runs.outcome(zero_runs.JOBS[single](LIBRARY, tmp_path / "single"))
+    done = launched(python_with_deepspeed, job, tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     found = torch.load(tmp_path / "result.pt")
     is_exact = job != "with_bfloat16"
@@ -61,14 +59,13 @@ def test_two_processes_are_one(
     assert_close(found, expected, FLOAT32 if is_exact else BFLOAT16)
 
 
-@pytest.mark.parametrize("library", ["adalora_core", "attached"])
 def test_the_best_checkpoint_is_loaded_with_its_state(
-    library: str, python_with_deepspeed: Path, tmp_path: Path
+    python_with_deepspeed: Path, tmp_path: Path
 ) -> None:
     with pytest.warns(RunWarning, match="ADA812"):
-        model = zero_runs.with_best_model(library, tmp_path / "single")
+        model = zero_runs.with_best_model(LIBRARY, tmp_path / "single")
     expected = zero_runs.outcome(model)
-    done = launched(python_with_deepspeed, "with_best_model", library, tmp_path)
+    done = launched(python_with_deepspeed, "with_best_model", tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "ADA812" in done.stderr
     found = torch.load(tmp_path / "result.pt")
@@ -78,11 +75,10 @@ def test_the_best_checkpoint_is_loaded_with_its_state(
     assert_close(found, expected, FLOAT32)
 
 
-@pytest.mark.parametrize("library", ["adalora_core", "attached"])
 def test_a_loop_that_ignores_the_division_is_refused(
-    library: str, python_with_deepspeed: Path, tmp_path: Path
+    python_with_deepspeed: Path, tmp_path: Path
 ) -> None:
-    done = launched(python_with_deepspeed, "without_hook", library, tmp_path)
+    done = launched(python_with_deepspeed, "without_hook", tmp_path)
     assert done.returncode != 0
     assert "ParallelismError: forward:" in done.stderr
     assert "call allocate_on_step(engine, model)" in done.stderr

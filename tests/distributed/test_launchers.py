@@ -53,17 +53,14 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 SLOW = [
-    ("torchrun", "with_trainer", "adalora_core"),
     ("torchrun", "with_trainer", "attached"),
-    ("accelerate", "with_label_smoothing", "adalora_core"),
+    ("accelerate", "with_label_smoothing", "attached"),
     ("accelerate", "with_accelerate", "attached"),
-    ("torchrun", "fsdp2_trainer", "adalora_core"),
+    ("torchrun", "fsdp2_trainer", "attached"),
     ("accelerate", "fsdp2_trainer_sharded_files", "attached"),
     ("accelerate", "fsdp2_accelerate", "adalora_core"),
 ]
 NIGHTLY = [
-    ("torchrun", "fsdp2_trainer", "attached"),
-    ("torchrun", "fsdp2_trainer_sharded_files", "adalora_core"),
     ("torchrun", "fsdp2_accelerate", "attached"),
 ]
 
@@ -94,9 +91,9 @@ def test_two_processes_are_one_with_the_same_global_batch(
 @pytest.mark.parametrize(
     ("job", "library", "saved", "resumed"),
     [
-        pytest.param("trainer", "adalora_core", 1, 2, marks=pytest.mark.slow),
+        pytest.param("trainer", "attached", 1, 2, marks=pytest.mark.slow),
         pytest.param("trainer", "attached", 2, 1, marks=pytest.mark.slow),
-        pytest.param("fsdp2_trainer", "adalora_core", 2, 4, marks=pytest.mark.slow),
+        pytest.param("fsdp2_trainer", "attached", 2, 4, marks=pytest.mark.slow),
         pytest.param("fsdp2_trainer_sharded_files", "attached", 2, 4, marks=pytest.mark.nightly),
     ],
 )
@@ -116,17 +113,14 @@ def test_trainer_resumes_with_another_number_of_processes(
 
 
 @pytest.mark.parametrize(
-    ("library", "best", "files"),
+    ("best", "files"),
     [
-        pytest.param("adalora_core", 10, "FULL", marks=pytest.mark.slow),
-        pytest.param("attached", 24, "SHARDED", marks=pytest.mark.slow),
-        pytest.param("attached", 10, "FULL", marks=pytest.mark.nightly),
-        pytest.param("adalora_core", 24, "SHARDED", marks=pytest.mark.nightly),
+        pytest.param(10, "FULL", marks=pytest.mark.slow),
+        pytest.param(24, "SHARDED", marks=pytest.mark.slow),
     ],
 )
-def test_the_best_checkpoint_is_loaded_under_fsdp2(
-    library: str, best: int, files: str, tmp_path: Path
-) -> None:
+def test_the_best_checkpoint_is_loaded_under_fsdp2(best: int, files: str, tmp_path: Path) -> None:
+    library = "attached"
     job = f"fsdp2_best_model_{best}_{files}"
     is_unpruned = best == 10
     with pytest.warns(RunWarning, match="ADA812") if is_unpruned else nullcontext():

@@ -19,12 +19,12 @@ ON_TWO = {
     "tensor_parallel": (
         partial(divisions.tensor_parallel, adapted),
         "ParallelismError: forward:",
-        "divide the base model first",
+        "Tensor parallelism is not supported",
     ),
     "tensor_parallel_attached": (
         partial(divisions.tensor_parallel, attached),
         "ParallelismError: forward:",
-        "layers of PEFT are not supported",
+        "Tensor parallelism is not supported",
     ),
     **{
         each.__name__: (
@@ -72,7 +72,7 @@ ON_TWO = {
     "adapter_for_repeated": (
         divisions.adapter_for_repeated,
         "ParallelismError: get_peft_model: first.0.weight is divided",
-        "divide the base model first",
+        "Tensor parallelism is not supported",
     ),
     "adapter_for_zero3": (
         divisions.adapter_for_zero3,
@@ -136,11 +136,6 @@ ON_TWO = {
         "ParallelismError: forward: the layer 'head'",
         "name no factor in ignored_params",
     ),
-    "merge_under_tensor_parallel": (
-        divisions.merge_under_tensor_parallel,
-        "ParallelismError: merge: the weight of first.0",
-        "merge it there",
-    ),
 }
 """Each attempt with what its refusal holds."""
 
@@ -163,7 +158,7 @@ OF_EITHER = {
     ),
     "pruned_file": (
         divisions.pruned_file_for_fsdp2,
-        "ParallelismError: load_adapter:",
+        "ParallelismError: load:",
         "load it before fully_shard",
     ),
     "state_of_one_process": (

@@ -8,16 +8,12 @@ from typing import Any
 import pytest
 from distributed_runs import SETTINGS, WIDTH
 from exchanges import (
-    TOKENS,
     averages_and_penalty_flops,
-    counted_under_tensor_parallelism,
     exchanged_sizes,
     gradient_exchanges,
 )
 from module_files import module_of
 from process_groups import run_processes
-from tensor_parallel_runs import SETTINGS as LLAMA
-from tensor_parallel_runs import save_llama
 
 from adalora_core import RunWarning
 
@@ -150,35 +146,3 @@ def test_one_process_and_each_of_ddp_keep_whole_averages(
         assert scaling.BYTES * averages == expected
     alone, _ = averages_and_penalty_flops(0, "single")
     assert scaling.BYTES * alone == expected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_a_step_under_tensor_parallelism_costs_what_the_model_says(
-    world: int, scaling: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(scaling, "INIT_R", LLAMA["init_r"])
-    monkeypatch.setattr(scaling, "TOKENS", TOKENS)
-    model = scaling.Model("small", layers=2, hidden=16, inner=27, key_value=16)
-    expected = scaling.cost(model, world, scaling.Division.TENSOR)
-    save_llama(tmp_path / "llama", key_value_heads=4)
-    found = run_processes(
-        world, counted_under_tensor_parallelism, tmp_path / "of", tmp_path / "llama"
-    )
-    once = scaling.BYTES * (world - 1) / world
-    for each in found:
-        assert 2 * once * sum(each["sums"]) == pytest.approx(expected.sums)
-        assert 2 * once * sum(each["penalty"]) == pytest.approx(expected.penalty)
-        compared, scores = each["allocation"] or [0, 0]
-        assert 2 * once * scores == pytest.approx(expected.scores)
-        assert_compared(compared, world, expected)
-        if world > 1:  # transformers divides nothing for a single process
-            assert len(each["sums"]) == expected.shared
-            assert len(each["penalty"]) == expected.own
-            assert len(each["allocation"]) == expected.own_more + 1  # and the comparison
-    averages, flops = (
-        sum(each[name] for each in found) / world for name in ("averages", "penalty_flops")
-    )
-    assert scaling.BYTES * averages == pytest.approx(expected.averages)
-    # Torch computes a penalty that is counted whole, with two products where the core needs one.
-    assert flops == pytest.approx(expected.penalty_flops * (1 if world > 1 else 1.5))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from layers import with_adapters
+from layers import with_adapter
 from tolerances import assert_all_close
 from torch import nn
 from torch._dynamo import compiled_autograd
@@ -22,14 +22,11 @@ WIDTHS = (5, 9, 7, 4)
 
 # Inductor compiles C++ and takes half a minute; the other backend traces and differentiates alike.
 CASES = [
-    pytest.param(torch.float32, ("one",), "aot_eager", id="float32"),
-    pytest.param(
-        torch.bfloat16, ("one", "two"), "aot_eager", id="bfloat16, two", marks=pytest.mark.slow
-    ),
+    pytest.param(torch.float32, "aot_eager", id="float32"),
+    pytest.param(torch.bfloat16, "aot_eager", id="bfloat16", marks=pytest.mark.slow),
     # In double precision, since inductor sums a normalisation in another order than eager mode.
     pytest.param(
         torch.float64,
-        ("one", "two"),
         "inductor",
         id="inductor",
         marks=pytest.mark.slow,
@@ -37,22 +34,21 @@ CASES = [
 ]
 
 
-def adapted(n_in: int, n_out: int, dtype: torch.dtype, adapters: tuple[str, ...]) -> nn.Module:
+def adapted(n_in: int, n_out: int, dtype: torch.dtype) -> nn.Module:
     base = nn.Linear(n_in, n_out).to(dtype).requires_grad_(requires_grad=False)
-    return with_adapters(wrap_layer(base, "layer"), SPEC, *adapters)
+    return with_adapter(wrap_layer(base, "layer"), SPEC)
 
 
-def model_of(dtype: torch.dtype, adapters: tuple[str, ...]) -> nn.Module:
+def model_of(dtype: torch.dtype) -> nn.Module:
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(WIDTHS):
-        layers += [adapted(n_in, n_out, dtype, adapters), nn.GELU(), nn.LayerNorm(n_out).to(dtype)]
+        layers += [adapted(n_in, n_out, dtype), nn.GELU(), nn.LayerNorm(n_out).to(dtype)]
     return nn.Sequential(*layers)
 
 
 def penalised_loss(model: Any, x: torch.Tensor) -> torch.Tensor:
     factors = [
-        [getattr(layer, name)[adapter] for layer in model[::3] for adapter in getattr(layer, name)]
-        for name in ("lora_A", "lora_B")
+        [getattr(layer, name)["default"] for layer in model[::3]] for name in ("lora_A", "lora_B")
     ]
     # Not the mean of squares: a normalisation makes that a constant, whose gradient is rounding.
     loss: torch.Tensor = model(x).double().exp().mean() + ops.orthogonality_penalty(*factors)
@@ -68,25 +64,25 @@ def results(model: nn.Module, loss_of: Any, x: torch.Tensor) -> list[torch.Tenso
     return [loss.detach(), x.grad, *gradients]  # type: ignore[list-item] # backward has run
 
 
-@pytest.mark.parametrize(("dtype", "adapters", "backend"), CASES)
+@pytest.mark.parametrize(("dtype", "backend"), CASES)
 def test_one_graph_of_a_whole_model_equals_eager_forward_and_backward(
-    dtype: torch.dtype, adapters: tuple[str, ...], backend: str, op_backend: str
+    dtype: torch.dtype, backend: str, op_backend: str
 ) -> None:
     if op_backend == "portable" and dtype == torch.float32:
         dtype = torch.float64  # a compiled graph rounds in another order than its node
     torch._dynamo.reset()
-    model = model_of(dtype, adapters)
+    model = model_of(dtype)
     compiled = torch.compile(penalised_loss, backend=backend, fullgraph=True)
     for rows in (6, 2):
         x = torch.randn(rows, 3, WIDTHS[0]).to(dtype)
         eager, found = results(model, penalised_loss, x), results(model, compiled, x)
-        assert len(eager) == 2 + len(adapters) * 3 * 3 + 2 * 3
+        assert len(eager) == 2 + 3 * 3 + 2 * 3
         assert [each.dtype for each in found] == [each.dtype for each in eager]
         assert_all_close(found, eager, dtype)
 
 
 def test_an_exported_program_needs_torch_alone() -> None:
-    model = model_of(torch.float64, ("default",)).requires_grad_(requires_grad=False)
+    model = model_of(torch.float64).requires_grad_(requires_grad=False)
 
     class WithPenalty(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -103,7 +99,7 @@ def test_an_exported_program_needs_torch_alone() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's
 def test_a_backward_pass_is_compiled_alone() -> None:
-    model = model_of(torch.float64, ("default",))
+    model = model_of(torch.float64)
     x = torch.randn(6, 3, WIDTHS[0], dtype=torch.float64)
 
     def compiled(model: nn.Module, x: torch.Tensor) -> Any:

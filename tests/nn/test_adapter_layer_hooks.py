@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layers import with_adapters
+from layers import with_adapter
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from transformers.pytorch_utils import Conv1D
@@ -22,7 +22,7 @@ BASES = {
 
 def layer() -> SVDLinear:
     made = SVDLinear(nn.Linear(4, 3), in_features=4, out_features=3)
-    return with_adapters(made, SPEC)
+    return with_adapter(made, SPEC)
 
 
 def test_a_backward_hook_of_the_base_layer_is_called() -> None:
@@ -39,7 +39,7 @@ def test_what_a_forward_hook_keeps_stays_the_base_output(
     kind: str, is_global: bool, grad: bool
 ) -> None:
     base, shape = BASES[kind]
-    made = with_adapters(wrap_layer(base(), "layer"), SPEC)
+    made = with_adapter(wrap_layer(base(), "layer"), SPEC)
     x = torch.ones(shape)
     expected = made.base_layer(x).detach().clone()
     kept = {}

@@ -61,4 +61,4 @@ def test_the_adapter_is_saved_and_loaded(tmp_path: Any) -> None:
 
 def test_merging_into_quantised_weights_is_refused() -> None:
     with pytest.raises(TypeError, match="no dense floating-point weight"):
-        trained().merge_adapter()
+        trained().merge_and_unload()

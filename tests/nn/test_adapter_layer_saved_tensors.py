@@ -7,7 +7,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from layers import with_adapters
+from layers import with_adapter
 from saved_tensors import kept_bytes
 from torch import nn
 from toy_models import tiny_llama
@@ -34,7 +34,7 @@ def test_nothing_more_grows_with_the_batch_than_in_plain_lora(
     config = peft.LoraConfig(r=RANK, lora_dropout=dropout, target_modules=["0"])
     plain = peft.get_peft_model(base, config)
     spec = AdapterSpec(init_r=RANK, lora_dropout=dropout, init_lora_weights=False)
-    ours = with_adapters(wrap_layer(nn.Linear(IN, OUT, dtype=dtype), "layer"), spec, "default")
+    ours = with_adapter(wrap_layer(nn.Linear(IN, OUT, dtype=dtype), "layer"), spec)
     assert 0 < growth(ours, dtype) <= growth(plain, dtype)
 
 

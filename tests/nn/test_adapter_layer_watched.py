@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from layers import with_adapters
+from layers import with_adapter
 from tolerances import assert_all_close
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -19,13 +19,12 @@ from adalora_core.nn import wrap_layer
 SPEC = AdapterSpec(init_r=3, lora_alpha=6, init_lora_weights=False)
 IMAGE = (2, 4, 5, 5)
 
-# (base layer, names of the adapters, shape of the input)
+# (base layer, shape of the input)
 LAYERS: dict[str, Any] = {
-    "Linear": (lambda: nn.Linear(6, 5), ("default",), (2, 4, 6)),
-    "Linear, two adapters": (lambda: nn.Linear(6, 5), ("one", "other"), (4, 6)),
-    "Conv1D": (lambda: Conv1D(5, 6), ("default",), (2, 4, 6)),
-    "Conv2d": (lambda: nn.Conv2d(4, 3, 3, padding=1), ("default",), IMAGE),
-    "Conv2d, groups": (lambda: nn.Conv2d(4, 6, 3, groups=2), ("default",), IMAGE),
+    "Linear": (lambda: nn.Linear(6, 5), (2, 4, 6)),
+    "Conv1D": (lambda: Conv1D(5, 6), (2, 4, 6)),
+    "Conv2d": (lambda: nn.Conv2d(4, 3, 3, padding=1), IMAGE),
+    "Conv2d, groups": (lambda: nn.Conv2d(4, 6, 3, groups=2), IMAGE),
 }
 
 
@@ -41,13 +40,13 @@ def function_of(module: nn.Module) -> Any:
 @pytest.mark.parametrize("watcher", CASES)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_it_sees_what_the_merged_layer_shows(kind: str, watcher: str) -> None:
-    base, adapters, shape = LAYERS[kind]
-    layer = with_adapters(wrap_layer(base().double(), "layer"), SPEC, *adapters)
+    base, shape = LAYERS[kind]
+    layer = with_adapter(wrap_layer(base().double(), "layer"), SPEC)
     layer.requires_grad_(requires_grad=False)
-    merged = copy.deepcopy(layer)
-    merged.merge()
+    merged = copy.deepcopy(layer.base_layer)
+    merged.weight += layer.delta_weight()
     inputs, others = ([torch.randn(shape, dtype=torch.float64)] for _ in range(2))
     found, expected = (
-        WATCHERS[watcher](function_of(each), inputs, others) for each in (layer, merged.base_layer)
+        WATCHERS[watcher](function_of(each), inputs, others) for each in (layer, merged)
     )
     assert_all_close(found, expected, torch.float64)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from layers import with_adapters
+from layers import with_adapter
 from torch import nn
 
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import TargetError
 from adalora_core.nn import SVDLinear, wrap_layer
-from adalora_core.nn.adapter_layer import Product
+from adalora_core.nn.adapter_layer import Product, dense_weight
 from adalora_core.nn.svd_linear import plus_products
 
 SPEC = AdapterSpec(init_r=3, lora_alpha=6, init_lora_weights=False)
@@ -41,7 +41,7 @@ class KeepsItsOutput(nn.Linear):
 
 
 def adapted(base: nn.Module, spec: AdapterSpec = SPEC) -> Any:
-    return with_adapters(wrap_layer(base, "layer"), spec)
+    return with_adapter(wrap_layer(base, "layer"), spec)
 
 
 def delta(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -123,9 +123,9 @@ def test_conv1d_of_transformers_is_adapted_in_its_own_layout() -> None:
     x = torch.randn(4, 5)
     layer = adapted(base)
     before = layer(x)
-    layer.merge()
-    torch.testing.assert_close(layer(x), before, atol=1e-5, rtol=1e-5)
-    assert layer.delta_weight("default").shape == base.weight.shape == (5, 7)
+    assert layer.delta_weight().shape == base.weight.shape == (5, 7)
+    base.weight += layer.delta_weight()
+    torch.testing.assert_close(base(x), before, atol=1e-5, rtol=1e-5)
 
 
 def test_a_layer_that_hides_its_weight_trains_and_does_not_merge() -> None:
@@ -135,7 +135,7 @@ def test_a_layer_that_hides_its_weight_trains_and_does_not_merge() -> None:
     assert layer.lora_A["default"].grad.abs().sum() > 0
     assert x.grad is not None
     with pytest.raises(TypeError, match="HiddenWeight has no dense"):
-        layer.merge()
+        dense_weight(layer.base_layer, "layer")
 
 
 def test_a_layer_that_keeps_its_output_is_added_to_out_of_place() -> None:
@@ -159,7 +159,7 @@ def test_factors_are_float32_at_least_and_outputs_keep_the_bases_dtype(dtype: to
 
 def test_factors_may_follow_the_bases_dtype() -> None:
     wrapped = wrap_layer(nn.Linear(5, 7).to(torch.bfloat16), "layer")
-    layer = with_adapters(wrapped, SPEC, dtype=wrapped.base_dtype)
+    layer = with_adapter(wrapped, SPEC, dtype=wrapped.base_dtype)
     assert layer.lora_A["default"].dtype is torch.bfloat16
     assert layer(torch.randn(4, 5, dtype=torch.bfloat16)).dtype is torch.bfloat16
 
@@ -168,7 +168,7 @@ def test_factors_may_follow_the_bases_dtype() -> None:
 def test_rank_zero_is_the_base_layer(start: bool | str) -> None:
     base = nn.Linear(5, 7)
     spec = AdapterSpec(init_r=3, init_lora_weights=start)
-    layer = with_adapters(SVDLinear(base, in_features=5, out_features=7), spec, rank=0)
+    layer = with_adapter(SVDLinear(base, in_features=5, out_features=7), spec, rank=0)
     x = torch.randn(4, 5)
     torch.testing.assert_close(layer(x), base(x))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import peft
 import pytest
 import torch
-from adalora_runs import allocator_of
+from adalora_runs import allocator_of, load_again
 from torch import nn
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
@@ -95,7 +95,7 @@ def test_a_model_made_anew_takes_the_state_too(criterion: Any, tmp_path: Path) -
     model.save_pretrained(tmp_path, save_training_state=True)
     train(model, range(HALF, STEPS))
     resumed = adapted(criterion)
-    resumed.load_adapter(tmp_path, "default", is_trainable=True)
+    load_again(resumed, tmp_path)
     train(resumed, range(HALF, STEPS))
     assert_equal_runs(resumed, model)
 
@@ -122,7 +122,7 @@ def test_another_criterion_is_refused_and_nothing_is_changed(other: str, tmp_pat
     before = [each.clone() for each in resumed.parameters()]
     phrase = f"saved with the importance_criterion '{saved}', and the adapter 'default' has"
     for load in (
-        partial(resumed.load_adapter, tmp_path, "default", is_trainable=True),
+        partial(load_again, resumed, tmp_path),
         partial(AdapterState(resumed).load_state_dict, state),
         partial(
             AdaLoraModel.from_pretrained, base(), tmp_path, is_trainable=True, config=config(other)
@@ -162,7 +162,7 @@ def test_a_function_whose_name_others_have_resumes_with_a_warning(
     state = AdapterState(model).state_dict()
     resumed = adapted(given)
     for load in (
-        partial(resumed.load_adapter, tmp_path, "default", is_trainable=True),
+        partial(load_again, resumed, tmp_path),
         partial(AdapterState(resumed).load_state_dict, state),
     ):
         with pytest.warns(UserWarning, match="a name that many functions have"):

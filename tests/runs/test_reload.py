@@ -1,4 +1,4 @@
-"""`load_adapter` on a name that exists, and `total_step: "auto"`."""
+"""A folder loaded into a model that has an adapter, and `total_step: "auto"`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from adalora_runs import SETTINGS, final_ranks, make, optimizer_of, train
+from adalora_runs import SETTINGS, final_ranks, load_again, make, optimizer_of, train
 from toy_models import TwoLayer
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, ConfigError, get_peft_model
@@ -35,7 +35,7 @@ def test_reload_of_an_existing_adapter_keeps_what_the_optimizer_holds(
 
     resumed = fresh()
     again = optimizer_of(resumed)
-    resumed.load_adapter(tmp_path, "default")
+    load_again(resumed, tmp_path)
     again.load_state_dict(again.state_dict() | {"state": state})
     train(resumed, range(stop, 30), optimizer=again)
     assert final_ranks(resumed) == final_ranks(whole)
@@ -50,7 +50,7 @@ def test_reload_of_another_schedule_is_refused_and_changes_nothing(tmp_path: Pat
     other = fresh(total_step=60)
     before = [each.clone() for each in other.parameters()]
     with pytest.raises(CheckpointError, match="another schedule"):
-        other.load_adapter(tmp_path, "default")
+        load_again(other, tmp_path)
     assert all(map(torch.equal, other.parameters(), before))
 
 
@@ -86,7 +86,7 @@ class TestAutoTotalStep:
         train(model, range(15))
         model.save_pretrained(tmp_path, save_training_state=True)
         resumed = fresh(total_step="auto")
-        resumed.load_adapter(tmp_path, "default")
+        load_again(resumed, tmp_path)
         allocator = resumed.base_model.adapters["default"].allocator
         assert (allocator.last_step, allocator.schedule.total_step) == (14, 30)
 

@@ -39,15 +39,13 @@ SOME_STEPS = [1, 8, 9, 10, 24, 47, 48, 49, 58]
 """Around the ends of the phases of `every step`."""
 ORDERS = {"sorted": LIKE_IN_A_MODEL, "not sorted": NOT_SORTED}
 DTYPES = {"one dtype": ONE_DTYPE, "two dtypes": TWO_DTYPES}
-KINDS = ["whole", "pruned", "two adapters"]
+KINDS = ["whole", "pruned"]
 
 
 def shape_of(kind: str, order: str, dtypes: str, schedule: str, folder: Path) -> Shape:
     shape = Shape(ORDERS[order], DTYPES[dtypes], SCHEDULES[schedule])
     if kind == "pruned":
         return shape.with_pruned(folder)
-    if kind == "two adapters":
-        shape.adapters = ("default", "other")
     return shape
 
 
@@ -60,7 +58,7 @@ def test_a_run_of_unsorted_modules_goes_on_as_it_was(way: str, dtypes: str, tmp_
 
 @pytest.mark.parametrize(
     ("kind", "schedule"),
-    [("pruned", "every fifth step"), ("two adapters", "every fifth step"), ("whole", "like LoRA")],
+    [("pruned", "every fifth step"), ("whole", "like LoRA")],
 )
 def test_another_beginning_goes_on_as_it_was(kind: str, schedule: str, tmp_path: Path) -> None:
     shape = shape_of(kind, "not sorted", "two dtypes", schedule, tmp_path / "pruned")

@@ -212,21 +212,6 @@ def test_several_optimizers_are_quiet(library: str) -> None:
         model.zero_grad()
 
 
-def test_two_adapters_in_turns_are_quiet(tmp_path: Path) -> None:
-    model = make("adalora_core", TwoLayer()).train()
-    model.add_adapter("other", model.peft_config["default"])
-    model.set_adapter(["default", "other"])
-    optimizers = {"default": None, "other": None}
-    for name in optimizers:
-        model.set_adapter(name)
-        optimizers[name] = optimizer_of(model)
-    for step in range(2 * STEPS):
-        name = ("default", "other")[step % 2]
-        model.set_adapter(name)
-        right(model, optimizers[name], step // 2)
-    model.save_pretrained(tmp_path)
-
-
 @pytest.mark.parametrize("library", OURS)
 def test_short_right_run_and_adapters_without_a_run_are_quiet(library: str, tmp_path: Path) -> None:
     make(library, TwoLayer()).save_pretrained(tmp_path / "new")

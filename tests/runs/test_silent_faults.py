@@ -260,8 +260,8 @@ def test_file_that_lacks_what_was_trained_is_found_when_it_is_saved(
     assert codes(lambda: model.save_pretrained(tmp_path)) == []
 
 
-def test_untouched_adapter_that_is_saved_alone_is_found(door: str, tmp_path: Path) -> None:
-    model = model_of(door)
+def test_untouched_adapter_that_is_saved_alone_is_found(tmp_path: Path) -> None:
+    model = model_of("attached")
     model.add_adapter("other", type(model.peft_config["default"])(**OTHER))
     steps(model, optimizer_of(model))
     assert codes(lambda: model.save_pretrained(tmp_path)) == []

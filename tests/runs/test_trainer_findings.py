@@ -95,11 +95,8 @@ def test_faults_beside_the_hook_are_found(library: str) -> None:
 # --- Trainer --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
-def test_trainer_with_an_optimizer_without_the_factors_is_refused(
-    library: str, tmp_path: Path
-) -> None:
-    model = llama(library)
+def test_trainer_with_an_optimizer_without_the_factors_is_refused(tmp_path: Path) -> None:
+    model = llama("attached")
     optimizer = torch.optim.AdamW([each for each in model.parameters() if not each.requires_grad])
     arguments = TrainingArguments(
         str(tmp_path), max_steps=STEPS, use_cpu=True, report_to=[], save_strategy="no"
@@ -113,15 +110,12 @@ def test_trainer_with_an_optimizer_without_the_factors_is_refused(
         given.train()
 
 
-@pytest.mark.parametrize("library", OURS)
-def test_two_callbacks_or_a_callback_beside_a_hook_are_refused(
-    library: str, tmp_path: Path
-) -> None:
-    trainer = trainer_for(llama(library), tmp_path)
+def test_two_callbacks_or_a_callback_beside_a_hook_are_refused(tmp_path: Path) -> None:
+    trainer = trainer_for(llama("attached"), tmp_path)
     trainer.add_callback(AdaLoraCallback())
     with pytest.raises(RunError, match=r"^ADA810: two AdaLoraCallbacks"):
         trainer.train()
-    model = llama(library)
+    model = llama("attached")
     optimizer = optimizer_of(model)
     allocate_on_step(optimizer, model)
     with pytest.raises(RunError, match=r"^ADA810: allocate_on_step"):
@@ -130,11 +124,8 @@ def test_two_callbacks_or_a_callback_beside_a_hook_are_refused(
     trainer_for(model, tmp_path, max_steps=STEPS).train()
 
 
-@pytest.mark.parametrize("library", OURS)
-def test_best_checkpoint_from_before_the_budget_is_named_with_both_numbers(
-    library: str, tmp_path: Path
-) -> None:
-    model = llama(library)
+def test_best_checkpoint_from_before_the_budget_is_named_with_both_numbers(tmp_path: Path) -> None:
+    model = llama("attached")
     trainer = trainer_for(
         model,
         tmp_path,
@@ -154,11 +145,8 @@ def test_best_checkpoint_from_before_the_budget_is_named_with_both_numbers(
     assert "target 12" in message
 
 
-@pytest.mark.parametrize("library", OURS)
-def test_run_under_trainer_that_stops_early_is_named_when_saved(
-    library: str, tmp_path: Path
-) -> None:
-    model = llama(library)
+def test_run_under_trainer_that_stops_early_is_named_when_saved(tmp_path: Path) -> None:
+    model = llama("attached")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "ADA824: Trainer makes 8")
         trainer_for(model, tmp_path, max_steps=8).train()
@@ -177,30 +165,24 @@ def test_run_under_trainer_that_is_longer_than_the_schedule_is_named_once(tmp_pa
     assert text.startswith(f"ADA824: Trainer makes {STEPS + 3} optimizer steps")
 
 
-@pytest.mark.parametrize("library", OURS)
-def test_right_run_under_trainer_is_quiet_and_logs_what_it_was(
-    library: str, tmp_path: Path
-) -> None:
+def test_right_run_under_trainer_is_quiet_and_logs_what_it_was(tmp_path: Path) -> None:
     settings = {"save_strategy": "steps", "save_steps": 8, "gradient_accumulation_steps": 2}
-    trainer = trainer_for(llama(library), tmp_path, **settings)
+    trainer = trainer_for(llama("attached"), tmp_path, **settings)
     trainer.train()
     last = trainer.state.log_history[-1]
     assert (last["steps"], last["target_budget"], last["budget"]) == (STEPS, 12, 12)
     assert (last["nonfinite_steps"], last["run_findings"]) == (0, 0)
     trainer.save_model(str(tmp_path / "result"))
-    resumed = trainer_for(llama(library), tmp_path, **settings)
+    resumed = trainer_for(llama("attached"), tmp_path, **settings)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
     resumed.save_model(str(tmp_path / "resumed"))
 
 
-@pytest.mark.parametrize("library", OURS)
-def test_checkpoint_without_its_state_is_named_when_trainer_resumes(
-    library: str, tmp_path: Path
-) -> None:
-    trainer_for(llama(library), tmp_path, save_strategy="steps", save_steps=8).train()
+def test_checkpoint_without_its_state_is_named_when_trainer_resumes(tmp_path: Path) -> None:
+    trainer_for(llama("attached"), tmp_path, save_strategy="steps", save_steps=8).train()
     for path in (tmp_path / "checkpoint-8").glob("adalora_state*"):
         path.unlink()
-    resumed = trainer_for(llama(library), tmp_path)
+    resumed = trainer_for(llama("attached"), tmp_path)
     caught = codes(lambda: resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8")))
     assert caught == ["ADA809"]
 
@@ -262,9 +244,9 @@ def test_module_to_save_that_does_not_exist_is_named_and_left_out() -> None:
 # --- forwards in training mode that nothing learns from -------------------------------------------
 
 
-def test_a_layer_behind_a_merged_one_may_write_in_place(door: str) -> None:
+def test_a_layer_behind_a_merged_one_may_write_in_place() -> None:
     base = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(inplace=True))
-    model = make(door, base, target_modules=["0"], init_lora_weights=False).eval()
+    model = make("attached", base, target_modules=["0"], init_lora_weights=False).eval()
     model.base_model.finalize()
     x = torch.randn(3, 8)
     expected = model(x).detach()
@@ -275,8 +257,8 @@ def test_a_layer_behind_a_merged_one_may_write_in_place(door: str) -> None:
         output.sum().backward()
 
 
-def test_forwards_that_leave_a_merged_layer_out_leave_nothing_behind(door: str) -> None:
-    model = make(door, TwoLayer(), target_modules=["second"])
+def test_forwards_that_leave_a_merged_layer_out_leave_nothing_behind() -> None:
+    model = make("attached", TwoLayer(), target_modules=["second"])
     model.base_model.finalize()
     model.merge_adapter()
     second = model.base_model.model.second

@@ -111,6 +111,14 @@ def train(
         optimizer.zero_grad()
 
 
+def load_again(model: Any, folder: Path) -> None:
+    """Give the adapter that `model` trains the values and the training state of `folder`."""
+    if isinstance(model, adalora_core.AdaLoraModel):
+        adalora_core.AdaLoraModel.from_pretrained(model, folder, is_trainable=True)
+    else:
+        model.load_adapter(folder, "default", is_trainable=True)
+
+
 def final_ranks(model: Any) -> list[int]:
     """Return the kept triplets per matrix."""
     pattern = model.peft_config["default"].rank_pattern

@@ -26,7 +26,6 @@ from exchanges import counted_collectives
 from torch import distributed, nn
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 
-from adalora_core import AdaLoraConfig
 from adalora_core.trainers.distributed import AdapterState, allocate_within
 from adalora_core.training import agreement
 
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FIRST_ALLOCATION = 4
-SECOND = "second"
-
-
-def with_second() -> Any:
-    """Return a model with two adapters, the first one active."""
-    model = adapted()
-    torch.manual_seed(3)
-    model.add_adapter(SECOND, AdaLoraConfig(**SETTINGS))
-    return model
 
 
 def first_step(wrapped: Any, model: Any) -> None:
@@ -51,22 +41,6 @@ def first_step(wrapped: Any, model: Any) -> None:
 
 
 # --- DDP looks at what learns when it is made -----------------------------------------------------
-
-
-def added() -> None:
-    model = adapted()
-    wrapped = wrap(model, "ddp")
-    model.add_adapter(SECOND, AdaLoraConfig(**SETTINGS))
-    model.set_adapter(SECOND)
-    first_step(wrapped, model)
-
-
-def activated() -> None:
-    model = with_second()
-    wrapped = wrap(model, "ddp")
-    first_step(wrapped, model)
-    model.set_adapter(SECOND)
-    first_step(wrapped, model)
 
 
 def unfrozen(library: str) -> None:
@@ -105,27 +79,14 @@ def joined() -> None:
         train(wrapped, model, range(2, 9 - 4 * distributed.get_rank()))
 
 
-def activated_then_wrapped(_rank: int) -> list[str]:
-    """Follow the advice of the refusal; return the adapters that learned, alike on all ranks."""
-    model = with_second()
-    wrapped = wrap(model, "ddp")
-    model.set_adapter(SECOND)
-    assert "wrap it again" in refusal(0, partial(first_step, wrapped, model))
-    del wrapped
-    train(wrap(model, "ddp"), model, range(9))
-    return [each.name for each in model.base_model.trained_adapters()]
-
-
-def train_later(_rank: int, kind: str, later: str) -> Trace:
-    """Activate or unfreeze an adapter after wrapping, and train it."""
-    model = with_second() if later == "activated" else adapted()
+def train_later(_rank: int, kind: str) -> Trace:
+    """Unfreeze the adapter after wrapping, and train it."""
+    model = adapted()
     factors = allocator_of(model).parameters()
-    for factor in factors if later == "unfrozen" else []:
+    for factor in factors:
         factor.requires_grad_(False)
     wrapped = wrap(model, kind)
-    if later == "activated":
-        model.set_adapter(SECOND)
-    for factor in allocator_of(model).parameters():
+    for factor in factors:
         factor.requires_grad_(True)
     return train(wrapped, model, range(STEPS))
 
@@ -303,9 +264,8 @@ def only_on_the_first(rank: int, folder: Path) -> str:
 
 def collectives_of_changes(_rank: int) -> dict[str, list[int]]:
     """Return how many collectives the allocations of some steps make."""
-    model = with_second()
-    model.set_adapter(["default", SECOND])
-    wrapped = wrap(model, "ddp", find_unused_parameters=True).train()
+    model = adapted()
+    wrapped = wrap(model, "ddp").train()
     found: dict[str, list[int]] = {}
 
     def take(what: str, *steps: int) -> None:
@@ -314,14 +274,9 @@ def collectives_of_changes(_rank: int) -> dict[str, list[int]]:
             count = counted_collectives(partial(model.update_and_allocate, step))
             found.setdefault(what, []).append(count)
 
-    take("both adapters", *range(8))
-    model.set_adapter(SECOND)
-    model.set_adapter(["default", SECOND])
-    take("the same again", 8, 9)
-    model.set_adapter("default")
-    take("one of them, at an allocation", 10, 11, 12)
+    take("at first", *range(8))
     saved = copy.deepcopy(AdapterState(wrapped).state_dict())
-    take("before loading", 13, 14)
+    take("before loading", 8, 9, 10, 11, 12, 13, 14)
     AdapterState(wrapped).load_state_dict(saved)
-    take("after loading", 13, 14, 15)
+    take("after loading", 8, 9)
     return found

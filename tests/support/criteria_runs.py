@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from adalora_runs import allocator_of
 from distributed_runs import STEPS, adapted, mine, prepare, train
-from tensor_parallel_runs import adapted_llama, tokens
 from torch import distributed
 
 from adalora_core.floor.errors import RankDisagreementError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def energy_and_gradient(path: str, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -47,19 +45,6 @@ def scores_of(criterion: Any, kind: str, stop: int) -> torch.Tensor:
 def scores_in_process(_rank: int, criterion: Any, kind: str, stop: int) -> torch.Tensor:
     """Return `scores_of`, in one process of several."""
     return scores_of(criterion, kind, stop)
-
-
-def scores_of_llama(_rank: int, criterion: Any, folder: Path) -> torch.Tensor:
-    """Return the scores of a model that tensor parallelism divides, after three steps."""
-    model = adapted_llama(folder, importance_criterion=criterion)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    model.train()
-    for step in range(4):
-        optimizer.zero_grad()
-        model(input_ids=tokens(step), labels=tokens(step)).loss.backward()
-        optimizer.step()
-        scores = _scores_after(model, step)
-    return scores
 
 
 def _scores_after(model: Any, step: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from adalora_runs import LOADERS, allocator_of, optimizer_of
+from adalora_runs import LOADERS, allocator_of, load_again, optimizer_of
 from distributed_runs import (
     STEPS,
     Blocks,
@@ -84,7 +84,7 @@ def train_and_save_adapter(_rank: int, stop: int, folder: Path, make: Callable[[
 def load_adapter_and_train(_rank: int, start: int, folder: Path, make: Callable[[], Any]) -> Trace:
     """Load an adapter into a model that FSDP2 has divided already, go on from `start`."""
     run = prepare("fsdp2", make)
-    run.model.load_adapter(folder / "adapter", "default", is_trainable=True)
+    load_again(run.model, folder / "adapter")
     states = {"moments": get_optimizer_state_dict(run.model, run.optimizer)}
     dcp.load(states, checkpoint_id=folder)
     set_optimizer_state_dict(run.model, run.optimizer, states["moments"])

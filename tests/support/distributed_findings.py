@@ -83,7 +83,7 @@ def findings_of_a_foreign_optimizer(rank: int, kind: str) -> list[str]:
 
 def error_of_a_merged_run(_rank: int, kind: str) -> str:
     """Return the error of a backward pass while the adapter is merged."""
-    model: Any = adapted()
+    model: Any = adapted(library="attached")
     wrapped = wrap(model, kind)
     model.merge_adapter()
     try:

@@ -9,8 +9,6 @@ import peft
 import torch
 from adalora_runs import allocator_of, optimizer_of
 from distributed_runs import SETTINGS, STEPS, Blocks, adapted, mine, prepare, train, wrap
-from tensor_parallel_runs import FIRST_ALLOCATION, adapted_llama, tokens
-from tensor_parallel_runs import SETTINGS as LLAMA
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def counted_collectives(call: Callable[[], object]) -> int:
@@ -110,34 +107,3 @@ def averages_and_penalty_flops(_rank: int, kind: str) -> tuple[int, int]:
     statistics = allocator_of(model).statistics
     averages = [*statistics.smoothed, *statistics.uncertainty]
     return sum(each.numel() for each in averages), counter.get_total_flops()
-
-
-# --- tensor parallelism --------------------------------------------------------------------------
-
-TOKENS = 18
-
-
-def counted_under_tensor_parallelism(_rank: int, folder: Path) -> dict[str, Any]:
-    """Return what a process exchanges at a step with allocation, keeps and computes.
-
-    The model is the Llama in `folder` with adapters in its blocks. Sizes are counts of numbers;
-    those of sums over tokens that the base model makes too are left out.
-    """
-    model = adapted_llama(folder, target_modules=LLAMA["target_modules"][:-1])  # not the head
-    with FlopCounterMode(display=False) as counter:
-        model.orthogonality_penalty().backward()
-    batch = {"input_ids": tokens(FIRST_ALLOCATION), "labels": tokens(FIRST_ALLOCATION)}
-    assert batch["labels"].numel() == TOKENS
-    with NotedSizes() as training:
-        model.train()(**batch).loss.backward()
-    with NotedSizes() as allocating:
-        model.update_and_allocate(FIRST_ALLOCATION)
-    statistics = allocator_of(model).statistics
-    sums = training.sizes.get("_c10d_functional::all_reduce", [])
-    return {
-        "sums": [size for size in sums if size == TOKENS * LLAMA["init_r"]],
-        "penalty": training.sizes.get("c10d::allreduce_", []),
-        "allocation": allocating.sizes.get("c10d::allreduce_", []),
-        "averages": sum(each.numel() for each in [*statistics.smoothed, *statistics.uncertainty]),
-        "penalty_flops": counter.get_total_flops(),
-    }

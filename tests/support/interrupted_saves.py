@@ -47,10 +47,10 @@ def saved(stop: int, library: str = "adalora_core", **changes: Any) -> Save:
 
 
 def two_adapters(stop: int) -> Save:
-    """Return the save of a run of two adapters."""
-    model = make("adalora_core", base(), **SCHEDULE)
-    model.add_adapter("other", model.peft_config["default"])
-    model.set_adapter(["default", "other"])
+    """Return the save of a run with a frozen adapter beside the one that is trained."""
+    model = make("attached", base(), **SCHEDULE)
+    config = model.peft_config["default"].__class__(**SCHEDULE, inference_mode=True)
+    model.add_adapter("other", config)
     train(model, range(stop))
     return model.save_pretrained
 

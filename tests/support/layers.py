@@ -1,4 +1,4 @@
-"""Layers with active adapters."""
+"""Layers with an adapter."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ if TYPE_CHECKING:
     from adalora_core.floor.adapter_spec import AdapterSpec
 
 
-def with_adapters(layer: Any, spec: AdapterSpec, *names: str, **options: Any) -> Any:
-    """Return `layer`, an adapter layer, with the adapters `names` or "default" added and active."""
-    names = names or ("default",)
-    for name in names:
-        layer.add_adapter(name, spec, **options)
-    layer.active_adapters = names
+def with_adapter(layer: Any, spec: AdapterSpec, **options: Any) -> Any:
+    """Return `layer` with an adapter of `spec`; `options` are those of `add_adapter`."""
+    layer.add_adapter(spec, **options)
     return layer

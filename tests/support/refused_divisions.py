@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import peft
 import torch
-from adalora_runs import allocator_of, optimizer_of
+from adalora_runs import allocator_of, load_again, optimizer_of
 from distributed_checks import refusal
 from distributed_runs import Blocks, adapted, shard, train, whole_parameters, wrap
 from torch import distributed, nn
@@ -103,7 +103,8 @@ def trainer_with_fsdp1() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and says so
         options = {"device_id": torch.device("cpu"), "use_orig_params": True}
-        begin_training(FullyShardedDataParallel(adapted(), **options), deepspeed=None)
+        model = adapted(library="attached")
+        begin_training(FullyShardedDataParallel(model, **options), deepspeed=None)
 
 
 def trainer_with_injected_fsdp2() -> None:
@@ -113,7 +114,7 @@ def trainer_with_injected_fsdp2() -> None:
 
 
 def trainer_with_deepspeed() -> None:
-    begin_training(adapted(), deepspeed="zero2.json")
+    begin_training(adapted(library="attached"), deepspeed="zero2.json")
 
 
 def begin_training(model: Any, **arguments: Any) -> None:
@@ -238,12 +239,6 @@ def gradient_on_every_process() -> None:
 def merge_under_fsdp2(make: Callable[[], Any]) -> None:
     model = make()
     wrap(model, "fsdp2")
-    model.merge_adapter()
-
-
-def merge_under_tensor_parallel() -> None:
-    model = adapted()
-    parallelize_module(model.get_base_model(), mesh(), {"first.0.base_layer": ColwiseParallel()})
     model.merge_and_unload()
 
 
@@ -255,7 +250,7 @@ def pruned_file_for_fsdp2(make: Callable[[], Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole.save_pretrained(folder)
         try:
-            divided.load_adapter(folder, "default", is_trainable=True)
+            load_again(divided, folder)
         finally:
             assert all(map(torch.equal, whole_parameters(divided).values(), before.values()))
 

@@ -28,10 +28,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.demo.data import RatedWord, lexicon_path, read_words, split_words
 from adalora_core.demo.encoder import verified_model_folder
 from adalora_core.demo.settings import FULL
+from adalora_core.peft import AdaLoraConfig, get_peft_model
 from adalora_core.trainers.distributed import check_agreement
 from adalora_core.trainers.transformers import AdaLoraCallback
 

@@ -59,14 +59,12 @@ class Shape:
     Attributes:
         names, dtypes: of the layers, in the order of the model.
         pruned: a folder with a pruned adapter to begin with; None begins with every triplet.
-        adapters: names of the adapters that are trained together.
     """
 
     names: tuple[str, ...] = LIKE_IN_A_MODEL
     dtypes: tuple[torch.dtype, ...] = ONE_DTYPE
     schedule: dict[str, Any] = field(default_factory=lambda: SCHEDULES["every step"])
     pruned: Path | None = None
-    adapters: tuple[str, ...] = ("default",)
 
     def base(self) -> Chain:
         """Return the base model."""
@@ -79,11 +77,7 @@ class Shape:
             return AdaLoraModel.from_pretrained(self.base(), self.pruned, is_trainable=True)
         settings = {"target_modules": list(self.names), "init_r": 5, "target_r": 3}
         settings |= {"total_step": STEPS, "lora_dropout": 0.1, **self.schedule}
-        model = make("adalora_core", self.base(), **settings)
-        for name in self.adapters[1:]:
-            model.add_adapter(name, model.peft_config["default"])
-        model.set_adapter(self.adapters)
-        return model
+        return make("adalora_core", self.base(), **settings)
 
     def with_pruned(self, folder: Path) -> Shape:
         """Return the same, but begun with an adapter that was trained, and pruned at its end."""
@@ -166,11 +160,7 @@ def save_pretrained(model: Any, folder: Path) -> None:
 
 def from_pretrained(shape: Shape, folder: Path) -> Any:
     """Load as PEFT does."""
-    model = AdaLoraModel.from_pretrained(shape.base(), folder, is_trainable=True)
-    for name in shape.adapters[1:]:
-        model.load_adapter(folder / name, name, is_trainable=True)
-    model.set_adapter(shape.adapters)
-    return model
+    return AdaLoraModel.from_pretrained(shape.base(), folder, is_trainable=True)
 
 
 def save_distributed(model: Any, folder: Path) -> None:

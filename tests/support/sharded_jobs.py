@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import FullyShardedDataParallelPlugin
-from adalora_runs import optimizer_of
+from adalora_runs import load_again, optimizer_of
 from distributed_runs import whole_parameters
 from fsdp_on_cpu import force_fsdp
 from toy_models import token_batch
@@ -125,7 +125,7 @@ def with_accelerate(library: str, folder: Path, world: int) -> Any:
     accelerator.free_memory()
     resumed, second = _prepared(accelerator, make)
     accelerator.load_state(str(folder / "state"))
-    resumed.load_adapter(folder / "state", "default", is_trainable=True)
+    load_again(resumed, folder / "state")
     _train(accelerator, resumed, second, range(STOP, STEPS))
     assert_equal(resumed, whole)
     resumed.finalize()

@@ -160,7 +160,7 @@ def test_step_that_a_scaler_skips_is_not_counted(fused: bool) -> None:
     for step in range(3):
         scaler.scale(model(**two_layer_batch(step)).loss).backward()
         if step == 1:
-            next(model.base_model.adapter_parameters("default")).grad.fill_(torch.inf)
+            next(model.base_model.trained_parameters()).grad.fill_(torch.inf)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()

@@ -6,16 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from adalora_runs import OURS, live_ranks
+from adalora_runs import live_ranks
 from trainer_runs import STEPS, llama, trainer_for
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture(params=OURS)
-def library(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.mark.parametrize(
@@ -26,11 +21,11 @@ def library(request: pytest.FixtureRequest) -> str:
         pytest.param(20, marks=pytest.mark.slow, id="final"),
     ],
 )
-def test_resumed_run_equals_the_uninterrupted_one(library: str, stop: int, tmp_path: Path) -> None:
+def test_resumed_run_equals_the_uninterrupted_one(stop: int, tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": stop}
-    whole = llama(library)
+    whole = llama("attached")
     trainer_for(whole, tmp_path, **saving).train()
-    resumed = llama(library)
+    resumed = llama("attached")
     checkpoint = tmp_path / f"checkpoint-{stop}"
     trainer_for(resumed, tmp_path / "again").train(resume_from_checkpoint=str(checkpoint))
     assert resumed.peft_config["default"].rank_pattern == whole.peft_config["default"].rank_pattern
@@ -38,21 +33,20 @@ def test_resumed_run_equals_the_uninterrupted_one(library: str, stop: int, tmp_p
         assert torch.equal(found, expected), name
 
 
-def test_checkpoint_holds_adapter_and_state_and_never_the_base(
-    library: str, tmp_path: Path
-) -> None:
-    trainer_for(llama(library), tmp_path, save_strategy="steps", save_steps=10).train()
+def test_checkpoint_holds_adapter_and_state_and_never_the_base(tmp_path: Path) -> None:
+    trainer_for(llama("attached"), tmp_path, save_strategy="steps", save_steps=10).train()
     files = {path.name for path in (tmp_path / "checkpoint-10").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= files
     assert any(name.startswith("adalora_state.") for name in files)
     assert "model.safetensors" not in files
 
 
+@pytest.mark.usefixtures("installed")
 def test_resumed_auto_run_takes_its_length_from_the_checkpoint(tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": 11}
-    whole = llama("adalora_core", total_step="auto")
+    whole = llama("peft", total_step="auto")
     trainer_for(whole, tmp_path, **saving).train()
-    resumed = llama("adalora_core", total_step="auto")
+    resumed = llama("peft", total_step="auto")
     trainer_for(resumed, tmp_path / "again").train(
         resume_from_checkpoint=str(tmp_path / "checkpoint-11")
     )
@@ -61,9 +55,9 @@ def test_resumed_auto_run_takes_its_length_from_the_checkpoint(tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("ignore:ADA812")
-def test_best_checkpoint_is_loaded_as_it_was_evaluated(library: str, tmp_path: Path) -> None:
+def test_best_checkpoint_is_loaded_as_it_was_evaluated(tmp_path: Path) -> None:
     # The evaluation at step 8 is the best by a wide margin: afterwards the rate is far too high.
-    model = llama(library)
+    model = llama("attached")
     trainer = trainer_for(
         model,
         tmp_path,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from adalora_runs import OURS, live_ranks
+from adalora_runs import Attached, live_ranks, make
 from toy_models import tiny_llama
-from trainer_runs import STEPS, TARGET_BUDGET, Sequences, llama, trainer_for
+from trainer_runs import LLAMA, STEPS, TARGET_BUDGET, Sequences, llama, trainer_for
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from adalora_core import AdaLoraModel, ConfigError
+from adalora_core import ConfigError
 from adalora_core.trainers.transformers import AdaLoraCallback
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ def allocator_of(model: Any) -> Any:
 
 
 class TestOneRun:
-    @pytest.fixture(params=OURS)
+    @pytest.fixture(params=["attached", "peft"])
     def trainer(self, request: pytest.FixtureRequest, tmp_path: Path) -> Trainer:
-        # PEFT's configurations need a number.
-        total_step = "auto" if request.param == "adalora_core" else STEPS
+        # PEFT's configurations alone need a number.
+        total_step: Any = STEPS
+        if request.param == "peft":
+            request.getfixturevalue("installed")
+            total_step = "auto"
         trainer = trainer_for(llama(request.param, total_step=total_step), tmp_path)
         trainer.train()
         return trainer
@@ -59,7 +62,7 @@ class TestOneRun:
 
 
 def test_run_without_a_final_phase_is_finalized(tmp_path: Path) -> None:
-    model = llama("adalora_core", tfinal=0, deltaT=9)
+    model = llama("attached", tfinal=0, deltaT=9)
     trainer_for(model, tmp_path).train()
     assert sum(live_ranks(model)) == TARGET_BUDGET
 
@@ -80,9 +83,7 @@ def test_writers_of_logs_see_the_numbers(tmp_path: Path) -> None:
         use_cpu=True,
         save_strategy="no",
     )
-    trainer = Trainer(
-        llama("adalora_core"), arguments, train_dataset=Sequences(), callbacks=[Writer()]
-    )
+    trainer = Trainer(llama("attached"), arguments, train_dataset=Sequences(), callbacks=[Writer()])
     AdaLoraCallback().add_to(trainer)
     trainer.train()
     names = {"budget", "mean_rank", "phase", "orthogonality", "skipped_entries"}
@@ -90,11 +91,10 @@ def test_writers_of_logs_see_the_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("library", OURS)
-def test_fourfold_accumulation_equals_the_fourfold_batch(library: str, tmp_path: Path) -> None:
-    whole = llama(library, torch.float64)
+def test_fourfold_accumulation_equals_the_fourfold_batch(tmp_path: Path) -> None:
+    whole = llama("attached", torch.float64)
     trainer_for(whole, tmp_path, per_device_train_batch_size=16).train()
-    split = llama(library, torch.float64)
+    split = llama("attached", torch.float64)
     trainer_for(
         split, tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=4
     ).train()
@@ -118,17 +118,14 @@ class Overflow(TrainerCallback):
 
 # The kernels of fused optimizers look for overflows themselves.
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused"])
-@pytest.mark.parametrize("library", OURS)
-def test_step_that_the_scaler_skipped_is_no_observation(
-    library: str, optim: str, tmp_path: Path
-) -> None:
+def test_step_that_the_scaler_skipped_is_no_observation(optim: str, tmp_path: Path) -> None:
     averages = []
 
     class Averages(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             averages.append([each.clone() for each in allocator.statistics.smoothed])
 
-    model = llama(library)
+    model = llama("attached")
     allocator = allocator_of(model)
     trainer = trainer_for(model, tmp_path, optim=optim, max_grad_norm=0.0)
     # fp16 needs a GPU; its scaler does not.
@@ -149,7 +146,7 @@ def test_step_that_the_scaler_skipped_is_no_observation(
 
 def test_callback_is_in_a_trainer_once(tmp_path: Path) -> None:
     arguments = {"label_smoothing_factor": 0.1}
-    expected, model = llama("adalora_core"), llama("adalora_core")
+    expected, model = llama("attached"), llama("attached")
     trainer_for(expected, tmp_path, **arguments).train()
     trainer = trainer_for(model, tmp_path, **arguments)
     AdaLoraCallback().add_to(trainer)
@@ -158,9 +155,8 @@ def test_callback_is_in_a_trainer_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["add_callback", "model_init"])
-@pytest.mark.parametrize("library", OURS)
 def test_base_is_not_saved_however_trainer_gets_callback_and_model(
-    library: str, way: str, tmp_path: Path
+    way: str, tmp_path: Path
 ) -> None:
     arguments = TrainingArguments(
         output_dir=str(tmp_path),
@@ -172,11 +168,11 @@ def test_base_is_not_saved_however_trainer_gets_callback_and_model(
     )
     if way == "model_init":
         trainer = Trainer(
-            model_init=lambda: llama(library), args=arguments, train_dataset=Sequences()
+            model_init=lambda: llama("attached"), args=arguments, train_dataset=Sequences()
         )
         AdaLoraCallback().add_to(trainer)
     else:
-        trainer = Trainer(llama(library), arguments, train_dataset=Sequences())
+        trainer = Trainer(llama("attached"), arguments, train_dataset=Sequences())
         trainer.add_callback(AdaLoraCallback())
     trainer.train()
     files = {path.name for path in (tmp_path / f"checkpoint-{STEPS}").iterdir()}
@@ -184,16 +180,16 @@ def test_base_is_not_saved_however_trainer_gets_callback_and_model(
     assert "model.safetensors" not in files
 
 
-@pytest.mark.parametrize("library", OURS)
-def test_schedule_for_a_run_of_another_length_is_told(library: str, tmp_path: Path) -> None:
-    trainer = trainer_for(llama(library), tmp_path, max_steps=STEPS + 1)
+def test_schedule_for_a_run_of_another_length_is_told(tmp_path: Path) -> None:
+    trainer = trainer_for(llama("attached"), tmp_path, max_steps=STEPS + 1)
     with pytest.warns(UserWarning, match=r"makes 25 optimizer steps.*total_step.*'default' is 24"):
         trainer.train()
 
 
 class TestRefusals:
+    @pytest.mark.usefixtures("installed")
     def test_schedule_longer_than_the_run_is_refused_when_it_begins(self, tmp_path: Path) -> None:
-        model = llama("adalora_core", total_step="auto", tinit=20, tfinal=20)
+        model = llama("peft", total_step="auto", tinit=20, tfinal=20)
         with pytest.raises(ConfigError, match="budgeting phase"):
             trainer_for(model, tmp_path).train()
 
@@ -204,15 +200,17 @@ class TestRefusals:
             trainer_for(tiny_llama(), tmp_path)
 
     def test_adapter_for_inference_is_refused(self, tmp_path: Path) -> None:
-        llama("adalora_core").save_pretrained(tmp_path)
-        model = AdaLoraModel.from_pretrained(tiny_llama(), tmp_path)
-        trainer = trainer_for(model, tmp_path)
+        llama("attached").save_pretrained(tmp_path)
+        trainer = trainer_for(Attached.from_pretrained(tiny_llama(), tmp_path), tmp_path)
         assert trainer.evaluate()["eval_loss"] > 0
         with pytest.raises(RuntimeError, match="is_trainable=True"):
             trainer.train()
 
-    def test_model_stays_an_adalora_model(self, tmp_path: Path) -> None:
-        model = llama("adalora_core")
-        trainer_for(model, tmp_path)
-        assert isinstance(model, AdaLoraModel)
-        assert type(model).save_pretrained is AdaLoraModel.save_pretrained
+    def test_model_of_this_package_is_refused_before_anything_runs(self, tmp_path: Path) -> None:
+        model = make("adalora_core", tiny_llama(), **LLAMA)
+        arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[])
+        trainer = Trainer(model, arguments, train_dataset=Sequences())
+        with pytest.raises(TypeError, match=r"AdaLoraCallback: .* model with adalora_core\.peft"):
+            AdaLoraCallback().add_to(trainer)
+        with pytest.raises(TypeError, match=r"adalora_core\.peft"):
+            Trainer(model, arguments, callbacks=[AdaLoraCallback()])

@@ -101,11 +101,9 @@ def trainer_of(kind: str, model: Any, folder: Path, accumulation: int, *others: 
     return cls(model, settings, train_dataset=Sequences(), callbacks=[*others], **options)
 
 
-def gradients(
-    kind: str, library: str, folder: Path, accumulation: int, weight: float
-) -> dict[str, torch.Tensor]:
+def gradients(kind: str, folder: Path, accumulation: int, weight: float) -> dict[str, torch.Tensor]:
     watcher = Gradients()
-    model = llama(library, torch.float64, orth_reg_weight=weight)
+    model = llama("attached", torch.float64, orth_reg_weight=weight)
     trainer = trainer_of(kind, model, folder, accumulation, watcher)
     AdaLoraCallback().add_to(trainer)
     trainer.train()
@@ -113,19 +111,13 @@ def gradients(
 
 
 @pytest.mark.parametrize(
-    ("kind", "accumulation", "library"),
-    [
-        *((kind, 3, "adalora_core") for kind in KINDS),
-        *((kind, 1, "adalora_core") for kind in ("model", "label_smoothing")),
-        *((kind, 3, "attached") for kind in ("model", "label_smoothing")),
-    ],
+    ("kind", "accumulation"),
+    [*((kind, 3) for kind in KINDS), ("model", 1), ("label_smoothing", 1)],
 )
-def test_penalty_is_in_the_gradient_once(
-    kind: str, accumulation: int, library: str, tmp_path: Path
-) -> None:
-    without = gradients(kind, library, tmp_path, accumulation, 0.0)
-    found = gradients(kind, library, tmp_path, accumulation, WEIGHT)
-    model = llama(library, torch.float64, orth_reg_weight=WEIGHT)
+def test_penalty_is_in_the_gradient_once(kind: str, accumulation: int, tmp_path: Path) -> None:
+    without = gradients(kind, tmp_path, accumulation, 0.0)
+    found = gradients(kind, tmp_path, accumulation, WEIGHT)
+    model = llama("attached", torch.float64, orth_reg_weight=WEIGHT)
     model.orthogonality_penalty().backward()
     expected = {name: each.grad for name, each in model.named_parameters()}
     for name, gradient in found.items():
@@ -135,7 +127,7 @@ def test_penalty_is_in_the_gradient_once(
 
 
 def test_loop_after_trainer_has_the_penalty_in_every_forward(tmp_path: Path) -> None:
-    model = llama("adalora_core")
+    model = llama("attached")
     trainer = trainer_of("model", model, tmp_path, 1)
     AdaLoraCallback().add_to(trainer)
     trainer.train()
@@ -151,7 +143,7 @@ def test_loop_after_trainer_has_the_penalty_in_every_forward(tmp_path: Path) -> 
 def test_evaluation_loss_is_the_task_loss(kind: str, tmp_path: Path) -> None:
     losses = []
     for weight in (0.0, WEIGHT):
-        trainer = trainer_of(kind, llama("adalora_core", orth_reg_weight=weight), tmp_path, 1)
+        trainer = trainer_of(kind, llama("attached", orth_reg_weight=weight), tmp_path, 1)
         AdaLoraCallback().add_to(trainer)
         losses.append(trainer.evaluate(Sequences(8))["eval_loss"])
     assert losses[0] == losses[1]
@@ -161,7 +153,7 @@ def test_evaluation_loss_is_the_task_loss(kind: str, tmp_path: Path) -> None:
 def test_callback_without_add_to_warns_once_where_the_penalty_is_missing(
     kind: str, tmp_path: Path
 ) -> None:
-    trainer = trainer_of(kind, llama("adalora_core"), tmp_path, 1, AdaLoraCallback())
+    trainer = trainer_of(kind, llama("attached"), tmp_path, 1, AdaLoraCallback())
     trainer.args.max_steps = 3
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -91,17 +91,6 @@ class TestExchangeWithPeft:
         assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
         assert ours["target_modules"] == sorted(theirs["target_modules"])
 
-    def test_adapter_names_inside_module_names_are_no_trouble(self, tmp_path: Path) -> None:
-        for name in ("first", "ir", "second"):
-            model = make("adalora_core", fresh_base())
-            model.add_adapter(name, model.peft_config["default"])
-            model.delete_adapter("default")
-            model.set_adapter(name)
-            train(model, range(30))
-            model.save_pretrained(tmp_path)
-            loaded = AdaLoraModel.from_pretrained(fresh_base(), tmp_path / name, name)
-            torch.testing.assert_close(outputs(loaded), outputs(model.eval()))
-
     def test_saving_leaves_the_live_configuration_alone(self, tmp_path: Path) -> None:
         model = trained("adalora_core")
         before = model.peft_config["default"].to_json_dict()
@@ -277,20 +266,6 @@ class TestWriting:
         with pytest.raises(OSError, match="No space left"):
             model.save_pretrained(saved)
         assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
-
-    @pytest.mark.parametrize(
-        ("option", "value"),
-        [
-            ("safe_serialization", False),
-            ("path_initial_model_for_weight_conversion", "initial"),
-        ],
-    )
-    def test_an_option_that_would_write_something_else_is_refused(
-        self, tmp_path: Path, option: str, value: object
-    ) -> None:
-        with pytest.raises(ValueError, match=option):
-            make("adalora_core").save_pretrained(tmp_path, **{option: value})
-        assert list(tmp_path.iterdir()) == []
 
     def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")

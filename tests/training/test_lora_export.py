@@ -151,7 +151,6 @@ def test_an_empty_adapter_is_refused(tmp_path: Path) -> None:
     model = make("adalora_core", fresh_base())
     for layer in model.base_model.adapters["default"].layers.values():
         layer.set_factors(
-            "default",
             lora_A=torch.zeros(0, 16),
             lora_E=torch.zeros(0, 1),
             lora_B=torch.zeros(16, 0),
@@ -180,13 +179,13 @@ class SVDConv1d(AdaLoraLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         output = self.base_layer(x)
-        for A, E, B, scale, _ in self._products(self._adapters_to_apply()):
+        for A, E, B, scale, _ in self._products():
             kernel = (B @ (A * E * scale)).reshape(self.base_layer.weight.shape)
             output = output + nn.functional.conv1d(x, kernel)
         return output
 
-    def delta_weight(self, name: str) -> torch.Tensor:
-        return super().delta_weight(name).reshape(self.base_layer.weight.shape)
+    def delta_weight(self) -> torch.Tensor:
+        return super().delta_weight().reshape(self.base_layer.weight.shape)
 
 
 def test_a_layer_type_without_a_form_as_lora_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from accelerate import cpu_offload
 from adalora_runs import make
 from toy_models import VOCABULARY
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -61,25 +60,13 @@ def test_the_merged_model_computes_the_same_after_a_reload(
     torch.testing.assert_close(logits(LlamaForCausalLM.from_pretrained(tmp_path)), expected)
 
 
-def test_after_an_unmerge_they_share_the_weight_again() -> None:
-    model = adapted(**HEAD)
-    base = model.get_base_model()
-    before, embedding = logits(model), base.model.embed_tokens.weight.clone()
-    model.merge_adapter()
-    assert base.lm_head.base_layer.weight is not base.model.embed_tokens.weight
-    model.unmerge_adapter()
-    assert base.lm_head.base_layer.weight is base.model.embed_tokens.weight
-    assert torch.equal(base.model.embed_tokens.weight, embedding)
-    torch.testing.assert_close(logits(model), before)
-
-
 def test_a_refused_merge_separates_nothing() -> None:
     model = adapted(**HEAD)
     base = model.get_base_model()
     with torch.no_grad():
         base.model.layers[0].self_attn.q_proj.lora_E["default"].fill_(torch.nan)
     with pytest.raises(ValueError, match="NaNs"):
-        model.merge_adapter(safe_merge=True)
+        model.merge_and_unload(safe_merge=True)
     assert base.lm_head.base_layer.weight is base.model.embed_tokens.weight
 
 
@@ -87,13 +74,6 @@ def test_the_unloaded_model_is_tied_as_before() -> None:
     base = adapted(**HEAD).unload()
     assert base.lm_head.weight is base.model.embed_tokens.weight
     assert base.config.tie_word_embeddings
-
-
-def test_an_offloaded_model_is_tied_as_before() -> None:
-    model = cpu_offload(tied_llama(), execution_device=torch.device("cpu"))
-    base = make("adalora_core", model, **HEAD, init_lora_weights=False).unload()
-    assert base.config.tie_word_embeddings
-    torch.testing.assert_close(logits(base), logits(tied_llama()))
 
 
 def test_the_user_learns_that_the_embeddings_differ() -> None:

@@ -251,17 +251,6 @@ class TestMerging:
         assert type(merged.first) is nn.Linear
         torch.testing.assert_close(outputs(merged), expected, atol=1e-5, rtol=1e-5)
 
-    def test_unmerge_restores_the_base(self) -> None:
-        model = make("adalora_core").eval()
-        disturb(model)
-        weight = model.base_model.model.first.base_layer.weight.clone()
-        expected = outputs(model)
-        model.merge_adapter()
-        torch.testing.assert_close(outputs(model), expected, atol=1e-5, rtol=1e-5)
-        model.unmerge_adapter()
-        torch.testing.assert_close(model.base_model.model.first.base_layer.weight, weight)
-        torch.testing.assert_close(outputs(model), expected)
-
     def test_safe_merge_refuses_what_is_not_finite_and_changes_nothing(self) -> None:
         model = make("adalora_core").eval()
         disturb(model)
@@ -269,9 +258,8 @@ class TestMerging:
             model.base_model.model.second.lora_A["default"][0, 0] = torch.nan
         weight = model.base_model.model.first.base_layer.weight.clone()
         with pytest.raises(ValueError, match="NaNs detected"):
-            model.merge_adapter(safe_merge=True)
+            model.merge_and_unload(safe_merge=True)
         torch.testing.assert_close(model.base_model.model.first.base_layer.weight, weight)
-        assert model.base_model.model.first.merged_adapters == []
 
     def test_unload_returns_the_untouched_base(self) -> None:
         base = TwoLayer()
@@ -279,12 +267,3 @@ class TestMerging:
         model = make("adalora_core", base)
         disturb(model)
         torch.testing.assert_close(outputs(model.unload()), expected)
-
-    def test_disabled_while_merged_is_the_base_model(self) -> None:
-        base = TwoLayer()
-        expected = outputs(base)
-        model = make("adalora_core", base).eval()
-        disturb(model)
-        model.merge_adapter()
-        with model.disable_adapter():
-            torch.testing.assert_close(outputs(model), expected, atol=1e-6, rtol=1e-5)

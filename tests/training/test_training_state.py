@@ -74,12 +74,12 @@ class TestContent:
         model = make("adalora_core", base(), **SCHEDULE)
         train(model, range(SCHEDULE["total_step"]))
         model.save_pretrained(saved)
-        assert {path.name for path in saved.iterdir()} == {CARD, CONFIG, WEIGHTS}
+        assert {path.name for path in saved.iterdir()} == {CONFIG, WEIGHTS}
 
     def test_a_later_save_leaves_one_state(self, saved: Path) -> None:
         save_at(AFTER_AN_ALLOCATION + 1, saved)
         state = state_in(saved).name
-        assert {path.name for path in saved.iterdir()} == {CARD, CONFIG, WEIGHTS, state}
+        assert {path.name for path in saved.iterdir()} == {CONFIG, WEIGHTS, state}
 
     def test_equal_runs_write_equal_files(self, saved: Path, tmp_path: Path) -> None:
         save_at(AFTER_AN_ALLOCATION, tmp_path / "again")

@@ -50,7 +50,7 @@ class HalfPilot:
         self._steps = steps
         self._optimizer = optimizer
         self._highest = [group["lr"] for group in optimizer.param_groups]
-        adapter = model.base_model.adapters[model.active_adapter]
+        adapter = model.base_model.adapter
         self._singular_values = {
             path: layer.lora_E[adapter.name] for path, layer in adapter.layers.items()
         }

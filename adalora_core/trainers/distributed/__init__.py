@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
 
 _VERSION = 2
+_OTHERS = "others"
 
 
 def trained_adapters(model: Any, purpose: str) -> list[Adapter]:
@@ -160,7 +161,7 @@ class AdapterState(Stateful):
             for adapter in trained_adapters(self.model, "AdapterState")
         }
         if others := self._other_tensors():
-            state["others"] = {name: tensor.clone() for name, tensor in others.items()}
+            state[_OTHERS] = {name: tensor.clone() for name, tensor in others.items()}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -171,13 +172,13 @@ class AdapterState(Stateful):
                 changed.
         """
         adapters = trained_adapters(self.model, "AdapterState")
+        names = [adapter.name for adapter in adapters]
+        if (found := sorted(state_dict.keys() - {_OTHERS})) != sorted(names):
+            raise CheckpointError(
+                f"AdapterState: expected a state of the adapters {names}, got one of {found}; make "
+                "a model of adalora_core.peft, whose adapters have names. Nothing was changed"
+            )
         for adapter in adapters:
-            if adapter.name not in state_dict:
-                raise CheckpointError(
-                    f"AdapterState: expected a state of adapter {adapter.name!r}, got one of "
-                    f"{sorted(state_dict)}; give the adapter the name of the saved run. Nothing "
-                    "was changed"
-                )
             values = json.loads(state_dict[adapter.name]["progress"])
             refuse_other_criterion(values, adapter.name, adapter.config)
             _check(adapter, values)
@@ -185,7 +186,7 @@ class AdapterState(Stateful):
             _restore(adapter, state_dict[adapter.name])
         with torch.no_grad():
             for name, tensor in self._other_tensors().items():
-                tensor.copy_(state_dict["others"][name])
+                tensor.copy_(state_dict[_OTHERS][name])
 
     def _other_tensors(self) -> dict[str, torch.Tensor]:
         """Return other trained tensors: modules trained in full, with their buffers, and biases."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -11,24 +11,20 @@ from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, TENSOR_PREFIX, module_path
 from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS
-from adalora_core.sharding.layout import part_of, tensor_parallel_mesh
+from adalora_core.nn.wrapping import wrap_layer
+from adalora_core.sharding.layout import part_of
 from adalora_core.training.adapter_file.tensors import embeddings_of, without_wrapper
 from adalora_core.training.targets import (
     Targets,
-    adapted_layer,
     candidates,
-    resolve_rows,
     resolve_saved_modules,
     resolve_targets,
 )
 
 if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter_file.folder import SavedAdapter
 
-_ROWS_NAME = "token_adapter.trainable_tokens_delta"
 FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MOST_FLAGS = 32 * MOST_TRIPLETS
 """The largest rank pattern that a save may have to write: `init_r` flags for each matrix."""
@@ -129,8 +125,7 @@ def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[
     known = {path for path, _ in candidates(model)}
     if missing := [path for path in positions if path not in known]:
         raise _mismatch(saved, missing[0], "the model has no such module")
-    mesh = tensor_parallel_mesh(model)
-    layers = {path: _layer_at(model, saved, path, mesh) for path in positions}
+    layers = {path: _layer_at(model, saved, path) for path in positions}
     if saved.config.target_modules is not None:
         wanted = resolve_targets(model, saved.config)
         if missing := [path for path in wanted if path not in positions]:
@@ -139,18 +134,14 @@ def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[
             )
     # In the model's order: ties between scores go by position.
     in_order = {path: layers[path] for path, _ in model.named_modules() if path in layers}
-    whole = resolve_saved_modules(model, saved.config)
-    rows = resolve_rows(model, saved.config, [*in_order, *whole])
-    targets = Targets(in_order, whole, rows)
+    targets = Targets(in_order, resolve_saved_modules(model, saved.config))
     _check_other_tensors(model, saved, targets)
     return targets
 
 
-def _layer_at(
-    model: nn.Module, saved: SavedAdapter, path: str, mesh: DeviceMesh | None
-) -> AdaLoraLayer:
+def _layer_at(model: nn.Module, saved: SavedAdapter, path: str) -> AdaLoraLayer:
     try:
-        layer = adapted_layer(model, path, mesh)
+        layer = wrap_layer(model.get_submodule(path), path)
     except TargetError as error:
         raise _mismatch(saved, path, f"the model cannot take it ({error})") from error
     columns, rows = layer.factor_shapes
@@ -179,7 +170,6 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
             if tensor is None:
                 raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{key} is missing")
             _require_like(saved, path, name, tensor, values)
-    expected |= _names_of_rows(model, saved, targets)
     if saved.config.bias != "none":
         biases = {name for name in saved.tensors if name.rpartition(".")[2] == "bias"}
         expected |= biases
@@ -193,22 +183,6 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
             f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} are for modules "
             f"that its configuration does not name; the first is {unknown[0]!r}"
         )
-
-
-def _names_of_rows(model: nn.Module, saved: SavedAdapter, targets: Targets) -> set[str]:
-    """Return the names in the file of rows that are trained, after comparing them."""
-    names = set()
-    for path, rows in targets.rows.items():
-        name = f"{path}.{_ROWS_NAME}"
-        names.add(name)
-        if rows.source:
-            continue  # PEFT writes them twice or once
-        if name not in saved.tensors:
-            raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{name} is missing")
-        module: Any = model.get_submodule(path)
-        weight = getattr(module, "original_module", module).weight[: len(rows.tokens)]
-        _require_like(saved, path, _ROWS_NAME, saved.tensors[name], weight)
-    return names
 
 
 def _without_embeddings(model: nn.Module, saved: SavedAdapter, expected: set[str]) -> list[str]:

@@ -28,7 +28,7 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import locked, rename, staged, sync_folder
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.floor.regular_files import is_inside
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER, FACTORS
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -46,7 +46,6 @@ _ANY_DIGEST = "[0-9a-f]" * _DIGITS
 MOST_DIMENSIONS = 8
 MOST_SHARED = 4
 """How many times the size of its file all tensors may fill: tied weights have several names."""
-DEFAULT_ADAPTER = "default"
 DAMAGED = (SafetensorError, RuntimeError, TypeError)
 """Errors of safetensors and of torch, which it asks for tensors of any shape in a header."""
 
@@ -88,7 +87,8 @@ def read_adapter(
     if not folder.is_dir():
         raise CheckpointError(
             f"from_pretrained: expected a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, but "
-            f"{str(folder)!r} is {'a file' if folder.exists() else 'not there'}"
+            f"{str(folder)!r} is {'a file' if folder.exists() else 'not there'}; PeftModel of "
+            "adalora_core.peft loads from the Hub"
         )
     if config is None:
         is_there = fallback is None or (folder / CONFIG_NAME).is_file()

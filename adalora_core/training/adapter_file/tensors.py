@@ -12,7 +12,7 @@ from torch import nn
 
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-from adalora_core.nn import AdaLoraLayer, ModulesToSave, TokenRows
+from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.sharding.layout import fill, whole
 from adalora_core.training.compaction import keep_rows
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Saved = bool | Literal["auto"]
 """PEFT's `save_embedding_layers`: "auto" saves embeddings whose vocabulary was resized."""
 
-_WRAPPER = re.compile(r"\.(?:base_layer|original_module|token_adapter\.base_layer)\.")
+_WRAPPER = re.compile(r"\.(?:base_layer|original_module)\.")
 
 
 def collect_tensors(
@@ -60,25 +60,15 @@ def collect_tensors(
             factors = keep_rows(factors, adapter.rows_in(pattern, path))
         tensors |= {f"{path}.{factor}": values for factor, values in factors.items()}
     for path, module in tuner.saved_modules():
-        if adapter.name in module.modules_to_save:
-            copy = f"{path}.modules_to_save.{adapter.name}"
-            for name, values in module.modules_to_save[adapter.name].state_dict().items():
-                tensors[f"{path}.{name}"] = taken(f"{copy}.{name}", values)
-    bias, pretrained = adapter.config.bias, pretrained_name(adapter.config, tuner.model)
-    others = [] if bias == "none" else tuner.bias_parameters(bias)
+        copy = f"{path}.modules_to_save.{adapter.name}"
+        for name, values in module.trained.state_dict().items():
+            tensors[f"{path}.{name}"] = taken(f"{copy}.{name}", values)
+    pretrained = pretrained_name(adapter.config, tuner.model)
+    others = tuner.bias_parameters()
     if _is_resized(tuner.model, pretrained) if embeddings == "auto" else embeddings:
         others += embeddings_of(tuner.model).items()
-    tensors |= {name_in_file(tuner, adapter, name): taken(name, each) for name, each in others}
+    tensors |= {name: taken(name, each) for name, each in others}
     return {f"{TENSOR_PREFIX}{name}": values for name, values in tensors.items()}
-
-
-def name_in_file(tuner: AdaLoraTuner, adapter: Adapter, name: str) -> str:
-    """Return the name in a file of a parameter of the base model, which `name` is in the model."""
-    path, inside, leaf = name.rpartition(".original_module.")
-    module: Any = tuner.model.get_submodule(path) if inside else None
-    if inside and isinstance(module.modules_to_save._modules.get(adapter.name), TokenRows):  # noqa: SLF001 - as a dictionary
-        return f"{path}.token_adapter.base_layer.{leaf}"
-    return name
 
 
 def pretrained_name(config: AdaLoraConfig, model: nn.Module) -> str | None:
@@ -101,21 +91,16 @@ def load_tensors(
     for path, layer in adapter.layers.items():
         dtype = training_dtype(layer.base_dtype) if autocast else layer.base_dtype
         layer.set_factors(
-            adapter.name,
             **{
                 factor: saved.tensors[f"{path}.{factor}"].to(layer.base_device, dtype, copy=True)
                 for factor in FACTORS
             },
         )
     for path, module in tuner.saved_modules():
-        if adapter.name not in module.modules_to_save:
-            continue
-        prefix = f"{path}."
-        copy = module.modules_to_save[adapter.name]
-        copy.load_state_dict({name: saved.tensors[prefix + name] for name in copy.state_dict()})
-    bias = adapter.config.bias
+        copy = module.trained
+        copy.load_state_dict({name: saved.tensors[f"{path}.{name}"] for name in copy.state_dict()})
     with torch.no_grad():
-        for name, parameter in tuner.bias_parameters(bias) if bias != "none" else ():
+        for name, parameter in tuner.bias_parameters():
             if name in saved.tensors:
                 parameter.copy_(saved.tensors[name])
 
@@ -138,7 +123,7 @@ def divided_places(
         if place is None or place.shape != values.shape:
             has = "no such parameter" if place is None else f"shape {list(place.shape)}"
             raise ParallelismError(
-                f"load_adapter: {key} in {str(folder)!r} has shape {list(values.shape)}, the model "
+                f"load: {key} in {str(folder)!r} has shape {list(values.shape)}, the model "
                 f"has {has}, and fully_shard has fixed its parameters. A file without training "
                 "state holds the kept triplets alone: load it before fully_shard. Nothing was "
                 "changed"
@@ -149,7 +134,7 @@ def divided_places(
 def fill_divided(places: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
     """Write whole tensors into the parts that this process holds; nothing is exchanged."""
     for place, values in places:
-        fill(place, values, "load_adapter")
+        fill(place, values, "load")
 
 
 def without_wrapper(name: str) -> str:
@@ -190,4 +175,4 @@ def load_embeddings(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Non
     if values:
         for name, parameter in embeddings_of(model).items():
             if (found := values.get(without_wrapper(name))) is not None:
-                fill(parameter, found, "load_adapter")
+                fill(parameter, found, "load")

@@ -116,8 +116,9 @@ def refuse_wasted_backward(adapters: Iterable[Mapping[str, AdaLoraLayer]]) -> No
         return
     for layers in adapters:
         layer = next(iter(layers.values()), None)
-        if layer is not None and layer.merged_adapters:
-            seen = f"backward pass while the adapter {layer.merged_adapters[0]!r} is merged"
+        merged = getattr(layer, "merged_adapters", ())  # layers of this package stay unmerged
+        if layer is not None and merged:
+            seen = f"backward pass while the adapter {merged[0]!r} is merged"
             _stop_failing(layer)  # not every forward calls the layer
             layer.register_forward_hook(functools.partial(_refuse_output, seen))
 

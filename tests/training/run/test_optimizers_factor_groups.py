@@ -78,9 +78,8 @@ def test_the_first_step_of_e_is_larger_and_the_run_is_right(library: str) -> Non
     assert [len(group["params"]) for group in optimizer.param_groups] == [4, 2]
 
 
-@pytest.mark.parametrize("library", ["adalora_core", "attached"])
-def test_trainer_takes_an_optimizer_of_the_groups(library: str, tmp_path: Path) -> None:
-    model = llama(library)
+def test_trainer_takes_an_optimizer_of_the_groups(tmp_path: Path) -> None:
+    model = llama("attached")
     optimizer = torch.optim.AdamW(factor_groups(model, 1e-2))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / STEPS)
     rates = []
