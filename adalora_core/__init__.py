@@ -6,9 +6,6 @@ Each public name is loaded on first use: checking a configuration never loads to
 from __future__ import annotations
 
 import importlib
-import sys
-
-from adalora_core.floor.module_aliases import ModuleAliases, present_path
 
 TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
 if TYPE_CHECKING:
@@ -83,6 +80,3 @@ def _imported(module: str, name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
-
-
-sys.meta_path.insert(0, ModuleAliases(present_path))

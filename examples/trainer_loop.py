@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from adalora_core import AdaLoraCallback, AdaLoraConfig, AdaLoraModel, get_peft_model
+from adalora_core import AdaLoraCallback
+from adalora_core.peft import AdaLoraConfig, PeftModel, get_peft_model
 
 VOCABULARY = 64
 STEPS = 60
@@ -34,7 +35,7 @@ class Sequences(torch.utils.data.Dataset):
         return {"input_ids": torch.tensor(tokens), "labels": torch.tensor(tokens)}
 
 
-def adapted_model() -> AdaLoraModel:
+def adapted_model() -> PeftModel:
     """Return the same random language model with the same fresh adapter at every call."""
     torch.manual_seed(0)
     base = LlamaForCausalLM(
@@ -61,7 +62,7 @@ def adapted_model() -> AdaLoraModel:
     return get_peft_model(base, config)
 
 
-def trainer_for(model: AdaLoraModel, folder: Path) -> Trainer:
+def trainer_for(model: PeftModel, folder: Path) -> Trainer:
     """Return a Trainer that allocates ranks."""
     arguments = TrainingArguments(
         output_dir=str(folder),

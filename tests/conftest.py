@@ -54,7 +54,6 @@ NEED_TORCH = [
     "demo",
     "differential",
     "distributed",
-    "floor/test_peft_identity.py",
     "nn",
     "ops",
     "peft",

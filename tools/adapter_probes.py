@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from file_probes import frozen_config
-from probe_setting import Small, llama, load, make, need, need_equal, outputs, train
+from probe_setting import llama, load, make, need, need_equal, outputs, train
 from target_probes import IDS, LANGUAGE, config_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def two(library: str) -> Any:
@@ -67,15 +63,6 @@ def hotswapped(library: str) -> None:
         need_equal(outputs(model), outputs(expected))
 
 
-def frozen(library: str) -> None:
-    """Freeze an adapter and train it again."""
-    model = make(library)
-    for learns in (False, True):
-        model.set_requires_grad("default", learns)
-        found = {p.requires_grad for name, p in model.named_parameters() if ".lora_A." in name}
-        need(found == {learns}, "not followed")
-
-
 # --- merging --------------------------------------------------------------------------------------
 
 
@@ -100,41 +87,10 @@ def lora_of_any_rank(library: str) -> None:
 # --- names ----------------------------------------------------------------------------------------
 
 
-def status(library: str) -> None:
-    """Report the adapters of each layer and of the model."""
-    module = importlib.import_module(library)
-    model = two(library)
-    layers, whole = module.get_layer_status(model), module.get_model_status(model)
-    need([each.active_adapters for each in layers] == [["default"]] * 2, "another answer")
-    need(whole.available_adapters == ["default", "other"], "another answer")
-
-
-def allocator_names(library: str) -> None:
-    """Show the averages and the schedule of the allocator."""
-    model = make(library)
-    allocator = model.base_model.rankallocator
-    train(model, range(10))
-    need(bool(allocator.exp_avg_ipt and allocator.exp_avg_unc), "empty")
-    need(allocator.budget_schedule(29)[0] == allocator.target_bgt, "another schedule")
-
-
 def late_sensitivity(library: str) -> None:
     """Read the sensitivities for the first time after `zero_grad()`."""
     model = train(make(library), range(10))
     need(bool(model.base_model.rankallocator.ipt), "empty")
-
-
-def classes_of_tasks(library: str) -> None:
-    """Have a class of models for each task type."""
-    module = importlib.import_module(library)
-    module.PeftModelForCausalLM(llama(), config_of(library, **LANGUAGE))
-
-
-def injected(library: str) -> None:
-    """Put adapters into a model and leave it of its class."""
-    module = importlib.import_module(library)
-    base = Small()
-    need(module.inject_adapter_in_model(config_of(library), base) is base, "another model")
 
 
 class Asked:
@@ -159,42 +115,3 @@ def replaced_allocator(library: str) -> None:
     own = model.base_model.rankallocator = Asked(model.base_model.rankallocator)
     train(model, range(3))
     need(own.steps == [0, 1, 2], "not asked")
-
-
-def by_layer(method: str, *arguments: Any) -> Callable[[str], None]:
-    """Return a probe that calls a method of a layer."""
-
-    def run(library: str) -> None:
-        getattr(make(library).base_model.model.first, method)(*arguments)
-
-    return run
-
-
-def injected_by_tuner(library: str) -> None:
-    """Add an adapter with the method of the tuner."""
-    model = make(library)
-    model.peft_config["other"] = frozen_config(library)
-    model.base_model.inject_adapter(model.get_base_model(), "other")
-
-
-def masked(library: str) -> None:
-    """Choose the kept triplets for a budget by hand."""
-    model = make(library)
-    allocator = model.base_model.rankallocator
-    train(model, range(5))
-    allocator.mask_to_budget(model.base_model.model, 4)
-
-
-def base_state(library: str) -> None:
-    """Return the weights of the base model under their own names."""
-    module = importlib.import_module(library)
-    found = module.get_base_model_state_dict(make(library))
-    need(found.keys() == Small().state_dict().keys(), "other names")
-
-
-def inputs_as_they_are(library: str) -> None:
-    """Leave the dtype of inputs as it is, with PEFT's function."""
-    from peft.helpers import disable_input_dtype_casting
-
-    with disable_input_dtype_casting(make(library)):
-        pass

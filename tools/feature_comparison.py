@@ -1,8 +1,8 @@
-"""Make docs/peft-comparison.md by running PEFT's AdaLoRA, the bridge and this package.
+"""Make docs/peft-comparison.md by running PEFT's AdaLoRA with and without the bridge.
 
 A cell is "yes" if the probe raised nothing, otherwise the message of the library. The probes are
 in feature_probes.py; they need the extra `peft`. Faults of PEFT are rows of tests/defects, which
-run each with PEFT, the bridge and this package.
+run each with PEFT alone and with the bridge.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 BRIDGE = "adalora_core.peft"
-COLUMNS = {"PEFT": "peft", "changed import": BRIDGE, "our own API": "adalora_core"}
+COLUMNS = {"PEFT": "peft", "changed import": BRIDGE}
 LONGEST_MESSAGE = 90
 DEFECTS = {
     "equal ranks train": "allocation TestEqualRanks",
@@ -74,16 +74,13 @@ def page() -> str:
     """Return the whole page.
 
     Raises:
-        ValueError: PEFT answers a row yes and another column does not, without a reason; or all
+        ValueError: PEFT answers a row yes and the bridge does not, without a reason; or both
             answer a row yes, which is none of the page.
     """
     answers = dict(_answers())
     if same := [probe.feature for probe, cells in answers.items() if {*cells} == {"yes"}]:
-        raise ValueError(f"all have {same}: let a test show it, and delete the probes")
-    alone = [
-        (probe, reasons) for probe, cells in answers.items() if any(reasons := _lost(probe, cells))
-    ]
-    counts = [sum(bool(reasons[column]) for _, reasons in alone) for column in range(2)]
+        raise ValueError(f"both have {same}: let a test show it, and delete the probes")
+    alone = [(probe, reason) for probe, cells in answers.items() if (reason := _lost(probe, cells))]
     lines = [
         "# PEFT's AdaLoRA and ours, feature by feature",
         "",
@@ -96,27 +93,21 @@ def page() -> str:
         ),
         "",
         (
-            "What works alike through all three is not listed: PEFT's own AdaLoRA tests run with "
-            "the bridge (`tests/peft/test_peft_suite.py`), [public scripts]"
-            "(peft-scripts.md) run through each door, and `tests/training` and "
-            "`tests/peft` compare our own API with PEFT."
+            "What works alike is not listed: PEFT's own AdaLoRA tests run with the bridge "
+            "(`tests/peft/test_peft_suite.py`), and [public scripts](peft-scripts.md) run through "
+            "both. [Our own API](api.md#training) has one adapter of one model, and no more of "
+            "PEFT's surface than a loop needs."
         ),
         "",
-        (
-            f"PEFT has {counts[0]} features that the changed import does not keep, and "
-            f"{counts[1]} that our own API does not have."
-        ),
+        f"PEFT has {len(alone)} features that the changed import does not keep.",
         "",
         *("## What PEFT alone has", ""),
-        *("| feature | changed import | our own API |", "| --- | --- | --- |"),
-        *(
-            f"| {probe.feature} | {' | '.join(each or 'yes' for each in reasons)} |"
-            for probe, reasons in alone
-        ),
+        *("| feature | changed import |", "| --- | --- |"),
+        *(f"| {probe.feature} | {reason} |" for probe, reason in alone),
         "",
         *("## What PEFT fails on", ""),
-        *("| feature | PEFT | changed import | our own API |", "| --- | --- | --- | --- |"),
-        *(f"| {feature} | no: {_shown(place)} | yes | yes |" for feature, place in DEFECTS.items()),
+        *("| feature | PEFT | changed import |", "| --- | --- | --- |"),
+        *(f"| {feature} | no: {_shown(place)} | yes |" for feature, place in DEFECTS.items()),
         "",
         *_tables(answers),
     ]
@@ -136,18 +127,14 @@ def _shown(place: str) -> str:
     return f"[{name}](../{path})"
 
 
-def _lost(probe: Probe, cells: Sequence[str]) -> list[str]:
-    """Return, for the columns after PEFT's, why a feature of PEFT is missing; "" if it is not."""
-    theirs, *others = cells
-    reasons = [
-        reason if theirs == "yes" != cell else ""
-        for cell, reason in zip(others, (probe.bridged, probe.instead), strict=True)
-    ]
-    if any(
-        theirs == "yes" != cell and not reason for cell, reason in zip(others, reasons, strict=True)
-    ):
-        raise ValueError(f"PEFT alone has {probe.feature!r}, and the probe has no reason: {others}")
-    return reasons
+def _lost(probe: Probe, cells: Sequence[str]) -> str:
+    """Return why the changed import lacks a feature of PEFT; "" if it does not."""
+    theirs, ours = cells
+    if not theirs == "yes" != ours:
+        return ""
+    if not probe.bridged:
+        raise ValueError(f"PEFT alone has {probe.feature!r}, and the probe has no reason: {ours}")
+    return probe.bridged
 
 
 def _answers() -> Iterator[tuple[Probe, list[str]]]:
@@ -159,7 +146,7 @@ def _answers() -> Iterator[tuple[Probe, list[str]]]:
 def _tables(answers: Mapping[Probe, Sequence[str]]) -> Iterator[str]:
     for group, probes in GROUPS.items():
         yield from (f"## {group}", "")
-        yield from (f"| feature | {' | '.join(COLUMNS)} |", "| --- | --- | --- | --- |")
+        yield from (f"| feature | {' | '.join(COLUMNS)} |", "| --- | --- | --- |")
         for probe in probes:
             yield f"| {probe.feature} | {' | '.join(answers[probe])} |"
         yield ""

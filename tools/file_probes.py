@@ -8,12 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from probe_setting import (
     Small,
     load,
     make,
-    need,
     need_equal,
     outputs,
     train,
@@ -21,6 +19,8 @@ from probe_setting import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import torch
 
 
 class Renamed(Small):
@@ -46,13 +46,6 @@ def saved(library: str, **options: Any) -> Iterator[tuple[Path, torch.Tensor]]:
         yield Path(folder), outputs(model)
 
 
-def pickled(library: str) -> None:
-    """Write weights with torch.save."""
-    with saved(library, safe_serialization=False) as (folder, expected):
-        need((folder / "adapter_model.bin").exists(), "no pickle is written")
-        need_equal(outputs(load(library, folder)), expected)
-
-
 def renamed_layers(library: str) -> None:
     """Load an adapter whose layers have other names in this base model."""
     with saved(library) as (folder, expected):
@@ -66,16 +59,6 @@ def renamed_layers(library: str) -> None:
         need_equal(outputs(found), expected)
 
 
-def other_sizes(library: str) -> None:
-    """Load what fits of an adapter for a base model of other sizes."""
-    model = make(library, modules_to_save=["head"])
-    wider = Small()
-    wider.head = torch.nn.Linear(8, 3)
-    with tempfile.TemporaryDirectory() as folder:
-        train(model).save_pretrained(folder)
-        load(library, folder, wider, ignore_mismatched_sizes=True)
-
-
 def without_total_step(library: str) -> None:
     """Load an adapter whose file has no total_step."""
     import json
@@ -86,34 +69,8 @@ def without_total_step(library: str) -> None:
         need_equal(outputs(load(library, folder)), expected)
 
 
-def other_method(library: str) -> None:
-    """Load an adapter of LoRA."""
-    peft = importlib.import_module("peft")
-    with tempfile.TemporaryDirectory() as folder:
-        config = peft.LoraConfig(target_modules=["first"])
-        peft.get_peft_model(Small(), config).save_pretrained(folder)
-        load(library, folder)
-
-
-def on_meta(library: str) -> None:
-    """Leave the factors on the meta device until they are loaded."""
-    from target_probes import config_of
-
-    module = importlib.import_module(library)
-    model = module.get_peft_model(Small(), config_of(library), low_cpu_mem_usage=True)
-    factors = [p for name, p in model.named_parameters() if ".lora_A." in name]
-    need(all(p.is_meta for p in factors), "the factors are made at once")
-
-
 def frozen_config(library: str) -> Any:
     """Return a configuration of an adapter that does not learn."""
     from target_probes import config_of
 
     return config_of(library, inference_mode=True)
-
-
-def pushed_config(library: str) -> None:
-    """Have a method that uploads a configuration."""
-    from target_probes import config_of
-
-    need(hasattr(config_of(library), "push_to_hub"), "no such method")

@@ -6,14 +6,14 @@ import contextlib
 import io
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from probe_setting import (
-    BRIDGED,
     live_triplets,
     llama,
     make,
     need,
+    need_bridge,
     train,
 )
 from target_probes import IDS, LANGUAGE
@@ -55,42 +55,13 @@ def sharded(library: str) -> None:
 # --- libraries ------------------------------------------------------------------------------------
 
 
-def trained_by_trainer(library: str, **options: Any) -> list[str]:
-    """Train with a Trainer; return the files of its checkpoint."""
-    from transformers import Trainer, TrainingArguments
-
-    model = make(library, llama(), total_step=10, tinit=1, tfinal=2, **LANGUAGE)
-    rows = [{"input_ids": IDS[0], "labels": IDS[0]}] * 8
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            folder,
-            max_steps=2,
-            save_steps=2,
-            report_to=[],
-            use_cpu=True,
-            disable_tqdm=True,
-            **options,
-        )
-        with contextlib.redirect_stdout(io.StringIO()):
-            Trainer(model, arguments, train_dataset=rows).train()
-        return [path.name for path in Path(folder, "checkpoint-2").iterdir()]
-
-
-def trainer(library: str) -> None:
-    """Save checkpoints with the adapter alone."""
-    names = trained_by_trainer(library)
-    need("adapter_model.safetensors" in names, "no adapter is saved")
-    need("model.safetensors" not in names, "the base model is saved")
-
-
 def trainer_allocates(library: str) -> None:
     """Allocate under Trainer with a callback."""
     from transformers import Trainer, TrainingArguments
 
     from adalora_core import AdaLoraCallback
 
-    if library == "peft" and not BRIDGED:
-        raise NotImplementedError("no such callback")
+    need_bridge()
     model = make(library, llama(), total_step=10, tinit=1, tfinal=2, **LANGUAGE)
     rows = [{"input_ids": IDS[0], "labels": IDS[0]}] * 8
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from pathlib import Path
 
-import torch
 from probe_setting import (
-    BRIDGED,
-    SETTINGS,
-    Small,
     load,
     make,
+    need_bridge,
     need_equal,
     outputs,
     train,
@@ -23,24 +19,11 @@ from adalora_core.training.lora_export import export_folder
 # --- model ----------------------------------------------------------------------------------------
 
 
-def mixed(library: str) -> None:
-    """Combine AdaLoRA with LoRA."""
-    module = importlib.import_module(library)
-    torch.manual_seed(1)
-    config = module.AdaLoraConfig(**SETTINGS)
-    model = module.get_peft_model(Small(), config, mixed=True)
-    model.add_adapter("other", module.LoraConfig(target_modules=["first"]))
-
-
 def export_lora(library: str) -> None:
-    """Write plain LoRA: by the model's method, or from its files with `adalora export-lora`."""
-    if library == "peft" and not BRIDGED:
-        raise NotImplementedError("no such function")
+    """Write plain LoRA from the files of a model, as `adalora export-lora` does."""
+    need_bridge()
     model = train(make(library))
     with tempfile.TemporaryDirectory() as folder:
-        if library == "adalora_core":
-            model.export_lora(folder)
-        else:
-            model.save_pretrained(Path(folder, "adapter"))
-            export_folder(Path(folder, "adapter"), folder)
+        model.save_pretrained(Path(folder, "adapter"))
+        export_folder(Path(folder, "adapter"), folder)
         need_equal(outputs(load("peft", folder)), outputs(model))

@@ -1,4 +1,4 @@
-"""Build, train, save and load a small model with either library; the parts of every probe."""
+"""Build, train, save and load a small model with PEFT; the parts of every probe."""
 
 from __future__ import annotations
 
@@ -35,13 +35,11 @@ class Probe:
     Attributes:
         feature: the row's name.
         run: the function.
-        instead: why our own API does not have a feature of PEFT, or what to do instead.
-        bridged: the same for the bridge.
+        bridged: why the bridge does not have a feature of PEFT, or what to do instead.
     """
 
     feature: str
     run: Callable[[str], None]
-    instead: str = ""
     bridged: str = ""
 
 
@@ -132,9 +130,8 @@ def train(model: Any, steps: range = range(30), *, dtype: torch.dtype = torch.fl
 
 def load(library: str, folder: str | Path, base: nn.Module | None = None, **options: Any) -> Any:
     """Load an adapter onto a fresh base."""
-    name = {"peft": "PeftModel", "adalora_core": "AdaLoraModel"}[library]
     torch.manual_seed(1)
-    cls = getattr(importlib.import_module(library), name)
+    cls = importlib.import_module(library).PeftModel
     return cls.from_pretrained(Small() if base is None else base, folder, **options)
 
 
@@ -154,33 +151,13 @@ def need_budget(model: Any) -> None:
     need(live_triplets(model) == BUDGET, "the number of kept triplets is not the budget")
 
 
+def need_bridge() -> None:
+    """Raise unless the models of PEFT are bridged: PEFT has no such function."""
+    if not BRIDGED:
+        raise NotImplementedError("no such function")
+
+
 def need_equal(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5) -> None:
     """Raise unless two outputs agree."""
     difference = (found - expected).abs().max().item()
     need(difference <= atol, "outputs differ")
-
-
-def only(library: str, probe: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a probe of a feature that only `library` has."""
-
-    def run(asked: str) -> None:
-        if asked != library:
-            raise NotImplementedError("no such function")
-        probe(asked)
-
-    return run
-
-
-def has(*names: str) -> Callable[[str], None]:
-    """Return a probe that looks for public names."""
-    homes = {
-        "peft": ["peft", "peft.tuners.adalora"],
-        "adalora_core": ["adalora_core", "adalora_core.nn", "adalora_core.allocation"],
-    }
-
-    def run(library: str) -> None:
-        modules = [importlib.import_module(home) for home in homes[library]]
-        missing = [name for name in names if not any(hasattr(m, name) for m in modules)]
-        need(not missing, f"no {', '.join(missing)}")
-
-    return run

@@ -210,6 +210,15 @@ def module_names() -> dict[Path, Content]:
     return {ROOT / "adalora_core" / "config" / "fields" / "module_names.py": module()}
 
 
+def api() -> dict[Path, Content]:
+    """Return the table of a model's methods in docs/api.md."""
+    from api_table import table
+    from written_blocks import with_block
+
+    page = DOCS / "api.md"
+    return {page: with_block(page, "api", table())}
+
+
 def releases() -> dict[Path, Content]:
     """Return the tables of tried releases, and what README.md says of them."""
     from tested_releases import TRIED, block, date, words
@@ -305,6 +314,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "tools": known_tools,
     "scripts": scripts,
     "releases": releases,
+    "api": api,
     "disagreements": disagreements,
     "indexes": indexes,
     "speed": speed,

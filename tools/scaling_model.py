@@ -13,9 +13,6 @@ INIT_R = 12
 BYTES = 4
 COMPARED = 16
 """Bytes that the processes compare: two numbers."""
-HEAD = 128
-"""Width of an attention head."""
-TOKENS = 1000
 DEVICES = [8, 64, 1024]
 """Of the table."""
 DRAWN_DEVICES = [8, 32, 64, 128, 512, 1024]
@@ -40,14 +37,6 @@ class Model:
         block += [(hidden, inner), (hidden, inner), (inner, hidden)]
         return block * self.layers
 
-    def row_parallel(self) -> list[bool]:
-        """Return of every matrix whether tensor parallelism divides its input, not its output."""
-        return [False, False, False, True, False, False, True] * self.layers
-
-    def most_devices(self, division: Division) -> int | None:
-        """Return how many devices a division can use; tensor parallelism keeps heads whole."""
-        return self.key_value // HEAD if division is Division.TENSOR else None
-
 
 MODELS = [
     Model("7B", layers=32, hidden=4096, inner=11008, key_value=4096),
@@ -61,7 +50,6 @@ class Division(Enum):
     DDP = "DDP"
     ROWS = "FSDP2"
     COLUMNS = "FSDP2, A by columns"
-    TENSOR = "tensor parallelism"
 
 
 @dataclass(frozen=True)
@@ -73,8 +61,6 @@ class Cost:
         update: bytes read and written by the update of the averages.
         gathers: bytes sent to gather factors for forward and backward, as plain LoRA does.
         gradients: bytes sent to exchange gradients, as plain LoRA of this rank does.
-        sums: bytes sent per 1,000 tokens for the sums of `x Aᵀ`, or of its gradient, over parts of
-            a matrix, as plain LoRA does; those of the base model are not counted.
         scores: bytes sent for the scores, on allocation steps.
         penalty: bytes sent for the penalty.
         comparison: bytes sent to compare the processes, twice per run.
@@ -88,7 +74,6 @@ class Cost:
     update: float
     gathers: float
     gradients: float
-    sums: float
     scores: float
     penalty: float
     comparison: float
@@ -101,12 +86,10 @@ class Cost:
 def cost(model: Model, devices: int, division: Division) -> Cost:
     """Return the cost on `devices`; a ring all-reduce sends its content nearly twice."""
     matrices = model.matrices()
-    is_sharded = division in {Division.ROWS, Division.COLUMNS}
     is_divided = division is not Division.DDP
-    share = _share(model, devices, division)
+    share = parameters(model) / (devices if is_divided else 1)
     once = (devices - 1) / devices * BYTES
-    padded = sum(_padded(*each, devices, division) for each in matrices) if is_sharded else 0
-    numbers_per_triplet = 2 * once * INIT_R * len(matrices)
+    padded = sum(_padded(*each, devices, division) for each in matrices) if is_divided else 0
     return Cost(
         averages=2 * BYTES * share,
         update=6 * BYTES * share,  # reads p, g and both averages; writes both averages
@@ -114,8 +97,6 @@ def cost(model: Model, devices: int, division: Division) -> Cost:
         gathers=2 * once * padded,
         # A reduce-scatter of padded parts is half of an all-reduce.
         gradients=once * padded if is_divided else 2 * once * parameters(model),
-        # A matrix makes one sum, in the forward or in the backward pass.
-        sums=numbers_per_triplet * TOKENS if division is Division.TENSOR else 0,
         scores=2 * once * (INIT_R + 1) * len(matrices) if is_divided else 0,
         penalty=2 * once * sum(_exchanged(*each, devices, division) for each in matrices),
         comparison=2 * (devices - 1) / devices * COMPARED,
@@ -126,27 +107,11 @@ def cost(model: Model, devices: int, division: Division) -> Cost:
     )
 
 
-def _share(model: Model, devices: int, division: Division) -> float:
-    """Return how many entries of the factors a device holds, on average."""
-    if division is not Division.TENSOR:
-        return parameters(model) / (1 if division is Division.DDP else devices)
-    return INIT_R * sum(
-        1 + (columns / devices + rows if is_row_parallel else columns + rows / devices)
-        for (columns, rows), is_row_parallel in _with_kind(model)
-    )
-
-
-def _with_kind(model: Model) -> list[tuple[tuple[int, int], bool]]:
-    return list(zip(model.matrices(), model.row_parallel(), strict=True))
-
-
 def _shared(model: Model, division: Division) -> int:
     """Return the collectives of a step that plain LoRA makes too."""
     matrices = model.matrices()
     if division is Division.DDP:
         return _buckets(matrices)
-    if division is Division.TENSOR:
-        return len(matrices)
     # Of each block two gathers and one exchange of gradients; the root has no factors.
     return 3 * model.layers
 
@@ -184,17 +149,11 @@ def _exchanged(columns: int, rows: int, devices: int, division: Division) -> int
     del rows
     if division is Division.DDP:
         return 0
-    if division is Division.TENSOR:
-        return INIT_R**2  # of the divided factor
     return INIT_R * (INIT_R if _cuts_columns(columns, devices, division) else columns) + INIT_R**2
 
 
 def _penalty_flops(model: Model, devices: int, division: Division) -> float:
     """Return the operations of both Gram matrices, and of the residuals times the factors."""
-    if division is Division.TENSOR:
-        # Twice the product of each entry that a device holds, without E.
-        entries = _share(model, devices, division) - INIT_R * len(model.matrices())
-        return 4 * INIT_R * entries
     return sum(_penalty_flops_of(*each, devices, division) for each in model.matrices())
 
 
@@ -217,20 +176,18 @@ def table() -> str:
     lines = [
         (
             "| model | devices | division | averages | update moves | gathers (LoRA too) "
-            "| gradients (LoRA too) | sums per 1,000 tokens (LoRA too) | scores, per allocation "
+            "| gradients (LoRA too) | scores, per allocation "
             "| penalty, per forward | penalty, GFLOP "
             "| collectives: LoRA too + ours + with allocation |"
         ),
-        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for model in MODELS:
         for devices in DEVICES:
             for division in Division:
-                if devices > (model.most_devices(division) or devices):
-                    continue
                 each = cost(model, devices, division)
                 sizes = [each.averages, each.update, each.gathers, each.gradients]
-                sizes += [each.sums, each.scores, each.penalty]
+                sizes += [each.scores, each.penalty]
                 cells = [model.name, str(devices), division.value, *map(_size, sizes)]
                 cells += [f"{each.penalty_flops / 1e9:.2f}"]
                 cells += [f"{each.shared} + {each.own} + {each.own_more}"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from probe_setting import SETTINGS, Small, llama, make, need, train
+from probe_setting import SETTINGS, Small, make, need, train
 from torch import nn
 
 if TYPE_CHECKING:
@@ -49,26 +49,6 @@ class Attention(nn.Module):
         return self.attention(x, x, x)[0]
 
 
-def replicated(library: str) -> None:
-    """Stack layers of the base model again."""
-    model = make(library, llama(), layer_replication=[[0, 1], [0, 1]], **LANGUAGE)
-    need(len(model.get_base_model().model.layers) == 2, "no layer was added")
-
-
-def tied_copies(library: str) -> None:
-    """Train a head whole that is tied to the embedding, and keep the two tied."""
-    base = llama(tie_word_embeddings=True)
-    model = make(
-        library, base, modules_to_save=["embed_tokens"], ensure_weight_tying=True, **LANGUAGE
-    )
-    core = model.get_base_model()
-    copies = [
-        module.modules_to_save["default"].weight
-        for module in (core.model.embed_tokens, core.lm_head)
-    ]
-    need(copies[0] is copies[1], "the copies are not tied")
-
-
 # --- configuration --------------------------------------------------------------------------------
 
 
@@ -84,20 +64,3 @@ def numbers_of_numpy(library: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         need(json.loads(Path(folder, "adapter_config.json").read_text())["init_r"] == 4, "lost")
-
-
-def any_method(library: str) -> None:
-    """Read the configuration of another method by its file."""
-    with tempfile.TemporaryDirectory() as folder:
-        importlib.import_module("peft").LoraConfig().save_pretrained(folder)
-        module = importlib.import_module(library)
-        need(module.PeftConfig.from_pretrained(folder).peft_type == "LORA", "another method")
-
-
-def base_by_name(library: str) -> None:
-    """Load the base model that the configuration of an adapter names."""
-    module = importlib.import_module(library)
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as adapter:
-        llama().save_pretrained(folder)
-        make("peft", type(llama()).from_pretrained(folder), **LANGUAGE).save_pretrained(adapter)
-        module.AutoPeftModelForCausalLM.from_pretrained(adapter)

@@ -13,6 +13,7 @@ from probe_setting import (
     batch,
     make,
     need,
+    need_bridge,
     need_budget,
     need_equal,
     train,
@@ -79,15 +80,14 @@ def two_trainable(library: str) -> None:
     module = importlib.import_module(library)
     model = make(library)
     model.add_adapter("other", module.AdaLoraConfig(**SETTINGS))
-    active = model if library == "adalora_core" else model.base_model
-    active.set_adapter(["default", "other"])
+    model.base_model.set_adapter(["default", "other"])
     train(model)
 
 
 def compaction(library: str) -> None:
     """Free the dropped triplets in training."""
-    del library
-    model = make("adalora_core")
+    need_bridge()
+    model = make(library)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     train(model)
     report = model.compact(optimizer)

@@ -24,7 +24,6 @@ ELSEWHERE = "test_launchers.py::test_trainer_resumes_with_another_number_of_proc
 BEST = "test_launchers.py::test_the_best_checkpoint_is_loaded_under_fsdp2"
 REFUSED = "test_refusals.py::test_every_rank_says_what_is_not_supported_and_what_to_do"
 EITHER = "test_refusals.py::test_both_kinds_of_model_say_what_is_not_supported"
-TENSOR = "test_tensor_parallel.py::test_every_process_refuses_and_names_the_layer"
 ZERO = "test_deepspeed.py::test_two_processes_are_one"
 """In float32 to 1e-4: DeepSpeed keeps no other copy of the factors."""
 KILLED = "test_killed_runs.py::test_the_demo_survives_the_kill_of_a_rank"
@@ -60,38 +59,16 @@ ROWS = {
     ),
     "FSDP1 (`FullyShardedDataParallel`)": [*of(REFUSED, "fsdp1_flat"), *of(EITHER, "fsdp1")],
     "factors in `ignored_params` of `fully_shard`": of(REFUSED, "ignored_factors"),
-    (
-        'tensor parallelism, by `tp_plan="auto"` of transformers or `parallelize_module`, before '
-        "`get_peft_model`"
-    ): [
-        *of("test_tensor_parallel.py::test_two_processes_train_as_one", "penalty", "no-penalty"),
-        "test_tensor_parallel.py::test_layers_that_torch_divides_train_as_one",
-        "test_tensor_parallel.py::test_layers_with_whole_inputs_and_outputs_train_as_one",
-    ],
-    (
-        "the same with other styles, `lora_dropout`, `bias`, `modules_to_save` or "
-        "`trainable_token_indices`"
-    ): of(TENSOR, "packed", "dropout", "bias", "whole module"),
-    (
-        "the same after `get_peft_model`, with other layouts of input or output, under "
-        "`fully_shard`, or with layers of PEFT"
-    ): [
-        *of(REFUSED, "tensor_parallel", "tensor_parallel_attached"),
-        *of(TENSOR, "gathered output", "DTensor output", "sharded anew", "layers of PEFT"),
-    ],
-    "the same under transformers' Trainer": of(TENSOR, "Trainer"),
+    'tensor parallelism, by `tp_plan="auto"` of transformers or `parallelize_module`': of(
+        REFUSED, "tensor_parallel", "tensor_parallel_attached", "adapter_for_repeated"
+    ),
     "DeepSpeed ZeRO-1 and ZeRO-2, in a loop or under Trainer": [
-        *of(ZERO, "with_zero1-adalora_core", "with_loop-adalora_core", "with_loop-attached"),
-        *of(ZERO, "with_trainer-adalora_core", "with_trainer-attached"),
+        *of(ZERO, "with_zero1", "with_loop", "with_trainer"),
         *of(KILLED, "zero2"),
     ],
     "the same without the hook": [
         *of(EITHER, "zero2_without_hook"),
-        *of(
-            "test_deepspeed.py::test_a_loop_that_ignores_the_division_is_refused",
-            "adalora_core",
-            "attached",
-        ),
+        "test_deepspeed.py::test_a_loop_that_ignores_the_division_is_refused",
     ],
     "DeepSpeed ZeRO-3": [*of(EITHER, "zero3"), *of(REFUSED, "adapter_for_zero3")],
     "torchrun's elastic restarts (`--max-restarts`)": of(AGAIN, "restart.py-checkpoints"),
@@ -101,31 +78,28 @@ ROWS = {
     ],
     "Slurm": of(AGAIN, "job.slurm-checkpoints"),
     "transformers' Trainer with DDP": [
-        *of(LAUNCHED, "torchrun-with_trainer-adalora_core", "torchrun-with_trainer-attached"),
-        *of(ELSEWHERE, "trainer-adalora_core-1-2", "trainer-attached-2-1"),
+        *of(LAUNCHED, "torchrun-with_trainer-attached"),
+        *of(ELSEWHERE, "trainer-attached-1-2", "trainer-attached-2-1"),
     ],
     "transformers' Trainer with FSDP2": [
-        *of(LAUNCHED, "torchrun-fsdp2_trainer-adalora_core", "torchrun-fsdp2_trainer-attached"),
+        *of(LAUNCHED, "torchrun-fsdp2_trainer-attached"),
         *of(LAUNCHED, "accelerate-fsdp2_trainer_sharded_files-attached"),
-        *of(ELSEWHERE, "fsdp2_trainer-adalora_core-2-4"),
-        *of(BEST, "adalora_core-10-FULL", "attached-24-SHARDED"),
+        *of(ELSEWHERE, "fsdp2_trainer-attached-2-4"),
+        *of(BEST, "10-FULL", "24-SHARDED"),
         *of(KILLED, "trainer-fsdp2"),
         *of(REFUSED, "trainer_with_injected_fsdp2"),
     ],
     "transformers' Trainer with FSDP1, or with DeepSpeed without ZeRO-1 or ZeRO-2": of(
         REFUSED, "trainer_with_fsdp1", "trainer_with_deepspeed"
     ),
-    "`load_adapter` into an adapter of a divided model": [
+    "loading into the adapter of a divided model": [
         *of(
             "test_checkpoints.py::test_an_adapter_is_loaded_into_a_divided_model",
             *("ours", "ours-and-more", "attached"),
         ),
         *of(EITHER, "pruned_file"),
     ],
-    "merging in a divided model": [
-        *of(EITHER, "merge"),
-        *of(REFUSED, "merge_under_tensor_parallel"),
-    ],
+    "merging in a divided model": of(EITHER, "merge"),
     "`compact` of a model in DDP": of(
         REFUSED, "compact_under_ddp", "compact_under_ddp_attached", "compact_after_unwrapping"
     ),
@@ -136,13 +110,12 @@ ROWS = {
     "adding an adapter to a divided model": of(
         REFUSED, "adapter_for_sharded", "adapter_for_repeated", "adapter_for_ddp"
     ),
-    "training in DDP what was added, activated or unfrozen after wrapping": of(
-        UNSYNCHRONISED, "added", "activated", "unfrozen", "unfrozen_attached"
+    "training in DDP what was unfrozen after wrapping": of(
+        UNSYNCHRONISED, "unfrozen", "unfrozen_attached"
     ),
-    "activating or unfreezing an adapter after `fully_shard`": of(
-        "test_agreement.py::test_fully_shard_synchronises_what_learns_later",
-        *("activated", "unfrozen"),
-    ),
+    "unfreezing the adapter after `fully_shard`": [
+        "test_agreement.py::test_fully_shard_synchronises_what_learns_later"
+    ],
     "`join()` of DDP, for uneven batches": [
         "test_agreement.py::test_training_inside_join_is_refused"
     ],

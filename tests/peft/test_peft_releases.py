@@ -18,7 +18,7 @@ CORE = [
     *(f"tests/peft/test_peft_{name}.py" for name in ("module", "reuse", "start")),
 ]
 ALL = [
-    *("tests/bridge", "tests/defects", "tests/trainers", "tests/floor/test_peft_identity.py"),
+    *("tests/bridge", "tests/defects", "tests/trainers"),
     *(f"tests/peft/test_peft_{name}.py" for name in ("configs", "mistakes", "suite")),
     *(f"tests/training/test_{name}.py" for name in ("hub", "merging")),
     *(f"tests/runs/test_{name}.py" for name in ("matrices_without_gradient", "offload")),

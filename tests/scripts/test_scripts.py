@@ -42,12 +42,6 @@ CHANGED = {
         "from adalora_core.peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model",
     ],
     "attach": ["model = attach(model)"],
-    "own": [
-        (
-            "from adalora_core import AdaLoraConfig, AdaLoraModel as PeftModel, get_peft_model; "
-            "from peft import TaskType"
-        ),
-    ],
 }
 """The lines of `SCRIPT` that each way changes."""
 

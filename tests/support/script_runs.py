@@ -46,14 +46,6 @@ PRELOADED = [
 ]
 """What the server imports; of this package, only what knows nothing of PEFT."""
 
-OURS = {
-    "AdaLoraConfig": "AdaLoraConfig",
-    "PeftConfig": "AdaLoraConfig as PeftConfig",
-    "PeftModel": "AdaLoraModel as PeftModel",
-    "get_peft_model": "get_peft_model",
-}
-"""PEFT's names that our own API answers; helpers stay PEFT's."""
-
 
 def script_names() -> list[str]:
     """Return the names of the scripts."""
@@ -81,29 +73,10 @@ def with_attach(text: str) -> str:
     return text.replace("# attach: ", "")
 
 
-def with_our_own_api(text: str) -> str:
-    """Import from this package what it has."""
-    if re.search("^import peft$", text, flags=re.MULTILINE):
-        text = re.sub("^import peft$", "import adalora_core", text, flags=re.MULTILINE)
-        text = text.replace("peft.PeftModel", "adalora_core.AdaLoraModel")
-        text = re.sub(r"\bpeft\.", "adalora_core.", text)
-    pattern = r"^from peft import (?:\(([^)]+)\)|(.+))$"
-    return re.sub(pattern, _own_import, text, flags=re.MULTILINE)
-
-
-def _own_import(line: re.Match[str]) -> str:
-    names = [name.strip() for name in (line[1] or line[2]).split(",") if name.strip()]
-    ours = [OURS[name] for name in names if name in OURS]
-    theirs = [name for name in names if name not in OURS]
-    parts = [f"from adalora_core import {', '.join(ours)}"] if ours else []
-    return "; ".join([*parts, *([f"from peft import {', '.join(theirs)}"] if theirs else [])])
-
-
 WAYS: dict[str, Callable[[str], str]] = {
     "peft": with_peft,
     "import": with_changed_import,
     "attach": with_attach,
-    "own": with_our_own_api,
 }
 """What each way makes of the text of a script."""
 

@@ -1,0 +1,25 @@
+"""Make the table of docs/api.md: what a model of our own API has, from its class."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from adalora_core import AdaLoraModel
+from adalora_core.training.names_of_peft import OF_PEFT
+
+
+def table() -> str:
+    """Return the methods of a model with the first sentence of each, and the refused names."""
+    lines = ["| of a model | what it does |", "|---|---|"]
+    for name, member in vars(AdaLoraModel).items():
+        if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
+            lines.append(f"| `{name}` | {_first_line(getattr(AdaLoraModel, name))} |")
+    refused = ", ".join(f"`{name}`" for name in sorted(OF_PEFT))
+    return "\n".join(
+        [*lines, "", f"Refused, since models of `adalora_core.peft` have them: {refused}."]
+    )
+
+
+def _first_line(member: Any) -> str:
+    return (inspect.getdoc(member) or "").partition("\n")[0].replace("|", "\\|")
