@@ -56,8 +56,10 @@ def _checked(values: Mapping[str, Any], source: str | None) -> tuple[Checked, Bl
     return Checked(found, source, runtime=_OPTIONS.runtime, block=block.values), block
 
 
-def read_config(path: Path) -> AdaLoraConfig:
+def read_config(path: Path, **changes: Any) -> AdaLoraConfig:
     """Return the configuration in `adapter_config.json`, if nothing in it breaks the contract.
+
+    `changes` are values in place of those of the file.
 
     Raises:
         ConfigError: the file is not a JSON object, or breaks the contract.
@@ -70,7 +72,7 @@ def read_config(path: Path) -> AdaLoraConfig:
             f"{str(path.parent)!r} holds no {path.name}; name the folder of a saved adapter"
         )
     try:
-        return config_of(object_in(path), str(path))
+        return config_of(object_in(path) | changes, str(path))
     except ValueError as error:
         if not is_link_out(path):
             if isinstance(error, ConfigError):

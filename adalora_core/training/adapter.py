@@ -282,14 +282,14 @@ class Adapter:
             self.config.rank_pattern = pattern
 
 
-def checked_copy(config: Any) -> AdaLoraConfig:
-    """Return a copy of `config` after the whole contract, since its fields can be assigned.
+def checked_copy(config: Any, **changes: Any) -> AdaLoraConfig:
+    """Return a copy of `config` with `changes` after the whole contract.
 
     Raises:
         ConfigError: the configuration breaks the contract.
         TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
     """
-    return config_of(run_values(config))
+    return config_of(run_values(config) | changes)
 
 
 def check_in_place(config: Any) -> Any:

@@ -158,16 +158,14 @@ def load_adapter(
     """
     existing = tuner.adapter if tuner.adapters else None
     learns = is_trainable or existing is not None
-    given = None if config is None else checked_copy(config)
+    given = None if config is None else checked_copy(config, inference_mode=not learns)
     with locked(folder, shared=True):
         state = read_state(folder) if learns else None
-        saved = read_adapter(folder, None if state is None else state.config, config=given)
+        fallback = None if state is None else state.config
+        saved = read_adapter(folder, fallback, config=given, inference_mode=not learns)
     refuse_unsupported(saved.config)
     positions = row_positions(saved)
     targets = targets_in(tuner.model, saved, positions)
-    saved.config.inference_mode = not learns
-    if learns:
-        saved.config = checked_copy(saved.config)
     if given is None:
         # PEFT's file cannot name it.
         if existing is not None:

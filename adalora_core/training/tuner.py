@@ -40,6 +40,7 @@ class AdaLoraTuner(Host, nn.Module):
         refuse_adapted(model)
         self.model = model
         self.adapters: dict[str, Adapter] = {}
+        self.active_adapters: list[str] = []
         self.training_run = TrainingRun()
 
     def __getattr__(self, name: str) -> Any:
@@ -50,11 +51,6 @@ class AdaLoraTuner(Host, nn.Module):
             if name == "model" or "model" not in self._modules:
                 raise
             return getattr(self.model, name)
-
-    @property
-    def active_adapters(self) -> list[str]:  # type: ignore[override]
-        """The name of the adapter, in a list; empty after `unload`."""
-        return list(self.adapters)
 
     @property
     def adapter(self) -> Adapter:
@@ -117,7 +113,7 @@ class AdaLoraTuner(Host, nn.Module):
         for path in targets.saved:
             self._replace(path, ModulesToSave(self.model.get_submodule(path)))
         leave_fast_path(self.model, AdaLoraLayer)
-        self.adapters[DEFAULT_ADAPTER] = adapter
+        self.adapters[DEFAULT_ADAPTER], self.active_adapters = adapter, [DEFAULT_ADAPTER]
         self.model.requires_grad_(False)
         if adapter.is_trainable:
             for parameter in self.trained_parameters():
@@ -194,7 +190,7 @@ class AdaLoraTuner(Host, nn.Module):
             elif isinstance(module, ModulesToSave):
                 self._replace(path, module.current)
         return_to_fast_path(self.model)
-        self.adapters.clear()
+        self.adapters, self.active_adapters = {}, []
         record_untied(self.model)
         return self.model
 

@@ -85,7 +85,7 @@ def test_numbers_of_numpy_become_those_of_python():
     assert [type(each) for each in found] == [int, int, float, bool]
     assert type(config.layers_to_transform[0]) is int
     assert config.target_modules == ["q", "v"]
-    assert json.loads(json.dumps(config.to_dict()))["total_step"] == 100
+    assert json.loads(json.dumps(config.to_json_dict()))["total_step"] == 100
 
 
 def test_the_signature_shows_the_defaults():
@@ -104,7 +104,7 @@ def test_the_functions_of_dataclasses_work():
     with pytest.raises(ValueError, match="ADA202"):
         dataclasses.replace(config, tfinal=100)
     not_written = {"runtime_config": None, "importance_criterion": "sensitivity"}
-    assert dataclasses.asdict(config) == config.to_dict() | not_written
+    assert dataclasses.asdict(config) == config.to_json_dict() | not_written
     assert {field.name for field in dataclasses.fields(config)} == {*AdaLoraConfig.model_fields}
 
 
@@ -127,7 +127,7 @@ class TestFolders:
         config = AdaLoraConfig(total_step=100, target_modules=["q"], task_type="CAUSAL_LM")
         config.save_pretrained(tmp_path / "new" / "sub", auto_mapping_dict={"a": "b"})
         read = AdaLoraConfig.from_pretrained(tmp_path / "new", subfolder="sub")
-        assert read.to_dict() == config.to_dict() | {"auto_mapping": {"a": "b"}}
+        assert read.to_json_dict() == config.to_json_dict() | {"auto_mapping": {"a": "b"}}
 
     def test_keys_of_a_newer_peft_are_ignored_with_a_warning(self, tmp_path):
         values = {"peft_type": "ADALORA", "total_step": 100, "new_key": 1, "runtime_config": {}}

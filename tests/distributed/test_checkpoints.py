@@ -112,7 +112,7 @@ def test_factors_that_an_outer_module_holds_whole_are_not_saved(tmp_path: Path) 
 
 def test_a_state_without_the_adapter_is_refused_by_name() -> None:
     state = AdapterState(make("adalora_core"))
-    with pytest.raises(CheckpointError, match=r"adapter 'default', got one of \['other'\]"):
+    with pytest.raises(CheckpointError, match=r"adapters \['default'\], got one of \['other'\]"):
         state.load_state_dict({"other": state.state_dict()["default"]})
 
 

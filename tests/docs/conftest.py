@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from programs import output_of_python
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture
+def uninstalled():
+    """Take the bridge to PEFT off again, which an example may have installed by an import."""
+    yield
+    if sys.modules.pop("adalora_core.peft", None):
+        sys.modules["adalora_core.bridge"].uninstall()
 
 
 @pytest.fixture(scope="session")

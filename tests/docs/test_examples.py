@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,14 +34,6 @@ TRAINS = re.compile(r"import torch|import peft|from peft|adalora_core\.(integrat
 RUNNABLE = [
     place for place, block in EXAMPLES.items() if HAS_TORCH or not TRAINS.search(block.content)
 ]
-
-
-@pytest.fixture
-def uninstalled():
-    """Take the bridge to PEFT off again, which an example may have installed by an import."""
-    yield
-    if sys.modules.pop("adalora_core.peft", None):
-        sys.modules["adalora_core.bridge"].uninstall()
 
 
 @pytest.mark.usefixtures("uninstalled")

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 pytest.importorskip("peft.tuners.lora.conversion", reason="PEFT before 0.19")
 
 
+DOORS = pytest.mark.parametrize("door", ["import", "attach"], indirect=True)
+
+
 def base() -> TwoLayer:
     torch.manual_seed(7)
     return TwoLayer()
 
 
+@DOORS
 @pytest.mark.parametrize("changes", [{}, {"target_modules": "first|second"}], ids=["names", "text"])
 def test_the_lora_computes_the_same(door: str, changes: dict[str, Any], tmp_path: Path) -> None:
     model = make(door, base(), modules_to_save=["head"], **changes)
@@ -33,6 +37,7 @@ def test_the_lora_computes_the_same(door: str, changes: dict[str, Any], tmp_path
     torch.testing.assert_close(loaded.eval()(x).logits, model.eval()(x).logits)
 
 
+@DOORS
 def test_a_convolution_is_refused_as_peft_refuses_it(door: str) -> None:
     model = make(door, nn.Sequential(nn.Conv2d(3, 4, 3)), target_modules=["0"])
     with pytest.raises(TypeError, match=r"do not support LoRA conversion: .*SVDConv2d"):

@@ -114,13 +114,12 @@ class TestBaseThatHasTheAdapter:
         train(loaded, range(30))
         assert sum(final_ranks(loaded)) == TARGET_BUDGET
 
-    @pytest.mark.parametrize("library", ["peft", "adalora_core"])
-    def test_another_adapter_is_still_refused(self, library: str, tmp_path: Path) -> None:
-        model = fresh(library)
+    def test_another_adapter_is_still_refused(self, tmp_path: Path) -> None:
+        model = fresh()
         model.save_pretrained(tmp_path)
         base = model.base_model.model
         with pytest.raises(RunError, match=r"^ADA801"):
-            LOADERS[library].from_pretrained(base, tmp_path, adapter_name="other")
+            peft.PeftModel.from_pretrained(base, tmp_path, adapter_name="other")
 
     def test_configurations_that_a_base_brings_along_are_used(self) -> None:
         module = base()

@@ -241,18 +241,18 @@ def test_peft_and_we_read_what_the_other_writes(door: str, tmp_path: Path) -> No
         ].init_lora_weights == ("lora")
 
 
+@pytest.mark.parametrize("door", ["imported"], indirect=True)
 def test_a_second_adapter_has_a_start_of_its_own(door: str) -> None:
     model = made(door, TwoLayer(), init_lora_weights=True)
     assert not is_like_lora(model)
     before = factor(model, "first", "A").clone()
-    library = adalora_core if door == "own" else peft
-    frozen = {} if door == "own" else {"inference_mode": True}
+    frozen = {"inference_mode": True}
     expected = factor(lora(TwoLayer()), "first", "A")
     # The last one has the name of one that was deleted.
     for name, start in (("other", "lora"), ("third", True), ("other", True)):
         if name in model.peft_config:
             model.delete_adapter(name)
-        config = library.AdaLoraConfig(**LORA | frozen | {"init_lora_weights": start})
+        config = peft.AdaLoraConfig(**LORA | frozen | {"init_lora_weights": start})
         torch.manual_seed(SEED)
         model.add_adapter(name, config)
         assert is_like_lora(model, name=name) == (start == "lora")

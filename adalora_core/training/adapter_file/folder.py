@@ -74,10 +74,12 @@ def read_adapter(
     fallback: Mapping[str, Any] | None = None,
     *,
     config: AdaLoraConfig | None = None,
+    **changes: Any,
 ) -> SavedAdapter:
     """Read and check an adapter folder.
 
-    `config` is used instead of the file, and `fallback` where there is none.
+    `config` is used instead of the file, and `fallback` where there is none. `changes` are values
+    in place of those of the file.
 
     Raises:
         CheckpointError: a file is missing, truncated or of another kind.
@@ -92,7 +94,8 @@ def read_adapter(
         )
     if config is None:
         is_there = fallback is None or (folder / CONFIG_NAME).is_file()
-        config = read_config(config_in(folder)) if is_there else config_of(fallback or {})
+        values = dict(fallback or {}) | changes
+        config = read_config(config_in(folder), **changes) if is_there else config_of(values)
     return SavedAdapter(folder, config, tensors_in(folder))
 
 

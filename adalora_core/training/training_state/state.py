@@ -131,6 +131,9 @@ class TrainingState:
             raise _unusable(self.path, error) from error
 
     def _check_config(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
+        mode = {"inference_mode": saved.config.inference_mode}
+        if self.config | mode == saved.config.to_json_dict():
+            return  # the file beside it is that of the save
         try:
             config = config_of(dict(self.config))
         except (TypeError, ValueError) as error:
