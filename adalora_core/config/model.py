@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -64,6 +64,9 @@ class AdaLoraConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True)
+
+    is_prompt_learning: ClassVar[bool] = False
+    """`adalora_core.peft.get_peft_model` asks it before the configuration becomes one of PEFT."""
 
     task_type: str | None = _wire("task_type")
     peft_type: str = _wire("peft_type")

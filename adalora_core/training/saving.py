@@ -162,7 +162,9 @@ def load_adapter(
     with locked(folder, shared=True):
         state = read_state(folder) if learns else None
         fallback = None if state is None else state.config
-        saved = read_adapter(folder, fallback, config=given, inference_mode=not learns)
+        changes = {"inference_mode": False} if learns else {}
+        saved = read_adapter(folder, fallback, config=given, **changes)
+    saved.config.inference_mode = not learns
     refuse_unsupported(saved.config)
     positions = row_positions(saved)
     targets = targets_in(tuner.model, saved, positions)

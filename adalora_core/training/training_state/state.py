@@ -132,15 +132,16 @@ class TrainingState:
 
     def _check_config(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
         mode = {"inference_mode": saved.config.inference_mode}
-        if self.config | mode == saved.config.to_json_dict():
-            return  # the file beside it is that of the save
+        is_beside = self.config | mode == saved.config.to_json_dict()
         try:
-            config = config_of(dict(self.config))
+            config = saved.config if is_beside else config_of(dict(self.config))
         except (TypeError, ValueError) as error:
             found = visible(" ".join(str(error).split()))
             raise ValueError(f"config: it breaks the contract ({found})") from error
         run = fingerprint(AdapterSpec.of(config), in_file)
         require(self.values["run"] == run, "run", f"{run}, by the config", self.values["run"])
+        if is_beside:
+            return
         of_save = row_positions(SavedAdapter(saved.folder, config, saved.tensors))
         require(of_save == in_file, "rank_pattern of adapter_config.json", "the saved one", in_file)
 
