@@ -21,7 +21,7 @@ from adalora_core.floor.errors import CheckpointError
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.derived_classes import class_like
 from adalora_core.training.host import TUNER, add_penalty, check_forward, forwards_of
-from adalora_core.training.run_end import is_checkpoint_folder, judge_end
+from adalora_core.training.run_end import is_checkpoint_folder, warn_if_unfinished
 
 if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
@@ -151,7 +151,10 @@ def _saving(tuner: Any, *, is_checkpoint: bool) -> Iterator[list[Adapter]]:
     """Judge the trained adapters, and let the configurations show what the model computes."""
     adapters = trained_adapters(tuner)
     for adapter in adapters:
-        judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=is_checkpoint)
+        warn_if_unfinished(
+            adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=is_checkpoint
+        )
+        adapter.drop_again()
         adapter.config.rank_pattern = adapter.rank_pattern(live=True)
     try:
         with tuner.saving():

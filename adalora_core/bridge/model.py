@@ -57,11 +57,11 @@ from adalora_core.training.host import (
 from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.run_end import (
+    begin_loaded_run,
     is_checkpoint_folder,
-    judge_choice,
-    judge_end,
-    judge_file,
-    judge_load,
+    warn_if_file_lacks_trained,
+    warn_if_unfinished,
+    warn_if_untrained_is_chosen,
 )
 from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
 from adalora_core.training.training_state.state import (
@@ -106,7 +106,8 @@ class ModelOverrides:
         resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
         for adapter in trained_adapters(self.base_model):
             forwards = forwards_of(self.base_model, adapter)
-            judge_end(adapter, "saved", forwards, is_checkpoint=resumes)
+            warn_if_unfinished(adapter, "saved", forwards, is_checkpoint=resumes)
+            adapter.drop_again()
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments
         reshard(self)
@@ -125,7 +126,7 @@ class ModelOverrides:
             for name in given.get("selected_adapters") or configs_of(self.base_model)
         }
         known = [adapter_of(self.base_model, name) for name in configs_of(self.base_model)]
-        judge_choice([each for each in known if each.name in folders], known)
+        warn_if_untrained_is_chosen([each for each in known if each.name in folders], known)
         writes = given.get("is_main_process", True) and not target.is_file()
         with _staging(target) if writes else contextlib.nullcontext(target) as staging:
             given["save_directory"] = str(staging)
@@ -174,7 +175,7 @@ class ModelOverrides:
                 _bind(tuner, adapter_name, saved)
                 fill_divided_adapter(tuner, adapter_name, saved, state)
                 if learns:
-                    judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+                    begin_loaded_run(adapter_of(tuner, adapter_name), has_state=state is not None)
                 return _IncompatibleKeys([], [])
             with _unchanged_on_error(self, adapter_name, saved):
                 if existing is not None and saved is not None:
@@ -185,7 +186,7 @@ class ModelOverrides:
                     resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
                 result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
                 if learns:
-                    judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+                    begin_loaded_run(adapter_of(tuner, adapter_name), has_state=state is not None)
                 if state is not None:
                     resume(tuner, adapter_name, state)
             return result
@@ -289,7 +290,7 @@ def commit_save(
         return
     weights, config, state = path.read_bytes(), (staging / CONFIG_NAME).read_bytes(), None
     if adapter is not None:
-        judge_file(tuner.model, adapter, lambda: read_tensors(staging))
+        warn_if_file_lacks_trained(tuner.model, adapter, lambda: read_tensors(staging))
         state = None if with_state is False else _state_of(adapter, weights, config)
     commit(target, weights, config, state, weights_name=path.name)
 

@@ -43,7 +43,7 @@ from adalora_core.training.host import Host, add_penalty, check_forward, forward
 from adalora_core.training.merging import refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
-from adalora_core.training.run_end import judge_end
+from adalora_core.training.run_end import warn_if_unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -177,7 +177,7 @@ class TunerOverrides(Host):
         """Merge in every layer or in none, and then unload as PEFT does."""
         if merge:
             for adapter in trained_adapters(self):
-                judge_end(adapter, "merged", forwards_of(self, adapter))
+                warn_if_unfinished(adapter, "merged", forwards_of(self, adapter))
             self.merge_adapter(adapter_names, safe_merge)
         model = _peft_unload(self, merge=False, **options)
         return_to_fast_path(model)

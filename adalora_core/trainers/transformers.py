@@ -30,7 +30,7 @@ from adalora_core.training.host import (
 )
 from adalora_core.training.parallelism import refuse_fsdp1
 from adalora_core.training.run.reporting import refuse
-from adalora_core.training.run_end import judge_best_checkpoint
+from adalora_core.training.run_end import warn_if_best_is_unpruned
 
 try:
     from transformers import TrainerCallback
@@ -243,7 +243,7 @@ class AdaLoraCallback(TrainerCallback):
         if states_in(best):
             resume(model, best, is_in_zero=zero is not None)
         for adapter in tuner.trained_adapters():
-            judge_best_checkpoint(adapter, state.best_model_checkpoint)
+            warn_if_best_is_unpruned(adapter, state.best_model_checkpoint)
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from adalora_core.training.run.reporting import (
     refuse_wasted_backward,
     text_of,
 )
-from adalora_core.training.run_end import RunReport, judge_idle, run_report
+from adalora_core.training.run_end import RunReport, run_report, warn_if_idle
 
 if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
@@ -213,7 +213,7 @@ class Host:
     def run_report(self) -> RunReport:
         """Return what the run of the first trained adapter was; waits for a GPU."""
         first = learning_adapters(self, "run_report")[0]
-        judge_idle(first, forwards_of(self, first))
+        warn_if_idle(first, forwards_of(self, first))
         return run_report(first)
 
     def orthogonality_penalty(self) -> torch.Tensor:

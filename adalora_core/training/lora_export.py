@@ -29,7 +29,7 @@ from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernel
 from adalora_core.training.adapter_file.tensors import collect_tensors
 from adalora_core.training.host import forwards_of
 from adalora_core.training.run.reporting import report
-from adalora_core.training.run_end import judge_end
+from adalora_core.training.run_end import warn_if_unfinished
 
 if TYPE_CHECKING:
     import os
@@ -82,7 +82,8 @@ def export_adapter(
     With a sharded model every process has to call it; the first process writes.
     """
     adapter = tuner.adapter
-    judge_end(adapter, "exported", forwards_of(tuner, adapter))
+    warn_if_unfinished(adapter, "exported", forwards_of(tuner, adapter))
+    adapter.drop_again()
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     if are_sharded(adapter.factors()[0]) and distributed.get_rank() != 0:
         return

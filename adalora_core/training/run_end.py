@@ -80,8 +80,8 @@ def budget_of(adapter: Adapter) -> tuple[int, int, int]:
 def run_report(adapter: Adapter) -> RunReport:
     """Return what the run of `adapter` was; waits for a GPU."""
     run, allocator = adapter.run, adapter.allocator
-    run.judge_waiting(wait=True)
-    _judge_gradients(adapter)
+    run.report_waiting(wait=True)
+    _warn_of_missing_gradients(adapter)
     kept, target, _ = budget_of(adapter)
     is_started = allocator is not None and allocator.last_step is not None
     return RunReport(
@@ -102,15 +102,15 @@ def is_checkpoint_folder(folder: Path) -> bool:
     return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
-def judge_end(
+def warn_if_unfinished(
     adapter: Adapter, what: str, forwards: int | None, *, is_checkpoint: bool = False
 ) -> None:
-    """Warn if the run of `adapter` is not over, and zero the triplets that its kept set drops.
+    """Warn if the run of `adapter` is not over, or has learned nothing; `drop_again` comes after.
 
     `what` is "saved", "exported" or "merged". `forwards` is None if the adapter is not active.
     """
     run, allocator = adapter.run, adapter.allocator
-    run.judge_waiting(wait=True)
+    run.report_waiting(wait=True)
     factors = () if what == "merged" else adapter.parameters()
     if not all(bool(local_part(each).isfinite().all()) for each in factors):
         run.report(
@@ -119,12 +119,11 @@ def judge_end(
         )
     if allocator is None:
         return
-    judge_idle(adapter, forwards)
-    _judge_gradients(adapter)
+    warn_if_idle(adapter, forwards)
+    _warn_of_missing_gradients(adapter)
     if allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
-        _judge_dropped(adapter, what)
-        allocator.finalize()
+        _warn_if_dropped_are_live(adapter, what)
         return
     if run.calls == 0 and allocator.last_step is None:
         if run.optimizer_steps:
@@ -144,7 +143,7 @@ def judge_end(
         )
 
 
-def _judge_gradients(adapter: Adapter) -> None:
+def _warn_of_missing_gradients(adapter: Adapter) -> None:
     """Warn of matrices that are trained, and that the loss has not reached once."""
     allocator = adapter.allocator
     if allocator is None or not allocator.target_reached or allocator.without_gradient is None:
@@ -166,7 +165,7 @@ def _judge_gradients(adapter: Adapter) -> None:
         )
 
 
-def judge_idle(adapter: Adapter, forwards: int | None) -> None:
+def warn_if_idle(adapter: Adapter, forwards: int | None) -> None:
     """Warn if the model was trained in `forwards`, and `adapter` is active and computes nothing."""
     allocator = adapter.allocator
     if allocator is None or forwards is None:
@@ -194,7 +193,7 @@ def judge_idle(adapter: Adapter, forwards: int | None) -> None:
         )
 
 
-def _judge_dropped(adapter: Adapter, what: str) -> None:
+def _warn_if_dropped_are_live(adapter: Adapter, what: str) -> None:
     """Warn of dropped triplets that have a value, although no optimizer has made a step."""
     run, (kept, target, _) = adapter.run, budget_of(adapter)
     if are_sharded(adapter.factors()[0]) or run.has_stepped or not run.optimizer_steps:
@@ -209,7 +208,9 @@ def _judge_dropped(adapter: Adapter, what: str) -> None:
         )
 
 
-def judge_file(model: nn.Module, adapter: Adapter, names: Callable[[], Collection[str]]) -> None:
+def warn_if_file_lacks_trained(
+    model: nn.Module, adapter: Adapter, names: Callable[[], Collection[str]]
+) -> None:
     """Warn if parameters were trained beside `adapter` that its file, with `names`, lacks."""
     beside = [
         name
@@ -228,7 +229,7 @@ def judge_file(model: nn.Module, adapter: Adapter, names: Callable[[], Collectio
         )
 
 
-def judge_choice(chosen: Sequence[Adapter], adapters: Iterable[Adapter]) -> None:
+def warn_if_untrained_is_chosen(chosen: Sequence[Adapter], adapters: Iterable[Adapter]) -> None:
     """Warn if only adapters are saved that compute nothing, and another of `adapters` learned."""
     learned = [each for each in adapters if each.run.optimizer_steps]
     if (
@@ -248,7 +249,7 @@ def _computes_nothing(adapter: Adapter) -> bool:
     return not any(bool(local_part(each.lora_E[adapter.name]).any()) for each in layers)
 
 
-def judge_best_checkpoint(adapter: Adapter, checkpoint: str) -> None:
+def warn_if_best_is_unpruned(adapter: Adapter, checkpoint: str) -> None:
     """Warn if the checkpoint that was loaded as the best has not reached the budget."""
     pattern = adapter.rank_pattern() or adapter.config.rank_pattern
     _, target, start = budget_of(adapter)
@@ -262,7 +263,7 @@ def judge_best_checkpoint(adapter: Adapter, checkpoint: str) -> None:
         adapter.run.saves_are_checkpoints = True  # reported already
 
 
-def judge_load(adapter: Adapter, *, has_state: bool) -> None:
+def begin_loaded_run(adapter: Adapter, *, has_state: bool) -> None:
     """Warn if an adapter is loaded to go on training, but a part of its run is missing."""
     kept, target, start = budget_of(adapter)
     adapter.run.lacks_state = not has_state

@@ -37,7 +37,12 @@ from adalora_core.training.adapter_file.tensors import (
 )
 from adalora_core.training.host import forwards_of
 from adalora_core.training.parallelism import refuse_state_of_one_process
-from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_file, judge_load
+from adalora_core.training.run_end import (
+    begin_loaded_run,
+    is_checkpoint_folder,
+    warn_if_file_lacks_trained,
+    warn_if_unfinished,
+)
 from adalora_core.training.targets import refuse_unsupported
 from adalora_core.training.training_state.progress import (
     fingerprint,
@@ -76,7 +81,8 @@ def save_adapter(
     """
     adapter = tuner.adapter
     resumes = with_state is True or is_checkpoint_folder(folder)
-    judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
+    warn_if_unfinished(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
+    adapter.drop_again()
     is_divided = are_sharded(adapter.factors()[0])
     if is_divided and gathered is None:
         # All processes gather what the first one writes.
@@ -113,7 +119,7 @@ def _encoded(
     }
     pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
     tensors = collect_tensors(tuner, adapter, pattern, gathered, embeddings)
-    judge_file(tuner.model, adapter, tensors.keys)
+    warn_if_file_lacks_trained(tuner.model, adapter, tensors.keys)
     weights = encode_tensors(tensors, {"format": "pt", **encoded_kernels(adapter.layers)})
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if with_state else None
@@ -194,7 +200,7 @@ def load_adapter(
     load_embeddings(tuner.model, saved.embeddings)
     if learns:
         adapter.start_allocation()
-        judge_load(adapter, has_state=state is not None)
+        begin_loaded_run(adapter, has_state=state is not None)
     if state is not None:
         restore_allocator(adapter, state)
 

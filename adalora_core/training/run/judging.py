@@ -116,7 +116,7 @@ class RunWatch:
         self.optimizer_steps += self._steps_since - before
         self._optimizer = weakref.ref(optimizer)
         self._gradient = self._gradient_of(allocator)
-        self._judge_missed_calls(allocator)
+        self._warn_of_missed_calls(allocator)
 
     @property
     def has_stepped(self) -> bool:
@@ -141,7 +141,7 @@ class RunWatch:
         if what:
             self.report(runs.OptimizerWithoutFactors, f"{what} of the adapter {self.name!r}")
 
-    def _judge_missed_calls(self, allocator: RankAllocator) -> None:
+    def _warn_of_missed_calls(self, allocator: RankAllocator) -> None:
         total = allocator.schedule.total_step
         missed = max(self._steps_since, self.optimizer_steps - self.calls)
         is_known = allocator.target_reached or runs.StepsOutOfOrder.code in self.findings
@@ -159,10 +159,10 @@ class RunWatch:
         allocator = self._allocator
         if allocator is None:
             return
-        self._judge_frozen(allocator)
+        self._refuse_frozen(allocator)
         self._is_repeated = step == allocator.last_step
         self._change = self._changes.look(allocator)
-        self._judge_order(step, allocator.last_step, forwards)
+        self._warn_of_order(step, allocator.last_step, forwards)
         last, total = allocator.last_step, allocator.schedule.total_step
         is_early = last is not None and last < step < allocator.schedule.final_start
         if is_early and allocator.target_reached:
@@ -204,7 +204,7 @@ class RunWatch:
                 f"the penalty of the adapter {self.name!r}, whose orth_reg_weight is {weight}",
             )
 
-    def _judge_order(self, step: int, last: int | None, forwards: int) -> None:
+    def _warn_of_order(self, step: int, last: int | None, forwards: int) -> None:
         fault = self._order.fault(step, last, self._steps_since, forwards)
         if not fault:
             return
@@ -217,7 +217,7 @@ class RunWatch:
         else:
             self.report(runs.StepsOutOfOrder, what)
 
-    def _judge_frozen(self, allocator: RankAllocator) -> None:
+    def _refuse_frozen(self, allocator: RankAllocator) -> None:
         """Refuse a call for an adapter that is frozen; warn if it has learned before."""
         # A hook calls at every step, those that train a head first among them.
         if not allocator.is_frozen or self.driver is not None:
@@ -244,7 +244,7 @@ class RunWatch:
             return
         has_gradient = self._gradient_of(allocator) is not None
         self._had_gradient |= has_gradient
-        self._judge_blind(allocator, done, has_gradient=has_gradient)
+        self._warn_if_blind(allocator, done, has_gradient=has_gradient)
         stepped = None if self._is_uncertain else bool(self._since)
         is_extra = (
             stepped is False
@@ -264,16 +264,16 @@ class RunWatch:
         self._changes.remember(allocator)
         self._since.clear()
         self._is_uncertain, self._gradient = False, None
-        self.judge_waiting(wait=False)
+        self.report_waiting(wait=False)
 
-    def judge_waiting(self, *, wait: bool) -> None:
+    def report_waiting(self, *, wait: bool) -> None:
         """Judge the calls whose numbers have arrived; all of them with `wait`."""
         while self._waiting:
             if not wait and not self._waiting[0].is_known:
                 return
-            self._judge(self._waiting.popleft())
+            self._report_call(self._waiting.popleft())
 
-    def _judge(self, call: Call) -> None:
+    def _report_call(self, call: Call) -> None:
         entries = int(call.entries)
         self.nonfinite_steps += entries > 0
         if call.is_extra and not entries:
@@ -313,7 +313,7 @@ class RunWatch:
             seen = f"{found}, up to step {step} of the adapter {self.name!r}"
             self.report(runs.AdapterDoesNotLearn, seen)
 
-    def _judge_blind(
+    def _warn_if_blind(
         self, allocator: RankAllocator, done: AllocationReport, *, has_gradient: bool
     ) -> None:
         """Warn of an allocation before which no factor had a gradient for some steps."""
