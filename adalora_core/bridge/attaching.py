@@ -44,7 +44,7 @@ from adalora_core.bridge.model import (
 from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
-from adalora_core.training.host import TUNER, register
+from adalora_core.training.host import TUNER, Host, register
 from adalora_core.training.run.reporting import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -175,7 +175,7 @@ def _attach_tuner(tuner: Any, overrides: type) -> None:
     report_unmatched(tuner)
 
 
-def _refuse_nested(tuner: Any) -> None:
+def _refuse_nested(tuner: Host) -> None:
     """Refuse a tuner whose base model is a model of PEFT, or whose layers another tuner adapted."""
     layers = dict(adalora_layers(tuner.model))
     for path, module in tuner.model.named_modules():
@@ -221,7 +221,7 @@ def detach(model: Module) -> Module:
     return model
 
 
-def is_attached(model: Any) -> bool:
+def is_attached(model: object) -> bool:
     """Return whether `model` is attached."""
     return is_attached_tuner(_tuner_of(model))
 
@@ -231,7 +231,7 @@ def _tuner_of(model: Any) -> Any:
     return model.base_model if is_adalora(model) else getattr(model, "__dict__", {}).get(TUNER)
 
 
-def is_attached_tuner(tuner: Any) -> bool:
+def is_attached_tuner(tuner: object) -> bool:
     """Return whether `tuner` is the tuner of an attached model."""
     return isinstance(tuner, Attached)
 

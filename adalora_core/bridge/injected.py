@@ -147,7 +147,7 @@ class DiffusersOverrides(PretrainedOverrides):
 
 
 @contextlib.contextmanager
-def _saving(tuner: Any, *, is_checkpoint: bool) -> Iterator[list[Adapter]]:
+def _saving(tuner: TunerOverrides, *, is_checkpoint: bool) -> Iterator[list[Adapter]]:
     """Judge the trained adapters, and let the configurations show what the model computes."""
     adapters = trained_adapters(tuner)
     for adapter in adapters:

@@ -254,7 +254,7 @@ def _is_trained(model: Any, name: str) -> bool:
     return has_layers and config is not None and not config.inference_mode
 
 
-def is_adalora(model: Any) -> bool:
+def is_adalora(model: object) -> bool:
     """Return whether `model` is a `PeftModel` around PEFT's AdaLoRA tuner."""
     return isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
 

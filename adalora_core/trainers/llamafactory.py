@@ -62,7 +62,7 @@ class AdaLoraSFTTrainer(sft_trainer.SFTTrainer):
 
 
 def load_states(
-    folder: str, model: Any, optimizer: torch.optim.Optimizer, map_location: torch.device
+    folder: str, model: object, optimizer: torch.optim.Optimizer, map_location: torch.device
 ) -> None:
     """Load what a checkpoint of LLaMA-Factory holds, with the training state of the adapter."""
     inner: Any = unwrapped(model)

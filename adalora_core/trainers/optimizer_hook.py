@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
 
 
-def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableHandle | ZeroHook:
+def allocate_on_step(optimizer: torch.optim.Optimizer, model: object) -> RemovableHandle | ZeroHook:
     """Call `update_and_allocate` after every step of `optimizer`, with the right step number.
 
     The allocator counts the steps, so a resumed run continues at its step. Steps that a gradient
@@ -81,7 +81,7 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
     return handle
 
 
-def host_in_peft(model: Any, purpose: str) -> Host:
+def host_in_peft(model: object, purpose: str) -> Host:
     """Return the tuner of a model of PEFT; a TypeError for a model of this package."""
     host = host_of(model, purpose)
     if isinstance(host, AdaLoraTuner):

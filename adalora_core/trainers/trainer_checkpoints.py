@@ -20,10 +20,11 @@ from adalora_core.training.adapter_file.folder import folder_of, states_in
 from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import Trainer
 
 
-def is_divided(model: Any) -> bool:
+def is_divided(model: object) -> bool:
     """Return whether the trained adapters of `model` are divided by FSDP2."""
     adapters = host_of(model, "AdaLoraCallback").trained_adapters()
     return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
@@ -54,7 +55,7 @@ class _ShownTrain:
         return self._train(resume_from_checkpoint, *args, **options)
 
 
-def resume(model: Any, checkpoint: Path, *, is_in_zero: bool) -> None:
+def resume(model: object, checkpoint: Path, *, is_in_zero: bool) -> None:
     """Give the trained adapters values and training state of `checkpoint`, if they are divided.
 
     Trainer loads the parameters alone, and DeepSpeed (`is_in_zero`) restores factors and optimizer.
@@ -85,7 +86,7 @@ def resume(model: Any, checkpoint: Path, *, is_in_zero: bool) -> None:
         inner.load_adapter(str(folder), adapter.name, is_trainable=True)
 
 
-def refuse_divided_injected(model: Any) -> None:
+def refuse_divided_injected(model: object) -> None:
     """Refuse a divided module with injected adapters: nothing saves and loads these."""
     if TUNER in vars(unwrapped(model)) and is_divided(model):
         raise ParallelismError(
@@ -118,7 +119,7 @@ class _CompleteLoss:
 
     def __call__(
         self,
-        model: Any,
+        model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,

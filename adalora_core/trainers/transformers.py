@@ -96,7 +96,7 @@ class AdaLoraCallback(TrainerCallback):
 
     # --- Trainer's events -----------------------------------------------------------------------
 
-    def on_init_end(self, *_: Any, model: Any = None, **__: Any) -> None:
+    def on_init_end(self, *_: Any, model: object = None, **__: Any) -> None:
         """Refuse a model whose ranks cannot be allocated, or that Trainer would save whole."""
         host_in_peft(model, "AdaLoraCallback")
 
@@ -105,7 +105,7 @@ class AdaLoraCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         *_: Any,
-        model: Any = None,
+        model: object = None,
         optimizer: Any = None,
         **__: Any,
     ) -> None:
@@ -145,7 +145,12 @@ class AdaLoraCallback(TrainerCallback):
                 )
 
     def on_step_begin(
-        self, args: TrainingArguments, *_: Any, model: Any = None, optimizer: Any = None, **__: Any
+        self,
+        args: TrainingArguments,
+        *_: Any,
+        model: object = None,
+        optimizer: Any = None,
+        **__: Any,
     ) -> None:
         """Begin an optimizer step: its first micro-batch comes next."""
         tuner = host_of(model, "AdaLoraCallback")
@@ -165,7 +170,7 @@ class AdaLoraCallback(TrainerCallback):
         args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
         state: TrainerState,
         *_: Any,
-        model: Any = None,
+        model: object = None,
         optimizer: Any = None,
         **__: Any,
     ) -> None:
@@ -183,7 +188,7 @@ class AdaLoraCallback(TrainerCallback):
             tuner.update_and_allocate(state.global_step)
 
     def on_save(
-        self, args: TrainingArguments, state: TrainerState, *_: Any, model: Any = None, **__: Any
+        self, args: TrainingArguments, state: TrainerState, *_: Any, model: object = None, **__: Any
     ) -> None:
         """Complete the checkpoint of a model that FSDP2 has divided."""
         if not is_divided(model):
@@ -201,7 +206,7 @@ class AdaLoraCallback(TrainerCallback):
         args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
         state: TrainerState,
         *_: Any,
-        model: Any = None,
+        model: object = None,
         logs: dict[str, float] | None = None,
         **__: Any,
     ) -> None:
@@ -224,7 +229,7 @@ class AdaLoraCallback(TrainerCallback):
         state.log_history[-1].update(numbers)
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, *_: Any, model: Any = None, **__: Any
+        self, args: TrainingArguments, state: TrainerState, *_: Any, model: object = None, **__: Any
     ) -> None:
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         reshard(unwrapped(model))
@@ -260,7 +265,7 @@ class AdaLoraCallback(TrainerCallback):
                     "model; AdaLoraCallback().add_to(trainer) adds it",
                 )
 
-    def _numbers(self, model: Any) -> dict[str, float]:
+    def _numbers(self, model: object) -> dict[str, float]:
         tuner = host_of(model, "AdaLoraCallback")
         allocators = [each.allocator for each in tuner.trained_adapters() if each.allocator]
         with torch.no_grad():
@@ -285,7 +290,7 @@ def _checkpoint_of(args: TrainingArguments, step: int) -> Path:
     return Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{step}")
 
 
-def _refuse_division(args: TrainingArguments, model: Any, *, is_in_zero: bool) -> None:
+def _refuse_division(args: TrainingArguments, model: object, *, is_in_zero: bool) -> None:
     uses_deepspeed = args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     if uses_deepspeed and not is_in_zero:
         raise ParallelismError(

@@ -38,9 +38,10 @@ _models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKe
 """The model of this package or of PEFT around each base model."""
 
 
-def register(model: Any) -> None:
+def register(model: nn.Module) -> None:
     """Remember `model` as the one around its base model."""
-    _models[model.base_model.model] = weakref.ref(model)
+    tuner = cast("Host", model.base_model)
+    _models[tuner.model] = weakref.ref(model)
 
 
 def model_around(base: nn.Module) -> Any:
@@ -241,7 +242,7 @@ class Host:
         seen.is_left_out, seen.was_in_a_loss = True, False
 
 
-def host_of(model: Any, purpose: str) -> Host:
+def host_of(model: object, purpose: str) -> Host:
     """Return the tuner of `model`, wrapped or not; a TypeError without one."""
     inner = unwrapped(model)
     tuner = getattr(inner, "__dict__", {}).get(TUNER) or getattr(inner, "base_model", None)
@@ -262,14 +263,14 @@ def learning_adapters(host: Host, purpose: str) -> list[Adapter]:
     raise RunError(text_of(NothingTrainable, seen))
 
 
-def unwrapped(model: Any) -> nn.Module:
+def unwrapped(model: object) -> nn.Module:
     """Return the model inside the wrappers of data-parallel training and of `torch.compile`."""
     while True:
         inner = getattr(model, "_orig_mod", None)
         if inner is None and type(model).__name__ in {"DistributedDataParallel", "DataParallel"}:
-            inner = model.module
+            inner = getattr(model, "module", None)
         if inner is None:
-            return model  # type: ignore[no-any-return]  # a module by contract
+            return cast("nn.Module", model)
         model = inner
 
 

@@ -35,13 +35,13 @@ _VERSION = 2
 _OTHERS = "others"
 
 
-def trained_adapters(model: Any, purpose: str) -> list[Adapter]:
+def trained_adapters(model: object, purpose: str) -> list[Adapter]:
     """Return the adapters of `model`, wrapped or not, that have an allocator."""
     adapters = host_of(model, purpose).trained_adapters()
     return [adapter for adapter in adapters if adapter.allocator is not None]
 
 
-def allocate_within(model: Any, group: ProcessGroup | None) -> None:
+def allocate_within(model: object, group: ProcessGroup | None) -> None:
     """Name the processes that train `model` together, before training; the default is all.
 
     Stages of a pipeline on different processes are different models: each keeps a budget of its
@@ -61,7 +61,7 @@ def allocate_within(model: Any, group: ProcessGroup | None) -> None:
     host_of(model, "allocate_within").training_run.agreement.group = group
 
 
-def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
+def check_agreement(model: object, group: ProcessGroup | None = None) -> None:
     """Compare step, kept set and, where every process holds them whole, factors and averages.
 
     Training makes the same check, with gradients, at calls 1, 2, 4, 8 and so on, and at the first
@@ -88,7 +88,7 @@ def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
         compare(comparable_state(adapters), adapters, group, "check_agreement")
 
 
-def factor_placement(model: Any, processes: int) -> Callable[[nn.Parameter], Shard | None]:
+def factor_placement(model: object, processes: int) -> Callable[[nn.Parameter], Shard | None]:
     """Return a `shard_placement_fn` that cuts every A along its columns.
 
     `fully_shard` cuts along rows. A has only `init_r` rows, so with more processes most hold none,
@@ -146,7 +146,7 @@ class AdapterState(Stateful):
         ['factors', 'progress', 'smoothed', 'uncertainty']
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: object) -> None:
         self.model = model
 
     def state_dict(self) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class AdapterState(Stateful):
 
     def _other_tensors(self) -> dict[str, torch.Tensor]:
         """Return other trained tensors: modules trained in full, with their buffers, and biases."""
-        tuner: Any = host_of(self.model, "AdapterState")
+        tuner = host_of(self.model, "AdapterState")
         found = {
             name: parameter.detach()
             for name, parameter in tuner.model.named_parameters()
