@@ -98,13 +98,6 @@ def test_a_save_replaces_links_and_reads_no_device(folder):
     AdaLoraModel.from_pretrained(model.unload(), folder)
 
 
-def test_a_huge_card_is_left_alone(tmp_path):
-    with (tmp_path / "README.md").open("wb") as file:
-        file.truncate(200 << 30)
-    make("adalora_core").save_pretrained(tmp_path)
-    assert (tmp_path / "README.md").stat().st_size == 200 << 30
-
-
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
 @pytest.mark.parametrize("target", ["/dev/zero", None])
 def test_files_without_an_end_are_not_read(name, target, folder):
