@@ -29,6 +29,7 @@ from adalora_core.config.fields.table import FIELDS
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
+from adalora_core.nn import AdaLoraLayer
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
@@ -205,7 +206,8 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
         if found:
             tensors[owner][f"{FACTOR[1:]}{rest}"] = each
     for owner, layer in made.base_model.model.named_modules():
-        if owner not in tensors or not hasattr(layer, "scaling"):
+        is_ours = isinstance(layer, AdaLoraLayer)
+        if owner not in tensors or not (is_ours or hasattr(layer, "scaling")):
             continue
         path = owner.replace(".base_layer", "")
         kind: Kind = "attention"
@@ -215,8 +217,12 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
             kind = _LAYERS_OF.get(base.described.modules[path].kind, kind)
         shapes = {name: tuple(each.shape) for name, each in tensors[owner].items()}
         info = info_of(next(iter(tensors[owner].values())))
-        alpha = layer.lora_alpha[_ADAPTER]
-        numbers = layer.r[_ADAPTER], alpha, layer.scaling[_ADAPTER]
+        if is_ours:
+            numbers = layer.rank, made.peft_config[_ADAPTER].lora_alpha, layer.scale
+        else:
+            theirs: Any = layer
+            alpha = theirs.lora_alpha[_ADAPTER]
+            numbers = theirs.r[_ADAPTER], alpha, theirs.scaling[_ADAPTER]
         yield Adapted(path, kind, *numbers, shapes, info.dtype, owner)
 
 

@@ -285,16 +285,18 @@ OF_THE_MODEL = {
 @pytest.mark.parametrize("case", OF_THE_MODEL)
 def test_other_fields_are_compared_with_the_model(case, plan):
     fields, message = OF_THE_MODEL[case]
-    for runtime in ["peft", "adalora-core"] if "token" in case else ["peft"]:
-        code, out, _ = plan(fields, None, "--runtime", runtime)
-        assert code == (1 if message else 0), out
-        assert (message or "") in out
+    code, out, _ = plan(fields)
+    assert code == (1 if message else 0), out
+    assert (message or "") in out
 
 
-def test_setting_that_our_models_refuse_is_a_problem_of_the_plan(plan):
-    code, out, _ = plan({"ensure_weight_tying": True}, None, "--runtime", "adalora-core")
+@pytest.mark.parametrize(
+    "fields", [{"ensure_weight_tying": True}, {"trainable_token_indices": [0]}]
+)
+def test_setting_that_our_models_refuse_is_a_problem_of_the_plan(fields, plan):
+    code, out, _ = plan(fields, None, "--runtime", "adalora-core")
     assert code == 1
-    assert "ensure_weight_tying: not supported by adalora_core" in out
+    assert f"{next(iter(fields))}: adalora_core.get_peft_model does not follow it" in out
 
 
 def test_copy_and_target_inside_a_copy_are_right_for_our_models(plan):
