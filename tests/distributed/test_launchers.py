@@ -85,7 +85,8 @@ def test_two_processes_are_one_with_the_same_global_batch(
     if job.startswith("fsdp2"):
         final = tmp_path / "launched" / "checkpoints" / "final"
         more = {"training_args.bin"} if job == "fsdp2_trainer" else set()
-        assert_same_folders(final, tmp_path / "single" / "final", ADAPTER | more)
+        names = (ADAPTER | more) - ({"README.md"} if library == "adalora_core" else set())
+        assert_same_folders(final, tmp_path / "single" / "final", names)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from itertools import pairwise
 from typing import Any
 
@@ -64,6 +65,12 @@ def results(model: nn.Module, loss_of: Any, x: torch.Tensor) -> list[torch.Tenso
     return [loss.detach(), x.grad, *gradients]  # type: ignore[list-item] # backward has run
 
 
+def errors(found: list[torch.Tensor], exact: list[torch.Tensor]) -> float:
+    """Return the largest error of any tensor, in parts of its largest entry."""
+    pairs = zip(found, exact, strict=True)
+    return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+
+
 @pytest.mark.parametrize(("dtype", "backend"), CASES)
 def test_one_graph_of_a_whole_model_equals_eager_forward_and_backward(
     dtype: torch.dtype, backend: str, op_backend: str
@@ -78,7 +85,12 @@ def test_one_graph_of_a_whole_model_equals_eager_forward_and_backward(
         eager, found = results(model, penalised_loss, x), results(model, compiled, x)
         assert len(eager) == 2 + 3 * 3 + 2 * 3
         assert [each.dtype for each in found] == [each.dtype for each in eager]
-        assert_all_close(found, eager, dtype)
+        if op_backend == "portable" and dtype == torch.bfloat16:
+            # Both round in an order of their own: neither is further from the exact numbers.
+            exact = results(copy.deepcopy(model).double(), penalised_loss, x.double())
+            assert errors(found, exact) <= 1.5 * errors(eager, exact)
+        else:
+            assert_all_close(found, eager, dtype)
 
 
 def test_an_exported_program_needs_torch_alone() -> None:

@@ -82,11 +82,10 @@ def joined() -> None:
 def train_later(_rank: int, kind: str) -> Trace:
     """Unfreeze the adapter after wrapping, and train it."""
     model = adapted()
-    factors = allocator_of(model).parameters()
-    for factor in factors:
+    for factor in allocator_of(model).parameters():
         factor.requires_grad_(False)
     wrapped = wrap(model, kind)
-    for factor in factors:
+    for factor in allocator_of(model).parameters():  # fully_shard makes others
         factor.requires_grad_(True)
     return train(wrapped, model, range(STEPS))
 

@@ -47,8 +47,8 @@ def use(loop: str) -> None:
 
 
 def adapted(encoder: nn.Module, config: AdaLoraConfig, loop: str) -> Any:
-    """Return `encoder` with an adapter; for the loop "peft" PEFT makes it and it is attached."""
-    if loop != "peft":
+    """Return `encoder` with an adapter; but for the demo's own loop PEFT makes it, attached."""
+    if loop == "raw":
         return get_peft_model(encoder, config)
     import peft
 

@@ -44,6 +44,9 @@ _OF_A_FILE = {
 _FROM_DATA = {"corda", "eva", "loftq", "lora_ga"}
 """Values of `init_lora_weights` that need data, or the weights."""
 _ANY_SCHEDULE = {"tinit": 0, "tfinal": 0, "deltaT": 1, "total_step": 10}
+_OF_AVERAGES = {"beta1": 0.85, "beta2": 0.85}
+_OF_TRAINING = _OF_AVERAGES | {"target_r": 1, "orth_reg_weight": 0.5, "target_parameters": None}
+"""Values that are not looked at where a saved adapter is loaded, which an injection would judge."""
 _NEEDED = {"target_modules", "r", "lora_alpha", "init_r", "target_r", *_ANY_SCHEDULE}
 _REFUSES = "refuses it"
 _OF_COPIES = """list whole paths in modules_to_save, none of them inside another, and exclude the
@@ -165,8 +168,11 @@ def _arguments(block: Block) -> tuple[dict[str, Any], list[str]]:
     if is_lora and (start := values.get("init_lora_weights")) in _FROM_DATA:
         values["init_lora_weights"] = True
         notes.append(f"init_lora_weights: {start!r} is planned as the default start")
-    # AdaLoRA's rank_pattern is that of a trained adapter.
-    return values if is_lora else values | _ANY_SCHEDULE | {"rank_pattern": None}, notes
+    if is_lora:
+        return values, notes
+    if block.is_saved:
+        values |= _OF_TRAINING if block.runtime == "adalora-core" else _OF_AVERAGES
+    return values | _ANY_SCHEDULE | {"rank_pattern": None}, notes
 
 
 def _saved(made: Any) -> dict[str, nn.Parameter]:

@@ -111,7 +111,6 @@ def _without_contract() -> Iterator[None]:
                 place = f"adalora_core.training.{home}.{function}"
                 stack.enter_context(mock.patch(place, replacements[function]))
         # An assignment checks the value against its field.
-        stack.enter_context(mock.patch("adalora_core.training.saving.write_card"))
         set_it = lambda config, name, value: config.__dict__.__setitem__(name, value)  # noqa: E731
         stack.enter_context(mock.patch.object(AdaLoraConfig, "__setattr__", set_it))
         yield
