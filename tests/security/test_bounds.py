@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from confined import needs_peft
 
 from adalora_core.checker.plan.header import LARGEST_HEADER, LONGEST_NAME, MOST_PARTS, MOST_TENSORS
 from adalora_core.checker.plan.modules import MOST_MODULES
@@ -157,6 +158,7 @@ HEADERS = {
 }
 
 
+@needs_peft
 @pytest.mark.parametrize("name", _slow_but({"bytes", "name", "parts", "dots"}, HEADERS))
 def test_plan_of_a_header_beyond_a_limit_is_bounded(confined, name):
     content, phrase = HEADERS[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -251,6 +252,10 @@ def test_tensors_on_the_same_bytes_never_pass_a_check_that_takes_too_long(tmp_pa
     assert (finished.returncode, found) == (1, {"saved/adapter_config.json": ["ADA013"]})
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None,
+    reason="matplotlib is not installed; would have drawn for more than a second",
+)
 def test_command_on_tensors_is_bounded(tmp_path):
     _write_lora(tmp_path / "saved", 9, 1 << 11)
     finished = _run(tmp_path, "report", "--limit", "processor-seconds=1", "saved")

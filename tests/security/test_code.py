@@ -31,7 +31,7 @@ BEYOND = {
     "values": (f"a0=[1]\n{SHARED}AdaLoraConfig(target_modules=a8)\n", "more than 200000 values"),
     "levels": (f"a0=[1]\n{NESTED}{USES}", "deeper than 64 levels"),
     "digits": (f"AdaLoraConfig(init_r=0x{'f' * 5000})\n", "too many digits"),
-    "depth": (f"AdaLoraConfig(init_r={'-' * 5000}1)\n", "nested too deeply"),
+    "depth": (f"AdaLoraConfig(init_r={'-' * 20_000}1)\n", "nested too deeply"),
 }
 
 

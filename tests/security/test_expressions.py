@@ -6,6 +6,7 @@ import json
 
 import pace
 import pytest
+from confined import needs_peft
 from header_files import write_model
 
 from adalora_core.config.rules.base import SOUND
@@ -64,6 +65,7 @@ def _slow_but(chosen, forms):
     ]
 
 
+@needs_peft
 @pytest.mark.parametrize("form", _slow_but({"no repetition", "polynomial"}, FORMS | HELD_OUT))
 def test_plan_names_the_setting_whose_expression_takes_too_long(confined, form):
     done = _plan(confined, {"target_modules": form})
@@ -72,6 +74,7 @@ def test_plan_names_the_setting_whose_expression_takes_too_long(confined, form):
     assert "(/target_modules)" in done.stdout
 
 
+@needs_peft
 @pytest.mark.parametrize("field", _slow_but({"layers_pattern"}, {name: name for name in FIELDS}))
 def test_plan_names_every_setting_with_an_expression(confined, field):
     done = _plan(confined, FIELDS[field](FORMS["condition"]))
@@ -80,6 +83,7 @@ def test_plan_names_every_setting_with_an_expression(confined, field):
     assert "takes more than 1 s" in done.stdout
 
 
+@needs_peft
 @pytest.mark.parametrize(
     ("form", "code"), [(r"(?:\w+\.)+a+", 0), (r"(?:\w+\.)+b", 1), ("[a-z]" * 47 + "b", 1)]
 )
@@ -89,6 +93,7 @@ def test_plan_matches_an_expression_that_is_quick_although_its_form_is_not(confi
     assert ("not found in the base model" in done.stdout) == bool(code)
 
 
+@needs_peft
 def test_thousand_slow_entries_take_the_time_of_one(confined):
     entries = [f"{FORMS['condition']}{index}" for index in range(1000)]
     with pace.measured() as spent:

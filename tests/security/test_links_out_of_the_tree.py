@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from confined import CANARY
+from confined import CANARY, needs_peft
 from header_files import write_model
 
 from adalora_core.commands.cli.files import targets
@@ -131,6 +131,7 @@ def test_folder_of_blobs_that_is_a_link_leads_out_of_no_adapter(confined, name):
             assert "a link out of its folder is not followed" in done.stderr
 
 
+@needs_peft
 def test_weights_of_a_base_model_lead_out_of_no_folder(confined):
     write_model(confined.outside / "model.safetensors", {f"{CANARY}.q.weight": ("F32", [8, 8])})
     confined.write({"a.json": json.dumps(SOUND), "m/config.json": "{}"})

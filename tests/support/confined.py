@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import os
 import resource
@@ -12,9 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from programs import Finished
 
+needs_peft = pytest.mark.skipif(
+    importlib.util.find_spec("peft") is None, reason="PEFT is not installed; would have planned"
+)
 SUPPORT = str(Path(__file__).parent)
 """The folder of this module, for programs that import others of it."""
 CANARY = "CANARY-5f1c"
