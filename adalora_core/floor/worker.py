@@ -220,6 +220,8 @@ class _Process:
 
 
 def _start(program: str, reading: int, writing: int, *, runs_site: bool) -> Any:
+    if sys.platform == "emscripten":
+        raise OSError("a browser starts no process")
     flags = ["-I"] if sys.flags.isolated else ["-P"]
     flags += ["-B"] * bool(sys.flags.dont_write_bytecode) + ["-S"] * (not runs_site)
     flags += [f"-W{each}" for each in sys.warnoptions] + ["-Xutf8"] * bool(sys.flags.utf8_mode)
