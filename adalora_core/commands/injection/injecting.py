@@ -29,7 +29,6 @@ from adalora_core.config.fields.table import FIELDS
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-from adalora_core.nn import AdaLoraLayer
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
@@ -211,9 +210,9 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
         owner, found, rest = name.removeprefix(TENSOR_PREFIX).rpartition(FACTOR)
         if found:
             tensors[owner][f"{FACTOR[1:]}{rest}"] = each
+    is_ours = not isinstance(made, peft.PeftModel)
     for owner, layer in made.base_model.model.named_modules():
-        is_ours = isinstance(layer, AdaLoraLayer)
-        if owner not in tensors or not (is_ours or hasattr(layer, "scaling")):
+        if owner not in tensors or not hasattr(layer, "scale" if is_ours else "scaling"):
             continue
         path = owner.replace(".base_layer", "")
         kind: Kind = "attention"
@@ -226,9 +225,8 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
         if is_ours:
             numbers = layer.rank, made.peft_config[_ADAPTER].lora_alpha, layer.scale
         else:
-            theirs: Any = layer
-            alpha = theirs.lora_alpha[_ADAPTER]
-            numbers = theirs.r[_ADAPTER], alpha, theirs.scaling[_ADAPTER]
+            alpha = layer.lora_alpha[_ADAPTER]
+            numbers = layer.r[_ADAPTER], alpha, layer.scaling[_ADAPTER]
         yield Adapted(path, kind, *numbers, shapes, info.dtype, owner)
 
 
