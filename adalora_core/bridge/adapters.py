@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 _ATTRIBUTE = "_adalora_bridge"
 
+CONFIGS = "_adalora_configs"
+"""Where a tuner keeps its configurations a second time. Before torch 2.11 a compiled model takes
+`__dict__["peft_config"]` for the property of that name, without end."""
+
 _compacted: weakref.WeakKeyDictionary[Any, weakref.ref[torch.optim.Optimizer]] = (
     weakref.WeakKeyDictionary()
 )
@@ -67,8 +71,9 @@ def state_of(tuner: Host) -> BridgedRun:
 
 def configs_of(tuner: Host) -> dict[str, Any]:
     """Return PEFT's configurations as stored, without an update."""
+    stored = vars(tuner)
     # PEFT uses the dictionary of a base model that brings one along.
-    return vars(tuner).get("peft_config") or tuner.model.peft_config  # type: ignore[return-value]
+    return stored.get(CONFIGS) or stored.get("peft_config") or tuner.model.peft_config  # type: ignore[return-value]
 
 
 def sync_patterns(tuner: Host) -> None:
@@ -222,7 +227,8 @@ def return_to_peft(tuner: Host) -> None:
     adapters = trained_adapters(tuner)
     copy_averages_to_peft(tuner, adapters)
     sync_patterns(tuner)
-    tuner.__dict__.pop(_ATTRIBUTE, None)
+    for each in (_ATTRIBUTE, CONFIGS):
+        tuner.__dict__.pop(each, None)
     clear_initial_ranks(tuner.model)
     return_to_fast_path(tuner.model)
     optimizer = _compacted.pop(tuner, lambda: None)()

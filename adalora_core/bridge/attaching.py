@@ -165,6 +165,7 @@ def _attach_tuner(tuner: Any, overrides: type) -> None:
     configs = configs_of(tuner)
     start_fresh_adapters(tuner, configs)
     override(tuner, overrides)
+    tuner.peft_config = configs
     for _, layer in list(adalora_layers(tuner.model)):
         override(layer, OVERRIDES.get(type(layer), LayerOverrides))
         for name in layer.lora_A:

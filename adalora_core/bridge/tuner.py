@@ -15,6 +15,7 @@ from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
 
 from adalora_core.bridge.adapters import (
+    CONFIGS,
     BridgedRun,
     adapter_of,
     bind_total_step,
@@ -84,7 +85,7 @@ class TunerOverrides(Host):
 
     @peft_config.setter
     def peft_config(self, value: dict[str, Any]) -> None:
-        self.__dict__["peft_config"] = value
+        self.__dict__["peft_config"] = self.__dict__[CONFIGS] = value
 
     @property
     def training_run(self) -> BridgedRun:  # type: ignore[override]

@@ -165,7 +165,13 @@ class _DividedPenalty(torch.autograd.Function):
             direction = part.direction(local, residual, whole) / norm.clamp_min(
                 torch.finfo(dtype).tiny
             )
-            direction = direction.T.contiguous() if part.triplet_axis else direction
+            # Cloned, since `contiguous` keeps the strides of a matrix of one row: with strides that
+            # differ between processes, one of them gathers the gradient, and waits for ever.
+            direction = (
+                direction.T.clone(memory_format=torch.contiguous_format)
+                if part.triplet_axis
+                else direction
+            )
             directions.append(direction.to(given.device, given.dtype))
         ctx.save_for_backward(*directions)
         return torch.stack(norms).mean()

@@ -129,10 +129,12 @@ class _Around:
 
 def _gathered_by(module: Any) -> dict[tuple[nn.Module, str], DeviceMesh]:
     """Return what one FSDP2 module divides; nothing if this release of torch hides it."""
-    groups = getattr(module._get_fsdp_state(), "_fsdp_param_groups", ())  # noqa: SLF001
+    state = module._get_fsdp_state()  # noqa: SLF001
+    # Before torch 2.12 it has one group, or None, in place of a list.
+    one = getattr(state, "_fsdp_param_group", None)
     return {
         (each._module_info.module, each._module_info.param_name): each.sharded_param.device_mesh  # noqa: SLF001
-        for group in groups
+        for group in getattr(state, "_fsdp_param_groups", [one] if one else [])
         for each in group.fsdp_params
     }
 
