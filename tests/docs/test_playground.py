@@ -195,7 +195,7 @@ def test_plan_and_parameters_are_those_of_the_package(opened):
     start = 16 * 12 * sum(inputs + outputs + 1 for inputs, outputs in sizes)
     assert f"{start:,} (0.21 %)" in row
     other = opened.page.locator("#pg-models tr", has_text="GPT-2").inner_text()
-    assert "'o_proj'] matches no module" in other
+    assert "target_modules matches no linear layer" in other
 
 
 def test_link_carries_text_and_settings_and_no_request_does(opened, browser, served_site):
