@@ -11,11 +11,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from adalora_core.checker.plan.base_layers import BaseLayers, layer_of
+from adalora_core.checker.plan.base_layers import layer_of
 from adalora_core.checker.plan.header import TensorInfo, read_header
 from adalora_core.config.fields.block import Block
 from adalora_core.config.rules.runs import (
@@ -35,7 +34,6 @@ from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScale, LoraScales
 from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.modules import BaseModel
     from adalora_core.config.findings import Severity
     from adalora_core.config.rules.base import Rule
 
@@ -127,25 +125,28 @@ class SavedLora:
         self._is_usual = is_usual(values)
         for name, info in read_header(self.path).items():
             path = name.removeprefix(TENSOR_PREFIX)
-            found = _FACTOR.fullmatch(path)
-            if path == name or (".lora_" in path and not found and self._is_usual):
+            place = _place_of(path)
+            if path == name or (".lora_" in path and not place and self._is_usual):
                 self.odd.append(name)
-            elif found:
-                end = found[3] if found[2] in {"lora_A", "lora_B"} else ""
-                self.modules.setdefault(found[1] or "", {})[found[2] + end] = info
+            elif place:
+                self.modules.setdefault(place[0], {})[place[1]] = info
             else:
                 self.others[path] = info
 
-    def faults(self, model: BaseModel | None = None) -> list[TensorFault]:
+    def faults(self, expected: Mapping[str, TensorInfo | None] | None = None) -> list[TensorFault]:
         """Return what is wrong with the tensors, one fault of a kind at most.
+
+        Args:
+            expected: what PEFT saves for this configuration and a base model, None for a tensor of
+                unknown shape; without it the configuration alone is compared.
 
         Raises:
             OSError: the file cannot be read.
         """
         found: defaultdict[Kind, dict[str, str]] = defaultdict(dict)
         checks = [self._left_over(), self._incomplete(), self._of_other_shapes(), self._unmoved()]
-        if model is not None and self._is_usual:
-            checks.append(self._beside(BaseLayers(model)))
+        if expected is not None:
+            checks.append(self._beside(expected))
         for check in checks:
             # An expression that takes too long, or is none, is a fault of the configuration.
             with contextlib.suppress(ExpressionError, re.error):
@@ -278,24 +279,22 @@ class SavedLora:
             elif scale == 0 and "lora_magnitude_vector" not in self.modules[path]:
                 yield "zero", path, f"{path!r} changes nothing: its scale is zero"
 
-    def _beside(self, base: BaseLayers) -> Iterator[tuple[Kind, str, str]]:
-        """Yield layers that only the file or only the base has, and those of other sizes."""
-        for path in self.modules:
-            if not base.knows(path) or ".base_layer." in f"{path}.":
-                continue
-            alike = base.at(path)
-            if not alike:
+    def _beside(self, expected: Mapping[str, TensorInfo | None]) -> Iterator[tuple[Kind, str, str]]:
+        """Yield modules that only the file or only the model has, and those of other shapes."""
+        wanted: dict[str, dict[str, TensorInfo | None]] = {}
+        for name, info in expected.items():
+            if place := _place_of(name.removeprefix(TENSOR_PREFIX)):
+                wanted.setdefault(place[0], {})[place[1]] = info
+        for path, factors in self.modules.items():
+            if path not in wanted:
                 what = f"the tensors of {path!r} fit no module: the base model has no such layer"
                 yield "left-over", f"{TENSOR_PREFIX}{path}", what
-            elif pair := self.shapes(path):
-                inputs, outputs = prod(pair[0].shape[1:]), pair[1].shape[0]
-                if not any(base.fits(each, inputs, outputs) for each in alike):
-                    sizes = f"{alike[0].inputs} to {alike[0].outputs}, as the base has"
-                    yield "shape", path, f"{path!r} has no factors for a layer {sizes}"
-        selection = _selection(self.values)
-        if selection is None and not is_all_linear(self.values.get("target_modules")):
-            return
-        for path in base.absent(self.modules, selection):
+            for factor, info in factors.items():
+                shape = (wanted.get(path, {}).get(factor) or info).shape
+                if shape != info.shape:
+                    what = f"{list(info.shape)}, and the base model needs {list(shape)}"
+                    yield "shape", path, f"{path!r} has a {factor} of shape {what}"
+        for path in (each for each in wanted if each not in self.modules):
             what = f"the tensors of {path!r}, a target, are missing"
             yield "missing", f"{TENSOR_PREFIX}{path}", what
 
@@ -329,6 +328,14 @@ class SavedLora:
                 still = any(_is_zero(read(info), info.dtype) for info in matrices)
                 if still and (bias is None or _is_zero(read(bias), bias.dtype)) and most > 0:
                     yield "zero", path, f"{path!r} changes nothing: a factor of it is all zero"
+
+
+def _place_of(path: str) -> tuple[str, str] | None:
+    """Return the module and the name of a factor, None for another tensor."""
+    found = _FACTOR.fullmatch(path)
+    if found is None:
+        return None
+    return found[1] or "", found[2] + (found[3] if found[2] in {"lora_A", "lora_B"} else "")
 
 
 def _other_form(folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Find the layers of a base model that the modules of an adapter are for.
+"""Find the layer in the file of a base model that a module of an adapter is for.
 
 Names of a base model's weights are not always those of its modules: a class adds a prefix, and
 transformers renames. So paths are compared from the name of their first list on, `layers.0.q_proj`,
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.plan.costs import starred
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.modules import BaseModel, Module
-    from adalora_core.floor.module_selection import ModuleSelection
 
 
 class BaseLayers:
@@ -59,39 +57,6 @@ class BaseLayers:
         # The factors of an embedding are those of its transpose.
         sizes = module.inputs, module.outputs
         return (inputs, outputs) in {sizes, sizes[::-1]}
-
-    def absent(self, known: Collection[str], selection: ModuleSelection | None) -> Iterator[str]:
-        """Yield targets that are not known, up to the last layer that is.
-
-        If they are selected by their names, a kind may be absent altogether; else all are targets.
-        """
-        stems, ends = set(), defaultdict[str, set[str]](set)
-        for path in known:
-            stem, end = _split(path)
-            stems.add(stem)
-            ends[_kind(path)].add(end)
-        last = max((layer_of(each) for found in ends.values() for each in found), default=-1)
-        # Otherwise transformers gives the layers other names than the file of the base model has.
-        is_known = all(each in self._of_kind for each in ends if "*" in each.split("."))
-        for kind, layers in self._of_kind.items():
-            # Experts may be one tensor in the model, and matrices in its file.
-            if kind not in ends and not (selection and is_known and ".experts." not in f".{kind}."):
-                continue
-            sources = self._sources(kind if kind in ends else None)
-            for end, found in layers.items():
-                for path in (each.path for each in found if 0 <= layer_of(end) <= last):
-                    # Where no path has the begin of this one, a class may leave the part out.
-                    is_named = _split(path)[0] in stems
-                    lacks = path not in known if is_named else end not in ends.get(kind, ())
-                    lacks = lacks and (is_named or len(sources) == 1)
-                    if lacks and (selection is None or selection.holds(path)):
-                        yield path
-
-    def _sources(self, kind: str | None) -> set[str]:
-        """Return the begins of the paths of a kind of layers, or of all that are in lists."""
-        found = [self._of_kind[kind]] if kind else self._of_kind.values()
-        layers = (each for ends in found for layers in ends.values() for each in layers)
-        return {_split(each.path)[0] for each in layers if layer_of(each.path) >= 0}
 
 
 def _split(path: str) -> tuple[str, str]:

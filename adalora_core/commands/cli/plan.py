@@ -99,7 +99,7 @@ def _deferred(block: Block) -> frozenset[str]:
 class _Injections:
     """What PEFT makes of a configuration for the model of `--weights`, with other ranks too."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, block: Block) -> None:
         try:
             with quiet():
                 from adalora_core.commands.injection import base_model, injecting
@@ -109,7 +109,9 @@ class _Injections:
             print(f"asking {injecting.RELEASE} ...", file=sys.stderr)
         self._inject = injecting.inject
         with quiet():
-            self.base: Base = base_model.read_base(options.weights, options.class_name)
+            self.base: Base = base_model.read_base(
+                options.weights, options.class_name or base_model.class_of_saved(block.values)
+            )
 
     def of(self, block: Block, **values: Any) -> Injected:
         """Return the injection of a configuration with other values of some fields."""
@@ -129,7 +131,7 @@ def _show(block: Block, options: argparse.Namespace) -> int:
         raise ValueError("--tokens needs the sizes of the modules: add --weights")
     found, proposal, matrices = None, None, options.matrices
     if options.weights is not None:
-        injections = _Injections(options)
+        injections = _Injections(options, block)
         found = injections.of(block)
         matrices = len(found.adapted)
     if options.budget is not None:
@@ -182,20 +184,21 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
         why = "--budget and --plot need its modules: add --weights; "
         why += "--matrices and --tokens are for AdaLoRA"
         return fail("plan", f"{options.file} is of LoRA: {why}")
-    block, found, proposal = blocks[0], None, None
+    block, found, proposal, expected = blocks[0], None, None, None
     if options.weights is not None:
-        injections = _Injections(options)
+        injections = _Injections(options, block)
         found = injections.of(block)
+        expected = injections.base.sizes_of(found.file)
         if options.budget is not None:
             limit = Limit(*options.budget)
             proposal = for_lora(block, limit, found, lambda rank: injections.of(block, r=rank))
             block = _replaced(block, **proposal.values)
             found = injections.of(block)
     notes = [] if found is None else list(found.notes)
-    model = None if found is None else found.model
-    faults = [] if folder is None else SavedLora(folder, block.values).faults(model)
-    if folder is not None and not faults and is_usual(block.values):
-        what = " and of the base model" * (model is not None)
+    saved = None if folder is None else SavedLora(folder, block.values)
+    faults = [] if saved is None else saved.faults(expected)
+    if saved and not faults and (found or is_usual(block.values)):
+        what = " and of the base model" * (found is not None)
         notes.append(f"the tensors are those of the configuration{what}")
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -36,11 +36,19 @@ _PARTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A model to adapt: `make` builds it anew on the meta device, and `notes` say from what."""
+    """A model to adapt: `make` builds it anew on the meta device, and `notes` say from what.
+
+    Without a class there are the modules that the headers show, of which some sizes are not known.
+    """
 
     make: Callable[[], Any]
     described: BaseModel
     notes: tuple[str, ...] = ()
+    has_class: bool = True
+
+    def sizes_of(self, file: Mapping[str, TensorInfo]) -> dict[str, TensorInfo | None]:
+        """Return the tensors of a file of this model, None for those of unknown sizes."""
+        return {name: info if self.has_class else None for name, info in file.items()}
 
 
 def read_base(place: str | os.PathLike[str], class_name: str | None = None) -> Base:
@@ -68,7 +76,14 @@ def read_base(place: str | os.PathLike[str], class_name: str | None = None) -> B
     packed = sum(1 for _ in headers.of_kind("packed"))
     more = (f"{packed} quantised layers have no sizes in the header",) if packed else ()
     described = describe(_skeleton(headers))
-    return Base(lambda: _skeleton(headers), described, (note, *more))
+    return Base(lambda: _skeleton(headers), described, (note, *more), has_class=False)
+
+
+def class_of_saved(values: Mapping[str, Any]) -> str | None:
+    """Return the class of transformers that a saved adapter without a task names."""
+    named = values.get("auto_mapping")
+    name = named.get("base_model_class") if isinstance(named, dict) else None
+    return name if isinstance(name, str) and hasattr(transformers, name) else None
 
 
 class _NoClassError(Exception):

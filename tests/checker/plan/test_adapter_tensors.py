@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora, TensorFault
-from adalora_core.checker.plan.modules import read_model
+from adalora_core.checker.plan.injected import RefusedError
+from adalora_core.commands.injection.base_model import class_of_saved, read_base
+from adalora_core.commands.injection.injecting import inject
+from adalora_core.config.fields.block import Block
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,19 +56,24 @@ MORE = {
 RIGHT = {n: each for n, each in CASES.items() if each.kind is peft.LoraConfig} | MORE
 
 
-def faults(folder: Path, model: Any = None) -> list[TensorFault]:
+def faults(folder: Path, base: Path | None = None) -> list[TensorFault]:
     values = json.loads((folder / "adapter_config.json").read_text())
-    return SavedLora(folder, values).faults(model)
+    expected = None
+    if base is not None:
+        with contextlib.suppress(RefusedError):  # the plan ends there
+            model = read_base(base, class_of_saved(values))
+            expected = model.sizes_of(inject(Block(values), model).file)
+    return SavedLora(folder, values).faults(expected)
 
 
-def base_headers(case: Case, folder: Path) -> Any:
+def saved_base(case: Case, folder: Path) -> Path:
     model = base_of(case)
     if hasattr(model, "save_pretrained"):
         model.save_pretrained(folder)
     else:
         folder.mkdir()
         save_file(model.state_dict(), folder / "model.safetensors")
-    return read_model(folder)
+    return folder
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -75,7 +84,7 @@ def test_what_peft_wrote_is_right(name: str, tmp_path: Path) -> None:
         spoil(tmp_path / "adapter", change, {}, torch.float32)
         assert loaded(RIGHT[name], tmp_path / "adapter") == "silent"
     assert faults(tmp_path / "adapter") == []
-    assert faults(tmp_path / "adapter", base_headers(RIGHT[name], tmp_path / "base")) == []
+    assert faults(tmp_path / "adapter", saved_base(RIGHT[name], tmp_path / "base")) == []
 
 
 LLAMA = Case(_llama(), {"r": 8, "target_modules": ["q_proj", "v_proj", "embed_tokens"]})
@@ -142,8 +151,8 @@ FAULTS: dict[str, tuple[Change, dict[str, Any], bool, str, str, str]] = {
                             "'model.layers.0.self_attn.q_proj' has tensors of rank 8", "refuses"),
     "no rank": (_without("none"), {"r": 0}, False, "shape", "gets the rank 0 from", "refuses"),
     "unequal ranks": (_set(A, (4, 48)), {}, False, "shape", "factors of ranks 4 and 8", "refuses"),
-    "inputs": (_set(A, (8, 32)), {}, True, "shape", "no factors for a layer 48 to 48", "refuses"),
-    "outputs": (_set(B, (32, 8)), {}, True, "shape", "no factors for a layer 48 to 48", "refuses"),
+    "inputs": (_set(A, (8, 32)), {}, True, "shape", "and the base model needs [8, 48]", "refuses"),
+    "outputs": (_set(B, (32, 8)), {}, True, "shape", "and the base model needs [48, 8]", "refuses"),
     "a head": (_without("none"), {"modules_to_save": ["lm_head"]}, False, "unsaved",
                "holds no tensor of modules_to_save ['lm_head']", "refuses"),
     "a head of a task": (_without("none"), {"modules_to_save": ["norm", "head"]}, False, "unsaved",
@@ -198,7 +207,7 @@ def test_each_fault_is_found_and_what_peft_does_is_true(name: str, tmp_path: Pat
     folder = tmp_path / "adapter"
     save(LLAMA, folder)
     spoil(folder, change, settings, torch.float32)
-    base = base_headers(LLAMA, tmp_path / "base")
+    base = saved_base(LLAMA, tmp_path / "base")
     found = faults(folder, base)
     assert kind in [each.kind for each in found]
     assert message in next(each.message for each in found if each.kind == kind)
