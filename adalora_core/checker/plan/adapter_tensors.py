@@ -73,8 +73,8 @@ _HINTS: dict[Kind, str] = {
     "names as PEFT does",
     "shape": "PEFT refuses to load it; use the configuration of the run that saved the tensors, "
     "and its base model",
-    "zero": "PEFT loads it without a word; save after the training, see that the optimizer holds "
-    "the factors and that gradients reach them, and set lora_alpha above 0",
+    "zero": "PEFT loads it without a word; save after the training, and see that the optimizer "
+    "holds the factors and that gradients reach them; with a scale of zero set lora_alpha above 0",
     "not-finite": "PEFT loads it without a word; go back to a checkpoint before the loss became "
     "NaN, and train on with a smaller learning rate",
 }
@@ -171,8 +171,9 @@ class SavedLora:
         message, more = next(iter(found.values())), len(found) - 1
         severity: Severity = "error"
         if kind == "zero" and len(found) == len(self.modules):
-            message = f"the adapter changes nothing: in each of its {len(found)} modules a factor "
-            message += "or the scale is zero"
+            causes = {each.rpartition(": ")[2] for each in found.values()}
+            cause = causes.pop() if len(causes) == 1 else "a factor or the scale is zero"
+            message = f"the adapter changes nothing: {cause}, in each of its {len(found)} modules"
             message += ", only other tensors beside them may differ" if self.others else ""
             severity = "warning"
         else:
@@ -277,7 +278,7 @@ class SavedLora:
             if what:
                 yield "shape", path, f"{path!r} {what}"
             elif scale == 0 and "lora_magnitude_vector" not in self.modules[path]:
-                yield "zero", path, f"{path!r} changes nothing: its scale is zero"
+                yield "zero", path, f"{path!r} changes nothing: the scale is zero"
 
     def _beside(self, expected: Mapping[str, TensorInfo | None]) -> Iterator[tuple[Kind, str, str]]:
         """Yield modules that only the file or only the model has, and those of other shapes."""
@@ -323,11 +324,12 @@ class SavedLora:
                 known = {each: info for each, info in factors.items() if info.dtype in _SIZES}
                 if "lora_magnitude_vector" in factors or self.shapes(path) is None:
                     continue  # a magnitude of DoRA changes a layer by itself
-                matrices = [i for each, i in known.items() if "lora_B.bias" not in each]
+                matrices = {each: i for each, i in known.items() if "lora_B.bias" not in each}
                 bias = known.get("lora_B.bias")
-                still = any(_is_zero(read(info), info.dtype) for info in matrices)
+                still = [each for each, i in matrices.items() if _is_zero(read(i), i.dtype)]
                 if still and (bias is None or _is_zero(read(bias), bias.dtype)) and most > 0:
-                    yield "zero", path, f"{path!r} changes nothing: a factor of it is all zero"
+                    what = f"{' and '.join(still)} {'is' if len(still) == 1 else 'are'}"
+                    yield "zero", path, f"{path!r} changes nothing: {what} all zero"
 
 
 def _place_of(path: str) -> tuple[str, str] | None:

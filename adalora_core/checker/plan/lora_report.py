@@ -82,7 +82,9 @@ def _table(found: Injected) -> list[str]:
         missed = Counter(map(_labels(found), (each.path for each in found.missed)))
         shown = [f"{name} ({count})" for name, count in missed.items()]
         lines.append(f"usual for the architecture, and not adapted: {', '.join(shown)}")
-    lines += ["", f"trained: {found.count:,} numbers ({share(found.count, parameters)})"]
+    tensors = dict.fromkeys(each.partition(".")[0] for a in found.adapted for each in a.tensors)
+    trained = f"trained: {found.count:,} numbers ({share(found.count, parameters)})"
+    lines += ["", f"{trained} in {', '.join(tensors)}"]
     if found.beside:
         lines.append(
             f"{found.beside:,} of them without an adapter (modules_to_save, biases, tokens)"

@@ -18,7 +18,7 @@ from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.pipeline.lora import lora_blocks
 from adalora_core.checker.plan import costs as weights_costs
 from adalora_core.checker.plan import lora_report
-from adalora_core.checker.plan.adapter_tensors import SavedLora, is_usual
+from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
 from adalora_core.checker.plan.injected import Adapted, Injected, RefusedError
 from adalora_core.checker.plan.modules import BaseModel, Module
 from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
@@ -209,7 +209,7 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     text = "" if is_json else lora_report.as_text(block, found, notes)
     for fault in faults:
         message, hint = visible(fault.message), visible(fault.hint)
-        text += f"{fault.severity}: {message}\n  hint: {hint}\n"
+        text += f"{fault.severity}[{RULES[fault.kind].code}]: {message}\n  hint: {hint}\n"
     more = {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
     _print(options, proposal, (entries, more), text, picture)
     return FINDINGS if any(each.severity == "error" for each in faults) else FINE

@@ -73,6 +73,7 @@ def read_base(place: str | os.PathLike[str], class_name: str | None = None) -> B
         raise ValueError(f"--class {class_name} cannot be built: {reason}")
     headers = read_model(path)
     note = f"the model is planned by names and shapes of the headers: {reason}"
+    note += "; its class may have other names"
     packed = sum(1 for _ in headers.of_kind("packed"))
     more = (f"{packed} quantised layers have no sizes in the header",) if packed else ()
     described = describe(_skeleton(headers))

@@ -62,7 +62,7 @@ def test_table_fits_a_terminal_and_names_what_is_not_reached(plan):
     assert "in the layers 0-2, 7 alone: self_attn.q_proj, v_proj" in out
     assert "\nnot adapted: gate_proj (11), self_attn.q_proj (7), v_proj (7)" in out
     assert "usual for the architecture, and not adapted: self_attn.q_proj (7), v_proj" in out
-    assert "trained: 1,408 numbers (12.63%)\n" in out
+    assert "trained: 1,408 numbers (12.63%) in lora_A, lora_B\n" in out
     assert (
         "note: target_modules[2] 'mlp.gate' matches no module; did you mean\n"
         '  ["gate_proj"]? the model has the linear layers' in out
@@ -230,7 +230,7 @@ def test_folder_of_an_adapter_is_compared_with_its_tensors(tmp_path, capsys):
     code, out = plan()
     assert code == 0
     assert "trained: 128 numbers" in out
-    assert "\nwarning: the adapter changes nothing: in each of its 1 modules a factor" in out
+    assert "\nwarning[ADA826]: the adapter changes nothing: lora_A.weight and lora_B.weight" in out
     data = file.read_bytes()
     for numbers, rank, kinds, severities in (
         (b"\0" * 512, 4, ["zero"], ["warning"]),
