@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from confined import needs_peft
+from header_files import write_model
 
 from adalora_core.commands.bounded_run import BOUNDS
 from adalora_core.commands.cli import COMMANDS
@@ -264,6 +266,18 @@ def test_command_on_tensors_is_bounded(tmp_path):
         "adalora report: the command needs more than 1 s of processor time; raise the bound with "
         "--limit NAME=NUMBER"
     )
+
+
+@needs_peft
+@pytest.mark.slow
+def test_plan_with_an_expression_that_takes_long_is_bounded(tmp_path):
+    name = "a" * 48
+    write_model(tmp_path / "model.safetensors", {f"{name}.weight": ("F32", [4, 4])})
+    (tmp_path / "c.json").write_text(json.dumps(SOUND | {"target_modules": "(a|a)*b"}))
+    low = ["--limit", "processor-seconds=20"]
+    finished = _run(tmp_path, "plan", *low, "c.json", "--weights", "model.safetensors")
+    assert finished.returncode == 2
+    assert "the command needs more than 20 s of processor time" in finished.stderr
 
 
 def test_commands_on_files_of_others_are_those_with_bounds():

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pace
 import pytest
-from confined import needs_peft
-from header_files import write_model
-
-from adalora_core.config.rules.base import SOUND
 
 NAME = "a" * 48
 """A module, also the text that the expressions are matched against."""
@@ -42,83 +37,6 @@ HELD_OUT = {
     "named groups": "(?P<x>a|a)*(?P=x)b",
     "look-ahead in a repetition": "((?=a)a|a)*b",
 }
-BUDGET = SOUND | {"target_modules": [NAME]}
-FIELDS = {
-    "target_modules": lambda form: {"target_modules": form},
-    "exclude_modules": lambda form: {"exclude_modules": form},
-    "layers_pattern": lambda form: {"layers_pattern": [form], "layers_to_transform": [0]},
-}
-
-
-def _plan(confined, fields):
-    tensors = {f"{NAME}.0.{NAME}.weight": ("F32", [4, 4])}
-    write_model(confined.tree / "model.safetensors", tensors)
-    confined.write({"adapter_config.json": json.dumps(BUDGET | fields)})
-    confined.seconds, confined.memory = 20, 16 << 30  # torch for CUDA maps more than it uses
-    return confined.run("plan", "adapter_config.json", "--weights", "model.safetensors")
-
-
-def _slow_but(chosen, forms):
-    return [
-        pytest.param(form, id=name, marks=() if name in chosen else pytest.mark.slow)
-        for name, form in forms.items()
-    ]
-
-
-@needs_peft
-@pytest.mark.parametrize("form", _slow_but({"no repetition", "polynomial"}, FORMS | HELD_OUT))
-def test_plan_names_the_setting_whose_expression_takes_too_long(confined, form):
-    done = _plan(confined, {"target_modules": form})
-    assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith("error: target_modules")
-    assert "(/target_modules)" in done.stdout
-
-
-@needs_peft
-@pytest.mark.parametrize("field", _slow_but({"layers_pattern"}, {name: name for name in FIELDS}))
-def test_plan_names_every_setting_with_an_expression(confined, field):
-    done = _plan(confined, FIELDS[field](FORMS["condition"]))
-    assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith(f"error: {field}: the regular expression ")
-    assert "takes more than 1 s" in done.stdout
-
-
-@needs_peft
-@pytest.mark.parametrize(
-    ("form", "code"), [(r"(?:\w+\.)+a+", 0), (r"(?:\w+\.)+b", 1), ("[a-z]" * 47 + "b", 1)]
-)
-def test_plan_matches_an_expression_that_is_quick_although_its_form_is_not(confined, form, code):
-    done = _plan(confined, {"target_modules": form})
-    assert (done.returncode, done.stderr) == (code, "")
-    assert ("not found in the base model" in done.stdout) == bool(code)
-
-
-@needs_peft
-def test_thousand_slow_entries_take_the_time_of_one(confined):
-    entries = [f"{FORMS['condition']}{index}" for index in range(1000)]
-    with pace.measured() as spent:
-        done = _plan(confined, {"layers_pattern": entries, "layers_to_transform": [0]})
-    assert (done.returncode, "layers_pattern" in done.stdout) == (1, True)
-    assert spent.seconds < 20
-
-
-@pytest.mark.slow
-def test_many_modules_that_each_take_a_while_are_bounded_together(confined):
-    names = [f"{NAME[: 24 + index % 5]}{index}" for index in range(2000)]
-    write_model(
-        confined.tree / "model.safetensors", {f"{name}.weight": ("F32", [4, 4]) for name in names}
-    )
-    confined.write(
-        {"adapter_config.json": json.dumps(BUDGET | {"target_modules": r"a*a*a*a*a*a*\d+b"})}
-    )
-    confined.seconds = 30
-    done = confined.run("plan", "adapter_config.json", "--weights", "model.safetensors")
-    assert (done.returncode, done.stderr) == (1, "")
-    assert "exceeds the 4 s for all expressions" in done.stdout
-
-
-# --- adapters -------------------------------------------------------------------------------------
-
 TRAINING = """
 import json, os, sys, warnings
 import torch
@@ -178,7 +96,7 @@ ADAPTERS = {
     "target_modules": lambda form: {"target_modules": f"{NAME}.0.{form}"},
     "exclude_modules": lambda form: {"exclude_modules": form},
     "alpha_pattern": lambda form: {"alpha_pattern": {form: 8}},
-    "layers_pattern": FIELDS["layers_pattern"],
+    "layers_pattern": lambda form: {"layers_pattern": [form], "layers_to_transform": [0]},
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import json
 import os
 import resource
 import subprocess
@@ -28,37 +27,6 @@ CANARY = "CANARY-5f1c"
 
 DROP_CAPABILITY, DAC_OVERRIDE, DAC_READ_SEARCH = 24, 1, 2
 """Numbers of Linux: the command of prctl, and two capabilities."""
-
-
-_MEASURE = f"""
-import importlib, json, runpy, sys, time
-for each in IMPORTS:
-    importlib.import_module(each)
-slowness = runpy.run_path({str(Path(__file__).with_name("pace.py"))!r})["slowness"]
-def memory():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-slow = slowness()
-before = memory(), time.process_time()
-code = main(sys.argv[1:])
-used = time.process_time() - before[1], memory() - before[0]
-print(json.dumps([code, used[0] / max(slow, slowness()), used[1]]))
-"""
-
-
-@dataclass(frozen=True)
-class Used:
-    """What a measured run returned and printed, and what it used above its imports.
-
-    Attributes:
-        seconds: CPU time, in seconds of an idle machine; see `pace`.
-        memory: bytes of resident memory.
-    """
-
-    code: int
-    seconds: float
-    memory: int
-    shown: str
 
 
 @dataclass
@@ -121,20 +89,6 @@ class Confined:
         assert CANARY not in shown, shown[-2000:]
         assert self._state() == self._before
         return done
-
-    def measure(self, program: str, *arguments: object) -> Used:
-        """Run a program as `run` does; return what it used above its imports, and what it printed.
-
-        Args:
-            program: names `IMPORTS`, the modules to import first, and defines `main(argv)`, whose
-                result is the exit code.
-            arguments: of the program.
-        """
-        done = self.run_python("-c", f"{program}\n{_MEASURE}", *arguments)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
-        *shown, used = done.stdout.splitlines()
-        code, seconds, memory = json.loads(used)
-        return Used(code, seconds, memory, "\n".join([*shown, done.stderr]))
 
     def _limit(self) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (self.memory, self.memory))

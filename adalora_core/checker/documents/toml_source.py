@@ -33,11 +33,6 @@ _KEYS = re.compile(
 )
 """Finds the keys of a text, and its other words."""
 
-_HEADER = re.compile(r"^[ \t]*+\[", re.MULTILINE)
-_AFTER_KEY = re.compile(r"[ \t]*+[=\]]")
-_WALKED = 16
-"""Parts of a table's name that take as long as one value, to walk them."""
-
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _REPEATED = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate inline table key")
 
@@ -83,32 +78,18 @@ def _explained(document: Document, problem: str) -> Problem:
 def _excess_of_text(text: str, limits: Limits) -> Problem | None:
     """Return how the text exceeds a limit, or None; the standard parser has no limits.
 
-    The counts are upper bounds that are cheap to get; most documents need no closer look. Each dot
-    of a key makes a table, the parser's time grows with the square of a key's dots, and it walks
-    the parts of a table's name again for each key.
+    The first counts are upper bounds that are cheap to get; most documents need no closer look.
+    Each dot of a key makes a table, and the parser's time grows with the square of a key's dots.
     """
-    keys = text.count("=")
-    tables = sum(1 for _ in _HEADER.finditer(text))
-    # A key, or the table of a dot, takes as long as two values; another table as four.
-    values = 2 * keys + 3 * tables + sum(map(text.count, ",[{"))
-    dots = text.count(".")
+    values, dots = sum(map(text.count, "=,[{")), text.count(".")
     longest = max(line.count(".") for line in text.split("\n")) if dots else 0
-    if longest > limits.depth or values + 2 * dots + keys * longest // _WALKED >= limits.nodes:
-        longest = 0
+    if longest > limits.depth or values + dots >= limits.nodes:
         for match in _KEYS.finditer(text):
-            dotted = match["dotted"] or ""
-            if "." not in dotted:
-                continue
-            parts = sum(1 for _ in _KEY.finditer(dotted))
+            parts = sum(1 for _ in _KEY.finditer(match["dotted"] or ""))
             if parts > limits.depth:
                 return problems.too_deep(limits)
-            longest = max(longest, parts)
-            # One dot may be that of a number.
-            is_key = _AFTER_KEY.match(text, match.end()) is not None
-            values += 2 * (parts - 1 if is_key else max(0, parts - 2))
-        values += keys * longest // _WALKED
-    is_more = values >= limits.nodes
-    return problems.too_many_values(limits, ", tables of dotted keys counted") if is_more else None
+            values += max(0, parts - 2)  # one dot may be that of a number
+    return problems.too_many_values(limits) if values >= limits.nodes else None
 
 
 def _excess_of_values(value: Any, limits: Limits) -> Problem | None:

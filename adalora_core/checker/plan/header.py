@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -23,15 +23,8 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
 LARGEST_HEADER = 32 << 20
-"""Limit on the bytes of an index, and of all headers; 100,000 tensors need a third of it."""
-MOST_TENSORS = 100_000
-"""Limit on the tensors of a model."""
-LONGEST_NAME = 1000
-"""Limit on the characters of a tensor's name."""
-MOST_PARTS = 64
-"""Limit on the parts of a tensor's name; each part but the last is a module."""
+"""Limit on the bytes of an index and of a header; 100,000 tensors need a third of it."""
 
-_NAME_SHOWN = 40
 _LENGTH_BYTES = 8
 _FILE_NAME = re.compile(r"[^/\\]+\.safetensors")
 _BITS = {
@@ -98,10 +91,8 @@ def _main_file(folder: Path) -> Path:
 def _of_shards(index: Path) -> dict[str, TensorInfo]:
     entries = _index_entries(index)
     tensors: dict[str, TensorInfo] = {}
-    left = LARGEST_HEADER
     for shard in with_progress(dict.fromkeys(entries.values()), "shard"):
-        found, length = _read_header(index.parent / shard, left)
-        left -= length
+        found = read_header(index.parent / shard)
         tensors |= {name: info for name, info in found.items() if entries.get(name) == shard}
     missing = [name for name in entries if name not in tensors]
     if missing:
@@ -121,7 +112,6 @@ def _index_entries(index: Path) -> dict[str, str]:
     entries = _decoded(index, raw, "the index").get("weight_map")
     if not isinstance(entries, dict):
         raise ValueError(f"{index}: expected a weight_map from tensors to shards")  # noqa: TRY004 - content
-    _check_names(index, entries)
     for name, shard in entries.items():
         # A shard is beside its index; any other path would lead out of the folder.
         if not (isinstance(shard, str) and _FILE_NAME.fullmatch(shard)):
@@ -136,14 +126,10 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, TensorInfo]:
 
     Raises:
         OSError: the file is missing or unreadable.
-        ValueError: the file is not a safetensors file, its header contradicts its size, or it
-            exceeds a limit.
+        ValueError: the file is not a safetensors file, or its header contradicts its size or is
+            too large.
     """
-    return _read_header(Path(path), LARGEST_HEADER)[0]
-
-
-def _read_header(path: Path, most: int) -> tuple[dict[str, TensorInfo], int]:
-    """Return the tensors and the size of a header of at most `most` bytes."""
+    path = Path(path)
     size, start = _start_of(path, _LENGTH_BYTES)
     length = int.from_bytes(start, "little")
     if size < _LENGTH_BYTES or length > size - _LENGTH_BYTES:
@@ -151,18 +137,15 @@ def _read_header(path: Path, most: int) -> tuple[dict[str, TensorInfo], int]:
             f"{path}: not a safetensors file, or truncated: it has {size} bytes"
             + (f", but its header alone needs {length}" if size >= _LENGTH_BYTES else "")
         )
-    if length > most:
-        shards = "" if most == LARGEST_HEADER else ", with those of the shards before it,"
+    if length > LARGEST_HEADER:
         raise ValueError(
-            f"{path}: the header{shards} has {length + LARGEST_HEADER - most} bytes, more than the "
-            f"limit of {LARGEST_HEADER}"
+            f"{path}: the header has {length} bytes, more than the limit of {LARGEST_HEADER}"
         )
     _, start = _start_of(path, _LENGTH_BYTES + length)
     header = _decoded(path, start[_LENGTH_BYTES:], "the header")
     header.pop("__metadata__", None)
-    _check_names(path, header)
     data = _LENGTH_BYTES + length
-    return {name: _tensor(path, name, entry, data, size) for name, entry in header.items()}, length
+    return {name: _tensor(path, name, entry, data, size) for name, entry in header.items()}
 
 
 def file_bytes(tensors: Mapping[str, TensorInfo]) -> int:
@@ -179,17 +162,6 @@ def file_bytes(tensors: Mapping[str, TensorInfo]) -> int:
         }
     length = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
     return _LENGTH_BYTES + -(-length // _LENGTH_BYTES) * _LENGTH_BYTES + end
-
-
-def _check_names(path: Path, names: Collection[str]) -> None:
-    if len(names) > MOST_TENSORS:
-        raise ValueError(f"{path}: {len(names)} tensors are more than the limit of {MOST_TENSORS}")
-    for name in names:
-        if len(name) > LONGEST_NAME or name.count(".") >= MOST_PARTS:
-            raise ValueError(
-                f"{path}: the name {name[:_NAME_SHOWN]!r}... has {len(name)} characters and "
-                f"{name.count('.') + 1} parts; the limits are {LONGEST_NAME} and {MOST_PARTS}"
-            )
 
 
 def _start_of(path: Path, count: int) -> tuple[int, bytes]:

@@ -26,9 +26,6 @@ _EMBEDDING = re.compile(
 )
 """Names of modules whose two-dimensional weight is a lookup table, not a linear map."""
 
-MOST_MODULES = 200_000
-"""Limit on the modules of a model, containers included."""
-
 _OUTPUT_HEADS = frozenset({"lm_head", "embed_out", "proj_out"})
 _MATRIX = 2
 """Number of dimensions of the weight of a linear layer; those of convolutions have one to three
@@ -137,9 +134,6 @@ def settings_of(folder: Path) -> dict[str, Any]:
 def modules_of(tensors: dict[str, TensorInfo]) -> dict[str, Module]:
     """Return every module that the names of the tensors imply, containers included.
 
-    Raises:
-        ValueError: there are more than `MOST_MODULES`.
-
     Example:
         >>> from adalora_core.checker.plan.header import TensorInfo
         >>> found = modules_of({"layers.0.q_proj.weight": TensorInfo("BF16", (64, 32))})
@@ -158,10 +152,6 @@ def modules_of(tensors: dict[str, TensorInfo]) -> dict[str, Module]:
             parent = parent.rpartition(".")[0]
         modules |= {each: Module(each, "other") for each in reversed(new)}
         modules[path] = _module(path, tensors)
-        if len(modules) > MOST_MODULES:
-            raise ValueError(
-                f"the names of the tensors imply more than {MOST_MODULES} modules, the limit"
-            )
     # A container whose child came first was recorded without its own weights.
     return {
         path: _module(path, tensors) if module.kind == "other" else module

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,6 @@ from adalora_core.commands.injection import quiet
 from adalora_core.commands.injection.base_model import Base, info_of
 from adalora_core.commands.injection.hints import hint_of, hint_without, missed, notes_of
 from adalora_core.config.fields.table import FIELDS
-from adalora_core.floor.errors import ExpressionError
-from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
@@ -53,7 +50,6 @@ targets inside with exclude_modules; PEFT takes every path that ends with an ent
     "\n", " "
 )
 _LONGEST = 400
-_MOST_COMPARED = 300_000_000
 _LAYERS_OF: dict[str, Kind] = {
     "matrix": "linear", "embedding": "embedding", "convolution": "convolution"
 }  # fmt: skip
@@ -68,7 +64,6 @@ def inject(block: Block, base: Base) -> Injected:
         RuntimeError: PEFT needs the weights of the model to answer.
     """
     _refuse_wrong_types(block)
-    _refuse_long_matching(block, base)
     arguments, notes = _arguments(block)
     with quiet():
         what = _REFUSES
@@ -126,33 +121,6 @@ def _refuse_wrong_types(block: Block) -> None:
         kinds = "a number above 0, of 64 bits" if name in {"r", "lora_alpha"} else kinds
         message = f"{name} should be {kinds}, got {repr(block.values[name])[:60]}"
         raise RefusedError(Mismatch(name, message, "write a value that PEFT takes"))
-
-
-def _refuse_long_matching(block: Block, base: Base) -> None:
-    """Refuse what PEFT would match for ever: it has no bound of its own."""
-    paths = list(base.described.modules)
-    names = ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform")
-    for field in names:
-        count = len(block[field]) if isinstance(block[field], list) else 0
-        if count * len(paths) > _MOST_COMPARED:
-            message = f"{field} has {count:,} entries, and the model {len(paths):,} modules"
-            hint = "write fewer entries; PEFT compares each with each"
-            raise RefusedError(Mismatch(field, message, hint))
-    layers = block["layers_pattern"] or ()
-    layers = [layers] if isinstance(layers, str) else layers
-    forms = [("layers_pattern", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.") for each in layers]
-    forms += [(name, block[name]) for name in names[:2] if isinstance(block[name], str)]
-    for field in ("rank_pattern", "alpha_pattern") if block.is_other_method else ():
-        forms += [(field, rf"(.*\.)?({key})$") for key in block[field] or ()]
-    matcher = Matcher()
-    try:
-        for field, form in forms:
-            matcher.rehearse("fullmatch" if field in names else "match", form, paths, field)
-    except ExpressionError as error:
-        message = f"{error.field}: {error.problem}"
-        raise RefusedError(Mismatch(error.field, message, error.hint)) from None
-    except re.error:
-        return  # PEFT says where
 
 
 def _arguments(block: Block) -> tuple[dict[str, Any], list[str]]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import peft
 import pytest
-from injections import base_of, difference, disagreements, folder_of, injected, planned
+from injections import difference, disagreements, folder_of, injected, planned
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING
 from tiny_classes import CLASSES
 
-from adalora_core.checker.plan.injected import RefusedError
-from adalora_core.checker.plan.modules import Module
-from adalora_core.commands.injection.injecting import inject
-from adalora_core.config.fields.block import Block
 from adalora_core.floor.module_selection import DEFAULT_TARGETS
 
 LLAMA = "LlamaForCausalLM", "float32"
@@ -78,18 +73,6 @@ def test_fault_of_the_imitation_is_none_of_the_injection(case: str) -> None:
     name, fields, targets = FOUND_BEFORE[case]
     model, fields = (name, "float32"), fields | {"target_modules": targets}
     assert difference(injected(str(folder_of(model)), name, fields), planned(model, fields)) == ""
-
-
-MANY = [f"x{number}" for number in range(90_000)]
-
-
-@pytest.mark.parametrize("field", ["target_modules", "exclude_modules", "modules_to_save"])
-def test_entries_that_peft_would_compare_for_minutes_are_refused_before(field: str) -> None:
-    base = base_of(LLAMA)
-    modules = {f"layers.{number}": Module(f"layers.{number}", "other") for number in range(5000)}
-    base = replace(base, described=replace(base.described, modules=modules))
-    with pytest.raises(RefusedError, match="has 90,000 entries, and the model 5,000 modules"):
-        inject(Block({"peft_type": "LORA", "target_modules": ["q_proj"], field: MANY}), base)
 
 
 def test_targets_of_a_model_type_are_those_of_peft() -> None:
