@@ -1,4 +1,4 @@
-"""Hostile input gets its finding in every format, quickly and in little memory."""
+"""Hostile input gets its finding in every format, and soon."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ from adalora_core.checker.reports import FORMATS
 LONGEST = 1.5
 """Seconds of an idle processor for one check and all reports."""
 
-MOST_MEMORY = 150
-"""Megabytes of the whole process."""
-
 FAMILIES = sorted({case.family for case in NASTY})
 
 # One process per family: it reads files' names and formats, and checks each once for all reports.
 PROBE = """
-import io, json, os, re, sys, time
+import io, json, sys, time
 from contextlib import redirect_stderr, redirect_stdout
 from adalora_core.commands.cli import main
 from pace import slowness
@@ -38,14 +35,12 @@ for path, content_format in json.load(sys.stdin):
             ["check", "--isolated", "-o", shown, "--format", content_format, *reports, "--", path]
         )
     answers.append((code, out.getvalue(), err.getvalue(), time.process_time() - begin))
-# Not getrusage: its peak is that of the process which forked this one.
-peak = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024
-json.dump([answers, peak, max(slow, slowness())], sys.stdout)
+json.dump([answers, max(slow, slowness())], sys.stdout)
 """
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nasty_input_gets_its_finding_in_every_format_quickly_and_small(family, tmp_path):
+def test_nasty_input_gets_its_finding_in_every_format_soon(family, tmp_path):
     cases = [case for case in NASTY if case.family == family]
     jobs = []
     for case in cases:
@@ -57,8 +52,7 @@ def test_nasty_input_gets_its_finding_in_every_format_quickly_and_small(family, 
         input=json.dumps(jobs),
         variables=FINDS_SUPPORT,
     )
-    answers, peak, slowness = json.loads(printed)
-    assert peak < MOST_MEMORY
+    answers, slowness = json.loads(printed)
     for case, (path, _), (code, out, err, seconds) in zip(cases, jobs, answers, strict=True):
         where = f"{case.family}/{case.name}"
         assert code in (0, 1), where

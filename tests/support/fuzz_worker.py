@@ -1,4 +1,4 @@
-"""Handle one hostile input after the other, each within bounds, in a process of its own.
+"""Handle one hostile input after the other, in a process of its own.
 
 A request is a line of JSON: the format, and the folder that holds the input. The answer is a line
 of JSON as well: what is wrong, or null.
@@ -7,20 +7,14 @@ of JSON as well: what is wrong, or null.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import os
 import resource
 import sys
-import time
 import traceback
-from pathlib import Path
 from typing import Any
 
-from pace import slowness
-
-SECONDS, MEMORY = 2.0, 500 << 20
 ADDRESS_SPACE = 12 << 30
 COMMANDS = {
     "json": ["check", "--isolated", "a.json", "-o", "json"],
@@ -34,34 +28,12 @@ NOT_CHECKED = "not checked: "
 """The words of the command about a file whose check has failed with an exception."""
 
 
-def peak() -> int:
-    """Return the largest resident memory since the last call of `forget_peak`, in bytes."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
-
-
-def forget_peak() -> None:
-    """Begin a new measurement of `peak`."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
 def problem_of(format_: str) -> str | None:
     """Handle the input in the working folder; return what is wrong, or None."""
-    if format_ == "header":  # imports are not measured
-        importlib.import_module("adalora_core.commands.injection.injecting")
-    forget_peak()
-    before = peak(), time.process_time()
     try:
-        problem = _command(COMMANDS[format_]) if format_ in COMMANDS else _load(format_)
+        return _command(COMMANDS[format_]) if format_ in COMMANDS else _load(format_)
     except Exception:  # noqa: BLE001 - every exception is a finding
-        problem = traceback.format_exc()
-    seconds, memory = time.process_time() - before[1], peak() - before[0]
-    if problem is None and seconds > SECONDS and seconds > SECONDS * slowness():
-        problem = f"{seconds:.1f} s of CPU time"
-    if problem is None and memory > MEMORY:
-        problem = f"{memory >> 20} MB of memory"
-    return problem
+        return traceback.format_exc()
 
 
 def _command(arguments: list[str]) -> str | None:

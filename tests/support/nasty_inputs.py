@@ -200,8 +200,6 @@ _CALL = "AdaLoraConfig(init_r='12', total_step=100)\n"
 _ENOUGH = (
     "AdaLoraConfig(init_r=12, target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000)\n"
 )
-_LONG_DICT = "target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000"
-_LONG_CALLS = "AdaLoraConfig(**s, init_r=12)\n" * 2_000
 CODE = [
     _case("code", "ten-megabytes", f"{_CALL}{'# text' * 1_800_000}", "ADA005", "python"),
     _case("code", "many-signs", "a;" * 20_000 + _CALL, "ADA102", "python"),
@@ -229,7 +227,6 @@ CODE = [
     _case("code", "doubled-dicts", "d0 = {'r': 1}\n" + "".join(
         f"d{i + 1} = {{**d{i}, **d{i}}}\n" for i in range(200)
     ) + "AdaLoraConfig(**d200)\nAdaLoraConfig(**d15)", "ADA303", "python"),
-    _case("code", "many-calls", f"s = dict({_LONG_DICT})\n{_LONG_CALLS}", "ADA005", "python"),
     _case("code", "changed-often", "s = {}\n" + "s['r'] = 1\n" * 9_000
           + "AdaLoraConfig(**s)\n" * 90, "ADA201", "python"),
     _case("code", "python-2", f"print 'x'\n{_CALL}", "ADA001", "python"),

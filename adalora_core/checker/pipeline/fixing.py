@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 MOST_ROUNDS = 10
 """Bound on the rounds. A fix may uncover the next finding, but a few rounds are enough."""
 
-MOST_CHARACTERS = 1 << 21
-"""Bound on the characters that trials read, all texts together, to separate edits that conflict;
-a reading takes about a microsecond per character."""
-
 _MOST_OF_A_CHECK = 1 << 18
 """Bound on the characters that a check reads to find fixes that change other values too."""
 
@@ -138,11 +134,10 @@ class _Progress:
 
 
 class Trials:
-    """Readings of a document with edits; `characters` counts what they have read."""
+    """Readings of a document with edits."""
 
     def __init__(self, examine: Examine) -> None:
         self._examine = examine
-        self.characters = 0
 
     def read(
         self, document: Document, edits: Iterable[Edit], changes: Iterable[Change] = ()
@@ -154,7 +149,6 @@ class Trials:
         """
         expected = changed(document.value, changes)  # of a text that was not decoded: nothing
         text = apply_edits(document.text, edits)
-        self.characters += len(text)
         found = self._examine(text)
         is_as_promised = document.fatal or same(found.document.value, expected)
         if found.document.fatal or not is_as_promised:
@@ -174,20 +168,15 @@ class Trials:
         """
 
         def extended(before: list[Group], added: list[Group]) -> list[Group]:
-            reason = "too many fixes conflict to try each; apply some by hand"
-            if self.characters <= MOST_CHARACTERS:
-                try:
-                    attempt(before + added)
-                except ConflictError as error:
-                    reason = str(error)
-                else:
-                    return before + added
+            try:
+                attempt(before + added)
+            except ConflictError as error:
                 if len(added) > 1:
                     middle = len(added) // 2
                     return extended(extended(before, added[:middle]), added[middle:])
-            for group in added:
-                refuse(group, reason)
-            return before
+                refuse(added[0], str(error))
+                return before
+            return before + added
 
         return extended([], groups) if groups else []
 

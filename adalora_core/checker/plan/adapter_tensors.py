@@ -60,8 +60,6 @@ _PART = 1 << 16
 """The bytes of a factor that are read together."""
 _BEGIN = 1 << 13
 """The bytes of a factor that are looked at for numbers that are not finite."""
-_MOST_READ = 1 << 32
-"""The most bytes of a file that are read: it may have more than its disk holds."""
 _SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 _EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000, "F64": 0x7FF0 << 48}
 _HINTS: dict[Kind, str] = {
@@ -300,16 +298,14 @@ class SavedLora:
             yield "missing", f"{TENSOR_PREFIX}{path}", what
 
     def _unmoved(self) -> Iterator[tuple[Kind, str, str]]:
-        most = _MOST_READ
         with os.fdopen(open_regular_file(self.path), "rb") as file:
 
             def read(info: TensorInfo) -> Iterator[bytes]:
                 """Yield a tensor in parts of which each holds whole numbers."""
-                nonlocal most
                 file.seek(info.begin)
                 left = info.entries * _SIZES[info.dtype]
-                while left > 0 and most > 0 and (part := file.read(min(left, _PART))):
-                    left, most = left - len(part), most - len(part)
+                while left > 0 and (part := file.read(min(left, _PART))):
+                    left -= len(part)
                     yield part
 
             infos = dict(self.others)
@@ -327,7 +323,7 @@ class SavedLora:
                 matrices = {each: i for each, i in known.items() if "lora_B.bias" not in each}
                 bias = known.get("lora_B.bias")
                 still = [each for each, i in matrices.items() if _is_zero(read(i), i.dtype)]
-                if still and (bias is None or _is_zero(read(bias), bias.dtype)) and most > 0:
+                if still and (bias is None or _is_zero(read(bias), bias.dtype)):
                     what = f"{' and '.join(still)} {'is' if len(still) == 1 else 'are'}"
                     yield "zero", path, f"{path!r} changes nothing: {what} all zero"
 

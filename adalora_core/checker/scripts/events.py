@@ -42,10 +42,6 @@ EventKind = Literal[
 ]
 Level = Literal["same", "inside", "outside"]
 _DEEPEST = 5
-_MOST = 1200
-"""Bound on the events of one script."""
-_MOST_CALLS = 5000
-"""Bound on the calls of one script that are followed."""
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
 
@@ -172,7 +168,6 @@ class _Tracer:
         self.sources = sources
         self.visited: set[Function] = set()
         self.traces: list[Trace] = []
-        self.left, self.calls_left = _MOST, _MOST_CALLS
         self.may_have_other_name = may_have_other_name(sources.scopes)
         names = sources.scopes.words.get("__name__", ())
         self.around_name = set[ast.AST]().union(*map(sources.scopes.above, names))
@@ -187,10 +182,8 @@ class _Tracer:
         return replace(at, guards=(*at.guards, Guard(test, holds)))
 
     def _add(self, kind: EventKind, node: ast.AST, at: Event) -> None:
-        self.left -= 1
-        if self.left > 0:
-            events = at.trace.events
-            events.append(replace(at, kind=kind, node=node, number=len(events)))
+        events = at.trace.events
+        events.append(replace(at, kind=kind, node=node, number=len(events)))
 
     def _block(self, body: Sequence[ast.stmt], at: Event) -> None:
         for statement in body:
@@ -202,7 +195,7 @@ class _Tracer:
                     at = self._guarded(at, statement.test, holds=True)
 
     def _statement(self, node: ast.stmt, at: Event) -> None:
-        if self.left <= 0 or isinstance(node, (*FUNCTION, ast.ClassDef)):
+        if isinstance(node, (*FUNCTION, ast.ClassDef)):
             return
         if isinstance(node, (*LOOP, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.Match)):
             self._compound(node, at)
@@ -278,9 +271,6 @@ class _Tracer:
                 return
             frame, depth = frame.outer, depth + 1
         self.visited.add(function)
-        self.calls_left -= 1
-        if self.calls_left < 0:
-            return
         self._block(function.body, replace(at, frame=Frame(function, call, at.frame)))
 
     def kind(self, call: ast.Call) -> EventKind | None:

@@ -30,9 +30,6 @@ _Node = TypeVar("_Node", bound=ast.AST)
 _DEEPEST = 14
 _FOLLOWED = frozenset({"value", "loop", "with", "parameter"})
 """Kinds of bindings that can be followed to a value."""
-_MOST_STEPS = 100_000
-"""Bound on the expressions that are looked at for one script."""
-_MOST = 60
 
 _PASS_THROUGH = frozenset({
     "unwrap_model", "compile", "DataParallel", "DistributedDataParallel", "DDP", "attach",
@@ -52,7 +49,6 @@ class Sources:
     def __init__(self, scopes: Scopes) -> None:
         self.scopes = scopes
         self._known: dict[ast.expr, list[ast.expr]] = {}
-        self._left = _MOST_STEPS
 
     def origins(self, expression: ast.expr | None) -> list[ast.expr]:
         """Return the expressions that a value can come from.
@@ -64,12 +60,8 @@ class Sources:
             return []
         if expression not in self._known:
             self._known[expression] = [expression]  # while it is looked for
-            found: dict[ast.expr, None] = {}
-            for leaf in self._follow(expression, None, frozenset()):
-                found.setdefault(leaf)
-                if len(found) >= _MOST:
-                    break
-            self._known[expression] = list(found)
+            found = self._follow(expression, None, frozenset())
+            self._known[expression] = list(dict.fromkeys(found))
         return self._known[expression]
 
     def calls(self, expression: ast.expr | None) -> list[ast.Call]:
@@ -80,7 +72,7 @@ class Sources:
         """Yield the nodes of some kinds of an expression and of what it comes from."""
         seen: set[ast.AST] = set()
         queue = [] if expression is None else [expression]
-        while queue and len(seen) < 20 * _MOST:
+        while queue:
             for node in walk(queue.pop(), ast.AST):
                 if node in seen:
                     continue
@@ -146,8 +138,7 @@ class Sources:
     def _follow(  # noqa: C901 - one case per node
         self, node: ast.expr, item: int | None, seen: _Path
     ) -> _Leaves:
-        self._left -= 1
-        if id(node) in seen or len(seen) > _DEEPEST or self._left < 0:
+        if id(node) in seen or len(seen) > _DEEPEST:
             return
         seen |= {id(node)}
         match node:
@@ -311,14 +302,14 @@ class Sources:
         above = self.scopes.above(node)
         at = bisect_left(bindings, position[node], key=lambda each: position[each.node])
         reaching: list[Binding] = []
-        for binding in reversed(bindings[max(0, at - _MOST) : at]):
+        for binding in reversed(bindings[:at]):
             if self._reaches(binding, above):
                 reaching.append(binding)
                 is_parameter = binding.kind == "parameter"
                 block = binding.node if is_parameter else self._block(binding.node)
                 if block in above:
                     return reaching
-        return reaching or [each for each in bindings[:_MOST] if self._reaches(each, above)]
+        return reaching or [each for each in bindings if self._reaches(each, above)]
 
     def _reaches(self, binding: Binding, above: set[ast.AST]) -> bool:
         if binding.kind not in _FOLLOWED or (binding.value is not None and binding.value in above):

@@ -16,8 +16,6 @@ _UNITS = {unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb")
     unit: 1024**power for power, unit in enumerate(("", "kib", "mib", "gib"))
 }
 _COUNTS = {"k": 1000, "m": 1000**2}
-_LONGEST = 80
-"""The longest part of a word that is compared: comparing takes quadratic time."""
 
 
 def similar(words: Iterable[str], known: Iterable[str]) -> str:
@@ -25,7 +23,7 @@ def similar(words: Iterable[str], known: Iterable[str]) -> str:
     from difflib import get_close_matches  # slow to import
 
     names = list(known)
-    found = [name for word in words for name in get_close_matches(word[:_LONGEST], names, n=1)]
+    found = [name for word in words for name in get_close_matches(word, names, n=1)]
     return f"; did you mean {' '.join(dict.fromkeys(found))}?" if found else ""
 
 

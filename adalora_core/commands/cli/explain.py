@@ -14,8 +14,6 @@ from adalora_core.commands.session import SESSION
 if TYPE_CHECKING:
     from adalora_core.config.rules.base import Rule
 
-LONGEST = 1 << 20
-"""The most characters of a text that are searched; the error is at its end."""
 _NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\[rank\d+\]:?")
 """Colours and boxes of a terminal, and the prefix of a process."""
 _GAP = 2000
@@ -41,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     words = make_parser().parse_args(argv).words
     if not words and sys.stdin is None:
         return fail("explain", "standard input is closed")
-    given = " ".join(words) if words else _end_of_input().decode(errors="replace")
+    given = " ".join(words) if words else _input().decode(errors="replace")
     found = explained(given)
     if not found:
         print_text("not known: no rule is about this error, which may not be of AdaLoRA\n")
@@ -54,12 +52,9 @@ def run(argv: Sequence[str]) -> int:
     return FINE
 
 
-def _end_of_input() -> bytes:
-    end = b""
+def _input() -> bytes:
     with SESSION.waiting():
-        while part := sys.stdin.buffer.read(LONGEST):
-            end = (end + part)[-LONGEST:]
-    return end
+        return sys.stdin.buffer.read()
 
 
 def explained(given: str) -> list[Rule]:
@@ -71,7 +66,7 @@ def explained(given: str) -> list[Rule]:
     """
     from adalora_core.checker.rules import RULES
 
-    plain = " ".join(_NOISE.sub(" ", given[-LONGEST:]).split())
+    plain = " ".join(_NOISE.sub(" ", given).split())
     found: dict[int, dict[Rule, int]] = {}
     for rule in RULES:
         for error in rule.errors:

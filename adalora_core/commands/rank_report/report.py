@@ -28,7 +28,6 @@ FORMATS: tuple[PatternFormat, ...] = get_args(PatternFormat)
 HEAT_MAP_NAME = "rank_heatmap.png"
 REPORT_NAME = "rank_report.md"
 _STATES = "adalora_state.*.safetensors"
-_LONGEST_HEADER = 32 << 20
 
 
 def write_rank_report(
@@ -89,7 +88,7 @@ def steps_made(folder: Path) -> int | None:
         try:
             with os.fdopen(open_regular_file(path), "rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+                header = json.loads(file.read(length))
             step = json.loads(header["__metadata__"]["adalora_state"])["step"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue

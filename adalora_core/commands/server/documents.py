@@ -15,8 +15,6 @@ from adalora_core.checker.documents.document import SUFFIXES, Format
 from adalora_core.commands.server.snapshots import Part, Snapshot
 from adalora_core.commands.server.text import Encoding, Text
 
-LONGEST_PATH = 4096
-
 
 def path_of(uri: str) -> Path | None:
     """Return the path of a file that a client names; None: it is not a file."""
@@ -24,7 +22,7 @@ def path_of(uri: str) -> Path | None:
         name = to_fs_path(uri)
     except ValueError:  # such as a bracket that nothing closes
         return None
-    if not name or len(name) > LONGEST_PATH or "\0" in name or not Path(name).is_absolute():
+    if not name or "\0" in name or not Path(name).is_absolute():
         return None
     return Path(name)
 

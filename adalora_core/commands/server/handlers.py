@@ -9,13 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from lsprotocol import types
-from pygls.exceptions import (
-    JsonRpcException,
-    JsonRpcInvalidRequest,
-    JsonRpcServerNotInitialized,
-)
 from pygls.lsp.server import LanguageServer
-from pygls.protocol import LanguageServerProtocol
 
 from adalora_core.commands.server.documents import Documents, path_of
 from adalora_core.commands.server.findings import ACTION_KINDS, actions
@@ -35,36 +29,6 @@ _NOTEBOOKS = types.NotebookDocumentSyncOptions(
 )
 
 
-class Protocol(LanguageServerProtocol):
-    """The protocol of pygls, which answers every request, and serves between first and last."""
-
-    def handle_message(self, message: Any) -> None:
-        """Handle a message; refuse it before the first request, and after the last one."""
-        method = getattr(message, "method", None)
-        refusal: JsonRpcException | None = None
-        if self._shutdown:
-            refusal = JsonRpcInvalidRequest("the server was shut down; send exit")
-        elif hasattr(self, "client_capabilities"):
-            if method == types.INITIALIZE:
-                refusal = JsonRpcInvalidRequest("the server is initialized")
-        elif method != types.INITIALIZE:
-            refusal = JsonRpcServerNotInitialized("send initialize first")
-        if refusal is None or method == types.EXIT:
-            super().handle_message(message)
-        elif method is not None and (number := getattr(message, "id", None)) is not None:
-            self._send_response(number, None, refusal.to_response_error())
-
-    def structure_message(self, data: dict[str, Any]) -> Any:
-        """Return a message as an object; answer a request that cannot be one."""
-        try:
-            return super().structure_message(data)
-        except JsonRpcException as error:
-            number = data.get("id")
-            if "method" in data and isinstance(number, (int, str)):
-                self._send_response(number, None, error.to_response_error())
-            raise
-
-
 class Server(LanguageServer):
     """The language server of one client."""
 
@@ -73,7 +37,6 @@ class Server(LanguageServer):
             "adalora",
             version("adalora-core"),
             notebook_document_sync=_NOTEBOOKS,
-            protocol_cls=Protocol,
         )
         self.documents = Documents(None)
         self.checker = RemoteChecker()

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 MOST_TRIED = 16
 """The most remedies of a configuration that are tried; each judges the configuration again."""
-MOST_VALUES = 1000
-"""The most keys, and entries of lists, of a configuration that is judged again."""
 
 
 def with_causes(
@@ -28,7 +26,7 @@ def with_causes(
     """
     result = list(found)
     remedied = [index for index, finding in enumerate(result) if finding.remedy is not None]
-    if len(result) < 2 or not remedied or _size(block) > MOST_VALUES:  # noqa: PLR2004 - nothing else
+    if len(result) < 2 or not remedied:  # noqa: PLR2004 - nothing else
         return result
     old = {(finding.rule, finding.path) for finding in result}
     causes: set[int] = set()
@@ -49,11 +47,6 @@ def with_causes(
                 result[other] = dataclasses.replace(each, cause=cause)
                 causes.add(index)
     return result
-
-
-def _size(block: Block) -> int:
-    values = block.values.values()
-    return len(values) + sum(len(each) for each in values if isinstance(each, (list, dict)))
 
 
 def _mended(block: Block, change: Change) -> Block | None:

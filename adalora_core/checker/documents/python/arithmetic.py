@@ -59,7 +59,6 @@ def without_repeats(values: list[Any]) -> list[Any]:
     """Return the entries of a set in the order of the code."""
     found: dict[str, Any] = {}
     for each in values:
-        # As text: numbers can be chosen so that a dict takes quadratic time.
         is_whole = isinstance(each, int) or (isinstance(each, float) and each.is_integer())
         found.setdefault(repr(int(each) if is_whole else each), each)
     return list(found.values())

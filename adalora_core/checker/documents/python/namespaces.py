@@ -25,7 +25,6 @@ _PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_con
 _NAMESPACES = frozenset({"SimpleNamespace", "Namespace", "EasyDict", "DotMap"})
 _ALTERING = frozenset({"__new__", "__init_subclass__", "__getattribute__", "__set_name__"})
 """Methods that may give a class, or its objects, other attributes than it is written with."""
-_MOST_BASES = 16
 _MOST_HOPS = 6
 """Bound on the functions that pass an object on."""
 _FLAGS = {"store_true": False, "store_false": True}
@@ -112,7 +111,7 @@ class Namespaces:
         found: dict[Any, tuple[ast.AST, ast.expr | None]] = {}
         if owner is None or self._scopes.bases(owner)[1]:
             return found
-        for each in (part for base in reversed(self._line(owner) or []) for part in base.body):
+        for each in (part for base in reversed(self._line(owner)) for part in base.body):
             if isinstance(each, ast.AnnAssign) and "Var" not in ast.unparse(each.annotation):
                 source = self.source(ast.Attribute(node, last_name(each.target)))
                 found[last_name(each.target)] = each.target, source and source.node
@@ -150,7 +149,7 @@ class Namespaces:
         for keyword in call.keywords:
             if keyword.arg in (attribute, None):
                 return None if keyword.arg is None else Source(keyword.value)
-        bases = (self._line(made) or [])[1:]
+        bases = self._line(made)[1:]
         # A dataclass gives its own default to the objects of a class that is not one itself.
         is_given = any((base.name, attribute) in self._scopes.attributes for base in bases) or (
             not made.decorator_list and any(base.decorator_list for base in bases)
@@ -160,7 +159,7 @@ class Namespaces:
     def _of_class(self, made: ast.ClassDef, attribute: str) -> Source | None:
         """Return the value of a class's attribute, or the one that its `__init__` gives."""
         line = self._line(made)
-        if line is None or self._scopes.sets_names or not self._altered.isdisjoint(line):
+        if self._scopes.sets_names or not self._altered.isdisjoint(line):
             return None
         bindings = self._scopes.inner[made].names.get(attribute, [])
         stores = self._scopes.attributes.get((made.name, attribute), [])
@@ -175,12 +174,10 @@ class Namespaces:
         is_made = isinstance(method, FUNCTION) and method.name == "__init__"
         return Source(found.source) if is_made else None
 
-    def _line(self, made: ast.ClassDef) -> list[ast.ClassDef] | None:
-        """Return a class with its bases of this script; None: they are too many."""
+    def _line(self, made: ast.ClassDef) -> list[ast.ClassDef]:
+        """Return a class with its bases of this script."""
         found = [made]
         for each in found:
-            if len(each.bases) > _MOST_BASES or len(found) > _MOST_BASES:
-                return None
             bases = map(self._scopes.class_named, each.bases)
             found += [base for base in bases if base is not None and base not in found]
         return found

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from adalora_core.floor.limits import Limits
     from adalora_core.floor.places import Extent, Path
 
-_MOST_TOKENS = 1_000_000
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _LIST = re.compile(r"[ \t\n\r]*:[ \t\n\r]*\[")
 _DEPTH_OF_A_CELL = 3
@@ -172,13 +171,11 @@ def _blank(code: str) -> str:
 def outputs_in(text: str) -> list[Extent]:
     """Return where the contents of the lists `outputs` are in all cells of a notebook.
 
-    The text need not be JSON. Of one with too many strings and brackets the first ones are found.
+    The text need not be JSON.
     """
     found: list[Extent] = []
     depth, start = 0, None
-    for number, token in enumerate(_TOKEN.finditer(text)):
-        if number > _MOST_TOKENS:
-            break
+    for token in _TOKEN.finditer(text):
         first = text[token.start()]
         if first in "[{":
             depth += 1

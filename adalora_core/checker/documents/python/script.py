@@ -25,9 +25,6 @@ LORA_CLASS = "LoraConfig"
 _PEFT = frozenset({"peft", "swift"})
 """Packages whose class of this name is PEFT's own."""
 
-MOST_CALLS = 200
-"""Bound on the calls of one script that are checked."""
-
 _MOST_VARIABLES = 3
 """Bound on the variables between a call and the class."""
 _LOADS = ("peft.PeftModel", "peft.AutoPeft")
@@ -124,9 +121,8 @@ class Script:
 
     @cached_property
     def lora_calls(self) -> list[Call]:
-        """The calls of `LoraConfig`, and its saved configurations, as many as are checked."""
-        found = [*find_calls(self.values, LORA_CLASS), *find_loads(self.values, LORA_CLASS)]
-        return found[:MOST_CALLS]
+        """The calls of `LoraConfig`, and its saved configurations."""
+        return [*find_calls(self.values, LORA_CLASS), *find_loads(self.values, LORA_CLASS)]
 
     @cached_property
     def is_about_adalora(self) -> bool:
@@ -182,7 +178,7 @@ class Call:
 
 
 def find_calls(values: Values, name: str = CLASS) -> list[Call]:
-    """Return the calls of a class in the order of the code, at most one more than is checked."""
+    """Return the calls of a class in the order of the code."""
     found = []
     expecting: dict[ast.AST, bool] = {}
     for node in values.scopes.calls:
@@ -191,7 +187,7 @@ def find_calls(values: Values, name: str = CLASS) -> list[Call]:
             found.append(((node.lineno, node.col_offset), node, door))
     found.sort(key=lambda each: each[0])
     live = _assigned_in_model(values.scopes) if found else set()
-    return [_read(node, values, live, door) for _, node, door in found[: MOST_CALLS + 1]]
+    return [_read(node, values, live, door) for _, node, door in found]
 
 
 def find_loads(values: Values, name: str) -> list[Call]:
@@ -200,10 +196,10 @@ def find_loads(values: Values, name: str) -> list[Call]:
     # A base model is named by what PEFT has saved beside an adapter, and hardly by another text.
     is_saved = name == LORA_CLASS and "base_model_name_or_path" in scopes.words
     is_trained = name == LORA_CLASS and not scopes.callers.keys().isdisjoint({"train", "backward"})
-    for node in scopes.callers.get("from_pretrained", [])[:MOST_CALLS]:
+    for node in scopes.callers.get("from_pretrained", []):
         owner, parent = getattr(node.func, "value", node.func), scopes.parents[node]
         targets = getattr(parent, "targets", [getattr(parent, "target", None)])
-        uses = scopes.words.get(last_name(targets[0]), [])[:MOST_CALLS]
+        uses = scopes.words.get(last_name(targets[0]), [])
         parents = map(scopes.parents.get, (node, *uses))
         given = {called_name(each) or getattr(each, "arg", None) for each in parents}
         door = _door(owner, values, name) or (is_saved and _door(owner, values, "PeftConfig"))

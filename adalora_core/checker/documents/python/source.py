@@ -15,7 +15,6 @@ from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.documents.python.encodings import with_plain_letters
 from adalora_core.checker.documents.python.script import (
     CLASS,
-    MOST_CALLS,
     Call,
     Script,
     line_starts,
@@ -73,19 +72,15 @@ def parse(code: str) -> ast.Module | Problem:
 def document_of(text: str, script: Script, found: list[Problem]) -> Document:
     """Return the document of a script: `{"AdaLoraConfig": [arguments of each call]}`."""
     try:
-        calls_are_too_many = len(script.calls) > MOST_CALLS
+        calls = script.calls
     except BeyondLimitError as error:
         problem = problems.beyond(str(error), script.extent(error.node)[0])
         return Document(text, problems=[*found, problem], fatal=True)
-    if calls_are_too_many:
-        del script.calls[MOST_CALLS:]
-        message = f"the code has more than {MOST_CALLS} calls of {CLASS}; the rest is not checked"
-        found.append(problems.beyond(message))
     if script.values.excess is not None:
         node, message = script.values.excess
         found.append(problems.beyond(message, script.extent(node)[0]))
-    value = {CLASS: [call.values for call in script.calls]}
-    for index, call in enumerate(script.calls):
+    value = {CLASS: [call.values for call in calls]}
+    for index, call in enumerate(calls):
         for name, first, second in call.repeated:
             message = f"the argument `{name}` is given twice: Python refuses the call"
             related = ((script.extent(first), "also here"),)
@@ -94,7 +89,7 @@ def document_of(text: str, script: Script, found: list[Problem]) -> Document:
                         offset=script.extent(second)[0], related=related)
             )  # fmt: skip
     locator = ScriptLocator(script)
-    locator.hold(CLASS, script.calls)
+    locator.hold(CLASS, calls)
     return Document(text, value, found, locator=locator, script=script)
 
 

@@ -13,7 +13,6 @@ from adalora_core.checker.documents.python.arithmetic import (
     BINARY,
     COLLECTIONS,
     FUNCTIONS,
-    LONGEST,
     UNARY,
     UNKNOWN,
     computed,
@@ -27,13 +26,8 @@ if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Scopes
 
 
-_MOST_STEPS = 20_000
-"""Bound on the expressions that are looked at, and the entries that are copied, for one script."""
 _DEEPEST = 40
 """Bound on how far a value is followed: names of names, calls in calls."""
-
-_MOST_OTHER_KEYS = 2_000
-"""Bound on keys that are not strings: of numbers of one hash a dict takes quadratic time."""
 
 Entries = dict[Any, tuple[ast.AST, ast.expr | None]]
 """`{key: (node of the key, node of the value)}`; no node: the value is not known."""
@@ -79,7 +73,6 @@ class Values:
         self._known: dict[ast.AST, Any] = {}
         self._spreads: dict[ast.AST, bool] = {}
         self._entries_of: dict[ast.AST, Entries] = {}
-        self._steps = self._other_keys = 0
         self._depth = 0
 
     @cached_property
@@ -93,9 +86,8 @@ class Values:
         """
         if node in self._known:
             return self._known[node]
-        if self._depth > _DEEPEST or self._steps > _MOST_STEPS:
+        if self._depth > _DEEPEST:
             return UNKNOWN
-        self._steps += 1
         self._depth += 1
         self._known[node] = UNKNOWN  # while it is looked for: a value may depend on itself
         try:
@@ -140,17 +132,16 @@ class Values:
         if node in self._entries_of:
             return self._entries_of[node]
         open_: Entries = {UNKNOWN: (node, None)}
-        if self._depth > _DEEPEST or self._steps > _MOST_STEPS:
+        if self._depth > _DEEPEST:
             return open_
         self._depth += 1
         self._entries_of[node] = open_  # while they are looked for: a dict may hold itself
         try:
             loaded = self._loaded(node) if isinstance(node, ast.Call) else None
-            found = self._entries_of[node] = self._entries(loaded or node)
+            self._entries_of[node] = self._entries(loaded or node)
         finally:
             self._depth -= 1
-        self._steps += len(found)
-        return found
+        return self._entries_of[node]
 
     def _entries(self, node: ast.expr) -> Entries:  # noqa: C901, PLR0912 - one case per expression
         match node:
@@ -199,9 +190,7 @@ class Values:
             made = ast.parse(repr(value), mode="eval").body
         except (SyntaxError, RecursionError, MemoryError, ValueError):
             return None
-        nodes = list(ast.walk(made))
-        self._steps += len(nodes)
-        for each in nodes:
+        for each in ast.walk(made):
             ast.copy_location(each, call.args[0])
         return made
 
@@ -212,16 +201,13 @@ class Values:
                 found = _joined(found, self.entries(value))
             else:
                 name = self.of(key)
-                self._other_keys += not isinstance(name, str)
-                is_key = isinstance(name, (str, int, float, type(None)))
-                is_known = is_key and self._other_keys <= _MOST_OTHER_KEYS
+                is_known = isinstance(name, (str, int, float, type(None)))
                 found[name if is_known else UNKNOWN] = (key, value)
         return found
 
     def _changed(self, name: ast.Name, found: Entries) -> Entries:
         """Return the entries of a dict without the values that the code changes."""
         for change in self.scopes.changes(name):
-            self._steps += 1
             keys = self._keys_of_change(change)
             if keys is None:
                 found = {key: (node, None) for key, (node, _) in found.items()}
@@ -243,7 +229,6 @@ class Values:
                 found = [keyword.arg for keyword in keywords]
                 for each in args:
                     found += list(self.entries(each))
-                self._steps += len(found)
                 names = [name for name in found if isinstance(name, str)]
                 return names if len(names) == len(found) else None
         return None
@@ -288,9 +273,7 @@ class Values:
                 return computed(UNARY[type(node.op)], self.of(node.operand))
             case ast.BinOp() if type(node.op) in BINARY:
                 left, right = self.of(node.left), self.of(node.right)
-                is_sum = isinstance(node.op, ast.Add) and type(left) is type(right) is list
-                if is_sum and (length := len(left) + len(right)) <= LONGEST:
-                    self._steps += length
+                if isinstance(node.op, ast.Add) and type(left) is type(right) is list:
                     return left + right
                 return computed(BINARY[type(node.op)], left, right)
             case ast.BinOp(op=ast.BitOr()):
@@ -303,28 +286,15 @@ class Values:
 
     def _list(self, node: ast.List | ast.Tuple | ast.Set) -> Any:
         found: list[Any] = []
-        length = 0
         for each in node.elts:
             is_spread = isinstance(each, ast.Starred)
             value = self.of(each.value if isinstance(each, ast.Starred) else each)
-            added = [value]
-            if is_spread:
-                added = value if isinstance(value, list) else [UNKNOWN]
-            length += len(added)
-            if length <= LONGEST:
-                found += added
-                self._steps += len(added) * is_spread
-        if length > self._limits.nodes:
-            return self._beyond(node, self._too_many())
-        if length > LONGEST:
-            return UNKNOWN
+            found += [value] if not is_spread else value if isinstance(value, list) else [UNKNOWN]
         return without_repeats(found) if isinstance(node, ast.Set) else found
 
     def _dict(self, node: ast.expr) -> Any:
-        found = self.entries(node)
-        if len(found) > LONGEST:
-            return UNKNOWN
-        return {key: UNKNOWN if v is None else self.of(v) for key, (_, v) in found.items()}
+        entries = self.entries(node).items()
+        return {key: UNKNOWN if value is None else self.of(value) for key, (_, value) in entries}
 
     def _name(self, node: ast.Name) -> Any:
         binding = self.scopes.binding(node)
@@ -361,9 +331,7 @@ class Values:
             entries = values[0] if values else []
             return COLLECTIONS[name](entries) if isinstance(entries, list) else UNKNOWN
         if name == "range":
-            found = range_of(values)
-            self._steps += len(found) if isinstance(found, list) else 0
-            return found
+            return range_of(values)
         name = name.removeprefix("builtins.")
         return computed(FUNCTIONS[name], *values) if name in FUNCTIONS else UNKNOWN
 
