@@ -7,7 +7,7 @@ that ends the worker, the next worker gets the results of the other files and go
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import marshal
 import signal
 import sys
@@ -18,8 +18,7 @@ from adalora_core.floor.worker import Bounds, Worker
 
 TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from collections.abc import Sequence
 
 BOUNDS = {
     "check": OF_A_CHECK,
@@ -50,10 +49,16 @@ def main() -> int:
 
 
 class _Run:
-    """A command in one worker after the other."""
+    """A command in one worker after the other.
 
-    def __init__(self, argv: Sequence[str], bounds: Bounds) -> None:
-        self._argv, self._bounds = list(argv), bounds
+    `most_seconds` is the time by the clock, spent on files beyond a bound, after which the rest is
+    not read.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], bounds: Bounds, most_seconds: float = MOST_SECONDS
+    ) -> None:
+        self._argv, self._bounds, self._most_seconds = list(argv), bounds, most_seconds
         self._results: dict[str, bytes] = {}
         self._beyond: dict[str, str] = {}
         self._printed: list[str] = []
@@ -63,30 +68,34 @@ class _Run:
 
     def run(self) -> int:
         """Return the exit code of the last worker."""
-        with _handed_on(self._hand_on):
-            while True:
-                began, served = time.monotonic(), len(self._results)
-                worker, file, may_retry = self._work()
-                code = worker.end()
-                if worker.reason is None:
-                    return code
-                if file is None:
-                    return self._refuse(worker.reason)
-                self._seconds += time.monotonic() - began
-                had_others = len(self._results) > served
-                if may_retry and had_others and file not in self._retried:
-                    self._retried.add(file)
-                else:
-                    self._beyond[file] = worker.reason
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._hand_on)
+        while True:
+            began, served = time.monotonic(), len(self._results)
+            worker, file, may_retry = self._work()
+            code = worker.end()
+            if worker.reason is None:
+                return code
+            if file is None:
+                return self._refuse(worker.reason)
+            self._seconds += time.monotonic() - began
+            had_others = len(self._results) > served
+            if may_retry and had_others and file not in self._retried:
+                self._retried.add(file)
+            else:
+                self._beyond[file] = worker.reason
 
     def _work(self) -> tuple[Worker, str | None, bool]:
         """Let a worker work until it ends, and return the file that it was reading then."""
         runs_site = self._bounds.of_data  # the compiled modules may be found by a hook
         worker = self._worker = Worker(_PROGRAM, self._bounds, runs_site=runs_site)
-        is_full = len(self._beyond) >= MOST_FILES or self._seconds >= MOST_SECONDS
+        is_full = len(self._beyond) >= MOST_FILES or self._seconds >= self._most_seconds
         known = self._argv, self._results, self._beyond, self._printed, is_full
-        with contextlib.suppress(BrokenPipeError):
+        try:  # noqa: SIM105 - contextlib takes as long to import as all the rest
             worker.send(marshal.dumps((*known, vars(self._bounds))))
+        except BrokenPipeError:  # it has ended: there is no answer
+            pass
         file, may_retry, is_timed, passed = None, False, True, 0
         while (frame := worker.answer(is_timed=is_timed)) is not None:
             kind, *given = marshal.loads(frame)  # noqa: S302 - of our own process
@@ -113,21 +122,14 @@ class _Run:
         return fail(self._argv[0], f"the command {reason}; {hint}")
 
     def _hand_on(self, number: int, _: object) -> None:
+        """Hand a signal that ends a process on to the worker, which prints a sentence."""
         if self._worker is not None:
             self._worker.forward(number)
 
 
-@contextlib.contextmanager
-def _handed_on(handler: Any) -> Iterator[None]:
-    """Hand on signals that end a process to the worker, which prints a sentence."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handler)
-    yield
-
-
 def work(reading: int, writing: int) -> int:
     """Run a command as the worker of a process."""
+    gc.set_threshold(200_000, 30, 30)  # most objects of a check are needed to its end
     from adalora_core.commands.cli import main as run
 
     return SESSION.serve(reading, writing, run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import marshal
 import os
 import time
@@ -11,7 +10,7 @@ from adalora_core.floor.worker import OUT_OF_MEMORY, Bounds, Channel, limit_this
 
 TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 OF_A_CHECK = Bounds(10, 1 << 30, 30)
@@ -86,14 +85,9 @@ class Session:
             self._send("bounds", vars(bounds))
             limit_this_process(bounds)
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> _Waiting:
         """Return a context in which the user is waited for, and not the worker."""
-        self._send("waits", True)
-        try:
-            yield
-        finally:
-            self._send("waits", False)
+        return _Waiting(self._send)
 
     def serve(self, reading: int, writing: int, run: Callable[[Sequence[str]], int]) -> int:
         """Let `run` execute the command that the waiting process asks for."""
@@ -111,6 +105,17 @@ class Session:
     def _send(self, *frame: Any) -> None:
         if self._channel is not None:
             self._channel.send(marshal.dumps(frame))
+
+
+class _Waiting:  # the decorator of contextlib takes longer to import than this module
+    def __init__(self, send: Callable[..., None]) -> None:
+        self._send = send
+
+    def __enter__(self) -> None:
+        self._send("waits", True)
+
+    def __exit__(self, *_: object) -> None:
+        self._send("waits", False)
 
 
 SESSION = Session()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import marshal
 import os
 import signal
 import subprocess
@@ -14,9 +15,12 @@ import pytest
 from confined import needs_peft
 from header_files import write_model
 
+from adalora_core.commands import bounded_run
 from adalora_core.commands.bounded_run import BOUNDS
 from adalora_core.commands.cli import COMMANDS
+from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.worker import Bounds, Worker
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
 
@@ -197,6 +201,62 @@ def test_explanation_of_a_long_text_is_bounded(tmp_path):
     )
 
 
+def test_worker_that_waits_too_long_is_ended():
+    worker = Worker("import time; time.sleep(600)", Bounds(9, 1 << 30, 1))
+    assert worker.answer() is None
+    assert worker.end() == -signal.SIGKILL
+    assert worker.reason == "takes more than 1 s"
+
+
+class PlayedWorker:
+    """Send the frames of a script in place of a process, and keep what it was told."""
+
+    def __init__(self, frames, reason):
+        self.frames, self.reason, self.bounds = iter(frames), reason, None
+
+    def send(self, content):
+        _, results, beyond, _, is_full, _ = marshal.loads(content)  # noqa: S302 - of this process
+        self.told = sorted(results), sorted(beyond), is_full
+
+    def answer(self, *, is_timed):  # noqa: ARG002 - as that of a worker
+        return next((marshal.dumps(frame) for frame in self.frames), None)
+
+    def end(self):
+        return 0
+
+
+A_IS_READ, B_BEGINS = [("file", "a", True), ("result", b"1")], ("file", "b", True)
+
+
+def _played(monkeypatch, *scripts, **options):
+    """Run a command in workers that play scripts; return what each was told when it began."""
+    workers = [PlayedWorker(*script) for script in scripts]
+    left = iter(workers)
+    monkeypatch.setattr(bounded_run, "Worker", lambda *_, **__: next(left))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert bounded_run._Run(["check"], OF_A_CHECK, **options).run() == 0
+    return [each.told for each in workers]
+
+
+def test_file_that_ends_a_worker_after_others_is_read_once_more(monkeypatch):
+    dies, ends = ([*A_IS_READ, B_BEGINS], "dies"), ([B_BEGINS, ("result", b"1")], None)
+    assert _played(monkeypatch, dies, ends) == [([], [], False), (["a"], [], False)]
+    again, rest = ([B_BEGINS], "dies"), ([], None)
+    told = _played(monkeypatch, dies, again, rest)
+    assert told == [([], [], False), (["a"], [], False), (["a"], ["b"], False)]
+    assert _played(monkeypatch, again, rest) == [([], [], False), ([], ["b"], False)]
+
+
+def test_standard_input_is_not_read_once_more(monkeypatch):
+    dies = [*A_IS_READ, ("file", "-", False)], "dies"
+    assert _played(monkeypatch, dies, ([], None))[1] == (["a"], ["-"], False)
+
+
+def test_after_a_time_spent_on_files_beyond_a_bound_no_other_is_read(monkeypatch):
+    told = _played(monkeypatch, ([B_BEGINS], "dies"), ([], None), most_seconds=1e-9)
+    assert told == [([], [], False), ([], ["b"], True)]
+
+
 def test_nothing_of_the_working_folder_is_imported(tmp_path):
     for name in ("json", "yaml", "marshal", "pickle", "argparse"):
         (tmp_path / f"{name}.py").write_text("print('imported'); raise SystemExit(9)\n")
@@ -224,8 +284,8 @@ def test_policy_that_takes_too_long_never_passes(tmp_path, name):
     assert (finished.returncode, found) == (1, {"a.json": ["ADA013"]})
 
 
-def _write_lora(folder, modules, entries):
-    """Write a LoRA whose factors all lie on the same bytes."""
+def _write_lora(folder, modules, entries, rank=8):
+    """Write a LoRA whose factors all lie on the same bytes, zero but for the last."""
     size, names = (
         entries * 4,
         [f"base_model.model.l{n}.lora_{f}.weight" for n in range(modules) for f in "AB"],
@@ -233,23 +293,28 @@ def _write_lora(folder, modules, entries):
     header = {
         name: {
             "dtype": "F32",
-            "shape": [8, entries // 8][:: 1 if "_A" in name else -1],
+            "shape": [rank, entries // rank][:: 1 if "_A" in name else -1],
             "data_offsets": [0, size],
         }
         for name in names
     }
     raw = json.dumps(header).encode()
     folder.mkdir()
-    (folder / "adapter_model.safetensors").write_bytes(
-        len(raw).to_bytes(8, "little") + raw + b"\1" * size
-    )
+    with (folder / "adapter_model.safetensors").open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.truncate(file.tell() + size - 1)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\1")
     targets = [f"l{number}" for number in range(modules)]
-    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": targets}
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 16, "target_modules": targets}
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
-def test_tensors_on_the_same_bytes_never_pass_a_check_that_takes_too_long(tmp_path):
-    _write_lora(tmp_path / "saved", 49_000, 1 << 11)
+@pytest.mark.parametrize(("modules", "entries"), [(49_000, 1 << 11), (4_000, 1 << 18)])
+def test_tensors_on_the_same_bytes_never_pass_a_check_that_takes_too_long(
+    tmp_path, modules, entries
+):
+    _write_lora(tmp_path / "saved", modules, entries)
     finished, found = _check(tmp_path, *LOW, "saved/adapter_config.json")
     assert (finished.returncode, found) == (1, {"saved/adapter_config.json": ["ADA013"]})
 
@@ -266,6 +331,19 @@ def test_command_on_tensors_is_bounded(tmp_path):
         "adalora report: the command needs more than 1 s of processor time; raise the bound with "
         "--limit NAME=NUMBER"
     )
+
+
+@needs_peft
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("modules", "entries", "rank"),
+    [(1, 2_500 * 2_500, 2_500), (45_000, 64, 1), (1, 319_000_000 // 4, 8)],
+)
+def test_report_of_a_large_adapter_ends_in_time(tmp_path, modules, entries, rank):
+    _write_lora(tmp_path / "saved", modules, entries, rank)
+    finished = _run(tmp_path, "report", "--limit", "processor-seconds=20", "saved")
+    assert finished.returncode in {0, 1, 2}
+    assert "Traceback" not in finished.stderr
 
 
 @needs_peft

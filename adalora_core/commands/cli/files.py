@@ -230,10 +230,10 @@ def _folders(
     `exclusions` hidden folders are left out.
     """
     problems: list[Target] = []
-    seen = {os.path.realpath(top)}
-    waiting = [top or "."]
+    waiting = [(top or ".", os.path.realpath(top))]
+    seen = {waiting[0][1]}
     while waiting:  # os.walk ends in a RecursionError before Python 3.12
-        root = waiting.pop()
+        root, real_root = waiting.pop()
         try:
             folders, files = _entries(root)
         except OSError as error:
@@ -247,13 +247,15 @@ def _folders(
             names = exclusions.kept(root, sorted({*folders} - {".git"}), "folder")
         for name in names:
             path = os.path.join(root, name)  # noqa: PTH118 - fast
-            real = os.path.realpath(path) if follow else path
-            if not follow and os.path.islink(path):  # noqa: PTH114 - fast
+            is_link = os.path.islink(path)  # noqa: PTH114 - fast
+            if is_link and not follow:
                 if not is_inside(path, tree):
                     problems.append(_not_followed(str(Path(path)), may_pass=True))
-            elif real not in seen:
+                continue
+            real = os.path.realpath(path) if is_link else os.path.join(real_root, name)  # noqa: PTH118 - fast
+            if real not in seen:
                 seen.add(real)
-                inner.append(path)
+                inner.append((path, real))
         waiting += reversed(inner)
         shown = root if top else root.removeprefix(".").removeprefix("/")
         yield (f"{shown.rstrip('/')}/" if shown else ""), files, problems
