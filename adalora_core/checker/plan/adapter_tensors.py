@@ -5,7 +5,6 @@ The header of the file is read, and the first bytes of each factor.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections import defaultdict
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 
-Kind = Literal["missing", "unsaved", "left-over", "shape", "zero", "not-finite"]
+Kind = Literal["missing", "unsaved", "left-over", "shape", "zero", "not-finite", "not-matched"]
 
 _FACTOR = re.compile(
     r"(?:(.+)\.)?(lora_(?:[AB]|embedding_[AB]|magnitude_vector))(?:\.default)?(\.weight|\.bias|)"
@@ -75,6 +74,7 @@ _HINTS: dict[Kind, str] = {
     "holds the factors and that gradients reach them; with a scale of zero set lora_alpha above 0",
     "not-finite": "PEFT loads it without a word; go back to a checkpoint before the loss became "
     "NaN, and train on with a smaller learning rate",
+    "not-matched": f"the tensors are not compared with it; {ExpressionError.hint}",
 }
 
 
@@ -146,10 +146,13 @@ class SavedLora:
         if expected is not None:
             checks.append(self._beside(expected))
         for check in checks:
-            # An expression that takes too long, or is none, is a fault of the configuration.
-            with contextlib.suppress(ExpressionError, re.error):
+            try:
                 for kind, name, what in check:
                     found[kind].setdefault(name, what)
+            except ExpressionError as error:
+                found["not-matched"].setdefault(error.field, f"{error.field}: {error.problem}")
+            except re.error:  # a fault of the configuration
+                continue
         return [self._fault(kind, names) for kind, names in found.items()]
 
     def require_sound(self) -> tuple[str, ...]:
@@ -159,11 +162,12 @@ class SavedLora:
             OSError: the file cannot be read.
             ValueError: the tensors are not those of the configuration, or not finite.
         """
-        found = self.faults()
-        for each in found:
-            if each.kind != "zero":
-                raise ValueError(f"{each.message}; {each.hint}")
-        return found[0].names if found else ()
+        found = {each.kind: each for each in self.faults()}
+        still = found.pop("zero", None)
+        found.pop("not-matched", None)
+        for each in found.values():
+            raise ValueError(f"{each.message}; {each.hint}")
+        return () if still is None else still.names
 
     def _fault(self, kind: Kind, found: Mapping[str, str]) -> TensorFault:
         message, more = next(iter(found.values())), len(found) - 1
@@ -177,7 +181,7 @@ class SavedLora:
         else:
             message += f" (and {more} more)" if more else ""
             # Some layers may never have been reached.
-            severity = "info" if kind == "zero" else severity
+            severity = "info" if kind in {"zero", "not-matched"} else severity
         return TensorFault(kind, tuple(found), message, _HINTS[kind], severity)
 
     def shapes(self, path: str) -> tuple[TensorInfo, TensorInfo] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from header_files import entries_of, write_header
 
 from adalora_core.checker.check import check_config
 from adalora_core.commands.cli import main
+from adalora_core.floor.expressions import process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,3 +107,16 @@ def test_where_adalora_was_asked_for_a_lora_is_still_another_method(tmp_path: Pa
     folder = write(tmp_path / "adapter", SHAPES, b"\0\0\0\0")
     report = check_config(folder / "adapter_config.json")
     assert [each.code for each in report.diagnostics] == ["ADA105"]
+
+
+def test_expression_that_no_process_can_match_is_a_note(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write(tmp_path / "saved", SHAPES) / "adapter_config.json"
+    config.write_text(json.dumps(CONFIG | {"target_modules": r"(?:\w+\.)+[qv]"}))
+    assert [each for each in checked(config, capsys)[1] if each[0] == "ADA825"] == []
+    process._end()
+    monkeypatch.setattr(sys, "executable", "")
+    (note,) = (each for each in checked(config, capsys)[1] if each[0] == "ADA825")
+    assert note[1] == "info"
+    assert "it needs a Python interpreter of its own, and there is none" in note[2]
