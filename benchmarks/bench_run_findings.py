@@ -19,8 +19,7 @@ from bench_training_step import ADAPTER, SCHEDULE, minilm, training_step
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.training.run.optimizers import _after_step
-from adalora_core.training.run.reporting import refuse_wasted_backward
+from adalora_core.training.run.watch import _after_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +48,10 @@ def watching(model: Any, optimizer: torch.optim.Optimizer) -> Callable[[], None]
 
     def watch() -> None:
         values.add_(1e-6)  # as a step does
-        refuse_wasted_backward([adapter.layers])
+        adapter.run.see_forward(adapter.layers)
         _after_step(optimizer)
         adapter.follow_config()
-        adapter.run.before_allocation(done.step + 1, forwards=done.step + 2, has_penalty=True)
-        adapter.run.after_allocation(done)
+        adapter.run.see_allocation(done, done.step - 1, penalties=1)
 
     return watch
 

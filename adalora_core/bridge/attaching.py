@@ -45,7 +45,7 @@ from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
 from adalora_core.training.host import TUNER, Host, register
-from adalora_core.training.run.reporting import refuse_adapted
+from adalora_core.training.run.refusals import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
 

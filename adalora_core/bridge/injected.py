@@ -20,7 +20,7 @@ from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.derived_classes import class_like
-from adalora_core.training.host import TUNER, add_penalty, check_forward, forwards_of
+from adalora_core.training.host import TUNER, add_penalty, check_forward
 from adalora_core.training.run_end import is_checkpoint_folder, warn_if_unfinished
 
 if TYPE_CHECKING:
@@ -151,9 +151,7 @@ def _saving(tuner: TunerOverrides, *, is_checkpoint: bool) -> Iterator[list[Adap
     """Judge the trained adapters, and let the configurations show what the model computes."""
     adapters = trained_adapters(tuner)
     for adapter in adapters:
-        warn_if_unfinished(
-            adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=is_checkpoint
-        )
+        warn_if_unfinished(adapter, "saved", is_checkpoint=is_checkpoint)
         adapter.drop_again()
         adapter.config.rank_pattern = adapter.rank_pattern(live=True)
     try:

@@ -50,12 +50,11 @@ from adalora_core.training.host import (
     Host,
     add_penalty,
     check_forward,
-    forwards_of,
     model_around,
     register,
 )
 from adalora_core.training.parallelism import refuse_state_of_one_process
-from adalora_core.training.run.reporting import refuse_other_than_module
+from adalora_core.training.run.refusals import refuse_other_than_module
 from adalora_core.training.run_end import (
     begin_loaded_run,
     is_checkpoint_folder,
@@ -105,8 +104,7 @@ class ModelOverrides:
         with_state = kwargs.pop("save_training_state", None)
         resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
         for adapter in trained_adapters(self.base_model):
-            forwards = forwards_of(self.base_model, adapter)
-            warn_if_unfinished(adapter, "saved", forwards, is_checkpoint=resumes)
+            warn_if_unfinished(adapter, "saved", is_checkpoint=resumes)
             adapter.drop_again()
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments

@@ -40,10 +40,10 @@ from adalora_core.nn.offloading import loaded
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.compaction import CompactionReport, cut_state
-from adalora_core.training.host import Host, add_penalty, check_forward, forwards_of
+from adalora_core.training.host import Host, add_penalty, check_forward
 from adalora_core.training.merging import refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
-from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
+from adalora_core.training.run.refusals import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_unfinished
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class TunerOverrides(Host):
         """Merge in every layer or in none, and then unload as PEFT does."""
         if merge:
             for adapter in trained_adapters(self):
-                warn_if_unfinished(adapter, "merged", forwards_of(self, adapter))
+                warn_if_unfinished(adapter, "merged")
             self.merge_adapter(adapter_names, safe_merge)
         model = _peft_unload(self, merge=False, **options)
         return_to_fast_path(model)

@@ -10,8 +10,8 @@ from adalora_core.config.rules.runs import TwoHooks
 from adalora_core.trainers.zero import ZeroHook, zero_optimizer
 from adalora_core.training.host import Host, allocate_next, host_of, learning_adapters
 from adalora_core.training.names_of_peft import refusal
-from adalora_core.training.run.optimizers import show_step
 from adalora_core.training.run.reporting import refuse
+from adalora_core.training.run.watch import show_step
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adalora_core.training.host import Host, allocate_next
 from adalora_core.training.parallelism import is_in_zero
-from adalora_core.training.run.optimizers import show_step
+from adalora_core.training.run.watch import show_step
 
 if TYPE_CHECKING:
     import torch

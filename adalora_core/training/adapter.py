@@ -24,9 +24,9 @@ from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import whole
-from adalora_core.training.run.judging import RunWatch
-from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
+from adalora_core.training.run.watch import RunWatch, held_by
+from adalora_core.training.run.watchers import WATCHERS
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ class Adapter:
         self.layers: dict[str, AdaLoraLayer] = {}
         self.positions: dict[str, list[int]] = {}
         self.allocator: RankAllocator | None = None
-        self.run = RunWatch(name)
+        self.run = RunWatch(name, WATCHERS)
         self.is_stale = False
         self._followed: list[Any] = []
 
@@ -184,8 +184,10 @@ class Adapter:
         if self.is_trainable:
             self.start_allocation()
 
-    def allocate(self, step: int, *, forwards: int, has_penalty: bool) -> AllocationReport:
+    def allocate(self, step: int, penalties: int) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
+
+        `penalties` is how often a loss had the penalty: 0, 1 or 2.
 
         Raises:
             RunError: the adapter is frozen, or its schedule was changed after the first step.
@@ -203,13 +205,21 @@ class Adapter:
                 f"{NothingTrainable.code}: update_and_allocate: the adapter {self.name!r} is "
                 "frozen; load it with is_trainable=True to train it"
             )
-        self.run.before_allocation(step, forwards=forwards, has_penalty=has_penalty)
-        was_final = self.allocator.target_reached
-        done = self.allocator.step(step)
+        run, allocator = self.run, self.allocator
+        # A hook calls at every step, those that train a head first among them.
+        if allocator.is_frozen and run.driver is None:
+            act = run.report if run.optimizer_steps else refuse
+            act(
+                NothingTrainable,
+                f"update_and_allocate: all {3 * len(allocator.matrices)} factors of the adapter "
+                f"{self.name!r} are frozen, after {run.optimizer_steps} steps of the optimizer",
+            )
+        last, was_final = allocator.last_step, allocator.target_reached
+        done = allocator.step(step)
         self.is_stale |= done.allocated
-        if self.allocator.target_reached and not was_final:
+        if allocator.target_reached and not was_final:
             self.sync_pattern()
-        self.run.after_allocation(done)
+        run.see_allocation(done, last, penalties)
         return done
 
     def drop_again(self) -> None:

@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from adalora_core.config.rules.runs import NothingTrainable, PenaltyCountedTwice
+from adalora_core.config.rules.runs import NothingTrainable
 from adalora_core.floor.errors import RunError
 from adalora_core.sharding.layout import is_distributed
 from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
-from adalora_core.training.run.reporting import (
-    explain_backward,
-    refuse_wasted_backward,
-    text_of,
-)
-from adalora_core.training.run_end import RunReport, run_report, warn_if_idle
+from adalora_core.training.run.refusals import explain_backward
+from adalora_core.training.run.reporting import text_of
+from adalora_core.training.run_end import RunReport, run_report
 
 if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
@@ -184,16 +181,10 @@ class Host:
             refuse_unsupported(adapters, "update_and_allocate", self.training_run.checked)
             self.training_run.agreement.before_step(adapters, step)
         seen = self.training_run.penalty
-        has_penalty = seen.was_in_a_loss or seen.was_added
+        penalties = 2 if seen.was_counted_twice else int(seen.was_in_a_loss or seen.was_added)
         seen.reached.clear()
-        for each in _with_penalty(adapters) if seen.was_counted_twice else ():
-            each.run.report(
-                PenaltyCountedTwice,
-                f"the penalty of the adapter {each.name!r}, which outputs.loss contains in "
-                "training mode, was added to a loss of the same forward once more",
-            )
         for each in adapters:
-            each.allocate(step, forwards=seen.forwards, has_penalty=has_penalty)
+            each.allocate(step, penalties)
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" in every trained adapter."""
@@ -213,9 +204,7 @@ class Host:
 
     def run_report(self) -> RunReport:
         """Return what the run of the first trained adapter was; waits for a GPU."""
-        first = learning_adapters(self, "run_report")[0]
-        warn_if_idle(first, forwards_of(self, first))
-        return run_report(first)
+        return run_report(learning_adapters(self, "run_report")[0])
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalty that training adds to `outputs.loss`; see `AdaLoraModel`."""
@@ -274,12 +263,6 @@ def unwrapped(model: object) -> nn.Module:
         model = inner
 
 
-def forwards_of(host: Host, adapter: Adapter) -> int | None:
-    """Return the training forwards of `host` so far; None if `adapter` is not active."""
-    is_active = adapter.name in host.active_adapters
-    return host.training_run.penalty.forwards if is_active else None
-
-
 def check_forward(host: Host) -> None:
     """Refuse a training forward of a merged model, or of one divided so that it trains wrongly."""
     if torch.compiler.is_compiling():
@@ -288,7 +271,8 @@ def check_forward(host: Host) -> None:
     if is_distributed():
         refuse_unsupported(adapters, "forward", host.training_run.checked)
         refuse_unsynchronised(host.model, adapters)
-    refuse_wasted_backward([each.layers for each in adapters])
+    for each in adapters:
+        each.run.see_forward(each.layers)
 
 
 def add_penalty(

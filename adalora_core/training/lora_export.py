@@ -27,7 +27,6 @@ from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter
 from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
 from adalora_core.training.adapter_file.tensors import collect_tensors
-from adalora_core.training.host import forwards_of
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import warn_if_unfinished
 
@@ -82,7 +81,7 @@ def export_adapter(
     With a sharded model every process has to call it; the first process writes.
     """
     adapter = tuner.adapter
-    warn_if_unfinished(adapter, "exported", forwards_of(tuner, adapter))
+    warn_if_unfinished(adapter, "exported")
     adapter.drop_again()
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     if are_sharded(adapter.factors()[0]) and distributed.get_rank() != 0:

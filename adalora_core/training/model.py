@@ -17,7 +17,7 @@ from adalora_core.training.derived_classes import class_with_signature_of
 from adalora_core.training.host import model_around, register
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.names_of_peft import OF_PEFT, refusal, refuse_options
-from adalora_core.training.run.reporting import refuse_other_than_module
+from adalora_core.training.run.refusals import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.config.rules import runs
 from adalora_core.sharding.layout import are_sharded, local_part
-from adalora_core.training.run.optimizers import CERTAIN
+from adalora_core.training.run.watch import End
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from adalora_core.training.adapter import Adapter
 
-MOST_NAMES = 8
-"""Modules that a finding names."""
 _IN_FILES = (".lora_", ".modules_to_save.", ".token_adapter.", ".ranknum.")
 """Parts of the names of parameters that files of adapters hold, or that PEFT computes anew."""
 
@@ -80,8 +78,7 @@ def budget_of(adapter: Adapter) -> tuple[int, int, int]:
 def run_report(adapter: Adapter) -> RunReport:
     """Return what the run of `adapter` was; waits for a GPU."""
     run, allocator = adapter.run, adapter.allocator
-    run.report_waiting(wait=True)
-    _warn_of_missing_gradients(adapter)
+    _see_end(adapter, "")
     kept, target, _ = budget_of(adapter)
     is_started = allocator is not None and allocator.last_step is not None
     return RunReport(
@@ -102,95 +99,29 @@ def is_checkpoint_folder(folder: Path) -> bool:
     return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
-def warn_if_unfinished(
-    adapter: Adapter, what: str, forwards: int | None, *, is_checkpoint: bool = False
-) -> None:
+def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
     """Warn if the run of `adapter` is not over, or has learned nothing; `drop_again` comes after.
 
-    `what` is "saved", "exported" or "merged". `forwards` is None if the adapter is not active.
+    `what` is "saved", "exported" or "merged".
     """
-    run, allocator = adapter.run, adapter.allocator
-    run.report_waiting(wait=True)
     factors = () if what == "merged" else adapter.parameters()
     if not all(bool(local_part(each).isfinite().all()) for each in factors):
-        run.report(
+        adapter.run.report(
             runs.ParametersNotFinite,
             f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
         )
-    if allocator is None:
-        return
-    warn_if_idle(adapter, forwards)
-    _warn_of_missing_gradients(adapter)
-    if allocator.target_reached:
+    _see_end(adapter, what, is_checkpoint=is_checkpoint)
+    if adapter.allocator is not None and adapter.allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
         _warn_if_dropped_are_live(adapter, what)
-        return
-    if run.calls == 0 and allocator.last_step is None:
-        if run.optimizer_steps:
-            run.report(
-                runs.AllocationNotCalled,
-                f"the adapter {adapter.name!r} is {what} after {run.optimizer_steps} steps of the "
-                "optimizer without model.update_and_allocate(step)",
-            )
-        return
-    found = run_report(adapter)
-    is_checkpoint |= run.saves_are_checkpoints
-    if not is_checkpoint and not found.is_budget_reached:
-        run.report(
-            runs.BudgetNotReached,
-            f"the adapter {adapter.name!r} is {what} at step {found.steps} of {found.total_step} "
-            f"with {found.kept} triplets, target {found.target}",
-        )
 
 
-def _warn_of_missing_gradients(adapter: Adapter) -> None:
-    """Warn of matrices that are trained, and that the loss has not reached once."""
-    allocator = adapter.allocator
-    if allocator is None or not allocator.target_reached or allocator.without_gradient is None:
-        return
-    lacking = [
-        matrix.path
-        for matrix, lacks in zip(
-            allocator.matrices, allocator.without_gradient.tolist(), strict=True
-        )
-        if lacks and matrix.lora_E[adapter.name].requires_grad  # type: ignore[union-attr] # never None
-    ]
-    if lacking:
-        shown = ", ".join(lacking[:MOST_NAMES])
-        more = f" and {len(lacking) - MOST_NAMES} more" if len(lacking) > MOST_NAMES else ""
-        adapter.run.report(
-            runs.MatrixWithoutGradient,
-            f"the singular values of {len(lacking)} of {len(allocator.matrices)} matrices of the "
-            f"adapter {adapter.name!r} had no gradient in the whole run: {shown}{more}",
-        )
-
-
-def warn_if_idle(adapter: Adapter, forwards: int | None) -> None:
-    """Warn if the model was trained in `forwards`, and `adapter` is active and computes nothing."""
-    allocator = adapter.allocator
-    if allocator is None or forwards is None:
-        return
-    is_over = allocator.target_reached and adapter.run.calls >= CERTAIN
-    is_known = runs.NoGradient.code in adapter.run.findings
-    if (
-        is_over
-        and not is_known
-        and not are_sharded(adapter.factors()[0])
-        and _computes_nothing(adapter)
-    ):
-        adapter.run.report(
-            runs.AdapterDoesNotLearn,
-            f"E of the adapter {adapter.name!r} is 0 in every matrix after {adapter.run.calls} "
-            "calls of update_and_allocate",
-        )
-    if not allocator.is_frozen:
-        return
-    if forwards >= CERTAIN and not adapter.run.optimizer_steps and _computes_nothing(adapter):
-        adapter.run.report(
-            runs.AdapterDoesNotLearn,
-            f"all {len(allocator.parameters())} factors of the adapter {adapter.name!r} are frozen "
-            f"and E is 0, after {forwards} forwards in training mode",
-        )
+def _see_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
+    run, allocator = adapter.run, adapter.allocator
+    if allocator is not None:
+        kept, target, _ = budget_of(adapter)
+        is_called = run.calls > 0 or allocator.last_step is not None
+        run.see_end(End(allocator, what, is_checkpoint, kept, target, is_called))
 
 
 def _warn_if_dropped_are_live(adapter: Adapter, what: str) -> None:

@@ -35,7 +35,6 @@ from adalora_core.training.adapter_file.tensors import (
     load_tensors,
     pretrained_name,
 )
-from adalora_core.training.host import forwards_of
 from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run_end import (
     begin_loaded_run,
@@ -81,7 +80,7 @@ def save_adapter(
     """
     adapter = tuner.adapter
     resumes = with_state is True or is_checkpoint_folder(folder)
-    warn_if_unfinished(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
+    warn_if_unfinished(adapter, "saved", is_checkpoint=resumes)
     adapter.drop_again()
     is_divided = are_sharded(adapter.factors()[0])
     if is_divided and gathered is None:

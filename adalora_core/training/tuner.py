@@ -13,10 +13,10 @@ from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.training.adapter import Adapter
-from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward, forwards_of
+from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward
 from adalora_core.training.merging import merge, record_untied, refuse_shared_modules
 from adalora_core.training.parallelism import refuse_divided_base, refuse_merging
-from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
+from adalora_core.training.run.refusals import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_unfinished
 from adalora_core.training.targets import (
     Targets,
@@ -176,7 +176,7 @@ class AdaLoraTuner(Host, nn.Module):
     def merge_and_unload(self, *, safe_merge: bool = False) -> nn.Module:
         """Merge the adapter and return the base model without any adapter layer."""
         layers = self.adapter.layers
-        warn_if_unfinished(self.adapter, "merged", forwards_of(self, self.adapter))
+        warn_if_unfinished(self.adapter, "merged")
         refuse_merging(layers.items())
         self.adapter.drop_again()
         merge(self.model, layers, safe=safe_merge)

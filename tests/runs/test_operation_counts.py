@@ -12,10 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adalora_core import AdaLoraConfig, get_peft_model, ops
-from adalora_core.allocation import AdaptedMatrix, RankAllocator
+from adalora_core.allocation import AdaptedMatrix, AllocationReport, RankAllocator
 from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.budget import Phase
 from adalora_core.ops import _backend, _watched
-from adalora_core.training.run.optimizers import Changes
+from adalora_core.training.run.watch import RunWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,8 +125,10 @@ def test_to_see_whether_e_changes_takes_few_operations_and_no_wait(device: str) 
     del device
 
     def look(matrices: int) -> tuple[int, int]:
-        allocator, changes = allocator_of(matrices, (torch.float32,)), Changes(20)
-        return counted(lambda: (changes.remember(allocator), changes.look(allocator)))
+        run, done = RunWatch("default", ()), AllocationReport(0, Phase.WARMUP, 1, False, 0)
+        run.begin(allocator_of(matrices, (torch.float32,)))
+        run.see_allocation(done, None, penalties=1)
+        return counted(lambda: run.see_allocation(done, None, penalties=1))
 
     operations, waits = look(FEW)
     assert (operations, waits) == look(MORE)

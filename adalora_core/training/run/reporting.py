@@ -1,19 +1,16 @@
-"""Report findings of a run, and refuse models, forwards and backward passes that only waste it."""
+"""Report findings of a run, as warnings or as errors."""
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import distributed, nn
+from torch import distributed
 
-from adalora_core.config.rules import RULES, runs
+from adalora_core.config.rules import RULES
 from adalora_core.floor.errors import RunError, RunWarning
-from adalora_core.nn import AdaLoraLayer
 
 if TYPE_CHECKING:
     from adalora_core.config.rules.base import Rule
@@ -75,95 +72,3 @@ def frames_inside() -> int:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame, level = frame.f_back, level + 1
     return level
-
-
-def refuse_other_than_module(model: object) -> None:
-    """Refuse a base model that is not a module."""
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(
-            "model: expected the base model, a torch.nn.Module, as the first argument, got "
-            f"{type(model).__module__}.{type(model).__name__}; call get_peft_model(model, config) "
-            "or from_pretrained(model, folder), in this order"
-        )
-
-
-def refuse_adapted(model: nn.Module) -> None:
-    """Refuse a base model that carries adapters of this package or of PEFT."""
-    for path, module in model.named_modules():
-        is_adapted = isinstance(module, AdaLoraLayer) and len(module.lora_A) > 0
-        # By name, since PEFT need not be installed.
-        if is_adapted or type(module).__module__.partition(".")[0] == "peft":
-            refuse(
-                runs.AdaptedTwice,
-                f"the base model {type(model).__name__} carries adapters already: "
-                f"{path or 'it'} is of type {type(module).__name__}",
-            )
-            return
-
-
-def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
-    """Refuse a batch that mixes adapters."""
-    if arguments.get("adapter_names") is not None:
-        refuse(runs.AdapterNames, "forward got adapter_names, which AdaLoRA does not support")
-
-
-def refuse_wasted_backward(adapters: Iterable[Mapping[str, AdaLoraLayer]]) -> None:
-    """Let the backward pass of a training forward while an adapter is merged raise an error.
-
-    The forward alone is not a fault. `adapters` are the layers of each trained adapter.
-    """
-    if not torch.is_grad_enabled():
-        return
-    for layers in adapters:
-        layer = next(iter(layers.values()), None)
-        merged = getattr(layer, "merged_adapters", ())  # layers of this package stay unmerged
-        if layer is not None and merged:
-            seen = f"backward pass while the adapter {merged[0]!r} is merged"
-            _stop_failing(layer)  # not every forward calls the layer
-            layer.register_forward_hook(functools.partial(_refuse_output, seen))
-
-
-def explain_backward(active: Sequence[str], loss: torch.Tensor) -> None:
-    """Let `loss.backward()` explain why it fails, if nothing that is trained has led to `loss`.
-
-    A graph that raises would change outputs that a critic or a head outside is trained on.
-    """
-    if torch.is_grad_enabled() and not loss.requires_grad:
-        seen = f"backward pass, and every factor of the active adapters {[*active]} is frozen"
-        loss.backward = functools.partial(_refuse_backward, seen)  # type: ignore[method-assign]
-
-
-def _refuse_backward(seen: str, *_: Any, **__: Any) -> None:
-    raise RunError(text_of(runs.NothingTrainable, seen))
-
-
-def _stop_failing(layer: nn.Module) -> None:
-    hooks = layer._forward_hooks  # noqa: SLF001 - a copy of the model has no handle
-    for key, hook in list(hooks.items()):
-        if getattr(hook, "func", None) is _refuse_output:
-            del hooks[key]
-
-
-def _refuse_output(seen: str, layer: Any, _inputs: Any, output: Any) -> Any:
-    """Let a backward pass through this output of `layer`, if it is merged still, raise."""
-    _stop_failing(layer)
-    # An earlier forward may not have called the layer, and the fault is mended since.
-    if not layer.merged_adapters or not torch.is_grad_enabled():
-        return None
-    source = torch.zeros((), requires_grad=True)
-    return _Refused.apply(output, source, seen)  # type: ignore[no-untyped-call] # torch types it loosely
-
-
-class _Refused(torch.autograd.Function):
-    """The identity, with a backward pass that raises."""
-
-    @staticmethod
-    def forward(ctx: Any, output: torch.Tensor, _: torch.Tensor, seen: str) -> torch.Tensor:
-        ctx.seen = seen
-        # A view that a Function returns may not be written to, as nn.ReLU(inplace=True) does.
-        return output.detach()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        refuse(runs.TrainingWhileMerged, ctx.seen)
-        return gradient, None, None

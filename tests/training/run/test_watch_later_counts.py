@@ -7,7 +7,7 @@ import torch
 from run_loops import has_a_loss_of_nan, run_of
 
 from adalora_core import RunWarning
-from adalora_core.training.run.optimizers import DeferredInt
+from adalora_core.training.run.watch import DeferredInt
 
 
 class Events:

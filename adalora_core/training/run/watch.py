@@ -1,0 +1,386 @@
+"""Watch the run of one adapter: forwards, steps of optimizers, calls of the allocator, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from adalora_core.config.rules import runs
+from adalora_core.floor.budget import Phase
+from adalora_core.sharding.layout import local_part
+from adalora_core.training.run.reporting import report
+
+if TYPE_CHECKING:
+    from adalora_core.allocation import AllocationReport, RankAllocator
+    from adalora_core.config.rules.base import Rule
+    from adalora_core.nn import AdaLoraLayer
+
+    _Gradient = tuple[torch.Tensor, torch.Tensor, int]
+
+CERTAIN = 3
+"""How often an event must happen before it counts as a fault."""
+
+
+class DeferredInt:
+    """A number that may still be on its way from a device."""
+
+    def __init__(self, number: int | torch.Tensor) -> None:
+        self._arrived: torch.Event | None = None
+        self._number = number
+        if isinstance(number, torch.Tensor) and not number.is_cpu:
+            # Not every kind of device has pinned memory, streams and events.
+            with contextlib.suppress(RuntimeError, ValueError):
+                copy = torch.empty((), dtype=number.dtype, pin_memory=True)
+                copy.copy_(number, non_blocking=True)
+                stream = torch.accelerator.current_stream(number.device)
+                self._arrived, self._number = stream.record_event(), copy
+
+    def is_known(self) -> bool:
+        """Return whether `int(self)` need not wait."""
+        return self._arrived is None or self._arrived.query()
+
+    def __int__(self) -> int:
+        if self._arrived is not None and not self._arrived.query():
+            self._arrived.synchronize()
+        return int(self._number)
+
+
+class Step(NamedTuple):
+    """A step of an optimizer, which holds the factors `held`, by their index.
+
+    It `counts` if there are some, and it has certainly not been skipped because of an overflow.
+    """
+
+    allocator: RankAllocator
+    optimizer: torch.optim.Optimizer
+    held: frozenset[int]
+    counts: bool
+
+
+class Call(NamedTuple):
+    """A call of the allocator, which has `done` it; `last` is the step of the call before.
+
+    `since` and `forwards` count steps of the optimizer and forwards since then. `stepped` is
+    whether there are steps, None if only a device knows. `gradients` says what has happened to them
+    since the step, or is "". `penalties` is how often a loss had the penalty: 0, 1 or 2. `entries`
+    counts those of gradients that are not finite, `nonzero` counts gradients of E, and `changed` is
+    0 if E has not changed; None where nothing was looked at.
+    """
+
+    allocator: RankAllocator
+    done: AllocationReport
+    last: int | None
+    number: int
+    since: int
+    forwards: int
+    stepped: bool | None
+    has_gradient: bool
+    gradients: str
+    penalties: int
+    entries: DeferredInt
+    nonzero: DeferredInt | None
+    changed: DeferredInt | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether no number is on its way."""
+        numbers = (self.entries, self.nonzero, self.changed)
+        return all(each is None or each.is_known() for each in numbers)
+
+
+class End(NamedTuple):
+    """An adapter that is "saved", "exported" or "merged", or whose run is reported: ""."""
+
+    allocator: RankAllocator
+    what: str
+    is_checkpoint: bool
+    kept: int
+    target: int
+    is_called: bool
+
+
+class Watcher:
+    """Watches a run for the finding of one rule, which its methods describe, or return "".
+
+    A subclass defines those of the four moments that it needs. It does not hold the run, which a
+    deleted model would keep alive.
+    """
+
+    rule: ClassVar[type[Rule]]
+
+    def forward(self, run: RunWatch, layers: Mapping[str, AdaLoraLayer]) -> None:
+        """Look at a forward in training mode, before it begins."""
+
+    def step(self, run: RunWatch, step: Step) -> str:  # noqa: ARG002
+        """Look at a step of an optimizer, whatever it holds."""
+        return ""
+
+    def allocation(self, run: RunWatch, call: Call) -> str:  # noqa: ARG002
+        """Look at a call of the allocator, once its numbers are known."""
+        return ""
+
+    def end(self, run: RunWatch, end: End) -> str:  # noqa: ARG002
+        """Look at what the run was."""
+        return ""
+
+
+class RunWatch:
+    """What happened to one adapter since it was created or loaded, and the watchers of its run.
+
+    Attributes:
+        adapter: the adapter, as findings name it.
+        findings: what was reported so far, by code.
+        forwards: forwards in training mode while the adapter was active; none of compiled models.
+        optimizer_steps: steps of optimizers that hold factors of the adapter.
+        calls: calls of the allocator.
+        extra_calls: calls without a step since the call before, although there is a gradient.
+        nonfinite_steps: calls at which some gradient was not finite.
+        lacks_state: whether the adapter was loaded to be trained, without a training state.
+        finished_at: steps of the run that the loaded adapter comes from, if it may be finished.
+        driver: the hook or callback that calls the allocator.
+        saves_are_checkpoints: whether saved files are marked as checkpoints.
+    """
+
+    def __init__(self, name: str, watchers: Sequence[type[Watcher]]) -> None:
+        self.adapter = f"the adapter {name!r}"
+        self.findings: dict[str, str] = {}
+        self.forwards = self.optimizer_steps = 0
+        self.calls = self.extra_calls = self.nonfinite_steps = 0
+        self.lacks_state = False
+        self.finished_at: int | None = None
+        self.driver: Any = None
+        self.saves_are_checkpoints = False
+        self._name, self._kinds = name, watchers
+        self._watchers = [each() for each in watchers]
+        self._allocator: RankAllocator | None = None
+        self._since: Counter[int] = Counter()
+        self._is_uncertain = False
+        self._gradient: _Gradient | None = None
+        self._forwards = 0
+        self._E: torch.Tensor | None = None
+        self._waiting: deque[Call] = deque()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Events and hooks cannot be copied, and a copy of a model is another run.
+        return RunWatch(self._name, self._kinds).__dict__ | {
+            "lacks_state": self.lacks_state,
+            "finished_at": self.finished_at,
+        }
+
+    def begin(self, allocator: RankAllocator) -> None:
+        """Watch the optimizers of the parameters of `allocator`."""
+        self._allocator = allocator
+        if allocator.matrices:
+            watch_steps(self)
+
+    def report(self, rule: type[Rule], seen: str) -> None:
+        """Warn of `seen`, if anything was, once per run."""
+        if seen:
+            report(self.findings, rule, seen)
+
+    def report_missing_state(self, seen: str) -> None:
+        """Warn that an unfinished run goes on without what belongs to it."""
+        self.report(
+            runs.ResumedWithoutState,
+            f"{seen}, and there is no training state beside the adapter that was loaded, so the "
+            "allocation starts anew",
+        )
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether an optimizer has made a step since the last call of the allocator."""
+        return bool(self._since) or self._is_uncertain
+
+    @property
+    def steps_since(self) -> int:
+        """Steps since the last call; of several optimizers, those of the one that makes most."""
+        return max(self._since.values(), default=0)
+
+    # --- the four moments -------------------------------------------------------------------------
+
+    def see_forward(self, layers: Mapping[str, AdaLoraLayer]) -> None:
+        """See a forward in training mode through `layers`, before it begins."""
+        self.forwards += 1
+        for each in self._watchers:
+            each.forward(self, layers)
+
+    def see_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """See a step of `optimizer`, whatever it holds."""
+        allocator = self._allocator
+        if allocator is None or allocator.is_frozen:
+            return
+        skipped = was_skipped(optimizer)
+        if skipped:
+            return
+        held = held_at_step(optimizer, allocator)
+        if held and skipped is None:
+            self._is_uncertain = True
+        elif held:
+            before = self.steps_since
+            self._since[id(optimizer)] += 1
+            self.optimizer_steps += self.steps_since - before
+            self._gradient = first_gradient(allocator)
+        step = Step(allocator, optimizer, held, bool(held) and skipped is False)
+        for each in self._watchers:
+            self.report(each.rule, each.step(self, step))
+
+    def see_allocation(self, done: AllocationReport, last: int | None, penalties: int) -> None:
+        """See a call of the allocator, which has `done` it, and whose step before was `last`."""
+        allocator = self._allocator
+        if allocator is None:
+            return
+        self.calls += 1
+        stepped = None if self._is_uncertain else bool(self._since)
+        found, seen, gradients = first_gradient(allocator), self._gradient, ""
+        if seen is not None and (seen[0].grad is not seen[1] or seen[1]._version != seen[2]):  # noqa: SLF001
+            gradients = "were cleared" if seen[0].grad is None else "changed"
+        looks = done.allocated and done.phase is not Phase.FINAL and stepped and found
+        call = Call(
+            allocator,
+            done,
+            last,
+            self.calls,
+            self.steps_since,
+            self.forwards - self._forwards,
+            stepped,
+            found is not None,
+            gradients,
+            penalties,
+            DeferredInt(done.skipped),
+            DeferredInt(nonzero_gradients(allocator)) if looks else None,
+            self._change_of(allocator),
+        )
+        self._waiting.append(call)
+        self._since.clear()
+        self._is_uncertain, self._gradient, self._forwards = False, None, self.forwards
+        self._judge_waiting(wait=False)
+
+    def see_end(self, end: End) -> None:
+        """See what the run was; waits for a GPU."""
+        self._judge_waiting(wait=True)
+        for each in self._watchers:
+            self.report(each.rule, each.end(self, end))
+
+    def _change_of(self, allocator: RankAllocator) -> DeferredInt | None:
+        if (self.calls - 1) % calls_between_looks(allocator):
+            return None
+        before, now = self._E, singular_values(allocator)
+        self._E = now
+        if before is None or before.shape != now.shape or not now.numel():
+            return None
+        # Triplets that this call has dropped are 0 now.
+        return DeferredInt(((before != now) & (now != 0)).any())
+
+    def _judge_waiting(self, *, wait: bool) -> None:
+        while self._waiting and (wait or self._waiting[0].is_known):
+            call = self._waiting.popleft()
+            for each in self._watchers:
+                self.report(each.rule, each.allocation(self, call))
+
+
+def calls_between_looks(allocator: RankAllocator) -> int:
+    """Return after how many calls E is compared with what it was."""
+    return max(1, min(allocator.schedule.total_step // 100, 10))
+
+
+@torch.no_grad()
+def singular_values(allocator: RankAllocator) -> torch.Tensor:
+    """Return E of the matrices on the first device, one after the other."""
+    values = [local_part(each) for each in allocator.parameters()[1::3]]
+    return torch.cat([each for each in values if each.device == values[0].device])
+
+
+def first_gradient(allocator: RankAllocator) -> _Gradient | None:
+    """Return the first E that has a gradient, the gradient and its version."""
+    for matrix in allocator.matrices:
+        values = matrix.lora_E[matrix.adapter_name]
+        if values is not None and values.grad is not None:
+            return values, values.grad, values.grad._version  # noqa: SLF001
+    return None
+
+
+def nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
+    """Return how many gradients of E are not zero; on a CPU one stands for all."""
+    values = (matrix.lora_E[matrix.adapter_name] for matrix in allocator.matrices)
+    gradients = (each.grad for each in values if each is not None and each.grad is not None)
+    first = next(gradients)
+    if first.is_cpu:
+        return int(any(bool(local_part(each).any()) for each in chain((first,), gradients)))
+    norms = torch._foreach_norm([local_part(each) for each in (first, *gradients)])  # noqa: SLF001
+    return torch.stack([each.to(norms[0].device) for each in norms]).count_nonzero()
+
+
+# --- steps of optimizers ----------------------------------------------------------------------
+
+_watching: weakref.WeakSet[RunWatch] = weakref.WeakSet()
+_held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
+    weakref.WeakKeyDictionary()
+)
+_REMEMBERED = 8
+_seen: list[int] = []
+"""The optimizer whose step a hook of its own has shown already: such hooks come first."""
+_installed: list[Any] = []
+
+
+def watch_steps(run: RunWatch) -> None:
+    """Call `run.see_step` after every step of an optimizer, as long as `run` lives."""
+    if not _installed:
+        _installed.append(register_optimizer_step_post_hook(_after_step))
+    _watching.add(run)
+
+
+def show_step(optimizer: torch.optim.Optimizer) -> None:
+    """Show a step to the watched runs before the global hook does."""
+    _seen.clear()  # the global hook is not called if one of the optimizer raises
+    _after_step(optimizer)
+    _seen.append(id(optimizer))
+
+
+def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    if torch.compiler.is_compiling():
+        return
+    if _seen and _seen.pop() == id(optimizer):
+        return
+    for run in list(_watching):
+        run.see_step(optimizer)
+
+
+def was_skipped(optimizer: torch.optim.Optimizer) -> bool | None:
+    """Return whether the step did nothing because of an overflow; None if only a device knows.
+
+    A gradient scaler does not call other optimizers than fused ones after an overflow.
+    """
+    found = getattr(optimizer, "found_inf", None)
+    if found is None:
+        return False
+    return (
+        bool(found) if not isinstance(found, torch.Tensor) or found.device.type == "cpu" else None
+    )
+
+
+def held_by(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -> frozenset[int]:
+    """Return which of `factors` the optimizer holds, by their index."""
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    return frozenset(index for index, each in enumerate(factors) if id(each) in held)
+
+
+def held_at_step(optimizer: torch.optim.Optimizer, allocator: RankAllocator) -> frozenset[int]:
+    """Return `held_by` of an allocator's factors; looked up anew when either changes."""
+    key = (
+        id(allocator),
+        id(allocator.matrices[0].lora_E[allocator.matrices[0].adapter_name]),
+        *(len(group["params"]) for group in optimizer.param_groups),
+    )
+    known = _held.setdefault(optimizer, {})
+    if key not in known:
+        if len(known) > _REMEMBERED:
+            known.clear()
+        known[key] = held_by(optimizer, allocator.parameters())
+    return known[key]
