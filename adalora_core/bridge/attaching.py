@@ -131,7 +131,12 @@ def attach(model: Module) -> Module:
         plain = type(model).forward is PeftModel.forward
         override(model, PlainModelOverrides if plain else ModelOverrides)
         register(model)
-        return model
+    else:
+        _attach_inside(model)
+    return model
+
+
+def _attach_inside(model: nn.Module) -> None:
     inside = _models_inside(model)
     tuner = tuner_inside(model) if not inside else None
     if len(inside) == 1:
@@ -146,7 +151,6 @@ def attach(model: Module) -> Module:
             "attach: expected a peft.PeftModel with AdaLoRA adapters, or a module that PEFT has "
             f"injected them into, got {type(getattr(model, 'base_model', model)).__name__}"
         )
-    return model
 
 
 def _models_inside(module: Any) -> list[Any]:
@@ -157,7 +161,7 @@ def _models_inside(module: Any) -> list[Any]:
     )
 
 
-def _attach_tuner(tuner: Any, overrides: type) -> None:
+def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
     _refuse_nested(tuner)
     refuse_changed_allocator(tuner, "attach")
     for path, layer in adalora_layers(tuner.model):
@@ -227,7 +231,7 @@ def is_attached(model: object) -> bool:
     return is_attached_tuner(_tuner_of(model))
 
 
-def _tuner_of(model: Any) -> Any:
+def _tuner_of(model: object) -> Any:
     """Return the tuner of a model of PEFT or of an attached module, else None."""
     return model.base_model if is_adalora(model) else getattr(model, "__dict__", {}).get(TUNER)
 

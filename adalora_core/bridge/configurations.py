@@ -15,13 +15,17 @@ from adalora_core.training.adapter import use_plain_numbers, written_values
 if TYPE_CHECKING:
     from adalora_core.config.model import AdaLoraConfig
 
+    _Config = peft.AdaLoraConfig
+else:
+    _Config = object
+
 _peft_check: Any = peft.AdaLoraConfig.__post_init__
 
 
-class BuiltConfigOverrides:
+class BuiltConfigOverrides(_Config):
     """Methods of PEFT's `AdaLoraConfig` after `install()`."""
 
-    def __post_init__(self: Any) -> None:
+    def __post_init__(self) -> None:
         """Check as PEFT does, but accept a `total_step` that is "auto", or missing for inference.
 
         `bind_total_step` replaces "auto" before the first step. Releases of PEFT before 0.15 have
@@ -29,7 +33,7 @@ class BuiltConfigOverrides:
         ones, since PEFT could not write them into a file.
         """
         use_plain_numbers(self)
-        given = self.total_step
+        given: Any = self.total_step
         if given != AUTO and not (given is None and self.inference_mode):
             _peft_check(self)
             return

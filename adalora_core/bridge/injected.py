@@ -67,7 +67,7 @@ def _method_of_tuner(name: str) -> Any:
     method = getattr(TunerOverrides, name)
 
     @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return getattr(vars(self)[TUNER], name)(*args, **kwargs)
 
     return call
@@ -178,7 +178,7 @@ def tuner_inside(module: Any) -> Any:
 
 def _tuner_around(root: nn.Module) -> Any:
     # The constructor of PEFT would inject the adapters once more.
-    tuner: Any = AdaLoraModel.__new__(AdaLoraModel)
+    tuner = AdaLoraModel.__new__(AdaLoraModel)
     nn.Module.__init__(tuner)
     tuner.model = root
     configs = vars(root)["peft_config"]
@@ -191,7 +191,7 @@ def _tuner_around(root: nn.Module) -> Any:
     return tuner
 
 
-def add_methods(module: Any, tuner: Any) -> None:
+def add_methods(module: nn.Module, tuner: TunerOverrides) -> None:
     """Give `module` the methods of its attached `tuner`, and let its losses contain the penalty."""
     root = tuner.model
     for each in {id(each): each for each in (root, module)}.values():

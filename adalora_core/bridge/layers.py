@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 INITIAL_RANKS = "_adalora_initial_ranks"
 """Attribute of a bridged layer: `{adapter: init_r}`, the divisor of its scale."""
 
+if TYPE_CHECKING:
+    _Layer = AdaLoraLayer
+else:
+    _Layer = object
+
 LORA_STARTS = "_adalora_lora_starts"
 """Attribute of a bridged layer: `{adapter: whether it starts like LoRA}`."""
 
@@ -35,10 +40,10 @@ _peft_move = AdaLoraLayer._move_adapter_to_device_of_base_layer  # noqa: SLF001 
 _peft_reset: Any = AdaLoraLayer.reset_lora_parameters
 
 
-class LayerOverrides:
+class LayerOverrides(_Layer):
     """Methods of every adapted layer of PEFT."""
 
-    def reset_lora_parameters(self: Any, adapter_name: str) -> None:
+    def reset_lora_parameters(self, adapter_name: str) -> None:  # type: ignore[override] # as PEFT's
         """Draw the factors anew, with the start of the adapter's configuration."""
         if self.__dict__.get(LORA_STARTS, {}).get(adapter_name):
             draw_lora_start(self, adapter_name)
@@ -46,7 +51,7 @@ class LayerOverrides:
             _peft_reset(self, adapter_name)
 
     def _move_adapter_to_device_of_base_layer(
-        self: Any, adapter_name: str, device: torch.device | None = None
+        self, adapter_name: str, device: torch.device | None = None
     ) -> None:
         """Move the factors as PEFT does, and freeze the divisor of the scale.
 
@@ -63,7 +68,7 @@ class LayerOverrides:
 class LinearOverrides(LayerOverrides):
     """Methods of PEFT's layers that map `[..., in] -> [..., out]`, quantised ones included."""
 
-    def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
         if _uses_peft_forward(self):
             return _peft_forward(self, x, *args, **kwargs)
@@ -71,7 +76,7 @@ class LinearOverrides(LayerOverrides):
         keeps_output = may_keep_output(base)
         return adapted_output(base, x, _products(self), args, kwargs, keeps_output=keeps_output)
 
-    def supports_lora_conversion(self: Any, adapter_name: str = "default") -> bool:  # noqa: ARG002 - PEFT's signature
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 - PEFT's signature
         """Return whether PEFT's `convert_to_lora` can take ΔW apart; quantised layers have none."""
         return hasattr(self, "get_delta_weight") and not are_sharded(self.lora_E.values())
 
@@ -79,12 +84,13 @@ class LinearOverrides(LayerOverrides):
 class ConvolutionOverrides(LayerOverrides):
     """Methods of PEFT's `SVDConv2d`."""
 
-    def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""
         if _uses_peft_forward(self):
             return _peft_forward(self, x, *args, **kwargs)
         output: torch.Tensor = self.base_layer(x, *args, **kwargs)
-        return plus_convolutions(output, x, _products(self), self.get_base_layer())
+        convolution: Any = self.get_base_layer()
+        return plus_convolutions(output, x, _products(self), convolution)
 
 
 _NAMES = ("SVDLinear", "SVDQuantLinear", "SVDLinear8bitLt", "SVDLinear4bit")

@@ -8,12 +8,12 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
-from torch import distributed
+from torch import distributed, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from adalora_core.bridge.adapters import (
@@ -28,7 +28,7 @@ from adalora_core.bridge.adapters import (
 )
 from adalora_core.bridge.configurations import to_peft_config
 from adalora_core.bridge.layers import adalora_layers
-from adalora_core.bridge.tuner import adapters_are_disabled, loading
+from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled, loading
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
@@ -82,10 +82,20 @@ _SAVE_SIGNATURE = inspect.signature(_peft_save)
 _LOAD_SIGNATURE = inspect.signature(_peft_from_pretrained)
 
 
-class ModelOverrides:
+if TYPE_CHECKING:
+
+    class BridgedModel(PeftModel):
+        """A `PeftModel` with a bridged tuner."""
+
+        base_model: TunerOverrides
+else:
+    BridgedModel = object
+
+
+class ModelOverrides(BridgedModel):
     """Methods of every `PeftModel`; models of other methods than AdaLoRA behave as before."""
 
-    def save_pretrained(self: Any, save_directory: str, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str, *args: Any, **kwargs: Any) -> None:
         """Save as PEFT does, and add the training state while a run is unfinished.
 
         `save_training_state=True` marks a checkpoint of an unfinished run, and `False` leaves the
@@ -145,7 +155,7 @@ class ModelOverrides:
                     _state_of(trained[name], b"", b"{}")  # takes part in gathering
 
     def load_adapter(
-        self: Any,
+        self,
         model_id: Any,
         adapter_name: str,
         is_trainable: bool = False,
@@ -193,7 +203,7 @@ class ModelOverrides:
 class PlainModelOverrides(ModelOverrides):
     """Methods of a `PeftModel` without a task type, whose forward does not reach the tuner."""
 
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
@@ -206,7 +216,7 @@ class PlainModelOverrides(ModelOverrides):
 class BuiltModelOverrides(PlainModelOverrides):
     """Methods of `PeftModel` after `install()`."""
 
-    def __init__(self: Any, model: Any, peft_config: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, model: nn.Module, peft_config: Any, *args: Any, **kwargs: Any) -> None:
         """Wrap `model` as PEFT does; a configuration of this package becomes one of PEFT."""
         if isinstance(peft_config, AdaLoraConfig):
             peft_config = to_peft_config(peft_config)
@@ -245,19 +255,19 @@ class BuiltModelOverrides(PlainModelOverrides):
             loading.reset(token)
 
 
-def _is_trained(model: Any, name: str) -> bool:
+def _is_trained(model: BridgedModel, name: str) -> bool:
     config = configs_of(model.base_model).get(name)
     # `unload()` takes the layers away and leaves the configuration.
     has_layers = any(name in layer.lora_A for _, layer in adalora_layers(model.base_model.model))
     return has_layers and config is not None and not config.inference_mode
 
 
-def is_adalora(model: object) -> bool:
+def is_adalora(model: object) -> TypeGuard[BridgedModel]:
     """Return whether `model` is a `PeftModel` around PEFT's AdaLoRA tuner."""
     return isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
 
 
-def _gathered(model: Any) -> dict[str, torch.Tensor]:
+def _gathered(model: BridgedModel) -> dict[str, torch.Tensor]:
     """Return the entries of the state dictionary that PEFT saves, gathered."""
     return {
         name: whole(tensor)
@@ -336,7 +346,9 @@ def _bind(tuner: Host, name: str, saved: SavedAdapter) -> None:
 
 
 @contextlib.contextmanager
-def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> Iterator[None]:
+def _unchanged_on_error(
+    model: BridgedModel, name: str, saved: SavedAdapter | None
+) -> Iterator[None]:
     """Restore the adapter `name`, or remove it if it is new, where the body fails.
 
     PEFT compares shapes with the model while it copies.

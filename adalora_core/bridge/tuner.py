@@ -237,7 +237,7 @@ TunerOverrides.update_and_allocate.__qualname__ = "AdaLoraModel.update_and_alloc
 class BuiltTunerOverrides(TunerOverrides):
     """Methods of the tuner after `install()`."""
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = _SIGNATURE.bind(self, *args, **kwargs).arguments
         if not _may_add(given["model"], given["config"]):
             refuse_adapted(given["model"])

@@ -25,6 +25,10 @@ from adalora_core.training.run_end import RunReport, run_report
 if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
 
+    _Module = nn.Module
+else:
+    _Module = object
+
 TUNER = "_adalora_tuner"
 """Attribute of a module with injected adapters that is attached: its tuner."""
 
@@ -158,7 +162,7 @@ class TrainingRun:
         return AgreementCheck()
 
 
-class Host:
+class Host(_Module):
     """The methods of a tuner of this package, of a bridged tuner, or of an attached module."""
 
     model: nn.Module

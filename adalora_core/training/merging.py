@@ -79,7 +79,7 @@ def refuse_shared_modules(model: nn.Module, paths: Iterable[str]) -> None:
             )
 
 
-def record_untied(model: Any) -> None:
+def record_untied(model: nn.Module) -> None:
     """Set `tie_word_embeddings` to False where the embeddings of `model` differ now.
 
     With True, transformers would load the saved model with one weight for both.
@@ -87,7 +87,7 @@ def record_untied(model: Any) -> None:
     config: Any = getattr(model, "config", None)
     if not getattr(config, "tie_word_embeddings", False):
         return
-    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    ends = [getattr(model, f"get_{end}_embeddings")() for end in ("input", "output")]
     if None in ends or ends[0].weight is ends[1].weight:
         return
     config.tie_word_embeddings = False

@@ -182,11 +182,11 @@ def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
         return _all_linear(model)
     if targets is not None:
         return targets if isinstance(targets, str) else list(targets)
-    config_of_model: Any = getattr(model, "config", None)
+    described: Any = getattr(model, "config", None)
     model_type = (
-        config_of_model.get("model_type")
-        if isinstance(config_of_model, dict)
-        else getattr(config_of_model, "model_type", None)
+        described.get("model_type")
+        if isinstance(described, dict)
+        else getattr(described, "model_type", None)
     )
     if model_type not in DEFAULT_TARGETS:
         raise TargetError(
