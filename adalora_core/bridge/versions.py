@@ -62,23 +62,23 @@ class UnsupportedPeftError(AdaLoraError, ImportError):
 
 
 def require_supported_peft() -> None:
-    """Raise unless the bridge fits the installed release of PEFT; warn of a newer one."""
+    """Raise if PEFT lacks what the bridge replaces; warn of a release that was not tried."""
     try:
         found = version("peft")
     except PackageNotFoundError:
         raise MissingExtraError("peft", "peft", "the bridge to PEFT's models") from None
-    oldest, newest = TRIED[0][0], TRIED[-1][0]
-    if _minor(found) < _minor(oldest):
-        raise _refusal(f"PEFT {found} is older than {oldest}, the oldest release that it fits")
     import_module("peft")  # an error of its own import is not a missing member
-    lacks = missing()
-    if lacks:
-        raise _refusal(f"PEFT {found} lacks what the bridge replaces: {', '.join(lacks)}")
-    if _minor(found) > _minor(newest):
+    if lacks := missing():
+        raise UnsupportedPeftError(
+            f"adalora_core.bridge: PEFT {found} lacks what the bridge replaces: "
+            f"{', '.join(lacks)}; install another release, or use adalora_core.get_peft_model, "
+            "which trains one adapter without PEFT"
+        )
+    tried = dict.fromkeys(_minor(release) for release, _ in TRIED)
+    if _minor(found) not in tried:
         warnings.warn(
-            f"adalora_core.bridge: PEFT {found} is newer than {newest}, the newest "
-            "release that the bridge was tried with; it has all that the bridge replaces, so the "
-            "bridge is used",
+            f"adalora_core.bridge: the bridge was not tried with PEFT {found}, but with "
+            f"{', '.join(tried)}; it has all that the bridge replaces, so the bridge is used",
             stacklevel=2,
         )
 
@@ -101,13 +101,5 @@ def missing() -> list[str]:
     return lacks
 
 
-def _minor(release: str) -> tuple[int, int]:
-    major, minor = release.split(".")[:2]
-    return int(major), int(minor)
-
-
-def _refusal(reason: str) -> UnsupportedPeftError:
-    return UnsupportedPeftError(
-        f"adalora_core.bridge: {reason}; install another release, or use "
-        "adalora_core.get_peft_model, which trains one adapter without PEFT"
-    )
+def _minor(release: str) -> str:
+    return ".".join(release.split(".")[:2])
