@@ -32,7 +32,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 
-from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
+from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.demo.data import lexicon_path, read_words, split_words
 from adalora_core.demo.encoder import (
     WordBatches,
@@ -74,7 +74,7 @@ class Task:
     """What is trained, by what, and how it is measured."""
 
     settings: DemoSettings
-    encoder: AdaLoraModel
+    encoder: Any
     blocks: list[nn.Module]
     pooled: Callable[[nn.Module, Any], torch.Tensor]
     width: int
@@ -82,7 +82,7 @@ class Task:
     held_out: Any
 
 
-def demo() -> Task:
+def demo(adapt: Callable[..., Any]) -> Task:
     """Return the task of `adalora demo`."""
     folder = verified_model_folder()
     train, held_out = split_words(
@@ -91,18 +91,18 @@ def demo() -> Task:
         held_out=FULL.held_out_words,
         seed=FULL.split_seed,
     )
-    encoder = get_peft_model(load_encoder(folder), AdaLoraConfig(**FULL.configuration()))
+    encoder = adapt(load_encoder(folder), AdaLoraConfig(**FULL.configuration()))
     blocks = list(encoder.get_base_model().encoder.layer)
     words = WordBatches(folder, train), WordBatches(folder, held_out)
     return Task(FULL, encoder, blocks, mean_pooled, encoder.config.hidden_size, *words)
 
 
-def tiny() -> Task:
+def tiny(adapt: Callable[..., Any]) -> Task:
     """Return a task in float64 that trains in a second."""
     blocks = [nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Dropout(0.1)) for _ in range(3)]
     base = nn.Sequential(*blocks).double()
     fields = TINY.configuration() | {"target_modules": r"\d\.0", "task_type": None}
-    encoder = get_peft_model(base, AdaLoraConfig(**fields))
+    encoder = adapt(base, AdaLoraConfig(**fields))
     words = Vectors(TINY.train_words, 1), Vectors(TINY.held_out_words, 2)
     return Task(TINY, encoder, blocks, lambda model, x: model(x), WIDTH, *words)
 
@@ -147,9 +147,11 @@ class Run:
 
     Attributes:
         last_file: the file of a checkpoint that is written last.
+        adapt: what adds the adapter.
     """
 
     last_file = ".metadata"
+    adapt = staticmethod(get_peft_model)
 
     def __init__(self, task: Task, strategy: str, rank: int, world: int) -> None:
         self.task, self.rank, self.world = task, rank, world
@@ -270,7 +272,7 @@ def newest_whole(folder: Path, last_file: str = Run.last_file) -> Path | None:
 def run(arguments: argparse.Namespace, rank: int, world: int, kind: type[Run] = Run) -> None:
     """Train from the newest whole checkpoint, or from the beginning, to the end."""
     torch.manual_seed(0)
-    task = TASKS[arguments.task]()
+    task = TASKS[arguments.task](kind.adapt)
     if not arguments.dropout:
         for module in task.encoder.modules():
             if isinstance(module, nn.Dropout):

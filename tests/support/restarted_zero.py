@@ -23,6 +23,7 @@ from torch import distributed
 from zero_runs import settings, without_building
 
 from adalora_core import allocate_on_step
+from adalora_core.peft import get_peft_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,7 @@ class ZeroRun(Run):
     """A run whose gradients and optimizer DeepSpeed divides over the processes."""
 
     last_file = "whole.json"
+    adapt = staticmethod(get_peft_model)
 
     def __init__(self, task: Task, strategy: str, rank: int, world: int) -> None:
         super().__init__(task, strategy, rank, world)
