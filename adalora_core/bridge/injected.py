@@ -15,13 +15,12 @@ from torch import nn
 
 from adalora_core.bridge.adapters import resume, sync_patterns, trained_adapters
 from adalora_core.bridge.layers import adalora_layers
-from adalora_core.bridge.model import checked_save, commit_save
+from adalora_core.bridge.model import checked_save, commit_staged
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.derived_classes import class_like
 from adalora_core.training.host import TUNER, add_penalty, check_forward
-from adalora_core.training.run_end import is_checkpoint_folder, warn_if_unfinished
+from adalora_core.training.saving import Save
 
 if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
@@ -122,16 +121,13 @@ class PretrainedOverrides(RootOverrides):
         `save_training_state=True` marks a checkpoint of an unfinished run, and `False` leaves the
         state out.
         """
-        tuner = vars(self)[TUNER]
+        folder, writes = Path(save_directory), kwargs.get("is_main_process", True)
         with_state = kwargs.pop("save_training_state", None)
-        resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
-        with _saving(tuner, is_checkpoint=resumes) as adapters:
+        with _saving(vars(self)[TUNER], folder, with_state) as (save, adapters):
             parent: Any = super()
             result = parent.save_pretrained(save_directory, *args, **kwargs)
-        folder = Path(save_directory)
-        if kwargs.get("is_main_process", True) and not are_sharded(tuner.parameters()):
-            for adapter in adapters:
-                commit_save(tuner, folder, folder, adapter, with_state=with_state)
+        for adapter in adapters if writes and not save.gathers else ():
+            commit_staged(save, folder, folder, adapter)
         return result
 
 
@@ -140,23 +136,24 @@ class DiffusersOverrides(PretrainedOverrides):
 
     def save_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """Save as diffusers does; the file holds what the model computes."""
-        tuner = vars(self)[TUNER]
-        with _saving(tuner, is_checkpoint=False):
+        with _saving(vars(self)[TUNER], Path(), None):
             parent: Any = super()
             return parent.save_lora_adapter(*args, **kwargs)
 
 
 @contextlib.contextmanager
-def _saving(tuner: TunerOverrides, *, is_checkpoint: bool) -> Iterator[list[Adapter]]:
+def _saving(
+    tuner: TunerOverrides, folder: Path, with_state: bool | None
+) -> Iterator[tuple[Save, list[Adapter]]]:
     """Judge the trained adapters, and let the configurations show what the model computes."""
     adapters = trained_adapters(tuner)
+    kept = None if with_state else with_state
+    save = Save(tuner.model, adapters, folder, with_state=kept, is_checkpoint=bool(with_state))
     for adapter in adapters:
-        warn_if_unfinished(adapter, "saved", is_checkpoint=is_checkpoint)
-        adapter.drop_again()
         adapter.config.rank_pattern = adapter.rank_pattern(live=True)
     try:
         with tuner.saving():
-            yield adapters
+            yield save, adapters
     finally:
         for adapter in adapters:
             adapter.sync_pattern()

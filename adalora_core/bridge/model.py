@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-import torch
 from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
-from torch import distributed, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from adalora_core.bridge.adapters import (
@@ -40,7 +39,6 @@ from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import (
     CONFIG_NAME,
     SavedAdapter,
-    commit,
     folder_of,
     read_adapter,
     read_tensors,
@@ -53,24 +51,22 @@ from adalora_core.training.host import (
     model_around,
     register,
 )
-from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run.refusals import refuse_other_than_module
 from adalora_core.training.run_end import (
     begin_loaded_run,
-    is_checkpoint_folder,
-    warn_if_file_lacks_trained,
-    warn_if_unfinished,
     warn_if_untrained_is_chosen,
 )
+from adalora_core.training.saving import Files, Save
 from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
 from adalora_core.training.training_state.state import (
     TrainingState,
-    encode_state,
     read_state,
-    run_is_unfinished,
 )
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from adalora_core.training.adapter import Adapter
 
 _peft_init: Any = PeftModel.__init__
@@ -111,48 +107,46 @@ class ModelOverrides(BridgedModel):
         if not is_adalora(self):
             _peft_save(self, save_directory, *args, **kwargs)
             return
-        with_state = kwargs.pop("save_training_state", None)
-        resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
-        for adapter in trained_adapters(self.base_model):
-            warn_if_unfinished(adapter, "saved", is_checkpoint=resumes)
-            adapter.drop_again()
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
-        given = call.arguments
-        reshard(self)
+        given, target, tuner = call.arguments, Path(save_directory), self.base_model
         options = given.setdefault("kwargs", {})
-        is_divided = are_sharded(self.parameters())
-        gathers = is_divided and options.get("state_dict") is None
-        if gathers:
-            given["is_main_process"] = distributed.get_rank() == 0
+        with_state = options.pop("save_training_state", None)
+        save = Save(
+            self,
+            trained_adapters(tuner),
+            target,
+            with_state=None if with_state else with_state,
+            is_checkpoint=bool(with_state),
+            is_main_process=given.get("is_main_process", True),
+            has_tensors=options.get("state_dict") is not None,
+        )
+        given["is_main_process"] = save.writes
+        if save.gathers:
             options["state_dict"] = _gathered(self)
-        elif is_divided:
-            refuse_state_of_one_process(with_state)
-            with_state = False
-        target = Path(save_directory)
         folders = {
             name: folder_of(target, name)
-            for name in given.get("selected_adapters") or configs_of(self.base_model)
+            for name in given.get("selected_adapters") or configs_of(tuner)
         }
-        known = [adapter_of(self.base_model, name) for name in configs_of(self.base_model)]
+        known = [adapter_of(tuner, name) for name in configs_of(tuner)]
         warn_if_untrained_is_chosen([each for each in known if each.name in folders], known)
-        writes = given.get("is_main_process", True) and not target.is_file()
-        with _staging(target) if writes else contextlib.nullcontext(target) as staging:
+        stages = save.writes and not target.is_file()
+        with _staging(target) if stages else contextlib.nullcontext(target) as staging:
             given["save_directory"] = str(staging)
             with warnings.catch_warnings():
                 # PEFT mistakes the empty tensors of a module at rank 0 for a failed gather.
                 warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
-                with self.base_model.saving():
+                with tuner.saving():
                     _peft_save(*call.args, **call.kwargs)
-            trained = {each.name: each for each in trained_adapters(self.base_model)}
+            trained = {each.name: each for each in trained_adapters(tuner)}
             for adapter in trained.values():
                 # PEFT has put the pattern of the file into the configuration.
                 adapter.sync_pattern()
             for name, folder in folders.items():
-                if writes:
-                    place, learned = staging / folder.relative_to(target), trained.get(name)
-                    commit_save(self.base_model, place, folder, learned, with_state=with_state)
-                elif gathers and name in trained and with_state is not False:
-                    _state_of(trained[name], b"", b"{}")  # takes part in gathering
+                if save.writes:
+                    place = staging / folder.relative_to(target)
+                    commit_staged(save, place, folder, trained.get(name))
+                elif save.gathers and name in trained:
+                    save.commit(folder, trained[name], Files(b"", b"{}", list))
 
     def load_adapter(
         self,
@@ -289,24 +283,14 @@ def _staging(target: Path) -> Iterator[Path]:
             write_file(target / card.name, card.read_bytes())
 
 
-def commit_save(
-    tuner: Host, staging: Path, target: Path, adapter: Adapter | None, *, with_state: bool | None
-) -> None:
+def commit_staged(save: Save, staging: Path, target: Path, adapter: Adapter | None) -> None:
     """Replace the save in `target` by what PEFT has written into `staging`."""
     path = weights_in(staging)
     if path is None:
         return
-    weights, config, state = path.read_bytes(), (staging / CONFIG_NAME).read_bytes(), None
-    if adapter is not None:
-        warn_if_file_lacks_trained(tuner.model, adapter, lambda: read_tensors(staging))
-        state = None if with_state is False else _state_of(adapter, weights, config)
-    commit(target, weights, config, state, weights_name=path.name)
-
-
-def _state_of(adapter: Adapter, weights: bytes, config: bytes) -> bytes | None:
-    if not run_is_unfinished(adapter):
-        return None
-    return encode_state(adapter, adapter.rank_pattern(live=True), weights, config)
+    weights, config = path.read_bytes(), (staging / CONFIG_NAME).read_bytes()
+    names = functools.partial(read_tensors, staging)
+    save.commit(target, adapter, Files(weights, config, names, path.name))
 
 
 def checked_save(

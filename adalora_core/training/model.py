@@ -258,18 +258,18 @@ class AdaLoraModel(nn.Module):
             OSError: the disk is full or not writable; nothing was replaced.
         """
         refuse_options("save_pretrained", of_peft)
-        reshard(self)
         folder = Path(save_directory)
         if folder.is_file():
             raise ValueError(f"save_pretrained: {str(folder)!r} is a file, not a folder")
-        saving.save_adapter(
-            self.base_model,
+        save = saving.Save(
+            self,
+            [self.base_model.adapter],
             folder,
             with_state=save_training_state,
             is_main_process=is_main_process,
-            gathered=state_dict,
-            embeddings=save_embedding_layers,
+            has_tensors=state_dict is not None,
         )
+        saving.save_adapter(self.base_model, save, folder, state_dict, save_embedding_layers)
 
     def export_lora(
         self, save_directory: str | os.PathLike[str], *, pad_ranks: bool = False

@@ -144,7 +144,7 @@ def warn_if_file_lacks_trained(
 ) -> None:
     """Warn if parameters were trained beside `adapter` that its file, with `names`, lacks."""
     beside = [
-        name
+        name.removeprefix("base_model.model.")
         for name, each in model.named_parameters()
         if each.requires_grad and not any(part in f".{name}" for part in _IN_FILES)
     ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import distributed
@@ -15,10 +15,11 @@ from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
-from adalora_core.sharding.layout import are_sharded, is_sharded, meet
+from adalora_core.sharding.layout import are_sharded, is_sharded, meet, reshard
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.folder import (
+    WEIGHTS_NAME,
     SavedAdapter,
     commit,
     encode_config,
@@ -58,71 +59,109 @@ from adalora_core.training.training_state.state import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import nn
+
     from adalora_core.config.model import AdaLoraConfig
     from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.tuner import AdaLoraTuner
 
+    Gathered = Mapping[str, torch.Tensor] | None
+
+
+class Save:
+    """A save of adapters in one order: reshard, judge, and for each adapter stage and commit.
+
+    The caller stages: an own model encodes its files, and PEFT and other libraries write theirs.
+
+    Args:
+        model: the model, divided by FSDP2 or not.
+        adapters: what is judged.
+        folder: where the save will be.
+        with_state: whether to write the training state too; None while a run is unfinished.
+        is_checkpoint: whether to resume from the save, as with `with_state`.
+        is_main_process: whether this process writes.
+        has_tensors: whether the caller has the whole tensors of a divided model.
+
+    Attributes:
+        gathers: whether every process takes part, and the first one writes.
+        writes: whether this process writes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        adapters: Iterable[Adapter],
+        folder: Path,
+        *,
+        with_state: bool | None,
+        is_checkpoint: bool = False,
+        is_main_process: bool = True,
+        has_tensors: bool = False,
+    ) -> None:
+        reshard(model)
+        is_asked = with_state or is_checkpoint
+        is_checkpoint = is_asked or is_checkpoint_folder(folder)
+        for adapter in adapters:
+            warn_if_unfinished(adapter, "saved", is_checkpoint=is_checkpoint)
+            adapter.drop_again()
+        is_divided = are_sharded(model.parameters())
+        self.gathers = is_divided and not has_tensors
+        self.writes = distributed.get_rank() == 0 if self.gathers else is_main_process
+        if is_divided and has_tensors:
+            refuse_state_of_one_process(is_asked)
+            with_state = False
+        self._model, self._with_state = model, with_state
+
+    def commit(self, target: Path, adapter: Adapter | None, files: Files) -> None:
+        """Replace the save in `target` by `files`, with the training state of a trained adapter."""
+        state = None
+        if adapter is not None and self.writes:
+            warn_if_file_lacks_trained(self._model, adapter, files.names)
+        with_state = self._with_state
+        if adapter is not None and (
+            run_is_unfinished(adapter) if with_state is None else with_state
+        ):
+            pattern = adapter.rank_pattern(live=True)
+            state = encode_state(adapter, pattern, files.weights, files.config)
+        if self.writes:
+            commit(target, files.weights, files.config, state, weights_name=files.weights_name)
+
+
+class Files(NamedTuple):
+    """The staged files of an adapter; `names` returns those of its tensors."""
+
+    weights: bytes
+    config: bytes
+    names: Callable[[], Collection[str]]
+    weights_name: str = WEIGHTS_NAME
+
 
 def save_adapter(
-    tuner: AdaLoraTuner,
-    folder: Path,
-    *,
-    with_state: bool | None,
-    is_main_process: bool,
-    gathered: Mapping[str, torch.Tensor] | None,
-    embeddings: Saved,
+    tuner: AdaLoraTuner, save: Save, folder: Path, whole: Gathered, embeddings: Saved
 ) -> None:
     """Write the adapter of `tuner` into `folder`; see `AdaLoraModel.save_pretrained`.
 
     With a sharded model every process has to call it, since the factors are gathered; the first
-    process writes, and all return when it has. With `gathered`, the whole tensors of the model, one
+    process writes, and all return when it has. With `whole`, the whole tensors of the model, one
     process can save the adapter alone, but not the training state.
     """
-    adapter = tuner.adapter
-    resumes = with_state is True or is_checkpoint_folder(folder)
-    warn_if_unfinished(adapter, "saved", is_checkpoint=resumes)
-    adapter.drop_again()
-    is_divided = are_sharded(adapter.factors()[0])
-    if is_divided and gathered is None:
-        # All processes gather what the first one writes.
-        is_main_process = distributed.get_rank() == 0
-    elif is_divided:
-        refuse_state_of_one_process(with_state)
-        with_state = False
-    else:
-        gathered = None
-    if not is_main_process and (gathered is not None or not is_divided):
+    if not (save.writes or save.gathers):
         return
-    if with_state is None:
-        with_state = run_is_unfinished(adapter)
-    try:
-        files = _encoded(tuner, adapter, gathered, embeddings, with_state=with_state)
-        if is_main_process:
-            commit(folder, *files)
-    finally:
-        if is_divided and gathered is None:
-            meet(next(filter(is_sharded, adapter.factors()[0])))
-
-
-def _encoded(
-    tuner: AdaLoraTuner,
-    adapter: Adapter,
-    gathered: Mapping[str, torch.Tensor] | None,
-    embeddings: Saved,
-    *,
-    with_state: bool,
-) -> tuple[bytes, bytes, bytes | None]:
-    """Return the weights, the configuration and the training state of `adapter` as files."""
-    singular_values = gathered and {
-        path: gathered[f"{TENSOR_PREFIX}{path}.lora_E.{adapter.name}"] for path in adapter.layers
+    adapter = tuner.adapter
+    if not are_sharded(tuner.parameters()):
+        whole = None
+    singular_values = whole and {
+        path: whole[f"{TENSOR_PREFIX}{path}.lora_E.{adapter.name}"] for path in adapter.layers
     }
-    pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
-    tensors = collect_tensors(tuner, adapter, pattern, gathered, embeddings)
-    warn_if_file_lacks_trained(tuner.model, adapter, tensors.keys)
-    weights = encode_tensors(tensors, {"format": "pt", **encoded_kernels(adapter.layers)})
-    config = encode_config(_config_values(tuner, adapter, pattern))
-    state = encode_state(adapter, pattern, weights, config) if with_state else None
-    return weights, config, state
+    try:
+        pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
+        tensors = collect_tensors(tuner, adapter, pattern, whole, embeddings)
+        weights = encode_tensors(tensors, {"format": "pt", **encoded_kernels(adapter.layers)})
+        config = encode_config(_config_values(tuner, adapter, pattern))
+        save.commit(folder, adapter, Files(weights, config, tensors.keys))
+    finally:
+        if save.gathers:
+            meet(next(filter(is_sharded, tuner.parameters())))
 
 
 def _config_values(
