@@ -147,8 +147,7 @@ def _saving(
 ) -> Iterator[tuple[Save, list[Adapter]]]:
     """Judge the trained adapters, and let the configurations show what the model computes."""
     adapters = trained_adapters(tuner)
-    kept = None if with_state else with_state
-    save = Save(tuner.model, adapters, folder, with_state=kept, is_checkpoint=bool(with_state))
+    save = Save(tuner.model, adapters, folder, with_state=with_state)
     for adapter in adapters:
         adapter.config.rank_pattern = adapter.rank_pattern(live=True)
     try:

@@ -110,13 +110,11 @@ class ModelOverrides(BridgedModel):
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given, target, tuner = call.arguments, Path(save_directory), self.base_model
         options = given.setdefault("kwargs", {})
-        with_state = options.pop("save_training_state", None)
         save = Save(
             self,
             trained_adapters(tuner),
             target,
-            with_state=None if with_state else with_state,
-            is_checkpoint=bool(with_state),
+            with_state=options.pop("save_training_state", None),
             is_main_process=given.get("is_main_process", True),
             has_tensors=options.get("state_dict") is not None,
         )

@@ -243,8 +243,9 @@ class AdaLoraModel(nn.Module):
 
         Args:
             save_directory: the folder.
-            save_training_state: also write what a resumed run needs to continue bit for bit; None
-                means yes while a run is unfinished.
+            save_training_state: whether this is a checkpoint, with what a resumed run needs to
+                continue bit for bit; None writes that too, of an unfinished run after its first
+                step. A finished run has none.
             is_main_process: whether this process writes. Under FSDP2 the first one does, and every
                 process must call.
             state_dict: the whole tensors of `model.state_dict()` under FSDP2; then one process

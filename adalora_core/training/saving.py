@@ -77,8 +77,8 @@ class Save:
         model: the model, divided by FSDP2 or not.
         adapters: what is judged.
         folder: where the save will be.
-        with_state: whether to write the training state too; None while a run is unfinished.
-        is_checkpoint: whether to resume from the save, as with `with_state`.
+        with_state: whether the save is a checkpoint, with the training state of an unfinished run;
+            None writes that too.
         is_main_process: whether this process writes.
         has_tensors: whether the caller has the whole tensors of a divided model.
 
@@ -94,13 +94,11 @@ class Save:
         folder: Path,
         *,
         with_state: bool | None,
-        is_checkpoint: bool = False,
         is_main_process: bool = True,
         has_tensors: bool = False,
     ) -> None:
         reshard(model)
-        is_asked = with_state or is_checkpoint
-        is_checkpoint = is_asked or is_checkpoint_folder(folder)
+        is_checkpoint = with_state is True or is_checkpoint_folder(folder)
         for adapter in adapters:
             warn_if_unfinished(adapter, "saved", is_checkpoint=is_checkpoint)
             adapter.drop_again()
@@ -108,7 +106,7 @@ class Save:
         self.gathers = is_divided and not has_tensors
         self.writes = distributed.get_rank() == 0 if self.gathers else is_main_process
         if is_divided and has_tensors:
-            refuse_state_of_one_process(is_asked)
+            refuse_state_of_one_process(with_state)
             with_state = False
         self._model, self._with_state = model, with_state
 
@@ -117,9 +115,11 @@ class Save:
         state = None
         if adapter is not None and self.writes:
             warn_if_file_lacks_trained(self._model, adapter, files.names)
-        with_state = self._with_state
-        if adapter is not None and (
-            run_is_unfinished(adapter) if with_state is None else with_state
+        is_checkpoint = self._with_state is True
+        if (
+            adapter is not None
+            and self._with_state is not False
+            and run_is_unfinished(adapter, is_checkpoint=is_checkpoint)
         ):
             pattern = adapter.rank_pattern(live=True)
             state = encode_state(adapter, pattern, files.weights, files.config)
