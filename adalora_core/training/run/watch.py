@@ -181,9 +181,8 @@ class RunWatch:
             watch_steps(self)
 
     def report(self, rule: type[Rule], seen: str) -> None:
-        """Warn of `seen`, if anything was, once per run."""
-        if seen:
-            report(self.findings, rule, seen)
+        """Warn of `seen` once per run."""
+        report(self.findings, rule, seen)
 
     def report_missing_state(self, seen: str) -> None:
         """Warn that an unfinished run goes on without what belongs to it."""
@@ -229,7 +228,8 @@ class RunWatch:
             self._gradient = first_gradient(allocator)
         step = Step(allocator, optimizer, held, bool(held) and skipped is False)
         for each in self._watchers:
-            self.report(each.rule, each.step(self, step))
+            if seen := each.step(self, step):
+                self.report(each.rule, seen)
 
     def see_allocation(self, done: AllocationReport, last: int | None, penalties: int) -> None:
         """See a call of the allocator, which has `done` it, and whose step before was `last`."""
@@ -266,7 +266,8 @@ class RunWatch:
         """See what the run was; waits for a GPU."""
         self._judge_waiting(wait=True)
         for each in self._watchers:
-            self.report(each.rule, each.end(self, end))
+            if seen := each.end(self, end):
+                self.report(each.rule, seen)
 
     def _change_of(self, allocator: RankAllocator) -> DeferredInt | None:
         if (self.calls - 1) % calls_between_looks(allocator):
@@ -282,7 +283,8 @@ class RunWatch:
         while self._waiting and (wait or self._waiting[0].is_known):
             call = self._waiting.popleft()
             for each in self._watchers:
-                self.report(each.rule, each.allocation(self, call))
+                if seen := each.allocation(self, call):
+                    self.report(each.rule, seen)
 
 
 def calls_between_looks(allocator: RankAllocator) -> int:
