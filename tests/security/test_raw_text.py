@@ -112,6 +112,7 @@ def test_settings_are_escaped(confined, settings):
         _assert_clean(confined.run("check", "a.json", "-o", format_))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["q_proj", "none", EVIL, ["q_proj", EVIL]])
 def test_names_of_tensors_are_escaped(confined, target):
     tensors = small_llama() | {
@@ -126,6 +127,7 @@ def test_names_of_tensors_are_escaped(confined, target):
     _assert_clean(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "index",
     [
