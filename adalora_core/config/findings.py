@@ -10,7 +10,7 @@ from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
     from adalora_core.config.changes import Change
-    from adalora_core.config.fields.table import Runtime
+    from adalora_core.config.fields.table import Method, Runtime
     from adalora_core.floor.places import Edit, Span
 
 Severity = Literal["error", "warning", "info"]
@@ -85,7 +85,7 @@ class Checked:
         source: the file's name or `<stdin>`; None: the source is not a file.
         text: the text that the spans refer to; None: the source is not text.
         runtime: the package that is assumed to train.
-        block: the decoded AdaLoRA mapping, the first if there are several; None: there is none.
+        block: the decoded mapping, the first of AdaLoRA, else of LoRA; None: there is none.
         fixed: the findings that `adalora check --fix` removed by fixing.
         suppressed: the findings that comments or `--per-file-ignores` removed.
         places: the JSON pointers of the configurations.
@@ -94,6 +94,7 @@ class Checked:
         has_script: whether the document is code about AdaLoRA, with or without a configuration.
         lacks_total: whether a configuration has known values, and a `total_step` that only a run
             can tell.
+        method: the method of `block`.
     """
 
     diagnostics: tuple[Diagnostic, ...]
@@ -108,6 +109,7 @@ class Checked:
     is_whole: bool = True
     unjudged: int = 0
     lacks_total: bool = False
+    method: Method = "ADALORA"
 
     @property
     def was_checked(self) -> bool:

@@ -26,7 +26,7 @@ OF_RUNS = [rule for rule in RULES if rule.needs in {"run", "file"}]
 
 
 def _codes(text, rule, options):
-    if rule.needs in {"command", "lora", "tool"}:
+    if rule.needs in {"command", "tool"}:
         report = inspect(text, rule.language).report
     else:
         report = check_config(text, format=rule.language, **options)
@@ -195,7 +195,7 @@ def test_rules_chosen_by_what_is_set_report_all_that_all_rules_report(values):
     everything = [
         finding
         for rule in RULES
-        if block.invalid.isdisjoint(rule.inputs)
+        if block.method in rule.methods and block.invalid.isdisjoint(rule.inputs)
         for finding in rule.check(block)
     ]
     assert list(findings(block)) == everything

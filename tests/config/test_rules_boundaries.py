@@ -8,9 +8,10 @@ import math
 import pytest
 from contract_fixes import inspect
 
-from adalora_core.checker.check import check_config
+from adalora_core.checker.check import check_config, validate_config
 from adalora_core.checker.rules.pages import example_text
-from adalora_core.config.rules.base import SOUND
+from adalora_core.config.findings import ConfigError
+from adalora_core.config.rules.base import SOUND, SOUND_LORA
 
 
 def test_byte_order_mark_is_legal_in_yaml_alone():
@@ -27,10 +28,14 @@ def test_ranks_beside_which_a_tool_sets_its_own_are_not_called_missing():
     assert "ADA306" not in codes
 
 
-def test_adapter_of_lora_is_called_one_and_advised_on_its_class_beside_fields_of_adalora():
-    (lora,) = check_config({"peft_type": "LORA", "r": 8}).errors
-    assert lora.message == "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
-    assert lora.hint == 'set peft_type to "ADALORA" to train AdaLoRA, or pass --ignore-unmatched'
+def test_configuration_of_lora_is_judged_as_one_and_is_not_typed():
+    report = check_config(SOUND_LORA)
+    assert (report.diagnostics, report.ok, report.config) == ((), True, None)
+    with pytest.raises(ConfigError, match="got one of LoRA; check_config judges it"):
+        validate_config(SOUND_LORA)
+    both = {"one": SOUND_LORA, "two": SOUND}
+    assert validate_config(both).init_r == SOUND["init_r"]
+    assert [d.code for d in check_config(SOUND_LORA | {"r": 0}).errors] == ["ADA103"]
     (mixed,) = check_config({"peft_type": "LORA", "init_r": 8}).errors
     assert "use the class AdaLoraConfig" in mixed.message
 

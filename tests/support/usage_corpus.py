@@ -72,7 +72,7 @@ def places(path: Path) -> list[Place]:
     """Return the codes and the lines of all errors and warnings about a file."""
     found: list[Place] = []
     document = read(str(path), DEFAULT_LIMITS, None)
-    examined = examine(document, str(path), CheckOptions(), with_lora=True)
+    examined = examine(document, str(path), CheckOptions())
     for diagnostic in examined.report.diagnostics:
         span = diagnostic.span
         if diagnostic.severity == "info":

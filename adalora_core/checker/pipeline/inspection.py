@@ -26,9 +26,9 @@ from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.checker.pipeline.lora_file import file_findings, is_empty_config
 from adalora_core.checker.reports import Examined, Report
-from adalora_core.checker.rules import BY_CODE, findings, lora_findings, usage_findings
+from adalora_core.checker.rules import BY_CODE, findings, usage_findings
 from adalora_core.config.changes import ConflictError
-from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
+from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, PEFT_TYPE
 from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.causes import with_causes
@@ -66,7 +66,6 @@ def examine(
     layout: Layout | None = None,
     is_optional: bool = False,
     tries_fixes: bool = True,
-    with_lora: bool = False,
 ) -> Examined:
     """Find the configurations of a decoded document and check them.
 
@@ -78,29 +77,19 @@ def examine(
         layout: the layout to search for; None: every layout.
         is_optional: whether the document may hold no configuration, or one of another method.
         tries_fixes: whether to find the fixes that an alias prevents.
-        with_lora: whether a document of plain LoRA is judged as such, not as one without AdaLoRA.
 
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
     blocks: tuple[Block, ...] = ()
-    of_lora: list[Block] = []
     problems = document.problems
     if not document.fatal:
-        found = find_blocks(
-            document, options, key, layout, is_optional=is_optional, with_lora=with_lora
-        )
-        is_other = isinstance(found, Problem) or all(block.is_other_method for block in found)
-        if with_lora and is_other and not document.is_about_adalora:
-            # Imported where AdaLoRA is not found only: the module takes time.
-            from adalora_core.checker.pipeline.lora import lora_blocks
-
-            of_lora = lora_blocks(document, options, key, layout)
+        found = find_blocks(document, options, key, layout, is_optional=is_optional)
         if not isinstance(found, Problem):
-            blocks = () if of_lora else found
-        elif not (is_optional or of_lora):
+            blocks = found
+        elif not is_optional:
             problems = [*problems, found]
-    report = _report(document, problems, blocks, name, options, of_lora)
+    report = _report(document, problems, blocks, name, options)
     examined = Examined(document, blocks, report)
     has_alias = document.format == "yaml" and "*" in document.text
     if tries_fixes and has_alias and any(each.fix for each in report.diagnostics):
@@ -117,15 +106,12 @@ def _report(
     blocks: Sequence[Block],
     name: str | None,
     options: CheckOptions,
-    of_lora: Sequence[Block],
 ) -> Report:
     limit = options.limits.diagnostics
     room = max(0, limit - len(problems))
     in_blocks = _findings(blocks, options, room + 1)
-    in_lora = chain(lora_findings(document, of_lora), file_findings(name, of_lora))
-    in_code = in_lora if of_lora else usage_findings(document)
-    found = list(islice(chain(in_blocks, in_code), room + 1))
-    blocks = blocks or of_lora
+    beside = chain(usage_findings(document), file_findings(name, blocks))
+    found = list(islice(chain(in_blocks, beside), room + 1))
     if len(problems) > limit or len(found) > room:
         problems = [*problems[:limit], too_many_findings(limit)]
     tops = {block.path for block in blocks}
@@ -145,10 +131,12 @@ def _report(
         block=None if first is None else {**(tool.defaults if tool else {}), **first.values},
         places=tuple(dict.fromkeys(to_pointer(block.path) for block in blocks)),
         unjudged=sum(1 for block in blocks if block.deferred and not block.values),
-        is_whole=len(blocks) == 1
-        and not blocks[0].deferred
+        is_whole=first is not None
+        and sum(each.method == first.method for each in blocks) == 1
+        and not first.deferred
         and (tool is None or tool.total_step == "from the file"),
         has_script=document.is_about_adalora,
+        method=PEFT_TYPE if first is None else first.method,
         lacks_total=any("total_step" in each.deferred for each in blocks if each.values),
     )
 
@@ -346,7 +334,7 @@ class Inspector:
             document = replace(document, problems=problems)
         found = examine(
             document, name, self.check, key=self.key, layout=self.layout,
-            is_optional=is_optional, tries_fixes=tries_fixes, with_lora=True,
+            is_optional=is_optional, tries_fixes=tries_fixes,
         )  # fmt: skip
         report = found.report
         if self.reads_comments and document.format != "json":  # JSON has no comments

@@ -5,45 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.pipeline.discovery import Search
-from adalora_core.config.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, FIELDS
+from adalora_core.checker.pipeline.search import Search
+from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, LORA, LORA_FIELDS
 from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
-from adalora_core.floor.places import Path, to_pointer
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.pipeline import CheckOptions
     from adalora_core.config.fields.block import Block
+    from adalora_core.floor.places import Path
 
-LORA = "LORA"
 _ALL = "all-linear"
 
 
-def lora_blocks(
-    document: Document, options: CheckOptions, key: str | None = None, layout: Layout | None = None
-) -> list[Block]:
-    """Return the configurations of LoRA in the order of the text; `find_blocks` has the arguments.
+class LoraSearch(Search):
+    """The search for configurations of LoRA.
 
-    Values are under the names of PEFT's `LoraConfig`, with `peft_type` LORA in each; a tool's base
-    model is `base_model_name_or_path`. In code the path is `("LoraConfig", index)`, of
+    Values are under the names of PEFT's `LoraConfig`; a tool's base model is
+    `base_model_name_or_path`. In code the path is `("LoraConfig", index)`, of
     `document.script.lora_calls[index]`.
     """
-    if document.fatal or not isinstance(document.value, (dict, list)):
-        return []
-    search = _LoraSearch(document, options)
-    found = search.lora_calls() if document.script is not None else list(search.named())
-    return [
-        block
-        for block in found
-        if (key is None or to_pointer(block.path) == key) and layout in (None, block.layout)
-    ]
 
+    def found(self) -> list[Block]:
+        """Return the configurations in the order of the text."""
+        document = self._document
+        if document.fatal or not isinstance(document.value, (dict, list)):
+            return []
+        return list(self._named_lora() if document.script is None else self._lora_calls())
 
-class _LoraSearch(Search):
-    """The search for configurations of LoRA."""
-
-    def lora_calls(self) -> list[Block]:
-        """Return a block for each call of `LoraConfig`, whose places the document then knows."""
+    def _lora_calls(self) -> Iterator[Block]:
+        """Yield a block for each call of `LoraConfig`, whose places the document then knows."""
         from adalora_core.checker.documents.python.script import LORA_CLASS
         from adalora_core.checker.documents.python.source import ScriptLocator
 
@@ -51,13 +40,10 @@ class _LoraSearch(Search):
         calls = script.lora_calls if script else []
         if calls and isinstance(locator, ScriptLocator):
             locator.hold(LORA_CLASS, calls)
-        return [self._of_call(call, (LORA_CLASS, index)) for index, call in enumerate(calls)]
+        for index, call in enumerate(calls):
+            yield self._of_call(call, (LORA_CLASS, index), LORA)
 
-    def _block(self, path: Path, values: dict[Any, Any], *given: Any, **more: Any) -> Block:
-        more["deferred"] = more.get("deferred", frozenset()) - ADALORA_FIELDS
-        return super()._block(path, {**values, "peft_type": LORA}, *given, **more)
-
-    def named(self) -> Iterator[Block]:
+    def _named_lora(self) -> Iterator[Block]:
         """Yield each mapping that says LORA, as PEFT, Hydra or a known tool writes it."""
         for path, values in self._mappings():
             tools = (tool for tool in LORA_TOOLS if _is_told(values, tool))
@@ -65,26 +51,27 @@ class _LoraSearch(Search):
             if tool is not None:
                 yield self._of_lora_tool(path, values, tool)
             elif _says_lora(values):
-                deferred = self._deferred({name: name for name in values}, values)
+                deferred = self._deferred({name: name for name in values}, values, LORA)
                 known = {name: each for name, each in values.items() if name not in deferred}
-                yield self._block(path, known, deferred=deferred)
+                layout: Layout = "flat" if path or "_target_" in values else "peft"
+                yield self._block(path, known, layout=layout, deferred=deferred, method=LORA)
 
     def _of_lora_tool(self, path: Path, values: dict[Any, Any], tool: Tool) -> Block:
         given = {key: values[key] for key in tool.keys if _is_given(values.get(key))}
         spelled = {tool.keys[key]: key for key in given}
-        deferred = self._deferred(spelled, values)
+        deferred = self._deferred(spelled, values, LORA)
         known = {name: values[key] for name, key in spelled.items() if name not in deferred}
         for name in {"target_modules", "modules_to_save"} & known.keys():
             known[name] = _modules(known[name], tool)
         if tool.alpha_per_rank is not None and "lora_alpha" not in spelled:
-            rank = known.get("r", FIELDS["r"].default)
+            rank = known.get("r", LORA_FIELDS["r"].default)
             if type(rank) is int and "r" not in deferred:
                 known["lora_alpha"] = tool.alpha_per_rank * rank
             else:
                 deferred |= {"lora_alpha"}
         keys = {name: (*path, key) for name, key in spelled.items()}
-        more = {"keys": keys, "layout": tool.layout, "tool": tool, "deferred": deferred}
-        return self._block(path, known, **more)
+        more: dict[str, Any] = {"keys": keys, "layout": tool.layout, "tool": tool}
+        return self._block(path, known, deferred=deferred, method=LORA, **more)
 
 
 def _is_given(value: Any) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.config.fields.table import LORA
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.runs import TensorsDoNotFit
 from adalora_core.floor.regular_files import is_link_out, read_start
@@ -26,7 +27,7 @@ def is_empty_config(raw: bytes, name: str) -> bool:
 def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding]:
     """Yield the faults of the tensors beside the file with configurations of LoRA, if any."""
     path = Path(name or "")
-    if path.name != _CONFIG or [block.path for block in blocks] != [()]:
+    if path.name != _CONFIG or [(each.path, each.method) for each in blocks] != [((), LORA)]:
         return
     # Imported for saved adapters only: the modules take time.
     from adalora_core.checker.plan.adapter_tensors import RULES, WEIGHTS, SavedLora

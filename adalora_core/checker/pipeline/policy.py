@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from referencing.jsonschema import DRAFT202012
 from adalora_core.checker import documents as text
 from adalora_core.checker.documents.document import CODE, Document, format_of
 from adalora_core.checker.rules.input import PolicyViolation
+from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.rules.base import Finding
 from adalora_core.floor.errors import PolicyError
@@ -68,6 +70,8 @@ class Policy:
 
     Attributes:
         origin: begins every message about the policy.
+        methods: the methods whose configurations it judges: AdaLoRA, and LoRA if the schema names
+            this `peft_type`.
 
     Raises:
         PolicyError: the schema is not valid, or a reference in it has no target.
@@ -77,6 +81,9 @@ class Policy:
         self, schema: Any, base: str = "urn:adalora:policy", tree: pathlib.Path | None = None
     ) -> None:
         self.origin = ""
+        self.methods: frozenset[Method] = frozenset({PEFT_TYPE})
+        if _names_lora(schema):
+            self.methods |= {LORA}
         files: dict[str, Any] = {}
         try:
             _check_schema(schema)
@@ -106,7 +113,7 @@ class Policy:
         Raises:
             PolicyError: a part of the schema refers to itself without end.
         """
-        if block.is_other_method:
+        if block.is_other_method or block.method not in self.methods:
             return
         try:
             for each in self._validator.iter_errors(dict(block.values)):
@@ -120,6 +127,15 @@ class Policy:
         else:
             return
         raise PolicyError(f"{self.origin}{problem}")
+
+
+def _names_lora(schema: Any) -> bool:
+    """Return whether a part of a schema on `peft_type` holds the word LORA."""
+    try:
+        text = json.dumps(schema, default=str)
+    except (RecursionError, TypeError, ValueError):
+        return False  # reported as a schema that is none
+    return bool(re.search(r'"peft_type": \{[^{}]*"LORA"', text))
 
 
 def load_policy(path: PathLike[str], tree: pathlib.Path | None = None) -> Policy:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.problems import MOST_RELATED
+from adalora_core.config.fields.table import PEFT_TYPE
 from adalora_core.config.findings import (
     SEVERITIES,
     Checked,
@@ -46,9 +47,10 @@ class Report(Checked):
     def config(self) -> AdaLoraConfig | None:
         """The typed configuration without unknown keys; None if there is an error.
 
-        Also None if there are several configurations, or values that only a run can tell.
+        Also None for a configuration of LoRA, if there are several configurations, or values that
+        only a run can tell.
         """
-        if self.block is None or not self.ok or not self.is_whole:
+        if self.block is None or not self.ok or not self.is_whole or self.method != PEFT_TYPE:
             return None
         from adalora_core.config.fields.block import Block, BlockOptions
         from adalora_core.config.model import AdaLoraConfig
@@ -65,7 +67,12 @@ class Report(Checked):
         if self.config is not None:
             return self.config
         text = self.render("full").rstrip("\n")
-        if self.ok:
+        if self.ok and self.method != PEFT_TYPE:
+            text = (
+                "expected a configuration of AdaLoRA, got one of LoRA; check_config judges it\n"
+                + text
+            )
+        elif self.ok:
             keys = " or ".join(f'key="{visible(place)}"' for place in self.places[:MOST_RELATED])
             several = f"name one by {keys}, or " if len(self.places) > 1 else ""
             text = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import unless_too_deep
@@ -20,13 +20,13 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
 )
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.scripts.usage import Usage
+from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.rules import Engine
-from adalora_core.config.rules.base import Finding, Rule, defined_rules
+from adalora_core.config.rules.base import BOTH, Finding, Rule, defined_rules
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.config.fields.block import Block
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule, in the order of the codes."""
@@ -34,8 +34,9 @@ RULES: tuple[Rule, ...] = defined_rules()
 BY_CODE = {rule.code: rule for rule in RULES}
 
 _IN_CODE = tuple(rule for rule in RULES if isinstance(rule, UsageRule))
-_ON_SCRIPTS = tuple(rule for rule in _IN_CODE if rule.needs == "script")
-_ON_LORA = tuple(rule for rule in _IN_CODE if rule.needs == "lora")
+_ON_SCRIPTS = {
+    method: tuple(rule for rule in _IN_CODE if method in rule.methods) for method in BOTH
+}
 
 findings = Engine(RULES).findings
 """Yields all findings about a block, as `Engine.findings` does."""
@@ -45,23 +46,14 @@ def usage_findings(document: Document) -> Iterator[Finding]:
     """Yield all findings about the code around the configurations of a script or notebook."""
     script = document.script
     if script is not None and script.is_about_adalora:
-        yield from _of_code(script, _ON_SCRIPTS)
+        yield from _of_code(script, PEFT_TYPE)
+    if script is not None and script.lora_calls:
+        yield from _of_code(script, LORA)
 
 
-def lora_findings(document: Document, blocks: Iterable[Block]) -> Iterator[Finding]:
-    """Yield all findings about configurations of plain LoRA, and about the code around them."""
-    for block in blocks:
-        for rule in _ON_LORA:
-            yield from rule.check(block)
-    if document.script is not None:
-        yield from _of_code(document.script, _ON_LORA, of_lora=True)
-
-
-def _of_code(
-    script: Script, rules: Iterable[UsageRule], *, of_lora: bool = False
-) -> Iterator[Finding]:
-    usage = unless_too_deep(lambda: Usage(script, of_lora=of_lora))
-    for rule in rules:
+def _of_code(script: Script, method: Method) -> Iterator[Finding]:
+    usage = unless_too_deep(lambda: Usage(script, of_lora=method == LORA))
+    for rule in _ON_SCRIPTS[method]:
         if usage is not None and all(word in script.code for word in rule.only_with):
             found: list[CodeFault] = unless_too_deep(list, rule.check_usage(usage)) or []
             yield from (_placed(rule, fault, script) for fault in found)

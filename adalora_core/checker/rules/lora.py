@@ -19,6 +19,8 @@ from adalora_core.checker.rules.usage_frozen import (
 from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import LoadedAdapterTrained, unfrozen
 from adalora_core.config.fields import known_modules as known
+from adalora_core.config.fields.table import LORA
+from adalora_core.config.rules.targets import meant_name
 from adalora_core.floor.module_selection import is_all_linear
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ LEAST_SCALE = 0.25
 
 class TargetsMissed(UsageRule):
     code = "ADA951"
-    needs = "lora"
+    methods = (LORA,)
+    needs = "nothing"  # configurations are judged too
     summary = "some targets of LoRA name no module of the base model, and others do"
     why = """PEFT raises if no target matches a module, and passes over single ones without a word:
     fewer layers are trained than were meant. Known are names of published models."""
@@ -86,7 +89,11 @@ def _missed(base: Any, names: Any) -> tuple[int, str, str | None] | None:
     lasts = [str(name).rpartition(".")[2] for name in names]
     architecture, modules = known.modules_of(base)
     usual = modules | known.TOP
-    missed = [i for i, last in enumerate(lasts) if last not in usual and not last.isdecimal()]
+    missed = [
+        i
+        for i, last in enumerate(lasts)
+        if last not in usual and not last.isdecimal() and not _is_misspelt(last)
+    ]
     if not missed or modules.isdisjoint(lasts):
         return None
     from difflib import get_close_matches  # slow to import
@@ -99,9 +106,14 @@ def _missed(base: Any, names: Any) -> tuple[int, str, str | None] | None:
     return missed[0], message, f'did you mean "{near[0]}"?' if near else None
 
 
+def _is_misspelt(last: str) -> bool:
+    """Return whether rule unknown-target reports a name, and what was meant."""
+    return known.kind_of(last) is None and meant_name(last) is not None
+
+
 class LoraHeadFrozen(HeadStaysFrozen):
     code = "ADA952"
-    needs = "lora"
+    methods = (LORA,)
     severity = "warning"
     summary = "a classifier gets a new head, and LoRA leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
@@ -147,7 +159,7 @@ _TRAINED_HEAD = re.compile(
 
 class NewTokensFrozen(UsageRule):
     code = "ADA953"
-    needs = "lora"
+    methods = (LORA,)
     summary = "tokens are added, and LoRA leaves their rows of the embedding frozen"
     why = """resize_token_embeddings, of which setup_chat_format makes use, gives each new token a
     row of random or mean values. LoRA freezes the embedding, and "all-linear" does not reach it:
@@ -226,7 +238,8 @@ def _leaves_embedding(call: Call) -> bool:
 
 class ScaleLeftSmall(UsageRule):
     code = "ADA954"
-    needs = "lora"
+    methods = (LORA,)
+    needs = "nothing"  # configurations are judged too
     summary = "LoRA's r is large and lora_alpha is left at its default, so the scale is small"
     why = f"""LoRA multiplies the product of its factors by lora_alpha / r (with use_rslora by
     lora_alpha / sqrt(r)). PEFT's default of lora_alpha is 8, which belongs to the default rank 8.
@@ -262,7 +275,8 @@ _SCALES = {
 
 class LoraTrainedForInference(TrainedForInference):
     code = "ADA955"
-    needs = "lora"
+    methods = (LORA,)
+    needs = "nothing"  # configurations are judged too
     summary = "inference_mode is true in a configuration of LoRA that is trained with"
     why = """PEFT freezes the factors of such an adapter without a word: no parameter has a
     gradient, so nothing is trained, or `loss.backward()` raises. A saved adapter has the setting

@@ -28,6 +28,7 @@ from adalora_core.commands.cli.output import (
     wants_colour,
 )
 from adalora_core.commands.cli.search_exclusions import EXCLUDED, SearchExclusions
+from adalora_core.commands.cli.settings import POLICY_METHODS
 from adalora_core.commands.session import OF_A_CHECK, SESSION
 from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.errors import PolicyError
@@ -58,6 +59,8 @@ def inspector_of(options: Namespace) -> Inspector:
         from adalora_core.checker.pipeline.policy import load_policy
 
         policy = load_policy(Path(options.policy), _tree_of_policy(options))
+        if options.policy_methods is not None:
+            policy.methods = frozenset(POLICY_METHODS[options.policy_methods])
     check = CheckOptions(
         options.runtime,
         options.strict_keys,

@@ -10,7 +10,12 @@ from typing import Any, get_args
 from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.reports import FORMATS as OUTPUT_FORMATS
 from adalora_core.commands.cli.arguments import Parser, add, choice, flag, text, texts
-from adalora_core.commands.cli.settings import Settings, project_settings, read_settings
+from adalora_core.commands.cli.settings import (
+    POLICY_METHODS,
+    Settings,
+    project_settings,
+    read_settings,
+)
 from adalora_core.config.fields.table import Runtime
 from adalora_core.config.fields.tools import Layout
 from adalora_core.config.findings import SEVERITIES
@@ -44,6 +49,11 @@ _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--policy": text(
             "FILE", "a JSON Schema of your own that every configuration must satisfy too"
         ),
+        "--policy-methods": choice(
+            tuple(POLICY_METHODS),
+            "which configurations the policy judges (default: AdaLoRA's, and LoRA's if it names "
+            "the peft_type LORA)",
+        ),
         "--limit": texts(
             "NAME=NUMBER",
             "change a limit: file-bytes, depth, nodes, diagnostics, processor-seconds, "
@@ -51,7 +61,7 @@ _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         ),
     },
     "where to look": {
-        "--key": text("POINTER", "JSON pointer of the AdaLoRA mapping, such as /model/peft"),
+        "--key": text("POINTER", "JSON pointer of the configuration, such as /model/peft"),
         "--layout": choice(
             get_args(Layout),
             "how the file lays out AdaLoRA's settings (default: try every layout)",

@@ -15,7 +15,6 @@ from adalora_core.checker.documents import read
 from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import examine
-from adalora_core.checker.pipeline.lora import lora_blocks
 from adalora_core.checker.plan import costs as weights_costs
 from adalora_core.checker.plan import lora_report
 from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
@@ -56,16 +55,13 @@ def run(argv: Sequence[str]) -> int:
         document, check = read(file, DEFAULT_LIMITS, options.format), CheckOptions(options.runtime)
         found = examine(document, file, check, key=options.key)
         blocks: Sequence[Block] = found.blocks
-        is_lora = not document.fatal and all(block.is_other_method for block in blocks)
-        if is_lora and (others := lora_blocks(document, check, options.key)):
-            blocks = others
-        elif options.budget and _lacks_only_steps(found):
+        if options.budget and _lacks_only_steps(found):
             pass  # the proposed ranks do not depend on the schedule
         elif not blocks and not document.fatal:
             why = "no configuration of AdaLoRA or LoRA; point at it with --key /section"
             why = why if options.key is None else f"no mapping at {options.key!r}"
             return fail("plan", f"{options.file}: {why}")
-        elif not found.report.ok:
+        elif not (found.report.ok or (blocks and blocks[0].is_lora)):  # PEFT answers for LoRA
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
         if unknown := ", ".join(sorted(_deferred(blocks[0]))):
@@ -75,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
                 f"{file}: known only when the run starts: {unknown}; write the {what} into "
                 "a configuration file and plan that",
             )
-        if blocks[0].is_other_method:
+        if blocks[0].is_lora:
             return _show_lora(blocks, folder, options)
         return _show(blocks[0], options)
     except RefusedError as error:
@@ -93,7 +89,7 @@ def _lacks_only_steps(found: Examined) -> bool:
 
 def _deferred(block: Block) -> frozenset[str]:
     unread = {"alora_invocation_tokens", "base_model_name_or_path", "revision"}
-    return block.deferred - unread if block.is_other_method else block.deferred
+    return block.deferred - unread if block.is_lora else block.deferred
 
 
 class _Injections:

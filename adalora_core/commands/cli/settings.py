@@ -15,14 +15,21 @@ from adalora_core.checker.reports import FORMATS
 from adalora_core.commands.cli.arguments import similar
 from adalora_core.commands.cli.limit_option import parse_limits
 from adalora_core.commands.session import OF_A_CHECK
-from adalora_core.config.fields.table import Runtime
+from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method, Runtime
 from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.regular_files import is_inside
 
+POLICY_METHODS: dict[str, tuple[Method, ...]] = {
+    "adalora": (PEFT_TYPE,),
+    "lora": (LORA,),
+    "both": (PEFT_TYPE, LORA),
+}
+"""The values of `--policy-methods`."""
 _CHOICES: dict[str, tuple[str, ...]] = {
     "output-format": FORMATS,
     "fail-level": SEVERITIES,
+    "policy-methods": tuple(POLICY_METHODS),
     "runtime": get_args(Runtime),
 }
 _TYPES: dict[str, type] = {

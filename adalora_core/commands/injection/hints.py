@@ -105,7 +105,7 @@ def _idle_settings(
         wanted = _alone(config, layers_to_transform=layer)
         if not any(check_target_module_exists(wanted, name) for name in names):
             yield f"layers_to_transform: no target is in layer {layer}"
-    for field in ("rank_pattern", "alpha_pattern") if block.is_other_method else ():
+    for field in ("rank_pattern", "alpha_pattern") if block.is_lora else ():
         keys = list(block[field] or ())
         used = {get_pattern_key(keys, name) for name in names} if keys else set()
         yield from (

@@ -84,7 +84,7 @@ def inject(block: Block, base: Base) -> Injected:
 
 def _made(block: Block, base: Base, arguments: dict[str, Any]) -> Any:
     if block.runtime == "peft":
-        config = peft.LoraConfig if block.is_other_method else peft.AdaLoraConfig
+        config = peft.LoraConfig if block.is_lora else peft.AdaLoraConfig
         # With low memory PEFT unties the biases of replicated layers.
         is_low = not arguments.get("layer_replication")
         made = peft.get_peft_model(base.make(), config(**arguments), low_cpu_mem_usage=is_low)
@@ -116,7 +116,7 @@ def _widen(made: Any) -> None:
 
 def _refuse_wrong_types(block: Block) -> None:
     known = FIELDS.keys() - block.deferred - {"peft_type"}
-    for name in sorted(block.invalid & known) if block.is_other_method else ():
+    for name in sorted(block.invalid & known) if block.is_lora else ():
         kinds = " or ".join(kind.phrase for kind in FIELDS[name].kinds)
         kinds = "a number above 0, of 64 bits" if name in {"r", "lora_alpha"} else kinds
         message = f"{name} should be {kinds}, got {repr(block.values[name])[:60]}"
@@ -125,7 +125,7 @@ def _refuse_wrong_types(block: Block) -> None:
 
 def _arguments(block: Block) -> tuple[dict[str, Any], list[str]]:
     """Return the arguments of the class of the configuration, and notes on those left out."""
-    is_lora, notes = block.is_other_method, []
+    is_lora, notes = block.is_lora, []
     config = peft.LoraConfig if is_lora else peft.AdaLoraConfig
     known = {each.name for each in dataclasses.fields(config)} - _OF_A_FILE
     values = {**(block.tool.defaults if block.tool else {}), **block.values}
@@ -240,7 +240,7 @@ def _judge_tokens(made: Any) -> None:
 
 def _judge_ranks(block: Block, found: Injected) -> None:
     """Refuse the pattern of a saved AdaLoRA that names modules without an adapter."""
-    if block.is_other_method or not (block.is_saved and block["rank_pattern"]):
+    if block.is_lora or not (block.is_saved and block["rank_pattern"]):
         return
     paths = {each.path for each in found.adapted}
     for key in block["rank_pattern"]:

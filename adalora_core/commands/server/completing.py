@@ -20,7 +20,7 @@ from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.commands.server.findings import range_of
 from adalora_core.commands.server.hovering import about
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.table import ADALORA_FIELDS, FIELDS, Field
+from adalora_core.config.fields.table import ADALORA_FIELDS, Field, fields_of
 from adalora_core.config.fields.tools import PREFIX
 from adalora_core.config.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
 
@@ -126,7 +126,7 @@ def completions(
     if name is None:
         return list(_keys(block, cursor, snapshot.format, where))
     own = OWN_CHOICES.get(name, {}) if block.runtime == "adalora-core" else {}
-    return list(_values(FIELDS[name], own, cursor, snapshot.format, where))
+    return list(_values(block.fields[name], own, cursor, snapshot.format, where))
 
 
 def _found(
@@ -146,7 +146,7 @@ def _found(
             for name in block.values:
                 # The word is in the place of the method, if it is the value of `peft_type`.
                 is_ours = name == "peft_type" or not block.is_other_method
-                if at == "value" and is_ours and name in FIELDS and block.at(name) == path:
+                if at == "value" and is_ours and name in block.fields and block.at(name) == path:
                     return block, name
     return None
 
@@ -187,8 +187,9 @@ def _keys(
     written = {value: key for key, value in block.tool.keys.items()} if block.tool else {}
     # AdaLoRA's own fields first; before them the method, which a file cannot lack.
     first = {"peft_type"} if block.layout == "peft" else set()
-    fields = sorted(FIELDS, key=lambda name: (name not in first, name not in ADALORA_FIELDS))
-    for number, field in enumerate(FIELDS[name] for name in fields):
+    known = fields_of("peft", block.method)
+    names = sorted(known, key=lambda name: (name not in first, name not in ADALORA_FIELDS))
+    for number, field in enumerate(known[name] for name in names):
         if field.name in block.values or not is_proposed(field):
             continue
         name = written.get(field.name, field.name)

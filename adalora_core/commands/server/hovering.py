@@ -13,7 +13,7 @@ from adalora_core.checker.plan.plan import Plan, plan_of
 from adalora_core.checker.rules import BY_CODE, findings
 from adalora_core.checker.rules.pages import page
 from adalora_core.commands.server.findings import range_of
-from adalora_core.config.fields.table import FIELDS, Field, use_of
+from adalora_core.config.fields.table import Field, use_of
 from adalora_core.config.fields.value_kinds import phrase_of
 from adalora_core.config.schemas.editor import CHOICES, description_of
 from adalora_core.floor.escaping import visible
@@ -88,10 +88,10 @@ def _fields(checked: CheckedSnapshot) -> Iterator[tuple[Field, ClientRange]]:
     document = checked.found.document
     written = [(block, name) for block in checked.found.blocks for name in block.values]
     for block, name in written:
-        for at in ("key", "value") if name in FIELDS else ():
+        for at in ("key", "value") if name in block.fields else ():
             place = checked.snapshot.place(document.span_of(block.at(name), at))
             if place is not None:
-                yield FIELDS[name], place
+                yield block.fields[name], place
 
 
 def lenses(checked: CheckedSnapshot, uri: str) -> list[types.CodeLens]:
@@ -112,7 +112,11 @@ def lenses(checked: CheckedSnapshot, uri: str) -> list[types.CodeLens]:
 
 def _plan_of(block: Block) -> Plan | None:
     """Return the plan of a block without errors whose values are all known."""
-    if block.deferred or any((f.severity or f.rule.severity) == "error" for f in findings(block)):
+    if (
+        block.is_lora
+        or block.deferred
+        or any((f.severity or f.rule.severity) == "error" for f in findings(block))
+    ):
         return None
     try:
         return plan_of(block)

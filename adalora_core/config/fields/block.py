@@ -1,4 +1,4 @@
-"""Hold the AdaLoRA mapping of a document, with the faults of each field, as the rules read it."""
+"""Hold the mapping of a configuration with the faults of each field, as the rules read it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.expressions import Expressions
 from adalora_core.config.fields.readings import Reading, reading_of, reading_of_word
 from adalora_core.config.fields.table import (
-    ALL_FIELDS,
     DISTINCTIVE_FIELDS,
     FIELDS,
+    LORA,
     PEFT_TYPE,
     Field,
+    Method,
     Runtime,
     fields_of,
+    says_lora,
 )
 from adalora_core.floor.adapter_spec import AdapterSpec
 
@@ -103,6 +105,7 @@ class Block:
         marker: the path of the key that names AdaLoRA in that tool's file.
         deferred: fields whose value is known only when the run starts; they are not in `values`.
         door: through which package the model will be made; None: that is not known.
+        method: the method that is configured; LoRA too where the mapping has this `peft_type`.
     """
 
     values: Mapping[str, Any]
@@ -117,6 +120,7 @@ class Block:
     marker: Path | None = None
     deferred: frozenset[str] = frozenset()
     door: Door | None = None
+    method: Method = PEFT_TYPE
     _faults: list[Fault] = field(init=False)
     as_read: Mapping[str, Any] = field(init=False)
     """The mapping with each value that the runtime reads in another type in that type."""
@@ -127,7 +131,11 @@ class Block:
 
     def __post_init__(self) -> None:
         """Judge each field on its own, once for all rules."""
-        judged = judge_fields(self.values, self.runtime)
+        if says_lora(self.values):
+            self.method = LORA
+        if self.is_lora:  # PEFT alone trains it
+            self.options = replace(self.options, runtime="peft")
+        judged = judge_fields(self.values, self.runtime, self.method)
         self._faults = judged.faults
         self.changed = frozenset(judged.changed)
         if self.tool is not None:
@@ -182,7 +190,7 @@ class Block:
         except KeyError:
             if self.tool is not None and name in self.tool.defaults:
                 return self.tool.defaults[name]
-            return ALL_FIELDS[name].default
+            return self.fields[name].default
 
     def at(self, name: str, *subpath: str | int) -> Path:
         """Return the path of a field, or of the block itself where the key is absent."""
@@ -200,14 +208,24 @@ class Block:
 
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
-        empty: tuple[Any, ...] = (None, {}, [], ALL_FIELDS[name].default)
+        empty: tuple[Any, ...] = (None, {}, [], self.fields[name].default)
         return name in self.changed and self.as_read.get(name) not in empty
 
     @property
     def is_other_method(self) -> bool:
-        """Whether peft_type names another method, to which AdaLoRA's rules do not apply."""
+        """Whether peft_type names another method than the block's, and no other rule applies."""
         value = self.values.get("peft_type")
-        return isinstance(value, str) and value.strip().upper() != PEFT_TYPE
+        return isinstance(value, str) and value.strip().upper() != self.method
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether the configuration is one of LoRA."""
+        return self.method == LORA
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """The fields that a configuration of the method can have, whatever the runtime."""
+        return fields_of("adalora-core", self.method)
 
     @property
     def is_unambiguous(self) -> bool:
@@ -283,12 +301,14 @@ def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:
     return scalar.kind != "boolean-word" or kinds.BOOLEAN not in FIELDS[name].kinds
 
 
-def judge_fields(values: Mapping[str, Any], runtime: Runtime = "peft") -> Judged:
+def judge_fields(
+    values: Mapping[str, Any], runtime: Runtime = "peft", method: Method = PEFT_TYPE
+) -> Judged:
     """Judge each key and value on its own."""
     found: list[Fault] = []
     changed: set[str] = set()
     read: dict[str, Any] = {}
-    fields = fields_of(runtime)
+    fields = fields_of(runtime, method)
     for name, value in values.items():
         field = fields.get(name) if isinstance(name, str) else None
         if field is None:
@@ -308,7 +328,7 @@ def judge_fields(values: Mapping[str, Any], runtime: Runtime = "peft") -> Judged
         if fault.kind is FaultKind.CHOICE:
             reading = reading_of_word(name, value, runtime)
         elif fault.kind in _OF_TYPE:
-            reading = reading_of(field, value, values, runtime)
+            reading = reading_of(field, value, values, runtime, method)
         if reading is not None:
             read[name] = reading.value
             is_legal = not field.is_number or not _is_out_of_range(field, reading.value)

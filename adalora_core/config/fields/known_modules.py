@@ -75,7 +75,7 @@ LINEAR, TOP, INPUT_EMBEDDINGS = (
 _KINDS: dict[str, Kind] = dict.fromkeys(table.BLOCKS.split(), "block")
 _KINDS |= dict.fromkeys(table.NORMS.split(), "normalisation")
 _KINDS |= dict.fromkeys(table.EMBEDDINGS.split(), "embedding")
-_KINDS |= dict.fromkeys(LINEAR, "linear")
+_KINDS |= dict.fromkeys((*LINEAR, "wqkv", "W_pack"), "linear")  # of code beside weights too
 
 
 def kind_of(entry: str) -> Kind | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.table import FIELDS, Field, Runtime
+from adalora_core.config.fields.table import FIELDS, LORA, PEFT_TYPE, Field, Method, Runtime
 from adalora_core.floor.module_selection import heads_of
 
 _MODULE_LISTS = frozenset({"target_modules", "exclude_modules"})
@@ -75,7 +75,11 @@ class Reading:
 
 
 def reading_of(
-    field: Field, value: Any, values: Mapping[str, Any], runtime: Runtime
+    field: Field,
+    value: Any,
+    values: Mapping[str, Any],
+    runtime: Runtime,
+    method: Method = PEFT_TYPE,
 ) -> Reading | None:
     """Return what a runtime makes of a value of a wrong type, or None if it fails with it."""
     name = field.name
@@ -84,11 +88,13 @@ def reading_of(
     unread = Reading(field.fresh_default(), is_read=False)
     if isinstance(value, float):
         if value.is_integer() and kinds.INTEGER in field.kinds:
-            is_taken = is_ours or name not in _EXACT_IN_PEFT
+            is_taken = is_ours or name not in _EXACT_IN_PEFT or (name == "r" and method != LORA)
             if is_taken and abs(value) <= kinds.LARGEST_INTEGER:
                 return Reading(int(value))
         elif is_ours and not is_saved and not math.isfinite(value):
             return None  # written, the file would not be JSON
+    if method == LORA and name in _READ_BY_LORA:
+        return _read_by_lora(name, value)
     if name in UNREAD or _is_ignored(name, values, is_ours=is_ours):
         return unread
     if name in FLAGS:
@@ -108,7 +114,25 @@ def reading_of_word(name: str, word: str, runtime: Runtime) -> Reading | None:
     return Reading("lora_only") if is_taken else None
 
 
-_EXACT_IN_PEFT = frozenset({"init_r", "layers_to_transform"})
+_READ_BY_LORA = frozenset({
+    "r", "use_rslora", "use_qalora", "megatron_config", "init_lora_weights", "lora_alpha",
+    "rank_pattern", "alpha_pattern", "target_parameters", "alora_invocation_tokens",
+})  # fmt: skip
+"""Fields that LoRA reads, and AdaLoRA does not or otherwise."""
+
+
+def _read_by_lora(name: str, value: Any) -> Reading | None:
+    if name in {"use_rslora", "use_qalora"}:
+        return Reading(bool(value), is_exact=not value or value == 1)
+    if name == "lora_alpha" and isinstance(value, bool):
+        return Reading(int(value))
+    if name == "init_lora_weights" and not value:
+        return Reading(False)
+    is_null = not value and not isinstance(value, str) and name in _EMPTY_IS_NULL
+    return Reading(None) if is_null and name not in {"rank_pattern", "alpha_pattern"} else None
+
+
+_EXACT_IN_PEFT = frozenset({"r", "init_r", "layers_to_transform"})
 """Fields for which PEFT does not take 12.0 in place of 12: a size, and what is not a list then."""
 
 UNREAD = frozenset({

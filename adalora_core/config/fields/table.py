@@ -1,4 +1,4 @@
-"""The fields of PEFT's `AdaLoraConfig` (0.21), and the other spellings that mean them.
+"""The fields of PEFT's `AdaLoraConfig` and `LoraConfig` (0.21), and other spellings of them.
 
 Model, schema, rules and plan are made from the table.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from adalora_core.config.fields import value_kinds as k
 from adalora_core.floor.adapter_spec import CRITERIA, SENSITIVITY
@@ -18,7 +18,11 @@ from adalora_core.floor.adapter_spec import CRITERIA, SENSITIVITY
 PEFT_VERSION = "0.21"
 """The PEFT release whose fields and behaviour the contract describes."""
 
-PEFT_TYPE = "ADALORA"
+PEFT_TYPE: Final = "ADALORA"
+LORA: Final = "LORA"
+
+Method = Literal["ADALORA", "LORA"]
+"""The method of a configuration, as `peft_type` names it."""
 
 Runtime = Literal["peft", "adalora-core"]
 """The library that will train: under `peft`, a fault that crashes PEFT alone is an error too."""
@@ -289,11 +293,6 @@ def use_of(field: Field) -> str:
     return f"PEFT {PEFT_VERSION} {_TREATMENTS[field.treatment]}.{added}"
 
 
-def fields_of(runtime: Runtime) -> dict[str, Field]:
-    """Return the fields that the library reads."""
-    return FIELDS if runtime == "peft" else ALL_FIELDS
-
-
 ADALORA_FIELDS = frozenset({
     "target_r", "init_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight",
     "total_step",
@@ -303,74 +302,39 @@ ADALORA_FIELDS = frozenset({
 DISTINCTIVE_FIELDS = ADALORA_FIELDS - {"beta1", "beta2", "total_step"}
 """AdaLoRA's names that hardly any other program uses; optimizers, for one, have betas too."""
 
-ALIASES = {
-    # The authors' own code (loralib) and its scripts.
-    "lora_r": "init_r",
-    "target_rank": "target_r",
-    "init_warmup": "tinit",
-    "final_warmup": "tfinal",
-    "mask_interval": "deltaT",
-    "reg_orth_coef": "orth_reg_weight",
-} | {
-    alias: name
-    for name, aliases in (
-        # Spellings found in public configurations.
-        ("deltaT", "delta_t deltat delta"),
-        ("lora_alpha", "alpha alpha_lora"),
-        ("lora_dropout", "dropout"),
-        ("init_r", "initial_r initial_rank init_rank start_r rank lora_rank"),
-        ("target_r", "final_r final_rank"),
-        ("tinit", "t_init warmup_steps"),
-        ("tfinal", "t_final final_steps"),
-        ("total_step", "total_steps max_steps num_training_steps"),
-        ("beta1", "beta_1"),
-        ("beta2", "beta_2"),
-        ("peft_type", "type method"),
-        ("target_modules", "modules lora_target lora_target_modules target"),
-        ("orth_reg_weight", "orth_reg orthogonal_reg_weight orth_weight"),
-        ("base_model_name_or_path", "base_model model_name_or_path"),
-    )
-    for alias in aliases.split()
+_OF_LORA: dict[str, dict[str, Any]] = {
+    "peft_type": {"default": LORA, "choices": (LORA,), "summary": "The method: LORA."},
+    "r": {"least": 1, "summary": "Rank of every matrix."},
+    "lora_alpha": {
+        "kinds": _REAL,
+        "above": None,
+        "summary": "Numerator of the scale lora_alpha / r.",
+    },
+    "rank_pattern": {"kinds": (k.OBJECT,), "default": {}, "summary": "r by module."},
+    "alpha_pattern": {"kinds": (k.OBJECT,), "summary": "lora_alpha by module."},
+    "init_lora_weights": {
+        "summary": "true: the adapter has no effect at the start; or the name of a start.",
+    },
 }
-"""`{spelling without a prefix, in lower case: PEFT's name}`."""
+"""What `LoraConfig` has otherwise in a field that both classes have."""
 
-TRAINER_SETTINGS = frozenset({
-    "_target_", "base_model", "max_steps", "method", "model_name_or_path", "modules",
-    "num_training_steps", "target", "type", "warmup_steps",
-})  # fmt: skip
-"""Spellings that mean a field in PEFT's own mapping, and a setting of the tool among the tool's own
-settings."""
-
-PREFIXES = ("adalora_", "peft_", "lora_")
-"""Prefixes that tools put before PEFT's names."""
-
-CLOSE_ENOUGH = 0.8
-"""The least similarity (difflib's ratio) of a misspelling, as in cfn-lint's suggestions."""
-
-_BY_LOWER_CASE = {name.lower(): name for name in FIELDS}
+LORA_FIELDS = {
+    name: dataclasses.replace(field, treatment=Treatment.HONOURED, **_OF_LORA.get(name, {}))
+    for name, field in FIELDS.items()
+    if name not in ADALORA_FIELDS
+}
+"""`{name: Field}` of every field of PEFT's `LoraConfig`."""
 
 
-def suggest_key(key: object, *, misspelt: bool = True) -> str | None:
-    """Return the field that `key` was probably meant to be, or None.
+def fields_of(runtime: Runtime, method: Method = PEFT_TYPE) -> dict[str, Field]:
+    """Return the fields that the library reads in a configuration of the method."""
+    if method == LORA:
+        return LORA_FIELDS
+    return FIELDS if runtime == "peft" else ALL_FIELDS
 
-    If `misspelt` the key is compared with every field too, which takes more time.
 
-    Example:
-        >>> suggest_key("delta_t"), suggest_key("adalora_tinit"), suggest_key("learning_rate")
-        ('deltaT', 'tinit', None)
-    """
-    if not isinstance(key, str):
-        return None
-    lower = key.lower().replace("-", "_")
-    for candidate in (lower, *(lower.removeprefix(p) for p in PREFIXES if lower.startswith(p))):
-        if candidate in ALIASES:
-            return ALIASES[candidate]
-        if candidate in _BY_LOWER_CASE:
-            return _BY_LOWER_CASE[candidate]
-    if not misspelt:
-        return None
-    # Imported for a misspelling only: importing difflib takes time.
-    import difflib
-
-    near = difflib.get_close_matches(lower, _BY_LOWER_CASE, n=1, cutoff=CLOSE_ENOUGH)
-    return _BY_LOWER_CASE[near[0]] if near else None
+def says_lora(values: Mapping[Any, Any]) -> bool:
+    """Return whether `peft_type` is LORA, in any spelling of case, beside no field of AdaLoRA."""
+    word = values.get("peft_type")
+    is_lora = isinstance(word, str) and word.strip().upper() == LORA
+    return is_lora and DISTINCTIVE_FIELDS.isdisjoint(values)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     allocations,
     conflicts,
+    lora,
     patterns,
     rank_patterns,
     ranks,
@@ -28,6 +29,7 @@ from adalora_core.config.rules.values import WrongPeftType
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
+    from adalora_core.config.fields.table import Method
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule on a configuration or a run, in the order of the codes."""
@@ -62,7 +64,7 @@ class Engine:
             "tool": block.tool is not None,
         }
         held = frozenset(state for state, holds in states.items() if holds)
-        for rule in self._rules_to_call(block.changed, held):
+        for rule in self._rules_to_call(block.changed, held, block.method):
             if invalid and not invalid.isdisjoint(rule.inputs):
                 continue
             found = rule.check(block)
@@ -70,10 +72,14 @@ class Engine:
                 found = (dataclasses.replace(finding, severity="warning") for finding in found)
             yield from found
 
-    def _choose(self, changed: frozenset[str], states: frozenset[str]) -> tuple[Rule, ...]:
+    def _choose(
+        self, changed: frozenset[str], states: frozenset[str], method: Method
+    ) -> tuple[Rule, ...]:
         """Return the rules to call, in their order: most fields of most files have defaults."""
 
         def is_called(rule: Rule) -> bool:
+            if method not in rule.methods:
+                return False
             if rule.needs != "nothing":
                 return rule.needs in states
             fields = rule.inputs if rule.only_if_set is None else rule.only_if_set

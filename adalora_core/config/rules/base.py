@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
+
 if TYPE_CHECKING:
     from adalora_core.config.changes import Remedy
     from adalora_core.config.fields.block import Block
@@ -28,6 +30,14 @@ SOUND: dict[str, Any] = {
     "total_step": 1000,
 }
 """A configuration without findings; the example of a rule changes only what it shows."""
+
+SOUND_LORA: dict[str, Any] = {
+    "peft_type": "LORA",
+    "target_modules": ["q_proj", "v_proj"],
+    "r": 16,
+    "lora_alpha": 32,
+}
+"""A configuration of LoRA without findings."""
 
 SOUND_TEXT = (
     '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
@@ -70,9 +80,10 @@ _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
 """Attributes of a rule that are written on several lines and read as one."""
 
 Needs = Literal[
-    "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script", "lora",
-    "file", "worker",
+    "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script", "file",
+    "worker",
 ]  # fmt: skip
+BOTH: tuple[Method, ...] = (PEFT_TYPE, LORA)
 Findings = Iterator[Finding]
 """The findings of a rule about a block."""
 
@@ -121,8 +132,10 @@ class Rule:
     needs: ClassVar[Needs] = "nothing"
     """The state of a block in which the rule is called; `tool`: a known tool reads the file.
     `source`, `command` and `run`: the rule is never called, since the reader of the text, the
-    command or a training run reports it. `script`: the rule reads code; see `UsageRule`. `lora`: a
-    document of plain LoRA. `file`: never called, tensors beside a configuration show it."""
+    command or a training run reports it. `script`: the rule reads code; see `UsageRule`. `file`:
+    never called, tensors beside a configuration show it."""
+    methods: ClassVar[tuple[Method, ...]] = (PEFT_TYPE,)
+    """The methods whose configurations and scripts the rule judges."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True

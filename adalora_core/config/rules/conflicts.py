@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields.block import Block, is_large
 from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
-from adalora_core.config.rules.base import SOUND, Findings, Rule
+from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
 from adalora_core.floor.adapter_spec import LORA_START
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class LoftqUnsupported(Rule):
 
 class LayersWithRegex(Rule):
     code = "ADA403"
+    methods = BOTH
     errors = ("`layers_to_transform` cannot be used when `target_modules` is a str",)
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = """A string is matched as a regular expression over the whole module path, so the layer
@@ -96,6 +97,7 @@ class LayersWithRegex(Rule):
 
 class LayersPatternAlone(Rule):
     code = "ADA404"
+    methods = BOTH
     errors = ("When `layers_pattern` is specified, `layers_to_transform` must also be specified",)
     summary = "layers_pattern is set without layers_to_transform"
     why = """layers_pattern names the list that the indices of layers_to_transform count in, so
@@ -240,6 +242,7 @@ class ReplicationMerge(Rule):
 
 class LoraBiasConflict(Rule):
     code = "ADA418"
+    methods = BOTH
     summary = "lora_bias is true together with a named initialisation"
     why = "PEFT raises a ValueError: lora_bias needs init_lora_weights to be true or false."
     bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
@@ -286,6 +289,7 @@ class NotTrainedHere(Rule):
 
 class TokenIndicesBreak(Rule):
     code = "ADA423"
+    methods = BOTH
     summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
     why = """PEFT copies the rows of these indices at every forward. An empty list becomes a
     floating-point index, and a negative index is not counted from the end. The first step raises.

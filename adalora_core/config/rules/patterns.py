@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields import known_modules as known
-from adalora_core.config.rules.base import SOUND, SOUND_TEXT, Finding, Findings, Rule
+from adalora_core.config.rules.base import BOTH, SOUND, SOUND_TEXT, Finding, Findings, Rule
 from adalora_core.floor.module_selection import ALL_LINEAR, ends_with, is_all_linear
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def _keys(block: Block) -> Iterator[_Expression]:
 
 class InvalidRegex(Rule):
     code = "ADA501"
+    methods = BOTH
     summary = "a string that PEFT reads as a regular expression is not a valid one"
     why = """A target_modules string is matched with re.fullmatch against every module path. PEFT
     also puts the keys of alpha_pattern and rank_pattern, and the names in modules_to_save, into
@@ -117,6 +118,7 @@ class InvalidRegex(Rule):
 
 class SlowRegex(Rule):
     code = "ADA502"
+    methods = BOTH
     severity = "warning"
     summary = "a regular expression repeats a repetition and may take exponential time"
     why = """(a+)+ tries every way to divide the text between the two repetitions before it fails.
@@ -136,6 +138,7 @@ class SlowRegex(Rule):
 
 class RegexVaries(Rule):
     code = "ADA503"
+    methods = BOTH
     severity = "warning"
     summary = "versions of Python read a regular expression differently"
     why = """Python warns about syntax whose meaning will change, and a++ and (?>...) exist only
@@ -191,6 +194,7 @@ def _severity(block: Block, name: str) -> Severity:
 
 class NameAsRegex(Rule):
     code = "ADA504"
+    methods = BOTH
     summary = "target_modules is one plain name, which PEFT reads as a regular expression"
     why = """In a list "q_proj" matches every path that ends in it. As a string it must match the
     whole path, so it finds only a module of that name at the top of the model, and PEFT raises if
@@ -238,6 +242,7 @@ class NameAsRegex(Rule):
 
 class ListAsString(Rule):
     code = "ADA505"
+    methods = BOTH
     summary = "module names are written as a list in one string"
     why = """PEFT reads the string as one regular expression over the whole path. No path has
     commas, blanks or quotes, so nothing matches, and PEFT raises when the adapter is injected. In
@@ -280,6 +285,7 @@ def _counted(count: int) -> str:
 
 class RegexInList(Rule):
     code = "ADA506"
+    methods = BOTH
     severity = "warning"
     summary = "an entry of a list of module names is written as a regular expression"
     why = """Entries of a list are compared literally with the end of the module path, so ".*q_proj"
@@ -310,6 +316,7 @@ class RegexInList(Rule):
 
 class EntryMatchesNothing(Rule):
     code = "ADA507"
+    methods = BOTH
     summary = "an entry of a list of module names cannot match any module path"
     why = """"all-linear" means all linear layers only as a single string; in a list it is the name
     of a module. No path has blanks, commas or an empty part, so an empty name matches nothing, nor

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy, Rename
 from adalora_core.config.fields.block import Block, FaultKind
-from adalora_core.config.fields.table import suggest_key
+from adalora_core.config.fields.spellings import suggest_key
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:

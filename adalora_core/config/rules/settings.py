@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields.table import FIELDS, Treatment
-from adalora_core.config.rules.base import SOUND, Findings, Rule
+from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
 from adalora_core.config.rules.targets import by_names
 from adalora_core.floor.adapter_spec import LORA_START
 from adalora_core.floor.module_selection import PathEnds, saved_module_names
@@ -159,6 +159,7 @@ class TargetsFromTable(Rule):
 
 class RandomStart(Rule):
     code = "ADA416"
+    methods = BOTH
     severity = "info"
     summary = "init_lora_weights is false: the adapter changes the model from the first step"
     why = """A, E and B then start as random normal numbers, so at step 0 the adapted model differs
@@ -175,6 +176,7 @@ class RandomStart(Rule):
 
 class TargetsExcluded(Rule):
     code = "ADA419"
+    methods = BOTH
     severity = "warning"
     summary = "the same name is in target_modules and in exclude_modules"
     why = """exclude_modules takes precedence, so the target has no effect. If every target is
@@ -203,6 +205,7 @@ _NAMED_HERE = "named as a target here"
 
 class TargetsSaved(Rule):
     code = "ADA420"
+    methods = BOTH
     severity = "warning"
     summary = "a target is also trained in full by modules_to_save"
     why = """modules_to_save trains a full copy of every module whose path ends with an entry, also
@@ -240,6 +243,7 @@ class TargetsSaved(Rule):
 
 class NoTargets(Rule):
     code = "ADA421"
+    methods = BOTH
     summary = "target_modules is empty"
     why = "There is nothing to adapt: PEFT raises a ValueError when the adapter is built."
     bad = SOUND | {"target_modules": []}
@@ -333,6 +337,7 @@ def _faults_of_bdlora(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 class SubConfigRefused(Rule):
     code = "ADA424"
+    methods = BOTH
     summary = "a sub-configuration that AdaLoRA ignores has a value that PEFT refuses"
     why = """PEFT builds the sub-configurations of LoRA's variants, also where AdaLoRA does not read
     them. Their classes check some values, and raise when the configuration is built. Keys that they

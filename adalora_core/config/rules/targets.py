@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields import known_modules as known
 from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
-from adalora_core.config.rules.base import SOUND, Findings, Rule
+from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
 from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import shapes
@@ -39,7 +39,6 @@ _FURTHEST = 2
 """The most characters by which a misspelling is longer or shorter."""
 
 _ALTERNATIVES = re.compile(r"\^?\(?(?:\?:)?([\w.\-]+(?:\|[\w.\-]+)*)\)?\$?")
-_REFUSED = "which AdaLoRA does not adapt"
 
 
 def by_names(block: Block) -> Severity:
@@ -63,6 +62,7 @@ def _expression(block: Block) -> str | None:
 
 class ExpressionMatchesNothing(Rule):
     code = "ADA508"
+    methods = BOTH
     summary = "a target_modules expression can match no module path"
     why = """PEFT matches a string with re.fullmatch against the whole path of every module, as in
     model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only modules
@@ -109,12 +109,14 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
 
 class TargetNotLinear(Rule):
     code = "ADA509"
+    methods = BOTH
     errors = ("Target module ... is not supported. Currently, only",)
     summary = "a target is an embedding, a normalisation or a block of modules"
-    why = """AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind
-    is a ValueError when the adapter is injected. The names are those of transformers'
-    architectures. Beside a name of linear layers the finding is a warning, since the model may lack
-    a module of the other name."""
+    why = """AdaLoRA adapts linear layers and two-dimensional convolutions, LoRA embeddings too. A
+    target of another kind is a ValueError when the adapter is injected. The names are those of
+    transformers' architectures. Beside a name of linear layers the finding is a warning, since the
+    model may lack a module of the other name, and so is a block in LoRA, which adapts torch's
+    MultiheadAttention."""
     bad = SOUND | {"target_modules": ["embed_tokens", "self_attn"]}
     hint = "name the linear layers, and train an embedding with modules_to_save"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
@@ -126,10 +128,12 @@ class TargetNotLinear(Rule):
             yield from self._of_list(block, value)
         elif (expression := _expression(block)) is not None and not block["exclude_modules"]:
             found = known.fit(expression)
-            if found is not None and found[0] == "refused":
+            if found is None or found[0] != "refused":
+                return
+            if not (block.is_lora and known.kind_of(found[1]) == "embedding"):
                 message = (
                     f"`target_modules` {expression!r} matches a block in every architecture: "
-                    f"{found[1]!r}, {_REFUSED}"
+                    f"{found[1]!r}, {_refused(block)}"
                 )
                 hint = "end the expression in names of linear layers, as in .*(q_proj|v_proj)"
                 at = block.at("target_modules")
@@ -141,20 +145,32 @@ class TargetNotLinear(Rule):
         left = [(i, name) for i, name in enumerate(names) if known.can_end_a_path(name)]
         never = _NeverAdapted(block, names)
         kinds = [(i, name, known.kind_of(name)) for i, name in left if not never.covers(name)]
-        may_be_linear = any(kind in {"linear", None} for _, _, kind in kinds)
+        is_left = any(_adapts(block, kind) for _, _, kind in kinds)
         for index, name, kind in kinds:
-            if kind not in {"linear", None}:
+            if not _adapts(block, kind):
                 article = "an" if kind == "embedding" else "a"
+                # LoRA adapts torch's own attention, which other models than transformers' have.
+                may_be_attention = block.is_lora and kind == "block"
                 yield self.found(
                     block.at("target_modules", index),
                     f"`target_modules` entry {name!r} is {article} {kind} in transformers, "
-                    f"{_REFUSED}",
-                    severity="warning" if may_be_linear else by_names(block),
+                    f"{_refused(block)}",
+                    severity="warning" if is_left or may_be_attention else by_names(block),
                 )
+
+
+def _adapts(block: Block, kind: str | None) -> bool:
+    """Return whether the method adapts modules of a kind; those of an unknown name may be any."""
+    return kind in {"linear", None} or (block.is_lora and kind == "embedding")
+
+
+def _refused(block: Block) -> str:
+    return f"which {'LoRA' if block.is_lora else 'AdaLoRA'} does not adapt"
 
 
 class UnknownTarget(Rule):
     code = "ADA510"
+    methods = BOTH
     severity = "warning"
     summary = "no architecture of transformers has a linear layer of a target's name"
     why = """PEFT raises if no target matches a module, and silently ignores single targets that
@@ -182,18 +198,19 @@ class UnknownTarget(Rule):
         ]
         for index, name in unknown[:_MOST_SHOWN]:
             before, dot, last = name.rpartition(".")
-            near, at = _near(last), block.at("target_modules", index)
-            if near is None and block.is_saved:
-                continue  # no allocation ran, but a model may have had such modules
+            near, at = meant_name(last), block.at("target_modules", index)
+            is_some = len(unknown) < len(names)
+            if near is None and (block.is_saved or (block.is_lora and is_some)):
+                continue  # a model may have such modules
             meant = f"{before}{dot}{near}"
             yield self.found(
                 at,
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
-                severity="warning" if near or len(unknown) == len(names) else "info",
+                severity="warning" if near or not is_some else "info",
                 hint=f'did you mean "{meant}"?' if near else None,
                 remedy=Remedy(f"Write {meant}", Put(at, meant), is_safe=False) if near else None,
             )
-        if (more := unknown[_MOST_SHOWN:]) and not block.is_saved:
+        if (more := unknown[_MOST_SHOWN:]) and not (block.is_saved or block.is_lora):
             names = [name for _, name in more]
             yield self.found(
                 block.at("target_modules", more[0][0]),
@@ -206,7 +223,7 @@ class UnknownTarget(Rule):
 
 
 @lru_cache(maxsize=1024)  # the files of one project have names in common
-def _near(last: str) -> str | None:
+def meant_name(last: str) -> str | None:
     """Return the name of linear layers that the last part of a path probably stands for."""
     # A comparison takes microseconds, and the names of a misspelling have an end in common.
     like = [
@@ -225,6 +242,7 @@ def _near(last: str) -> str | None:
 
 class TargetsOfAnotherModel(Rule):
     code = "ADA513"
+    methods = BOTH
     errors = ("Target modules ... not found in the base model",)
     summary = "the base model is known by its name, and has none of the targets"
     why = """Names of modules differ between architectures: q_proj is Llama's, query is BERT's, and
@@ -269,6 +287,7 @@ def usual_hint(usual: list[str]) -> str:
 
 class NoTargetLeft(Rule):
     code = "ADA511"
+    methods = BOTH
     errors = ("No modules were targeted for adaptation", "All modules were excluded.")
     summary = "every target is excluded, or trained in full by modules_to_save"
     why = """exclude_modules and modules_to_save take precedence over target_modules. The heads of a
@@ -337,6 +356,7 @@ class _NeverAdapted:
 
 class NegativeLayer(Rule):
     code = "ADA512"
+    methods = BOTH
     summary = "layers_to_transform counts from the end"
     why = """PEFT compares the numbers with those in the paths of modules, which are never negative.
     With no other number no module is left to adapt, which is a ValueError. Beside others a negative

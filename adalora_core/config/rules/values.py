@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 from adalora_core.config.changes import Insert, Put, Remedy, Rename
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.block import Block, Fault, FaultKind, is_large, range_phrase
+from adalora_core.config.fields.spellings import TRAINER_SETTINGS, suggest_key
 from adalora_core.config.fields.table import (
     ADALORA_FIELDS,
-    ALL_FIELDS,
-    FIELDS,
     PEFT_TYPE,
     PEFT_VERSION,
-    TRAINER_SETTINGS,
-    suggest_key,
 )
-from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
+from adalora_core.config.rules.base import BOTH, SOUND, Finding, Findings, Rule
 from adalora_core.config.rules.wrong_types import (
     as_read,
     correct_type,
@@ -74,6 +71,7 @@ class MissingPeftType(Rule):
 
 class WrongType(Rule):
     code = "ADA102"
+    methods = BOTH
     summary = "a value does not have the type of its field"
     why = """PEFT does not check types. A string in place of a number is stored as it is and fails
     later, when the adapter is built or in the middle of training ("12" * 1.0). Where PEFT works
@@ -92,7 +90,7 @@ class WrongType(Rule):
         for fault in block.faults(FaultKind.TYPE):
             if fault.name in block.misread_fields:
                 continue  # reported by a rule of family ADA6xx
-            field = ALL_FIELDS[fault.name]
+            field = block.fields[fault.name]
             value = value_at(block, fault)
             got = kinds.name_of_value(value)
             if fault.subpath:
@@ -110,7 +108,11 @@ class WrongType(Rule):
 
 class UnknownKey(Rule):
     code = "ADA104"
-    errors = ("AdaLoraConfig.__init__() got an unexpected keyword argument",)
+    methods = BOTH
+    errors = (
+        "AdaLoraConfig.__init__() got an unexpected keyword argument",
+        "LoraConfig.__init__() got an unexpected keyword argument",
+    )
     severity = "warning"
     summary = "the configuration has a key that PEFT does not know"
     why = f"""PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains
@@ -133,7 +135,7 @@ class UnknownKey(Rule):
                 unknown = f"PEFT {PEFT_VERSION} has no such field and {effect}"
             message = f"unexpected keyword argument `{fault.name}`: {unknown}"
             hint = remedy = None
-            if fault.name in ALL_FIELDS:
+            if fault.name in block.fields:
                 message += "; only the runtime adalora-core reads it"
                 hint = "train with adalora_core, and check with --runtime adalora-core"
             elif meant is not None:
@@ -160,7 +162,7 @@ def unknown_keys(block: Block) -> Iterator[tuple[Fault, str | None]]:
             continue  # reported by rule non-string-key
         if fault.name == EDITOR_KEY and not block.options.strict_keys:
             continue
-        meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED)
+        meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED, method=block.method)
         if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
             continue
         yield fault, meant
@@ -176,6 +178,7 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
 
 class WrongPeftType(Rule):
     code = "ADA105"
+    methods = BOTH
     errors = (
         "object has no attribute 'update_and_allocate'",
         "KeyError: 'adalora'",
@@ -185,7 +188,7 @@ class WrongPeftType(Rule):
     without an explanation, and the name of another method builds another kind of adapter."""
     bad = SOUND | {"peft_type": "adalora"}
     hint = 'set peft_type to "ADALORA"'
-    safe_fix = "adalora in lower case becomes ADALORA"
+    safe_fix = "adalora and lora in lower case become ADALORA and LORA"
     needs = "faults"
 
     def check(self, block: Block) -> Findings:
@@ -193,11 +196,12 @@ class WrongPeftType(Rule):
             if fault.name != "peft_type":
                 continue
             value = block.values["peft_type"]
-            message = f"`peft_type` should be {PEFT_TYPE!r}, got {value!r}"
+            message = f"`peft_type` should be {block.method!r}, got {value!r}"
             path = block.at("peft_type")
             hint = remedy = None
-            if value.strip().upper() == PEFT_TYPE:
-                remedy = Remedy("Write ADALORA", Put(path, PEFT_TYPE))
+            if value.strip().upper() == block.method:
+                hint = f'set peft_type to "{block.method}"'
+                remedy = Remedy(f"Write {block.method}", Put(path, block.method))
             elif value == "LORA":
                 message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
                 hint = f"{self.hint} to train AdaLoRA, or pass --ignore-unmatched"
@@ -208,6 +212,7 @@ class WrongPeftType(Rule):
 
 class IntegralFloat(Rule):
     code = "ADA106"
+    methods = BOTH
     summary = "a whole number is written with a decimal point where an integer is needed"
     why = """JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a
     size, so `init_r: 12.0` is a TypeError when PEFT builds the adapter. Other fields, and the
@@ -238,6 +243,7 @@ class IntegralFloat(Rule):
 
 class UnknownChoice(Rule):
     code = "ADA107"
+    methods = BOTH
     errors = (
         "Invalid task type",
         "Requested bias: ... is not implemented",
@@ -256,7 +262,7 @@ class UnknownChoice(Rule):
         for fault in block.faults(FaultKind.CHOICE):
             if fault.name == "peft_type":
                 continue
-            choices = ALL_FIELDS[fault.name].choices or ()
+            choices = block.fields[fault.name].choices or ()
             value = block.values[fault.name]
             if fault.reading is not None:
                 yield self._read_as(block, fault, str(fault.reading.value))
@@ -266,7 +272,7 @@ class UnknownChoice(Rule):
 
             near = get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
             path = block.at(fault.name)
-            default = ALL_FIELDS[fault.name].default
+            default = block.fields[fault.name].default
             hint = f"write one of these, or remove {fault.name}"
             hint += f": the default is {default}" if default is not None else ""
             remedy = None
@@ -286,6 +292,7 @@ class UnknownChoice(Rule):
 
 class RuntimeConfigInFile(Rule):
     code = "ADA108"
+    methods = BOTH
     severity = "warning"
     summary = "runtime_config is set in a configuration"
     why = """runtime_config holds settings of one process. PEFT removes it when it saves and drops
@@ -296,6 +303,8 @@ class RuntimeConfigInFile(Rule):
     inputs = ("runtime_config",)
 
     def check(self, block: Block) -> Findings:
+        if block.is_lora and block.layout == "python":
+            return  # the process that makes such a configuration reads it
         if block.is_set("runtime_config") and any(block["runtime_config"].values()):
             message = "`runtime_config` has no effect: PEFT drops it when it loads a file"
             yield self.found(block.at("runtime_config"), message, "key")
@@ -303,6 +312,7 @@ class RuntimeConfigInFile(Rule):
 
 class RepeatedEntry(Rule):
     code = "ADA109"
+    methods = BOTH
     severity = "info"
     summary = "a list of modules names one module twice"
     why = """PEFT turns the list into a set, so the repetition has no effect. Often it is a typing
@@ -325,6 +335,7 @@ class RepeatedEntry(Rule):
 
 class NonFinite(Rule):
     code = "ADA003"
+    methods = BOTH
     name = "non-finite-number"
     summary = "a number is NaN or infinite"
     why = """JSON has no such numbers, and other readers refuse the file. NaN passes every
@@ -342,13 +353,14 @@ class NonFinite(Rule):
             message = f"`{fault.name}` should be finite, got {value_at(block, fault)!r}"
             severity: Severity | None = None if fault.reading is None else "warning"
             path = block.at(fault.name, *fault.subpath)
-            is_number = not fault.subpath and ALL_FIELDS[fault.name].is_number
+            is_number = not fault.subpath and block.fields[fault.name].is_number
             hint = range_hint(block, fault.name) if is_number else None
             yield self.found(path, message, severity=severity, hint=hint)
 
 
 class OutOfRange(Rule):
     code = "ADA103"
+    methods = BOTH
     summary = "a number is outside its legal range"
     why = """PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a
     message when the model is built, and a target_r of 0 prunes everything. Where PEFT trains all
@@ -370,7 +382,7 @@ class OutOfRange(Rule):
                 continue
             if name in BOUNDED_BY_OWN_RULE:
                 continue
-            message = f"`{name}` should be {range_phrase(FIELDS[name])}, got {value!r}"
+            message = f"`{name}` should be {range_phrase(block.fields[name])}, got {value!r}"
             if name == "orth_reg_weight":
                 # PEFT's own words, which people search for.
                 message = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.config.fields.table import FIELDS, PEFT_VERSION
-from adalora_core.config.rules.base import SOUND, Findings, Rule
+from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
 from adalora_core.floor.limits import MOST_DIGITS
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def release(version: str) -> tuple[int, ...]:
 
 class KeyNewerThanPeft(Rule):
     code = "ADA701"
+    methods = BOTH
     severity = "warning"
     summary = "the configuration has a key that is newer than the PEFT of --peft-version"
     why = """An older PEFT drops the key of a file with a warning and trains without the setting. As
@@ -82,6 +83,7 @@ class OrthZeroOnOldPeft(Rule):
 
 class NewerFile(Rule):
     code = "ADA704"
+    methods = BOTH
     severity = "info"
     summary = f"the file was written by a later PEFT than the contract's {PEFT_VERSION}"
     why = "New keys of that release are unknown to this contract, and PEFT's checks may differ."

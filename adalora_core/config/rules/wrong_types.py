@@ -11,7 +11,7 @@ from adalora_core.config.changes import Put, Remedy, changed
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.block import Block, Fault, fits_field, range_phrase
 from adalora_core.config.fields.readings import NOT_LOADED
-from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment
+from adalora_core.config.fields.table import Treatment
 from adalora_core.config.rules.allocations import drops_are_trained_again
 from adalora_core.config.rules.schedule import is_share
 from adalora_core.config.rules.total_step import TotalStepMissing
@@ -57,7 +57,7 @@ def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
 
     def instead(description: str, new: Any, *, is_safe: bool) -> Remedy | None:
         whole = changed([block.values[fault.name]], [Put((0, *fault.subpath), new)])[0]
-        if not fits_field(ALL_FIELDS[fault.name], whole):
+        if not fits_field(block.fields[fault.name], whole):
             return None
         return Remedy(description, Put(block.at(fault.name, *fault.subpath), new), is_safe)
 
@@ -113,7 +113,7 @@ def type_hint(block: Block, fault: Fault, remedy: Remedy | None) -> str:
     if remedy is None or not isinstance(remedy.change, Put):
         if fault.name == "total_step":
             return TotalStepMissing.hint
-        field = ALL_FIELDS[fault.name]
+        field = block.fields[fault.name]
         default = "" if field.default is None else f": the default is {spell(field.default)}"
         return f"write {kinds.phrase_of(field.kinds)}, or remove it{default}"
     old, new = value_at(block, fault), remedy.change.value
@@ -123,8 +123,8 @@ def type_hint(block: Block, fault: Fault, remedy: Remedy | None) -> str:
 
 def range_hint(block: Block, name: str) -> str:
     """Return the hint for a number out of range, with the default where there is one."""
-    wanted = f"set {name} to a number {range_phrase(FIELDS[name])}"
-    default = FIELDS[name].default
+    wanted = f"set {name} to a number {range_phrase(block.fields[name])}"
+    default = block.fields[name].default
     if default is None or block.tool is not None:
         return wanted
     return f"{wanted}, or remove it: the default is {default}"
@@ -133,7 +133,7 @@ def range_hint(block: Block, name: str) -> str:
 def fails(block: Block, name: str) -> bool:
     """Return whether the runtime fails with this number, which is out of range."""
     value = block.values[name]
-    if FIELDS[name].treatment is Treatment.IGNORED:
+    if block.fields[name].treatment is Treatment.IGNORED:
         return False
     if block.is_saved:
         if name in {"orth_reg_weight", "tinit", "tfinal"} and block.runtime != "peft":

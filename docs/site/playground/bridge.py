@@ -142,6 +142,8 @@ def _plan(found: Examined) -> dict[str, Any]:
     if not found.report.ok:
         return {"no_plan": "The plan appears here when no error is left."}
     block = found.blocks[0]
+    if block.is_lora:
+        return {"no_plan": "LoRA has no schedule to plan."}
     if unknown := ", ".join(sorted(block.deferred)):
         return {"no_plan": f"No plan: known only when the run starts: {unknown}."}
     try:

@@ -1,13 +1,16 @@
 """Configurations of plain LoRA are found in code, mappings and files of tools."""
 
+import json
 import textwrap
 
 import pytest
 
 from adalora_core.checker.documents import decode
 from adalora_core.checker.pipeline import CheckOptions
+from adalora_core.checker.pipeline.discovery import lora_blocks
 from adalora_core.checker.pipeline.inspection import examine
-from adalora_core.checker.pipeline.lora import lora_blocks
+from adalora_core.commands.cli import main
+from adalora_core.config.rules.base import SOUND_LORA
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 CALLS = """
@@ -96,12 +99,12 @@ def _document(text, form):
     return decode(textwrap.dedent(text).encode(), form, DEFAULT_LIMITS)
 
 
-def _found(document, **options):
-    return lora_blocks(document, CheckOptions(), **options)
+def _found(document, key=None):
+    return lora_blocks(document, CheckOptions(), key, None)
 
 
 def _is_judged_as_lora(document):
-    return examine(document, None, CheckOptions(), with_lora=True).report.ok
+    return examine(document, None, CheckOptions()).report.ok
 
 
 def test_calls_are_found_with_their_places():
@@ -149,7 +152,28 @@ def test_what_is_not_loras_is_left_alone(case):
     assert not _is_judged_as_lora(document)
 
 
-def test_adalora_beside_lora_is_not_lora_alone():
+def test_adalora_beside_lora_comes_first():
     document = _document("from peft import *\nLoraConfig(r=3)\nAdaLoraConfig()", "python")
-    assert _found(document)
-    assert not _is_judged_as_lora(document)
+    examined = examine(document, None, CheckOptions())
+    assert [block.method for block in examined.blocks] == ["ADALORA", "LORA"]
+    assert examined.report.method == "ADALORA"
+
+
+NAMES_LORA = {"peft_type": {"enum": ["ADALORA", "LORA"]}}
+
+
+@pytest.mark.parametrize(
+    ("more", "option", "is_judged"),
+    [
+        ({}, [], False),
+        (NAMES_LORA, [], True),
+        ({}, ["lora"], True),
+        (NAMES_LORA, ["adalora"], False),
+    ],
+)
+def test_policy_judges_lora_where_it_names_it_or_is_told_to(more, option, is_judged, tmp_path):
+    policy, file = tmp_path / "policy.json", tmp_path / "adapter.json"
+    policy.write_text(json.dumps({"properties": {"r": {"maximum": 8}, **more}}))
+    file.write_text(json.dumps(SOUND_LORA))
+    methods = [f"--policy-methods={each}" for each in option]
+    assert main(["check", f"--policy={policy}", *methods, str(file)]) == int(is_judged)

@@ -103,10 +103,10 @@ def test_damaged_tensors_and_those_in_parts_are_errors(tmp_path: Path, capsys: C
     assert "in parts, which PEFT does not load" in message
 
 
-def test_where_adalora_was_asked_for_a_lora_is_still_another_method(tmp_path: Path) -> None:
+def test_functions_judge_the_tensors_of_a_saved_lora_as_the_command_does(tmp_path: Path) -> None:
     folder = write(tmp_path / "adapter", SHAPES, b"\0\0\0\0")
     report = check_config(folder / "adapter_config.json")
-    assert [each.code for each in report.diagnostics] == ["ADA105"]
+    assert [each.code for each in report.diagnostics] == ["ADA826"]
 
 
 def test_expression_that_no_process_can_match_is_a_note(

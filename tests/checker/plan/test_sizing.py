@@ -34,7 +34,7 @@ def base(tmp_path):
 
 def _proposal(base, fields, amount, unit):
     block = Block(fields)
-    if block.is_other_method:
+    if block.is_lora:
         propose, ranks = for_lora, lambda rank: {"r": rank}
     else:
         propose, ranks = for_adalora, lambda rank: {"init_r": rank, "target_r": 1}

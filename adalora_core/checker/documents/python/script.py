@@ -121,8 +121,12 @@ class Script:
 
     @cached_property
     def lora_calls(self) -> list[Call]:
-        """The calls of `LoraConfig`, and its saved configurations."""
-        return [*find_calls(self.values, LORA_CLASS), *find_loads(self.values, LORA_CLASS)]
+        """The calls of `LoraConfig`, and its saved configurations.
+
+        What is loaded in a script on AdaLoRA may be of that method.
+        """
+        loads = [] if self.is_about_adalora else find_loads(self.values, LORA_CLASS)
+        return [*find_calls(self.values, LORA_CLASS), *loads]
 
     @cached_property
     def is_about_adalora(self) -> bool:
