@@ -171,6 +171,9 @@ class AdaLoraConfig(BaseModel):
         """
         known = fields_of(runtime)
         values = {name: plain(value, name) for name, value in block.items() if name in known}
+        pattern = values.get("rank_pattern") or {}
+        if not all(isinstance(kept, list) for kept in pattern.values()):
+            values["rank_pattern"] = None  # of a training, which overwrites it
         return cls.model_validate(values, context=_CHECKED)
 
     def to_json_dict(self) -> dict[str, Any]:

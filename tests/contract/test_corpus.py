@@ -107,7 +107,8 @@ def test_no_paper_configuration_and_no_other_saved_adapter_gets_an_error():
 def test_real_saved_adapter_of_a_finished_run_has_no_finding_but_its_small_scale():
     report = check_config(json.dumps(unpacked(BY_NAME["adapter-03"]["content"])))
     assert [d.code for d in report.diagnostics if d.severity != "info"] == ["ADA413"]
-    lora_form = unpacked(BY_NAME["adapter-03"]["content"]) | {"rank_pattern": {"q_proj": 16}}
+    changes = {"rank_pattern": {"q_proj": 16}, "inference_mode": True}
+    lora_form = unpacked(BY_NAME["adapter-03"]["content"]) | changes
     assert [d.code for d in check_config(lora_form).errors] == ["ADA304"]
 
 

@@ -11,26 +11,43 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from contract_corpus import CORPUS, unpacked
-from differential import drawing, fixes, listed, peft_runs
+from differential import drawing, drawing_lora, fixes, listed, peft_runs
 from differential.cases import Case
 from differential.judging import RUNNERS, judge
 
 from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import FIELDS
-from adalora_core.config.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND, SOUND_LORA
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from adalora_core.config.fields.table import Runtime
+
+    Draws = Callable[[int, int], Iterator[Case]]
 
 NEW = int(f"{dt.datetime.now(tz=dt.UTC):%Y%m%d}") * 1000
 """The first seed of the day."""
 
 
-def _unlisted(runtime: Runtime, first: int, count: int) -> tuple[list[str], Counter[str]]:
+DRAWS = [
+    ("adalora", "peft", drawing.draws),
+    ("adalora", "adalora-core", drawing.draws),
+    ("lora", "peft", drawing_lora.draws),
+]
+"""The method, who trains it, and what draws configurations."""
+drawn = pytest.mark.parametrize(
+    ("runtime", "draws"), [pytest.param(*each[1:], id="-".join(each[:2])) for each in DRAWS]
+)
+
+
+def _unlisted(
+    runtime: Runtime, first: int, count: int, draws: Draws
+) -> tuple[list[str], Counter[str]]:
     """Return the disagreements that are not listed, and how often each entry of the list occurs."""
     found: list[str] = []
     entries: Counter[str] = Counter()
-    for seed, case in enumerate(drawing.draws(first, count), first):
+    for seed, case in enumerate(draws(first, count), first):
         each = judge(case, runtime)
         if each.disagreement is None:
             continue
@@ -43,9 +60,11 @@ def _unlisted(runtime: Runtime, first: int, count: int) -> tuple[list[str], Coun
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", RUNNERS)
-def test_drawn_configurations_are_errors_exactly_where_the_runtime_fails(runtime: Runtime) -> None:
-    assert _unlisted(runtime, 0, 300)[0] == []
+@drawn
+def test_drawn_configurations_are_errors_exactly_where_the_runtime_fails(
+    runtime: Runtime, draws: Draws
+) -> None:
+    assert _unlisted(runtime, 0, 300, draws)[0] == []
 
 
 @pytest.mark.nightly
@@ -53,16 +72,20 @@ def test_drawn_configurations_are_errors_exactly_where_the_runtime_fails(runtime
 def test_many_drawn_configurations_are_judged_right_and_every_entry_of_the_list_occurs(
     runtime: Runtime,
 ) -> None:
-    found, entries = _unlisted(runtime, 0, 1500)
+    found, entries = [], Counter[str]()
+    for draws in (draws for _, each, draws in DRAWS if each == runtime):
+        unlisted, listed_ones = _unlisted(runtime, 0, 1500, draws)
+        found += unlisted
+        entries += listed_ones
     assert found == []
     names = {each["name"] for each in listed.LISTED if runtime in each["runtimes"]}
     assert set(entries) == names, "remove the entries that no configuration needs any more"
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("runtime", RUNNERS)
-def test_configurations_drawn_today_are_judged_right(runtime: Runtime) -> None:
-    assert _unlisted(runtime, NEW, 400)[0] == []
+@drawn
+def test_configurations_drawn_today_are_judged_right(runtime: Runtime, draws: Draws) -> None:
+    assert _unlisted(runtime, NEW, 400, draws)[0] == []
 
 
 @pytest.mark.slow
@@ -126,6 +149,22 @@ def test_fix_of_a_drawn_configuration_removes_the_failure() -> None:
         if case.kind == "training" or case.fields.isdisjoint({"target_modules", "init_r"}):
             found += [f"seed {seed}: {each}" for each in fixes.faults_left(case)]
     assert found == []
+
+
+LORA_STAGES = {
+    "runs": {"use_dora": True},
+    "construct": {"task_type": "CAUSALLM"},
+    "inject": {"r": 0},
+    "step": {"lora_alpha": float("nan")},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", LORA_STAGES)
+def test_runner_names_the_part_of_a_run_of_lora_that_fails(stage: str) -> None:
+    case = Case("llama", "training", SOUND_LORA, tuple(LORA_STAGES[stage].items()))
+    outcome = peft_runs.run(case)
+    assert outcome.stage.split()[0] == stage, outcome
 
 
 def test_every_field_is_drawn() -> None:

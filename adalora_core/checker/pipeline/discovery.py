@@ -11,6 +11,7 @@ from adalora_core.checker.pipeline.search import Search
 from adalora_core.config.fields.table import (
     DISTINCTIVE_FIELDS,
 )
+from adalora_core.config.fields.tools import WRITTEN
 from adalora_core.floor.places import to_pointer
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def find_blocks(
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
+    top = document.value
+    if isinstance(top, dict) and not WRITTEN.isdisjoint(top):
+        return Problem(problems.NO_BLOCK, "a tool wrote this file: it configures nothing", at="key")
     search = Search(document, options, layout)
     if document.script is not None:
         blocks = search.calls() if layout in (None, "python") else []

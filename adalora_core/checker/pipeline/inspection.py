@@ -24,21 +24,27 @@ from adalora_core.checker.documents.problems import (
 )
 from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.checker.pipeline.lora_file import file_findings, is_empty_config
+from adalora_core.checker.pipeline.lora_file import (
+    file_findings,
+    has_state,
+    is_empty_config,
+    is_untyped,
+)
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, usage_findings
 from adalora_core.config.changes import ConflictError
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, PEFT_TYPE
 from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.causes import with_causes
+from adalora_core.config.rules.rank_patterns import RankPatternSum
 from adalora_core.floor.places import Path as Steps
 from adalora_core.floor.places import Span, to_pointer
 
 if TYPE_CHECKING:
     from adalora_core.checker.pipeline import CheckOptions
     from adalora_core.checker.pipeline.selection import Selection
-    from adalora_core.config.fields.block import Block
     from adalora_core.config.fields.tools import Layout
 
 
@@ -54,6 +60,7 @@ _CODE_WORDS = re.compile(r"AdaLoraConfig\s*\(|\bupdate_and_allocate\b")
 """Damaged code without any of these is not reported: it may be a template, or of another Python."""
 
 
+_SHELL = frozenset({".sh", ".bash", ".zsh"})
 _OTHER_BYTES = "its encoding would write other bytes of the file anew; save it as UTF-8"
 
 
@@ -87,6 +94,8 @@ def examine(
         found = find_blocks(document, options, key, layout, is_optional=is_optional)
         if not isinstance(found, Problem):
             blocks = found
+            if key is None and any(is_untyped(name, block) for block in found):
+                blocks = (Block(document.value, (), options, root=document.value),)
         elif not is_optional:
             problems = [*problems, found]
     report = _report(document, problems, blocks, name, options)
@@ -112,6 +121,8 @@ def _report(
     in_blocks = _findings(blocks, options, room + 1)
     beside = chain(usage_findings(document), file_findings(name, blocks))
     found = list(islice(chain(in_blocks, beside), room + 1))
+    if any(each.rule is RankPatternSum for each in found) and has_state(name):
+        found = [each for each in found if each.rule is not RankPatternSum]
     if len(problems) > limit or len(found) > room:
         problems = [*problems[:limit], too_many_findings(limit)]
     tops = {block.path for block in blocks}
@@ -373,6 +384,9 @@ class Inspector:
 def _with_format(problem: Problem, name: str, raw: bytes) -> Problem:
     """Return a problem; if the suffix names no format, its hint names the option that does."""
     suffix = Path(name).suffix
+    if suffix in _SHELL:
+        hint = "check the file of settings that the command is given"
+        return replace(problem, message="a script of a shell is not read", hint=hint)
     if problem.code != SYNTAX_ERROR or suffix.lower() in SUFFIXES or raw.lstrip()[:1] in b"{[":
         return problem
     hint = f"the suffix {suffix!r} names no format, so this is read as JSON; name one by --format"

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.pipeline.search import Search
+from adalora_core.checker.pipeline.search import Search, expanded
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, LORA, LORA_FIELDS
 from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
+from adalora_core.floor.module_selection import ALL_LINEAR
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
     from adalora_core.floor.places import Path
-
-_ALL = "all-linear"
 
 
 class LoraSearch(Search):
@@ -100,5 +99,5 @@ def _modules(value: Any, tool: Tool) -> Any:
     """Return names of modules as PEFT takes them."""
     if tool.splits and isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
-        return _ALL if value == ["all"] else value
-    return _ALL if value is True or (isinstance(value, list) and _ALL in value) else value
+        return ALL_LINEAR if value == ["all"] else value
+    return ALL_LINEAR if value is True else expanded(value)

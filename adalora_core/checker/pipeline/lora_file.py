@@ -1,4 +1,4 @@
-"""Find what is wrong with the tensors beside the configuration of a saved LoRA adapter."""
+"""Look at what is beside the configuration of a saved adapter: tensors of LoRA, a state."""
 
 from __future__ import annotations
 
@@ -14,20 +14,31 @@ from adalora_core.floor.regular_files import is_link_out, read_start
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
 
-_CONFIG = "adapter_config.json"
+CONFIG_NAME = "adapter_config.json"
 _POINTER = b"version "
 """How a file of Git LFS begins that names its content, where a checkout left that out."""
 
 
 def is_empty_config(raw: bytes, name: str) -> bool:
     """Return whether a file is that of a saved adapter by its name, and holds nothing."""
-    return Path(name).name == _CONFIG and raw.strip() in {b"", b"{}"}
+    return Path(name).name == CONFIG_NAME and raw.strip() in {b"", b"{}"}
+
+
+def is_untyped(name: str | None, block: Block) -> bool:
+    """Return whether a saved adapter names its method by a key that PEFT does not read."""
+    return Path(name or "").name == CONFIG_NAME and block.layout == "flat" and not block.path
+
+
+def has_state(name: str | None) -> bool:
+    """Return whether a training state is beside the file: its adapter is one in mid-run."""
+    path = Path(name or "")
+    return path.name == CONFIG_NAME and any(path.parent.glob("adalora_state.*.safetensors"))
 
 
 def file_findings(name: str | None, blocks: Sequence[Block]) -> Iterator[Finding]:
     """Yield the faults of the tensors beside the file with configurations of LoRA, if any."""
     path = Path(name or "")
-    if path.name != _CONFIG or [(each.path, each.method) for each in blocks] != [((), LORA)]:
+    if path.name != CONFIG_NAME or [(each.path, each.method) for each in blocks] != [((), LORA)]:
         return
     # Imported for saved adapters only: the modules take time.
     from adalora_core.checker.plan.adapter_tensors import RULES, WEIGHTS, SavedLora

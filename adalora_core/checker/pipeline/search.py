@@ -22,6 +22,7 @@ from adalora_core.config.fields.table import (
 )
 from adalora_core.config.fields.tools import BY_MARKER, PREFIX, Layout, Tool
 from adalora_core.config.fields.value_kinds import name_of_value
+from adalora_core.floor.module_selection import ALL_LINEAR
 from adalora_core.floor.places import Path, from_pointer, to_pointer
 
 if TYPE_CHECKING:
@@ -139,9 +140,11 @@ class Search:
             names = ADALORA_FIELDS & values.keys()
             is_alike = len(names) >= _LEAST_NAMES and not names.isdisjoint(DISTINCTIVE_FIELDS)
             if path and is_alike and "peft_type" not in values:
-                place = to_pointer(path)
-                message = f"`{place}` looks like an AdaLoRA configuration and lacks `peft_type`"
+                place, key = to_pointer(path), "peft_type"
                 hint = f"write `{_WRITTEN.get(document.format, 'peft_type: ADALORA')}` into it"
+                if path == ("peft_config",) and "model" in document.value:  # of LLaMA-Factory
+                    key, hint = "name", "write `name: adalora` into it"
+                message = f"`{place}` looks like an AdaLoRA configuration and lacks `{key}`"
                 return Problem(problems.NO_BLOCK, message, path, at="key", hint=hint)
         return None
 
@@ -261,27 +264,47 @@ class Search:
         """Return the block of a mapping under PEFT's names, without what a run alone can tell."""
         own = {} if tool is None else tool.keys
         spelled: dict[Any, Any] = {}
+        loads_from = None if tool is None else tool.loads_from
+        skipped = {loads_from, *(() if path or tool is None else tool.refused_keys)}
         for key, value in values.items():
+            if key in skipped:
+                continue
             if key in own:
                 if value not in (None, []):
                     spelled[own[key]] = key
             elif layout == "prefixed" and _has_prefix(key):
                 spelled[key.removeprefix(PREFIX)] = key
-        known = {*spelled, *spelled.values(), *own}
-        for key in values:
+        taken = {*spelled, *spelled.values(), *own}
+        for key in (key for key in values if key not in skipped):
             is_marker = _names_adalora(values, key) and (key != "peft_type" or layout == "prefixed")
-            if key not in known and not is_marker and (layout != "prefixed" or key in FIELDS):
+            if key not in taken and not is_marker and (layout != "prefixed" or key in FIELDS):
                 spelled[key] = key
         deferred = self._deferred(spelled, values)
+        keys: dict[str, Path] = {name: (*path, key) for name, key in spelled.items()}
+        known = {name: values[key] for name, key in spelled.items()}
+        if tool is not None:
+            is_loaded = loads_from in values
+            deferred |= tool.maps | (FIELDS.keys() - spelled.keys() if is_loaded else set())
+            self._complete(tool, known, keys)
         return self._block(
             path,
-            {name: values[key] for name, key in spelled.items() if name not in deferred},
-            keys={name: (*path, key) for name, key in spelled.items()},
+            {name: value for name, value in known.items() if name not in deferred},
+            keys=keys,
             layout=layout,
             tool=tool,
             marker=marker,
             deferred=deferred,
         )
+
+    def _complete(self, tool: Tool, known: dict[Any, Any], keys: dict[str, Path]) -> None:
+        """Put what a tool computes from its file into the values of PEFT's fields."""
+        if tool.expands and "target_modules" in known:
+            known["target_modules"] = expanded(known["target_modules"])
+        top = self._document.value
+        is_asked = tool.total_step == "computed" and "total_step" not in known
+        steps = top.get("max_steps") if is_asked and isinstance(top, dict) else None
+        if type(steps) is int and steps > 0:
+            known["total_step"], keys["total_step"] = steps, ("max_steps",)
 
     def _deferred(
         self, spelled: dict[Any, Any], values: dict[Any, Any], method: Method = PEFT_TYPE
@@ -289,6 +312,11 @@ class Search:
         """Return the fields whose value is an interpolation of OmegaConf, known in the run."""
         texts = {n for n, k in spelled.items() if isinstance(values[k], str) and "${" in values[k]}
         return frozenset(texts & fields_of(self._options.runtime, method).keys())
+
+
+def expanded(value: Any) -> Any:
+    """Return `all-linear` for a list that holds it."""
+    return ALL_LINEAR if isinstance(value, list) and ALL_LINEAR in value else value
 
 
 def _step(value: Any, step: str) -> tuple[str | int | None, Any]:

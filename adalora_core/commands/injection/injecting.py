@@ -24,7 +24,8 @@ from adalora_core.checker.plan.injected import (
 from adalora_core.commands.injection import quiet
 from adalora_core.commands.injection.base_model import Base, info_of
 from adalora_core.commands.injection.hints import hint_of, hint_without, missed, notes_of
-from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.fields.block import FaultKind
+from adalora_core.config.fields.table import FIELDS, LORA_FIELDS
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
@@ -115,9 +116,10 @@ def _widen(made: Any) -> None:
 
 
 def _refuse_wrong_types(block: Block) -> None:
-    known = FIELDS.keys() - block.deferred - {"peft_type"}
-    for name in sorted(block.invalid & known) if block.is_lora else ():
-        kinds = " or ".join(kind.phrase for kind in FIELDS[name].kinds)
+    faults = (fault.name for kind in FaultKind for fault in block.faults(kind) if not fault.reading)
+    known = LORA_FIELDS.keys() - block.deferred - {"peft_type"}
+    for name in sorted(known.intersection(faults)) if block.is_lora else ():
+        kinds = " or ".join(kind.phrase for kind in LORA_FIELDS[name].kinds)
         kinds = "a number above 0, of 64 bits" if name in {"r", "lora_alpha"} else kinds
         message = f"{name} should be {kinds}, got {repr(block.values[name])[:60]}"
         raise RefusedError(Mismatch(name, message, "write a value that PEFT takes"))

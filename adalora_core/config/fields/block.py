@@ -266,7 +266,8 @@ class Block:
     @property
     def has_foreign_keys(self) -> bool:
         """Whether keys that PEFT does not know may belong to the tool that owns the file."""
-        return self.layout in {"prefixed", "flat"}
+        is_own = self.tool is not None and self.tool.stops_at_unknown
+        return self.layout == "prefixed" or (self.layout == "flat" and not is_own)
 
     @property
     def may_get_total_step(self) -> bool:
@@ -279,8 +280,12 @@ class Block:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the tool that owns the file refuses it, so that no other finding matters."""
-        return self.tool is not None and self.tool.refuses and self.tool.unless not in self.values
+        """Whether the tool that owns the file refuses it, so that no other finding matters.
+
+        A section of the same form may be somebody's own.
+        """
+        tool = None if self.path else self.tool
+        return tool is not None and tool.refuses and tool.unless not in self.values
 
     @property
     def is_saved(self) -> bool:

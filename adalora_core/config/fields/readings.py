@@ -116,9 +116,12 @@ def reading_of_word(name: str, word: str, runtime: Runtime) -> Reading | None:
 
 _READ_BY_LORA = frozenset({
     "r", "use_rslora", "use_qalora", "megatron_config", "init_lora_weights", "lora_alpha",
-    "rank_pattern", "alpha_pattern", "target_parameters", "alora_invocation_tokens",
+    "rank_pattern", "alpha_pattern", "target_parameters", "monteclora_config",
 })  # fmt: skip
 """Fields that LoRA reads, and AdaLoRA does not or otherwise."""
+_NULL_IF_EMPTY = frozenset({
+    "megatron_config", "target_parameters", "monteclora_config",
+})  # fmt: skip
 
 
 def _read_by_lora(name: str, value: Any) -> Reading | None:
@@ -128,8 +131,10 @@ def _read_by_lora(name: str, value: Any) -> Reading | None:
         return Reading(int(value))
     if name == "init_lora_weights" and not value:
         return Reading(False)
-    is_null = not value and not isinstance(value, str) and name in _EMPTY_IS_NULL
-    return Reading(None) if is_null and name not in {"rank_pattern", "alpha_pattern"} else None
+    is_text = isinstance(value, str)  # PEFT refuses each as the name of a parameter
+    if not value and name in _NULL_IF_EMPTY and not (name == "target_parameters" and is_text):
+        return Reading(None)
+    return None
 
 
 _EXACT_IN_PEFT = frozenset({"r", "init_r", "layers_to_transform"})
@@ -294,6 +299,17 @@ def _layers(value: Any, *_: Any) -> Reading | None:
     return Reading(indices, is_exact=len(indices) == len(value)) if indices else None
 
 
+def _pairs(value: Any, *_: Any) -> Reading | None:
+    """Read pairs of layers in which true is 1."""
+    pairs = value if isinstance(value, list) else []
+    if not all(isinstance(each, list) and len(each) == 2 for each in pairs):  # noqa: PLR2004 - pairs
+        return None
+    numbers = [number for pair in pairs for number in pair]
+    if not numbers or not all(isinstance(number, int) for number in numbers):
+        return None
+    return Reading([[int(number) for number in pair] for pair in pairs])
+
+
 _NO_EXPRESSION = re.compile(r"[\w. -]*")
 
 
@@ -310,6 +326,7 @@ _READERS: dict[str, Callable[[Any, Mapping[str, Any], Reading], Reading | None]]
     "exclude_modules": _names,
     "modules_to_save": _keys,
     "layers_pattern": _layers_pattern,
+    "layer_replication": _pairs,
     "layers_to_transform": _layers,
     "alpha_pattern": _pattern,
     # Training overwrites the pattern, and loading reads it.

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from adalora_core.config.fields.table import ADALORA_FIELDS
+
 if TYPE_CHECKING:
     from adalora_core.floor.places import Path
 
@@ -44,6 +46,11 @@ class Tool:
         allocates: whether the tool ever allocates, and with it what fails there.
         remark: what the tool does otherwise than the settings ask for; None: nothing.
         advice: what to do about it.
+        maps: fields whose values the tool turns into PEFT's itself; no rule of PEFT's holds there.
+        expands: whether `all-linear` in a list of modules means every linear layer too.
+        refused_keys: `{key at the top of the file: what to do}`; the tool stops at these.
+        stops_at_unknown: whether the tool stops at a key among AdaLoRA's settings that is no field.
+        loads_from: the key that names a saved adapter, which then holds the settings.
         says: the values of the marker that mean LoRA; empty: the tool is one for AdaLoRA.
         alpha_per_rank: for LoRA, the default of `lora_alpha` as a multiple of the rank.
         splits: whether names of modules are one text with commas, and `all` means every layer.
@@ -67,6 +74,11 @@ class Tool:
     allocates: bool = True
     remark: str | None = None
     advice: str | None = None
+    maps: frozenset[str] = frozenset()
+    expands: bool = False
+    refused_keys: Mapping[str, str] = field(default_factory=dict)
+    stops_at_unknown: bool = False
+    loads_from: str | None = None
     says: frozenset[Any] = frozenset()
     alpha_per_rank: int | None = None
     splits: bool = False
@@ -89,6 +101,16 @@ def _lists(value: Any, name: str | None) -> bool:
     return any(isinstance(each, str) and str(name) in each for each in entries)
 
 
+_OF_LORA = (
+    "lora_r", "lora_alpha", "lora_target_modules", "lora_target_linear", "lora_target_parameters",
+    "lora_modules_to_save", "lora_rank_pattern", "lora_alpha_pattern", "peft_layers_to_transform",
+    "peft_use_rslora", "peft_use_dora", "peft_init_lora_weights",
+)  # fmt: skip
+"""Keys of axolotl that the plugin for AdaLoRA refuses."""
+
+WRITTEN = frozenset({"global_world_size"})
+"""Keys at the top of a file that a tool wrote itself for a run (ms-swift's args.json)."""
+
 _SWIFT = Tool(
     "ms-swift 4.6",  # swift/pipelines/train/tuner.py, swift/callbacks/adalora.py
     "prefixed",
@@ -96,6 +118,10 @@ _SWIFT = Tool(
     "computed",
     keys={"lora_rank": "r", "lora_bias": "bias", "lora_target_modules": "target_modules"},
     defaults={"lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"},
+    maps=frozenset({"task_type"}),
+    expands=True,
+    refused_keys={name: f"write {PREFIX}{name}" for name in sorted(ADALORA_FIELDS)},
+    stops_at_unknown=True,
     remark="allocates on one process only: its callback replaces zero_grad of the model, and "
     "under DDP the trainer calls that of the wrapper, so every matrix keeps init_r",
     advice="list in external_plugins the file that `python -m adalora_core.trainers.ms_swift` "
@@ -208,6 +234,9 @@ TOOLS = (
         "computed",
         under="peft_config",
         served_by="adalora_core.trainers.llamafactory",
+        refused_keys={"dist_config": "leave it out: the module trains in one process or by DDP"},
+        stops_at_unknown=True,
+        loads_from="adapter_name_or_path",
     ),
     Tool(
         "axolotl 0.19",  # src/axolotl/integrations/base.py
@@ -218,6 +247,23 @@ TOOLS = (
         section="adalora",
         served_by="adalora_core.trainers.axolotl.AdaLoraPlugin",
         listed_in="plugins",
+        refused_keys={
+            "rl": "use the adapter lora: the trainer of rl makes the adapter itself",
+            **dict.fromkeys(_OF_LORA, "write the field of PEFT into the mapping adalora"),
+        },
+        stops_at_unknown=True,
+    ),
+    Tool(
+        "axolotl 0.19",  # adalora_core/trainers/axolotl.py
+        "flat",
+        ("adapter",),
+        "computed",
+        beside=frozenset({"base_model", "datasets"}),
+        served_by="adalora_core.trainers.axolotl.AdaLoraPlugin",
+        listed_in="plugins",
+        refuses=True,
+        remark="stops: the plugin expects PEFT's fields in the mapping `adalora`, which is missing",
+        advice="write init_r, target_r, target_modules and the like into the mapping adalora",
     ),
     Tool(
         "axolotl 0.18",  # src/axolotl/utils/schemas/peft.py

@@ -44,8 +44,9 @@ class RankPatternShape(_SavedRule):
     why = """AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's
     form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads it. A
     list of another length does not fit the tensors; a shorter one is written when a loaded, already
-    pruned adapter is trained again. In a configuration for training, of an empty list, and under
-    the runtime adalora-core, which reads the rows of the tensors, the length is a warning."""
+    pruned adapter is trained again. PEFT overwrites the pattern of a configuration for training, so
+    there any form is a warning. The length is one too of an empty list, and under the runtime
+    adalora-core, which reads the rows of the tensors."""
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
     hint = "set rank_pattern to null in a configuration for training; training fills it in"
     inputs = ("rank_pattern",)
@@ -60,7 +61,9 @@ class RankPatternShape(_SavedRule):
                 message = f"`rank_pattern` should hold lists of true and false, got {got}"
                 if isinstance(kept, int) and not isinstance(kept, bool):
                     message += ": this is LoRA's form, one rank per module"
-                yield self.found(block.at("rank_pattern", key), message)
+                is_replaced = not block.is_saved and block.runtime == "peft"
+                severity: Severity | None = "warning" if is_replaced else None
+                yield self.found(block.at("rank_pattern", key), message, severity=severity)
             elif length is not None and len(kept) != length:
                 yield self.found(
                     block.at("rank_pattern", key),

@@ -40,11 +40,19 @@ total_step: 1000
     needs = "tool"
 
     def check(self, block: Block) -> Findings:
-        if block.tool is not None and block.tool.remark is not None:
+        tool = block.tool
+        if tool is None:
+            return
+        if tool.remark is not None:
             yield self.found(
                 block.path if block.marker is None else block.marker,
-                f"{block.tool.name} {block.tool.remark}",
+                f"{tool.name} {tool.remark}",
                 "key",
                 severity="error" if block.is_refused else None,
-                hint=block.tool.advice,
+                hint=tool.advice,
             )
+        top = block.root if isinstance(block.root, dict) else {}
+        for key, advice in tool.refused_keys.items():
+            if top.get(key) not in (None, False, [], {}, ""):
+                message = f"{tool.name} stops at `{key}` beside AdaLoRA"
+                yield self.found((key,), message, "key", severity="error", hint=advice)

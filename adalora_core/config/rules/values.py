@@ -118,7 +118,8 @@ class UnknownKey(Rule):
     why = f"""PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains
     with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a
     warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an error.
-    In a call of the class in Python the finding is an error."""
+    In a call of the class in Python the finding is an error, and so it is in the file of a tool
+    that stops at such a key."""
     bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
     hint = "remove the key, or spell it as PEFT does"
     unsafe_fix = """the key gets the name of the field that was probably meant, if that field is not
@@ -132,7 +133,12 @@ class UnknownKey(Rule):
                 unknown = "AdaLoraConfig has no such field"
             else:
                 effect = "raises TypeError" if is_call else "ignores it"
+                if block.layout == "peft" and not block.path and "peft_type" not in block.values:
+                    effect = "refuses the file, which lacks peft_type"
                 unknown = f"PEFT {PEFT_VERSION} has no such field and {effect}"
+            stops = block.tool is not None and block.tool.stops_at_unknown
+            if block.tool is not None and stops:
+                unknown = f"{block.tool.name} has no such key and stops"
             message = f"unexpected keyword argument `{fault.name}`: {unknown}"
             hint = remedy = None
             if fault.name in block.fields:
@@ -149,7 +155,7 @@ class UnknownKey(Rule):
                 block.at(fault.name),
                 message,
                 "key",
-                severity="error" if block.options.strict_keys or is_call else None,
+                severity="error" if block.options.strict_keys or is_call or stops else None,
                 hint=hint,
                 remedy=remedy,
             )

@@ -40,6 +40,11 @@ class Case:
         return {name: value for name, value in values.items() if value is not ABSENT}
 
     @property
+    def is_lora(self) -> bool:
+        """Whether the sound configuration is one of LoRA."""
+        return bool(self.sound.get("peft_type") == "LORA")
+
+    @property
     def text(self) -> str:
         """The file, as Python writes JSON: numbers that are not finite included."""
         return json.dumps(self.values)

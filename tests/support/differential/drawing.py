@@ -35,51 +35,51 @@ NUMBERS = (
 """Values for every field that holds a number."""
 
 _FLAG = (True, False, 0, 1, None, "true", "false", "", [], {}, 2.0, "yes")
-_TEXT = (None, "", "x", 1, True, [], {}, ["x"], 0.21)
-_MAPPING = (None, {}, {"a": 1}, {"rho": 0.5}, [], "x", 1, True, {"": None})
+TEXT = (None, "", "x", 1, True, [], {}, ["x"], 0.21)
+MAPPING = (None, {}, {"a": 1}, {"rho": 0.5}, [], "x", 1, True, {"": None})
 
 _RANKS = (*range(-1, 13), *NUMBERS, 64)
 _STEPS = (*range(-2, 13), *NUMBERS, 30, 2**53, 2**54, 2**60, 2**63, 10**30)
 _RATE = (*NUMBERS, 1e-6, 0.1, 0.85, 0.99, 0.9999999, 1 - 1e-12, 1e-300, 1e-40, -0.5, 1.5, "0.5")
 
 PLAIN: dict[str, tuple[Any, ...]] = {
-    "task_type": ("CAUSAL_LM", "SEQ_CLS", "causal_lm", "CAUSAL", "FEATURE_EXTRACTION", *_TEXT),
-    "peft_type": ("ADALORA", "adalora", "LORA", "AdaLora", "ADALORA ", "X", *_TEXT),
-    "auto_mapping": _MAPPING,
-    "peft_version": ("0.21.2", "0.18.2.dev0@UNKNOWN", "99.0", *_TEXT),
-    "base_model_name_or_path": _TEXT,
-    "revision": _TEXT,
+    "task_type": ("CAUSAL_LM", "SEQ_CLS", "causal_lm", "CAUSAL", "FEATURE_EXTRACTION", *TEXT),
+    "peft_type": ("ADALORA", "adalora", "LORA", "AdaLora", "ADALORA ", "X", *TEXT),
+    "auto_mapping": MAPPING,
+    "peft_version": ("0.21.2", "0.18.2.dev0@UNKNOWN", "99.0", *TEXT),
+    "base_model_name_or_path": TEXT,
+    "revision": TEXT,
     "inference_mode": _FLAG,
     "r": (*NUMBERS, 8, 16),
     "lora_alpha": (*NUMBERS, -8, 16, 64, 1e-8),
     "lora_dropout": (*NUMBERS, 0.05, 0.3, 0.9, 0.999, -0.1, 1.5, "0.1"),
     "fan_in_fan_out": _FLAG,
-    "bias": ("none", "all", "lora_only", "None", "lora", "x_only", *_TEXT),
+    "bias": ("none", "all", "lora_only", "None", "lora", "x_only", *TEXT),
     "use_rslora": _FLAG,
     "init_lora_weights": (
         True, False, "", "gaussian", "pissa", "loftq", "eva", "corda", "true", None, 0, 1, [], "x",
         "pissa_niter_4", "olora", "lora_ga", "orthogonal", 2.0, {}, "lora",
     ),
-    "alpha_pattern": (*_MAPPING, {"q": 3}, {"(": 3}),
-    "megatron_config": _MAPPING,
-    "megatron_core": _TEXT,
-    "loftq_config": (*_MAPPING, {"loftq_bits": 4}),
-    "eva_config": (*_MAPPING, {"rho": 2.0}, {"tau": 0.99}, {"tau": 5}),
-    "corda_config": (*_MAPPING, {"cache_file": None}, {"corda_method": "x"}),
-    "lora_ga_config": (*_MAPPING, {"direction": "x"}),
+    "alpha_pattern": (*MAPPING, {"q": 3}, {"(": 3}),
+    "megatron_config": MAPPING,
+    "megatron_core": TEXT,
+    "loftq_config": (*MAPPING, {"loftq_bits": 4}),
+    "eva_config": (*MAPPING, {"rho": 2.0}, {"tau": 0.99}, {"tau": 5}),
+    "corda_config": (*MAPPING, {"cache_file": None}, {"corda_method": "x"}),
+    "lora_ga_config": (*MAPPING, {"direction": "x"}),
     "use_dora": _FLAG,
-    "velora_config": (*_MAPPING, {"num_groups": 4}),
+    "velora_config": (*MAPPING, {"num_groups": 4}),
     "alora_invocation_tokens": (None, [], [1], [1, 2], 1, "x", {}, [None], ["a"], True),
     "use_qalora": _FLAG,
     "qalora_group_size": NUMBERS,
-    "monteclora_config": (*_MAPPING, {"num_samples": 4}, {"num_samples": 0}),
+    "monteclora_config": (*MAPPING, {"num_samples": 4}, {"num_samples": 0}),
     "layer_replication": (None, [], [[0, 1]], [[0, 2], [1, 2]], [[0, 9]], [0, 1], "x", {}, [[1]]),
-    "runtime_config": (*_MAPPING, {"ephemeral_gpu_offload": True}),
+    "runtime_config": (*MAPPING, {"ephemeral_gpu_offload": True}),
     "lora_bias": _FLAG,
     "target_parameters": (None, [], ["x"], ["q_proj.weight"], "x", {}, 1),
-    "use_bdlora": (*_MAPPING, {"nblocks": 2}, True),
-    "arrow_config": (*_MAPPING, {"top_k": 1}, {"top_k": 0}),
-    "kasa_config": (*_MAPPING, {"beta": 1e-4}),
+    "use_bdlora": (*MAPPING, {"nblocks": 2}, True),
+    "arrow_config": (*MAPPING, {"top_k": 1}, {"top_k": 0}),
+    "kasa_config": (*MAPPING, {"beta": 1e-4}),
     "ensure_weight_tying": _FLAG,
     "target_r": _RANKS,
     "init_r": _RANKS,
@@ -145,7 +145,7 @@ def draw(seed: int) -> Case:
     changes: list[Change] = []
     for _ in range(1 if random.random() < 0.6 else 2):
         changes += random.choices(
-            [_plain, _targets, _schedule, _number, _unknown, _absent],
+            [_plain, targets, _schedule, _number, _unknown, _absent],
             [30, 30, 14, 20, 3, 3],
         )[0](random, base)
     # With inference_mode the contract takes the file for that of a saved adapter.
@@ -212,7 +212,7 @@ def _absent(random: Random, base: str) -> list[Change]:
 # --- modules --------------------------------------------------------------------------------------
 
 
-def _targets(random: Random, base: str) -> list[Change]:
+def targets(random: Random, base: str) -> list[Change]:
     return random.choices(
         [_target_modules, _exclude_modules, _modules_to_save, _layers, _tokens, _pattern],
         [40, 15, 15, 15, 10, 5],
@@ -321,7 +321,7 @@ def _adapter(random: Random, base: str) -> Case:
 
     for _ in range(1 if random.random() < 0.65 else 2):
         changes += random.choices(
-            [_plain, _targets, _schedule, _number, _unknown, _absent, _rank_pattern],
+            [_plain, targets, _schedule, _number, _unknown, _absent, _rank_pattern],
             [22, 18, 5, 12, 3, 5, 35],
         )[0](random, base)
     # Without inference_mode the contract takes the file for one of a training run.

@@ -9,10 +9,11 @@ from adalora_core.checker.check import check_config
 from adalora_core.checker.plan.injected import RefusedError
 from adalora_core.commands.injection.injecting import inject
 from adalora_core.config.fields.block import Block, BlockOptions
+from adalora_core.config.fields.table import LORA, PEFT_TYPE
 from differential import bases, own_runs, peft_runs
 
 if TYPE_CHECKING:
-    from adalora_core.config.fields.table import Runtime
+    from adalora_core.config.fields.table import Method, Runtime
     from differential.cases import Case
     from differential.outcomes import Outcome
 
@@ -70,7 +71,9 @@ def verdict(
     ]
     if not errors and with_model:
         try:
-            found = inject(Block(case.values, options=BlockOptions(runtime)), bases.base(case.base))
+            method: Method = LORA if case.is_lora else PEFT_TYPE
+            block = Block(case.values, options=BlockOptions(runtime), method=method)
+            found = inject(block, bases.base(case.base))
         except RefusedError as error:
             errors.append(f"plan {error}")
         else:

@@ -27,8 +27,9 @@ def _trained(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, CONFIG).write_text(case.text, "utf-8")
         with stage("construct"):
-            config = peft.AdaLoraConfig.from_pretrained(folder)
-            if not isinstance(config, peft.AdaLoraConfig):
+            owner = peft.LoraConfig if case.is_lora else peft.AdaLoraConfig
+            config = owner.from_pretrained(folder)
+            if type(config) is not owner:
                 raise Wrong(f"{type(config).__name__} is built")
     with stage("inject"):
         model = peft.get_peft_model(bases.fresh(case.base), config)
