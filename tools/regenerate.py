@@ -65,13 +65,15 @@ def rule_pages() -> dict[Path, Content]:
 def schemas() -> dict[Path, Content]:
     """Return the schemas of a configuration and of a report."""
     from adalora_core.checker.reports.json_report import report_schema_text
-    from adalora_core.config.schemas.config import FILES, config_schema, to_text
+    from adalora_core.config.schemas.config import FILES, LORA_FILES, config_schema, to_text
     from adalora_core.config.schemas.editor import FILE, editor_schema
 
     folder = ROOT / "schemas"
     files: dict[Path, Content] = {
         folder / name: to_text(config_schema(draft)) for draft, name in FILES.items()
     }
+    for draft, name in LORA_FILES.items():
+        files[folder / name] = to_text(config_schema(draft, method="LORA"))
     return files | {
         folder / FILE: to_text(editor_schema()),
         folder / "adalora-report.schema.json": report_schema_text(),

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 
 from adalora_core.checker.check import check_config
 from adalora_core.checker.rules import RULES
-from adalora_core.config.schemas.config import DRAFTS, FILES, VERSION, config_schema, to_text
+from adalora_core.config.fields.table import LORA_FIELDS
+from adalora_core.config.rules.base import SOUND_LORA
+from adalora_core.config.schemas.config import (
+    DRAFTS,
+    FILES,
+    LORA_FILES,
+    VERSION,
+    config_schema,
+    to_text,
+)
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 VALIDATORS = {
@@ -23,9 +32,11 @@ LARGEST = 10_000
 
 
 @pytest.mark.parametrize("draft", DRAFTS)
-def test_committed_file_is_what_the_table_generates(draft):
-    committed = (SCHEMAS / FILES[draft]).read_text(encoding="utf-8")
-    assert committed == to_text(config_schema(draft)), "run: python tools/regenerate.py schemas"
+@pytest.mark.parametrize(("method", "files"), [("ADALORA", FILES), ("LORA", LORA_FILES)])
+def test_committed_file_is_what_the_table_generates(draft, method, files):
+    committed = (SCHEMAS / files[draft]).read_text(encoding="utf-8")
+    expected = to_text(config_schema(draft, method=method))
+    assert committed == expected, "run: python tools/regenerate.py schemas"
 
 
 @pytest.mark.parametrize("draft", DRAFTS)
@@ -101,6 +112,22 @@ def test_what_a_schema_rejects_the_engine_rejects(values):
     assert VALIDATORS["draft-07"](config_schema("draft-07")).is_valid(values) != rejected
     if rejected:
         assert not check_config(values).ok
+
+
+@pytest.mark.parametrize("name", LORA_FIELDS)
+def test_what_the_schema_of_lora_rejects_the_engine_rejects(name):
+    validator = jsonschema.Draft202012Validator(config_schema(method="LORA"))
+    assert validator.is_valid(SOUND_LORA)
+    for value in (None, True, False, 0, 1, -1, 2.0, 0.5, "", "x", [], [1], ["x"], {}, {"x": 1}):
+        values = SOUND_LORA | {name: value}
+        assert validator.is_valid(values) or not check_config(values).ok, value
+
+
+def test_schema_of_lora_rejects_what_it_can_state():
+    validator = jsonschema.Draft202012Validator(config_schema(method="LORA"))
+    for fields in ({"r": 0}, {"lora_dropout": 1.5}, {"bias": "lora"}, {"task_type": "CAUSALLM"},
+                   {"rank_pattern": None}, {"layers_pattern": "layers"}):  # fmt: skip
+        assert not validator.is_valid(SOUND_LORA | fields), fields
 
 
 def test_schema_with_strict_keys_rejects_only_what_the_engine_does():

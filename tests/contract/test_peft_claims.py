@@ -146,7 +146,7 @@ def test_bad_example_of_a_rule_breaks_peft(code):
         bad = bad | {name: value for name, value in SHORT.items() if bad[name] == SOUND[name]}
     with pytest.raises(BREAKS[code]) as caught:
         _train({"total_step": None, **bad}, Nested if code in IN_NESTED else Toy)
-    if BY_CODE[code].errors:
+    if BY_CODE[code].errors and str(caught.value):
         assert code in _explained(caught.value)
 
 
@@ -294,7 +294,22 @@ def _fault(warning, **changes):
         _model(**changes)
 
 
+def _lora(**changes):
+    settings = {"target_modules": ["q_proj", "v_proj"]} | changes
+    return peft.get_peft_model(Toy(), peft.LoraConfig(**settings))
+
+
 SAID = [
+    ("ADA103", lambda _: _lora(r=0)),
+    ("ADA104", lambda _: _lora(rank=8)),
+    ("ADA107", lambda _: _lora(task_type="CAUSALLM")),
+    ("ADA313", lambda _: _lora(rank_pattern={"v_proj": 0})),
+    ("ADA425", lambda _: _lora(init_lora_weights="kaiming")),
+    ("ADA425", lambda _: _lora(init_lora_weights="loftq")),
+    ("ADA427", lambda _: _lora(use_dora=True, lora_bias=True)),
+    ("ADA427", lambda _: _lora(use_dora=True, megatron_config={"a": 1})),
+    ("ADA513", lambda _: _lora(target_modules=["attn"])),
+    ("ADA955", lambda _: _lora(inference_mode=True)(torch.randn(2, 16)).sum().backward()),
     ("ADA104", lambda _: _model(delta_t=3)),
     ("ADA105", lambda _: _plain_lora()),
     ("ADA105", lambda _: peft.get_peft_config({"peft_type": "adalora"})),

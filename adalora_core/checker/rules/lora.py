@@ -275,6 +275,7 @@ _SCALES = {
 
 class LoraTrainedForInference(TrainedForInference):
     code = "ADA955"
+    errors = ("element 0 of tensors does not require grad",)
     methods = (LORA,)
     needs = "nothing"  # configurations are judged too
     summary = "inference_mode is true in a configuration of LoRA that is trained with"

@@ -16,6 +16,7 @@ from adalora_core.checker.scripts.trainings import (
     trainings,
 )
 from adalora_core.config.fields.known_modules import linear_layers_of
+from adalora_core.config.rules.base import BOTH
 from adalora_core.config.rules.targets import lacking, usual_hint
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def _has_a_penalty(usage: Usage) -> bool:
 
 class OptimizerBeforeAdapter(UsageRule):
     code = "ADA913"
+    methods = BOTH
     summary = "the optimizer is made from the base model's parameters, before the adapter is added"
     why = """The optimizer holds the frozen parameters and none of the adapter, so nothing is
     learned: the factors keep their first values."""

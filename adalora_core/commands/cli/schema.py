@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from adalora_core.checker.reports.json_report import report_schema_text
 from adalora_core.commands.cli.arguments import Parser, add, choice, flag, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
-from adalora_core.config.schemas.config import DRAFTS, config_schema, to_text
+from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
+from adalora_core.config.schemas.config import DRAFTS, Draft, config_schema, to_text
 from adalora_core.config.schemas.editor import editor_schema
 from adalora_core.floor.escaping import visible
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 def make_parser() -> Parser:
     """Return the parser of `adalora schema`."""
-    parser = Parser(
-        prog="adalora schema", description="Print the JSON Schema of an AdaLoRA configuration."
-    )
+    parser = Parser(prog="adalora schema", description="Print the JSON Schema of a configuration.")
     add(
         parser,
         {
@@ -29,6 +28,9 @@ def make_parser() -> Parser:
                 ("portable", "editor"),
                 "portable: for any validator (default); editor: draft-07 with the keywords of VS "
                 "Code and yaml-language-server",
+            ),
+            "--method": choice(
+                ("adalora", "lora"), "whose configuration, for portable (default: adalora)"
             ),
             "--draft": choice(tuple(DRAFTS), "for portable (default: 2020-12)"),
             "--strict-keys": flag("reject keys that PEFT does not know"),
@@ -48,10 +50,13 @@ def run(argv: Sequence[str]) -> int:
     """Run `adalora schema ...` and return the exit code."""
     parser = make_parser()
     options = parser.parse_args(argv)
-    if options.of != "config" and (options.draft or options.strict_keys or options.flavour):
-        parser.error(f"--of {options.of} accepts none of --flavour, --draft and --strict-keys")
-    if options.flavour == "editor" and (options.draft or options.strict_keys):
-        parser.error("--flavour editor accepts neither --draft nor --strict-keys")
+    of_portable = options.draft or options.strict_keys or options.method
+    if options.of != "config" and (of_portable or options.flavour):
+        parser.error(
+            f"--of {options.of} accepts none of --flavour, --method, --draft and --strict-keys"
+        )
+    if options.flavour == "editor" and of_portable:
+        parser.error("--flavour editor accepts none of --method, --draft and --strict-keys")
     schema = _text(options)
     if options.check is None:
         print_text(schema)
@@ -84,7 +89,9 @@ def _text(options: argparse.Namespace) -> str:
         return report_schema_text()
     if options.flavour == "editor":
         return to_text(editor_schema())
-    return to_text(config_schema(options.draft or "2020-12", strict_keys=options.strict_keys))
+    method: Method = LORA if options.method == "lora" else PEFT_TYPE
+    draft: Draft = options.draft or "2020-12"
+    return to_text(config_schema(draft, strict_keys=options.strict_keys, method=method))
 
 
 def _arguments(options: argparse.Namespace) -> str:
@@ -93,4 +100,5 @@ def _arguments(options: argparse.Namespace) -> str:
     if options.flavour == "editor":
         return "--flavour editor"
     strict = " --strict-keys" if options.strict_keys else ""
-    return f"--draft {options.draft or '2020-12'}{strict}"
+    method = "--method lora " if options.method == "lora" else ""
+    return f"{method}--draft {options.draft or '2020-12'}{strict}"

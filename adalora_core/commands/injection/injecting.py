@@ -116,8 +116,10 @@ def _widen(made: Any) -> None:
 
 
 def _refuse_wrong_types(block: Block) -> None:
-    faults = (fault.name for kind in FaultKind for fault in block.faults(kind) if not fault.reading)
-    known = LORA_FIELDS.keys() - block.deferred - {"peft_type"}
+    judged = set(FaultKind) - {FaultKind.UNKNOWN, FaultKind.CHOICE}
+    faults = (each.name for kind in judged for each in block.faults(kind) if not each.reading)
+    known = LORA_FIELDS.keys() - block.deferred
+    known -= {"lora_dropout"} if isinstance(block["lora_dropout"], int | float) else set()
     for name in sorted(known.intersection(faults)) if block.is_lora else ():
         kinds = " or ".join(kind.phrase for kind in LORA_FIELDS[name].kinds)
         kinds = "a number above 0, of 64 bits" if name in {"r", "lora_alpha"} else kinds

@@ -367,6 +367,7 @@ class NonFinite(Rule):
 class OutOfRange(Rule):
     code = "ADA103"
     methods = BOTH
+    errors = ("`r` should be a positive integer value but the value passed is",)
     summary = "a number is outside its legal range"
     why = """PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a
     message when the model is built, and a target_r of 0 prunes everything. Where PEFT trains all

@@ -135,10 +135,11 @@ def fails(block: Block, name: str) -> bool:
     value = block.values[name]
     if block.fields[name].treatment is Treatment.IGNORED:
         return False
-    if block.is_saved:
+    if block.is_saved or (block.is_lora and name == "lora_dropout" and value >= 0):
         if name in {"orth_reg_weight", "tinit", "tfinal"} and block.runtime != "peft":
             return False
-        # torch takes a probability of 1, and an adapter in use drops nothing.
+        # torch takes a probability of 1, with which LoRA learns nothing; an adapter in use drops
+        # nothing.
         harmless = (
             name in NOT_LOADED
             or (name == "lora_dropout" and value <= 1)

@@ -13,7 +13,16 @@ from typing import Any, Literal
 
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.readings import FLAGS, NOT_LOADED, UNREAD
-from adalora_core.config.fields.table import BIASES, FIELDS, PEFT_VERSION, Field, Treatment
+from adalora_core.config.fields.table import (
+    BIASES,
+    LORA,
+    PEFT_TYPE,
+    PEFT_VERSION,
+    Field,
+    Method,
+    Treatment,
+    fields_of,
+)
 
 Draft = Literal["2020-12", "draft-07"]
 DRAFTS: dict[Draft, str] = {
@@ -23,6 +32,10 @@ DRAFTS: dict[Draft, str] = {
 FILES: dict[Draft, str] = {
     "2020-12": "adalora-config.schema.json",
     "draft-07": "adalora-config.draft-07.schema.json",
+}
+
+LORA_FILES: dict[Draft, str] = {
+    draft: name.replace("adalora-", "lora-") for draft, name in FILES.items()
 }
 
 VERSION = "1.0"
@@ -38,8 +51,10 @@ def schema_id(family: str, version: str, file: str) -> str:
     return f"urn:adalora-core:schemas/{family}/{version}/{file}"
 
 
-def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dict[str, Any]:
-    """Return the schema of an AdaLoRA configuration, in one of two dialects.
+def config_schema(
+    draft: Draft = "2020-12", *, strict_keys: bool = False, method: Method = PEFT_TYPE
+) -> dict[str, Any]:
+    """Return the schema of a configuration of a method, in one of two dialects.
 
     These differ in `$schema` and `$id` only. `strict_keys` rejects keys that PEFT does not know.
 
@@ -49,21 +64,24 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
     """
     if draft not in DRAFTS:
         raise ValueError(f"draft: expected {' or '.join(DRAFTS)}, got {draft!r}")
+    is_lora = method == LORA
+    name, file = ("LoRA", LORA_FILES[draft]) if is_lora else ("AdaLoRA", FILES[draft])
+    of_class = name.replace("LoRA", "Lora") + "Config"
     schema: dict[str, Any] = {
         "$schema": DRAFTS[draft],
-        "$id": schema_id("adalora-config", VERSION, FILES[draft]),
-        "title": "AdaLoRA configuration",
+        "$id": schema_id(f"{name.lower()}-config", VERSION, file),
+        "title": f"{name} configuration",
         "description": (
-            f"The fields of AdaLoraConfig of PEFT {PEFT_VERSION}, and what breaks PEFT at load or "
+            f"The fields of {of_class} of PEFT {PEFT_VERSION}, and what breaks PEFT at load or "
             "in the middle of a training run. Rules that JSON Schema cannot state exactly, such as "
             "those of the schedule, are in `adalora check` alone."
         ),
         "type": "object",
         # An editor reads its schema from this key; PEFT drops it.
         "properties": {"$schema": {"type": "string"}}
-        | {name: _property(field) for name, field in FIELDS.items()},
-        "required": ["total_step"],
-        "allOf": [entry for _, entry in conflicts()],
+        | {each.name: _property(each, method) for each in fields_of("peft", method).values()},
+        "required": ["peft_type" if is_lora else "total_step"],
+        "allOf": [entry for code, entry in conflicts() if not is_lora or code in _OF_BOTH],
     }
     if strict_keys:
         schema["additionalProperties"] = False
@@ -143,10 +161,24 @@ _WHAT_PEFT_TAKES: dict[str, dict[str, Any]] = {
 """The schemas of fields with values that PEFT takes although they are of another type."""
 
 
-def _property(field: Field) -> dict[str, Any]:
+_OF_BOTH = frozenset({"ADA403", "ADA404", "ADA418"})
+"""The rules on several fields that hold for LoRA too."""
+
+_WHAT_LORA_TAKES = _WHAT_PEFT_TAKES | {
+    "r": {"type": "integer", "minimum": 1},
+    "use_dora": {},
+    "init_lora_weights": {"anyOf": [_FLAG, _TEXT, {"enum": [*_EMPTY]}]},
+    **dict.fromkeys(("rank_pattern", "alpha_pattern"), _OBJECT),
+    "megatron_config": {"anyOf": [_OBJECT, {"enum": [*_EMPTY]}]},
+    "monteclora_config": {"anyOf": [_OBJECT, {"enum": [*_EMPTY]}]},
+}
+
+
+def _property(field: Field, method: Method) -> dict[str, Any]:
     alternatives = [dict(shape.schema) for shape in field.kinds]
-    if field.name in _WHAT_PEFT_TAKES:
-        body = dict(_WHAT_PEFT_TAKES[field.name])
+    taken = _WHAT_LORA_TAKES if method == LORA else _WHAT_PEFT_TAKES
+    if field.name in taken:
+        body = dict(taken[field.name])
     elif field.choices is not None:
         # `enum` covers the type as well; null stays one of the values where it is allowed.
         nullable = kinds.NULL in field.kinds
