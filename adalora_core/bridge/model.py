@@ -43,6 +43,7 @@ from adalora_core.training.adapter_file.folder import (
     read_adapter,
     read_tensors,
     weights_in,
+    write_config_anew,
 )
 from adalora_core.training.host import (
     Host,
@@ -142,6 +143,7 @@ class ModelOverrides(BridgedModel):
             for name, folder in folders.items():
                 if save.writes:
                     place = staging / folder.relative_to(target)
+                    write_config_anew(place)
                     commit_staged(save, place, folder, trained.get(name))
                 elif save.gathers and name in trained:
                     save.commit(folder, trained[name], Files(b"", b"{}", list))

@@ -23,7 +23,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adalora_core.config.fields.block import Block, BlockOptions
 from adalora_core.config.fields.readings import plain
-from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Runtime, fields_of
+from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Runtime, as_written, fields_of
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.rules import findings
 
@@ -202,7 +202,9 @@ class AdaLoraConfig(BaseModel):
             values["auto_mapping"] = auto_mapping_dict
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / CONFIG_NAME, json.dumps(values, indent=2, sort_keys=True).encode())
+        write_file(
+            folder / CONFIG_NAME, json.dumps(as_written(values), indent=2, sort_keys=True).encode()
+        )
 
     @classmethod
     def from_pretrained(

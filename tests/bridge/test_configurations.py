@@ -13,6 +13,7 @@ from toy_models import TwoLayer
 
 from adalora_core import AdaLoraConfig, ConfigError
 from adalora_core.bridge import attach, to_peft_config
+from adalora_core.config.fields.table import as_written
 from adalora_core.floor.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -89,3 +90,16 @@ class TestBound:
         assert json.loads((tmp_path / "adapter_config.json").read_text())["total_step"] == "auto"
         loaded = peft.PeftModel.from_pretrained(TwoLayer(), tmp_path)
         assert loaded.peft_config["default"].total_step == "auto"
+
+
+def test_saved_configuration_holds_no_default_of_a_later_release(tmp_path: Path) -> None:
+    settings = {"target_modules": ["0"], "init_r": 4, "target_r": 2, "total_step": 9, "tfinal": 2}
+    base = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    model = peft.get_peft_model(base, peft.AdaLoraConfig(**settings))
+    attach(model)
+    model.save_pretrained(tmp_path / "bridged", save_training_state=True)
+    AdaLoraConfig(**settings).save_pretrained(tmp_path / "own")
+    later = {"kasa_config", "velora_config", "monteclora_config", "lora_ga_config", "use_bdlora"}
+    for name in ("bridged", "own"):
+        assert later.isdisjoint(json.loads((tmp_path / name / "adapter_config.json").read_text()))
+    assert as_written({"use_bdlora": {"nblocks": 2}, "kasa_config": None}).keys() == {"use_bdlora"}

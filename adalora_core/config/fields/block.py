@@ -105,7 +105,7 @@ class Block:
         marker: the path of the key that names AdaLoRA in that tool's file.
         deferred: fields whose value is known only when the run starts; they are not in `values`.
         door: through which package the model will be made; None: that is not known.
-        method: the method that is configured; LoRA too where the mapping has this `peft_type`.
+        method: the method that is configured; under `peft` also LoRA where `peft_type` names it.
     """
 
     values: Mapping[str, Any]
@@ -131,7 +131,7 @@ class Block:
 
     def __post_init__(self) -> None:
         """Judge each field on its own, once for all rules."""
-        if says_lora(self.values):
+        if self.runtime == "peft" and says_lora(self.values):
             self.method = LORA
         if self.is_lora:  # PEFT alone trains it
             self.options = replace(self.options, runtime="peft")

@@ -293,6 +293,21 @@ def use_of(field: Field) -> str:
     return f"PEFT {PEFT_VERSION} {_TREATMENTS[field.treatment]}.{added}"
 
 
+_NEWER = {
+    name: field.default
+    for name, field in FIELDS.items()
+    if field.added is not None and int(field.added.split(".")[1]) > 18  # noqa: PLR2004 - see below
+}
+"""Fields that PEFT 0.18, which trainers ship, warns of: written where they are not the default."""
+
+
+def as_written(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file holds: no field of a later PEFT than 0.18 that has its default."""
+    return {
+        name: value for name, value in values.items() if name not in _NEWER or value != _NEWER[name]
+    }
+
+
 ADALORA_FIELDS = frozenset({
     "target_r", "init_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight",
     "total_step",

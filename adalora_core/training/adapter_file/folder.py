@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from adalora_core.config.fields.table import as_written
 from adalora_core.config.loading import config_of, read_config
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
@@ -193,7 +194,13 @@ def folder_of(directory: str | os.PathLike[str], name: str) -> Path:
 
 def encode_config(values: Mapping[str, Any]) -> bytes:
     """Return the bytes of an `adapter_config.json` with sorted keys, as PEFT writes it."""
-    return json.dumps(values, indent=2, sort_keys=True, allow_nan=False).encode()
+    return json.dumps(as_written(values), indent=2, sort_keys=True, allow_nan=False).encode()
+
+
+def write_config_anew(folder: Path) -> None:
+    """Write the configuration that PEFT has written into a folder as this package does."""
+    file = folder / CONFIG_NAME
+    file.write_bytes(encode_config(json.loads(file.read_bytes())))
 
 
 def encode_tensors(
