@@ -292,3 +292,44 @@ def test_functions_judge_lora_as_the_command_does():
 
 def test_comment_suppresses_a_finding_of_lora():
     assert _codes("peft_type: LORA\nr: 256  # adalora: ignore[ADA954]\n") == {}
+
+
+KINDS = {
+    "rank=8, alpha=16": "ADA104",
+    "r=0": "ADA103",
+    "lora_dropout=1.5": "ADA103",
+    'task_type="CAUSALLM"': "ADA107",
+    'bias="lora"': "ADA107",
+    'target_modules="q_proj,v_proj"': "ADA505",
+    'target_modules=["attn"]': "ADA509",
+    "lora_alpha=0": "ADA426",
+    'init_lora_weights="kaiming"': "ADA425",
+    "use_dora=True, lora_bias=True": "ADA427",
+}
+"""Faults that PEFT refuses, or trains nothing with."""
+
+
+@pytest.mark.parametrize("given", KINDS)
+def test_fault_of_a_call_that_peft_refuses_or_trains_nothing_with_is_found(given):
+    assert _codes(f"{START}LoraConfig({given})\n", "python").keys() == {KINDS[given]}
+
+
+def test_optimizer_made_before_the_adapter_is_found():
+    script = f"""{START}base = load()
+optimizer = AdamW(base.parameters())
+model = get_peft_model(base, LoraConfig(r=8))
+for batch in rows:
+    model(**batch).loss.backward()
+    optimizer.step()
+"""
+    assert _codes(script, "python") == {"ADA913": "warning"}
+    wrapped = "model = get_peft_model(base, LoraConfig(r=8))\n"
+    made = "optimizer = AdamW(model.parameters())\n"
+    right = script.replace("optimizer = AdamW(base.parameters())\n", "")
+    assert _codes(right.replace(wrapped, wrapped + made), "python") == {}
+
+
+def test_class_of_ms_swift_with_further_fields_is_not_pefts():
+    assert _codes("from swift import LoraConfig\nLoraConfig(r=8, lora_dtype='x')\n", "python") in (
+        {}, {"ADA006": "error"},
+    )  # fmt: skip

@@ -108,7 +108,7 @@ def _missed(base: Any, names: Any) -> tuple[int, str, str | None] | None:
 
 def _is_misspelt(last: str) -> bool:
     """Return whether rule unknown-target reports a name, and what was meant."""
-    return known.kind_of(last) is None and meant_name(last) is not None
+    return known.kind_of(last) is None and meant_name(last, LORA) is not None
 
 
 class LoraHeadFrozen(HeadStaysFrozen):

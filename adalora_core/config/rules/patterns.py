@@ -208,8 +208,9 @@ class NameAsRegex(Rule):
 
     def check(self, block: Block) -> Findings:
         value = block["target_modules"]
-        if not isinstance(value, str) or is_all_linear(value) or not _PLAIN.fullmatch(value):
-            return
+        is_plain = isinstance(value, str) and _PLAIN.fullmatch(value) and not value.isdecimal()
+        if not is_plain or is_all_linear(value):
+            return  # a number is a module at the top of a sequence
         if value in DEFAULTS:
             message = f"`target_modules` {value!r} is not a shorthand of PEFT"
             hint = f'remove it for the targets that PEFT knows, or write "{ALL_LINEAR}"'

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields import known_modules as known
 from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
+from adalora_core.config.fields.table import LORA, Method
 from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
 from adalora_core.floor.expressions.cost import is_cheap
@@ -88,7 +89,7 @@ class ExpressionMatchesNothing(Rule):
                     remedy=_alternatives(block, value),
                 )
             return
-        found = known.fit(value)
+        found = None if block.is_lora else known.fit(value)  # LoRA is used for many other models
         if found is not None and found[0] == "nothing":
             yield self.found(
                 path,
@@ -145,9 +146,9 @@ class TargetNotLinear(Rule):
         left = [(i, name) for i, name in enumerate(names) if known.can_end_a_path(name)]
         never = _NeverAdapted(block, names)
         kinds = [(i, name, known.kind_of(name)) for i, name in left if not never.covers(name)]
-        is_left = any(_adapts(block, kind) for _, _, kind in kinds)
+        is_left = any(_adapts(block, name) for _, name, _ in kinds)
         for index, name, kind in kinds:
-            if not _adapts(block, kind):
+            if not _adapts(block, name):
                 article = "an" if kind == "embedding" else "a"
                 # LoRA adapts torch's own attention, which other models than transformers' have.
                 may_be_attention = block.is_lora and kind == "block"
@@ -159,9 +160,12 @@ class TargetNotLinear(Rule):
                 )
 
 
-def _adapts(block: Block, kind: str | None) -> bool:
-    """Return whether the method adapts modules of a kind; those of an unknown name may be any."""
-    return kind in {"linear", None} or (block.is_lora and kind == "embedding")
+def _adapts(block: Block, name: str) -> bool:
+    """Return whether the method adapts modules of a name; those of an unknown one may be any."""
+    kind = known.kind_of(name)
+    # LoRA adapts convolutions of every dimension too.
+    is_more = block.is_lora and (kind == "embedding" or name.rpartition(".")[2].startswith("conv"))
+    return kind in {"linear", None} or is_more
 
 
 def _refused(block: Block) -> str:
@@ -198,15 +202,14 @@ class UnknownTarget(Rule):
         ]
         for index, name in unknown[:_MOST_SHOWN]:
             before, dot, last = name.rpartition(".")
-            near, at = meant_name(last), block.at("target_modules", index)
-            is_some = len(unknown) < len(names)
-            if near is None and (block.is_saved or (block.is_lora and is_some)):
+            near, at = meant_name(last, block.method), block.at("target_modules", index)
+            if near is None and (block.is_saved or block.is_lora):
                 continue  # a model may have such modules
             meant = f"{before}{dot}{near}"
             yield self.found(
                 at,
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
-                severity="warning" if near or not is_some else "info",
+                severity="warning" if near or len(unknown) == len(names) else "info",
                 hint=f'did you mean "{meant}"?' if near else None,
                 remedy=Remedy(f"Write {meant}", Put(at, meant), is_safe=False) if near else None,
             )
@@ -223,8 +226,10 @@ class UnknownTarget(Rule):
 
 
 @lru_cache(maxsize=1024)  # the files of one project have names in common
-def meant_name(last: str) -> str | None:
+def meant_name(last: str, method: Method) -> str | None:
     """Return the name of linear layers that the last part of a path probably stands for."""
+    if method == LORA and re.search(r"\d", last):
+        return None  # the models of tests and of people's own count their layers
     # A comparison takes microseconds, and the names of a misspelling have an end in common.
     like = [
         other

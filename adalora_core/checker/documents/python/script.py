@@ -243,7 +243,9 @@ def _door(function: ast.expr, values: Values, wanted: str) -> Door | None:
         is_bridge = name.startswith("adalora_core.peft.")
         is_bridge |= any(each.endswith(".to_peft_config") for each in imports)
         return "bridge" if is_bridge else "own"
-    return "peft" if name.partition(".")[0] in _PEFT else None
+    package = name.partition(".")[0]
+    # The LoraConfig of ms-swift has further fields.
+    return "peft" if package == "peft" or (package in _PEFT and wanted == CLASS) else None
 
 
 def _followed(function: ast.expr, values: Values) -> ast.expr:
