@@ -324,7 +324,7 @@ def test_keys_are_proposed_where_nothing_is_written_yet(server, root):
     ("suffix", "text"),
     [
         (".json", '{"name": "x", |}'),
-        (".json", '{"peft_type": "LORA", |}'),
+        (".json", '{"peft_type": "IA3", |}'),
         (".json", '{"peft_type": "ADALORA", "target_modules": ["|"]}'),
         (".py", "from peft import LoraConfig\nLoraConfig(|)"),
         (".py", "print(|)"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.config.fields.table import LORA
+from adalora_core.config.fields.table import LORA, PEFT_TYPE
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.runs import TensorsDoNotFit
 from adalora_core.floor.regular_files import is_link_out, read_start
@@ -25,8 +25,9 @@ def is_empty_config(raw: bytes, name: str) -> bool:
 
 
 def is_untyped(name: str | None, block: Block) -> bool:
-    """Return whether a saved adapter names its method by a key that PEFT does not read."""
-    return Path(name or "").name == CONFIG_NAME and block.layout == "flat" and not block.path
+    """Return whether a saved adapter names its method by `type`, which PEFT does not read."""
+    is_saved = Path(name or "").name == CONFIG_NAME and block.layout == "flat" and not block.path
+    return is_saved and str(block.root.get("type")).upper() == PEFT_TYPE
 
 
 def has_state(name: str | None) -> bool:

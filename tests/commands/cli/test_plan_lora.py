@@ -153,7 +153,6 @@ def test_entry_that_means_nothing_is_a_note(case, plan):
 
 PROBLEMS = {
     "a rank in a text": ("r", {"r": "8"}, "r should be a number above 0, of 64 bits, got '8'"),
-    "an alpha of nothing": ("lora_alpha", {"lora_alpha": 0}, "lora_alpha should be a number"),
     "a list of numbers": ("target_modules", {"target_modules": [1]}, "target_modules should be"),
     "no rank in a pattern": ("rank_pattern", {"rank_pattern": {"q_proj": 0}}, "positive integer"),
     "layers beside a text": (

@@ -69,7 +69,7 @@ def test_schema_for_editors_accepts_no_option_of_the_portable_one(option, capsys
     with pytest.raises(SystemExit) as caught:
         main(["schema", "--flavour", "editor", *option])
     assert caught.value.code == 2
-    assert "accepts neither --draft nor --strict-keys" in capsys.readouterr().err
+    assert "accepts none of --method, --draft and --strict-keys" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
