@@ -161,9 +161,6 @@ PROBLEMS = {
         "`layers_to_transform` cannot be used when `target_modules` is a str",
     ),
     "no expression": ("target_modules", {"target_modules": "*q"}, "nothing to repeat"),
-    "a pattern without an end": (
-        "rank_pattern", {"rank_pattern": {r"([a-z_.0-9]+)+!": 2}}, "cannot be matched against"
-    ),
     "a pattern of nothing": ("alpha_pattern", {"alpha_pattern": {"*q": 2}}, "nothing to repeat"),
     "a norm": ("target_modules", {"target_modules": ["input_layernorm"]}, "is not supported"),
     "nothing": ("target_modules", {"target_modules": ["qkv"]}, "Target modules {'qkv'} not found"),
