@@ -111,7 +111,8 @@ def test_what_a_schema_rejects_the_engine_rejects(values):
     rejected = not VALIDATORS["2020-12"](config_schema()).is_valid(values)
     assert VALIDATORS["draft-07"](config_schema("draft-07")).is_valid(values) != rejected
     if rejected:
-        assert not check_config(values).ok
+        report = check_config(values)
+        assert not report.ok or report.config is None  # a LoRA, which `validate_config` refuses
 
 
 @pytest.mark.parametrize("name", LORA_FIELDS)
