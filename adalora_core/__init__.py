@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from adalora_core.config.model import AdaLoraConfig as AdaLoraConfig
     from adalora_core.floor.errors import AdaLoraError as AdaLoraError
     from adalora_core.floor.errors import RunWarning as RunWarning
+    from adalora_core.trainers.optimizer_hook import (
+        allocate_automatically as allocate_automatically,
+    )
     from adalora_core.trainers.optimizer_hook import allocate_on_step as allocate_on_step
     from adalora_core.trainers.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
@@ -36,6 +39,7 @@ _EXPORTS = {
     "Diagnostic": "adalora_core.config.findings",
     "Report": "adalora_core.checker.reports",
     "RunWarning": "adalora_core.floor.errors",
+    "allocate_automatically": "adalora_core.trainers.optimizer_hook",
     "allocate_on_step": "adalora_core.trainers.optimizer_hook",
     "check_config": "adalora_core.checker.check",
     "factor_groups": "adalora_core.training.run.factor_groups",

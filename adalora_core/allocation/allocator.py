@@ -186,10 +186,14 @@ class RankAllocator:
         total = sum(int(each.shape[0]) for each in values)
         self.mask = torch.ones(total, dtype=torch.bool, device=values[0].device)
 
-    def _factors(self) -> Factors:
+    def observe_into(self, statistics: ImportanceStatistics) -> None:
+        """Update other averages than those of this allocator, which stays as it is."""
+        self.criterion.observe(self._factors(statistics))
+
+    def _factors(self, statistics: ImportanceStatistics | None = None) -> Factors:
         parameters = self.parameters()
         kind = ShardedFactors if are_sharded(parameters) else Factors
-        return kind(parameters, self.statistics)
+        return kind(parameters, statistics or self.statistics)
 
     def _enforce_target(self, factors: Factors) -> None:
         if self.target_reached and self.mask is not None:

@@ -66,7 +66,15 @@ def state_of(tuner: Host) -> BridgedRun:
     state: BridgedRun | None = tuner.__dict__.get(_ATTRIBUTE)
     if state is None:
         state = tuner.__dict__[_ATTRIBUTE] = BridgedRun()
+        tuner.register_load_state_dict_post_hook(see_loaded)  # type: ignore[no-untyped-call]  # of torch
     return state
+
+
+def see_loaded(tuner: Any, keys: Any) -> None:
+    """See that `load_state_dict` has written factors of `tuner`, also after it was detached."""
+    state: BridgedRun | None = tuner.__dict__.get(_ATTRIBUTE)
+    for adapter in () if state is None else state.adapters.values():
+        adapter.see_loaded(keys.missing_keys, keys.unexpected_keys)
 
 
 def configs_of(tuner: Host) -> dict[str, Any]:
@@ -92,6 +100,7 @@ def adapter_of(tuner: Host, name: str) -> Adapter:
     if adapter is None or adapter.config is not config:
         use_plain_numbers(config)
         adapter = Adapter(name, config)
+        adapter.run.automatic.host = weakref.ref(tuner)
         known = state.positions.get(name) or pattern_positions(config.rank_pattern, name)
         for path, layer in adalora_layers(tuner.model):
             if name in layer.lora_A:

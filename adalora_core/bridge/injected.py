@@ -13,7 +13,7 @@ from peft.tuners.adalora.layer import RankAllocator
 from peft.tuners.adalora.model import AdaLoraModel
 from torch import nn
 
-from adalora_core.bridge.adapters import resume, sync_patterns, trained_adapters
+from adalora_core.bridge.adapters import resume, see_loaded, sync_patterns, trained_adapters
 from adalora_core.bridge.layers import adalora_layers
 from adalora_core.bridge.model import checked_save, commit_staged
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
@@ -194,6 +194,7 @@ def add_methods(module: nn.Module, tuner: TunerOverrides) -> None:
         # Past `nn.Module.__setattr__`: as a submodule the tuner would contain itself.
         vars(each)[TUNER] = tuner
         override(each, _overrides_of(each) if each is root else InjectedOverrides)
+    root.register_load_state_dict_post_hook(_after_load)
     root.register_forward_pre_hook(_before_forward, with_kwargs=True)
     root.register_forward_hook(_after_forward, with_kwargs=True)
 
@@ -222,6 +223,11 @@ def _overrides_of(root: nn.Module) -> type:
 def _before_forward(root: Any, _args: Any, _kwargs: Any) -> None:
     if root.training:
         check_forward(vars(root)[TUNER])
+
+
+def _after_load(root: Any, keys: Any) -> None:
+    if TUNER in vars(root):
+        see_loaded(vars(root)[TUNER], keys)
 
 
 def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:

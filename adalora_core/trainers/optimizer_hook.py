@@ -10,6 +10,7 @@ from adalora_core.config.rules.runs import TwoHooks
 from adalora_core.trainers.zero import ZeroHook, zero_optimizer
 from adalora_core.training.host import Host, allocate_next, host_of, learning_adapters
 from adalora_core.training.names_of_peft import refusal
+from adalora_core.training.run import automatic
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run.watch import show_step
 from adalora_core.training.tuner import AdaLoraTuner
@@ -18,6 +19,29 @@ if TYPE_CHECKING:
     import torch
 
     from adalora_core.training.adapter import Adapter
+
+
+def allocate_automatically(enabled: bool, model: object = None) -> None:
+    """Set whether the package calls `update_and_allocate` where nobody does; it does by default.
+
+    Turn it off where a script trains an adapter whose ranks must stay as they are.
+
+    Args:
+        enabled: whether it does.
+        model: the model that this is for, as for `allocate_on_step`; None means every model of the
+            process that has no setting of its own.
+
+    Raises:
+        TypeError: `model` is of another kind.
+
+    Example:
+        >>> import adalora_core
+        >>> adalora_core.allocate_automatically(True)
+    """
+    if model is None:
+        automatic.enable(enabled)
+    else:
+        host_of(model, "allocate_automatically").training_run.allocates_automatically = enabled
 
 
 def allocate_on_step(optimizer: torch.optim.Optimizer, model: object) -> RemovableHandle | ZeroHook:

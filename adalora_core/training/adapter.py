@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import weakref
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.allocation import AdaptedMatrix, AllocationReport, RankAllocator
@@ -15,6 +16,7 @@ from adalora_core.config.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
 from adalora_core.config.loading import config_of
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules.runs import (
+    FileLacksTrainedWeights,
     NothingTrainable,
     OptimizerWithoutFactors,
     ScheduleChanged,
@@ -24,8 +26,9 @@ from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import whole
+from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
-from adalora_core.training.run.watch import RunWatch, held_by
+from adalora_core.training.run.watch import RunWatch
 from adalora_core.training.run.watchers import WATCHERS
 
 if TYPE_CHECKING:
@@ -222,6 +225,20 @@ class Adapter:
         run.see_allocation(done, last, penalties)
         return done
 
+    def see_loaded(self, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+        """See that `load_state_dict` has written factors, but for those of the keys `missing`."""
+        lacking = Counter(factor for factor, name in map(_ending, missing) if name == self.name)
+        count = len(self.layers)
+        came = [factor for factor in FACTORS if lacking[factor] < count]
+        if came and self.run.begin_anew():
+            self.start_allocation()
+        if "lora_E" not in came and (came or any("lora_" in each for each in unexpected)):
+            self.run.report(
+                FileLacksTrainedWeights,
+                f"load_state_dict gave the adapter {self.name!r} {' and '.join(came) or 'nothing'} "
+                f"and no lora_E; {len(unexpected)} keys fit nothing, {[*unexpected[:1]]} first",
+            )
+
     def drop_again(self) -> None:
         """Zero the triplets that the final kept set drops; a later step may have changed them."""
         if self.allocator is not None and self.allocator.target_reached:
@@ -290,6 +307,11 @@ class Adapter:
         pattern = kept and {f"{key}.{self.name}": flags for key, flags in kept.items()}
         if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern
+
+
+def _ending(key: str) -> tuple[str, str]:
+    start, _, name = key.rpartition(".")
+    return start.rpartition(".")[2], name
 
 
 def checked_copy(config: Any, **changes: Any) -> AdaLoraConfig:

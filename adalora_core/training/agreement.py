@@ -73,7 +73,8 @@ class AgreementCheck:
             self._allocations = {1 + each for each in _calls_before(adapters, step)}
         if self._calls.bit_count() == 1 or self._calls in self._allocations:
             state = comparable_state(adapters, with_gradients=True)
-            mine = {"step of the call": str(step), **state}
+            by = "".join(each.run.automatic.driver_name() for each in adapters)
+            mine = {"step of the call": f"{step}{by}", **state}
             compare(mine, adapters, self.group, "update_and_allocate")
         elif any(callable(each.spec.importance_criterion) for each in adapters):
             kept = {f"kept set of adapter {each.name!r}": _kept_set(each) for each in adapters}

@@ -150,9 +150,13 @@ class PenaltyPerStep:
 
 
 class TrainingRun:
-    """The state of a training; `checked` has the calls that `refuse_unsupported` knows."""
+    """The state of a training; `checked` has the calls that `refuse_unsupported` knows.
+
+    `allocates_automatically` is the setting of the model; None means that of the process.
+    """
 
     def __init__(self) -> None:
+        self.allocates_automatically: bool | None = None
         self.penalty = PenaltyPerStep()
         self.checked: set[str] = set()
 
@@ -181,6 +185,9 @@ class Host(_Module):
         """Call the allocators of trained adapters after the 0-based step `global_step`."""
         adapters = learning_adapters(self, "update_and_allocate")
         step = _number_of(global_step)
+        adapters = [each for each in adapters if not each.run.automatic.end_by_call()]
+        if not adapters:
+            return
         if is_distributed():
             refuse_unsupported(adapters, "update_and_allocate", self.training_run.checked)
             self.training_run.agreement.before_step(adapters, step)

@@ -36,6 +36,7 @@ class RunReport:
             not finite.
         skipped_entries: entries of gradients that were ignored since they are not finite.
         findings: codes of the findings, with what was seen.
+        automatic: how the allocator is called where nobody calls it; empty where somebody does.
     """
 
     adapter: str
@@ -47,6 +48,7 @@ class RunReport:
     nonfinite_steps: int
     skipped_entries: int
     findings: dict[str, str]
+    automatic: str = ""
 
     @property
     def is_budget_reached(self) -> bool:
@@ -62,6 +64,7 @@ class RunReport:
             ),
             f"budget {reached}: {self.kept} triplets, target {self.target}",
             f"gradients not finite: {self.nonfinite_steps} steps, {self.skipped_entries} entries",
+            *([self.automatic] if self.automatic else []),
             *(f"{code}: {seen}" for code, seen in self.findings.items()),
         ]
         return "\n".join(lines if self.findings else [*lines, "no findings"])
@@ -91,6 +94,7 @@ def run_report(adapter: Adapter) -> RunReport:
         run.nonfinite_steps,
         allocator.statistics.skipped_entries if allocator else 0,
         dict(run.findings),
+        run.automatic.message,
     )
 
 
@@ -121,6 +125,7 @@ def _see_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> Non
     if allocator is not None:
         kept, target, _ = budget_of(adapter)
         is_called = run.calls > 0 or allocator.last_step is not None
+        is_called |= run.automatic.is_expected(run)
         run.see_end(End(allocator, what, is_checkpoint, kept, target, is_called))
 
 
@@ -197,6 +202,7 @@ def warn_if_best_is_unpruned(adapter: Adapter, checkpoint: str) -> None:
 def begin_loaded_run(adapter: Adapter, *, has_state: bool) -> None:
     """Warn if an adapter is loaded to go on training, but a part of its run is missing."""
     kept, target, start = budget_of(adapter)
+    adapter.run.begin_anew()
     adapter.run.lacks_state = not has_state
     adapter.run.finished_at = adapter.spec.total_step if kept <= target else None
     if not has_state and target < kept < start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ class AdaLoraTuner(Host, nn.Module):
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
         self.training_run = TrainingRun()
+        self.register_load_state_dict_post_hook(_see_loaded)  # type: ignore[no-untyped-call]  # of torch
 
     def __getattr__(self, name: str) -> Any:
         """Forward what the tuner does not define to the base model."""
@@ -93,6 +95,7 @@ class AdaLoraTuner(Host, nn.Module):
         targets = targets or find_targets(self.model, config)
         refuse_shared_modules(self.model, [*targets.layers, *targets.saved])
         adapter = Adapter.keeping(DEFAULT_ADAPTER, config)
+        adapter.run.automatic.host = weakref.ref(self)
         if positions is None:
             # A result of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None
@@ -200,3 +203,8 @@ class AdaLoraTuner(Host, nn.Module):
         for adapter in self.adapters.values():
             adapter.sync_pattern()
         return {name: adapter.config for name, adapter in self.adapters.items()}
+
+
+def _see_loaded(tuner: AdaLoraTuner, keys: Any) -> None:
+    for adapter in tuner.adapters.values():
+        adapter.see_loaded(keys.missing_keys, keys.unexpected_keys)

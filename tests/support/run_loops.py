@@ -10,7 +10,7 @@ from adalora_runs import make, optimizer_of
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
-from adalora_core import RunWarning
+from adalora_core import RunWarning, allocate_automatically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,7 @@ def has_a_loss_of_nan(model: Any, optimizer: torch.optim.Optimizer, step: int) -
 
 
 def is_never_allocated(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    allocate_automatically(False, model)
     backward(model, step)
     optimizer.step()
     optimizer.zero_grad()

@@ -42,7 +42,8 @@ class BudgetIsReached(Watcher):
         is_over = allocator.target_reached or end.kept <= end.target
         if is_over or not is_result or not end.is_called:
             return ""
-        steps = 0 if allocator.last_step is None else allocator.last_step + 1
+        last = run.automatic.step if run.automatic.is_expected(run) else allocator.last_step
+        steps = 0 if last is None else last + 1
         return (
             f"{run.adapter} is {end.what} at step {steps} of {allocator.schedule.total_step} with "
             f"{end.kept} triplets, target {end.target}"

@@ -15,6 +15,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
 from adalora_core.sharding.layout import local_part
+from adalora_core.training.run.automatic import AutomaticAllocation
+from adalora_core.training.run.optimizers import held_at_step, was_skipped
 from adalora_core.training.run.reporting import report
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from adalora_core.nn import AdaLoraLayer
 
     _Gradient = tuple[torch.Tensor, torch.Tensor, int]
-
-CERTAIN = 3
-"""How often an event must happen before it counts as a fault."""
 
 
 class DeferredInt:
@@ -146,6 +145,7 @@ class RunWatch:
         finished_at: steps of the run that the loaded adapter comes from, if it may be finished.
         driver: the hook or callback that calls the allocator.
         saves_are_checkpoints: whether saved files are marked as checkpoints.
+        automatic: calls the allocator where nobody does.
     """
 
     def __init__(self, name: str, watchers: Sequence[type[Watcher]]) -> None:
@@ -157,6 +157,7 @@ class RunWatch:
         self.finished_at: int | None = None
         self.driver: Any = None
         self.saves_are_checkpoints = False
+        self.automatic = AutomaticAllocation()
         self._name, self._kinds = name, watchers
         self._watchers = [each() for each in watchers]
         self._allocator: RankAllocator | None = None
@@ -165,6 +166,7 @@ class RunWatch:
         self._gradient: _Gradient | None = None
         self._forwards = 0
         self._E: torch.Tensor | None = None
+        self._start: torch.Tensor | None = None
         self._waiting: deque[Call] = deque()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -192,6 +194,34 @@ class RunWatch:
             "allocation starts anew",
         )
 
+    def begin_anew(self) -> bool:
+        """See that factors were written; return whether the allocation has to begin anew too.
+
+        That of a script or of a hook goes on.
+        """
+        self._start = None
+        if self.driver is not None or (self.calls and not self.automatic.is_active):
+            return False
+        was_active = self.automatic.is_active
+        self.automatic.begin()
+        if was_active:
+            self.calls = self.optimizer_steps = 0
+            self._since.clear()
+        return was_active
+
+    def expect_call(self) -> None:
+        """Count a call for each step so far but the last one."""
+        self.calls = max(self.optimizer_steps - 1, 0)
+        self._since = Counter(dict.fromkeys(self._since, 1))
+
+    @property
+    def has_learned_unseen(self) -> bool:
+        """Whether E has changed since the first forward, and no step of an optimizer was seen."""
+        if self._start is None or self._allocator is None or self.optimizer_steps or self.calls:
+            return False
+        now = singular_values(self._allocator)
+        return now.shape == self._start.shape and not now.equal(self._start.to(now))
+
     @property
     def has_stepped(self) -> bool:
         """Whether an optimizer has made a step since the last call of the allocator."""
@@ -207,18 +237,20 @@ class RunWatch:
     def see_forward(self, layers: Mapping[str, AdaLoraLayer]) -> None:
         """See a forward in training mode through `layers`, before it begins."""
         self.forwards += 1
+        if self._start is None and self._allocator is not None and self._allocator.matrices:
+            self._start = singular_values(self._allocator)
         for each in self._watchers:
             each.forward(self, layers)
 
     def see_step(self, optimizer: torch.optim.Optimizer) -> None:
         """See a step of `optimizer`, whatever it holds."""
         allocator = self._allocator
-        if allocator is None or allocator.is_frozen:
-            return
-        skipped = was_skipped(optimizer)
-        if skipped:
+        if allocator is None or (skipped := was_skipped(optimizer)):
             return
         held = held_at_step(optimizer, allocator)
+        is_driven = self.automatic.sees(optimizer, allocator, held)
+        if allocator.is_frozen:
+            return
         if held and skipped is None:
             self._is_uncertain = True
         elif held:
@@ -230,6 +262,8 @@ class RunWatch:
         for each in self._watchers:
             if seen := each.step(self, step):
                 self.report(each.rule, seen)
+        if is_driven:
+            self.automatic.serve(self, allocator)
 
     def see_allocation(self, done: AllocationReport, last: int | None, penalties: int) -> None:
         """See a call of the allocator, which has `done` it, and whose step before was `last`."""
@@ -322,10 +356,6 @@ def nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
 # --- steps of optimizers ----------------------------------------------------------------------
 
 _watching: weakref.WeakSet[RunWatch] = weakref.WeakSet()
-_held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
-    weakref.WeakKeyDictionary()
-)
-_REMEMBERED = 8
 _seen: list[int] = []
 """The optimizer whose step a hook of its own has shown already: such hooks come first."""
 _installed: list[Any] = []
@@ -352,37 +382,3 @@ def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         return
     for run in list(_watching):
         run.see_step(optimizer)
-
-
-def was_skipped(optimizer: torch.optim.Optimizer) -> bool | None:
-    """Return whether the step did nothing because of an overflow; None if only a device knows.
-
-    A gradient scaler does not call other optimizers than fused ones after an overflow.
-    """
-    found = getattr(optimizer, "found_inf", None)
-    if found is None:
-        return False
-    return (
-        bool(found) if not isinstance(found, torch.Tensor) or found.device.type == "cpu" else None
-    )
-
-
-def held_by(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -> frozenset[int]:
-    """Return which of `factors` the optimizer holds, by their index."""
-    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
-    return frozenset(index for index, each in enumerate(factors) if id(each) in held)
-
-
-def held_at_step(optimizer: torch.optim.Optimizer, allocator: RankAllocator) -> frozenset[int]:
-    """Return `held_by` of an allocator's factors; looked up anew when either changes."""
-    key = (
-        id(allocator),
-        id(allocator.matrices[0].lora_E[allocator.matrices[0].adapter_name]),
-        *(len(group["params"]) for group in optimizer.param_groups),
-    )
-    known = _held.setdefault(optimizer, {})
-    if key not in known:
-        if len(known) > _REMEMBERED:
-            known.clear()
-        known[key] = held_by(optimizer, allocator.parameters())
-    return known[key]

@@ -13,10 +13,10 @@ import torch
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
 from adalora_core.sharding.layout import are_sharded, local_part
+from adalora_core.training.run.automatic import CERTAIN, MISSED_STEPS, most_missed
 from adalora_core.training.run.refusals import MergedWhileTrained
 from adalora_core.training.run.results import BudgetIsReached, MatricesHaveGradients
 from adalora_core.training.run.watch import (
-    CERTAIN,
     Call,
     End,
     RunWatch,
@@ -27,9 +27,6 @@ from adalora_core.training.run.watch import (
 
 if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
-
-MISSED_STEPS = 30
-"""Most steps without an allocation, or without a change, before it is reported."""
 
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
@@ -155,7 +152,8 @@ class _AllocationIsCalled(Watcher):
         total = step.allocator.schedule.total_step
         missed = max(run.steps_since, run.optimizer_steps - run.calls)
         is_known = step.allocator.target_reached or runs.StepsOutOfOrder.code in run.findings
-        if is_known or missed < min(MISSED_STEPS, max(CERTAIN, total // 10)):
+        is_known |= run.automatic.is_expected(run)
+        if is_known or missed < most_missed(total):
             return ""
         return (
             f"the optimizer made {missed} steps on {run.adapter} without "
@@ -163,10 +161,18 @@ class _AllocationIsCalled(Watcher):
         )
 
     def end(self, run: RunWatch, end: End) -> str:
-        if end.allocator.target_reached or end.is_called or not (run.optimizer_steps and end.what):
+        if end.allocator.target_reached or end.is_called:
             return ""
-        steps = f"{run.optimizer_steps} steps of the optimizer"
-        return f"{run.adapter} is {end.what} after {steps} without model.update_and_allocate(step)"
+        seen, without = run.optimizer_steps, "without model.update_and_allocate(step)"
+        if seen and end.what:
+            return f"{run.adapter} is {end.what} after {seen} steps of the optimizer {without}"
+        # Engines, and a compiled step of an optimizer, call no hook.
+        if run.forwards < CERTAIN or not run.has_learned_unseen:
+            return ""
+        return (
+            f"E of {run.adapter} has changed in {run.forwards} forwards, {without} and without a "
+            "step of an optimizer that a hook sees"
+        )
 
 
 class _AllocationPerStep(Watcher):

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 CRITERION = "importance_criterion"
 """The entry of the progress that names the criterion, if it is not the default."""
 
+AUTOMATIC = "automatic"
+"""The entry of the progress of a run that nobody but this package has allocated."""
+
 PROGRESS = ("run", "step", "target_reached", "skipped_entries", "positions", "history")
 
 _PHASES = [phase.value for phase in Phase]
@@ -55,6 +58,7 @@ def progress(adapter: Adapter) -> dict[str, Any]:
     allocator = allocator_of(adapter)
     has_allocated = allocator.mask is not None
     criterion = criterion_name(adapter.spec.importance_criterion)
+    automatic = adapter.run.automatic
     return {
         "run": fingerprint(adapter.spec, adapter.layers),
         "step": allocator.last_step,
@@ -69,6 +73,7 @@ def progress(adapter: Adapter) -> dict[str, Any]:
         "ranks": allocator.rank_history() if has_allocated else {},
         # Left out of the usual state, which releases without criteria can read.
         **({} if criterion == SENSITIVITY else {CRITERION: criterion}),
+        **({AUTOMATIC: True} if automatic.is_active else {}),
     }
 
 

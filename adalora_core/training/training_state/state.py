@@ -45,6 +45,7 @@ from adalora_core.training.adapter_file.folder import (
 )
 from adalora_core.training.training_state import tensors as state_tensors
 from adalora_core.training.training_state.progress import (
+    AUTOMATIC,
     CRITERION,
     PROGRESS,
     allocator_of,
@@ -199,10 +200,12 @@ def read_state(folder: Path) -> TrainingState | None:
         values, tensors = decode_file(path.read_bytes())
         version = values.get("version") if isinstance(values, dict) else None
         require(version == STATE_VERSION, "version", str(STATE_VERSION), version)
-        own = {CRITERION} & values.keys()
+        own = {CRITERION, AUTOMATIC} & values.keys()
         check_fields(values, {"version", "weights", "config", *PROGRESS, *own})
-        for name in own:
-            require(isinstance(values[name], str), name, "a string", values[name])
+        criterion = values.get(CRITERION, "")
+        require(isinstance(criterion, str), CRITERION, "a string", criterion)
+        automatic = values.get(AUTOMATIC, True)
+        require(automatic is True, AUTOMATIC, "true", automatic)
         require(values["weights"] == digest, "weights", f"the digest {digest}", values["weights"])
         require(isinstance(values["config"], dict), "config", "a mapping", values["config"])
     except (ValueError, OSError) as error:
@@ -223,6 +226,7 @@ def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     )
     allocator.statistics.restore(*averages)
     restore_progress(allocator, state.values)
+    adapter.run.automatic.resumes = AUTOMATIC in state.values
 
 
 def _unusable(path: Path, error: Exception) -> CheckpointError:

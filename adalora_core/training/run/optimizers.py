@@ -1,0 +1,51 @@
+"""Tell which factors an optimizer holds, and whether it has skipped a step."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from adalora_core.allocation import RankAllocator
+
+_held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
+    weakref.WeakKeyDictionary()
+)
+_REMEMBERED = 8
+
+
+def was_skipped(optimizer: torch.optim.Optimizer) -> bool | None:
+    """Return whether the step did nothing because of an overflow; None if only a device knows.
+
+    A gradient scaler does not call other optimizers than fused ones after an overflow.
+    """
+    found = getattr(optimizer, "found_inf", None)
+    if found is None:
+        return False
+    return (
+        bool(found) if not isinstance(found, torch.Tensor) or found.device.type == "cpu" else None
+    )
+
+
+def held_by(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -> frozenset[int]:
+    """Return which of `factors` the optimizer holds, by their index."""
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    return frozenset(index for index, each in enumerate(factors) if id(each) in held)
+
+
+def held_at_step(optimizer: torch.optim.Optimizer, allocator: RankAllocator) -> frozenset[int]:
+    """Return `held_by` of an allocator's factors; looked up anew when either changes."""
+    key = (
+        id(allocator),
+        id(allocator.matrices[0].lora_E[allocator.matrices[0].adapter_name]),
+        *(len(group["params"]) for group in optimizer.param_groups),
+    )
+    known = _held.setdefault(optimizer, {})
+    if key not in known:
+        if len(known) > _REMEMBERED:
+            known.clear()
+        known[key] = held_by(optimizer, allocator.parameters())
+    return known[key]
