@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import peft
@@ -10,12 +11,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
 from adalora_runs import LOADERS, allocator_of, make, optimizer_of
-from run_loops import found
+from run_loops import codes, found
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 from trainer_runs import STEPS, TARGET_BUDGET, Sequences, llama, trainer_for
 
 from adalora_core import allocate_on_step, bridge
-from adalora_core.trainers.transformers import AdaLoraCallback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +33,20 @@ def imported() -> Iterator[None]:
     bridge.uninstall()
 
 
+BERT = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+}
+
+
 def bert() -> Any:
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    config = BertConfig(64, 32, 2, 4, 48, num_labels=2)
+    config = BertConfig(**BERT)
     return BertForSequenceClassification(config)
 
 
@@ -47,14 +56,7 @@ class Sentences(Sequences):
         return {"input_ids": ids, "labels": ids[0] % 2}
 
 
-def plain_trainer(model: Any, folder: Path, **arguments: Any) -> Any:
-    trainer = trainer_for_peft(model, folder, **arguments)
-    trainer.remove_callback(AdaLoraCallback)
-    return trainer
-
-
-def trainer_for_peft(model: Any, folder: Path, **arguments: Any) -> Any:
-    return trainer_for(model, folder, **arguments)
+plain_trainer = functools.partial(trainer_for, callback=False)
 
 
 def assert_right(model: Any, budget: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -86,8 +88,8 @@ def test_bert_under_trainer_reaches_its_budget(
     model = make("peft", bert(), **settings)
     trainer = plain_trainer(model, tmp_path / "run")
     trainer.train_dataset = Sentences()
-    assert not found(trainer.train)
-    assert not found(lambda: trainer.save_model(tmp_path / "result"))
+    assert not codes(trainer.train)
+    assert not codes(lambda: trainer.save_model(tmp_path / "result"))
     assert_right(model, 12, caplog)
     assert kept_in(bert(), tmp_path / "result") == 12
 
@@ -95,12 +97,12 @@ def test_bert_under_trainer_reaches_its_budget(
 def test_trainer_resumes_its_checkpoint_like_the_uninterrupted_run(tmp_path: Path) -> None:
     whole = llama("peft")
     saving = {"save_strategy": "steps", "save_steps": 10}
-    assert not found(plain_trainer(whole, tmp_path, **saving).train)
+    assert not codes(plain_trainer(whole, tmp_path, **saving).train)
     state = sorted(each.name for each in (tmp_path / "checkpoint-10").iterdir())
     assert any("adalora_state" in name for name in state)
     resumed = llama("peft")
     trainer = plain_trainer(resumed, tmp_path / "other")
-    assert not found(lambda: trainer.train(resume_from_checkpoint=tmp_path / "checkpoint-10"))
+    assert not codes(lambda: trainer.train(resume_from_checkpoint=tmp_path / "checkpoint-10"))
     assert allocator_of(resumed).budget == TARGET_BUDGET
     for expected, each in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(each, expected, rtol=0, atol=0)
@@ -109,17 +111,17 @@ def test_trainer_resumes_its_checkpoint_like_the_uninterrupted_run(tmp_path: Pat
 def test_trainer_resumes_a_checkpoint_from_before_the_decision(tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1}
     first = plain_trainer(llama("peft"), tmp_path, **saving, max_steps=2)
-    assert not found(first.train)
+    assert not codes(first.train)
     resumed = llama("peft")
     trainer = plain_trainer(resumed, tmp_path / "other")
-    assert not found(lambda: trainer.train(resume_from_checkpoint=tmp_path / "checkpoint-2"))
+    assert not codes(lambda: trainer.train(resume_from_checkpoint=tmp_path / "checkpoint-2"))
     assert allocator_of(resumed).last_step == STEPS - 1
     assert allocator_of(resumed).budget == TARGET_BUDGET
 
 
 def test_trainer_with_the_callback_is_not_called_for(tmp_path: Path) -> None:
     model = llama("peft")
-    assert not found(trainer_for(model, tmp_path).train)
+    assert not codes(trainer_for(model, tmp_path).train)
     assert not model.base_model.run_report().automatic
 
 
@@ -150,8 +152,8 @@ def test_llama_under_sft_reaches_its_budget(
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=_tokenizer(),
     )
-    assert not found(trainer.train)
-    assert not found(lambda: trainer.save_model(str(tmp_path / "result")))
+    assert not codes(trainer.train)
+    assert not codes(lambda: trainer.save_model(str(tmp_path / "result")))
     assert_right(model, TARGET_BUDGET, caplog)
     assert kept_in(tiny_llama(), tmp_path / "result") == TARGET_BUDGET
 
@@ -230,8 +232,8 @@ def test_lightning_reaches_its_budget(tmp_path: Path, caplog: pytest.LogCaptureF
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    assert not found(lambda: trainer.fit(module, loader))
-    assert not found(lambda: module.model.save_pretrained(tmp_path / "result"))
+    assert not codes(lambda: trainer.fit(module, loader))
+    assert not codes(lambda: module.model.save_pretrained(tmp_path / "result"))
     assert_right(module.model, TARGET_BUDGET, caplog)
     assert kept_in(tiny_llama(), tmp_path / "result") == TARGET_BUDGET
 
@@ -246,7 +248,7 @@ def test_compiled_model_reaches_its_budget(caplog: pytest.LogCaptureFixture) -> 
             optimizer.step()
             optimizer.zero_grad()
 
-    assert not found(train)
+    assert not codes(train)
     assert_right(model, TARGET_BUDGET, caplog)
 
 

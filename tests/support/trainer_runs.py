@@ -46,8 +46,8 @@ def llama(library: str, dtype: torch.dtype = torch.float32, **changes: Any) -> A
     return make(library, base, **{**LLAMA, **changes})
 
 
-def trainer_for(model: Any, folder: Path, **arguments: Any) -> Trainer:
-    """Return a Trainer over `model` with the callback."""
+def trainer_for(model: Any, folder: Path, *, callback: bool = True, **arguments: Any) -> Trainer:
+    """Return a Trainer over `model` with the callback, or without."""
     settings: dict[str, Any] = {
         "output_dir": str(folder),
         "max_steps": STEPS,
@@ -65,5 +65,6 @@ def trainer_for(model: Any, folder: Path, **arguments: Any) -> Trainer:
         train_dataset=Sequences(),
         eval_dataset=Sequences(8),
     )
-    AdaLoraCallback().add_to(trainer)
+    if callback:
+        AdaLoraCallback().add_to(trainer)
     return trainer
