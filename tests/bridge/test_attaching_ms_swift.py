@@ -13,7 +13,6 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from toy_models import tiny_llama, token_batch
 
-from adalora_core import RunWarning
 from adalora_core.bridge import attach, install, uninstall
 from adalora_core.bridge.tuner import TunerOverrides
 from adalora_core.bridge.versions import require_supported_peft
@@ -34,6 +33,9 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Patch]:
     patch_peft(remember)
     yield patch_peft
     uninstall()
+
+
+STEPS_UNDER_DDP = 6
 
 
 def fresh() -> Any:
@@ -87,21 +89,23 @@ def test_a_run_is_that_of_peft_with_the_patch(way: Callable[[Patch], Any], patch
 
 
 @pytest.mark.filterwarnings("ignore:.*find_unused_parameters")
-def test_nothing_allocates_under_ddp_and_a_finding_says_so(patch: Patch) -> None:
+def test_under_ddp_where_its_callback_is_not_called_the_package_allocates(patch: Patch) -> None:
     model = install_then_patch(patch)
     clear, optimizer = model.zero_grad, optimizer_of(model)
     # As its callback does; a trainer calls the method of the wrapper.
     model.zero_grad = lambda: (model.update_and_allocate(0), clear())
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
-        with pytest.warns(RunWarning, match=r"ADA813: the optimizer made 3 steps"):
-            train_wrapped(DistributedDataParallel(model), optimizer)
+        train_wrapped(DistributedDataParallel(model), optimizer)
     finally:
         distributed.destroy_process_group()
+    report = model.base_model.run_report()
+    assert report.steps == STEPS_UNDER_DDP
+    assert "from step 3 of 30 on" in report.automatic
 
 
 def train_wrapped(model: Any, optimizer: torch.optim.Optimizer) -> None:
-    for step in range(6):
+    for step in range(STEPS_UNDER_DDP):
         model(**token_batch(step)).loss.backward()
         optimizer.step()
         model.zero_grad()

@@ -125,6 +125,7 @@ def test_trainer_with_the_callback_is_not_called_for(tmp_path: Path) -> None:
     assert not model.base_model.run_report().automatic
 
 
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")
 def test_llama_under_sft_reaches_its_budget(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,7 +143,6 @@ def test_llama_under_sft_reaches_its_budget(
         disable_tqdm=True,
         gradient_accumulation_steps=2,
         learning_rate=1e-2,
-        gradient_checkpointing=False,
         bf16=False,
     )
     model = llama("peft")
@@ -152,7 +152,7 @@ def test_llama_under_sft_reaches_its_budget(
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=_tokenizer(),
     )
-    assert not codes(trainer.train)
+    assert codes(trainer.train) == ["ADA814"]  # TRL computes the loss itself
     assert not codes(lambda: trainer.save_model(str(tmp_path / "result")))
     assert_right(model, TARGET_BUDGET, caplog)
     assert kept_in(tiny_llama(), tmp_path / "result") == TARGET_BUDGET
