@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from usage_texts import codes
 
+from adalora_core import check_config
 from adalora_core.checker.rules.usage_base import CALLBACK, HEAD, LOOP, example
 
 
@@ -239,3 +240,19 @@ def test_number_that_lightning_raises_for_each_optimizer(step, expected):
     assert codes(f"{head}{MANUAL.replace('STEP', step)}") == expected
     alone = MANUAL.replace("STEP", step).replace("        opt_b.step()\n", "")
     assert codes(head + alone) == set()
+
+
+@pytest.mark.parametrize(
+    ("imports", "severity"),
+    [
+        ("from peft", "warning"),
+        ("from adalora_core.peft", "info"),
+        ("from adalora_core import allocate_automatically\nfrom adalora_core.peft", "warning"),
+    ],
+)
+def test_missing_call_is_an_information_where_the_package_calls(imports, severity):
+    script = HEAD + LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
+    report = check_config(script.replace("from peft", imports), format="python")
+    found = [each for each in report.diagnostics if each.code == "ADA901"]
+    assert [each.severity for each in found] == [severity]
+    assert ("adalora_core calls it" in found[0].message) == (severity == "info")

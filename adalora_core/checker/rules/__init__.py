@@ -61,8 +61,15 @@ def _of_code(script: Script, method: Method) -> Iterator[Finding]:
 
 def _placed(rule: UsageRule, fault: CodeFault, script: Script) -> Finding:
     """Return a fault of the code as a finding, with the places of its nodes in the text."""
-    node, message, hint, note, remedy = fault
+    node, message, hint, note, remedy, severity = fault
     notes = () if note is None else ((script.extent(note[0]), note[1]),)
     return Finding(
-        type(rule), (), message, hint=hint, extent=script.extent(node), notes=notes, remedy=remedy
+        type(rule),
+        (),
+        message,
+        hint=hint,
+        extent=script.extent(node),
+        notes=notes,
+        remedy=remedy,
+        severity=severity,
     )

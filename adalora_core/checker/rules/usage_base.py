@@ -98,6 +98,7 @@ class CodeFault(NamedTuple):
         hint: the hint, where it differs from the rule's.
         note: another node, and what it is.
         remedy: the change that corrects the fault.
+        severity: the severity, where it differs from the rule's.
     """
 
     node: ast.AST
@@ -105,6 +106,7 @@ class CodeFault(NamedTuple):
     hint: str | None = None
     note: tuple[ast.AST, str] | None = None
     remedy: Remedy | None = None
+    severity: Severity | None = None
 
 
 def shown(node: ast.AST) -> str:

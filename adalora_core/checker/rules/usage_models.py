@@ -136,7 +136,11 @@ for rank in (2, 4, 8):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         found = usage.once(trainings)
-        if not found or any(training.allocates is not False for training in found):
+        if (
+            not found
+            or usage.is_called_for
+            or any(training.allocates is not False for training in found)
+        ):
             return
         for value in swept_ranks(usage):
             parent = usage.scopes.parents.get(value)

@@ -25,6 +25,7 @@ from adalora_core.checker.scripts.trainings import Training, trainings
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.events import Event
     from adalora_core.checker.scripts.usage import Usage
+    from adalora_core.config.findings import Severity
 
 _ACCUMULATED = """\
 step = 0
@@ -44,7 +45,8 @@ class AllocationNeverCalled(UsageRule):
     code = "ADA901"
     summary = "a script trains an AdaLoRA model and never calls update_and_allocate"
     why = """Only that call prunes. Without it every matrix keeps init_r triplets: the run is a
-    plain LoRA of the larger rank, at the price of AdaLoRA."""
+    plain LoRA of the larger rank, at the price of AdaLoRA. Where the model is made by this package
+    or by PEFT's names in adalora_core.peft, the package calls it, and this is an information."""
     bad = HEAD + LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
     hint = PLACES["loop"]
 
@@ -60,8 +62,12 @@ class AllocationNeverCalled(UsageRule):
             if training.allocates is False and not _trains_others(usage, training, made):
                 event, is_loop = training.event, training.kind in {"loop", "accelerate"}
                 found.setdefault(event.loops[-1] if is_loop else event.node, training)
+        severity: Severity | None = "info" if usage.is_called_for else None
         for training in found.values():
-            yield CodeFault(training.event.node, _message(training), _hint(usage, training))
+            message, hint = _message(training), _hint(usage, training)
+            if severity:
+                message = f"{message}; adalora_core calls it, after every step of the optimizer"
+            yield CodeFault(training.event.node, message, hint, severity=severity)
 
 
 def _trains_others(usage: Usage, training: Training, made: list[Training]) -> bool:

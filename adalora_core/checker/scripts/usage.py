@@ -138,6 +138,15 @@ class Usage(Sources):
         return [name for name in self.scopes.imports if name.partition(".")[0] == "adalora_core"]
 
     @cached_property
+    def is_called_for(self) -> bool:
+        """Whether this package calls `update_and_allocate` where the script does not."""
+        switch = "allocate_automatically"
+        doors = ("adalora_core.peft", "adalora_core.get_peft_model", "adalora_core.bridge")
+        return switch not in self.imported | self.scopes.callers.keys() and any(
+            name.startswith(doors) for name in self.our_names
+        )
+
+    @cached_property
     def stored(self) -> set[str]:
         """The attributes that a statement assigns, of whatever object."""
         nodes = (node for node in self.scopes.of if isinstance(node, ast.Attribute))

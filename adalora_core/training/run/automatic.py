@@ -17,7 +17,7 @@ from adalora_core.sharding.layout import reshard
 
 if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
-    from adalora_core.training.run.watch import RunWatch
+    from adalora_core.config.rules.base import Rule
 
 MISSED_STEPS = 30
 """Most steps without a call, or without a change, before it counts as a fault."""
@@ -34,6 +34,14 @@ class _Host(Protocol):
 
     def update_and_allocate(self, global_step: int) -> None: ...
     def finalize(self) -> None: ...
+
+
+class _Run(Protocol):
+    adapter: str
+    driver: Any
+
+    def report(self, rule: type[Rule], seen: str) -> None: ...
+    def expect_call(self) -> None: ...
 
 
 def enable(enabled: bool) -> None:
@@ -86,7 +94,7 @@ class AutomaticAllocation:
         """The number of the last step of the driver."""
         return (self._offset or 0) + self._steps - 1
 
-    def is_expected(self, run: RunWatch) -> bool:
+    def is_expected(self, run: _Run) -> bool:
         """Whether the allocator is called by this object, now or later in the run."""
         return self._steps > 0 and self._may_call(run)
 
@@ -106,7 +114,7 @@ class AutomaticAllocation:
     def _served(self) -> _Host | None:
         return None if self.host is None else self.host()
 
-    def _may_call(self, run: RunWatch) -> bool:
+    def _may_call(self, run: _Run) -> bool:
         host = self._served()
         if self._is_over or host is None or run.driver is not None:
             return False
@@ -141,7 +149,7 @@ class AutomaticAllocation:
         self._steps += 1
         return True
 
-    def serve(self, run: RunWatch, allocator: RankAllocator) -> None:
+    def serve(self, run: _Run, allocator: RankAllocator) -> None:
         """Observe a step of the driver, or allocate after it."""
         host = self._served()
         if host is None or not self._may_call(run):
@@ -160,7 +168,7 @@ class AutomaticAllocation:
         if self.step == total - 1 and self.is_active:
             host.finalize()
 
-    def _decides(self, run: RunWatch, allocator: RankAllocator) -> bool:
+    def _decides(self, run: _Run, allocator: RankAllocator) -> bool:
         """Return whether to call the allocator from this step on; observe the step if not."""
         if self.resumes:  # the saved run was allocated by this class
             return True
@@ -189,7 +197,7 @@ class AutomaticAllocation:
                 self._statistics.restore(*map(_copied, (saved.smoothed, saved.uncertainty)))
         allocator.observe_into(self._statistics)
 
-    def _begin_calls(self, run: RunWatch, allocator: RankAllocator) -> None:
+    def _begin_calls(self, run: _Run, allocator: RankAllocator) -> None:
         step = self.step
         if self._statistics is not None:
             allocator.statistics, self._statistics = self._statistics, None
@@ -218,7 +226,7 @@ class AutomaticAllocation:
         ):
             logging.getLogger("adalora_core").warning("%s", self.message)
 
-    def _call(self, run: RunWatch, host: _Host, step: int) -> None:
+    def _call(self, run: _Run, host: _Host, step: int) -> None:
         self._is_calling = True
         try:
             host.update_and_allocate(step)
