@@ -99,6 +99,7 @@ REPORTED: dict[str, tuple[str, ...]] = {
     "sft_config": ("ADA814",),
     "sft_model": ("ADA814",),
     "whisper_accelerate": ("ADA811",),
+    "whisper_trainer": ("ADA811",),
 }
 """The findings of runs that a script causes with our allocator; PEFT reports none."""
 

@@ -43,6 +43,7 @@ NOT_SEEN = {
     ("sft_config", "ADA814"): "the loss is computed inside TRL",
     ("quick_tour", "ADA811"): "the number of batches is known at run time",
     ("whisper_accelerate", "ADA811"): "the number of batches is known at run time",
+    ("whisper_trainer", "ADA811"): "the number of batches is known at run time",
     ("sft_model", "ADA814"): "the loss is computed inside TRL",
     ("embedding_search", "ADA811"): "the number of batches is known at run time",
     ("merging", "ADA807"): "the modules of the model are known at run time",

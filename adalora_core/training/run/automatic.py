@@ -201,14 +201,15 @@ class AutomaticAllocation:
         step = self.step
         if self._statistics is not None:
             allocator.statistics, self._statistics = self._statistics, None
-        if allocator.last_step is None and self._offset:
-            schedule = allocator.schedule
-            if any(schedule.at(each).allocates for each in range(self._offset)):
-                run.report(
-                    runs.StepsOutOfOrder,
-                    f"the run of {run.adapter} goes on at step {self._offset}, as the optimizer "
-                    "counts, without a training state, so its averages begin anew",
-                )
+        schedule, before = allocator.schedule, self._offset or 0
+        was_decided = before >= most_missed(schedule.total_step)
+        was_due = any(schedule.at(each).allocates for each in range(before))
+        if allocator.last_step is None and was_decided and was_due:
+            run.report(
+                runs.StepsOutOfOrder,
+                f"the run of {run.adapter} goes on at step {before}, as the optimizer counts, "
+                "without a training state, so its averages begin anew",
+            )
         allocator.last_step = step - 1 if step else None
         run.expect_call()
         self.first_step = step
