@@ -17,7 +17,7 @@ from llamafactory.v1.trainers import sft_trainer
 
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.trainers.new_models import adapted, checked_config, loaded
-from adalora_core.trainers.optimizer_hook import allocate_on_step
+from adalora_core.trainers.optimizer_hook import allocate_on_step, bind_total_step
 from adalora_core.training.host import host_of, unwrapped
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class AdaLoraSFTTrainer(sft_trainer.SFTTrainer):
 
     def fit(self) -> None:
         """Train; the ranks are final afterwards."""
-        self._host.bind_total_step(self.num_training_steps)
+        bind_total_step(self._host, self.num_training_steps, "LLaMA-Factory")
         hook = allocate_on_step(self.optimizer, self.model)
         super().fit()
         hook.remove()

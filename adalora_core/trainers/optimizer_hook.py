@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.hooks import RemovableHandle
 
-from adalora_core.config.rules.runs import TwoHooks
+from adalora_core.config.rules.runs import ScheduleDoesNotFit, TwoHooks
 from adalora_core.trainers.zero import ZeroHook, zero_optimizer
 from adalora_core.training.host import Host, allocate_next, host_of, learning_adapters
 from adalora_core.training.names_of_peft import refusal
@@ -103,6 +103,18 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: object) -> Removab
     for adapter in adapters:
         adapter.run.driver = handle
     return handle
+
+
+def bind_total_step(host: Host, steps: int, trainer: str) -> None:
+    """Replace a `total_step` of "auto" by the `steps` of `trainer`, and report another number."""
+    host.bind_total_step(steps)
+    for adapter in host.trained_adapters():
+        if adapter.spec.total_step != steps:
+            adapter.run.report(
+                ScheduleDoesNotFit,
+                f"{trainer} makes {steps} optimizer steps, and total_step of the adapter "
+                f"{adapter.name!r} is {adapter.spec.total_step}",
+            )
 
 
 def host_in_peft(model: object, purpose: str) -> Host:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.config.rules.runs import PenaltyMissing, ScheduleDoesNotFit, TwoHooks
+from adalora_core.config.rules.runs import PenaltyMissing, TwoHooks
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
 from adalora_core.sharding.layout import reshard
-from adalora_core.trainers.optimizer_hook import host_in_peft, refuse_second_hook
+from adalora_core.trainers.optimizer_hook import bind_total_step, host_in_peft, refuse_second_hook
 from adalora_core.trainers.trainer_checkpoints import (
     complete_loss,
     is_divided,
@@ -135,14 +135,7 @@ class AdaLoraCallback(TrainerCallback):
             adapter.run.saves_are_checkpoints = True
         if zero is not None:
             self._zero = ZeroHook(zero, tuner)
-        tuner.bind_total_step(state.max_steps)
-        for adapter in tuner.trained_adapters():
-            if adapter.spec.total_step != state.max_steps:
-                adapter.run.report(
-                    ScheduleDoesNotFit,
-                    f"Trainer makes {state.max_steps} optimizer steps, and total_step of the "
-                    f"adapter {adapter.name!r} is {adapter.spec.total_step}",
-                )
+        bind_total_step(tuner, state.max_steps, "Trainer")
 
     def on_step_begin(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.config.rules import runs
 from adalora_core.sharding.layout import are_sharded, local_part
+from adalora_core.training.run.optimizers import was_held
 from adalora_core.training.run.watch import End
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def _warn_if_dropped_are_live(adapter: Adapter, what: str) -> None:
 def warn_if_file_lacks_trained(
     model: nn.Module, adapter: Adapter, names: Callable[[], Collection[str]]
 ) -> None:
-    """Warn if parameters were trained beside `adapter` that its file, with `names`, lacks."""
+    """Warn of what was trained beside `adapter` and its file, with `names`, lacks, or untrained."""
+    _warn_if_never_held(model, adapter)
     beside = [
         name.removeprefix("base_model.model.")
         for name, each in model.named_parameters()
@@ -162,6 +164,25 @@ def warn_if_file_lacks_trained(
             runs.FileLacksTrainedWeights,
             f"the adapter {adapter.name!r} is saved without {len(lacking)} parameters that are "
             f"trained beside it: {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}",  # noqa: PLR2004 - a few
+        )
+
+
+def _warn_if_never_held(model: nn.Module, adapter: Adapter) -> None:
+    """Warn of what is trainable beside the factors, and that no optimizer holds which steps."""
+    factors = adapter.parameters()
+    if not all(map(was_held, factors)):  # another fault, or an engine that hides parameters
+        return
+    known = {id(each) for each in factors}
+    names = [
+        name.removeprefix("base_model.model.")
+        for name, each in model.named_parameters()
+        if each.requires_grad and id(each) not in known and not was_held(each)
+    ]
+    if names:
+        adapter.run.report(
+            runs.OptimizerWithoutFactors,
+            f"no optimizer that made a step holds {len(names)} parameters that are trainable "
+            f"beside the adapter {adapter.name!r}: {', '.join(names[:3])}",
         )
 
 

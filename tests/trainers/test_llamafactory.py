@@ -34,7 +34,7 @@ from tool_stand_ins import (
 from toy_models import tiny_llama, token_batch
 
 from adalora_core.bridge import uninstall
-from adalora_core.floor.errors import ParallelismError
+from adalora_core.floor.errors import ParallelismError, RunWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,8 @@ def test_trainer_allocates_and_its_loss_holds_the_penalty(module: Any, tmp_path:
 
 def test_checkpoint_is_loaded_with_its_training_state(module: Any, tmp_path: Path) -> None:
     model = made(total_step=STEPS * 2)
-    optimizer = trained(module, model).optimizer
+    with pytest.warns(RunWarning, match=f"ADA824: LLaMA-Factory makes {STEPS} optimizer steps"):
+        optimizer = trained(module, model).optimizer
     model.save_pretrained(tmp_path / "model", save_training_state=True)
     (tmp_path / "optimizer").mkdir()
     torch.save(optimizer.state_dict(), tmp_path / "optimizer" / "state_dict.pt")

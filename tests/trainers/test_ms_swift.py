@@ -63,6 +63,17 @@ def settings(**changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**of_lora | given | changes)
 
 
+@pytest.mark.parametrize(
+    ("task", "of_peft"),
+    [("embedding", None), ("reranker", "SEQ_CLS"), ("generative_reranker", "CAUSAL_LM")],
+)
+def test_tasks_of_ms_swift_are_those_that_it_gives_peft(
+    module: Any, task: str, of_peft: str | None
+) -> None:
+    model = module.AdaLoraTuner.prepare_model(settings(task_type=task), tiny_llama())
+    assert model.peft_config["default"].task_type == of_peft
+
+
 def test_plugin_makes_the_model_and_its_trainer_allocates(module: Any, tmp_path: Path) -> None:
     assert refused_parameters(module.AdaLoraTuner, PeftTuner) == []
     assert refused_parameters(module.AddAdaLoraCallback, TrainerCallback) == []

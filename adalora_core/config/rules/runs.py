@@ -48,15 +48,16 @@ class AdaptedTwice(RunRule):
 class OptimizerWithoutFactors(RunRule):
     code = "ADA802"
     severity = "error"
-    summary = "the optimizer does not hold the factors of the adapter, or holds only some of them"
-    why = """Factors that no optimizer holds do not learn. The usual cause is an optimizer that was
-    made before the adapter, or before the parameters were replaced. In a loop of your own it is a
+    summary = "no optimizer holds some factors of the adapter, or what is trained beside them"
+    why = """What no optimizer holds does not learn. The usual causes are an optimizer that was
+    made before the adapter, or before the parameters were replaced, and a filter by "lora_", which
+    leaves a head of modules_to_save out and is reported at a save. In a loop of your own it is a
     warning at the second step, for allocate_on_step and Trainer an error."""
     bad = "optimizer = torch.optim.AdamW(base.parameters())\nmodel = get_peft_model(base, config)\n"
     good = (
         "model = get_peft_model(base, config)\noptimizer = torch.optim.AdamW(model.parameters())\n"
     )
-    hint = "make the optimizer from model.parameters() after the adapter was added"
+    hint = "make the optimizer from all of model.parameters() after the adapter was added"
 
 
 class AllocationNotAfterStep(RunRule):

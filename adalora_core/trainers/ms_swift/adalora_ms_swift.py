@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_TASKS = {
+    "EMBEDDING": None,
+    "RERANKER": "SEQ_CLS",
+    "GENERATIVE_RERANKER": "CAUSAL_LM",
+    "DECISION": "CAUSAL_LM",
+}
+"""What ms-swift gives PEFT for tasks that PEFT does not know."""
+
+
 class AdaLoraTuner(PeftTuner):
     """Make the model, and load it to resume or to infer."""
 
@@ -27,10 +36,11 @@ class AdaLoraTuner(PeftTuner):
     def prepare_model(args: Any, model: nn.Module) -> nn.Module:
         """Return `model` with a new adapter of the settings in `args`."""
         task_type = args.task_type.upper()
+        task_of_peft = _TASKS.get(task_type, task_type)
         own = {name: f"adalora_{name}" for name in ADALORA_FIELDS}
         given = {name: getattr(args, key) for name, key in own.items() if hasattr(args, key)}
         config = checked_config(
-            task_type=task_type,
+            task_type=task_of_peft,
             target_modules=get_target_modules(args, model),
             modules_to_save=get_modules_to_save(args, model, task_type) or None,
             lora_alpha=args.lora_alpha,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
@@ -15,6 +16,8 @@ _held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]
     weakref.WeakKeyDictionary()
 )
 _REMEMBERED = 8
+_ever_held: Any = WeakIdKeyDictionary()
+"""The parameters in optimizers that have made a step."""
 
 
 def was_skipped(optimizer: torch.optim.Optimizer) -> bool | None:
@@ -48,4 +51,13 @@ def held_at_step(optimizer: torch.optim.Optimizer, allocator: RankAllocator) -> 
         if len(known) > _REMEMBERED:
             known.clear()
         known[key] = held_by(optimizer, allocator.parameters())
+        # What shows the steps of an engine has the factors alone.
+        if isinstance(optimizer, torch.optim.Optimizer):
+            groups = (group["params"] for group in optimizer.param_groups)
+            _ever_held.update((each, True) for params in groups for each in params)
     return known[key]
+
+
+def was_held(parameter: torch.Tensor) -> bool:
+    """Return whether an optimizer that has made a step held `parameter`."""
+    return parameter in _ever_held
