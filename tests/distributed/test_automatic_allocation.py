@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     ("kind", "library"),
     [
         ("ddp", "attached"),
-        ("fsdp2", "attached"),
+        pytest.param("fsdp2", "attached", marks=pytest.mark.slow),
         pytest.param("ddp", "adalora_core", marks=pytest.mark.slow),
         pytest.param("fsdp2", "adalora_core", marks=pytest.mark.slow),
     ],
@@ -32,6 +32,7 @@ def test_processes_allocate_as_with_a_hook(kind: str, library: str, tmp_path: Pa
         assert messages == (rank == 0)
 
 
+@pytest.mark.slow
 def test_process_that_counts_otherwise_is_an_error_everywhere(tmp_path: Path) -> None:
     for message in run_processes(2, run_whose_processes_differ, tmp_path):
         assert "step of the call" in message

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from adalora_runs import LOADERS, OURS, TARGET_BUDGET, allocator_of, optimizer_of
+from adalora_runs import LOADERS, TARGET_BUDGET, allocator_of, optimizer_of
 from run_loops import backward, codes, found
 from toy_models import TwoLayer, two_layer_batch
 from uncalled_runs import LATE, assert_same, begin, called, is_automatic, run_of, silent
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-doors = pytest.mark.parametrize("library", OURS)
+doors = pytest.mark.parametrize(
+    "library", ["attached", pytest.param("adalora_core", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture(autouse=True)
