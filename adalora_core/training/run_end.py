@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adalora_core.config.fields.block import AUTO
 from adalora_core.config.rules import runs
 from adalora_core.sharding.layout import are_sharded, local_part
+from adalora_core.training.run.automatic import CERTAIN
 from adalora_core.training.run.optimizers import was_held
 from adalora_core.training.run.watch import End
 
@@ -123,6 +125,12 @@ def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = Fal
 
 def _see_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
     run, allocator = adapter.run, adapter.allocator
+    if allocator is None and adapter.is_trainable and run.forwards >= CERTAIN:
+        run.report(
+            runs.AllocationNotCalled,
+            f"total_step of {run.adapter} is still {AUTO!r} after {run.forwards} training "
+            "forwards, so nothing is allocated; call model.bind_total_step(steps)",
+        )
     if allocator is not None:
         kept, target, _ = budget_of(adapter)
         is_called = run.calls > 0 or allocator.last_step is not None

@@ -310,3 +310,11 @@ def test_frozen_reference_and_evaluation_are_never_allocated(library: str) -> No
         optimizer.zero_grad()
     assert allocator_of(reference).last_step is None
     assert allocator_of(model).last_step == 19
+
+
+def test_schedule_that_nobody_binds_is_reported_with_the_remedy(tmp_path: Path) -> None:
+    model, optimizer = begin("adalora_core", total_step="auto")
+    silent(model, optimizer, range(5))
+    (finding,) = found(lambda: model.save_pretrained(str(tmp_path)))
+    assert "ADA813" in str(finding.message)
+    assert "bind_total_step" in str(finding.message)

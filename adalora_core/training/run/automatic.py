@@ -129,12 +129,15 @@ class AutomaticAllocation:
         """Count a step of `optimizer`, which holds the factors `held`, if it is the driver's."""
         if self._is_over or len(held) < 3 * len(allocator.matrices):
             return False
-        if bool(getattr(optimizer, "found_inf", None)):
+        values = allocator.parameters()[1::3]
+        # A captured graph neither waits for a number nor runs this hook again.
+        is_captured = values[0].is_cuda and torch.cuda.is_current_stream_capturing()
+        if is_captured or bool(getattr(optimizer, "found_inf", None)):
             return False
         driver = self._driver and self._driver()
         if driver is None:
             if self._steps == 0 and allocator.last_step is None:
-                self._offset = _steps_before(optimizer, allocator.parameters()[1::3])
+                self._offset = _steps_before(optimizer, values)
             elif allocator.last_step is not None:
                 self._offset = allocator.last_step + 1 - self._steps
         elif driver is not optimizer:
@@ -154,18 +157,14 @@ class AutomaticAllocation:
         host = self._served()
         if host is None or not self._may_call(run):
             return
-        values = allocator.parameters()[1::3]
-        if values[0].is_cuda and torch.cuda.is_current_stream_capturing():
-            return
         reshard(host.model)
-        total = allocator.schedule.total_step
         if not self.is_active:
-            has_gradient = any(each.grad is not None for each in values)
+            has_gradient = any(each.grad is not None for each in allocator.parameters()[1::3])
             if not has_gradient or not self._decides(run, allocator):
                 return
             self._begin_calls(run, allocator)
         self._call(run, host, self.step)
-        if self.step == total - 1 and self.is_active:
+        if self.step == allocator.schedule.total_step - 1 and self.is_active:
             host.finalize()
 
     def _decides(self, run: _Run, allocator: RankAllocator) -> bool:
@@ -192,9 +191,8 @@ class AutomaticAllocation:
         """Update averages that nobody else reads; those of a resumed run go on as a copy."""
         if self._statistics is None:
             self._statistics = ImportanceStatistics(allocator.spec)
-            saved = allocator.statistics
-            if saved.smoothed:
-                self._statistics.restore(*map(_copied, (saved.smoothed, saved.uncertainty)))
+            averages = allocator.statistics.smoothed, allocator.statistics.uncertainty
+            self._statistics.restore(*([each.clone() for each in kind] for kind in averages))
         allocator.observe_into(self._statistics)
 
     def _begin_calls(self, run: _Run, allocator: RankAllocator) -> None:
@@ -222,9 +220,8 @@ class AutomaticAllocation:
             "allocate_on_step(optimizer, model); or model.update_and_allocate(step). "
             "adalora_core.allocate_automatically(False) turns this off"
         )
-        if not (distributed.is_available() and distributed.is_initialized()) or (
-            distributed.get_rank() == 0
-        ):
+        is_distributed = distributed.is_available() and distributed.is_initialized()
+        if not is_distributed or distributed.get_rank() == 0:
             logging.getLogger("adalora_core").warning("%s", self.message)
 
     def _call(self, run: _Run, host: _Host, step: int) -> None:
@@ -243,10 +240,6 @@ class AutomaticAllocation:
             )
         finally:
             self._is_calling = False
-
-
-def _copied(averages: list[torch.Tensor]) -> list[torch.Tensor]:
-    return [each.clone() for each in averages]
 
 
 def _steps_before(optimizer: torch.optim.Optimizer, E: list[torch.Tensor]) -> int | None:
