@@ -137,8 +137,9 @@ class AdaLoraLayer(nn.Module):
         columns, rows = self.factor_shapes
         shapes = {"lora_A": (rank, columns), "lora_E": (rank, 1), "lora_B": (rows, rank)}
         for factor, values in initial_factors(shapes, spec, device).items():
-            # Rounded to the base's dtype first, as PEFT does.
-            placed = values.to(device or place, rounding_dtype(self.base_layer)).to(dtype)
+            # On meta inside `torch.device("meta")`, and rounded to the base's dtype first: as PEFT.
+            where = values.device if values.is_meta else device or place
+            placed = values.to(where, rounding_dtype(self.base_layer)).to(dtype)
             getattr(self, factor)[DEFAULT_ADAPTER] = nn.Parameter(placed)
         dropout = nn.Dropout(spec.lora_dropout) if spec.lora_dropout > 0 else nn.Identity()
         self.lora_dropout[DEFAULT_ADAPTER] = dropout.train(self.training)

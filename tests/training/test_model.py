@@ -122,6 +122,13 @@ class TestFirstOutputs:
             for factor in "AEB"
         }
 
+    def test_factors_are_made_on_meta_inside_its_context(self) -> None:
+        base, config = TwoLayer(), AdaLoraConfig(**SETTINGS)
+        with torch.device("meta"):
+            model = get_peft_model(base, config)
+        factors = [each for name, each in model.named_parameters() if "lora_" in name]
+        assert {each.device.type for each in factors} == {"meta"}
+
 
 class TestForwarding:
     def test_attributes_and_methods_are_the_base_models(self) -> None:
