@@ -13,7 +13,7 @@ from peft.utils import ModulesToSaveWrapper
 
 from adalora_core.bridge.layers import adalora_layers, clear_initial_ranks, set_rank
 from adalora_core.config.findings import ConfigWarning
-from adalora_core.config.loading import errors_in
+from adalora_core.config.loading import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.expressions.matching import Matcher, Method
@@ -199,11 +199,15 @@ def _expressions(config: Any) -> Iterator[tuple[str, Method, str]]:
             yield field, "match", rf"(.*\.)?({key})$"
 
 
+_SILENT = ("ADA203", "ADA405")
+"""Warnings of the contract whose effect on a run nothing shows: pruning at once, alpha_pattern."""
+
+
 def report_faults(tuner: Host) -> None:
     """Warn of faults in the trained configurations, which PEFT accepts in silence."""
     for adapter in trained_adapters(tuner):
         values = written_values(adapter.config)
-        for fault in errors_in(values):
+        for fault in faults_in(values, *_SILENT):
             warnings.warn(
                 f"{fault.code}: the configuration of the adapter {adapter.name!r} has a fault: "
                 f"{fault.message}. To do: {fault.hint} (adalora rule {fault.code})",

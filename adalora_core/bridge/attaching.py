@@ -13,6 +13,7 @@ from torch import nn
 from adalora_core.bridge.adapters import (
     configs_of,
     refuse_changed_allocator,
+    report_faults,
     report_unmatched,
     return_to_peft,
     state_of,
@@ -177,6 +178,7 @@ def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
             store_initial_rank(layer, name, configs[name].init_r)
     leave_fast_path(tuner.model, AdaLoraLayer)
     state_of(tuner)
+    report_faults(tuner)
     report_unmatched(tuner)
 
 

@@ -40,9 +40,10 @@ def config_of(values: Mapping[str, Any], source: str | None = None) -> AdaLoraCo
     return AdaLoraConfig.from_checked(block.as_read, _OPTIONS.runtime)
 
 
-def errors_in(values: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
-    """Return the findings of severity error about the configuration that a mapping holds."""
-    return _checked(values, None)[0].errors
+def faults_in(values: Mapping[str, Any], *codes: str) -> list[Diagnostic]:
+    """Return the errors in the configuration that a mapping holds, and the warnings of `codes`."""
+    found = _checked(values, None)[0].diagnostics
+    return [each for each in found if each.severity == "error" or each.code in codes]
 
 
 def _checked(values: Mapping[str, Any], source: str | None) -> tuple[Checked, Block]:

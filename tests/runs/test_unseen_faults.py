@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import peft
 import pytest
 import torch
-from adalora_runs import make, optimizer_of
+from adalora_runs import LIBRARIES, SETTINGS, make, optimizer_of
 from run_loops import backward, found
 from toy_models import TwoLayer
 
@@ -59,3 +60,18 @@ def test_state_of_a_compiled_model_that_loads_nothing_is_told(door: str) -> None
     assert message.startswith("ADA823: load_state_dict gave the adapter 'default' nothing")
     assert "_orig_mod." in message
     assert not messages(lambda: model.load_state_dict(model.state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"deltaT": 50}, "ADA203"), ({"alpha_pattern": {"first": 4}}, "ADA405")],
+)
+def test_setting_that_a_run_ignores_is_told(door: str, changes: dict[str, Any], code: str) -> None:
+    if (door, code) == ("adalora_core", "ADA203"):
+        pytest.skip("our own configuration is checked where it is made, and warns of less")
+    library = LIBRARIES[door]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = library.AdaLoraConfig(**SETTINGS | changes)
+        library.get_peft_model(TwoLayer(), config)
+    assert sum(code in str(each.message) for each in caught) == 1
