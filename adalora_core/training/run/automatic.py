@@ -132,7 +132,9 @@ class AutomaticAllocation:
         values = allocator.parameters()[1::3]
         # A captured graph neither waits for a number nor runs this hook again.
         is_captured = values[0].is_cuda and torch.cuda.is_current_stream_capturing()
-        if is_captured or bool(getattr(optimizer, "found_inf", None)):
+        found = getattr(optimizer, "found_inf", None)
+        has_no_value = isinstance(found, torch.Tensor) and found.is_meta
+        if is_captured or has_no_value or bool(found):
             return False
         driver = self._driver and self._driver()
         if driver is None:
@@ -157,13 +159,31 @@ class AutomaticAllocation:
         host = self._served()
         if host is None or not self._may_call(run):
             return
+        try:
+            self._serve(run, host, allocator)
+        except RankDisagreementError:
+            raise
+        except (AdaLoraError, RuntimeError, ValueError, TypeError) as error:
+            # A hook must not end a run that works without this package.
+            self._is_over = True
+            run.report(
+                runs.AllocationNotCalled,
+                f"update_and_allocate({self.step}) of {run.adapter} was called automatically and "
+                f"failed: {error}",
+            )
+
+    def _serve(self, run: _Run, host: _Host, allocator: RankAllocator) -> None:
         reshard(host.model)
         if not self.is_active:
             has_gradient = any(each.grad is not None for each in allocator.parameters()[1::3])
             if not has_gradient or not self._decides(run, allocator):
                 return
             self._begin_calls(run, allocator)
-        self._call(run, host, self.step)
+        self._is_calling = True
+        try:
+            host.update_and_allocate(self.step)
+        finally:
+            self._is_calling = False
         if self.step == allocator.schedule.total_step - 1 and self.is_active:
             host.finalize()
 
@@ -184,7 +204,8 @@ class AutomaticAllocation:
                 "step of the run is not known, and nothing is allocated automatically",
             )
             self._is_over = True
-        self._observe(allocator)
+        if not allocator.target_reached:
+            self._observe(allocator)
         return False
 
     def _observe(self, allocator: RankAllocator) -> None:
@@ -223,23 +244,6 @@ class AutomaticAllocation:
         is_distributed = distributed.is_available() and distributed.is_initialized()
         if not is_distributed or distributed.get_rank() == 0:
             logging.getLogger("adalora_core").warning("%s", self.message)
-
-    def _call(self, run: _Run, host: _Host, step: int) -> None:
-        self._is_calling = True
-        try:
-            host.update_and_allocate(step)
-        except RankDisagreementError:
-            raise
-        except (AdaLoraError, RuntimeError, ValueError, TypeError) as error:
-            # A hook must not end a run that works without this package.
-            self._is_over = True
-            run.report(
-                runs.AllocationNotCalled,
-                f"update_and_allocate({step}) of {run.adapter} was called automatically and "
-                f"failed: {error}",
-            )
-        finally:
-            self._is_calling = False
 
 
 def _steps_before(optimizer: torch.optim.Optimizer, E: list[torch.Tensor]) -> int | None:
