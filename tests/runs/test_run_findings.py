@@ -193,7 +193,9 @@ def test_entry_that_matches_nothing_is_named_with_near_names(
     library: str, changes: dict[str, Any], message: str
 ) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "You have passed exclude_modules|The following alpha")
+        warnings.filterwarnings(
+            "ignore", "You have passed exclude_modules|The following alpha|ADA405"
+        )
         with pytest.warns(RunWarning, match=f"^ADA807: {message}"):
             make(library, TwoLayer(), **changes)
 

@@ -310,11 +310,8 @@ def _write_lora(folder, modules, entries, rank=8):
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize(("modules", "entries"), [(49_000, 1 << 11), (4_000, 1 << 18)])
-def test_tensors_on_the_same_bytes_never_pass_a_check_that_takes_too_long(
-    tmp_path, modules, entries
-):
-    _write_lora(tmp_path / "saved", modules, entries)
+def test_tensors_on_the_same_bytes_never_pass_a_check_that_takes_too_long(tmp_path):
+    _write_lora(tmp_path / "saved", 49_000, 1 << 11)
     finished, found = _check(tmp_path, *LOW, "saved/adapter_config.json")
     assert (finished.returncode, found) == (1, {"saved/adapter_config.json": ["ADA013"]})
 
