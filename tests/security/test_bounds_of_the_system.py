@@ -321,7 +321,7 @@ def test_tensors_on_the_same_bytes_never_pass_a_check_that_takes_too_long(tmp_pa
     reason="matplotlib is not installed; would have drawn for more than a second",
 )
 def test_command_on_tensors_is_bounded(tmp_path):
-    _write_lora(tmp_path / "saved", 9, 1 << 11)
+    _write_lora(tmp_path / "saved", 9_000, 1 << 11)
     finished = _run(tmp_path, "report", "--limit", "processor-seconds=1", "saved")
     assert finished.returncode == 2
     assert finished.stderr.splitlines()[-1] == (
