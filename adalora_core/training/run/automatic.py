@@ -116,9 +116,11 @@ class AutomaticAllocation:
 
     def _may_call(self, run: _Run) -> bool:
         host = self._served()
-        if self._is_over or host is None or run.driver is not None:
+        # PEFT's own methods have no state of a run, after `detach` for example.
+        state = getattr(host, "training_run", None)
+        if self._is_over or state is None or run.driver is not None:
             return False
-        of_model: bool | None = host.training_run.allocates_automatically
+        of_model: bool | None = state.allocates_automatically
         return _is_enabled if of_model is None else of_model
 
     # --- steps ------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ class AutomaticAllocation:
         now, enough = allocator.schedule.at(step), most_missed(total)
         is_due = now.allocates or now.phase is Phase.FINAL or step >= total - 1
         # A resumed script that calls at every step calls after the first one.
-        if is_due and step + 1 >= enough and self._steps >= min(enough, CERTAIN):
+        if step < total and is_due and step + 1 >= enough and self._steps >= min(enough, CERTAIN):
             if self._offset is not None:
                 return True
             run.report(
