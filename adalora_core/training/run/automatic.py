@@ -133,7 +133,8 @@ class AutomaticAllocation:
             return False
         values = allocator.parameters()[1::3]
         # A captured graph neither waits for a number nor runs this hook again.
-        is_captured = values[0].is_cuda and torch.cuda.is_current_stream_capturing()
+        # Without CUDA in torch the question itself raises.
+        is_captured = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
         found = getattr(optimizer, "found_inf", None)
         has_no_value = isinstance(found, torch.Tensor) and found.is_meta
         if is_captured or has_no_value or bool(found):
