@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import itertools
 import json
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from programs import output_of_python
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "benchmarks" / "studies" / "allocation"
@@ -142,14 +140,13 @@ def test_quantiles_are_those_of_the_tables(freedom: int, expected: float) -> Non
 
 def test_correlation_of_ranks_with_ties() -> None:
     torch = pytest.importorskip("torch", reason="would have correlated ranks")
-    from training import sign_accuracy, spearman
+    from training import spearman
 
     one, other = torch.tensor([1.0, 2.0, 2.0, 5.0]), torch.tensor([0.0, 3.0, 1.0, 9.0])
     # Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: covariance 4.5 over the root of 4.5 times 5.
     assert spearman(one, other) == pytest.approx(4.5 / 22.5**0.5)
     assert spearman(-one, other) == pytest.approx(-4.5 / 22.5**0.5)
     assert spearman(torch.ones(4), other) == 0.0
-    assert sign_accuracy(torch.tensor([1.0, -1.0, 2.0]), torch.tensor([2.0, 1.0, 0.0])) == 0.5
 
 
 def test_interval_without_spread_is_a_point_and_one_difference_has_none() -> None:
@@ -192,23 +189,6 @@ def results_in_memory(path: Path):
     return InMemory(path)
 
 
-def test_plan_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    from jobs import Plan
-    from results import Results
-
-    plan, path = Plan(seeds=1), tmp_path / "results.jsonl"
-    ran = []
-    for _ in range(10):
-        # As a new process, which is stopped after 10 runs.
-        results = Results(path)
-        missing = (job for job in plan.jobs(results) if job not in results)
-        for job in itertools.islice(missing, 10):
-            results.add(outcome_of(job))
-            ran.append(job)
-    assert len(ran) == len(set(ran)) == len(plan) == len(path.read_text().splitlines())
-    assert sum(plan.counts("products").values()) == sum(job.data == "products" for job in ran)
-
-
 def test_every_arm_has_the_same_tries_and_is_tested_with_the_best(tmp_path: Path) -> None:
     from jobs import ARMS, Plan
 
@@ -222,19 +202,6 @@ def test_every_arm_has_the_same_tries_and_is_tested_with_the_best(tmp_path: Path
         assert len(tries) == len(set(tries)) == 4
         assert len(tests) == 5
         assert set(tests) == {(3e-3, 2.0)}
-
-
-def test_retrained_takes_the_ranks_of_the_same_seed(tmp_path: Path) -> None:
-    from jobs import Plan
-
-    plan, results = Plan(data=("tweets",)), results_in_memory(tmp_path / "results.jsonl")
-    for job in plan.jobs(results):
-        if job.arm == "retrained":
-            assert plan.ranks(job, results) == [job.seed, 8 - job.seed]
-        results.add(outcome_of(job, ranks=(job.seed, 8 - job.seed)))
-    missing = dataclasses.replace(job, arm="retrained", stage="test", seed=99)
-    with pytest.raises(RuntimeError, match="AdaLoRA must run first"):
-        plan.ranks(missing, results)
 
 
 def test_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None:
@@ -332,27 +299,6 @@ def test_plain_lora_has_the_ranks_and_the_scale_of_the_job() -> None:
             assert layers[path].scaling["default"] == pytest.approx(0.125)
         else:
             assert not hasattr(layers[path], "lora_A")
-
-
-@pytest.mark.slow
-def test_short_form_tells_a_broken_arm_from_a_good_one(tmp_path: Path) -> None:
-    """The broken arm has the gradients of shuffled ratings."""
-    path = tmp_path / "results.jsonl"
-    command = [STUDY / "study.py", "--short", "--results", path]
-    output_of_python(*command, timeout=1500)
-    runs = [json.loads(line) for line in path.read_text().splitlines()]
-    found = {(each["arm"], each["seed"]): each for each in runs}
-    assert len(found) == len(runs) == 4
-    for seed in (1, 2):
-        good, broken = found["sensitivity", seed], found["shuffled", seed]
-        assert good["triplets"] == broken["triplets"] == 36 * 4
-        assert good["spearman"] > 0.4
-        assert abs(broken["spearman"]) < 0.3
-        assert good["accuracy"] > broken["accuracy"]
-    # Nothing is left to do: the command starts no training.
-    before = path.read_bytes()
-    output_of_python(*command, timeout=300)
-    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -26,41 +26,6 @@ def path_of_the_study():
                 del sys.modules[name]
 
 
-def test_cuts_are_measured_at_equal_bytes(tmp_path: Path, monkeypatch) -> None:
-    """A tiny model in place of those of the study; a cut that keeps all is the adapter itself."""
-    for name in ("torch", "peft", "tqdm", "matplotlib"):
-        pytest.importorskip(name, reason="would have trained and cut")
-    import causal_model
-    import cut_runs
-    from cut_plan import CHOICES, PARTS, WHOLE, Job, Outcomes
-    from tasks import SIZES, TASKS
-    from texts import split, units
-
-    monkeypatch.setattr(causal_model, "MEASURED_WINDOWS", 64)
-    monkeypatch.setattr(cut_runs, "PARTS", {**PARTS, WHOLE: "whole"})
-    monkeypatch.setitem(SIZES, "tiny", dataclasses.replace(SIZES["tiny"], base_steps=20))
-    names = TASKS["short"].source, TASKS["short"].target
-    texts = {name: split(units(name)) for name in names}
-    found = cut_runs.run(Job("short", "test", WHOLE, 0.04, 1), texts, tmp_path)
-    assert found.loss < found.without
-    by_size = {size: {each.choice: each for each in found.cuts if each.size == size}
-               for size in (*PARTS, WHOLE)}  # fmt: skip
-    for size, cuts in by_size.items():
-        assert [*cuts] == [*CHOICES]
-        assert set(cuts["one"].ranks) == {size}
-        budget = cuts["one"].bytes
-        assert all(0.9 * budget < each.bytes <= budget for each in cuts.values())
-        assert cuts["bytes"].energy >= cuts["one"].energy
-    for each in by_size[WHOLE].values():
-        assert abs(each.loss - found.loss) < 1e-3
-    assert by_size[4]["one"].loss != found.loss
-    # A mean rank counts triplets, so that the dear ones are taken first.
-    assert sum(by_size[4]["values"].ranks) < sum(by_size[4]["bytes"].ranks)
-    path = tmp_path / "results.jsonl"
-    Outcomes(path).add(found)
-    assert [*Outcomes(path)] == [found]
-
-
 BASES: dict[tuple[str, int], str] = {}
 """The pretrained models of the second study, whose runs count here."""
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parents[1]
 LONGEST = (
     "packaging/test_install.py",
-    "benchmarks/test_allocation_study.py",
     "shell/test_demo.py",
     "peft/test_peft_releases.py",
     "distributed/test_launchers.py",

@@ -23,8 +23,6 @@ ARMS = {
 }
 """The arms in the order in which they run. `retrained` takes the ranks of `sensitivity`."""
 PLAIN_LORA = ("lora", "retrained")
-SHUFFLED = "shuffled"
-"""AdaLoRA trained on the ratings of other sentences: broken on purpose, for the short form."""
 LORA_TRIES = ((1e-3, 2.0), (3e-3, 2.0), (9e-3, 2.0), (3e-3, 0.5))
 ADALORA_TRIES = ((3e-3, 2.0), (9e-3, 2.0), (2.7e-2, 2.0), (9e-3, 0.5))
 """Learning rate and scale, around where a few runs on the development split found the best."""
@@ -82,7 +80,7 @@ class Job:
         data: the set of sentences.
         stage: "tune" and "after" are measured on the development split, "test" and "again" on the
             test split.
-        arm: a key of ARMS, or SHUFFLED.
+        arm: a key of ARMS.
         learning_rate: peak of the schedule, for adapters and head.
         scale: factor of the adapters: alpha / rank for LoRA, alpha / init_r for AdaLoRA.
         seed: decides split, initial values, order of the batches and dropout.
@@ -228,17 +226,3 @@ class Plan:
         """Return a test run with what tuning found, or None while the tuning is incomplete."""
         best = self.best(data, arm, results)
         return best and replace(best, stage="test", seed=seed)
-
-    def ranks(self, job: Job, results: Results) -> list[int]:
-        """Return the ranks for a run of `retrained`: those of AdaLoRA, tuned, with the same seed.
-
-        The run of AdaLoRA has seen the same training sentences, and no others.
-        """
-        if job.arm != "retrained":
-            return []
-        found = self.best(job.data, "sensitivity", results)
-        if found and job.stage == "test":
-            found = replace(found, stage="test", seed=job.seed)
-        if found is None or found not in results:
-            raise RuntimeError(f"{job}: AdaLoRA must run first; its ranks are needed")
-        return results[found].ranks

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import platform
-import random
-import time
-import warnings
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from jobs import PLAIN_LORA, SHUFFLED, Outcome
+from jobs import PLAIN_LORA
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from adalora_core.demo.encoder import load_encoder, mean_pooled, verified_model_folder
-from adalora_core.training.training_state.progress import allocator_of
+from adalora_core.demo.encoder import mean_pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from jobs import Job, Setting
     from sentences import Sentence
@@ -106,91 +101,6 @@ def plain_lora(encoder: nn.Module, scale: float, ranks: Mapping[str, int]) -> nn
     return get_peft_model(encoder, config)  # type: ignore[no-any-return]
 
 
-def random_scores(seed: int) -> Callable[[str, Mapping[str, Tensor]], Tensor]:
-    """Return a criterion that orders the triplets at random, the same way at every allocation."""
-
-    def scores(path: str, tensors: Mapping[str, Tensor]) -> Tensor:
-        drawn = torch.Generator().manual_seed(zlib.crc32(f"{seed} {path}".encode()))
-        return torch.rand(len(tensors["lora_E"]), generator=drawn)
-
-    return scores
-
-
-def adalora(encoder: nn.Module, job: Job, setting: Setting) -> nn.Module:
-    """Return AdaLoRA with the importance criterion of the arm."""
-    from adalora_core import AdaLoraConfig, get_peft_model
-
-    criterion: dict[str, Any] = {}
-    if job.arm == "random":
-        # The criterion "random" has one order for each configuration; here each seed has its own.
-        criterion = {"importance_criterion": random_scores(job.seed)}
-    elif job.arm in {"magnitude", "snr"}:
-        criterion = {"importance_criterion": job.arm}
-    config = AdaLoraConfig(
-        target_modules=TARGET_MODULES,
-        init_r=setting.init_r,
-        target_r=setting.target_r,
-        lora_alpha=round(job.scale * setting.init_r),  # PEFT's is an integer
-        tinit=setting.steps // 10,
-        tfinal=setting.steps * 2 // 5,
-        deltaT=max(1, setting.steps // 100),
-        total_step=setting.steps,
-        orth_reg_weight=0.1,
-        **criterion,
-    )
-    return get_peft_model(encoder, config)
-
-
-def run(
-    job: Job,
-    setting: Setting,
-    train: Sequence[Sentence],
-    held_out: Sequence[Sentence],
-    ranks: Sequence[int] = (),
-) -> Outcome:
-    """Train the arm of a job, and measure it.
-
-    Args:
-        job: the run.
-        setting: what it shares with the other runs.
-        train: sentences to learn from.
-        held_out: sentences to measure on.
-        ranks: those of the arm `retrained`.
-    """
-    started = time.process_time()
-    folder = setting.model or verified_model_folder()
-    if job.arm == SHUFFLED:
-        train = with_shuffled_ratings(train, job.seed)
-    torch.manual_seed(job.seed)
-    encoder = load_encoder(folder)
-    sizes = matrices(encoder)
-    head = nn.Linear(encoder.config.hidden_size, 1)
-    if job.arm in PLAIN_LORA:
-        final = dict(zip(sizes, ranks or [setting.target_r] * len(sizes), strict=True))
-        model = plain_lora(encoder, job.scale, final)
-    else:
-        model = adalora(encoder, job, setting)
-    with warnings.catch_warnings():
-        if job.arm == "never":  # the warning that nothing is allocated is right, and expected
-            warnings.filterwarnings("ignore", "ADA813")
-        train_model(model, head, Tokenised(folder, train, setting.tokens), job, setting)
-    held = Tokenised(folder, held_out, setting.tokens)
-    predictions = predict(model, head, held)
-    if job.arm not in PLAIN_LORA:
-        final = allocator_of(*model.base_model.trained_adapters()).active_ranks()
-    return Outcome(
-        job=job,
-        spearman=round(spearman(predictions, held.ratings), 5),
-        accuracy=round(sign_accuracy(predictions, held.ratings), 5),
-        triplets=sum(final.values()),
-        parameters=sum(rank * sizes[path] for path, rank in final.items()),
-        ranks=[] if job.arm in PLAIN_LORA else [final[path] for path in sizes],
-        steps=setting.steps,
-        cpu_seconds=round(time.process_time() - started, 2),
-        machine=machine(),
-    )
-
-
 def train_model(
     model: nn.Module, head: nn.Module, data: Tokenised, job: Job, setting: Setting
 ) -> None:
@@ -236,22 +146,6 @@ def ranked(values: Tensor) -> Tensor:
     """Return the rank of each value; equal values share the mean of theirs."""
     _, places, counts = values.unique(return_inverse=True, return_counts=True)
     return (counts.cumsum(0) - (counts - 1) / 2.0)[places].double()
-
-
-def sign_accuracy(predictions: Tensor, ratings: Tensor) -> float:
-    """Return the share of right signs among sentences whose mean rating is not zero."""
-    rated = ratings != 0
-    return ((predictions > 0) == (ratings > 0))[rated].double().mean().item()
-
-
-def with_shuffled_ratings(sentences: Sequence[Sentence], seed: int) -> list[Sentence]:
-    """Return the sentences, each with the rating of another."""
-    ratings = [each.rating for each in sentences]
-    random.Random(seed).shuffle(ratings)  # noqa: S311 - an experiment, not a secret
-    return [
-        type(each)(each.text, rating, each.source)
-        for each, rating in zip(sentences, ratings, strict=True)
-    ]
 
 
 def machine() -> str:

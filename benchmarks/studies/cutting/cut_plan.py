@@ -183,16 +183,3 @@ class Plan:
 def tries(task: str, rank: int) -> list[Job]:
     """Return the tuning of a rank."""
     return [Job(task, "tune", rank, rate, TUNING_SEED) for rate in TRIES[task]]
-
-
-def describe(plan: Plan, outcomes: Outcomes) -> str:
-    """Return how many runs there are, how many are done, and what all take."""
-    tuning = sum(len(TRIES[task]) * (1 if task in TEXTS else 2) for task in plan.tasks)
-    total = tuning + len(plan.seeds) * len(plan.tasks) * len(SECONDS)
-    seconds = tuning * SECONDS[8] + len(plan.seeds) * len(plan.tasks) * sum(SECONDS.values())
-    spent = sum(each.cpu_seconds for each in outcomes)
-    return (
-        f"{total} runs, {len(plan.seeds)} seeds: about {seconds / 60:.0f} minutes of one "
-        "processor, fewer where the second study has ranks 8 and 4. "
-        f"{len(outcomes)} are done, in {spent / 60:.0f} minutes."
-    )
