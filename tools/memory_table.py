@@ -20,13 +20,6 @@ def read() -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     return figures, by_name
 
 
-def words() -> str:
-    """Return what our adapter keeps of a batch as a part of what LoRA of the same rank keeps."""
-    ours, _, plain, *_ = read()[1].values()
-    parts = [one["saved"] / other["saved"] for one, other in zip(ours, plain, strict=True)]
-    return f"{min(parts):.2f} to {max(parts):.2f}"
-
-
 def block() -> str:
     """Return the table and what was measured."""
     figures, by_name = read()

@@ -128,13 +128,12 @@ def speed() -> dict[Path, Content]:
 
 
 def memory() -> dict[Path, Content]:
-    """Return the table of what training holds in memory, and what README.md says of it."""
-    from memory_table import block, words
-    from written_blocks import with_block, with_words
+    """Return the table of what training holds in memory."""
+    from memory_table import block
+    from written_blocks import with_block
 
-    page, readme = DOCS / "status.md", ROOT / "README.md"
-    told = with_words(readme.read_text(encoding="utf-8"), "memory", words())
-    return {page: with_block(page, "memory", block()), readme: told}
+    page = DOCS / "status.md"
+    return {page: with_block(page, "memory", block())}
 
 
 def schedule() -> dict[Path, Content]:
@@ -275,7 +274,7 @@ def rank_study() -> dict[Path, Content]:
         page: with_words(with_block(page, "rank-study", block()), "rank-study", words("acd")),
         PICTURE: None,
     }
-    for other, claims in ((ROOT / "README.md", "ac"), (DOCS / "when-not.md", "a")):
+    for other, claims in ((ROOT / "README.md", "a"), (DOCS / "when-not.md", "a")):
         told = with_words(other.read_text(encoding="utf-8"), "rank-study", words(claims))
         files[other] = told
     if drawable():

@@ -6,7 +6,7 @@ import json
 import re
 import statistics
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,21 +141,21 @@ ROWS = (
 )  # fmt: skip
 
 
-IN_README = ("training step", "importance")
-"""The parts whose rows README.md shows."""
-
-
 def readme_block(results: list[Result], setting: dict[str, str]) -> str:
-    """Return the table of README.md."""
+    """Return the table of README.md: how many times as fast as PEFT's a training step is."""
+    steps = [each for each in results if each.part == "training step"]
     return "\n".join(
         (
-            "| what | beside | on | times as fast |",
-            "|---|---|---|---|",
-            beside_adalora(results),
-            *(line.rsplit("|", 2)[0] + "|" for line in _lines(results, IN_README)),
+            "| step of MiniLM, times as fast as | PEFT's AdaLoRA, no penalty | PEFT's LoRA |",
+            "|---|---:|---:|",
+            *(
+                f"| {_shape(each)} | {each.medians['peft'] / each.medians['ours']:.2f} "
+                f"| {1 / each.ratio:.2f} |"
+                for each in steps
+            ),
             "",
             (
-                f"{_setting(setting)}. [All rows and the command]"
+                f"{_setting(setting)}. [All rows]"
                 "(docs/status.md#how-fast-it-is), with the goals that are missed."
             ),
         )
@@ -166,17 +166,6 @@ def price(results: Iterable[Result]) -> str:
     """Return how many times as fast as plain LoRA a training step is, from worst to best."""
     ratios = sorted(1 / each.ratio for each in results if each.part == "training step")
     return f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-
-
-def beside_adalora(results: Iterable[Result]) -> str:
-    """Return the line that compares training steps with those of PEFT's AdaLoRA."""
-    steps = [
-        replace(each, ratio=each.medians["peft"] / each.medians["ours"], at_most=False)
-        for each in results
-        if each.part == "training step"
-    ]
-    on, speeds, _ = _figures(steps)
-    return f"| training step of MiniLM | PEFT's AdaLoRA, its penalty left out | {on} | {speeds} |"
 
 
 def table(results: list[Result], setting: dict[str, str]) -> str:
@@ -240,5 +229,12 @@ def _figures(results: list[Result]) -> tuple[str, str, str]:
         speed = f"{min(speeds):.1f} and more, median {statistics.median(speeds):.1f}"
         return f"{len(results)} shapes", speed, goal
     digits = 2 if max(speeds) < 2 else 1
-    on = [re.sub("^[^:]*: |^MiniLM, ", "", each.label) for each in results]
-    return "; ".join(on), "; ".join(f"{speed:.{digits}f}" for speed in speeds), goal
+    return (
+        "; ".join(map(_shape, results)),
+        "; ".join(f"{speed:.{digits}f}" for speed in speeds),
+        goal,
+    )
+
+
+def _shape(result: Result) -> str:
+    return re.sub("^[^:]*: |^MiniLM, ", "", result.label)

@@ -51,7 +51,7 @@ DAMAGES = (
     ("schemas", "schemas/adalora-report.schema.json", '"$schema"'),
     ("stubs", "adalora_core/_cpu.pyi", "    /,\n"),
     ("indexes", "docs/adr/README.md", "0005, "),
-    ("speed", "README.md", "| training step of MiniLM |"),
+    ("speed", "README.md", "| step of MiniLM, "),
     ("schedule", "docs/budget-schedule.svg", "budgeting"),
     ("scaling", "docs/scaling.md", "| 7B | 64 | DDP |"),
     ("evidence", "docs/evidence.md", "160 of 160 runs are done."),
@@ -131,7 +131,7 @@ def test_changed_figure_is_noticed_in_every_page_and_in_the_picture(copy: Path) 
     assert regenerate("speed", root=copy).returncode == 0
     readme = (copy / "README.md").read_text(encoding="utf-8")
     assert "<!-- speed -->2.00 to 5.00<!-- end --> times as many steps" in readme
-    assert "; 24 x 48 tokens; 32 x 64 tokens | 2.0; 4.0; 5.0 |" in readme
+    assert re.search(r"\| 32 x 64 tokens \| [\d.]+ \| 5.00 \|", readme)
 
 
 def test_picture_is_drawn_again_when_what_draws_it_changes(copy: Path) -> None:
