@@ -40,7 +40,8 @@ def write_files(contents: Mapping[Path, bytes | mmap]) -> None:
     The folders exist, and a symbolic link at a path is replaced, never followed.
 
     Raises:
-        OSError: the disk is full, or a folder is missing or not writable; all files are as before.
+        OSError: the disk is full, a folder is missing or not writable, or a path is that of a
+            folder, a device or a pipe; all files are as before.
     """
     with staged(contents) as temporary:
         for path in contents:
@@ -66,6 +67,8 @@ def staged(contents: Mapping[Path, bytes | mmap]) -> Iterator[dict[Path, Path]]:
             with _naming(path):
                 if path.is_dir() and not path.is_symlink():
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                if _is_device(path):
+                    raise OSError(errno.EINVAL, "expected a file, got a device or a pipe")
                 like = path.lstat() if path.is_file() and not path.is_symlink() else None
                 names[path], descriptor = files.create(path, 0o666 if like is None else 0o600)
                 rest = memoryview(content)
@@ -80,6 +83,12 @@ def staged(contents: Mapping[Path, bytes | mmap]) -> Iterator[dict[Path, Path]]:
                 if fcntl is None:  # Windows renames no open file
                     files.close()
         yield names
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether a new file would take the place of a device, such as /dev/null as root."""
+    is_stream = path.is_symlink() and str(path.readlink()).startswith("/proc/")  # /dev/stdout
+    return is_stream or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 @contextlib.contextmanager

@@ -72,6 +72,22 @@ def test_an_interruption_leaves_nothing_behind(
     assert names_in(tmp_path) == []
 
 
+@ON_POSIX
+def test_no_file_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path) -> None:
+    """As root, a rename over /dev/null leaves the machine without it."""
+    pipe, output = tmp_path / "pipe", tmp_path / "stdout"
+    os.mkfifo(pipe)
+    output.symlink_to("/proc/self/fd/1")  # what /dev/stdout is
+    for path in (pipe, output, tmp_path / "null"):
+        if path.name == "null":
+            path.symlink_to(os.devnull)
+        with pytest.raises(OSError, match="expected a file, got a device or a pipe") as caught:
+            write_files({tmp_path / "other": NEW, path: NEW})
+        assert caught.value.filename == str(path)
+    assert names_in(tmp_path) == ["null", "pipe", "stdout"]
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+
+
 def test_a_missing_folder_is_named_by_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         write_file(tmp_path / "no" / "file", NEW)
