@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -118,9 +119,20 @@ def _of_transformers(
 
     def make() -> Any:
         with torch.device("meta"):
-            return found._from_config(copy.deepcopy(config), dtype=dtype)  # noqa: SLF001 - no public way keeps the dtype
+            made = found._from_config(copy.deepcopy(config), dtype=dtype)  # noqa: SLF001 - no public way keeps the dtype
+        _keep_in_float32(made, dtype)
+        return made
 
     return make, tuple(notes)
+
+
+def _keep_in_float32(made: Any, dtype: torch.dtype | None) -> None:
+    """Give the tensors that transformers never loads in half precision their dtype."""
+    if plan := made._get_dtype_plan(dtype):  # noqa: SLF001 - as `from_pretrained` asks
+        kept = re.compile("|".join(plan).replace("*", ".*"))
+        for name, each in made.state_dict(keep_vars=True).items():
+            if kept.search(name):
+                each.data = each.data.float()
 
 
 def _prepare(config: Any, depth: int = 0) -> None:

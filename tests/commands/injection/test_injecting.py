@@ -64,14 +64,18 @@ FOUND_BEFORE = {
     "a parameter of Conv1D": (
         "GPT2LMHeadModel", LORA | {"target_parameters": ["c_fc.weight"]}, ["c_attn"]
     ),
+    "a copy in float32": (
+        "T5ForConditionalGeneration float16", LORA | {"modules_to_save": ["o"]}, ["q"]
+    ),
     "blocks": ("LlamaForCausalLM", LORA | {"use_bdlora": peft.BdLoraConfig(nblocks=2)}, ["q_proj"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FOUND_BEFORE)
 def test_fault_of_the_imitation_is_none_of_the_injection(case: str) -> None:
-    name, fields, targets = FOUND_BEFORE[case]
-    model, fields = (name, "float32"), fields | {"target_modules": targets}
+    model, fields, targets = FOUND_BEFORE[case]
+    name, _, dtype = model.partition(" ")
+    model, fields = (name, dtype or "float32"), fields | {"target_modules": targets}
     assert difference(injected(str(folder_of(model)), name, fields), planned(model, fields)) == ""
 
 
