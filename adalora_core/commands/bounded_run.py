@@ -64,6 +64,7 @@ class _Run:
         self._printed: list[str] = []
         self._retried: set[str] = set()
         self._seconds = 0.0
+        self._purpose = ""
         self._worker: Worker | None = None
 
     def run(self) -> int:
@@ -109,6 +110,8 @@ class _Run:
                     time.sleep(_NAP)
             elif kind == "printed":
                 self._printed.append(given[0])
+            elif kind == "purpose":
+                self._purpose = f" {given[0]}"
             elif kind == "waits":
                 is_timed = not given[0]
             else:  # bounds
@@ -119,7 +122,7 @@ class _Run:
         hint = "raise the bound with --limit NAME=NUMBER"
         from adalora_core.commands.cli.output import fail
 
-        return fail(self._argv[0], f"the command {reason}; {hint}")
+        return fail(self._argv[0], f"the command {reason}{self._purpose}; {hint}")
 
     def _hand_on(self, number: int, _: object) -> None:
         """Hand a signal that ends a process on to the worker, which prints a sentence."""

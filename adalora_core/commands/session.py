@@ -59,6 +59,10 @@ class Session:
             self._send("result", pickle.dumps(result))
             self._limit_again()
 
+    def announce(self, purpose: str) -> None:
+        """Name what the next steps are for; the message has it if one exceeds a bound."""
+        self._send("purpose", purpose)
+
     def _limit_again(self) -> None:
         """Set the bounds anew, unless little of them was used."""
         if (now := time.process_time()) - self._limited > _LITTLE:

@@ -8,7 +8,8 @@ import matplotlib as mpl
 import pytest
 
 from adalora_core import AdaLoraConfig
-from adalora_core.commands.rank_report import draw_rank_heatmap, write_rank_report
+from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap
+from adalora_core.commands.rank_report.report import rank_report
 
 NAMES = [
     "a`<img src=x onerror=alert(1)>`",
@@ -31,7 +32,7 @@ def test_names_of_modules_and_folders_are_text(name, tmp_path):
     pattern = {key: kept[:12] for key, kept in pattern.items()}
     # adalora: ignore[ADA307] - rows of one triplet
     config = AdaLoraConfig(total_step=1000, init_r=12, target_r=1, rank_pattern=pattern)
-    text = write_rank_report(config, tmp_path, name=name)[1].read_text()
+    text = rank_report(config, name=name).write(tmp_path)[1].read_text()
     rest = CODE.sub("", text)
     assert not re.search(r"<|example|\x1b|\u202e|forged|##\[", rest)
     assert sum(line.startswith("#") for line in text.splitlines()) == 1

@@ -26,7 +26,7 @@ COMMANDS = {
     "schema": ("commands.cli.schema", "print the JSON Schema of a configuration"),
     "server": ("commands.server.command", "serve an editor while you type"),
     "env": ("commands.cli.env", "print versions and backends, and why a backend is missing"),
-    "report": ("commands.cli.report", "draw or print the ranks of a saved adapter"),
+    "report": ("commands.cli.report", "print or draw the ranks of a saved adapter"),
     "export-lora": ("commands.cli.export_lora", "write a saved adapter as plain LoRA"),
     "shrink": ("commands.cli.shrink", "write a trained LoRA or AdaLoRA adapter smaller"),
     "demo": ("demo", "fine-tune a real sentence encoder with AdaLoRA"),

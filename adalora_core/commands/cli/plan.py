@@ -25,7 +25,7 @@ from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_l
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, budget, choice, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_json, print_text
 from adalora_core.commands.injection import quiet
-from adalora_core.config.fields.table import Runtime
+from adalora_core.config.fields.table import LORA, Runtime
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
@@ -61,6 +61,9 @@ def run(argv: Sequence[str]) -> int:
             why = "no configuration of AdaLoRA or LoRA; point at it with --key /section"
             why = why if options.key is None else f"no mapping at {options.key!r}"
             return fail("plan", f"{options.file}: {why}")
+        elif blocks and _is_of_another_method(blocks[0]):
+            why = f"not planned: {blocks[0].values['peft_type']!r} is neither ADALORA nor LORA"
+            return fail("plan", f"{file}: {why}")
         elif not (found.report.ok or (blocks and blocks[0].is_lora)):  # PEFT answers for LoRA
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
@@ -79,6 +82,10 @@ def run(argv: Sequence[str]) -> int:
     except (OSError, ValueError, RuntimeError, OverflowError, MissingExtraError) as error:
         why = f"{options.file}: a number is too large for a plan ({error})"
         return fail("plan", why if isinstance(error, OverflowError) else error)
+
+
+def _is_of_another_method(block: Block) -> bool:
+    return block.is_other_method and block.values["peft_type"].strip().upper() != LORA
 
 
 def _lacks_only_steps(found: Examined) -> bool:

@@ -1,4 +1,4 @@
-"""Run `adalora report`: write the ranks of a saved adapter as files, or as a `rank_pattern`."""
+"""Run `adalora report`: show the ranks of a saved adapter, or print them as a `rank_pattern`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, choice, text
 from adalora_core.commands.cli.export_lora import foreign_file
-from adalora_core.commands.cli.output import FINE, fail, print_json
+from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
 from adalora_core.config.json_file import object_in
+from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.regular_files import refuse_links_out
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from adalora_core.commands.rank_report.report import RankReport
 
 
 def make_parser() -> Parser:
@@ -25,23 +28,24 @@ def make_parser() -> Parser:
 
     parser = Parser(
         prog="adalora report",
-        description="Write rank_report.md and, with matplotlib, rank_heatmap.png for a saved "
-        "AdaLoRA or LoRA adapter. Of AdaLoRA only adapter_config.json and the step of an "
-        "unfinished run are read. Of LoRA the weights are read too: with torch the report has the "
-        "norm of each module's change and its effective rank.",
-        epilog="exit code: 0 written, 2 could not run; a line names an unfinished run",
+        description="Print the ranks of a saved AdaLoRA or LoRA adapter as a table. Of AdaLoRA "
+        "only adapter_config.json and the step of an unfinished run are read. Of LoRA the weights "
+        "are read too: with torch the report has the norm of each module's change and its "
+        "effective rank.",
+        epilog="exit code: 0 reported, 2 could not run; a line names an unfinished run",
     )
     ranks = (
-        "print the ranks as settings for a fresh run with plain LoRA instead of writing files: "
+        "print the ranks as settings for a fresh run with plain LoRA: "
         "peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every module)"
     )
-    output = text("DIR", "folder for the files (default: ADAPTER_DIR)")
+    files = "write rank_report.md and, with matplotlib, rank_heatmap.png to this folder instead"
+    output = text("DIR", files)
     add(
         parser,
         {"adapter": text("ADAPTER_DIR", "folder of the adapter"), "--output": output, **BOUND},
     )
     pattern = {"choices": FORMATS, **text("FORMAT", ranks)}
-    form = choice(("text", "json"), "json: print what is known of each module, write no files", "")
+    form = choice(("text", "json"), "json: print what is known of each module", "")
     printed = {"--rank-pattern": pattern, "-o --output-format": form}
     add(parser.add_mutually_exclusive_group(), printed)
     return parser
@@ -55,23 +59,32 @@ def run(argv: Sequence[str]) -> int:
     if prints and arguments.output:
         parser.error("--output has no effect with --rank-pattern or -o json, which print")
 
-    from adalora_core.floor.errors import AdaLoraError, MissingExtraError
-
     folder = Path(arguments.adapter)
     if why := foreign_file(arguments.adapter):
         return fail("report", why)
     try:
         refuse_links_out(folder)
         values = _of_lora(folder / "adapter_config.json")
-        written = _lora(folder, values, arguments) if values else _adalora(folder, arguments)
+        if values:
+            _lora(folder, values, arguments)
+        else:
+            _adalora(folder, arguments)
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("report", error)
+    return FINE
+
+
+def _show(report: RankReport, folder: str | None) -> None:
+    """Print a report, or write it to a folder."""
+    if folder is None:
+        print_text(report.text())
+        return
+    written = report.write(Path(folder))
     for path in written:
         print(f"wrote {visible(str(path))}")
     if len(written) == 1:
         missing = MissingExtraError("matplotlib", "plot", "the picture of the ranks")
         print(f"adalora report: left rank_heatmap.png out: {missing}", file=sys.stderr)
-    return FINE
 
 
 def _of_lora(path: Path) -> dict[str, Any]:
@@ -82,29 +95,27 @@ def _of_lora(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _adalora(folder: Path, arguments: Namespace) -> list[Path]:
-    """Report on an AdaLoRA adapter, and return the files that were written."""
+def _adalora(folder: Path, arguments: Namespace) -> None:
+    """Report on an AdaLoRA adapter."""
     from adalora_core.commands.rank_report import report
     from adalora_core.config.loading import read_config
 
     config = read_config(folder / "adapter_config.json")
-    steps, ranks, written = report.steps_made(folder), report.ranks_of(config), []
+    steps, ranks = report.steps_made(folder), report.ranks_of(config)
     if arguments.rank_pattern:
         print(report.render_rank_pattern(config, arguments.rank_pattern))
     elif arguments.output_format == "json":
         modules = [{"module": path, "rank": rank} for path, rank in ranks.items()]
         print_json(adapter=arguments.adapter, modules=modules)
     else:
-        out = Path(arguments.output or folder)
-        written = report.write_rank_report(config, out, name=folder.name, steps=steps)
+        _show(report.rank_report(config, name=folder.name, steps=steps), arguments.output)
     if unfinished := report.progress_of(config, ranks, steps):
         print(f"adalora report: these ranks are not final: {unfinished}", file=sys.stderr)
-    return written
 
 
-def _lora(folder: Path, values: Mapping[str, Any], arguments: Namespace) -> list[Path]:
-    """Report on a LoRA adapter, and return the files that were written."""
-    from adalora_core.commands.rank_report.lora_report import found_in, measure, write_lora_report
+def _lora(folder: Path, values: Mapping[str, Any], arguments: Namespace) -> None:
+    """Report on a LoRA adapter."""
+    from adalora_core.commands.rank_report.lora_report import lora_report, measure
 
     if arguments.rank_pattern:
         raise ValueError(
@@ -112,13 +123,9 @@ def _lora(folder: Path, values: Mapping[str, Any], arguments: Namespace) -> list
             "adapter_config.json; -o json prints them"
         )
     modules, why = measure(folder, values)
-    written = []
     if arguments.output_format == "json":
         print_json(adapter=arguments.adapter, modules=modules)
     else:
-        out = Path(arguments.output or folder)
-        written = write_lora_report(modules, out, name=folder.name, why=why)
-        print(found_in(modules))
+        _show(lora_report(modules, name=folder.name, why=why), arguments.output)
     if why:
         print(f"adalora report: left norms out: {visible(why)}", file=sys.stderr)
-    return written

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -24,8 +26,10 @@ from adalora_core.checker.plan.injected import (
 from adalora_core.commands.injection import quiet
 from adalora_core.commands.injection.base_model import Base, info_of
 from adalora_core.commands.injection.hints import hint_of, hint_without, missed, notes_of
+from adalora_core.commands.session import SESSION
 from adalora_core.config.fields.block import FaultKind
 from adalora_core.config.fields.table import FIELDS, LORA_FIELDS
+from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
@@ -65,6 +69,8 @@ def inject(block: Block, base: Base) -> Injected:
         RuntimeError: PEFT needs the weights of the model to answer.
     """
     _refuse_wrong_types(block)
+    if costly := ", ".join(_costly_settings(block, base)):
+        SESSION.announce(f"to match the expressions of {costly}, which may take for ever")
     arguments, notes = _arguments(block)
     with quiet():
         what = _REFUSES
@@ -81,6 +87,18 @@ def inject(block: Block, base: Base) -> Injected:
     _judge_tokens(made)
     _judge_ranks(block, found)
     return dataclasses.replace(found, notes=tuple(notes), missed=tuple(missed(found)))
+
+
+def _costly_settings(block: Block, base: Base) -> Iterator[str]:
+    """Yield the fields with an expression that may take many steps for a path of the model."""
+    longest = max(map(len, base.described.modules), default=0)
+    for name in ("target_modules", "exclude_modules", "rank_pattern", "alpha_pattern"):
+        given = block.values.get(name)
+        expressions = list(given) if isinstance(given, dict) else []
+        expressions += [given] if isinstance(given, str) else []
+        with contextlib.suppress(re.error):  # which PEFT raises
+            if not all(is_cheap(each, longest, anywhere=False) for each in expressions):
+                yield name
 
 
 def _made(block: Block, base: Base, arguments: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.plan.adapter_tensors import SavedLora
-from adalora_core.commands.rank_report.report import code, literal, write_with_map
+from adalora_core.commands.rank_report.report import RankReport, code, literal
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -48,13 +48,12 @@ def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
     return modules, ""
 
 
-def write_lora_report(modules: Modules, folder: Path, *, name: str, why: str) -> list[Path]:
-    """Write what `measure` returned as a report, with a heat map if there is matplotlib."""
+def lora_report(modules: Modules, *, name: str, why: str) -> RankReport:
+    """Return the report on what `measure` returned."""
     key, what = ("rank", "Rank") if why else ("effective_rank", "Effective rank")
     largest = max(each["rank"] for each in modules)
     ranks = {each["module"]: each[key] for each in modules}
-    lines = [*_summary(modules, why), "", *_table(modules)]
-    return write_with_map(folder, lines, ranks, init_r=largest, name=name, what=what)
+    return RankReport(name, [*_summary(modules, why), "", *_table(modules)], ranks, largest, what)
 
 
 def _summary(modules: Modules, why: str) -> list[str]:
@@ -72,25 +71,13 @@ def _summary(modules: Modules, why: str) -> list[str]:
             f"Norm of the whole change: {norm:.4g}. Mean effective rank, the fewest singular",
             f"values with {ENERGY:.0%} of a module's energy (their squares): {used:.2f}.",
         ]
-    return [*lines, moved(modules)]
-
-
-def moved(modules: Modules) -> str:
-    """Return a sentence on the modules that moved in training, and those that did not."""
     still, count = sum(not each["moved"] for each in modules), len(modules)
+    moved = f"{still} of {count} modules did not move, so "
+    moved += "it changes nothing." if still == 1 else "they change nothing."
     if still in {0, count}:
         nothing = "No module moved: the adapter changes nothing."
-        return nothing if still else f"All {count} modules moved."
-    change = "it changes" if still == 1 else "they change"
-    return f"{still} of {count} modules did not move, so {change} nothing."
-
-
-def found_in(modules: Modules) -> str:
-    """Return for a terminal what the report says: the mean effective rank, and what moved."""
-    if "effective_rank" not in modules[0]:
-        return moved(modules)
-    used, rank = (fmean(each[key] for each in modules) for key in ("effective_rank", "rank"))
-    return f"mean effective rank {used:.2f} of {rank:.2f}. {moved(modules)}"
+        moved = nothing if still else f"All {count} modules moved."
+    return [*lines, moved]
 
 
 def _span(numbers: Sequence[float]) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adalora_core.commands.rank_report.heatmap import rank_heatmap
@@ -30,40 +31,49 @@ REPORT_NAME = "rank_report.md"
 _STATES = "adalora_state.*.safetensors"
 
 
-def write_rank_report(
-    config: AdaLoraConfig, folder: Path, *, name: str, steps: int | None = None
-) -> list[Path]:
-    """Write the heat map and the report of an adapter into `folder` and return their paths.
+@dataclass(frozen=True, slots=True)
+class RankReport:
+    """A report in Markdown; `ranks` are those of its heat map, which shows `what`."""
 
-    Without matplotlib the report alone is written. The name is for titles. An unfinished run has
-    made `steps`.
+    name: str
+    lines: Sequence[str]
+    ranks: Mapping[str, int]
+    init_r: int
+    what: str = "Rank"
+
+    def text(self, picture: str = "") -> str:
+        """Return the report, with a line that shows a picture if there is one."""
+        head = [f"# Ranks of {literal(self.name)}", "", *[picture, ""] * bool(picture)]
+        return "\n".join([*head, *self.lines, ""])
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the report, and the heat map if there is matplotlib, and return their paths.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        files: dict[Path, bytes] = {}
+        what, shown = f"{self.what} of each matrix", ""
+        with contextlib.suppress(ModuleNotFoundError):
+            picture = rank_heatmap(self.ranks, init_r=self.init_r, title=f"{what}: {self.name}")
+            files[folder / HEAT_MAP_NAME] = picture
+            shown = f"![{what.lower()}]({HEAT_MAP_NAME})"
+        files[folder / REPORT_NAME] = self.text(shown).encode()
+        write_files(files)
+        return list(files)
+
+
+def rank_report(config: AdaLoraConfig, *, name: str, steps: int | None = None) -> RankReport:
+    """Return the report on an adapter; an unfinished run has made `steps`.
 
     Raises:
         ValueError: the configuration has no rank pattern.
-        OSError: a file cannot be written.
     """
     ranks = ranks_of(config)
     if progress := progress_of(config, ranks, steps):
         name = f"{name} ({progress})"
-    lines = _lines(config, ranks)
-    return write_with_map(folder, lines, ranks, init_r=config.init_r, name=name)
-
-
-def write_with_map(
-    folder: Path, lines: Sequence[str], ranks: Mapping[str, int], *, init_r: int, name: str,
-    what: str = "Rank",
-) -> list[Path]:  # fmt: skip
-    """Write a heat map of `what`, if there is matplotlib, and a report with more lines."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files: dict[Path, bytes] = {}
-    head, what = [f"# Ranks of {literal(name)}", ""], f"{what} of each matrix"
-    with contextlib.suppress(ModuleNotFoundError):
-        picture = rank_heatmap(ranks, init_r=init_r, title=f"{what}: {name}")
-        files[folder / HEAT_MAP_NAME] = picture
-        head += [f"![{what.lower()}]({HEAT_MAP_NAME})", ""]
-    files[folder / REPORT_NAME] = "\n".join([*head, *lines, ""]).encode()
-    write_files(files)
-    return list(files)
+    return RankReport(name, _lines(config, ranks), ranks, config.init_r)
 
 
 def progress_of(config: AdaLoraConfig, ranks: Mapping[str, int], steps: int | None) -> str:

@@ -39,6 +39,14 @@ def test_plan_without_a_schedule_exits_2(write, content, capsys):
     assert "adalora plan: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("method", ["LOHA", "IA3", "VERA"])
+def test_another_method_is_not_planned(write, method, capsys):
+    file = write({"peft_type": method, "target_modules": ["q_proj"]})
+    assert main(["plan", str(file), "--weights", "nowhere"]) == 2
+    expected = f"adalora plan: {file}: not planned: {method!r} is neither ADALORA nor LORA\n"
+    assert capsys.readouterr() == ("", expected)
+
+
 def test_plan_of_a_call_needs_all_its_values(write, capsys):
     call = (
         "AdaLoraConfig(target_modules=['q_proj'], init_r=12, target_r=8, tfinal=9, total_step=99)"

@@ -6,8 +6,8 @@ import matplotlib.axes
 import pytest
 
 from adalora_core import AdaLoraConfig
-from adalora_core.commands.rank_report import write_rank_report
 from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap, rank_figure, rank_table
+from adalora_core.commands.rank_report.report import rank_report
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PATTERN = {"layers.0.q.lora_E": [True] * 8 + [False] * 4}
@@ -91,6 +91,6 @@ def test_report_is_written_through_no_link(tmp_path):
     for name in names:
         (folder / name).symlink_to(victim)
         (folder / f".{name}.partial").symlink_to(victim)
-    write_rank_report(AdaLoraConfig(total_step=1000, rank_pattern=PATTERN), folder, name="a")
+    rank_report(AdaLoraConfig(total_step=1000, rank_pattern=PATTERN), name="a").write(folder)
     assert victim.read_text() == "kept"
     assert not any((folder / name).is_symlink() for name in names)
