@@ -17,8 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.bridge import attach, to_peft_config
-from adalora_core.demo.encoder import load_encoder, mean_pooled, verified_model_folder
-from adalora_core.demo.settings import FULL
+from adalora_core.demo.experiment import FULL, load_encoder, mean_pooled, verified_model_folder
 
 TINIT = 2
 BATCH = (32, 8)

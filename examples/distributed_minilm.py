@@ -29,15 +29,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.demo.data import lexicon_path, read_words, split_words
-from adalora_core.demo.encoder import (
+from adalora_core.demo.experiment import (
+    FULL,
+    QUICK,
+    DemoSettings,
     WordBatches,
     accuracy,
     load_encoder,
     mean_pooled,
+    split_words,
     verified_model_folder,
 )
-from adalora_core.demo.settings import FULL, QUICK, DemoSettings
 from adalora_core.trainers.distributed import check_agreement
 
 CHECK_EVERY = 50
@@ -115,12 +117,7 @@ def run(strategy: str, settings: DemoSettings, rank: int, world: int) -> None:
     """Train, measure and save; one process prints the results."""
     torch.manual_seed(settings.seed)
     folder = verified_model_folder()
-    train_words, held_out = split_words(
-        read_words(lexicon_path()),
-        train=settings.train_words,
-        held_out=settings.held_out_words,
-        seed=settings.split_seed,
-    )
+    train_words, held_out = split_words(settings)
     encoder = get_peft_model(load_encoder(folder), AdaLoraConfig(**_fields(settings)))
     classifier = Classifier(encoder, nn.Linear(encoder.config.hidden_size, 1))
     wrapped = wrap(classifier, strategy, world)

@@ -12,17 +12,15 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from adalora_core import validate_config
 from adalora_core.demo import experiment
-from adalora_core.demo.data import lexicon_path, read_words, split_words
-from adalora_core.demo.encoder import (
+from adalora_core.demo.experiment import (
     WordBatches,
     load_encoder,
     logits,
     mean_pooled,
-    verified_model_folder,
-)
-from adalora_core.demo.experiment import (
     optimizer_and_rates,
+    split_words,
     train_adapter,
+    verified_model_folder,
 )
 from adalora_core.training import get_peft_model
 
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from adalora_core.config.model import AdaLoraConfig
-    from adalora_core.demo.settings import DemoSettings
+    from adalora_core.demo.experiment import DemoSettings
 
 LOOPS = ("raw", "trainer", "peft")
 """The loop of the demo itself, then the others."""
@@ -73,12 +71,7 @@ def prepare(settings: DemoSettings, loop: str) -> Prepared:
     folder = verified_model_folder()
     model = adapted(load_encoder(folder), validate_config(settings.configuration()), loop)
     head = torch.nn.Linear(model.config.hidden_size, 1)
-    words, _ = split_words(
-        read_words(lexicon_path()),
-        train=settings.train_words,
-        held_out=settings.held_out_words,
-        seed=settings.split_seed,
-    )
+    words, _ = split_words(settings)
     return Prepared(model, head, WordBatches(folder, words))
 
 
@@ -90,8 +83,8 @@ def train(
     on_step: Callable[[int, float], None],
     loop: str,
 ) -> None:
-    """Train adapters and head together through one of `LOOPS`; see `train_adapter`."""
-    if loop != "trainer":
+    """Train adapters and head together through one of `LOOPS`; LoRA by the demo's own."""
+    if loop != "trainer" or not hasattr(model, "update_and_allocate"):
         train_adapter(model, head, words, settings, on_step)
         return
     with tempfile.TemporaryDirectory() as folder:

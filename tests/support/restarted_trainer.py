@@ -28,9 +28,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from adalora_core.demo.data import RatedWord, lexicon_path, read_words, split_words
-from adalora_core.demo.encoder import verified_model_folder
-from adalora_core.demo.settings import FULL
+from adalora_core.demo.experiment import FULL, RatedWord, split_words, verified_model_folder
 from adalora_core.peft import AdaLoraConfig, get_peft_model
 from adalora_core.trainers.distributed import check_agreement
 from adalora_core.trainers.transformers import AdaLoraCallback
@@ -83,12 +81,7 @@ def trainer_for(arguments: argparse.Namespace, world: int) -> tuple[Trainer, lis
         force_fsdp()
         config = {"version": 2, "transformer_layer_cls_to_wrap": ["BertLayer"]}
         division = {"fsdp": True, "fsdp_config": config}
-    train, held_out = split_words(
-        read_words(lexicon_path()),
-        train=FULL.train_words,
-        held_out=FULL.held_out_words,
-        seed=FULL.split_seed,
-    )
+    train, held_out = split_words(FULL)
 
     def collate(words: list[RatedWord]) -> Any:
         inputs = tokenizer([word.text for word in words], padding=True, return_tensors="pt")

@@ -33,15 +33,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.demo.data import lexicon_path, read_words, split_words
-from adalora_core.demo.encoder import (
+from adalora_core.demo.experiment import (
+    FULL,
+    DemoSettings,
     WordBatches,
     accuracy,
     load_encoder,
     mean_pooled,
+    split_words,
     verified_model_folder,
 )
-from adalora_core.demo.settings import FULL, DemoSettings
 from adalora_core.trainers.distributed import AdapterState, check_agreement
 
 if TYPE_CHECKING:
@@ -85,12 +86,7 @@ class Task:
 def demo(adapt: Callable[..., Any]) -> Task:
     """Return the task of `adalora demo`."""
     folder = verified_model_folder()
-    train, held_out = split_words(
-        read_words(lexicon_path()),
-        train=FULL.train_words,
-        held_out=FULL.held_out_words,
-        seed=FULL.split_seed,
-    )
+    train, held_out = split_words(FULL)
     encoder = adapt(load_encoder(folder), AdaLoraConfig(**FULL.configuration()))
     blocks = list(encoder.get_base_model().encoder.layer)
     words = WordBatches(folder, train), WordBatches(folder, held_out)
