@@ -9,8 +9,7 @@ import pytest
 from confined import CANARY, needs_peft
 from header_files import write_model
 
-from adalora_core.commands.cli.files import targets
-from adalora_core.commands.cli.rewriting import rewrite
+from adalora_core.commands.cli.files import rewrite, targets
 from adalora_core.config.rules.base import SOUND
 from adalora_core.floor.limits import DEFAULT_LIMITS
 

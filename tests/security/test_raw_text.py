@@ -33,7 +33,6 @@ def test_no_line_begins_with_a_command(confined):
     write_model(confined.tree / "m.safetensors", weights)
     calls = [["check", ".", "-o", format_] for format_ in ("full", "concise", "github")]
     calls += [["check", ".", "--runtime", "adalora-core"]]
-    calls += [["check", ".", "--add-ignores"]]
     calls += [["report", "a", "--rank-pattern", each] for each in ("peft", "axolotl", "json")]
     (confined.tree / ":").write_text(f"{wrong}\n")
     calls += [["check", "-o", each, "--format", "yaml", "--", ":"] for each in ("full", "concise")]
@@ -155,4 +154,3 @@ def test_names_of_files_and_keys_are_escaped_in_every_human_format(confined):
         lines = [line for line in done.stdout.splitlines() if not line.startswith("::")]
         done.stdout = "\n".join(lines)
         _assert_clean(done)
-    _assert_clean(confined.run("check", ".", "--add-ignores"))

@@ -21,7 +21,6 @@ BROKEN = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items()
 )
 COMMANDS = {
     "fix": ["check", "--fix", "run.yaml"],
-    "add-ignores": ["check", "--add-ignores", "run.yaml"],
     "output-file": ["check", "run.yaml", "--output-file", "json=report.json"],
     "rule --write": ["rule", "--write", "pages"],
 }

@@ -146,7 +146,6 @@ def test_comments_are_ignored_on_request(check, write):
         path = write(text, "a.yaml")
         code, out, _ = check(path, "--no-suppressions", "--fail-level=warning", "-o", "json")
         assert (code, _codes(out)) == (1, [["ADA207"]])
-    assert check(path, "--no-suppressions", "--add-ignores")[0] == 2
 
 
 def test_entry_of_the_project_that_fits_no_file_is_named(check, write, tmp_path, monkeypatch):

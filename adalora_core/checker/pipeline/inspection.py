@@ -309,14 +309,6 @@ class Inspector:
         again = self._examiner(found, name, was_named=was_named, keeps_findings=only is None)
         return fix(found, again, unsafe=unsafe)
 
-    def add_ignores(self, found: Examined, name: str, *, was_named: bool) -> Examined:
-        """Add comments that suppress the findings; JSON, which has none, stays as it is."""
-        if found.document.format == "json" or not found.report.was_checked:
-            return found
-        from adalora_core.checker.pipeline.baseline import add_ignores
-
-        return add_ignores(found, self._examiner(found, name, was_named=was_named))
-
     def _examiner(
         self, found: Examined, name: str, *, was_named: bool, keeps_findings: bool = True
     ) -> Callable[[str], Examined]:

@@ -13,10 +13,10 @@ from adalora_core.checker.documents.problems import too_many_findings
 from adalora_core.checker.pipeline.selection import WILDCARDS, FileIgnore, fits, unknown_rule
 from adalora_core.checker.rules import BY_CODE, RULES
 from adalora_core.checker.rules.input import CommandRule, InvalidSuppression, UnusedSuppression
-from adalora_core.config.findings import Diagnostic, Fix
+from adalora_core.config.findings import Diagnostic
 from adalora_core.config.rules.patterns import LimitExceeded
 from adalora_core.floor.limits import DEFAULT_LIMITS
-from adalora_core.floor.places import Edit, Extent, Span, content_end
+from adalora_core.floor.places import Extent, Span, content_end
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
@@ -31,9 +31,7 @@ _CODE = re.compile(r"[^\s,][^,]*")
 _KEYWORDS = {"ignore": False, "ignore-file": True}
 """The keywords, and whether each one suppresses in the whole file."""
 
-_BLANK_OR_SEPARATOR = re.compile(r"[ \t\-:;,]*")
 _BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
-_LINE_END = re.compile(r"\r\n|\n|\r|")
 _BY_NAME = {rule.name: rule for rule in RULES}
 
 Line = tuple[int, int]
@@ -48,17 +46,12 @@ class NamedRule:
 
     Args:
         line: the line of the suppressed findings; None: the whole file.
-        request: the extent of the request in the comment.
-        names: the extents of all rules' names in the request.
-        index: the index of this rule's name.
+        extent: the extent of its name in the comment.
     """
 
     code: str
     line: Line | None
-    comment: Extent
-    request: Extent
-    names: Sequence[Extent]
-    index: int
+    extent: Extent
 
 
 def suppress(
@@ -183,7 +176,7 @@ class Requests:
             return
         line = None if _KEYWORDS[keyword] else self._line_meant(comment)
         names = [(each.start(), each.start() + len(each.group().rstrip())) for each in named]
-        for index, extent in enumerate(names):
+        for extent in names:
             name = text[slice(*extent)]
             rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
             problem = unsuppressible(rule, name)
@@ -191,9 +184,7 @@ class Requests:
                 self._invalid.append((extent, problem))
             elif rule is not None:
                 self.places.add((rule.code, line))
-                self.named_rules.append(
-                    NamedRule(rule.code, line, comment, match.span(), names, index)
-                )
+                self.named_rules.append(NamedRule(rule.code, line, extent))
 
     def _line_meant(self, comment: Extent) -> Line:
         """Return the comment's line, or the next line with content if the comment is alone."""
@@ -221,50 +212,18 @@ def unsuppressible(rule: Rule | None, text: str) -> str | None:
     return None
 
 
-def _removal(text: str, named: NamedRule) -> tuple[Extent, str]:
-    """Return the extent to cut and its replacement that remove one of the named rules."""
-    names, (start, end) = named.names, named.names[named.index]
-    if len(names) == 1:
-        return _without_request(text, named.comment, named.request)
-    if named.index + 1 < len(names):
-        return (start, names[named.index + 1][0]), ""
-    return (text.rindex(",", 0, start), end), ""
-
-
-def _without_request(text: str, comment: Extent, request: Extent) -> tuple[Extent, str]:
-    """Return the removal of a request, and of the comment if it has no other words."""
-    after = _BLANK_OR_SEPARATOR.match(text, *request[1:], comment[1])
-    rest = after.end() if after else request[1]
-    if rest < comment[1]:
-        return request, "" if text.startswith("#", rest) else "#"
-    before = content_end(text, comment[0], request[0])
-    if before > comment[0]:
-        return (before, comment[1]), ""
-    start = content_end(text, 0, comment[0], " \t")
-    if start and text[start - 1] not in "\r\n":
-        return (start, comment[1]), ""
-    line_end = _LINE_END.match(text, comment[1])
-    return (start, line_end.end() if line_end else comment[1]), ""
-
-
 def _unused(document: Document, named: NamedRule) -> Diagnostic:
-    extent, replacement = _removal(document.code, named)
     place = "in this file"
     if named.line is not None:
         cell, line = named.line
         place = f"at line {line}" + (f" of cell {cell}" if cell else "")
     message = f"{named.code} is suppressed, but there is no such finding {place}"
-    fix = Fix("Remove the suppression", (Edit(document.span_in_code(*extent), replacement),))
-    return _diagnostic(document, UnusedSuppression, named.names[named.index], message, fix)
+    return _diagnostic(document, UnusedSuppression, named.extent, message)
 
 
-def _diagnostic(
-    document: Document, rule: type[Rule], extent: Extent, message: str, fix: Fix | None = None
-) -> Diagnostic:
+def _diagnostic(document: Document, rule: type[Rule], extent: Extent, message: str) -> Diagnostic:
     span = document.span_in_code(*extent)
-    return Diagnostic(
-        rule.code, rule.name, rule.severity, message, "", span, hint=rule.hint, fix=fix
-    )
+    return Diagnostic(rule.code, rule.name, rule.severity, message, "", span, hint=rule.hint)
 
 
 def comments(document: Document) -> Iterator[Extent]:

@@ -136,8 +136,6 @@ class UnusedSuppression(CommandRule):
     bad = _COMMENTED.replace("COMMENT", "adalora: ignore[ADA207]")
     good = _COMMENTED.replace("10  # COMMENT", "100  # adalora: ignore[ADA207]")
     hint = "remove the code"
-    safe_fix = """the code is removed from the comment; if it is the only one, the whole request is
-    removed"""
 
 
 class InvalidSuppression(CommandRule):

@@ -112,9 +112,13 @@ BOUND = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are safe to print: names of files may be hostile."""
+    """A parser whose errors are safe to print: names of files may be hostile.
 
-    def __init__(self, **options: Any) -> None:
+    The help begins with `introduction`, before the usage.
+    """
+
+    def __init__(self, introduction: str = "", **options: Any) -> None:
+        self._introduction = introduction
         # Without a width each argument would import shutil, which is slow.
         formatter = partial(argparse.HelpFormatter, width=80)
         super().__init__(formatter_class=formatter, **options)
@@ -125,7 +129,7 @@ class Parser(argparse.ArgumentParser):
 
         columns = shutil.get_terminal_size().columns
         self.formatter_class = partial(argparse.HelpFormatter, width=columns - 2)
-        return super().format_help()
+        return self._introduction + super().format_help()
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse all arguments; the error for an unknown option names a similar one."""

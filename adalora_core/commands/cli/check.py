@@ -50,15 +50,9 @@ def run(argv: Sequence[str]) -> int:
     is_untold = is_empty and job.tally.failed and options.output_format in FOR_PEOPLE
     if not options.diff and not is_untold:
         # With --fix and -, the fixed text goes to standard output.
-        writes_text = options.fix or options.add_ignores
-        print_text(
-            render(outcome, options.output_format), to_stderr=writes_text and STDIN in options.paths
-        )
+        is_behind_text = options.fix and STDIN in options.paths
+        print_text(render(outcome, options.output_format), to_stderr=is_behind_text)
     _write(outcome, files, job)
-    if options.add_ignores:
-        from adalora_core.commands.cli.rewriting import print_added
-
-        print_added(job.tally.ignored, options, outcome)
     if job.tally.failed:
         return CANNOT_RUN
     if options.diff:

@@ -1,10 +1,11 @@
-"""Check, fix or suppress in all files of one run of `adalora check`."""
+"""Check or fix all files of one run of `adalora check`."""
 
 from __future__ import annotations
 
 import codecs
 import errno
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,7 +18,7 @@ from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.reports import Examined, Notice, Outcome, Report
 from adalora_core.checker.reports.text import left_out_phrase
-from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, targets
+from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, rewrite, targets
 from adalora_core.commands.cli.limit_option import parse_limits
 from adalora_core.commands.cli.output import (
     fail,
@@ -95,7 +96,6 @@ class Tally:
 
     Args:
         previews: with `--diff`, the reports that the files would get after `--fix`.
-        ignored: with `--add-ignores`, how many findings were suppressed in each changed file.
         notices: what the reports for programs hold besides findings.
     """
 
@@ -104,7 +104,6 @@ class Tally:
     skipped: int = 0
     too_large: list[str] = field(default_factory=list)
     previews: list[Report] = field(default_factory=list)
-    ignored: list[int] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
@@ -291,12 +290,6 @@ class Job:
             return []
         if self.options.fix or self.options.diff:
             found = self._fix(target, name, raw, found)
-        elif self.options.add_ignores:
-            better = self.inspector.add_ignores(found, name, was_named=target.was_named)
-            before = len(found.report.suppressed)
-            found = self._written(target, name, raw, found, better)
-            if number := len(found.report.suppressed) - before:
-                self.tally.ignored.append(number)
         return [found.report]
 
     def _fix(self, target: Target, name: str, raw: bytes, found: Examined) -> Examined:
@@ -318,8 +311,6 @@ class Job:
         if target.name == STDIN:
             self._pass_through(target, better.document.raw)
         elif better.document.raw != raw:
-            from adalora_core.commands.cli.rewriting import rewrite
-
             try:
                 rewrite(target, raw, better.document.raw, self.inspector.check.limits)
             except OSError as error:
@@ -329,8 +320,7 @@ class Job:
 
     def _pass_through(self, target: Target, content: bytes) -> None:
         """Print standard input after a change; the part beyond the size limit is unchanged."""
-        writes_text = self.options.fix or self.options.add_ignores
-        if target.name == STDIN and writes_text and not self.options.diff:
+        if target.name == STDIN and self.options.fix and not self.options.diff:
             print_bytes(content)
             while rest := sys.stdin.buffer.read(self.inspector.check.limits.file_bytes):
                 print_bytes(rest)
@@ -345,11 +335,25 @@ def _nothing_checked(left_out: Mapping[str, int]) -> str:
 
 
 def _show_difference(name: str, old: str, new: str) -> None:
-    from adalora_core.commands.cli.rewriting import unified_diff
-
     difference = unified_diff(name, old, new)
     if is_terminal():
         # For people, not for patch: control characters are escaped.
         print_text("".join(f"{visible(line, None)}\n" for line in difference.split("\n")[:-1]))
     else:
         print_bytes(difference.encode("utf-8", "surrogateescape"))
+
+
+def unified_diff(name: str, old: str, new: str) -> str:
+    """Return the difference for `patch -p0` and `git apply -p0`; empty if there is none.
+
+    Line ends are kept. A last line without a line end is marked as these tools require.
+    """
+    import difflib  # slow to import
+
+    # A tab marks the end of a name that holds blanks, as in git.
+    shown = visible(name, None) + ("\t" if " " in name else "")
+    # str.splitlines would also split at characters inside of strings.
+    before, after = ([line for line in re.split(r"(?<=\n)", each) if line] for each in (old, new))
+    lines = difflib.unified_diff(before, after, shown, shown)
+    end = "\n\\ No newline at end of file\n"
+    return "".join(line if line.endswith("\n") else line + end for line in lines)

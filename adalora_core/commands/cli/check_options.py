@@ -96,10 +96,6 @@ _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--diff": flag(
             "write no file: print what --fix would change; exit with 1 if there is a change"
         ),
-        "--add-ignores": flag(
-            "write comments that suppress all findings, then report what is left; JSON has no "
-            "comments, so print the settings to add"
-        ),
     },
     "what to report": {
         "-q --quiet": flag("print the findings only, without a summary"),
@@ -152,13 +148,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     options: argparse.Namespace = parser.parse_args(argv)
     if not options.paths and argv[-1:] != ["--"]:  # which ends a list of names that is empty
         options.paths = ["."]
-    fixes = options.fix or options.diff
-    if options.unsafe_fixes and not fixes:
+    if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
-    if options.add_ignores and fixes:
-        parser.error("--add-ignores does not go with --fix or --diff: fix first, then ignore")
-    if options.add_ignores and options.no_suppressions:
-        parser.error("--add-ignores does not go with --no-suppressions, which ignores comments")
     return options
 
 
@@ -180,12 +171,23 @@ def _source_of_settings() -> Parser:
     return parser
 
 
+_INTRODUCTION = """\
+Find what is wrong with AdaLoRA and LoRA in configurations, scripts, notebooks and saved adapters.
+
+  adalora check                      all files of the working folder
+  adalora check train.py run.yaml    two files
+  adalora check --fix run.yaml       correct what is safe to correct
+  adalora check -o github .          annotate a pull request
+
+"""
+
+
 def make_parser(project: Settings | None = None) -> Parser:
     """Return the parser of `adalora check`, with the project's settings as defaults."""
     parser = Parser(
+        _INTRODUCTION,
         prog="adalora check",
-        description="Check AdaLoRA configurations in JSON, YAML and TOML files, Python scripts and "
-        "notebooks.",
+        usage="adalora check [OPTIONS] [PATH ...]",
         epilog="exit code: 0 no finding at or above the fail level, 1 findings, 2 could not run",
         parents=[_source_of_settings()],
     )

@@ -1,7 +1,8 @@
-"""List the files that the arguments of `adalora check` name."""
+"""List the files that the arguments of `adalora check` name, and rewrite one of them."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import glob
@@ -9,22 +10,25 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from adalora_core.checker.documents import read_bytes
 from adalora_core.checker.documents.document import SUFFIXES
 from adalora_core.checker.pipeline.selection import WILDCARDS, fits
+from adalora_core.floor.files import write_file
 from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
     from adalora_core.commands.cli.search_exclusions import SearchExclusions
+    from adalora_core.floor.limits import Limits
 
 STDIN = "-"
 NO_NAME = "<stdin>"
 """The name of standard input in reports, if none is given."""
 _UNMATCHED = "no file matches this pattern"
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 LINK_OUT = "a link out of the checked tree is not followed; pass --follow-links to follow it"
 
 
@@ -270,7 +274,7 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             is_folder = False
-            with suppress(OSError):
+            with contextlib.suppress(OSError):
                 is_folder = entry.is_dir()
             (folders if is_folder else files).append(entry.name)
     return folders, files
@@ -284,3 +288,36 @@ def _mode(name: str, *, follow_links: bool = True) -> int:
         # Where the folder is closed, the reader of the file reports that.
         is_missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
         return 0 if is_missing else stat.S_IFREG
+
+
+def rewrite(target: Target, old: bytes, new: bytes, limits: Limits) -> None:
+    """Replace the content of a file, whole or not at all; keep its mode and owner.
+
+    Raises:
+        OSError: a link leads from its tree to the file, or the file is read-only, changed since the
+            check, or cannot be written; it keeps its content.
+    """
+    tree = os.path.realpath(target.tree)
+    inner = os.path.relpath(os.path.abspath(target.name), os.path.abspath(target.tree))  # noqa: PTH100 - keeps links
+    path = Path(tree, inner)
+    try:
+        # The working folder stays what it is, whatever is put in the place of its name.
+        with contextlib.chdir(path.parent):
+            if Path.cwd() != path.parent or Path(path.name).is_symlink():
+                _refuse(errno.ELOOP, "a link leads to the file; name the file itself")
+            _rewrite_here(path.name, old, new, limits)
+    except OSError as error:
+        raise OSError(error.errno, f"not written: {error.strerror}", target.name) from None
+
+
+def _rewrite_here(name: str, old: bytes, new: bytes, limits: Limits) -> None:
+    # A writable folder allows to replace a read-only file, and root may write any file.
+    if not Path(name).stat().st_mode & _WRITABLE or not os.access(name, os.W_OK):
+        _refuse(errno.EACCES, "the file is read-only")
+    if read_bytes(name, limits, "notebook") != old:  # the format that allows the most
+        _refuse(errno.EBUSY, "the file changed while it was checked")
+    write_file(Path(name), new)
+
+
+def _refuse(number: int, why: str) -> NoReturn:
+    raise OSError(number, why)

@@ -11,7 +11,7 @@ from jobs import PLAIN_LORA
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from adalora_core.demo.encoder import mean_pooled
+from adalora_core.demo.experiment import mean_pooled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adalora_core.commands.cli.check_options import parse
 from adalora_core.config.rules.base import SOUND
 
 
@@ -50,6 +51,19 @@ def test_missing_file_exits_2_with_one_line(check, tmp_path):
     assert err == f"adalora check: {tmp_path / 'none.json'}: No such file or directory\n"
 
 
+def test_help_begins_with_a_sentence_and_examples_that_are_right(check):
+    code, out, _ = check("--help")
+    assert code == 0
+    first, _, *rest = out.splitlines()
+    assert first.startswith("Find what is wrong with AdaLoRA and LoRA in ")
+    examples = rest[: rest.index("")]
+    assert len(examples) > 2
+    for each in examples:
+        adalora, command, *arguments = each.split("   ")[0].split()
+        assert (adalora, command) == ("adalora", "check")
+        parse([*arguments, "--isolated"])  # wrong ones end the process
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -58,8 +72,6 @@ def test_missing_file_exits_2_with_one_line(check, tmp_path):
         ["-", "--limit", "depth=0"],
         ["-", "--limit", "depth=\u00b2"],
         ["-", "--peft-version", "new"],
-        ["--add-ignores", "--fix"],
-        ["--add-ignores", "--diff"],
     ],
 )
 def test_wrong_usage_exits_2(check, arguments):
