@@ -108,8 +108,8 @@ def edit(folder: Path) -> list[str]:
 
     from lsprotocol import types
 
+    from adalora_core.commands.server.checking import Checker
     from adalora_core.commands.server.handlers import new_server
-    from adalora_core.commands.server.worker import _Kept
 
     server = new_server()
     asked = types.InitializeParams(types.ClientCapabilities())
@@ -128,7 +128,7 @@ def edit(folder: Path) -> list[str]:
         assert checked is not None
         assert checked.diagnostics[uri]
         # The same once more in this process, where the modules are seen.
-        assert _Kept().check(1, checked.snapshot)[1][uri]
+        assert Checker().check(checked.snapshot).diagnostics[uri]
 
     return entered(lambda: asyncio.run(type_once()))
 

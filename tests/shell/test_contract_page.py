@@ -11,7 +11,7 @@ from pages import FENCED, run_sessions
 
 from adalora_core.checker.reports import FORMATS
 from adalora_core.commands.cli import main, search_exclusions
-from adalora_core.commands.cli.limit_option import BOUNDS
+from adalora_core.commands.cli.arguments import BOUNDS
 from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.limits import DEFAULT_LIMITS
 

@@ -14,7 +14,7 @@ from lsprotocol import types
 from adalora_core.checker.check import check_config
 from adalora_core.commands.cli import main
 from adalora_core.commands.server.checking import Checker
-from adalora_core.commands.server.documents import Documents
+from adalora_core.commands.server.handlers import Documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -24,7 +24,7 @@ COMMANDS = {
     "explain": ("commands.cli.explain", "name the rule about an error of PEFT or torch"),
     "plan": ("commands.cli.plan", "show what AdaLoRA or LoRA will train, and which rank fits"),
     "schema": ("commands.cli.schema", "print the JSON Schema of a configuration"),
-    "server": ("commands.server.command", "serve an editor while you type"),
+    "server": ("commands.server", "serve an editor while you type"),
     "env": ("commands.cli.env", "print versions and backends, and why a backend is missing"),
     "report": ("commands.cli.report", "print or draw the ranks of a saved adapter"),
     "export-lora": ("commands.cli.export_lora", "write a saved adapter as plain LoRA"),

@@ -1,20 +1,28 @@
-"""Parse the arguments of a subcommand; an error shows them escaped."""
+"""Parse the arguments of a subcommand, limits of documents and processes among them."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from adalora_core.commands.cli.limit_option import parse_limits
 from adalora_core.commands.session import SESSION
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.limits import Limits
+from adalora_core.floor.worker import Bounds
 
 _UNITS = {unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb"))} | {
     unit: 1024**power for power, unit in enumerate(("", "kib", "mib", "gib"))
 }
+BOUNDS = {
+    "processor-seconds": "seconds", "memory-bytes": "memory", "wall-seconds": "wall_seconds"
+}  # fmt: skip
+"""The bounds of a process, `{name of the limit: name in Bounds}`."""
+FORMER = ("regex-length", "tokens")
+"""Names of limits of earlier versions."""
 _COUNTS = {"k": 1000, "m": 1000**2}
 
 
@@ -90,6 +98,51 @@ def add(group: argparse._ActionsContainer, arguments: Mapping[str, dict[str, Any
     """Add arguments to a parser, or to a group of it, by their names and details."""
     for names, details in arguments.items():
         group.add_argument(*names.split(), **details)
+
+
+def parse_limits(
+    settings: Iterable[str], bounds: Bounds, *, lowers_only: bool = False, of_documents: bool = True
+) -> tuple[Limits, Bounds]:
+    """Read `NAME=NUMBER` settings, as `--limit` takes them: limits of documents, and `bounds`.
+
+    Args:
+        settings: the settings; of two with one name the later one holds.
+        bounds: the bounds that a process has without them.
+        lowers_only: whether no setting may raise a limit.
+        of_documents: whether limits of documents have a meaning.
+
+    Raises:
+        ValueError: a name is unknown or a former one, or a number is wrong or too large.
+    """
+    limits = {name.replace("_", "-"): each for name, each in dataclasses.asdict(Limits()).items()}
+    known = (limits if of_documents else {}) | {
+        name: getattr(bounds, own) for name, own in BOUNDS.items()
+    }
+    found = dict(known)
+    for setting in settings:
+        name, _, number = (part.strip() for part in setting.partition("="))
+        name = name.replace("_", "-")
+        if name in FORMER:
+            raise ValueError(
+                f"the limit {name!r} is gone, since a bound on processor time holds in its place; "
+                "remove it, or set processor-seconds"
+            )
+        if name not in known or not re.fullmatch(r"0*[1-9]\d{0,11}", number, re.ASCII):
+            raise ValueError(
+                f"a limit should be NAME=NUMBER, with a name of {', '.join(known)} and a number "
+                f"from 1 to 999999999999, got {setting!r}"
+            )
+        if lowers_only and int(number) > known[name]:
+            raise ValueError(
+                f"a file of settings may lower {name}, which is {known[name]}, and not raise it, "
+                f"got {setting!r}; pass --limit for more"
+            )
+        found[name] = int(number)
+    changed = {own: found[name] for name, own in BOUNDS.items()}
+    return (
+        Limits(**{name.replace("-", "_"): found.get(name, each) for name, each in limits.items()}),
+        Bounds(**changed, of_data=bounds.of_data),
+    )
 
 
 class _SetBound(argparse.Action):

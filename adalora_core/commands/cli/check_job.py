@@ -18,8 +18,8 @@ from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.reports import Examined, Notice, Outcome, Report
 from adalora_core.checker.reports.text import left_out_phrase
+from adalora_core.commands.cli.arguments import parse_limits
 from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, rewrite, targets
-from adalora_core.commands.cli.limit_option import parse_limits
 from adalora_core.commands.cli.output import (
     fail,
     in_one_line,

@@ -115,7 +115,7 @@ def _adalora(folder: Path, arguments: Namespace) -> None:
 
 def _lora(folder: Path, values: Mapping[str, Any], arguments: Namespace) -> None:
     """Report on a LoRA adapter."""
-    from adalora_core.commands.rank_report.lora_report import lora_report, measure
+    from adalora_core.commands.rank_report.report import lora_report, measure
 
     if arguments.rank_pattern:
         raise ValueError(

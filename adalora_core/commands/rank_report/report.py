@@ -1,17 +1,27 @@
-"""Write the ranks of an adapter: as a report with a heat map, or as settings for plain LoRA."""
+"""Report the ranks of an adapter with a heat map, or write them as settings for plain LoRA.
+
+Of a saved LoRA the report shows how much of its ranks the training has used.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import yaml
+
+from adalora_core.checker.plan.adapter_tensors import SavedLora
 from adalora_core.commands.rank_report.heatmap import rank_heatmap
 from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_files
 from adalora_core.floor.module_selection import settings_of_ranks
@@ -29,6 +39,10 @@ FORMATS: tuple[PatternFormat, ...] = get_args(PatternFormat)
 HEAT_MAP_NAME = "rank_heatmap.png"
 REPORT_NAME = "rank_report.md"
 _STATES = "adalora_state.*.safetensors"
+ENERGY = 0.9
+"""The part of a module's squared singular values that its effective rank holds."""
+
+Modules = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +182,84 @@ def _schedule_lines(config: AdaLoraConfig) -> list[str]:
     ]
 
 
+def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
+    """Return what is known of each module, and why norms and effective ranks are not among it.
+
+    Raises:
+        OSError: the weights cannot be read.
+        ValueError: the tensors are not those of the configuration.
+    """
+    saved = SavedLora(folder, values)
+    still = saved.require_sound()
+    modules: list[dict[str, Any]] = [
+        {"module": path, "rank": each.rank, "scale": each.scale, "moved": path not in still}
+        for path, each in saved.scales().items()
+    ]
+    try:
+        from adalora_core.training.shrinking import read_trained
+
+        adapter = read_trained(folder, is_exact=False)
+    except ModuleNotFoundError as error:
+        return modules, str(MissingExtraError(error.name or "torch", "torch", "a norm"))
+    except CheckpointError as error:
+        return modules, str(error)
+    used = adapter.ranks_with(ENERGY)
+    for each in modules:
+        squares = adapter.squares[each["module"]]
+        each |= {"norm": math.sqrt(float(squares.sum())), "effective_rank": used[each["module"]]}
+    return modules, ""
+
+
+def lora_report(modules: Modules, *, name: str, why: str) -> RankReport:
+    """Return the report on what `measure` returned."""
+    key, what = ("rank", "Rank") if why else ("effective_rank", "Effective rank")
+    largest = max(each["rank"] for each in modules)
+    ranks = {each["module"]: each[key] for each in modules}
+    return RankReport(name, [*_summary(modules, why), "", *_table(modules)], ranks, largest, what)
+
+
+def _summary(modules: Modules, why: str) -> list[str]:
+    ranks, scales = ([each[key] for each in modules] for key in ("rank", "scale"))
+    mean = fmean(ranks)
+    lines = [
+        f"{len(modules)} modules of rank {_span(ranks)}, mean {mean:.2f}; scale {_span(scales)}."
+    ]
+    if why:
+        lines.append(f"Without norms and effective ranks: {literal(why)}.")
+    else:
+        norm = math.hypot(*(each["norm"] for each in modules))
+        used = fmean(each["effective_rank"] for each in modules)
+        lines += [
+            f"Norm of the whole change: {norm:.4g}. Mean effective rank, the fewest singular",
+            f"values with {ENERGY:.0%} of a module's energy (their squares): {used:.2f}.",
+        ]
+    still, count = sum(not each["moved"] for each in modules), len(modules)
+    moved = f"{still} of {count} modules did not move, so "
+    moved += "it changes nothing." if still == 1 else "they change nothing."
+    if still in {0, count}:
+        nothing = "No module moved: the adapter changes nothing."
+        moved = nothing if still else f"All {count} modules moved."
+    return [*lines, moved]
+
+
+def _span(numbers: Sequence[float]) -> str:
+    least, most = f"{min(numbers):.4g}", f"{max(numbers):.4g}"
+    return least if least == most else f"{least} to {most}"
+
+
+def _table(modules: Modules) -> list[str]:
+    columns = [key for key in ("rank", "scale", "norm", "effective_rank") if key in modules[0]]
+    by = "norm" if "norm" in columns else "rank"
+    return [
+        f"| module | {' | '.join(columns).replace('_', ' ')} |",
+        f"| --- |{' ---: |' * len(columns)}",
+        *(
+            f"| {code(each['module'])} | {' | '.join(f'{each[key]:.4g}' for key in columns)} |"
+            for each in sorted(modules, key=lambda each: -each[by])
+        ),
+    ]
+
+
 def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
     r"""Return arguments of PEFT's `LoraConfig` that give every module the rank that was found.
 
@@ -217,7 +309,7 @@ def _axolotl(settings: Mapping[str, Any]) -> str:
     alphas, ranks = settings["alpha_pattern"], settings["rank_pattern"]
     whole = {key: max(1, round(alpha)) for key, alpha in alphas.items()}
     values |= {"lora_alpha": max(1, round(settings["lora_alpha"])), "lora_alpha_pattern": whole}
-    text = "\n".join(_yaml_lines(values))
+    text = yaml.dump(values, Dumper=_Writer, sort_keys=False, width=sys.maxsize).rstrip()
     scales = [alpha / ranks[key] for key, alpha in whole.items() if alpha != alphas[key]]
     if not scales:
         return text
@@ -229,36 +321,17 @@ def _axolotl(settings: Mapping[str, Any]) -> str:
     )
 
 
+class _Writer(yaml.SafeDumper):
+    """Writes text on one line: in double quotes, unless no value of another type looks like it."""
+
+
 _PLAIN = re.compile(
     r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)(?:\^[\w\\]|[a-z_])[\w\\.-]*",
     re.ASCII | re.IGNORECASE,
 )
-"""Text that needs no quotes in YAML: no value of another type looks like it."""
-_LONGEST_KEY = 128
-"""The most characters of a key on one line with its value; YAML allows 1024."""
-
-
-def _yaml_lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Yield the lines of a mapping; PyYAML would take most of a second for 20,000 modules."""
-    for key, value in values.items():
-        name = indent + _scalar(key)
-        if len(name) > _LONGEST_KEY:
-            yield f"{indent}? {_scalar(key)}"
-            name = indent
-        if isinstance(value, dict):
-            yield f"{name}:"
-            yield from _yaml_lines(value, "  ")
-        elif isinstance(value, list):
-            yield f"{name}:"
-            yield from (f"- {_scalar(each)}" for each in value)
-        else:
-            yield f"{name}: {_scalar(value)}"
-
-
-def _scalar(value: str | int) -> str:
-    if isinstance(value, int) or _PLAIN.fullmatch(value):
-        return str(value)
-    # The escapes of Python are those of YAML.
-    return (
-        '"' + value.encode("unicode_escape", "backslashreplace").decode().replace('"', '\\"') + '"'
-    )
+_Writer.add_representer(
+    str,
+    lambda writer, text: writer.represent_scalar(
+        "tag:yaml.org,2002:str", text, None if _PLAIN.fullmatch(text) else '"'
+    ),
+)

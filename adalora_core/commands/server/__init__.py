@@ -1,1 +1,50 @@
-"""Serve editors: the findings of `adalora check` over the Language Server Protocol."""
+"""Run `adalora server`: the findings of `adalora check` over the Language Server Protocol."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from adalora_core.commands.cli.arguments import Parser, add, flag
+from adalora_core.commands.cli.output import FINE, INTERRUPTED, TERMINATED, fail
+from adalora_core.floor.errors import MissingExtraError
+
+NOT_SHUT_DOWN = 1
+"""The editor left without the request `shutdown`: the protocol asks for this exit code."""
+
+
+def make_parser() -> Parser:
+    """Return the parser of `adalora server`."""
+    parser = Parser(
+        prog="adalora server",
+        description="Serve an editor over the Language Server Protocol: findings while typing, "
+        "fixes, descriptions and proposals. An editor starts this command; docs/editors.md shows "
+        "how to set one up.",
+    )
+    add(parser, {"--stdio": flag("accepted for editors that pass it; there is no other")})
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora server` until the editor ends it, and return the exit code."""
+    make_parser().parse_args(argv)
+    if importlib.util.find_spec("pygls") is None:
+        return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
+    from adalora_core.commands.server.handlers import new_server
+
+    # A signal ends the process at once; an exception would wait for the editor's next line.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+    answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
+    server = new_server()
+    server.start_io(sys.stdin.buffer, answers.buffer)
+    return FINE if server.was_shut_down else NOT_SHUT_DOWN
+
+
+def _end(number: int, _: object) -> NoReturn:
+    os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)

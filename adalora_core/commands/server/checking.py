@@ -1,16 +1,18 @@
 """Check snapshots of documents with the settings that `adalora check` would take for them.
 
 The command is taken to run in the folder that the editor has open, or else in that of the file.
-Everything here runs in one thread beside the loop that talks to the client.
+Everything here runs in the worker process, which keeps the documents that it checked last.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.pipeline.selection import fits
 from adalora_core.commands.cli.check_job import inspector_of
@@ -19,9 +21,11 @@ from adalora_core.commands.cli.output import in_one_line
 from adalora_core.commands.cli.search_exclusions import IGNORE_FILE, SearchExclusions
 from adalora_core.commands.cli.settings import Settings, project_settings
 from adalora_core.commands.server.findings import diagnostics
-from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
+from adalora_core.commands.server.snapshots import CheckedSnapshot, Position, Snapshot
+from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.regular_files import is_inside
+from adalora_core.floor.worker import OUT_OF_MEMORY, Channel, limit_this_process
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from adalora_core.checker.pipeline.inspection import Inspector
 
 _LOG = logging.getLogger(__name__)
+MOST_KEPT = 32
+"""The number of documents that a worker keeps."""
 _Stamp = tuple[tuple[str, int, int] | None, ...]
 
 
@@ -67,6 +73,7 @@ class Checker:
         self._folders: tuple[Path, ...] = ()
         self._known: dict[Path | None, tuple[_Stamp, Project]] = {}
         self._left_out: dict[Path, bool] = {}
+        self._checked: dict[str, tuple[int, CheckedSnapshot]] = {}
 
     def open_folders(self, folders: tuple[Path, ...]) -> None:
         """Set the folders that the editor has open."""
@@ -83,22 +90,44 @@ class Checker:
         names = {"pyproject.toml", IGNORE_FILE}
         return path.name in names or any(str(path) == name for name, _, _ in stamps)
 
-    def check(self, snapshot: Snapshot) -> CheckedSnapshot:
-        """Check a document; a fault of the checker is a problem of the result."""
+    def check(self, snapshot: Snapshot, number: int = 0) -> CheckedSnapshot:
+        """Check a document, and keep the result under a number.
+
+        A fault of the checker is a problem of the result.
+        """
         try:
             checked = self._check(snapshot)
             shown = diagnostics(checked, with_related=self.with_related)
-            return replace(checked, diagnostics=shown)
+            checked = replace(checked, diagnostics=shown)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - the server lives on
             _LOG.exception("a check failed")
-            return CheckedSnapshot(
+            checked = CheckedSnapshot(
                 snapshot,
                 problem=f"{visible(snapshot.name)} is not checked, by a fault of adalora-core: "
                 f"{visible(repr(error))}; please report it with the file, the log of the "
                 "language server and the output of `adalora env`",
             )
+        self._checked.pop(snapshot.uri, None)
+        self._checked[snapshot.uri] = number, checked
+        if len(self._checked) > MOST_KEPT:
+            self._checked.pop(next(iter(self._checked)))
+        return checked
+
+    def about(
+        self, find: Callable[..., Any], uri: str, number: int, given: Any, options: Any
+    ) -> Any:
+        """Return what `find` finds in a document; None if the number is not that of its check."""
+        known, checked = self._checked.get(uri, (0, None))
+        return find(checked, *given, **options) if known == number else None
+
+    def completions(self, snapshot: Snapshot, uri: str, place: Position) -> Any:
+        """Return the proposals for a place of a snapshot."""
+        from adalora_core.commands.server.completing import completions
+
+        inspector = self.inspector_of(snapshot)
+        return [] if inspector is None else completions(snapshot, inspector, uri, place)
 
     def inspector_of(self, snapshot: Snapshot) -> Inspector | None:
         """Return what checks a document; None: a search leaves the file out."""
@@ -158,3 +187,25 @@ def _state(file: Path) -> tuple[str, int, int] | None:
     except OSError:
         return None
     return str(file), found.st_mtime_ns, found.st_size
+
+
+def work(reading: int, writing: int) -> None:
+    """Answer the requests of a server until there are no more."""
+    # A stray print must not reach the client, and its messages are the server's.
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    channel, checker, known = Channel(reading, writing), Checker(), None
+    while (frame := channel.receive()) is not None:
+        settings, method, given = pickle.loads(frame)  # noqa: S301 - of the server
+        limit_this_process(OF_A_CHECK)
+        if settings != known:
+            known = settings
+            _, folders, checker.with_related = settings
+            checker.open_folders(folders)
+        try:
+            answer = getattr(checker, method)(*given)
+            if method == "check":
+                answer = answer.problem, answer.diagnostics
+            channel.send(pickle.dumps(answer))
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)

@@ -17,8 +17,7 @@ from lsprotocol import types
 from adalora_core.checker.documents import decode
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.commands.server.findings import range_of
-from adalora_core.commands.server.hovering import about
+from adalora_core.commands.server.findings import about, range_of
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.table import ADALORA_FIELDS, Field, fields_of
 from adalora_core.config.fields.tools import PREFIX
@@ -27,8 +26,7 @@ from adalora_core.config.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline.inspection import Inspector
-    from adalora_core.commands.server.snapshots import Snapshot
-    from adalora_core.commands.server.text import Position
+    from adalora_core.commands.server.snapshots import Position, Snapshot
     from adalora_core.config.fields.block import Block
     from adalora_core.floor.places import Path
 

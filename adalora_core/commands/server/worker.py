@@ -1,32 +1,37 @@
-"""Check documents and answer questions about them in a worker process with limits of the system.
+"""Let a worker process check documents, one at a time, and decide when which one is checked.
 
-The worker keeps what it found in each document last. A document that exceeds a bound has one
-finding; the next request gets a new worker.
+Typing never waits, and no check waits behind old ones. The worker has limits of the system: a
+document that exceeds a bound has one finding, and the next request gets a new worker.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lsprotocol import types
 
 from adalora_core.checker.documents.problems import BOUND_EXCEEDED
 from adalora_core.commands.session import OF_A_CHECK
-from adalora_core.floor.worker import OUT_OF_MEMORY, Channel, Worker, limit_this_process
+from adalora_core.floor.worker import Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from adalora_core.commands.server.checking import Checker
-    from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
+    from adalora_core.commands.server.snapshots import Snapshot
 
-PROGRAM = "from adalora_core.commands.server.worker import work; work(reading, writing)"
-MOST_KEPT = 32
-"""The number of documents that a worker keeps."""
+PROGRAM = "from adalora_core.commands.server.checking import work; work(reading, writing)"
+_Result = TypeVar("_Result")
+
+QUIET = 0.02
+"""Seconds without an edit after which a document is checked; of a large one, as long as its last
+check took."""
+LONGEST_QUIET = 1.0
 
 
 class BeyondBoundError(Exception):
@@ -69,7 +74,7 @@ class RemoteChecker:
         """Check a document; where that exceeds a bound, this is the finding."""
         self._number += 1
         try:
-            problem, found = self._ask("check", self._number, snapshot)
+            problem, found = self._ask("check", snapshot, self._number)
         except BeyondBoundError as error:
             start = types.Position(0, 0)
             one = types.Diagnostic(
@@ -120,53 +125,88 @@ class RemoteChecker:
         raise BeyondBoundError(reason)
 
 
-class _Kept:
-    """What the worker knows: a checker, and the documents that were checked last."""
+@dataclass
+class _State:
+    """A document: how often it changed, and what is known of which change."""
 
-    def __init__(self) -> None:
-        from adalora_core.commands.server.checking import Checker
-
-        self.checker: Checker = Checker()
-        self._documents: dict[str, tuple[int, CheckedSnapshot]] = {}
-
-    def check(self, number: int, snapshot: Snapshot) -> object:
-        checked = self.checker.check(snapshot)
-        self._documents.pop(snapshot.uri, None)
-        self._documents[snapshot.uri] = number, checked
-        if len(self._documents) > MOST_KEPT:
-            self._documents.pop(next(iter(self._documents)))
-        return checked.problem, checked.diagnostics
-
-    def about(
-        self, find: Callable[..., Any], uri: str, number: int, given: Any, options: Any
-    ) -> object:
-        known, checked = self._documents.get(uri, (0, None))
-        return find(checked, *given, **options) if known == number else None
-
-    def completions(self, snapshot: Snapshot, uri: str, place: Any) -> object:
-        from adalora_core.commands.server.completing import completions
-
-        inspector = self.checker.inspector_of(snapshot)
-        return [] if inspector is None else completions(snapshot, inspector, uri, place)
-
-    def reads(self, path: Path) -> object:
-        return self.checker.reads(path)
+    changes: int = 0
+    checked: int = 0
+    changed_at: float = 0.0
+    quiet: float = field(default_factory=lambda: QUIET)
+    result: Answer | None = None
+    is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
 
 
-def work(reading: int, writing: int) -> None:
-    """Answer the requests of a server until there are no more."""
-    # A stray print must not reach the client, and its messages are the server's.
-    os.dup2(2, 1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    channel, kept, known = Channel(reading, writing), _Kept(), None
-    while (frame := channel.receive()) is not None:
-        settings, method, given = pickle.loads(frame)  # noqa: S301 - of the server
-        limit_this_process(OF_A_CHECK)
-        if settings != known:
-            known = settings
-            _, folders, kept.checker.with_related = settings
-            kept.checker.open_folders(folders)
+class Schedule:
+    """The checks of all open documents, one at a time, and each of the newest state only.
+
+    `take` returns a document as it is now, None if it is not open. `check` runs in another thread.
+    `publish` takes the result, unless the document has changed since.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[str], Snapshot | None],
+        check: Callable[[Snapshot], Answer],
+        publish: Callable[[Answer], None],
+    ) -> None:
+        self._take, self._check, self._publish = take, check, publish
+        self._states: dict[str, _State] = {}
+        self._thread = ThreadPoolExecutor(1, "adalora-check")
+        self._turn = asyncio.Lock()
+
+    def changed(self, uri: str) -> None:
+        """Note that a document was opened or edited."""
+        state = self._states.setdefault(uri, _State())
+        state.changes += 1
+        state.changed_at = asyncio.get_running_loop().time()
+        if state.task is None:
+            state.task = asyncio.create_task(self._work(uri, state))
+
+    def closed(self, uri: str) -> None:
+        """Forget a document; a check of it that still runs is not published."""
+        self._states.pop(uri, None)
+
+    async def newest(self, uri: str) -> Answer | None:
+        """Return the result for the newest state of a document, and check that first if needed."""
+        state = self._states.get(uri)
+        if state is None:
+            return None
+        if state.task is not None:
+            state.is_wanted.set()
+            await asyncio.shield(state.task)
+        return state.result
+
+    async def beside(self, work: Callable[[], _Result]) -> _Result:
+        """Run work in the thread of the checks."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _work(self, uri: str, state: _State) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            channel.send(pickle.dumps(getattr(kept, method)(*given)))
-        except MemoryError:
-            os._exit(OUT_OF_MEMORY)
+            while state.checked != state.changes:
+                left = state.changed_at + state.quiet - loop.time()
+                if left > 0 and not state.is_wanted.is_set():
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(state.is_wanted.wait(), left)
+                    continue
+                await self._check_once(uri, state)
+        finally:
+            state.task = None
+
+    async def _check_once(self, uri: str, state: _State) -> None:
+        # Other documents wait here, and not with a text that will be old by their turn.
+        async with self._turn:
+            state.is_wanted.clear()
+            number, snapshot = state.changes, self._take(uri)
+            if snapshot is None or self._states.get(uri) is not state:
+                state.checked = number
+                return
+            began = asyncio.get_running_loop().time()
+            result = await self.beside(lambda: self._check(snapshot))
+            taken = asyncio.get_running_loop().time() - began
+        state.quiet = min(max(QUIET, taken), LONGEST_QUIET)
+        if number == state.changes and self._states.get(uri) is state:
+            state.checked, state.result = number, result
+            self._publish(result)

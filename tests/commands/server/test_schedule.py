@@ -7,9 +7,8 @@ import asyncio
 import pytest
 from served_documents import WRONG, json_text
 
-from adalora_core.commands.server import schedule
-from adalora_core.commands.server.snapshots import CheckedSnapshot, Part, Snapshot
-from adalora_core.commands.server.text import Text
+from adalora_core.commands.server import worker
+from adalora_core.commands.server.snapshots import CheckedSnapshot, Part, Snapshot, Text
 
 URI = "untitled:a"
 
@@ -19,7 +18,7 @@ class Bench:
 
     def __init__(self):
         self.texts, self.checked, self.published = {URI: json_text(WRONG)}, [], []
-        self.schedule = schedule.Schedule(self.take, self.check, self.published.append)
+        self.schedule = worker.Schedule(self.take, self.check, self.published.append)
 
     def take(self, uri):
         text = self.texts.get(uri)
@@ -42,7 +41,7 @@ async def _settled():
 
 
 def test_edits_are_not_checked_before_a_pause_but_when_somebody_asks(monkeypatch):
-    monkeypatch.setattr(schedule, "QUIET", 3600.0)
+    monkeypatch.setattr(worker, "QUIET", 3600.0)
 
     async def type_and_ask():
         bench = Bench()

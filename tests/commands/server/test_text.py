@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adalora_core.commands.server.text import Text, difference
+from adalora_core.commands.server.snapshots import Text, difference
 
 ENCODINGS = st.sampled_from(("utf-8", "utf-16", "utf-32"))
 CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
