@@ -18,14 +18,6 @@ REQUIRED = (
 """Packages of the extra `demo` by import name; checked before anything slow is loaded."""
 
 
-def package_folder(name: str) -> Path:
-    """Return the folder of an installed package, not imported; MissingExtraError without it."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(name, extra="demo", purpose="the demo")
-    return Path(spec.submodule_search_locations[0])
-
-
 def make_parser() -> Parser:
     """Return the parser of `adalora demo`."""
     parser = Parser(
@@ -49,7 +41,8 @@ def run(argv: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         for name in REQUIRED:
-            package_folder(name)
+            if importlib.util.find_spec(name) is None:
+                raise MissingExtraError(name, extra="demo", purpose="the demo")
         with quiet():
             from adalora_core.demo.experiment import FULL, QUICK, run_experiment
         faults = run_experiment(QUICK if arguments.quick else FULL, arguments.output)

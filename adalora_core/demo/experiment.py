@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,11 +32,12 @@ from adalora_core.checker.check import validate_config
 from adalora_core.commands.injection import quiet
 from adalora_core.commands.rank_report.report import HEAT_MAP_NAME, REPORT_NAME, rank_report
 from adalora_core.config.loading import read_config
-from adalora_core.demo import package_folder
 from adalora_core.training import get_peft_model
 from adalora_core.training.training_state.progress import allocator_of
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from adalora_core.allocation import RankAllocator
 
 ADAPTER = "adapter"
@@ -99,7 +101,7 @@ class RatedWord(NamedTuple):
     positive: bool
 
 
-def read_words(lexicon: Path) -> list[RatedWord]:
+def read_words(lexicon: Traversable) -> list[RatedWord]:
     """Return the words of a VADER lexicon that are clearly positive or clearly negative.
 
     Emoticons and other entries that are not purely alphabetic are ignored. If a word appears twice,
@@ -115,7 +117,7 @@ def read_words(lexicon: Path) -> list[RatedWord]:
 
 def split_words(settings: DemoSettings) -> tuple[list[RatedWord], list[RatedWord]]:
     """Return training words and held-out words of the installed lexicon after a seeded shuffle."""
-    words = read_words(package_folder("vaderSentiment") / "vader_lexicon.txt")
+    words = read_words(files("vaderSentiment") / "vader_lexicon.txt")
     first, end = settings.held_out_words, settings.held_out_words + settings.train_words
     if len(words) < end:
         raise ValueError(f"the lexicon has {len(words)} of {end} words; reinstall vaderSentiment")
