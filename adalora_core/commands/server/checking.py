@@ -116,11 +116,13 @@ class Checker:
         return checked
 
     def about(
-        self, find: Callable[..., Any], uri: str, number: int, given: Any, options: Any
+        self, find: Callable[..., Any], snapshot: Snapshot, number: int, given: Any, options: Any
     ) -> Any:
-        """Return what `find` finds in a document; None if the number is not that of its check."""
-        known, checked = self._checked.get(uri, (0, None))
-        return find(checked, *given, **options) if known == number else None
+        """Return what `find` finds in a document, which an earlier worker may have checked."""
+        known, checked = self._checked.get(snapshot.uri, (0, None))
+        if checked is None or known != number:
+            checked = self.check(snapshot, number)
+        return find(checked, *given, **options)
 
     def completions(self, snapshot: Snapshot, uri: str, place: Position) -> Any:
         """Return the proposals for a place of a snapshot."""

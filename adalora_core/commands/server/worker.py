@@ -56,7 +56,7 @@ class RemoteChecker:
 
     def __init__(self) -> None:
         self._worker = Worker(PROGRAM, OF_A_CHECK)
-        self._number = self._lost = 0
+        self._number = 0
         self._folders: tuple[Path, ...] = ()
         self._with_related = False
         self._changes = 0
@@ -89,12 +89,10 @@ class RemoteChecker:
 
     def about(self, find: Callable[..., Any], answer: Answer, *given: Any, **options: Any) -> Any:
         """Return what `find` finds in a checked document; None: it exceeds a bound."""
-        if 0 < answer.number <= self._lost:
-            answer = self.check(answer.snapshot)
         if not answer.number:
             return None
         try:
-            return self._ask("about", find, answer.snapshot.uri, answer.number, given, options)
+            return self._ask("about", find, answer.snapshot, answer.number, given, options)
         except BeyondBoundError:
             return None
 
@@ -121,21 +119,16 @@ class RemoteChecker:
             return pickle.loads(content)  # noqa: S301 - of our own process
         self._worker.end()
         reason = self._worker.reason or "ends the process that reads it"
-        self._worker, self._lost = Worker(PROGRAM, OF_A_CHECK), self._number
+        self._worker = Worker(PROGRAM, OF_A_CHECK)
         raise BeyondBoundError(reason)
 
 
-@dataclass
-class _State:
-    """A document: how often it changed, and what is known of which change."""
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """The newest state of a document, and its check, which begins at once where it is wanted."""
 
-    changes: int = 0
-    checked: int = 0
-    changed_at: float = 0.0
-    quiet: float = field(default_factory=lambda: QUIET)
-    result: Answer | None = None
-    is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
+    is_wanted: asyncio.Event
+    check: asyncio.Task[Answer | None]
 
 
 class Schedule:
@@ -152,61 +145,52 @@ class Schedule:
         publish: Callable[[Answer], None],
     ) -> None:
         self._take, self._check, self._publish = take, check, publish
-        self._states: dict[str, _State] = {}
+        self._changes: dict[str, _Change] = {}
+        self._taken: dict[str, float] = {}
         self._thread = ThreadPoolExecutor(1, "adalora-check")
         self._turn = asyncio.Lock()
 
     def changed(self, uri: str) -> None:
         """Note that a document was opened or edited."""
-        state = self._states.setdefault(uri, _State())
-        state.changes += 1
-        state.changed_at = asyncio.get_running_loop().time()
-        if state.task is None:
-            state.task = asyncio.create_task(self._work(uri, state))
+        self.closed(uri)
+        is_wanted = asyncio.Event()
+        self._changes[uri] = _Change(is_wanted, asyncio.create_task(self._work(uri, is_wanted)))
 
     def closed(self, uri: str) -> None:
-        """Forget a document; a check of it that still runs is not published."""
-        self._states.pop(uri, None)
+        """Forget a state of a document; a check of it that still runs is not published."""
+        if (old := self._changes.pop(uri, None)) is not None:
+            old.is_wanted.set()
 
     async def newest(self, uri: str) -> Answer | None:
         """Return the result for the newest state of a document, and check that first if needed."""
-        state = self._states.get(uri)
-        if state is None:
-            return None
-        if state.task is not None:
-            state.is_wanted.set()
-            await asyncio.shield(state.task)
-        return state.result
+        while (newest := self._changes.get(uri)) is not None:
+            newest.is_wanted.set()
+            result = await asyncio.shield(newest.check)
+            if self._changes.get(uri) is newest:
+                return result
+        return None
 
     async def beside(self, work: Callable[[], _Result]) -> _Result:
         """Run work in the thread of the checks."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _work(self, uri: str, state: _State) -> None:
+    async def _work(self, uri: str, is_wanted: asyncio.Event) -> Answer | None:
         loop = asyncio.get_running_loop()
-        try:
-            while state.checked != state.changes:
-                left = state.changed_at + state.quiet - loop.time()
-                if left > 0 and not state.is_wanted.is_set():
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(state.is_wanted.wait(), left)
-                    continue
-                await self._check_once(uri, state)
-        finally:
-            state.task = None
-
-    async def _check_once(self, uri: str, state: _State) -> None:
+        quiet = min(max(QUIET, self._taken.get(uri, 0)), LONGEST_QUIET)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(is_wanted.wait(), quiet)
         # Other documents wait here, and not with a text that will be old by their turn.
         async with self._turn:
-            state.is_wanted.clear()
-            number, snapshot = state.changes, self._take(uri)
-            if snapshot is None or self._states.get(uri) is not state:
-                state.checked = number
-                return
-            began = asyncio.get_running_loop().time()
+            snapshot = self._take(uri) if self._is_newest(uri, is_wanted) else None
+            if snapshot is None:
+                return None
+            began = loop.time()
             result = await self.beside(lambda: self._check(snapshot))
-            taken = asyncio.get_running_loop().time() - began
-        state.quiet = min(max(QUIET, taken), LONGEST_QUIET)
-        if number == state.changes and self._states.get(uri) is state:
-            state.checked, state.result = number, result
+            self._taken[uri] = loop.time() - began
+        if self._is_newest(uri, is_wanted):
             self._publish(result)
+        return result
+
+    def _is_newest(self, uri: str, is_wanted: asyncio.Event) -> bool:
+        newest = self._changes.get(uri)
+        return newest is not None and newest.is_wanted is is_wanted
