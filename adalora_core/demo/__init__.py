@@ -18,8 +18,8 @@ REQUIRED = (
 """Packages of the extra `demo` by import name; checked before anything slow is loaded."""
 
 
-def make_parser() -> Parser:
-    """Return the parser of `adalora demo`."""
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora demo`; 0 success, 1 a wrong result, 2 could not run, 130 interrupted."""
     parser = Parser(
         prog="adalora demo",
         description="Fine-tune a sentence encoder with LoRA and AdaLoRA on words that people rated "
@@ -28,12 +28,7 @@ def make_parser() -> Parser:
     folder = text("DIR", "folder for adapter, heat map and report (default: ./adalora-demo)")
     folder |= {"type": Path, "default": Path("adalora-demo")}
     add(parser, {"--output": folder, "--quick": flag("train on few words, as a smoke test")})
-    return parser
-
-
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora demo`; 0 success, 1 a wrong result, 2 could not run, 130 interrupted."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parser.parse_args(argv)
     # Model and data come with installed packages; no network may be used.
     os.environ["HF_HUB_OFFLINE"] = "1"
     # Set before torch is loaded: otherwise its idle threads spin, and on a machine with other load

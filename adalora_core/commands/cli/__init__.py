@@ -21,7 +21,7 @@ from adalora_core.commands.cli.output import (
 COMMANDS = {
     "check": ("commands.cli.check", "check configurations, scripts, notebooks and saved LoRA"),
     "rule": ("commands.cli.rule", "explain one rule, or list them all"),
-    "explain": ("commands.cli.explain", "name the rule about an error of PEFT or torch"),
+    "explain": ("commands.cli.rule:run_explain", "name the rule about an error of PEFT or torch"),
     "plan": ("commands.cli.plan", "show what AdaLoRA or LoRA will train, and which rank fits"),
     "schema": ("commands.cli.schema", "print the JSON Schema of a configuration"),
     "server": ("commands.server", "serve an editor while you type"),
@@ -31,7 +31,7 @@ COMMANDS = {
     "shrink": ("commands.cli.shrink", "write a trained LoRA or AdaLoRA adapter smaller"),
     "demo": ("demo", "fine-tune a real sentence encoder with AdaLoRA"),
 }
-"""`{command: (module, one line of help)}`; the function `run` turns argv into an exit code."""
+"""`{command: (module, one line of help)}`; a function, `run` if none is named, takes argv."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: str, arguments: Sequence[str]) -> int:
     if command in COMMANDS:
-        module = importlib.import_module(f"adalora_core.{COMMANDS[command][0]}")
-        exit_code: int = module.run(arguments)
+        module, _, function = COMMANDS[command][0].partition(":")
+        run = getattr(importlib.import_module(f"adalora_core.{module}"), function or "run")
+        exit_code: int = run(arguments)
         return exit_code
     if command in {"-h", "--help"}:
         print_text(f"{_usage()}\n")

@@ -25,16 +25,12 @@ PACKAGES = ("torch", "peft", "transformers", "safetensors", "pydantic")
 LABEL_WIDTH = 14
 
 
-def make_parser() -> Parser:
-    """Return the parser of `adalora env`."""
-    return Parser(
-        prog="adalora env", description="Print versions and backends, and why a backend is missing."
-    )
-
-
 def run(argv: Sequence[str]) -> int:
     """Print the environment; return 2 if the compiled core is broken, else 0."""
-    make_parser().parse_args(argv)
+    parser = Parser(
+        prog="adalora env", description="Print versions and backends, and why a backend is missing."
+    )
+    parser.parse_args(argv)
     backend, exit_code = _cpu_backend()
     lines = {
         "adalora-core": _version("adalora-core"),

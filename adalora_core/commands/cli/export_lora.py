@@ -28,8 +28,8 @@ OUTPUT = {
 """The arguments of a command that writes a LoRA adapter."""
 
 
-def make_parser() -> Parser:
-    """Return the parser of `adalora export-lora`."""
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora export-lora ADAPTER_DIR OUT ...` and return the exit code."""
     parser = Parser(
         prog="adalora export-lora",
         description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
@@ -39,12 +39,7 @@ def make_parser() -> Parser:
     add(
         parser, {"adapter": text("ADAPTER_DIR", "folder of the AdaLoRA adapter"), **OUTPUT, **BOUND}
     )
-    return parser
-
-
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora export-lora ADAPTER_DIR OUT ...` and return the exit code."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parser.parse_args(argv)
     try:
         from adalora_core.training.lora_export import export_folder
     except ModuleNotFoundError as error:

@@ -1,27 +1,35 @@
-"""Run `adalora rule`: explain one rule, or list them all."""
+"""Run `adalora rule` and `adalora explain`: explain a rule, list all, or name that of an error."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adalora_core.commands.cli.arguments import Parser, add, text
-from adalora_core.commands.cli.output import FINE, fail, print_text
+from adalora_core.commands.cli.arguments import BOUND, Parser, add, text
+from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
+from adalora_core.commands.session import SESSION
 from adalora_core.floor.files import write_files
 
+if TYPE_CHECKING:
+    from adalora_core.config.rules.base import Rule
 
-def make_parser() -> Parser:
-    """Return the parser of `adalora rule`."""
-    parser = Parser(prog="adalora rule", description="Explain one rule, or list them all.")
-    page_ = {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}
-    all_ = text("FOLDER", "write the pages of all rules and their index to FOLDER")
-    add(parser, {"rule": page_, "--write": {"type": Path, **all_}})
-    return parser
+
+_NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\[rank\d+\]:?")
+"""Colours and boxes of a terminal, and the prefix of a process."""
+_GAP = 2000
+"""The most characters that may stand for what varies."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora rule [CODE|NAME]` and return the exit code."""
-    options = make_parser().parse_args(argv)
+    parser = Parser(prog="adalora rule", description="Explain one rule, or list them all.")
+    page_ = {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}
+    all_ = text("FOLDER", "write the pages of all rules and their index to FOLDER")
+    add(parser, {"rule": page_, "--write": {"type": Path, **all_}})
+    options = parser.parse_args(argv)
     wanted = options.rule
 
     from adalora_core.checker.rules import RULES
@@ -46,3 +54,51 @@ def run(argv: Sequence[str]) -> int:
     from adalora_core.checker.pipeline.selection import unknown_rule
 
     return fail("rule", f"{unknown_rule(wanted)}; run 'adalora rule' to list all rules")
+
+
+def run_explain(argv: Sequence[str]) -> int:
+    """Run `adalora explain [TEXT ...]` and return the exit code."""
+    parser = Parser(
+        prog="adalora explain",
+        description="Name the rule about an error, and what to do.",
+        epilog="example: adalora explain < traceback.txt; exit code: 0 known, 1 not known",
+    )
+    add(
+        parser,
+        {"words": {"nargs": "*", **text("TEXT", "the error; without it, standard input")}, **BOUND},
+    )
+    words = parser.parse_args(argv).words
+    if not words and sys.stdin is None:
+        return fail("explain", "standard input is closed")
+    with SESSION.waiting():
+        given = " ".join(words) or sys.stdin.buffer.read().decode(errors="replace")
+    found = explained(given)
+    if not found:
+        print_text("not known: no rule is about this error, which may not be of AdaLoRA\n")
+        return FINDINGS
+    for rule in found:
+        print_text(
+            f"{rule.code} {rule.name}: {rule.summary}\n  {rule.why}\n  what to do: {rule.hint}\n\n"
+        )
+    print_text(f"'adalora rule {found[0].code}' shows an example\n")
+    return FINE
+
+
+def explained(given: str) -> list[Rule]:
+    """Return the rules about the last known error in a text, those that say most of it first.
+
+    Example:
+        >>> [rule.code for rule in explained("ValueError: PeftType.ADALORA does not support DoRA.")]
+        ['ADA401']
+    """
+    from adalora_core.checker.rules import RULES
+
+    plain = " ".join(_NOISE.sub(" ", given).split())
+    found: dict[int, dict[Rule, int]] = {}
+    for rule in RULES:
+        for error in rule.errors:
+            parts = (re.escape(part.strip()) for part in error.split("..."))
+            for match in re.finditer(f".{{0,{_GAP}}}?".join(parts), plain):
+                found.setdefault(match.end(), {}).setdefault(rule, len(error))
+    last = found[max(found)] if found else {}
+    return sorted(last, key=lambda rule: (-last[rule], rule.code))

@@ -17,8 +17,8 @@ NOT_SHUT_DOWN = 1
 """The editor left without the request `shutdown`: the protocol asks for this exit code."""
 
 
-def make_parser() -> Parser:
-    """Return the parser of `adalora server`."""
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora server` until the editor ends it, and return the exit code."""
     parser = Parser(
         prog="adalora server",
         description="Serve an editor over the Language Server Protocol: findings while typing, "
@@ -26,12 +26,7 @@ def make_parser() -> Parser:
         "how to set one up.",
     )
     add(parser, {"--stdio": flag("accepted for editors that pass it; there is no other")})
-    return parser
-
-
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora server` until the editor ends it, and return the exit code."""
-    make_parser().parse_args(argv)
+    parser.parse_args(argv)
     if importlib.util.find_spec("pygls") is None:
         return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
     from adalora_core.commands.server.handlers import new_server

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.pipeline.selection import fits
+from adalora_core.commands.cli.check import options_in
 from adalora_core.commands.cli.check_job import inspector_of
-from adalora_core.commands.cli.check_options import options_in
 from adalora_core.commands.cli.output import in_one_line
 from adalora_core.commands.cli.search_exclusions import IGNORE_FILE, SearchExclusions
 from adalora_core.commands.cli.settings import Settings, project_settings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.commands.cli.check_options import parse
+from adalora_core.commands.cli.check import parse
 from adalora_core.config.rules.base import SOUND
 
 
