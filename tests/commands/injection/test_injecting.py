@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import injections
 import peft
 import pytest
 from injections import difference, disagreements, folder_of, injected, planned
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING
+from peft_releases import environment_of
+from programs import run
 from tiny_classes import CLASSES
 
+from adalora_core.bridge.versions import TRIED
 from adalora_core.floor.module_selection import DEFAULT_TARGETS
 
+SUPPORT = str(Path(injections.__file__).parent)
 LLAMA = "LlamaForCausalLM", "float32"
 
 
@@ -29,6 +35,15 @@ def test_plan_of_400_drawn_configurations_is_what_peft_makes() -> None:
 def test_plan_of_many_drawn_configurations_is_what_peft_makes() -> None:
     seed = random.SystemRandom().randrange(2**32)
     assert disagreements(random.Random(seed), 2000) == [], f"seed {seed}"  # noqa: S311 - as above
+
+
+@pytest.mark.nightly
+def test_plan_is_what_the_oldest_served_release_makes(tmp_path: Path) -> None:
+    code = "import random; from injections import disagreements; "
+    code += "assert (found := disagreements(random.Random(18), 100)) == [], found"
+    python = environment_of(tmp_path, f"peft=={TRIED[0][0]}")
+    done = run(python, "-c", code, timeout=1800, variables={"PYTHONPATH": SUPPORT})
+    assert done.returncode == 0, done.stderr
 
 
 LORA = {"r": 8, "lora_alpha": 16}
