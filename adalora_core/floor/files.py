@@ -196,7 +196,7 @@ def _delete_leftovers(path: Path) -> None:
     owners = {os.geteuid()}
     with contextlib.suppress(OSError):
         owners.add(path.lstat().st_uid)  # root gives a file to the owner of its target
-    for name in path.parent.glob(_TEMPORARY.format("*")):
+    for name in path.parent.glob(_TEMPORARY.format("[0-9a-f]" * 16)):
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             # Neither follow a link nor wait for a pipe that somebody has put there.
             access = os.O_RDONLY if name.is_dir() else os.O_RDWR

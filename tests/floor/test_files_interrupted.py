@@ -29,7 +29,7 @@ def _temporary(folder):
 
 def _left_behind(folder, number=0):
     """Return a name of a temporary file in a folder."""
-    return folder / f".adalora-{number}.tmp"
+    return folder / f".adalora-{number:016x}.tmp"
 
 
 # --- a signal at any moment -----------------------------------------------------------------------
@@ -69,6 +69,13 @@ def test_next_write_deletes_what_a_killed_write_has_left(kind, step, tmp_path):
         signalled_writes.KINDS[kind](folder)
         assert _temporary(folder) == set()
         assert (folder / "target").read_bytes() == NEW
+
+
+def test_next_write_deletes_no_file_and_folder_with_another_name(tmp_path):
+    (tmp_path / ".adalora-notes.tmp").touch()
+    (tmp_path / ".adalora-x.tmp").mkdir()
+    write_file(tmp_path / "target", NEW)
+    assert _temporary(tmp_path) == {".adalora-notes.tmp", ".adalora-x.tmp"}
 
 
 # --- temporary files that are no leftovers --------------------------------------------------------

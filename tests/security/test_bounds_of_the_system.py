@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,8 @@ def test_answer_of_more_than_16_megabytes_is_a_finding(tmp_path):
     assert "more than 16 MB of findings" in finished.stdout
 
 
-def test_run_shows_ten_thousand_findings(tmp_path):
+def test_run_shows_ten_thousand_findings_and_each_error(tmp_path):
+    (tmp_path / "z.json").write_text(json.dumps({"peft_type": "ADALORA", "total_step": 0}))
     for number in range(12):
         unknown = {f"k{n}": 1 for n in range(990)}
         (tmp_path / f"{number:02}.json").write_text(
@@ -144,8 +146,10 @@ def test_run_shows_ten_thousand_findings(tmp_path):
         )
     finished, found = _check(tmp_path, ".")
     assert finished.returncode == 1
-    assert sum(map(len, found.values())) == 10_000
-    assert "1892 findings beyond the first 10000 are not shown" in finished.stderr
+    codes = Counter(code for each in found.values() for code in each)
+    assert codes["ADA104"] == 10_000
+    assert found["z.json"] == ["ADA201"]
+    assert "findings beyond the first 10000 errors and as many others" in finished.stderr
 
 
 def test_wall_time_is_bounded_but_not_while_the_user_is_waited_for(tmp_path):

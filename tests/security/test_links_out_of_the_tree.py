@@ -50,6 +50,14 @@ def test_links_inside_of_the_tree_are_followed_and_files_and_folders_once(linked
     assert (done.returncode, done.stderr) == (0, f"adalora check: run/folder: {LINE}\n")
 
 
+@pytest.mark.parametrize("suffix", [".py", ".ipynb", ".yaml", ".txt"])
+def test_link_to_a_file_of_another_format_is_read_in_its_own(confined, suffix):
+    """PEFT reads the link; the file alone is no configuration."""
+    confined.write({f"mod{suffix}": json.dumps(SOUND | {"deltaT": 0}), "run/none.json": "{}"})
+    (confined.tree / "run/adapter_config.json").symlink_to(f"../mod{suffix}")
+    assert "run/adapter_config.json" in _sources(confined.run("check", ".", "-o", "json"))
+
+
 def test_links_are_followed_where_that_is_asked_for(linked):
     (linked.tree / "run/secret.json").unlink()
     (linked.outside / "folder" / "outer.json").write_text(json.dumps(SOUND))

@@ -28,10 +28,11 @@ def committed(confined):
 
 @pytest.mark.parametrize("args", [["--"], ["--fail-level", "warning", "--"], ["--fix", "--"]])
 def test_names_behind_dashes_are_names(committed, args):
-    names = [name for name in NAMES if name != "-"]
-    done = committed.run(*ENTRY, *args, *names, "bad.json", "x.json")
+    committed.write({"-": json.dumps(SOUND | {"deltaT": 0})})
+    done = committed.run(*ENTRY, *args, *NAMES, "bad.json", "x.json")
     assert done.returncode == 1, done.stderr
     assert "bad.json" in done.stdout
+    assert "--> ./-:" in done.stdout or "--> -:" in done.stdout
     assert (committed.tree / "x.json").read_text() == json.dumps(SOUND)
 
 

@@ -150,6 +150,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     if NAMES_AFTER_DASHES in argv and "--" not in argv:
         make_parser().error(_without_dashes(argv))
+    if "--" in argv:  # names follow, and "-" may be that of a file
+        end = argv.index("--")
+        argv = [*argv[:end], *("./-" if each == STDIN else each for each in argv[end:])]
     source, _ = _source_of_settings().parse_known_args(argv)
     here = Path.cwd()
     if source.isolated:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -40,9 +41,11 @@ from adalora_core.floor.progress import with_progress
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from adalora_core.config.findings import Diagnostic
 
 MOST_FINDINGS, MOST_CHARACTERS = 10_000, 64 << 20
-"""The most findings of a run, and the size of all texts of which a report may show parts."""
+"""The most errors of a run, as many other findings, and the size of all texts of which a report may
+show parts."""
 
 
 def inspector_of(options: Namespace) -> Inspector:
@@ -125,7 +128,7 @@ class Job:
     tally: Tally = field(default_factory=Tally, init=False)
     left: int = field(default=0, init=False)
     """The number of files that were not read, since others exceeded a bound."""
-    room: int = field(default=MOST_FINDINGS, init=False)
+    counts: Counter[bool] = field(default_factory=Counter, init=False)
     text_room: int = field(default=MOST_CHARACTERS, init=False)
     unshown: int = field(default=0, init=False)
     unshown_fails: bool = field(default=False, init=False)
@@ -199,16 +202,19 @@ class Job:
 
     def _shortened(self, report: Report) -> Report:
         """Return a report without the findings for which a run has no room."""
-        kept = report.diagnostics[: self.room]
-        gone = report.diagnostics[self.room :]
-        self.room -= len(kept)
+        kept: list[Diagnostic] = []
+        gone: list[Diagnostic] = []
+        for each in report.diagnostics:
+            is_error = each.severity == "error"  # which no number of warnings hides
+            self.counts[is_error] += 1
+            (gone if self.counts[is_error] > MOST_FINDINGS else kept).append(each)
         self.unshown += len(gone)
         failing = SEVERITIES[: SEVERITIES.index(self.options.fail_level) + 1]
         self.unshown_fails |= any(each.severity in failing for each in gone)
         self.text_room -= len(report.text or "")
         text = report.text if self.text_room >= 0 else None
         if gone or text is not report.text:
-            return replace(report, diagnostics=kept, text=text)
+            return replace(report, diagnostics=tuple(kept), text=text)
         return report
 
     def _tally_of(self, target: Target) -> Tally:
@@ -235,7 +241,10 @@ class Job:
             message = f"too large to look into: {first}" + f" and {number - 1} more" * (number > 1)
             self.notify(message, first, fails=False)
         if self.unshown:
-            message = f"{self.unshown} findings beyond the first {MOST_FINDINGS} are not shown"
+            message = (
+                f"{self.unshown} findings beyond the first {MOST_FINDINGS} errors and as many "
+            )
+            message += "others are not shown"
             self._note(message, fails=self.unshown_fails)
         if self.left:
             files = f"{self.left} file{'s' * (self.left > 1)}"

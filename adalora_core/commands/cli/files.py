@@ -110,8 +110,10 @@ def _own_names(same: list[Target]) -> dict[str, Target]:
     # `sorted` is stable: own names come first, then links in the order of the search.
     for target in sorted(same, key=lambda each: not _is_own(each.name, real[each.name])):
         path = real[target.name]
-        is_own = (path, "") in kept or _is_own(target.name, path)
-        key = path, "" if is_own else Path(target.name).suffix
+        suffix = Path(target.name).suffix
+        # A link with another suffix is read in another format, and PEFT may read it too.
+        is_known = (path, "") in kept and suffix == Path(path).suffix
+        key = path, "" if is_known or _is_own(target.name, path) else suffix
         first = kept.setdefault(key, target)
         named = first.was_named or target.was_named
         kept[key] = dataclasses.replace(first, was_named=named)
