@@ -11,7 +11,12 @@ import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
 
-from adalora_core.bridge.layers import adalora_layers, clear_initial_ranks, set_rank
+from adalora_core.bridge.layers import (
+    adalora_layers,
+    clear_initial_ranks,
+    set_rank,
+    watch_states,
+)
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.loading import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing
@@ -66,6 +71,7 @@ def state_of(tuner: Host) -> BridgedRun:
     state: BridgedRun | None = tuner.__dict__.get(_ATTRIBUTE)
     if state is None:
         state = tuner.__dict__[_ATTRIBUTE] = BridgedRun()
+        watch_states(tuner)
         tuner.register_load_state_dict_post_hook(see_loaded)  # type: ignore[no-untyped-call]  # of torch
     return state
 

@@ -44,7 +44,7 @@ from adalora_core.training.host import Host, add_penalty, check_forward
 from adalora_core.training.merging import refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run.refusals import refuse_adapted, refuse_adapter_names
-from adalora_core.training.run_end import warn_if_unfinished
+from adalora_core.training.run_end import warn_if_dropped_are_live, warn_if_unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -225,6 +225,8 @@ class TunerOverrides(Host):
         pattern = adapter.rank_pattern(live=is_file, singular_values=singular_values)
         if is_file:
             adapter.config.rank_pattern = pattern
+            if adapter.allocator is not None and adapter.allocator.target_reached:
+                warn_if_dropped_are_live(adapter, "saved", pattern)  # of an old `state_dict`
         else:
             adapter.sync_pattern()
         return cut_state(adapter, pattern, state_dict, prefix)

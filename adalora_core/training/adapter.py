@@ -187,10 +187,11 @@ class Adapter:
         if self.is_trainable:
             self.start_allocation()
 
-    def allocate(self, step: int, penalties: int) -> AllocationReport:
+    def allocate(self, step: int, penalties: int, additions: int = 0) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
 
-        `penalties` is how often a loss had the penalty: 0, 1 or 2.
+        `penalties` is how often a loss had the penalty: 0, 1 or 2; `additions`, how often its
+        gradient was added.
 
         Raises:
             RunError: the adapter is frozen, or its schedule was changed after the first step.
@@ -222,7 +223,7 @@ class Adapter:
         self.is_stale |= done.allocated
         if allocator.target_reached and not was_final:
             self.sync_pattern()
-        run.see_allocation(done, last, penalties)
+        run.see_allocation(done, last, penalties, additions)
         return done
 
     def see_loaded(self, missing: Sequence[str], unexpected: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
 _IN_FILES = (".lora_", ".modules_to_save.", ".token_adapter.", ".ranknum.")
@@ -120,7 +121,7 @@ def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = Fal
     _see_end(adapter, what, is_checkpoint=is_checkpoint)
     if adapter.allocator is not None and adapter.allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
-        _warn_if_dropped_are_live(adapter, what)
+        warn_if_dropped_are_live(adapter, what, adapter.rank_pattern(live=True))
 
 
 def _see_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
@@ -138,12 +139,12 @@ def _see_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> Non
         run.see_end(End(allocator, what, is_checkpoint, kept, target, is_called))
 
 
-def _warn_if_dropped_are_live(adapter: Adapter, what: str) -> None:
-    """Warn of dropped triplets that have a value, although no optimizer has made a step."""
+def warn_if_dropped_are_live(adapter: Adapter, what: str, pattern: RankPattern | None) -> None:
+    """Warn of dropped triplets in `pattern`, which have a value that no optimizer has given."""
     run, (kept, target, _) = adapter.run, budget_of(adapter)
     if are_sharded(adapter.factors()[0]) or run.has_stepped or not run.optimizer_steps:
         return
-    live = sum(map(sum, (adapter.rank_pattern(live=True) or {}).values()))
+    live = sum(map(sum, (pattern or {}).values()))
     if live > kept:
         run.report(
             runs.FileLacksTrainedWeights,

@@ -58,6 +58,15 @@ def held_at_step(optimizer: torch.optim.Optimizer, allocator: RankAllocator) -> 
     return known[key]
 
 
+def stepped_instead(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]
+) -> torch.optim.Optimizer | None:
+    """Return another optimizer of `parameters` that has made steps, where `optimizer` has not."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    others = [] if inner in _held else [each for each in _held if held_by(each, parameters)]
+    return others[0] if others else None
+
+
 def was_held(parameter: torch.Tensor) -> bool:
     """Return whether an optimizer that has made a step held `parameter`."""
     return parameter in _ever_held
