@@ -11,12 +11,7 @@ import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
 
-from adalora_core.bridge.layers import (
-    adalora_layers,
-    clear_initial_ranks,
-    set_rank,
-    watch_states,
-)
+from adalora_core.bridge.layers import adalora_layers, clear_initial_ranks, set_rank, watch_states
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.loading import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing

@@ -8,10 +8,4 @@ from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear
 from adalora_core.nn.wrapping import wrap_layer
 
-__all__ = [
-    "AdaLoraLayer",
-    "ModulesToSave",
-    "SVDConv2d",
-    "SVDLinear",
-    "wrap_layer",
-]
+__all__ = ["AdaLoraLayer", "ModulesToSave", "SVDConv2d", "SVDLinear", "wrap_layer"]

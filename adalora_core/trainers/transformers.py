@@ -22,12 +22,7 @@ from adalora_core.trainers.trainer_checkpoints import (
 )
 from adalora_core.trainers.zero import ZeroHook, zero_optimizer
 from adalora_core.training.adapter_file.folder import states_in
-from adalora_core.training.host import (
-    Host,
-    host_of,
-    learning_adapters,
-    unwrapped,
-)
+from adalora_core.training.host import Host, host_of, learning_adapters, unwrapped
 from adalora_core.training.parallelism import refuse_fsdp1
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run_end import warn_if_best_is_unpruned

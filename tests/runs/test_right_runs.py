@@ -111,14 +111,7 @@ def test_right_run_is_quiet(library: str, loop: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", OURS)
-@pytest.mark.parametrize(
-    "kind",
-    [
-        {"fused": True},
-        {"foreach": True},
-        {"lr": 0.0},
-    ],
-)
+@pytest.mark.parametrize("kind", [{"fused": True}, {"foreach": True}, {"lr": 0.0}])
 def test_right_run_of_another_optimizer_is_quiet(library: str, kind: dict[str, Any]) -> None:
     model = make(library, TwoLayer()).train()
     optimizer = torch.optim.AdamW(model.parameters(), **kind)

@@ -67,8 +67,7 @@ def test_state_of_a_compiled_model_that_loads_nothing_is_told(door: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"),
-    [({"deltaT": 50}, "ADA203"), ({"alpha_pattern": {"first": 4}}, "ADA405")],
+    ("changes", "code"), [({"deltaT": 50}, "ADA203"), ({"alpha_pattern": {"first": 4}}, "ADA405")]
 )
 def test_setting_that_a_run_ignores_is_told(door: str, changes: dict[str, Any], code: str) -> None:
     if (door, code) == ("adalora_core", "ADA203"):

@@ -60,10 +60,7 @@ class TestDocumentedUse:
     @pytest.mark.filterwarnings("ignore::adalora_core.checker.ConfigWarning")
     def test_the_configuration_of_the_issue_builds(self) -> None:
         AdaLoraConfig(
-            init_r=12,
-            target_r=4,
-            total_step=10000,
-            target_modules=["q_proj", "k_proj", "v_proj"],
+            init_r=12, target_r=4, total_step=10000, target_modules=["q_proj", "k_proj", "v_proj"]
         )
 
     @pytest.mark.parametrize(

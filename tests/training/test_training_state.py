@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from adalora_runs import LOADERS, OURS, make, optimizer_of, train
-from edited_states import (
-    AFTER_AN_ALLOCATION,
-    SCHEDULE,
-    average,
-    base,
-    edit,
-    save_at,
-    tensor,
-    value,
-)
+from edited_states import AFTER_AN_ALLOCATION, SCHEDULE, average, base, edit, save_at, tensor, value
 from safetensors.torch import load_file, save_file
 from saved_folders import state_in
 from toy_models import TwoLayer

@@ -10,13 +10,7 @@ import torch
 from torch import Tensor
 
 from adalora_core.ops import _watched
-from adalora_core.ops._portable.grouping import (
-    averages_of,
-    joined,
-    kind_of,
-    places_by,
-    write_parts,
-)
+from adalora_core.ops._portable.grouping import averages_of, joined, kind_of, places_by, write_parts
 
 BLOCK = 2**18
 """Entries that a CPU updates at a time, so that they stay in its cache; others update all."""

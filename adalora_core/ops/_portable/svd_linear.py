@@ -77,14 +77,7 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
 
 
 def formula(
-    base_output: Tensor,
-    x: Tensor,
-    A: Tensor,
-    E: Tensor,
-    B: Tensor,
-    scale: float,
-    *,
-    dropout: float,
+    base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float, *, dropout: float
 ) -> Tensor:
     """Return the same without a node, where something records or transforms these operations."""
     x = as_under_autocast(x)

@@ -14,13 +14,7 @@ from adalora_core.floor.budget import Phase
 from adalora_core.training.run.automatic import CERTAIN, most_missed
 from adalora_core.training.run.learning import LEARNING, LONGEST_OVERFLOW
 from adalora_core.training.run.refusals import MergedWhileTrained
-from adalora_core.training.run.watch import (
-    Call,
-    End,
-    RunWatch,
-    Step,
-    Watcher,
-)
+from adalora_core.training.run.watch import Call, End, RunWatch, Step, Watcher
 
 if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
