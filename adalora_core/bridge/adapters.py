@@ -19,7 +19,7 @@ from adalora_core.floor.errors import RunError
 from adalora_core.floor.expressions.matching import Matcher, Method
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.nn.encoder_fast_path import return_to_fast_path
+from adalora_core.nn.wrapping import return_to_fast_path
 from adalora_core.training.adapter import Adapter, use_plain_numbers, written_values
 from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
 from adalora_core.training.host import Host, TrainingRun

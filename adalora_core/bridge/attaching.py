@@ -43,8 +43,7 @@ from adalora_core.bridge.model import (
     is_adalora,
 )
 from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
-from adalora_core.nn.encoder_fast_path import leave_fast_path
-from adalora_core.nn.offloading import execution_device
+from adalora_core.nn.wrapping import execution_device, leave_fast_path
 from adalora_core.training.host import TUNER, Host, register
 from adalora_core.training.run.refusals import refuse_adapted
 

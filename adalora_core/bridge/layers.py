@@ -15,8 +15,14 @@ from torch import nn
 from adalora_core.config.rules.runs import MergedStateLoaded
 from adalora_core.floor.adapter_spec import LORA_START, scale_of
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, Product, dropout_of
-from adalora_core.nn.initial_factors import lora_start, rounding_dtype
+from adalora_core.nn.adapter_layer import (
+    FACTORS,
+    TRIPLET_AXES,
+    Product,
+    dropout_of,
+    lora_start,
+    rounding_dtype,
+)
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import may_keep_output

@@ -35,16 +35,15 @@ from adalora_core.bridge.adapters import (
 from adalora_core.bridge.layers import adalora_layers, injecting
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern, pattern_positions
 from adalora_core.nn.adapter_layer import refuse_computed_weight
-from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
-from adalora_core.nn.offloading import loaded
+from adalora_core.nn.wrapping import leave_fast_path, loaded, return_to_fast_path
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.compaction import CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward
-from adalora_core.training.merging import refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run.refusals import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_dropped_are_live, warn_if_unfinished
+from adalora_core.training.tuner import refuse_shared_modules
 
 if TYPE_CHECKING:
     import torch
