@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import peft
 import pytest
 import torch
-from adalora_runs import LOADERS, TARGET_BUDGET, door, final_ranks, make, optimizer_of
+from adalora_runs import LOADERS, TARGET_BUDGET, final_ranks, make, optimizer_of
 from run_loops import backward, codes, found, right
 from toy_models import TwoLayer, two_layer_batch
 
@@ -18,8 +18,6 @@ from adalora_core.floor.errors import RunError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-__all__ = ["door"]
 
 STEPS = 60
 SCHEDULE = {"total_step": STEPS, "tinit": 4, "tfinal": 20}

@@ -120,6 +120,36 @@ def test_gradients_that_are_never_cleared_are_told(door: str, call: str) -> None
     assert "3 steps in a row" in message
 
 
+def zero_in_place(model: Any, optimizer: torch.optim.Optimizer) -> None:
+    del model
+    optimizer.zero_grad(set_to_none=False)
+
+
+def zero_behind_autograd(model: Any, optimizer: torch.optim.Optimizer) -> None:
+    del optimizer
+    for each in model.parameters():
+        if each.grad is not None:
+            each.grad.data.zero_()
+
+
+@pytest.mark.parametrize("clear", [zero_in_place, zero_behind_autograd])
+def test_gradients_that_are_cleared_in_any_way_are_quiet(door: str, clear: Any) -> None:
+    model = make(door, TwoLayer()).train()
+    optimizer = optimizer_of(model)
+    values = [each for name, each in model.named_parameters() if "lora_E" in name]
+
+    def run() -> None:
+        for step in range(30):
+            loss = model(**two_layer_batch(step)).loss
+            torch.autograd.grad(loss, values, retain_graph=True)  # as of an inner step
+            clear(model, optimizer)
+            loss.backward()
+            optimizer.step()
+            model.base_model.update_and_allocate(step)
+
+    assert not messages(run)
+
+
 def test_state_of_a_merged_model_is_told_where_it_is_loaded(door: str, tmp_path: Path) -> None:
     if door == "adalora_core":
         pytest.skip("our own model has no merge that can be undone")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-import warnings
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.floor.errors import RunWarning
 
 LLAMA = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "k_proj", "v_proj"]}
 
@@ -198,50 +196,6 @@ class TestLoss:
         task = TwoLayer.forward(model.base_model.model, **two_layer_batch(0)).loss
         torch.testing.assert_close(model.train()(**two_layer_batch(0)).loss, task)
         assert model.orthogonality_penalty() == 0
-
-
-class TestForgottenAllocation:
-    def steps(self, model: Any, count: int) -> None:
-        optimizer = optimizer_of(model)
-        model.train()
-        for step in range(count):
-            model(**two_layer_batch(step)).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-    def test_optimizer_steps_without_allocation_warn_once(self) -> None:
-        with pytest.warns(RunWarning, match="update_and_allocate") as caught:
-            self.steps(make("adalora_core"), 40)
-        assert len(caught) == 1
-
-    def test_the_documented_loop_and_accumulation_do_not_warn(self) -> None:
-        model = make("adalora_core")
-        train(model, range(30))
-        for step in range(20):
-            model(**two_layer_batch(step)).loss.backward()
-
-    def test_calling_it_on_a_frozen_adapter_says_what_to_do(self) -> None:
-        model = make("adalora_core", inference_mode=True)
-        with pytest.raises(RuntimeError, match="is_trainable=True"):
-            model.update_and_allocate(0)
-
-    @pytest.mark.parametrize("is_late", [True, False])
-    def test_call_after_zero_grad_is_noticed_once(self, is_late: bool) -> None:
-        model = make("adalora_core")
-        optimizer = optimizer_of(model.train())
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            for step in range(10):
-                model(**two_layer_batch(step)).loss.backward()
-                optimizer.step()
-                if is_late:
-                    optimizer.zero_grad()
-                model.update_and_allocate(step)
-                optimizer.zero_grad()
-        said = [each for each in caught if each.category is RunWarning]
-        assert len(said) == is_late
-        assert all("before optimizer.zero_grad()" in str(each.message) for each in said)
-        assert all(each.filename == __file__ for each in said)
 
 
 class TestMerging:

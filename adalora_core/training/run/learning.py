@@ -15,6 +15,7 @@ from adalora_core.sharding.layout import are_sharded, local_part
 from adalora_core.training.run.automatic import CERTAIN, MISSED_STEPS
 from adalora_core.training.run.watch import (
     Call,
+    DeferredInt,
     End,
     RunWatch,
     Step,
@@ -91,43 +92,52 @@ class _LossIsFinite(Watcher):
 
 
 class _GradientsAreCleared(Watcher):
-    """Look for a backward pass that adds to the gradient which a step has left.
+    """Look for backward passes that add to the gradient which a step has left.
 
-    Nobody has cleared a gradient that is the same tensor, changed once. The first gradient that was
-    cleared ends the watching.
+    Nobody has cleared a gradient that is the same tensor, changed once, and was not zero before:
+    `grad.data.zero_()` does not count as a change. The first one that was cleared ends the
+    watching.
     """
 
     rule = runs.GradientsNotCleared
 
     def __init__(self) -> None:
-        self._kept = 0
-        self._hook: RemovableHandle | None = None
+        self._hooks: list[RemovableHandle] = []
+        self._left = DeferredInt(0)
+        self._kept: list[DeferredInt] = []
         self._is_over = False
 
     def step(self, run: RunWatch, step: Step) -> str:
-        found = first_gradient(step.allocator)
-        if not step.counts or self._is_over or found is None:
+        found = None if self._is_over or not step.counts else first_gradient(step.allocator)
+        if found is None:
             return ""
         values, gradient, version = found
-        if self._hook is None:
-            self._hook = values.register_post_accumulate_grad_hook(
-                functools.partial(self._compare, weakref.ref(gradient), version)
-            )
-        if self._kept < CERTAIN:
+        if not self._hooks and values.requires_grad:
+            look = functools.partial(self._look, weakref.ref(values))
+            compare = functools.partial(self._compare, weakref.ref(gradient), version)
+            after = values.register_post_accumulate_grad_hook(compare)
+            self._hooks = [values.register_hook(look), after]
+        if len(self._kept) < CERTAIN:
             return ""
         self._is_over = True
         return (
-            f"the gradients of {run.adapter} were not cleared after {self._kept} steps in a row, "
-            "so each step uses the sum of all before"
+            f"the gradients of {run.adapter} were not cleared after {CERTAIN} steps in a row, so "
+            "each step uses the sum of all before"
+            if all(map(int, self._kept))
+            else ""
         )
+
+    def _look(self, values: Any, _gradient: torch.Tensor) -> None:
+        left = values().grad
+        self._left = DeferredInt(0 if left is None else local_part(left).count_nonzero())
 
     def _compare(self, gradient: Any, version: int, values: torch.Tensor) -> None:
         now = values.grad
         is_kept = now is not None and now is gradient() and now._version == version + 1  # noqa: SLF001
-        self._kept, self._is_over = self._kept + is_kept, not is_kept
-        if self._hook is not None:
-            self._hook.remove()
-        self._hook = None
+        self._is_over = not is_kept
+        self._kept.append(self._left)
+        while self._hooks:
+            self._hooks.pop().remove()
 
 
 class _PenaltyIsInLoss(Watcher):
