@@ -45,7 +45,7 @@ from adalora_core.bridge.model import (
 from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
 from adalora_core.nn.wrapping import execution_device, leave_fast_path
 from adalora_core.training.host import TUNER, Host, register
-from adalora_core.training.run.refusals import refuse_adapted
+from adalora_core.training.run.reporting import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -46,10 +46,10 @@ from adalora_core.training.adapter_file.folder import (
     write_config_anew,
 )
 from adalora_core.training.host import Host, add_penalty, check_forward, model_around, register
-from adalora_core.training.run.refusals import refuse_other_than_module
+from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.run_end import begin_loaded_run, warn_if_untrained_is_chosen
 from adalora_core.training.saving import Files, Save
-from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
+from adalora_core.training.training_state.contents import fingerprint, refuse_other_criterion
 from adalora_core.training.training_state.state import TrainingState, read_state
 
 if TYPE_CHECKING:

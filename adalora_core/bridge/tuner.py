@@ -41,7 +41,7 @@ from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.compaction import CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward
 from adalora_core.training.parallelism import refuse_merging
-from adalora_core.training.run.refusals import refuse_adapted, refuse_adapter_names
+from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_dropped_are_live, warn_if_unfinished
 from adalora_core.training.tuner import refuse_shared_modules
 

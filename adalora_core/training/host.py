@@ -18,8 +18,7 @@ from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, ort
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
-from adalora_core.training.run.refusals import explain_backward
-from adalora_core.training.run.reporting import text_of
+from adalora_core.training.run.reporting import explain_backward, text_of
 from adalora_core.training.run_end import RunReport, run_report
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ from adalora_core.training.run_end import (
     warn_if_unfinished,
 )
 from adalora_core.training.targets import refuse_unsupported
-from adalora_core.training.training_state.progress import (
+from adalora_core.training.training_state.contents import (
     fingerprint,
     refuse_other_criterion,
     saved_criterion,

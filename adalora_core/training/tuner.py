@@ -20,7 +20,7 @@ from adalora_core.nn.wrapping import leave_fast_path, refuse_offloaded, return_t
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward
 from adalora_core.training.parallelism import refuse_divided_base, refuse_merging
-from adalora_core.training.run.refusals import refuse_adapted, refuse_adapter_names
+from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_unfinished
 from adalora_core.training.targets import (
     Targets,

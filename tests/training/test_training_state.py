@@ -17,7 +17,7 @@ from toy_models import TwoLayer
 
 from adalora_core import AdaLoraModel
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.training.training_state import tensors as state_tensors
+from adalora_core.training.training_state import contents as state_tensors
 from adalora_core.training.training_state.state import read_state
 
 if TYPE_CHECKING:

@@ -15,15 +15,16 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import divided_like, is_distributed, local_part, reshard
 from adalora_core.training.agreement import comparable_state, compare
 from adalora_core.training.host import host_of, unwrapped
-from adalora_core.training.training_state.progress import (
+from adalora_core.training.training_state.contents import (
+    AVERAGES,
     allocator_of,
     check_fields,
     check_progress,
+    factor_names,
     progress,
     refuse_other_criterion,
     restore_progress,
 )
-from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

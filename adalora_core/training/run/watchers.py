@@ -5,19 +5,26 @@ Here are those of the calls of the allocator; `learning` has the others.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
 from adalora_core.training.run.automatic import CERTAIN, most_missed
 from adalora_core.training.run.learning import LEARNING, LONGEST_OVERFLOW
-from adalora_core.training.run.refusals import MergedWhileTrained
+from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run.watch import Call, End, RunWatch, Step, Watcher
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from adalora_core.allocation import RankAllocator
+    from adalora_core.nn import AdaLoraLayer
 
 
 class _OptimizerHoldsFactors(Watcher):
@@ -208,8 +215,54 @@ class _AllocationAfterStep(Watcher):
         )
 
 
+class _MergedWhileTrained(Watcher):
+    """Refuse a backward pass through a forward of the merged model, which alone is not a fault."""
+
+    rule = runs.TrainingWhileMerged
+
+    def forward(self, run: RunWatch, layers: Mapping[str, AdaLoraLayer]) -> None:
+        layer = next(iter(layers.values()), None)
+        merged = getattr(layer, "merged_adapters", ())  # layers of this package stay unmerged
+        if layer is not None and merged and torch.is_grad_enabled():
+            _stop_failing(layer)  # not every forward calls the layer
+            seen = f"backward pass while {run.adapter} is merged"
+            layer.register_forward_hook(functools.partial(_refuse_output, seen))
+
+
+def _stop_failing(layer: nn.Module) -> None:
+    hooks = layer._forward_hooks  # noqa: SLF001 - a copy of the model has no handle
+    for key, hook in list(hooks.items()):
+        if getattr(hook, "func", None) is _refuse_output:
+            del hooks[key]
+
+
+def _refuse_output(seen: str, layer: Any, _inputs: Any, output: Any) -> Any:
+    """Let a backward pass through this output of `layer`, if it is merged still, raise."""
+    _stop_failing(layer)
+    # An earlier forward may not have called the layer, and the fault is mended since.
+    if not layer.merged_adapters or not torch.is_grad_enabled():
+        return None
+    source = torch.zeros((), requires_grad=True)
+    return _Refused.apply(output, source, seen)  # type: ignore[no-untyped-call] # torch types it loosely
+
+
+class _Refused(torch.autograd.Function):
+    """The identity, with a backward pass that raises."""
+
+    @staticmethod
+    def forward(ctx: Any, output: torch.Tensor, _: torch.Tensor, seen: str) -> torch.Tensor:
+        ctx.seen = seen
+        # A view that a Function returns may not be written to, as nn.ReLU(inplace=True) does.
+        return output.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        refuse(_MergedWhileTrained.rule, ctx.seen)
+        return gradient, None, None
+
+
 WATCHERS: tuple[type[Watcher], ...] = (
-    MergedWhileTrained, _OptimizerHoldsFactors, _ScheduleFits, _StepsInOrder, _AllocationIsCalled,
+    _MergedWhileTrained, _OptimizerHoldsFactors, _ScheduleFits, _StepsInOrder, _AllocationIsCalled,
     _AllocationPerStep, _AllocationAfterStep, *LEARNING,
 )  # fmt: skip
 """In this order: some findings explain later ones, which are then not reported."""
