@@ -159,24 +159,6 @@ def test_steps_of_which_only_a_device_knows_whether_they_were_skipped_are_quiet(
 
 
 @pytest.mark.parametrize("library", OURS)
-def test_lbfgs_with_a_closure_is_quiet(library: str) -> None:
-    model = make(library, TwoLayer()).train()
-    optimizer = torch.optim.LBFGS(
-        [each for each in model.parameters() if each.requires_grad], lr=0.05
-    )
-
-    def closure(step: int) -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = model(**two_layer_batch(step)).loss
-        loss.backward()
-        return loss
-
-    for step in range(STEPS):
-        optimizer.step(lambda step=step: closure(step))
-        model.base_model.update_and_allocate(step)
-
-
-@pytest.mark.parametrize("library", OURS)
 def test_several_optimizers_are_quiet(library: str) -> None:
     """One of the head and a scheduler, two of the factors, and one of another model."""
     model = make(library, TwoLayer(), modules_to_save=["head"]).train()

@@ -196,17 +196,6 @@ def test_frozen_adapter_beside_a_trained_head_is_found_at_the_end(
         model.save_pretrained(tmp_path) if end == "saved" else model.run_report()
 
 
-def test_frozen_adapter_that_is_trained_in_evaluation_mode_names_the_remedy(
-    door: str, tmp_path: Path
-) -> None:
-    model_of(door).save_pretrained(tmp_path)
-    model = LOADERS[door].from_pretrained(TwoLayer(), tmp_path)
-    outputs = model(**two_layer_batch(0))
-    assert not outputs.loss.requires_grad
-    with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
-        outputs.loss.backward()
-
-
 # --- the file is not what was trained ------------------------------------------------------------
 
 

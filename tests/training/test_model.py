@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from adalora_runs import SETTINGS, make, optimizer_of, train
+from adalora_runs import SETTINGS, make, train
 from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
@@ -35,44 +35,6 @@ def disturb(model: nn.Module) -> None:
 
 
 class TestDocumentedUse:
-    def test_a_causal_language_model_trains_with_only_the_import_changed(self) -> None:
-        config = AdaLoraConfig(
-            init_r=12,
-            target_r=4,
-            tfinal=1000,
-            total_step=10000,
-            target_modules=["q_proj", "k_proj", "v_proj"],
-        )
-        model = get_peft_model(tiny_llama(), config)
-        optimizer = optimizer_of(model)
-        losses = []
-        for step in range(20):
-            loss = model(**token_batch(step)).loss
-            loss.backward()
-            optimizer.step()
-            model.base_model.update_and_allocate(step)
-            optimizer.zero_grad()
-            losses.append(loss.item())
-        assert losses[-1] < losses[0]
-
-    @pytest.mark.filterwarnings("ignore::adalora_core.checker.ConfigWarning")
-    def test_the_configuration_of_the_issue_builds(self) -> None:
-        AdaLoraConfig(
-            init_r=12, target_r=4, total_step=10000, target_modules=["q_proj", "k_proj", "v_proj"]
-        )
-
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {"target_r": 8},
-            {"tinit": 500, "tfinal": 500, "total_step": 1000},
-            {"total_step": 1000, "use_dora": True},
-        ],
-    )
-    def test_impossible_configurations_raise_value_error(self, fields: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match=r"ADA\d{3}"):
-            AdaLoraConfig(**fields)
-
     def test_a_field_assigned_later_is_checked_when_the_model_is_made(self) -> None:
         config = AdaLoraConfig(**SETTINGS)
         config.tinit = 29
