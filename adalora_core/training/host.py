@@ -294,9 +294,6 @@ def check_forward(host: Host) -> None:
         refuse_unsupported(adapters, "forward", host.training_run.checked)
         refuse_unsynchronised(host.model, adapters)
     for each in adapters:
-        if each.allocator is not None and not each.run.is_watching:  # in a copy of a model
-            each.run.automatic.host = weakref.ref(host)
-            each.run.begin(each.allocator)
         each.run.see_forward(each.layers)
 
 

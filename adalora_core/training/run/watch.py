@@ -179,11 +179,6 @@ class RunWatch:
             "_start": self._singular_values(),
         }
 
-    @property
-    def is_watching(self) -> bool:
-        """Whether the run has begun; that of a copy begins with its first forward."""
-        return self._allocator is not None
-
     def _singular_values(self) -> torch.Tensor | None:
         has_some = self._allocator is not None and self._allocator.matrices
         return singular_values(self._allocator) if has_some else None  # type: ignore[arg-type] # it is there
@@ -227,7 +222,7 @@ class RunWatch:
         self._since = Counter(dict.fromkeys(self._since, 1))
 
     def has_learned_unseen(self, allocator: RankAllocator) -> bool:
-        """Whether E has changed since the first forward or a copy, and no step was seen."""
+        """Whether E has changed since the first forward or the copy, and no step was seen."""
         if self._start is None or self.optimizer_steps or self.calls:
             return False
         now = singular_values(allocator)
