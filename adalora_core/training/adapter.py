@@ -228,7 +228,8 @@ class Adapter:
 
     def see_loaded(self, missing: Sequence[str], unexpected: Sequence[str]) -> None:
         """See that `load_state_dict` has written factors, but for those of the keys `missing`."""
-        lacking = Counter(factor for factor, name in map(_ending, missing) if name == self.name)
+        ends = (key.rpartition(".") for key in missing)
+        lacking = Counter(start.rpartition(".")[2] for start, _, name in ends if name == self.name)
         count = len(self.layers)
         came = [factor for factor in FACTORS if lacking[factor] < count]
         if came and self.run.begin_anew():
@@ -308,11 +309,6 @@ class Adapter:
         pattern = kept and {f"{key}.{self.name}": flags for key, flags in kept.items()}
         if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern
-
-
-def _ending(key: str) -> tuple[str, str]:
-    start, _, name = key.rpartition(".")
-    return start.rpartition(".")[2], name
 
 
 def checked_copy(config: Any, **changes: Any) -> AdaLoraConfig:

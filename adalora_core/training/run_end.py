@@ -198,21 +198,14 @@ def _warn_if_never_held(model: nn.Module, adapter: Adapter) -> None:
 def warn_if_untrained_is_chosen(chosen: Sequence[Adapter], adapters: Iterable[Adapter]) -> None:
     """Warn if only adapters are saved that compute nothing, and another of `adapters` learned."""
     learned = [each for each in adapters if each.run.optimizer_steps]
-    if (
-        learned
-        and chosen
-        and all(each not in learned and _computes_nothing(each) for each in chosen)
-    ):
+    values = [layer.lora_E[each.name] for each in chosen for layer in each.layers.values()]
+    is_untrained = bool(chosen) and not any(each in learned for each in chosen)
+    if learned and is_untrained and not any(local_part(each).any() for each in values):
         chosen[0].run.report(
             runs.FileLacksTrainedWeights,
             f"the adapter {chosen[0].name!r}, whose E is 0, is saved without the adapter "
             f"{learned[0].name!r}, which learned for {learned[0].run.optimizer_steps} steps",
         )
-
-
-def _computes_nothing(adapter: Adapter) -> bool:
-    layers = adapter.layers.values()
-    return not any(bool(local_part(each.lora_E[adapter.name]).any()) for each in layers)
 
 
 def warn_if_best_is_unpruned(adapter: Adapter, checkpoint: str) -> None:
