@@ -15,12 +15,7 @@ from adalora_core.config.fields.readings import exact
 from adalora_core.config.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
 from adalora_core.config.loading import config_of
 from adalora_core.config.model import AdaLoraConfig
-from adalora_core.config.rules.runs import (
-    FileLacksTrainedWeights,
-    NothingTrainable,
-    OptimizerWithoutFactors,
-    ScheduleChanged,
-)
+from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
@@ -175,7 +170,7 @@ class Adapter:
                 for field, value in changes.items()
             )
             refuse(
-                ScheduleChanged,
+                runs.ScheduleChanged,
                 f"after step {self.allocator.last_step} of the adapter {self.name!r} its "
                 f"configuration was changed: {was}",
             )
@@ -206,7 +201,7 @@ class Adapter:
                     "training, or use AdaLoraCallback, which does so"
                 )
             raise RunError(
-                f"{NothingTrainable.code}: update_and_allocate: the adapter {self.name!r} is "
+                f"{runs.NothingTrainable.code}: update_and_allocate: the adapter {self.name!r} is "
                 "frozen; load it with is_trainable=True to train it"
             )
         run, allocator = self.run, self.allocator
@@ -214,7 +209,7 @@ class Adapter:
         if allocator.is_frozen and run.driver is None:
             act = run.report if run.optimizer_steps else refuse
             act(
-                NothingTrainable,
+                runs.NothingTrainable,
                 f"update_and_allocate: all {3 * len(allocator.matrices)} factors of the adapter "
                 f"{self.name!r} are frozen, after {run.optimizer_steps} steps of the optimizer",
             )
@@ -236,7 +231,7 @@ class Adapter:
             self.start_allocation()
         if "lora_E" not in came and (came or any("lora_" in each for each in unexpected)):
             self.run.report(
-                FileLacksTrainedWeights,
+                runs.FileLacksTrainedWeights,
                 f"load_state_dict gave the adapter {self.name!r} {' and '.join(came) or 'nothing'} "
                 f"and no lora_E; {len(unexpected)} keys fit nothing, {[*unexpected[:1]]} first",
             )
@@ -260,7 +255,7 @@ class Adapter:
         held = len(held_by(optimizer, factors))
         if held < len(factors):
             refuse(
-                OptimizerWithoutFactors,
+                runs.OptimizerWithoutFactors,
                 f"{type(optimizer).__name__} holds {held} of the {len(factors)} factors of the "
                 f"adapter {self.name!r}",
             )

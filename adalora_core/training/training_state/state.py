@@ -33,16 +33,8 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.sharding.layout import part_of
+from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.folder import (
-    DAMAGED,
-    SavedAdapter,
-    digest_of_weights,
-    encode_tensors,
-    is_interrupted,
-    state_path,
-    states_in,
-)
 from adalora_core.training.training_state import contents
 from adalora_core.training.training_state.contents import require
 
@@ -91,7 +83,7 @@ class TrainingState:
         """Rows of each module, as indices of its original triplets."""
         return self.values["positions"]  # type: ignore[no-any-return]
 
-    def complete(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
+    def complete(self, saved: files.SavedAdapter, in_file: dict[str, list[int]]) -> None:
         """Check the state against the adapter beside it, and add the triplets of that adapter.
 
         `in_file`: which original triplets of each module the adapter file holds.
@@ -116,7 +108,7 @@ class TrainingState:
         except ValueError as error:
             raise _unusable(self.path, error) from error
 
-    def _check_config(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
+    def _check_config(self, saved: files.SavedAdapter, in_file: dict[str, list[int]]) -> None:
         mode = {"inference_mode": saved.config.inference_mode}
         is_beside = self.config | mode == saved.config.to_json_dict()
         try:
@@ -128,7 +120,7 @@ class TrainingState:
         require(self.values["run"] == run, "run", f"{run}, by the config", self.values["run"])
         if is_beside:
             return
-        of_save = row_positions(SavedAdapter(saved.folder, config, saved.tensors))
+        of_save = row_positions(files.SavedAdapter(saved.folder, config, saved.tensors))
         require(of_save == in_file, "rank_pattern of adapter_config.json", "the saved one", in_file)
 
 
@@ -169,12 +161,12 @@ def read_state(folder: Path) -> TrainingState | None:
         CheckpointError: the state is damaged or of another version, or all that there are complete
             other weights.
     """
-    digest = digest_of_weights(folder)
-    path = state_path(folder, digest)
+    digest = files.digest_of_weights(folder)
+    path = files.state_path(folder, digest)
     if not path.is_file():
-        others = [each.name for each in states_in(folder)]
+        others = [each.name for each in files.states_in(folder)]
         # An interrupted save may leave the state of the save that it would have made.
-        if others and not is_interrupted(folder):
+        if others and not files.is_interrupted(folder):
             raise CheckpointError(
                 f"training state: {' and '.join(others)} in {str(folder)!r} completes other "
                 "weights than the ones beside it, so they are of different runs or steps; restore "
@@ -229,7 +221,7 @@ def encode_file(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) 
     Its digest is the SHA-256 of these bytes, with zeros in place of the digest.
     """
     text = json.dumps({"digest": _ZEROS, **values}, separators=(",", ":"))
-    data = encode_tensors(tensors, {_KEY: text})
+    data = files.encode_tensors(tensors, {_KEY: text})
     start, end = _place_of_digest(data)
     return data[:start] + hashlib.sha256(data).hexdigest().encode() + data[end:]
 
@@ -244,7 +236,7 @@ def decode_file(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         tensors = load(data)
         values = json.loads(json.loads(_header(data))["__metadata__"][_KEY])
         del values["digest"]
-    except (*DAMAGED, KeyError, ValueError) as error:
+    except (*files.DAMAGED, KeyError, ValueError) as error:
         raise ValueError(f"it is not a training state ({visible(str(error))})") from error
     return values, tensors
 
