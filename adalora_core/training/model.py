@@ -125,8 +125,8 @@ class AdaLoraModel(nn.Module):
                 shape of the parameter or be a scalar, as in AdamW, Adam and SGD.
 
         Raises:
-            ValueError: the kept set is not final, or the optimizer keeps other state; nothing was
-                changed.
+            ValueError: the kept set is not final, another optimizer has made the steps, or this
+                one keeps other state; nothing was changed.
 
         Example:
             >>> import torch
