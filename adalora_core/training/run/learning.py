@@ -12,7 +12,7 @@ import torch
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
 from adalora_core.sharding.layout import are_sharded, local_part
-from adalora_core.training.run.automatic import CERTAIN, MISSED_STEPS
+from adalora_core.training.run.automatic import CERTAIN, MISSED_STEPS, is_captured
 from adalora_core.training.run.watch import (
     Call,
     DeferredInt,
@@ -129,7 +129,8 @@ class _GradientsAreCleared(Watcher):
 
     def _look(self, values: Any, _gradient: torch.Tensor) -> None:
         left = values().grad
-        self._left = DeferredInt(0 if left is None else local_part(left).count_nonzero())
+        has_none = left is None or is_captured()
+        self._left = DeferredInt(0 if has_none else local_part(left).count_nonzero())
 
     def _compare(self, gradient: Any, version: int, values: torch.Tensor) -> None:
         now = values.grad
