@@ -135,7 +135,9 @@ class AutomaticAllocation:
         self, optimizer: torch.optim.Optimizer, allocator: RankAllocator, held: frozenset[int]
     ) -> bool:
         """Count a step of `optimizer`, which holds the factors `held`, if it is the driver's."""
-        if self._is_over or len(held) < 3 * len(allocator.matrices):
+        # What shows the steps of an engine calls the allocator itself.
+        is_engine = not isinstance(optimizer, torch.optim.Optimizer)
+        if self._is_over or is_engine or len(held) < 3 * len(allocator.matrices):
             return False
         values = allocator.parameters()[1::3]
         found = getattr(optimizer, "found_inf", None)
