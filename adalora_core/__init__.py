@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from adalora_core.trainers.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
-    from adalora_core.training.run.factor_groups import factor_groups as factor_groups
+    from adalora_core.training.run.optimizers import factor_groups as factor_groups
     from adalora_core.training.run.reporting import ignore_run_findings as ignore_run_findings
 
 _EXPORTS = {
@@ -42,7 +42,7 @@ _EXPORTS = {
     "allocate_automatically": "adalora_core.trainers.optimizer_hook",
     "allocate_on_step": "adalora_core.trainers.optimizer_hook",
     "check_config": "adalora_core.checker.check",
-    "factor_groups": "adalora_core.training.run.factor_groups",
+    "factor_groups": "adalora_core.training.run.optimizers",
     "find_ranks": "adalora_core.commands.rank_report.pilot",
     "get_peft_model": "adalora_core.training",
     "ignore_run_findings": "adalora_core.training.run.reporting",

@@ -28,14 +28,17 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.bridge import install
-from adalora_core.floor.module_aliases import ModuleAliases
 
 _peft = import_module("peft")
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from peft import *  # noqa: F403 - for editors and type checkers; `__getattr__` does the work
 
 __all__ = _peft.__all__
@@ -57,5 +60,19 @@ def _name_in_peft(name: str) -> str | None:
     return f"peft.{name.removeprefix(inside)}" if name.startswith(inside) else None
 
 
-sys.meta_path.insert(0, ModuleAliases(_name_in_peft))
+class _Aliases:
+    """A finder, which gives PEFT's module itself for a name below this one, never a copy."""
+
+    def find_spec(self, fullname: str, *_: Any) -> ModuleSpec | None:
+        name, loader = _name_in_peft(fullname), self
+        return ModuleSpec(fullname, loader) if name and find_spec(name) else None  # type: ignore[arg-type] # a duck
+
+    def create_module(self, _: ModuleSpec) -> None:
+        """Let the import system make an empty module, which `exec_module` replaces."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        sys.modules[module.__name__] = import_module(str(_name_in_peft(module.__name__)))
+
+
+sys.meta_path.insert(0, _Aliases())  # before that of files, which would load a file a second time
 install()

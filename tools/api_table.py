@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from adalora_core import AdaLoraModel
-from adalora_core.training.names_of_peft import OF_PEFT
+from adalora_core.training.run.reporting import OF_PEFT
 
 
 def table() -> str:

@@ -43,9 +43,6 @@ class ShardedFactors(Factors):
             )
         self.local = [local_part(each) for each in parameters]
         self.ranks = [int(each.shape[0]) for each in parameters[1::FACTORS_PER_MATRIX]]
-        self._check_singular_values()
-
-    def _check_singular_values(self) -> None:
         for matrix, piece in enumerate(self.pieces[1::FACTORS_PER_MATRIX]):
             if piece.axis != 0:
                 raise ParallelismError(

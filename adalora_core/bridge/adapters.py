@@ -11,7 +11,7 @@ import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
 
-from adalora_core.bridge.layers import adalora_layers, clear_initial_ranks, set_rank
+from adalora_core.bridge.layers import adalora_layers, clear_initial_ranks, set_rank, watch_states
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.loading import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing
@@ -19,7 +19,7 @@ from adalora_core.floor.errors import RunError
 from adalora_core.floor.expressions.matching import Matcher, Method
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.nn.encoder_fast_path import return_to_fast_path
+from adalora_core.nn.wrapping import return_to_fast_path
 from adalora_core.training.adapter import Adapter, use_plain_numbers, written_values
 from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
 from adalora_core.training.host import Host, TrainingRun
@@ -66,6 +66,7 @@ def state_of(tuner: Host) -> BridgedRun:
     state: BridgedRun | None = tuner.__dict__.get(_ATTRIBUTE)
     if state is None:
         state = tuner.__dict__[_ATTRIBUTE] = BridgedRun()
+        watch_states(tuner)
         tuner.register_load_state_dict_post_hook(see_loaded)  # type: ignore[no-untyped-call]  # of torch
     return state
 

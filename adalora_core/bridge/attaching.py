@@ -10,25 +10,8 @@ from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
-from adalora_core.bridge.adapters import (
-    configs_of,
-    refuse_changed_allocator,
-    report_faults,
-    report_unmatched,
-    return_to_peft,
-    state_of,
-)
+from adalora_core.bridge import adapters, injected
 from adalora_core.bridge.configurations import BuiltConfigOverrides
-from adalora_core.bridge.injected import (
-    Attached,
-    InjectedOverrides,
-    InjectedTunerOverrides,
-    add_methods,
-    override,
-    remove_methods,
-    restore,
-    tuner_inside,
-)
 from adalora_core.bridge.layers import (
     OVERRIDES,
     LayerOverrides,
@@ -43,10 +26,9 @@ from adalora_core.bridge.model import (
     is_adalora,
 )
 from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
-from adalora_core.nn.encoder_fast_path import leave_fast_path
-from adalora_core.nn.offloading import execution_device
+from adalora_core.nn.wrapping import execution_device, leave_fast_path
 from adalora_core.training.host import TUNER, Host, register
-from adalora_core.training.run.refusals import refuse_adapted
+from adalora_core.training.run.reporting import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -85,7 +67,7 @@ def uninstall() -> None:
             setattr(target, name, member)
     for tuner in list(built):
         if not is_attached_tuner(tuner):
-            return_to_peft(tuner)
+            adapters.return_to_peft(tuner)
     built.clear()
 
 
@@ -130,7 +112,7 @@ def attach(model: Module) -> Module:
     if is_adalora(model):
         _attach_tuner(model.base_model, TunerOverrides)
         plain = type(model).forward is PeftModel.forward
-        override(model, PlainModelOverrides if plain else ModelOverrides)
+        injected.override(model, PlainModelOverrides if plain else ModelOverrides)
         register(model)
     else:
         _attach_inside(model)
@@ -139,14 +121,14 @@ def attach(model: Module) -> Module:
 
 def _attach_inside(model: nn.Module) -> None:
     inside = _models_inside(model)
-    tuner = tuner_inside(model) if not inside else None
+    tuner = injected.tuner_inside(model) if not inside else None
     if len(inside) == 1:
         attach(inside[0])
         vars(model)[TUNER] = inside[0].base_model
-        override(model, InjectedOverrides)
+        injected.override(model, injected.InjectedOverrides)
     elif tuner is not None:
-        _attach_tuner(tuner, InjectedTunerOverrides)
-        add_methods(model, tuner)
+        _attach_tuner(tuner, injected.InjectedTunerOverrides)
+        injected.add_methods(model, tuner)
     else:
         raise TypeError(
             "attach: expected a peft.PeftModel with AdaLoRA adapters, or a module that PEFT has "
@@ -164,22 +146,22 @@ def _models_inside(module: Any) -> list[Any]:
 
 def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
     _refuse_nested(tuner)
-    refuse_changed_allocator(tuner, "attach")
+    adapters.refuse_changed_allocator(tuner, "attach")
     for path, layer in adalora_layers(tuner.model):
         _refuse_lost_factors(path, layer)
-    configs = configs_of(tuner)
+    configs = adapters.configs_of(tuner)
     start_fresh_adapters(tuner, configs)
-    override(tuner, overrides)
+    injected.override(tuner, overrides)
     tuner.peft_config = configs
     for _, layer in list(adalora_layers(tuner.model)):
-        override(layer, OVERRIDES.get(type(layer), LayerOverrides))
+        injected.override(layer, OVERRIDES.get(type(layer), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             store_initial_rank(layer, name, configs[name].init_r)
     leave_fast_path(tuner.model, AdaLoraLayer)
-    state_of(tuner)
-    report_faults(tuner)
-    report_unmatched(tuner)
+    adapters.state_of(tuner)
+    adapters.report_faults(tuner)
+    adapters.report_unmatched(tuner)
 
 
 def _refuse_nested(tuner: Host) -> None:
@@ -188,8 +170,8 @@ def _refuse_nested(tuner: Host) -> None:
     for path, module in tuner.model.named_modules():
         if isinstance(module, PeftModel | BaseTuner):
             refuse_adapted(module)
-        others = path in layers and set(module.lora_A) - set(configs_of(tuner))
-        if others or isinstance(module, Attached):
+        others = path in layers and set(module.lora_A) - set(adapters.configs_of(tuner))
+        if others or isinstance(module, injected.Attached):
             refuse_adapted(module)
 
 
@@ -218,13 +200,13 @@ def detach(model: Module) -> Module:
     if tuner is None:
         raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
     if is_attached_tuner(tuner):
-        return_to_peft(tuner)
+        adapters.return_to_peft(tuner)
         inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
         if not is_adalora(model):
             inside += _models_inside(model)
-            remove_methods(model)
+            injected.remove_methods(model)
         for module in (model, tuner, *inside):
-            restore(module)
+            injected.restore(module)
     return model
 
 
@@ -240,7 +222,7 @@ def _tuner_of(model: object) -> Any:
 
 def is_attached_tuner(tuner: object) -> bool:
     """Return whether `tuner` is the tuner of an attached model."""
-    return isinstance(tuner, Attached)
+    return isinstance(tuner, injected.Attached)
 
 
 def _methods_of(overrides: type) -> dict[str, Any]:

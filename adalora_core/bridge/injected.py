@@ -14,7 +14,7 @@ from peft.tuners.adalora.model import AdaLoraModel
 from torch import nn
 
 from adalora_core.bridge.adapters import resume, see_loaded, sync_patterns, trained_adapters
-from adalora_core.bridge.layers import adalora_layers
+from adalora_core.bridge.layers import adalora_layers, watch_states
 from adalora_core.bridge.model import checked_save, commit_staged
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.floor.errors import CheckpointError
@@ -194,6 +194,7 @@ def add_methods(module: nn.Module, tuner: TunerOverrides) -> None:
         # Past `nn.Module.__setattr__`: as a submodule the tuner would contain itself.
         vars(each)[TUNER] = tuner
         override(each, _overrides_of(each) if each is root else InjectedOverrides)
+    watch_states(root)
     root.register_load_state_dict_post_hook(_after_load)
     root.register_forward_pre_hook(_before_forward, with_kwargs=True)
     root.register_forward_hook(_after_forward, with_kwargs=True)

@@ -12,15 +12,23 @@ from peft.tuners.adalora import layer as dense
 from peft.tuners.adalora.layer import AdaLoraLayer
 from torch import nn
 
+from adalora_core.config.rules.runs import MergedStateLoaded
 from adalora_core.floor.adapter_spec import LORA_START, scale_of
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, Product, dropout_of
-from adalora_core.nn.initial_factors import lora_start, rounding_dtype
+from adalora_core.nn.adapter_layer import (
+    FACTORS,
+    TRIPLET_AXES,
+    Product,
+    dropout_of,
+    lora_start,
+    rounding_dtype,
+)
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import may_keep_output
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding.layout import are_sharded, whole
+from adalora_core.training.run.reporting import report
 
 if TYPE_CHECKING:
     from adalora_core.training.host import Host
@@ -241,3 +249,26 @@ def _draw_all(model: nn.Module, name: str) -> None:
     for _, layer in adalora_layers(model):
         if name in layer.lora_A:
             draw_lora_start(layer, name)
+
+
+def watch_states(module: nn.Module) -> None:
+    """Mark the state dictionaries of `module` while it is merged, and look for marks in others."""
+    module.register_state_dict_post_hook(_mark_if_merged)
+    module.register_load_state_dict_pre_hook(_warn_if_marked)
+
+
+def _is_merged(module: nn.Module) -> bool:
+    return any(layer.merged_adapters for _, layer in adalora_layers(module))
+
+
+def _mark_if_merged(module: nn.Module, _state: Any, _prefix: str, metadata: dict[str, Any]) -> None:
+    if _is_merged(module):
+        metadata["adalora_is_merged"] = True
+
+
+def _warn_if_marked(
+    module: nn.Module, _state: Any, _prefix: str, metadata: dict[str, Any], *_: Any
+) -> None:
+    if metadata.get("adalora_is_merged") and not _is_merged(module):
+        seen = "the state of a merged model is loaded beside the adapter, which then acts twice"
+        report({}, MergedStateLoaded, seen)

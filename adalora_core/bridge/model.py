@@ -15,16 +15,7 @@ from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
 from torch.nn.modules.module import _IncompatibleKeys
 
-from adalora_core.bridge.adapters import (
-    adapter_of,
-    bind_total_step,
-    configs_of,
-    fill_divided_adapter,
-    resize_adapter,
-    resume,
-    state_of,
-    trained_adapters,
-)
+from adalora_core.bridge import adapters
 from adalora_core.bridge.configurations import to_peft_config
 from adalora_core.bridge.layers import adalora_layers
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled, loading
@@ -35,34 +26,14 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import locked, staging_folder, write_file
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.sharding.layout import are_sharded, reshard, whole
+from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.folder import (
-    CONFIG_NAME,
-    SavedAdapter,
-    folder_of,
-    read_adapter,
-    read_tensors,
-    weights_in,
-    write_config_anew,
-)
-from adalora_core.training.host import (
-    Host,
-    add_penalty,
-    check_forward,
-    model_around,
-    register,
-)
-from adalora_core.training.run.refusals import refuse_other_than_module
-from adalora_core.training.run_end import (
-    begin_loaded_run,
-    warn_if_untrained_is_chosen,
-)
+from adalora_core.training.host import Host, add_penalty, check_forward, model_around, register
+from adalora_core.training.run.reporting import refuse_other_than_module
+from adalora_core.training.run_end import begin_loaded_run, warn_if_untrained_is_chosen
 from adalora_core.training.saving import Files, Save
-from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
-from adalora_core.training.training_state.state import (
-    TrainingState,
-    read_state,
-)
+from adalora_core.training.training_state.contents import fingerprint, refuse_other_criterion
+from adalora_core.training.training_state.state import TrainingState, read_state
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +84,7 @@ class ModelOverrides(BridgedModel):
         options = given.setdefault("kwargs", {})
         save = Save(
             self,
-            trained_adapters(tuner),
+            adapters.trained_adapters(tuner),
             target,
             with_state=options.pop("save_training_state", None),
             is_main_process=given.get("is_main_process", True),
@@ -123,10 +94,10 @@ class ModelOverrides(BridgedModel):
         if save.gathers:
             options["state_dict"] = _gathered(self)
         folders = {
-            name: folder_of(target, name)
-            for name in given.get("selected_adapters") or configs_of(tuner)
+            name: files.folder_of(target, name)
+            for name in given.get("selected_adapters") or adapters.configs_of(tuner)
         }
-        known = [adapter_of(tuner, name) for name in configs_of(tuner)]
+        known = [adapters.adapter_of(tuner, name) for name in adapters.configs_of(tuner)]
         warn_if_untrained_is_chosen([each for each in known if each.name in folders], known)
         stages = save.writes and not target.is_file()
         with _staging(target) if stages else contextlib.nullcontext(target) as staging:
@@ -136,14 +107,14 @@ class ModelOverrides(BridgedModel):
                 warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
                 with tuner.saving():
                     _peft_save(*call.args, **call.kwargs)
-            trained = {each.name: each for each in trained_adapters(tuner)}
+            trained = {each.name: each for each in adapters.trained_adapters(tuner)}
             for adapter in trained.values():
                 # PEFT has put the pattern of the file into the configuration.
                 adapter.sync_pattern()
             for name, folder in folders.items():
                 if save.writes:
                     place = staging / folder.relative_to(target)
-                    write_config_anew(place)
+                    files.write_config_anew(place)
                     commit_staged(save, place, folder, trained.get(name))
                 elif save.gathers and name in trained:
                     save.commit(folder, trained[name], Files(b"", b"{}", list))
@@ -168,29 +139,35 @@ class ModelOverrides(BridgedModel):
             return _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
         tuner = self.base_model
         folder = Path(str(model_id))
-        existing = configs_of(tuner).get(adapter_name)
+        existing = adapters.configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
         with locked(folder, shared=True):  # PEFT reads it again
             saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
             reshard(self)
             if existing is not None and saved is not None and are_sharded(self.parameters()):
                 _bind(tuner, adapter_name, saved)
-                fill_divided_adapter(tuner, adapter_name, saved, state)
+                adapters.fill_divided_adapter(tuner, adapter_name, saved, state)
                 if learns:
-                    begin_loaded_run(adapter_of(tuner, adapter_name), has_state=state is not None)
+                    begin_loaded_run(
+                        adapters.adapter_of(tuner, adapter_name), has_state=state is not None
+                    )
                 return _IncompatibleKeys([], [])
             with _unchanged_on_error(self, adapter_name, saved):
                 if existing is not None and saved is not None:
                     # PEFT reads the configuration only for a new adapter.
                     pattern = saved.config.rank_pattern
                     _bind(tuner, adapter_name, saved)
-                    configs_of(tuner)[adapter_name].rank_pattern = pattern
-                    resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
+                    adapters.configs_of(tuner)[adapter_name].rank_pattern = pattern
+                    adapters.resize_adapter(
+                        tuner, adapter_name, pattern_positions(pattern, adapter_name)
+                    )
                 result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
                 if learns:
-                    begin_loaded_run(adapter_of(tuner, adapter_name), has_state=state is not None)
+                    begin_loaded_run(
+                        adapters.adapter_of(tuner, adapter_name), has_state=state is not None
+                    )
                 if state is not None:
-                    resume(tuner, adapter_name, state)
+                    adapters.resume(tuner, adapter_name, state)
             return result
 
 
@@ -250,7 +227,7 @@ class BuiltModelOverrides(PlainModelOverrides):
 
 
 def _is_trained(model: BridgedModel, name: str) -> bool:
-    config = configs_of(model.base_model).get(name)
+    config = adapters.configs_of(model.base_model).get(name)
     # `unload()` takes the layers away and leaves the configuration.
     has_layers = any(name in layer.lora_A for _, layer in adalora_layers(model.base_model.model))
     return has_layers and config is not None and not config.inference_mode
@@ -285,17 +262,17 @@ def _staging(target: Path) -> Iterator[Path]:
 
 def commit_staged(save: Save, staging: Path, target: Path, adapter: Adapter | None) -> None:
     """Replace the save in `target` by what PEFT has written into `staging`."""
-    path = weights_in(staging)
+    path = files.weights_in(staging)
     if path is None:
         return
-    weights, config = path.read_bytes(), (staging / CONFIG_NAME).read_bytes()
-    names = functools.partial(read_tensors, staging)
+    weights, config = path.read_bytes(), (staging / files.CONFIG_NAME).read_bytes()
+    names = functools.partial(files.read_tensors, staging)
     save.commit(target, adapter, Files(weights, config, names, path.name))
 
 
 def checked_save(
     folder: Path, name: str, existing: Any, *, with_state: bool
-) -> tuple[SavedAdapter | None, TrainingState | None]:
+) -> tuple[files.SavedAdapter | None, TrainingState | None]:
     """Return the adapter in `folder` and its training state after all checks that need no model.
 
     Both are None without weights in `folder`: PEFT looks for them on a hub. `existing` is the
@@ -303,9 +280,9 @@ def checked_save(
     """
     with locked(folder, shared=True):
         state = read_state(folder) if with_state else None
-        if weights_in(folder) is None:
+        if files.weights_in(folder) is None:
             return None, None
-        saved = read_adapter(folder, None if state is None else state.config)
+        saved = files.read_adapter(folder, None if state is None else state.config)
     positions = row_positions(saved)
     if state is None:
         return saved, None
@@ -324,21 +301,21 @@ def checked_save(
     return saved, state
 
 
-def _bind(tuner: Host, name: str, saved: SavedAdapter) -> None:
+def _bind(tuner: Host, name: str, saved: files.SavedAdapter) -> None:
     if isinstance(saved.config.total_step, int):
-        bind_total_step(tuner, name, saved.config.total_step)
+        adapters.bind_total_step(tuner, name, saved.config.total_step)
 
 
 @contextlib.contextmanager
 def _unchanged_on_error(
-    model: BridgedModel, name: str, saved: SavedAdapter | None
+    model: BridgedModel, name: str, saved: files.SavedAdapter | None
 ) -> Iterator[None]:
     """Restore the adapter `name`, or remove it if it is new, where the body fails.
 
     PEFT compares shapes with the model while it copies.
     """
     tuner = model.base_model
-    bridge, config = state_of(tuner), configs_of(tuner).get(name)
+    bridge, config = adapters.state_of(tuner), adapters.configs_of(tuner).get(name)
     tables: list[dict[str, Any]] = [bridge.adapters, bridge.positions]
     before = [table.get(name) for table in tables]
     pattern = None if config is None else config.rank_pattern
@@ -351,10 +328,10 @@ def _unchanged_on_error(
         yield
     except Exception as error:
         if config is None:
-            if name in configs_of(tuner):
+            if name in adapters.configs_of(tuner):
                 model.delete_adapter(name)
         else:
-            configs_of(tuner)[name], config.rank_pattern = config, pattern
+            adapters.configs_of(tuner)[name], config.rank_pattern = config, pattern
         for each, data, copy, grad in values:
             each.data, each.grad = data.copy_(copy), grad
         for table, entry in zip(tables, before, strict=True):

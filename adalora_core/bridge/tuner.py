@@ -14,37 +14,19 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
 
-from adalora_core.bridge.adapters import (
-    CONFIGS,
-    BridgedRun,
-    adapter_of,
-    bind_total_step,
-    configs_of,
-    follow_reset,
-    is_of_ms_swift,
-    refuse_changed_allocator,
-    refuse_slow_expressions,
-    remember_optimizer,
-    report_faults,
-    report_unmatched,
-    resize_adapter,
-    state_of,
-    sync_patterns,
-    trained_adapters,
-)
+from adalora_core.bridge import adapters
 from adalora_core.bridge.layers import adalora_layers, injecting
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern, pattern_positions
 from adalora_core.nn.adapter_layer import refuse_computed_weight
-from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
-from adalora_core.nn.offloading import loaded
+from adalora_core.nn.wrapping import leave_fast_path, loaded, return_to_fast_path
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.compaction import CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward
-from adalora_core.training.merging import refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
-from adalora_core.training.run.refusals import refuse_adapted, refuse_adapter_names
-from adalora_core.training.run_end import warn_if_unfinished
+from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
+from adalora_core.training.run_end import warn_if_dropped_are_live, warn_if_unfinished
+from adalora_core.training.tuner import refuse_shared_modules
 
 if TYPE_CHECKING:
     import torch
@@ -79,18 +61,18 @@ class TunerOverrides(Host):
     @property
     def peft_config(self) -> dict[str, Any]:
         """The configurations, with updated rank patterns."""
-        configs = configs_of(self)
-        sync_patterns(self)
+        configs = adapters.configs_of(self)
+        adapters.sync_patterns(self)
         return configs
 
     @peft_config.setter
     def peft_config(self, value: dict[str, Any]) -> None:
-        self.__dict__["peft_config"] = self.__dict__[CONFIGS] = value
+        self.__dict__["peft_config"] = self.__dict__[adapters.CONFIGS] = value
 
     @property
-    def training_run(self) -> BridgedRun:  # type: ignore[override]
+    def training_run(self) -> adapters.BridgedRun:  # type: ignore[override]
         """The state of the training."""
-        return state_of(self)
+        return adapters.state_of(self)
 
     def inject_adapter(
         self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
@@ -100,8 +82,8 @@ class TunerOverrides(Host):
         With `init_lora_weights` "lora" the adapter starts like LoRA.
         """
         paths = [path for path, _ in model.named_modules() if path]
-        config = configs_of(self)[adapter_name]
-        refuse_slow_expressions(config, paths)
+        config = adapters.configs_of(self)[adapter_name]
+        adapters.refuse_slow_expressions(config, paths)
         with warnings.catch_warnings(), injecting(model, adapter_name, config):
             if any(isinstance(kept, list) for kept in (config.rank_pattern or {}).values()):
                 # PEFT looks for modules of these names; a pattern of AdaLoRA names parameters.
@@ -125,23 +107,23 @@ class TunerOverrides(Host):
 
     def update_and_allocate(self, global_step: int) -> None:
         """Call the allocator of this package after the 0-based optimizer step `global_step`."""
-        refuse_changed_allocator(self, "update_and_allocate")
-        follow_reset(self, state_of(self).adapters.values())
+        adapters.refuse_changed_allocator(self, "update_and_allocate")
+        adapters.follow_reset(self, adapters.state_of(self).adapters.values())
         Host.update_and_allocate(self, global_step)
 
     def trained_adapters(self) -> list[Adapter]:
         """Return the active adapters that are made for training."""
-        return trained_adapters(self)
+        return adapters.trained_adapters(self)
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" in the configuration that is trained."""
-        for adapter in trained_adapters(self):
-            bind_total_step(self, adapter.name, total_step)
+        for adapter in adapters.trained_adapters(self):
+            adapters.bind_total_step(self, adapter.name, total_step)
 
     def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
         report = Host.compact(self, optimizer)
-        remember_optimizer(self, optimizer)
+        adapters.remember_optimizer(self, optimizer)
         return report
 
     @contextlib.contextmanager
@@ -158,7 +140,7 @@ class TunerOverrides(Host):
         refuse_shared_modules(self.model, [f"{path}.base_layer" for path in layers])
         for path, layer in layers.items():
             refuse_computed_weight(layer.get_base_layer(), path)
-        for adapter in trained_adapters(self):
+        for adapter in adapters.trained_adapters(self):
             adapter.drop_again()
         with _all_or_none(layers.values()), _full_precision(self):
             _peft_merge(self, *args, **kwargs)
@@ -177,18 +159,18 @@ class TunerOverrides(Host):
     ) -> Any:
         """Merge in every layer or in none, and then unload as PEFT does."""
         if merge:
-            for adapter in trained_adapters(self):
+            for adapter in adapters.trained_adapters(self):
                 warn_if_unfinished(adapter, "merged")
             self.merge_adapter(adapter_names, safe_merge)
         model = _peft_unload(self, merge=False, **options)
         return_to_fast_path(model)
-        state_of(self).adapters.clear()  # they have no layers any more
+        adapters.state_of(self).adapters.clear()  # they have no layers any more
         return model
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
         """Let state dictionaries meanwhile hold what the model computes, for a file."""
-        state = state_of(self)
+        state = adapters.state_of(self)
         state.is_saving = True
         try:
             yield
@@ -203,7 +185,9 @@ class TunerOverrides(Host):
         A model that FSDP2 has divided keeps its triplets.
         """
         if not are_sharded(self.model.parameters()):
-            resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
+            adapters.resize_adapter(
+                self, adapter_name, pattern_positions(rank_pattern, adapter_name)
+            )
 
     def resize_state_dict_by_rank_pattern(
         self, rank_pattern: RankPattern, state_dict: dict[str, torch.Tensor], adapter_name: str
@@ -215,8 +199,8 @@ class TunerOverrides(Host):
         has the triplets of the configuration, as in PEFT, and changes nothing.
         """
         del rank_pattern  # PEFT has also cut the adapter's name out of module names
-        adapter = adapter_of(self, adapter_name)
-        is_file = state_of(self).is_saving
+        adapter = adapters.adapter_of(self, adapter_name)
+        is_file = adapters.state_of(self).is_saving
         # Modules with injected adapters have no prefix.
         prefix = TENSOR_PREFIX if all(key.startswith(TENSOR_PREFIX) for key in state_dict) else ""
         singular_values = {
@@ -225,6 +209,8 @@ class TunerOverrides(Host):
         pattern = adapter.rank_pattern(live=is_file, singular_values=singular_values)
         if is_file:
             adapter.config.rank_pattern = pattern
+            if adapter.allocator is not None and adapter.allocator.target_reached:
+                warn_if_dropped_are_live(adapter, "saved", pattern)  # of an old `state_dict`
         else:
             adapter.sync_pattern()
         return cut_state(adapter, pattern, state_dict, prefix)
@@ -241,14 +227,14 @@ class BuiltTunerOverrides(TunerOverrides):
         given = _SIGNATURE.bind(self, *args, **kwargs).arguments
         if not _may_add(given["model"], given["config"]):
             refuse_adapted(given["model"])
-        if is_of_ms_swift(AdaLoraModel.forward):  # which was imported after `install()`
+        if adapters.is_of_ms_swift(AdaLoraModel.forward):  # which was imported after `install()`
             replaced[AdaLoraModel, "forward"] = AdaLoraModel.forward
             AdaLoraModel.forward = TunerOverrides.forward  # type: ignore[assignment, method-assign]
         _peft_init(self, *args, **kwargs)
         built.add(self)
         if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet
-            report_faults(self)
-            report_unmatched(self)
+            adapters.report_faults(self)
+            adapters.report_unmatched(self)
 
 
 def _may_add(base: nn.Module, config: Any) -> bool:

@@ -33,7 +33,7 @@ from adalora_core.commands.injection import quiet
 from adalora_core.commands.rank_report.report import HEAT_MAP_NAME, REPORT_NAME, rank_report
 from adalora_core.config.loading import read_config
 from adalora_core.training import get_peft_model
-from adalora_core.training.training_state.progress import allocator_of
+from adalora_core.training.training_state.contents import allocator_of
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from adalora_core.ops import _backend, _watched
 from adalora_core.ops._cpu.svd_linear import AdapterNode, draw_seed, traced
-from adalora_core.ops._portable.svd_linear import allow_node
-from adalora_core.ops._rows import with_merged_rows
+from adalora_core.ops._portable.svd_linear import allow_node, with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
 
 

@@ -255,11 +255,7 @@ _registered_forward.register_fake(_registered_outputs)
     "adalora_core::orthogonality_gradient", mutates_args=(), device_types="cpu"
 )
 def _registered_backward(
-    grad: Tensor,
-    lora_As: Sequence[Tensor],
-    lora_Bs: Sequence[Tensor],
-    grams: Tensor,
-    norms: Tensor,
+    grad: Tensor, lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor], grams: Tensor, norms: Tensor
 ) -> list[Tensor]:
     # Outputs of a registered op may not share memory.
     gradients = [torch.empty_like(factor) for factor in (*lora_As, *lora_Bs)]

@@ -11,8 +11,7 @@ from torch import Tensor
 from adalora_core.ops import _backend, _watched
 from adalora_core.ops._cpu import svd_linear as _cpu
 from adalora_core.ops._cuda import svd_linear as _cuda
-from adalora_core.ops._portable.svd_linear import allow_node
-from adalora_core.ops._rows import MATRIX_DIMENSIONS
+from adalora_core.ops._portable.svd_linear import MATRIX_DIMENSIONS, allow_node
 
 
 def svd_linear(

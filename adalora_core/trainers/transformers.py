@@ -12,7 +12,13 @@ from adalora_core.config.rules.runs import PenaltyMissing, TwoHooks
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
 from adalora_core.sharding.layout import reshard
-from adalora_core.trainers.optimizer_hook import bind_total_step, host_in_peft, refuse_second_hook
+from adalora_core.trainers.optimizer_hook import (
+    ZeroHook,
+    bind_total_step,
+    host_in_peft,
+    refuse_second_hook,
+    zero_optimizer,
+)
 from adalora_core.trainers.trainer_checkpoints import (
     complete_loss,
     is_divided,
@@ -20,14 +26,8 @@ from adalora_core.trainers.trainer_checkpoints import (
     resume,
     show_checkpoint,
 )
-from adalora_core.trainers.zero import ZeroHook, zero_optimizer
 from adalora_core.training.adapter_file.folder import states_in
-from adalora_core.training.host import (
-    Host,
-    host_of,
-    learning_adapters,
-    unwrapped,
-)
+from adalora_core.training.host import Host, host_of, learning_adapters, unwrapped
 from adalora_core.training.parallelism import refuse_fsdp1
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run_end import warn_if_best_is_unpruned

@@ -15,12 +15,7 @@ from adalora_core.config.fields.readings import exact
 from adalora_core.config.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
 from adalora_core.config.loading import config_of
 from adalora_core.config.model import AdaLoraConfig
-from adalora_core.config.rules.runs import (
-    FileLacksTrainedWeights,
-    NothingTrainable,
-    OptimizerWithoutFactors,
-    ScheduleChanged,
-)
+from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
@@ -175,7 +170,7 @@ class Adapter:
                 for field, value in changes.items()
             )
             refuse(
-                ScheduleChanged,
+                runs.ScheduleChanged,
                 f"after step {self.allocator.last_step} of the adapter {self.name!r} its "
                 f"configuration was changed: {was}",
             )
@@ -187,10 +182,11 @@ class Adapter:
         if self.is_trainable:
             self.start_allocation()
 
-    def allocate(self, step: int, penalties: int) -> AllocationReport:
+    def allocate(self, step: int, penalties: int, additions: int = 0) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
 
-        `penalties` is how often a loss had the penalty: 0, 1 or 2.
+        `penalties` is how often a loss had the penalty: 0, 1 or 2; `additions`, how often its
+        gradient was added.
 
         Raises:
             RunError: the adapter is frozen, or its schedule was changed after the first step.
@@ -205,7 +201,7 @@ class Adapter:
                     "training, or use AdaLoraCallback, which does so"
                 )
             raise RunError(
-                f"{NothingTrainable.code}: update_and_allocate: the adapter {self.name!r} is "
+                f"{runs.NothingTrainable.code}: update_and_allocate: the adapter {self.name!r} is "
                 "frozen; load it with is_trainable=True to train it"
             )
         run, allocator = self.run, self.allocator
@@ -213,7 +209,7 @@ class Adapter:
         if allocator.is_frozen and run.driver is None:
             act = run.report if run.optimizer_steps else refuse
             act(
-                NothingTrainable,
+                runs.NothingTrainable,
                 f"update_and_allocate: all {3 * len(allocator.matrices)} factors of the adapter "
                 f"{self.name!r} are frozen, after {run.optimizer_steps} steps of the optimizer",
             )
@@ -222,19 +218,20 @@ class Adapter:
         self.is_stale |= done.allocated
         if allocator.target_reached and not was_final:
             self.sync_pattern()
-        run.see_allocation(done, last, penalties)
+        run.see_allocation(done, last, penalties, additions)
         return done
 
     def see_loaded(self, missing: Sequence[str], unexpected: Sequence[str]) -> None:
         """See that `load_state_dict` has written factors, but for those of the keys `missing`."""
-        lacking = Counter(factor for factor, name in map(_ending, missing) if name == self.name)
+        ends = (key.rpartition(".") for key in missing)
+        lacking = Counter(start.rpartition(".")[2] for start, _, name in ends if name == self.name)
         count = len(self.layers)
         came = [factor for factor in FACTORS if lacking[factor] < count]
         if came and self.run.begin_anew():
             self.start_allocation()
         if "lora_E" not in came and (came or any("lora_" in each for each in unexpected)):
             self.run.report(
-                FileLacksTrainedWeights,
+                runs.FileLacksTrainedWeights,
                 f"load_state_dict gave the adapter {self.name!r} {' and '.join(came) or 'nothing'} "
                 f"and no lora_E; {len(unexpected)} keys fit nothing, {[*unexpected[:1]]} first",
             )
@@ -258,7 +255,7 @@ class Adapter:
         held = len(held_by(optimizer, factors))
         if held < len(factors):
             refuse(
-                OptimizerWithoutFactors,
+                runs.OptimizerWithoutFactors,
                 f"{type(optimizer).__name__} holds {held} of the {len(factors)} factors of the "
                 f"adapter {self.name!r}",
             )
@@ -307,11 +304,6 @@ class Adapter:
         pattern = kept and {f"{key}.{self.name}": flags for key, flags in kept.items()}
         if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern
-
-
-def _ending(key: str) -> tuple[str, str]:
-    start, _, name = key.rpartition(".")
-    return start.rpartition(".")[2], name
 
 
 def checked_copy(config: Any, **changes: Any) -> AdaLoraConfig:

@@ -12,6 +12,7 @@ from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.parallelism import refuse_compacting
+from adalora_core.training.run.optimizers import stepped_instead
 
 if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
@@ -101,6 +102,12 @@ def _state_tensors(
 ) -> list[tuple[_Cut, dict[str, Any], str]]:
     """Return where the optimizer keeps tensors of a parameter's shape; refuse other state."""
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    if (other := stepped_instead(optimizer, [cut.parameter for cut in cuts])) is not None:
+        raise ValueError(
+            "compact: expected the optimizer that trains the adapter, which is "
+            f"{type(other).__name__}, got {type(optimizer).__name__}, which has made no step; pass "
+            "the former, or delete it if the run goes on with the latter. Nothing was changed"
+        )
     places = []
     for cut in cuts:
         if id(cut.parameter) not in held:

@@ -18,8 +18,7 @@ from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, ort
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
-from adalora_core.training.run.refusals import explain_backward
-from adalora_core.training.run.reporting import text_of
+from adalora_core.training.run.reporting import explain_backward, text_of
 from adalora_core.training.run_end import RunReport, run_report
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ class PenaltyPerStep:
         forwards: training forwards so far, without those of compiled models.
         was_in_a_loss: whether a backward pass has reached a penalty so far.
         was_added: whether its gradient was added after a backward pass so far.
+        additions: how often it was added to the present gradients, unscaled.
         was_counted_twice: whether one forward's losses had the penalty of `outputs.loss` and one
             that the caller added.
         is_left_out: whether forwards add no penalty to the losses.
@@ -80,6 +80,8 @@ class PenaltyPerStep:
         self.forwards = 0
         self.was_in_a_loss = False
         self.was_added = False
+        self.additions = 0
+        self._added_to: torch.Tensor | None = None
         self.was_counted_twice = False
         self.is_left_out = False
         self.latest: torch.Tensor | None = None
@@ -90,7 +92,7 @@ class PenaltyPerStep:
 
     def __getstate__(self) -> dict[str, Any]:
         # Only the model that computed a penalty can have a backward pass that reaches it.
-        return self.__dict__ | {"latest": None}
+        return self.__dict__ | {"latest": None, "_added_to": None}
 
     @property
     def is_missing(self) -> bool:
@@ -138,15 +140,25 @@ class PenaltyPerStep:
             self.latest = penalty
         penalty.register_hook(functools.partial(self._mark_trained, by_forward, self.forwards))
 
-    def record_added(self) -> None:
-        """Note that the gradient of the penalty was added after a backward pass."""
+    def record_added(self, gradient: torch.Tensor | None, scale: float) -> None:
+        """Note that the gradient of the penalty times `scale` was added to `gradient`."""
         self._trained = self.was_added = True
+        is_added_again = gradient is self._added_to and scale == 1
+        self.additions = self.additions + 1 if is_added_again else 1
+        self._added_to = gradient
 
     def _mark_trained(self, by_forward: bool, forward: int, _: torch.Tensor) -> None:
         self._trained = self.was_in_a_loss = True
         self.reached[by_forward] = forward
         self.was_counted_twice |= self.reached.get(not by_forward) == forward
         self.latest = None
+
+    def end_step(self) -> tuple[int, int]:
+        """Return how often a loss had the penalty, and how often its gradient was added."""
+        additions, self.additions, self._added_to = self.additions, 0, None
+        self.reached.clear()
+        has_penalty = self.was_in_a_loss or self.was_added
+        return 2 if self.was_counted_twice else int(has_penalty), additions
 
 
 class TrainingRun:
@@ -191,11 +203,9 @@ class Host(_Module):
         if is_distributed():
             refuse_unsupported(adapters, "update_and_allocate", self.training_run.checked)
             self.training_run.agreement.before_step(adapters, step)
-        seen = self.training_run.penalty
-        penalties = 2 if seen.was_counted_twice else int(seen.was_in_a_loss or seen.was_added)
-        seen.reached.clear()
+        penalties = self.training_run.penalty.end_step()
         for each in adapters:
-            each.allocate(step, penalties)
+            each.allocate(step, *penalties)
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" in every trained adapter."""
@@ -229,11 +239,12 @@ class Host(_Module):
                 "got a backward pass that reached it; a model adds it to outputs.loss: call "
                 "leave_penalty_out_of_loss() before training, and add no orthogonality_penalty()"
             )
-        self.training_run.penalty.record_added()
-        terms = []
+        terms, gradient = [], None
         for adapter in _with_penalty(self.trained_adapters()):
-            weight = adapter.spec.orth_reg_weight
-            terms.append(add_orthogonality_gradient_(*adapter.factors(), weight * scale) * weight)
+            weight, factors = adapter.spec.orth_reg_weight, adapter.factors()
+            terms.append(add_orthogonality_gradient_(*factors, weight * scale) * weight)
+            gradient = factors[0][0].grad
+        self.training_run.penalty.record_added(gradient, scale)
         return sum(terms[1:], terms[0]) if terms else torch.zeros(())
 
     def leave_penalty_out_of_loss(self) -> None:

@@ -65,12 +65,21 @@ def export_folder(
         saved = read_adapter(source)
         kernels = kernels_in(saved)
     refuse_same(source, destination, "export_lora")
+    warn_if_folder_is_unfinished(saved, "exported")
+    write_lora(saved, destination, kernels=kernels, scales={}, pad_ranks=pad_ranks)
+
+
+def warn_if_folder_is_unfinished(saved: SavedAdapter, what: str) -> None:
+    """Warn of a save from the middle of a run, after a check of its factors.
+
+    Raises:
+        CheckpointError: factors are missing or do not fit together.
+    """
     ranks = [len(rows) for rows in row_positions(saved).values()]
     kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:
-        seen = f"{str(source)!r} is exported with {kept} triplets, target {target}"
+        seen = f"{str(saved.folder)!r} is {what} with {kept} triplets, target {target}"
         report({}, BudgetNotReached, seen)
-    write_lora(saved, destination, kernels=kernels, scales={}, pad_ranks=pad_ranks)
 
 
 def export_adapter(

@@ -16,8 +16,7 @@ from adalora_core.training.adapter import check_in_place
 from adalora_core.training.derived_classes import class_with_signature_of
 from adalora_core.training.host import model_around, register
 from adalora_core.training.lora_export import export_adapter
-from adalora_core.training.names_of_peft import OF_PEFT, refusal, refuse_options
-from adalora_core.training.run.refusals import refuse_other_than_module
+from adalora_core.training.run import reporting
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
@@ -58,14 +57,14 @@ class AdaLoraModel(nn.Module):
         """Make an instance of a class whose `forward` shows the base model's signature."""
         if model is None:
             return super().__new__(cls)
-        refuse_other_than_module(model)
+        reporting.refuse_other_than_module(model)
         made: type[Self] = class_with_signature_of(cls, type(model))
         return super().__new__(made)
 
     def __getattr__(self, name: str) -> Any:
         """Forward what this class does not define to the tuner and the base model."""
-        if name in OF_PEFT:
-            raise AttributeError(refusal(name))
+        if name in reporting.OF_PEFT:
+            raise AttributeError(reporting.refusal(name))
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -126,8 +125,8 @@ class AdaLoraModel(nn.Module):
                 shape of the parameter or be a scalar, as in AdamW, Adam and SGD.
 
         Raises:
-            ValueError: the kept set is not final, or the optimizer keeps other state; nothing was
-                changed.
+            ValueError: the kept set is not final, another optimizer has made the steps, or this
+                one keeps other state; nothing was changed.
 
         Example:
             >>> import torch
@@ -258,7 +257,7 @@ class AdaLoraModel(nn.Module):
             ValueError: the folder is a file; nothing was written.
             OSError: the disk is full or not writable; nothing was replaced.
         """
-        refuse_options("save_pretrained", of_peft)
+        reporting.refuse_options("save_pretrained", of_peft)
         folder = Path(save_directory)
         if folder.is_file():
             raise ValueError(f"save_pretrained: {str(folder)!r} is a file, not a folder")
@@ -337,8 +336,8 @@ class AdaLoraModel(nn.Module):
             >>> loaded.peft_config["default"].inference_mode
             True
         """
-        refuse_options("from_pretrained", of_peft, adapter_name)
-        refuse_other_than_module(model)
+        reporting.refuse_options("from_pretrained", of_peft, adapter_name)
+        reporting.refuse_other_than_module(model)
         around: Any = model if isinstance(model, AdaLoraModel) else model_around(model)
         adapters = around.base_model.adapters if isinstance(around, AdaLoraModel) else {}
         if not any(each.is_trainable for each in adapters.values()):
@@ -388,7 +387,7 @@ def get_peft_model(
         >>> model(torch.zeros(2, 4)).shape
         torch.Size([2, 4])
     """
-    refuse_options("get_peft_model", of_peft, adapter_name)
+    reporting.refuse_options("get_peft_model", of_peft, adapter_name)
     wrapped = AdaLoraModel(model)
     config = check_in_place(peft_config)
     tuner = wrapped.base_model

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
 _IN_FILES = (".lora_", ".modules_to_save.", ".token_adapter.", ".ranknum.")
@@ -120,7 +121,7 @@ def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = Fal
     _see_end(adapter, what, is_checkpoint=is_checkpoint)
     if adapter.allocator is not None and adapter.allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
-        _warn_if_dropped_are_live(adapter, what)
+        warn_if_dropped_are_live(adapter, what, adapter.rank_pattern(live=True))
 
 
 def _see_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
@@ -138,12 +139,12 @@ def _see_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> Non
         run.see_end(End(allocator, what, is_checkpoint, kept, target, is_called))
 
 
-def _warn_if_dropped_are_live(adapter: Adapter, what: str) -> None:
-    """Warn of dropped triplets that have a value, although no optimizer has made a step."""
+def warn_if_dropped_are_live(adapter: Adapter, what: str, pattern: RankPattern | None) -> None:
+    """Warn of dropped triplets in `pattern`, which have a value that no optimizer has given."""
     run, (kept, target, _) = adapter.run, budget_of(adapter)
     if are_sharded(adapter.factors()[0]) or run.has_stepped or not run.optimizer_steps:
         return
-    live = sum(map(sum, (adapter.rank_pattern(live=True) or {}).values()))
+    live = sum(map(sum, (pattern or {}).values()))
     if live > kept:
         run.report(
             runs.FileLacksTrainedWeights,
@@ -197,21 +198,14 @@ def _warn_if_never_held(model: nn.Module, adapter: Adapter) -> None:
 def warn_if_untrained_is_chosen(chosen: Sequence[Adapter], adapters: Iterable[Adapter]) -> None:
     """Warn if only adapters are saved that compute nothing, and another of `adapters` learned."""
     learned = [each for each in adapters if each.run.optimizer_steps]
-    if (
-        learned
-        and chosen
-        and all(each not in learned and _computes_nothing(each) for each in chosen)
-    ):
+    values = [layer.lora_E[each.name] for each in chosen for layer in each.layers.values()]
+    is_untrained = bool(chosen) and not any(each in learned for each in chosen)
+    if learned and is_untrained and not any(local_part(each).any() for each in values):
         chosen[0].run.report(
             runs.FileLacksTrainedWeights,
             f"the adapter {chosen[0].name!r}, whose E is 0, is saved without the adapter "
             f"{learned[0].name!r}, which learned for {learned[0].run.optimizer_steps} steps",
         )
-
-
-def _computes_nothing(adapter: Adapter) -> bool:
-    layers = adapter.layers.values()
-    return not any(bool(local_part(each.lora_E[adapter.name]).any()) for each in layers)
 
 
 def warn_if_best_is_unpruned(adapter: Adapter, checkpoint: str) -> None:

@@ -44,11 +44,7 @@ from adalora_core.training.run_end import (
     warn_if_unfinished,
 )
 from adalora_core.training.targets import refuse_unsupported
-from adalora_core.training.training_state.progress import (
-    fingerprint,
-    refuse_other_criterion,
-    saved_criterion,
-)
+from adalora_core.training.training_state import contents
 from adalora_core.training.training_state.state import (
     encode_state,
     read_state,
@@ -216,10 +212,10 @@ def load_adapter(
         # PEFT's file cannot name it.
         if existing is not None:
             saved.config.importance_criterion = existing.spec.importance_criterion
-        elif state is not None and (named := saved_criterion(state.values)) in CRITERIA:
+        elif state is not None and (named := contents.saved_criterion(state.values)) in CRITERIA:
             saved.config.importance_criterion = named
     if state is not None:
-        refuse_other_criterion(state.values, DEFAULT_ADAPTER, saved.config)
+        contents.refuse_other_criterion(state.values, DEFAULT_ADAPTER, saved.config)
         state.complete(saved, positions)
         positions = state.positions
         saved.tensors |= state.factors
@@ -252,7 +248,7 @@ def _reuse_adapter(
         # "auto": the file has the number.
         adapter.spec = dataclasses.replace(adapter.spec, total_step=spec.total_step)
     paths = list(adapter.layers)
-    if fingerprint(adapter.spec, paths) != fingerprint(spec, list(positions)):
+    if contents.fingerprint(adapter.spec, paths) != contents.fingerprint(spec, list(positions)):
         raise CheckpointError(
             "from_pretrained: the model has an adapter with another schedule or other modules than "
             f"the one in {str(saved.folder)!r}; load it into a new base model"

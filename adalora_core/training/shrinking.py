@@ -25,10 +25,10 @@ from adalora_core.floor.progress import with_progress
 from adalora_core.floor.rank_pattern import LoraScales, foreign_format
 from adalora_core.floor.regular_files import refuse_links_out
 from adalora_core.ops.selection import select_triplets
+from adalora_core.training import lora_export
 from adalora_core.training.adapter_file import folder as files
-from adalora_core.training.adapter_file.checks import FACTOR_DTYPES, row_positions
+from adalora_core.training.adapter_file.checks import FACTOR_DTYPES
 from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
-from adalora_core.training.lora_export import CARRIED_OVER, lora_settings, modules_of, refuse_same
 
 if TYPE_CHECKING:
     import os
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")
 _KOHYA = (".lora_down.weight", ".lora_up.weight", ".alpha")
 _KEPT = {
-    *CARRIED_OVER, "alora_invocation_tokens", "auto_mapping", "exclude_modules",
+    *lora_export.CARRIED_OVER, "alora_invocation_tokens", "auto_mapping", "exclude_modules",
     "layer_replication", "trainable_token_indices",
 }  # fmt: skip
 _REPLACED = {
@@ -111,7 +111,7 @@ class ShrunkAdapter:
             roots = values[:rank].sqrt()
             return roots[:, None] * V[:rank], U[:, :rank] * roots
 
-        refuse_same(self.adapter.folder, destination, "shrink")
+        lora_export.refuse_same(self.adapter.folder, destination, "shrink")
         with _one_thread():
             self.file.write(destination, self.adapter.settings, factors, "shrink")
 
@@ -243,9 +243,9 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
         values = object_in(files.config_in(folder))
         if values.get("peft_type") == "ADALORA":
             saved = files.read_adapter(folder)
-            row_positions(saved)  # checks the factors
-            modules, others = modules_of(saved, kernels_in(saved), {}), saved.tensors
-            settings = lora_settings(saved.config)
+            lora_export.warn_if_folder_is_unfinished(saved, "shrunk")
+            modules, others = lora_export.modules_of(saved, kernels_in(saved), {}), saved.tensors
+            settings = lora_export.lora_settings(saved.config)
         elif values.get("peft_type") == "LORA":
             modules, others, settings = _of_lora(folder, values)
         else:

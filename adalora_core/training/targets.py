@@ -141,7 +141,14 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
                     f"did you mean {' or '.join(map(repr, near))}?" if near else "no similar name"
                 )
                 messages.append(f"{field} {entry!r} matches no module ({hint})")
-    return messages
+    layers = ModuleSelection((), None, config.layers_to_transform, config.layers_pattern)
+    found = [layers.layer_of(path) for path in paths if layers.wanted_layers]
+    there = {each for each in found if each is not None}
+    missing = [each for each in layers.wanted_layers if there and each not in there]
+    return messages + [
+        f"layers_to_transform {each} matches no module (layers {min(there)} to {max(there)} do)"
+        for each in missing
+    ]
 
 
 def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:

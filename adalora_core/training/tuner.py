@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 import weakref
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from adalora_core.config.rules.runs import SelectionMatchesNothing
+from adalora_core.floor.errors import TargetError
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
-from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
-from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
-from adalora_core.nn.offloading import refuse_offloaded
+from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER, dense_weight
+from adalora_core.nn.wrapping import leave_fast_path, refuse_offloaded, return_to_fast_path
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward
-from adalora_core.training.merging import merge, record_untied, refuse_shared_modules
 from adalora_core.training.parallelism import refuse_divided_base, refuse_merging
-from adalora_core.training.run.refusals import refuse_adapted, refuse_adapter_names
+from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_unfinished
 from adalora_core.training.targets import (
     Targets,
@@ -28,8 +31,6 @@ from adalora_core.training.targets import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from adalora_core.config.model import AdaLoraConfig
 
 
@@ -208,3 +209,82 @@ class AdaLoraTuner(Host, nn.Module):
 def _see_loaded(tuner: AdaLoraTuner, keys: Any) -> None:
     for adapter in tuner.adapters.values():
         adapter.see_loaded(keys.missing_keys, keys.unexpected_keys)
+
+
+@torch.no_grad()
+def merge(model: nn.Module, layers: Mapping[str, AdaLoraLayer], *, safe: bool) -> None:
+    """Add ΔW of every layer to its base weight, in all of them or in none.
+
+    A weight that other modules of `model` have too becomes a copy in the layer.
+
+    Raises:
+        ValueError: `safe`, and a merged weight has entries that are not finite.
+        TypeError: a base layer has no dense weight to merge into.
+    """
+    weights = {path: dense_weight(layer.base_layer, path) for path, layer in layers.items()}
+    uses = _uses(model, "_parameters")
+    merged: list[str] = []
+    try:
+        for path, layer in layers.items():
+            weight = weights[path]
+            delta = layer.delta_weight().to(weight.dtype)
+            if safe:
+                _refuse_not_finite(weight + delta, path)
+            if uses[id(weight)] > 1:
+                layer.base_layer.weight = copy.deepcopy(weight)
+            layer.base_layer.weight.data += delta  # type: ignore[operator] # of a tensor
+            merged.append(path)
+    except BaseException:
+        for path in merged:
+            base: Any = layers[path].base_layer
+            if base.weight is weights[path]:
+                base.weight.data -= layers[path].delta_weight().to(base.weight.dtype)
+            base.weight = weights[path]
+        raise
+
+
+def _refuse_not_finite(merged: torch.Tensor, path: str) -> None:
+    if not merged.isfinite().all():
+        raise ValueError(
+            f"merge: NaNs detected in the merged weight of {path}: the adapter is broken; nothing "
+            "was merged"
+        )
+
+
+def _uses(model: nn.Module, kind: str) -> Counter[int]:
+    """Count under how many names each parameter, or each module, is in `model`."""
+    # named_parameters and named_children merge them.
+    return Counter(id(each) for module in model.modules() for each in vars(module)[kind].values())
+
+
+def refuse_shared_modules(model: nn.Module, paths: Iterable[str]) -> None:
+    """Refuse to adapt a module of `paths` under one of its names, or to merge into it."""
+    uses = _uses(model, "_modules")
+    for path in paths:
+        shared = model.get_submodule(path)
+        if uses[id(shared)] > 1:
+            every = model.named_modules(remove_duplicate=False)
+            names = [repr(name) for name, each in every if each is shared]
+            raise TargetError(
+                f"target_modules, modules_to_save: {' and '.join(names)} are one module, and would "
+                "be trained or merged under one of these names only; give each name a module of "
+                "its own, or leave them out"
+            )
+
+
+def record_untied(model: nn.Module) -> None:
+    """Set `tie_word_embeddings` to False where the embeddings of `model` differ now.
+
+    With True, transformers would load the saved model with one weight for both.
+    """
+    config: Any = getattr(model, "config", None)
+    if not getattr(config, "tie_word_embeddings", False):
+        return
+    ends = [getattr(model, f"get_{end}_embeddings")() for end in ("input", "output")]
+    if None in ends or ends[0].weight is ends[1].weight:
+        return
+    config.tie_word_embeddings = False
+    warnings.warn(
+        "unload: input and output embeddings differ now, so config.tie_word_embeddings is False",
+        stacklevel=4,
+    )

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <stdexcept>
 
 namespace adalora::bindings {
@@ -49,7 +50,8 @@ dlpack::Tensor read(py::handle object, const Argument& argument) {
   dlpack::Tensor tensor{};
   if (torch.read(object.ptr(), &tensor) != 0) {
     const std::string reason = py::error_already_set().what();
-    throw_value_error(argument, "a dense tensor in memory", reason.substr(0, reason.find('\n')));
+    throw_value_error(argument, "a dense tensor in memory (call to_dense() of a sparse one)",
+                      reason.substr(0, reason.find('\n')));
   }
   return tensor;
 }
@@ -60,9 +62,12 @@ bool has_type(const dlpack::Tensor& tensor, dlpack::TypeCode code, int bits) {
 
 [[noreturn]] void throw_other_type(const dlpack::Tensor& tensor, const Argument& argument,
                                    const char* expected) {
+  // By the codes of DLPack's DLDataTypeCode.
+  static const char* const kKinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  const bool is_known = tensor.dtype.code < std::size(kKinds);
   throw_type_error(argument, expected,
-                   "DLPack type code " + std::to_string(tensor.dtype.code) + " with " +
-                       std::to_string(tensor.dtype.bits) + " bits");
+                   (is_known ? kKinds[tensor.dtype.code] : "another kind of numbers of ") +
+                       std::to_string(tensor.dtype.bits) + (is_known ? "" : " bits"));
 }
 
 DType read_dtype(const dlpack::Tensor& tensor, const Argument& argument) {

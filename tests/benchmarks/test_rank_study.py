@@ -126,7 +126,7 @@ def test_budget_in_parameters_is_kept_and_spent() -> None:
     from patterns import costs_of, parameters_of
     from tasks import KINDS, SIZES
 
-    from adalora_core.training.training_state.progress import allocator_of
+    from adalora_core.training.training_state.contents import allocator_of
 
     torch.manual_seed(0)
     model = CausalModel(SIZES["tiny"])

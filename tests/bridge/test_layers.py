@@ -61,10 +61,7 @@ def model_of(kind: str) -> Any:
 CLASSES = {"linear": SVDLinear, "quantised": SVDQuantLinear}
 HAS_CONVOLUTIONS = hasattr(peft_layers, "SVDConv2d")  # since PEFT 0.20
 if HAS_CONVOLUTIONS:
-    CLASSES |= {
-        "convolution": peft_layers.SVDConv2d,
-        "convolution-strided": peft_layers.SVDConv2d,
-    }
+    CLASSES |= {"convolution": peft_layers.SVDConv2d, "convolution-strided": peft_layers.SVDConv2d}
 
 
 def outputs_and_gradients(model: Any, kind: str) -> list[torch.Tensor]:

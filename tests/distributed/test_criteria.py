@@ -6,12 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from criteria_runs import (
-    energy_and_gradient,
-    scores_in_process,
-    scores_of,
-    train_by_process,
-)
+from criteria_runs import energy_and_gradient, scores_in_process, scores_of, train_by_process
 from process_groups import run_processes
 
 if TYPE_CHECKING:

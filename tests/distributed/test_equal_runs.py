@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 )
 @pytest.mark.parametrize(
     ("kind", "world"),
-    [
-        ("ddp", 2),
-        ("fsdp2", 2),
-        ("fsdp2", 4),
-        ("fsdp2", 1),
-        ("fsdp2-columns", 2),
-        ("hsdp", 4),
-    ],
+    [("ddp", 2), ("fsdp2", 2), ("fsdp2", 4), ("fsdp2", 1), ("fsdp2-columns", 2), ("hsdp", 4)],
 )
 def test_every_process_goes_the_way_of_the_single_one(
     kind: str, world: int, changes: dict[str, Any], tmp_path: Path

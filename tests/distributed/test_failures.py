@@ -46,11 +46,7 @@ def test_a_rank_that_dies_ends_the_others_before_they_choose(die: Any, tmp_path:
     found, dead = run_processes(2, die, tmp_path)
     assert dead is None
     assert found.pop("error")
-    assert found == {
-        "mask_is_the_old_one": True,
-        "values_are_the_old_ones": True,
-        "last_step": 3,
-    }
+    assert found == {"mask_is_the_old_one": True, "values_are_the_old_ones": True, "last_step": 3}
 
 
 @pytest.mark.parametrize("spoil", VALUES)

@@ -60,9 +60,7 @@ SLOW = [
     ("accelerate", "fsdp2_trainer_sharded_files", "attached"),
     ("accelerate", "fsdp2_accelerate", "adalora_core"),
 ]
-NIGHTLY = [
-    ("torchrun", "fsdp2_accelerate", "attached"),
-]
+NIGHTLY = [("torchrun", "fsdp2_accelerate", "attached")]
 
 
 @pytest.mark.parametrize(

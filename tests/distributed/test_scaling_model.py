@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 from distributed_runs import SETTINGS, WIDTH
-from exchanges import (
-    averages_and_penalty_flops,
-    exchanged_sizes,
-    gradient_exchanges,
-)
+from exchanges import averages_and_penalty_flops, exchanged_sizes, gradient_exchanges
 from module_files import module_of
 from process_groups import run_processes
 

@@ -26,12 +26,7 @@ CASES = [
     pytest.param(torch.float32, "aot_eager", id="float32"),
     pytest.param(torch.bfloat16, "aot_eager", id="bfloat16", marks=pytest.mark.slow),
     # In double precision, since inductor sums a normalisation in another order than eager mode.
-    pytest.param(
-        torch.float64,
-        "inductor",
-        id="inductor",
-        marks=pytest.mark.slow,
-    ),
+    pytest.param(torch.float64, "inductor", id="inductor", marks=pytest.mark.slow),
 ]
 
 

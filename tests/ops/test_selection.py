@@ -12,8 +12,7 @@ from adalora_core import ops, reference
 
 NAN, INF = float("nan"), float("inf")
 SCORES = st.lists(
-    st.one_of(st.sampled_from([0.0, -0.0, NAN, INF, -INF, 1.0]), st.floats(width=32)),
-    max_size=40,
+    st.one_of(st.sampled_from([0.0, -0.0, NAN, INF, -INF, 1.0]), st.floats(width=32)), max_size=40
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 import adalora_core
-from tests.support.toy_models import TwoLayer, two_layer_batch
+from tests.support.toy_models import TwoLayer
 
 peft = pytest.importorskip("peft")
 
@@ -41,53 +40,6 @@ class Failing(TwoLayer):
 def test_an_error_inside_a_property_of_the_base_model_stays() -> None:
     with pytest.raises(AttributeError, match=r"broken|a reason of its own"):
         made(adalora_core, Failing()).broken  # noqa: B018
-
-
-# --- the same values ------------------------------------------------------------------------------
-
-
-def numbers_of(library: Any) -> dict[str, Any]:
-    """Train as scripts for PEFT do, and return what PEFT's names show on the way."""
-    config = library.AdaLoraConfig(**SETTINGS)
-    torch.manual_seed(0)
-    base = TwoLayer()
-    model = library.get_peft_model(base, config)
-    found: dict[str, Any] = {"identity": model.peft_config["default"] is config}
-    found["drawn"] = {n: p.detach().clone() for n, p in model.named_parameters() if "ora_" in n}
-    found["generator"] = torch.rand(3)
-    model.peft_config["default"].total_step = 22
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    for step in range(22):
-        model(**two_layer_batch(step)).loss.backward()
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        pattern = model.peft_config["default"].rank_pattern
-        found[f"pattern {step}"] = json.dumps(pattern, sort_keys=True)
-        optimizer.zero_grad()
-    layer = model.base_model.model.second
-    is_ours = library is adalora_core
-    delta = layer.delta_weight() if is_ours else layer.get_delta_weight("default")
-    found["delta"] = {"": delta.detach()}
-    return found
-
-
-def test_the_names_show_the_values_of_peft() -> None:
-    torch.set_default_dtype(torch.float64)
-    try:
-        theirs, ours = numbers_of(peft), numbers_of(adalora_core)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert ours.keys() == theirs.keys()
-    for name, expected in theirs.items():
-        if isinstance(expected, dict) and any(map(torch.is_tensor, expected.values())):
-            assert ours[name].keys() == {k for k in expected if "ranknum" not in k}, name
-            for key, value in ours[name].items():
-                atol, rtol = (0.0, 0.0) if name == "drawn" else (1e-9, 1e-6)
-                torch.testing.assert_close(value, expected[key], atol=atol, rtol=rtol)
-        elif torch.is_tensor(expected):
-            assert torch.equal(ours[name], expected), name
-        else:
-            assert ours[name] == expected, name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -20,7 +20,7 @@ CORE = [
 ALL = [
     *("tests/bridge", "tests/defects", "tests/trainers"),
     *(f"tests/peft/test_peft_{name}.py" for name in ("configs", "mistakes", "suite")),
-    "tests/training/test_merging.py",
+    "tests/training/test_tuner_merging.py",
     *(f"tests/runs/test_{name}.py" for name in ("matrices_without_gradient", "offload")),
     *(f"tests/runs/test_{name}.py" for name in ("torch_encoder", "trainer_findings")),
     *CORE[3:],

@@ -82,8 +82,7 @@ def test_script_has_the_finding_exactly_if_peft_raises(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "expected"),
-    [("adalora_core.peft", {"ADA925"}), ("adalora_core", set())],
+    ("package", "expected"), [("adalora_core.peft", {"ADA925"}), ("adalora_core", set())]
 )
 def test_several_adapters_are_right_in_our_models_alone(package: str, expected: set[str]) -> None:
     body = SCRIPTS["a second one"][0] + "\nmodel.add_weighted_adapter(['default', 'b'], [1, 1])\n"

@@ -18,33 +18,21 @@ from toy_models import TwoLayer, two_layer_batch
 from transformers.pytorch_utils import Conv1D
 
 import adalora_core
-from adalora_core.bridge import attach, detach, install, uninstall
+from adalora_core.bridge import attach, detach, uninstall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["op_backend"]
 
 LORA = SETTINGS | {"init_lora_weights": "lora"}  # adalora: ignore[ADA407] - bridged or attached
 INIT_R, ALPHA = SETTINGS["init_r"], SETTINGS["lora_alpha"]
-DOORS = ["own", "imported", "attached"]
 SEED = 3
-
-
-@pytest.fixture(params=DOORS)
-def door(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Make models by one door: our API, PEFT with the bridge installed, or PEFT and attached."""
-    if request.param == "imported":
-        install()
-    yield request.param
-    if request.param == "imported":
-        uninstall()
 
 
 def made(door: str, base: nn.Module, **changes: Any) -> Any:
     """Return an adapted model whose factors are drawn from `SEED`."""
-    library = adalora_core if door == "own" else peft
+    library = adalora_core if door == "adalora_core" else peft
     config = library.AdaLoraConfig(**LORA | changes)
     torch.manual_seed(SEED)
     model = library.get_peft_model(base, config)
@@ -57,7 +45,7 @@ def made(door: str, base: nn.Module, **changes: Any) -> Any:
 def loaded(door: str, folder: Path) -> Any:
     """Return a saved model to be trained."""
     if door != "attached":
-        library = adalora_core.AdaLoraModel if door == "own" else peft.PeftModel
+        library = adalora_core.AdaLoraModel if door == "adalora_core" else peft.PeftModel
         return library.from_pretrained(two_layer(), folder, is_trainable=True)
     model = attach(peft.PeftModel.from_pretrained(two_layer(), folder, is_trainable=True))
     model.load_adapter(folder, "default", is_trainable=True)
@@ -224,7 +212,7 @@ def test_peft_and_we_read_what_the_other_writes(door: str, tmp_path: Path) -> No
             return library.from_pretrained(two_layer(), folder)(x).logits
 
     readers = [peft.PeftModel, adalora_core.AdaLoraModel]
-    if door == "own":
+    if door == "adalora_core":
         model.export_lora(tmp_path / "lora")
         torch.testing.assert_close(outputs(peft.PeftModel, tmp_path / "lora"), expected)
     else:
@@ -232,7 +220,7 @@ def test_peft_and_we_read_what_the_other_writes(door: str, tmp_path: Path) -> No
         model.save_pretrained(tmp_path / "by-peft")
         for reader in readers:
             torch.testing.assert_close(outputs(reader, tmp_path / "by-peft"), expected)
-    if door == "imported":
+    if door == "peft":
         uninstall()
     for reader in readers:
         torch.testing.assert_close(outputs(reader, tmp_path / "adapter"), expected)
@@ -241,7 +229,7 @@ def test_peft_and_we_read_what_the_other_writes(door: str, tmp_path: Path) -> No
         ].init_lora_weights == ("lora")
 
 
-@pytest.mark.parametrize("door", ["imported"], indirect=True)
+@pytest.mark.parametrize("door", ["import"], indirect=True)
 def test_a_second_adapter_has_a_start_of_its_own(door: str) -> None:
     model = made(door, TwoLayer(), init_lora_weights=True)
     assert not is_like_lora(model)
@@ -264,13 +252,13 @@ def test_on_the_meta_device_nothing_is_drawn(door: str) -> None:
     with torch.device("meta"):
         base = TwoLayer()
     state = torch.get_rng_state()
-    options = {} if door == "own" else {"low_cpu_mem_usage": True}
-    library = adalora_core if door == "own" else peft
+    options = {} if door == "adalora_core" else {"low_cpu_mem_usage": True}
+    library = adalora_core if door == "adalora_core" else peft
     model = library.get_peft_model(base, library.AdaLoraConfig(**LORA), **options)
     if door == "attached":
         attach(model)
     assert {each.device.type for each in model.parameters()} == {"meta"}
-    if door == "own":
+    if door == "adalora_core":
         return
     assert door == "attached" or torch.equal(torch.get_rng_state(), state)
     model.to_empty(device="cpu")

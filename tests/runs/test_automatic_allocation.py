@@ -11,24 +11,27 @@ import torch
 from adalora_runs import LOADERS, TARGET_BUDGET, allocator_of, optimizer_of
 from run_loops import backward, codes, found
 from toy_models import TwoLayer, two_layer_batch
-from uncalled_runs import LATE, assert_same, begin, called, is_automatic, run_of, silent
+from uncalled_runs import (
+    LATE,
+    assert_same,
+    begin,
+    called,
+    doors,
+    is_automatic,
+    run_of,
+    silent,
+    switch,
+)
 
 from adalora_core import allocate_automatically, allocate_on_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-doors = pytest.mark.parametrize(
-    "library", ["attached", pytest.param("adalora_core", marks=pytest.mark.slow)]
-)
+__all__ = ["switch"]
 
-
-@pytest.fixture(autouse=True)
-def switch() -> Iterator[None]:
-    allocate_automatically(True)
-    yield
-    allocate_automatically(True)
+pytestmark = pytest.mark.usefixtures("switch")
 
 
 # --- it allocates ---------------------------------------------------------------------------------

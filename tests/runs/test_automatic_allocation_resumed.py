@@ -10,26 +10,17 @@ import torch
 from adalora_runs import LOADERS, TARGET_BUDGET, allocator_of, optimizer_of
 from run_loops import found
 from toy_models import TwoLayer
-from uncalled_runs import assert_same, begin, called, is_automatic, run_of, silent
+from uncalled_runs import assert_same, begin, called, doors, is_automatic, run_of, silent, switch
 
 import adalora_core
-from adalora_core import allocate_automatically
 from adalora_core.floor.errors import RunWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-doors = pytest.mark.parametrize(
-    "library", ["attached", pytest.param("adalora_core", marks=pytest.mark.slow)]
-)
+__all__ = ["switch"]
 
-
-@pytest.fixture(autouse=True)
-def switch() -> Iterator[None]:
-    allocate_automatically(True)
-    yield
-    allocate_automatically(True)
+pytestmark = pytest.mark.usefixtures("switch")
 
 
 # --- runs that begin anew or go on ----------------------------------------------------------------

@@ -144,7 +144,7 @@ def test_a_step_of_trainer_with_an_added_gradient_misses_no_penalty() -> None:
     steps = PenaltyPerStep()
     steps.begin_step()
     assert steps.is_missing
-    steps.record_added()
+    steps.record_added(None, 1.0)
     assert not steps.is_missing
 
 

@@ -57,8 +57,7 @@ def test_a_run_of_unsorted_modules_goes_on_as_it_was(way: str, dtypes: str, tmp_
 
 
 @pytest.mark.parametrize(
-    ("kind", "schedule"),
-    [("pruned", "every fifth step"), ("whole", "like LoRA")],
+    ("kind", "schedule"), [("pruned", "every fifth step"), ("whole", "like LoRA")]
 )
 def test_another_beginning_goes_on_as_it_was(kind: str, schedule: str, tmp_path: Path) -> None:
     shape = shape_of(kind, "not sorted", "two dtypes", schedule, tmp_path / "pruned")

@@ -111,14 +111,7 @@ def test_right_run_is_quiet(library: str, loop: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", OURS)
-@pytest.mark.parametrize(
-    "kind",
-    [
-        {"fused": True},
-        {"foreach": True},
-        {"lr": 0.0},
-    ],
-)
+@pytest.mark.parametrize("kind", [{"fused": True}, {"foreach": True}, {"lr": 0.0}])
 def test_right_run_of_another_optimizer_is_quiet(library: str, kind: dict[str, Any]) -> None:
     model = make(library, TwoLayer()).train()
     optimizer = torch.optim.AdamW(model.parameters(), **kind)
@@ -163,24 +156,6 @@ def test_steps_of_which_only_a_device_knows_whether_they_were_skipped_are_quiet(
         optimizer.step()
         model.base_model.update_and_allocate(step)
         optimizer.zero_grad()
-
-
-@pytest.mark.parametrize("library", OURS)
-def test_lbfgs_with_a_closure_is_quiet(library: str) -> None:
-    model = make(library, TwoLayer()).train()
-    optimizer = torch.optim.LBFGS(
-        [each for each in model.parameters() if each.requires_grad], lr=0.05
-    )
-
-    def closure(step: int) -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = model(**two_layer_batch(step)).loss
-        loss.backward()
-        return loss
-
-    for step in range(STEPS):
-        optimizer.step(lambda step=step: closure(step))
-        model.base_model.update_and_allocate(step)
 
 
 @pytest.mark.parametrize("library", OURS)

@@ -187,6 +187,7 @@ def test_bridge_refuses_a_model_of_peft_in_a_model_of_peft() -> None:
         ({"target_modules": ["first", "secnd"]}, r"target_modules 'secnd' .*mean 'second'\?"),
         ({"exclude_modules": ["heads"]}, r"exclude_modules 'heads' .*mean 'head'\?"),
         ({"alpha_pattern": {"thrid": 4}}, r"alpha_pattern 'thrid'"),
+        ({"modules_to_save": ["heads"]}, r"modules_to_save 'heads' .*'head'"),
     ],
 )
 def test_entry_that_matches_nothing_is_named_with_near_names(
@@ -299,10 +300,10 @@ def test_training_while_merged_is_refused() -> None:
 def test_training_with_nothing_trainable_is_refused(library: str, tmp_path: Path) -> None:
     make(library, TwoLayer()).save_pretrained(tmp_path)
     model = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
-    model.eval()(**two_layer_batch(0))
-    loss = model.train()(**two_layer_batch(0)).loss
-    with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
-        loss.backward()
+    for mode in (model.eval, model.train):
+        loss = mode()(**two_layer_batch(0)).loss
+        with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
+            loss.backward()
     with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
         model.base_model.update_and_allocate(0)
     with torch.no_grad():

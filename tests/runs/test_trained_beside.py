@@ -68,10 +68,7 @@ class TestModulesToSave:
 
 
 class TestBias:
-    @pytest.mark.parametrize(
-        ("bias", "trained"),
-        [("none", 0), ("lora_only", 2), ("all", 3)],
-    )
+    @pytest.mark.parametrize(("bias", "trained"), [("none", 0), ("lora_only", 2), ("all", 3)])
     def test_the_biases_that_are_asked_for_learn(self, bias: str, trained: int) -> None:
         model = get_peft_model(TwoLayer(), config(bias=bias))
         found = [name for name, each in model.named_parameters() if each.requires_grad]

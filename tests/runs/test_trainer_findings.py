@@ -7,7 +7,6 @@ import pickle
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import peft
 import pytest
 import torch
 from accelerate import Accelerator
@@ -18,8 +17,7 @@ from toy_models import TwoLayer, two_layer_batch
 from trainer_runs import STEPS, llama, trainer_for
 from transformers import Trainer, TrainingArguments
 
-from adalora_core import RunWarning, allocate_on_step
-from adalora_core.bridge import install, uninstall
+from adalora_core import allocate_on_step
 from adalora_core.floor.errors import RunError
 from adalora_core.trainers.distributed import AdapterState
 from adalora_core.trainers.transformers import AdaLoraCallback
@@ -206,39 +204,6 @@ def test_right_run_under_accelerate_is_quiet(library: str, tmp_path: Path) -> No
         if step == 20:
             accelerator.save_state(str(tmp_path / "state"))
     accelerator.unwrap_model(model).save_pretrained(tmp_path / "result")
-
-
-# --- the bridge -----------------------------------------------------------------------------------
-
-
-def test_bridge_on_all_models_refuses_a_base_with_adapters() -> None:
-    install()
-    try:
-        config = peft.AdaLoraConfig(target_modules=["first"], total_step=30, tinit=2, tfinal=5)
-        base = TwoLayer()
-        peft.get_peft_model(base, config)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PEFT warns too
-            with pytest.raises(RunError, match=r"^ADA801: .*add_adapter"):
-                peft.get_peft_model(base, config)
-    finally:
-        uninstall()
-
-
-def test_module_to_save_that_does_not_exist_is_named_by_the_bridge() -> None:
-    with pytest.warns(RunWarning, match=r"^ADA807: modules_to_save 'heads' .*'head'"):
-        make("attached", TwoLayer(), modules_to_save=["heads"])
-
-
-def test_module_to_save_that_does_not_exist_is_named_and_left_out() -> None:
-    for library in ("adalora_core", "peft"):
-        install()
-        try:
-            with pytest.warns(RunWarning, match=r"^ADA807: modules_to_save 'heads' .*'head'"):
-                model = make(library, TwoLayer(), modules_to_save=["heads"])
-        finally:
-            uninstall()
-        assert not any("modules_to_save" in name for name, _ in model.named_parameters())
 
 
 # --- forwards in training mode that nothing learns from -------------------------------------------

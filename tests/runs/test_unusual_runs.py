@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from adalora_runs import LOADERS, TARGET_BUDGET, door, final_ranks, make, optimizer_of
+from adalora_runs import LOADERS, TARGET_BUDGET, final_ranks, make, optimizer_of
 from run_loops import backward, codes, right
 from torch import nn
 from torch.func import functional_call
@@ -18,8 +18,6 @@ from adalora_core import allocate_on_step
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-__all__ = ["door"]
 
 STEPS = 60
 SCHEDULE = {"total_step": STEPS, "tinit": 4, "tfinal": 20}

@@ -50,6 +50,15 @@ FACTORS = {
     "flat E": (one(E, lambda each: each.flatten()), "lora_E has shape .*, not 2 dimensions"),
     "scalar E": (one(E, lambda each: each.sum()), "lora_E has shape .*, not 2 dimensions"),
     "evil names": (plus(**{f"{PREFIX}{EVIL}.lora_A": torch.ones(2, 2)}), "is missing"),
+    "no prefix": (
+        bad.weights(lambda each: {k.removeprefix(PREFIX): v for k, v in each.items()}),
+        "unexpected tensor .*start with 'base_model.model.'",
+    ),
+    "cut short": (
+        lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100]),
+        "is not a whole safetensors file",
+    ),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "holds neither adapter_model"),
     "meta": (one(A, lambda each: each.to("meta"), binary=True), NOT_DENSE),
     "quantised": (one(A, quantised, binary=True), NOT_DENSE),
     "sparse": (one(A, lambda each: each.to_sparse(), binary=True), NOT_DENSE),
@@ -116,6 +125,18 @@ OTHERS = {
         {"bias": "all", "modules_to_save": ["head"]},
         one("head.original_module.bias", lambda each: each[:1].clone()),
         r"bias has shape \[1\], the model has \[3\]",
+    ),
+    "pattern of other ranks": (
+        {},
+        bad.config(rank_pattern={f"{path}.lora_E": [True] * 12 for path in ("first", "second")}),
+        "rank_pattern keeps 12 triplets, the tensors hold",
+    ),
+    "no module": ({}, bad.config(rank_pattern=None, target_modules=["head"]), "head"),
+    "another width": ({}, one(A, lambda each: torch.zeros(len(each), 99)), "99 -> 16"),
+    "more than is named": (
+        {},
+        plus(**{f"{PREFIX}head.weight": torch.zeros(3, 16)}),
+        "configuration does not name; the first is 'head.weight'",
     ),
     "layer in an adapted layer": ({}, bad.nested_layer, "the model has no such module"),
 }

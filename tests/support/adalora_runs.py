@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import peft
-import pytest
 import torch
 from toy_models import TwoLayer, two_layer_batch
 
@@ -15,7 +14,7 @@ from adalora_core import bridge
 from adalora_core.config.findings import ConfigWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from torch import nn
@@ -49,17 +48,6 @@ LOADERS = {
 }
 OURS = ["adalora_core", "attached"]
 """What has our allocator: models of ours, and models of PEFT that are attached."""
-
-
-@pytest.fixture(params=[*OURS, "imported"])
-def door(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Ours as well, and PEFT while the bridge is installed: a key of LIBRARIES for each."""
-    if request.param != "imported":
-        yield request.param
-        return
-    bridge.install()
-    yield "peft"
-    bridge.uninstall()
 
 
 SETTINGS: dict[str, Any] = {

@@ -67,7 +67,7 @@ def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Edit:
 
 def average(name: str, number: float) -> Edit:
     """Return an edit of the first number of an average."""
-    from adalora_core.training.training_state import tensors as state_tensors
+    from adalora_core.training.training_state import contents as state_tensors
 
     def edited(_: Any, tensors: dict[str, torch.Tensor]) -> None:
         columns = 1 if name.endswith("E") else 16

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 from adalora_runs import allocator_of, make, optimizer_of
 from run_loops import backward
 from toy_models import TwoLayer
 
+from adalora_core import allocate_automatically
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+doors = pytest.mark.parametrize(
+    "library", ["attached", pytest.param("adalora_core", marks=pytest.mark.slow)]
+)
+
+
+@pytest.fixture
+def switch() -> Iterator[None]:
+    """Let the package allocate, and again after the test."""
+    allocate_automatically(True)
+    yield
+    allocate_automatically(True)
+
 
 LATE = {"total_step": 40, "tinit": 6, "tfinal": 10}
 """A schedule whose first allocation comes after the decision, at step 3."""

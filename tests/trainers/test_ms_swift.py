@@ -23,13 +23,7 @@ from tool_runs import (
     write_inputs,
     write_settings,
 )  # fmt: skip
-from tool_stand_ins import (
-    PeftTuner,
-    TrainerCallback,
-    differences,
-    refused_parameters,
-    stand_in,
-)
+from tool_stand_ins import PeftTuner, TrainerCallback, differences, refused_parameters, stand_in
 from toy_models import tiny_llama
 from trainer_runs import Sequences
 from transformers import Trainer, TrainingArguments

@@ -52,14 +52,6 @@ class TestOneRun:
         expected = trainer.model.base_model.orthogonality_penalty().item()
         assert logs[-1]["orthogonality"] == pytest.approx(expected)
 
-    def test_evaluation_loss_is_the_task_loss(self, trainer: Trainer) -> None:
-        found = trainer.evaluate()["eval_loss"]
-        # Trainer without the callback, over the base model with the adapters in it.
-        base = trainer.model.get_base_model()
-        task = Trainer(base, trainer.args, eval_dataset=Sequences(8)).evaluate()["eval_loss"]
-        assert found == pytest.approx(task, rel=1e-5)
-        assert trainer.model.base_model.orthogonality_penalty().item() > 0.01
-
 
 def test_run_without_a_final_phase_is_finalized(tmp_path: Path) -> None:
     model = llama("attached", tfinal=0, deltaT=9)

@@ -111,8 +111,7 @@ def gradients(kind: str, folder: Path, accumulation: int, weight: float) -> dict
 
 
 @pytest.mark.parametrize(
-    ("kind", "accumulation"),
-    [*((kind, 3) for kind in KINDS), ("model", 1), ("label_smoothing", 1)],
+    ("kind", "accumulation"), [*((kind, 3) for kind in KINDS), ("model", 1), ("label_smoothing", 1)]
 )
 def test_penalty_is_in_the_gradient_once(kind: str, accumulation: int, tmp_path: Path) -> None:
     without = gradients(kind, tmp_path, accumulation, 0.0)

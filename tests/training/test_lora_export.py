@@ -151,9 +151,7 @@ def test_an_empty_adapter_is_refused(tmp_path: Path) -> None:
     model = make("adalora_core", fresh_base())
     for layer in model.base_model.adapters["default"].layers.values():
         layer.set_factors(
-            lora_A=torch.zeros(0, 16),
-            lora_E=torch.zeros(0, 1),
-            lora_B=torch.zeros(16, 0),
+            lora_A=torch.zeros(0, 16), lora_E=torch.zeros(0, 1), lora_B=torch.zeros(16, 0)
         )
     with pytest.raises(CheckpointError, match="no triplet is left"):
         model.export_lora(tmp_path / "out")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-import warnings
 from typing import Any
 
 import pytest
 import torch
-from adalora_runs import SETTINGS, make, optimizer_of, train
+from adalora_runs import SETTINGS, make, train
 from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.floor.errors import RunWarning
 
 LLAMA = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "k_proj", "v_proj"]}
 
@@ -37,47 +35,6 @@ def disturb(model: nn.Module) -> None:
 
 
 class TestDocumentedUse:
-    def test_a_causal_language_model_trains_with_only_the_import_changed(self) -> None:
-        config = AdaLoraConfig(
-            init_r=12,
-            target_r=4,
-            tfinal=1000,
-            total_step=10000,
-            target_modules=["q_proj", "k_proj", "v_proj"],
-        )
-        model = get_peft_model(tiny_llama(), config)
-        optimizer = optimizer_of(model)
-        losses = []
-        for step in range(20):
-            loss = model(**token_batch(step)).loss
-            loss.backward()
-            optimizer.step()
-            model.base_model.update_and_allocate(step)
-            optimizer.zero_grad()
-            losses.append(loss.item())
-        assert losses[-1] < losses[0]
-
-    @pytest.mark.filterwarnings("ignore::adalora_core.checker.ConfigWarning")
-    def test_the_configuration_of_the_issue_builds(self) -> None:
-        AdaLoraConfig(
-            init_r=12,
-            target_r=4,
-            total_step=10000,
-            target_modules=["q_proj", "k_proj", "v_proj"],
-        )
-
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {"target_r": 8},
-            {"tinit": 500, "tfinal": 500, "total_step": 1000},
-            {"total_step": 1000, "use_dora": True},
-        ],
-    )
-    def test_impossible_configurations_raise_value_error(self, fields: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match=r"ADA\d{3}"):
-            AdaLoraConfig(**fields)
-
     def test_a_field_assigned_later_is_checked_when_the_model_is_made(self) -> None:
         config = AdaLoraConfig(**SETTINGS)
         config.tinit = 29
@@ -201,50 +158,6 @@ class TestLoss:
         task = TwoLayer.forward(model.base_model.model, **two_layer_batch(0)).loss
         torch.testing.assert_close(model.train()(**two_layer_batch(0)).loss, task)
         assert model.orthogonality_penalty() == 0
-
-
-class TestForgottenAllocation:
-    def steps(self, model: Any, count: int) -> None:
-        optimizer = optimizer_of(model)
-        model.train()
-        for step in range(count):
-            model(**two_layer_batch(step)).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-    def test_optimizer_steps_without_allocation_warn_once(self) -> None:
-        with pytest.warns(RunWarning, match="update_and_allocate") as caught:
-            self.steps(make("adalora_core"), 40)
-        assert len(caught) == 1
-
-    def test_the_documented_loop_and_accumulation_do_not_warn(self) -> None:
-        model = make("adalora_core")
-        train(model, range(30))
-        for step in range(20):
-            model(**two_layer_batch(step)).loss.backward()
-
-    def test_calling_it_on_a_frozen_adapter_says_what_to_do(self) -> None:
-        model = make("adalora_core", inference_mode=True)
-        with pytest.raises(RuntimeError, match="is_trainable=True"):
-            model.update_and_allocate(0)
-
-    @pytest.mark.parametrize("is_late", [True, False])
-    def test_call_after_zero_grad_is_noticed_once(self, is_late: bool) -> None:
-        model = make("adalora_core")
-        optimizer = optimizer_of(model.train())
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            for step in range(10):
-                model(**two_layer_batch(step)).loss.backward()
-                optimizer.step()
-                if is_late:
-                    optimizer.zero_grad()
-                model.update_and_allocate(step)
-                optimizer.zero_grad()
-        said = [each for each in caught if each.category is RunWarning]
-        assert len(said) == is_late
-        assert all("before optimizer.zero_grad()" in str(each.message) for each in said)
-        assert all(each.filename == __file__ for each in said)
 
 
 class TestMerging:

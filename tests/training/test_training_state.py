@@ -10,23 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from adalora_runs import LOADERS, OURS, make, optimizer_of, train
-from edited_states import (
-    AFTER_AN_ALLOCATION,
-    SCHEDULE,
-    average,
-    base,
-    edit,
-    save_at,
-    tensor,
-    value,
-)
+from edited_states import AFTER_AN_ALLOCATION, SCHEDULE, average, base, edit, save_at, tensor, value
 from safetensors.torch import load_file, save_file
 from saved_folders import state_in
 from toy_models import TwoLayer
 
 from adalora_core import AdaLoraModel
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.training.training_state import tensors as state_tensors
+from adalora_core.training.training_state import contents as state_tensors
 from adalora_core.training.training_state.state import read_state
 
 if TYPE_CHECKING:

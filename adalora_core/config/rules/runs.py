@@ -104,9 +104,11 @@ class LossNotFinite(RunRule):
     errors = ("NaNs detected in the merged weights",)
     summary = "the optimizer makes steps with gradients that are not finite"
     why = """The parameters become NaN with the first such step, and nothing that follows can repair
-    them. Steps that a gradient scaler skips do not count. PEFT notices at safe_merge."""
+    them. Of steps that a gradient scaler skips, 30 in a row are reported: the loss is never finite
+    then, or the data is not. PEFT notices at safe_merge."""
     bad = "(model(**batch).loss / 0).backward()\noptimizer.step()\n"
-    hint = "stop the run; lower the learning rate or clip, and resume from a checkpoint before it"
+    hint = """stop the run; look for the cause in the data and the loss, lower the learning rate or
+    clip, and resume from a checkpoint before it"""
 
 
 class SelectionMatchesNothing(RunRule):
@@ -233,13 +235,14 @@ class ScheduleChanged(RunRule):
 
 class PenaltyCountedTwice(RunRule):
     code = "ADA820"
-    summary = "the orthogonality penalty is added to a loss that contains it"
-    why = """In training mode outputs.loss contains the penalty already. With
-    model.orthogonality_penalty() added, the run has twice the orth_reg_weight of its
-    configuration."""
+    summary = "the orthogonality penalty counts more than once in a step"
+    why = """In training mode outputs.loss contains the penalty already: with
+    model.orthogonality_penalty() added, the run has twice the orth_reg_weight of its configuration.
+    add_orthogonality_gradient_() at each micro-batch has it once per micro-batch."""
     bad = "(model(**batch).loss + model.orthogonality_penalty()).backward()\n"
     good = "model(**batch).loss.backward()\n"
-    hint = "add model.orthogonality_penalty() only to a loss of your own, not to outputs.loss"
+    hint = """add model.orthogonality_penalty() only to a loss of your own, not to outputs.loss, and
+    call add_orthogonality_gradient_() once per step"""
 
 
 class MatrixWithoutGradient(RunRule):
@@ -323,6 +326,33 @@ class FileLacksTrainedWeights(RunRule):
     )
     hint = """name what is trained in modules_to_save, or freeze it; call model.finalize() after
     load_state_dict, and evaluate again; save the adapter that was trained"""
+
+
+class GradientsNotCleared(RunRule):
+    code = "ADA827"
+    summary = "the gradients are never cleared between steps of the optimizer"
+    why = """Each backward pass adds to what is there, so every step uses the sum of all gradients
+    since the first one, and the scores of triplets are computed from these sums."""
+    bad = _LOOP.replace("    optimizer.zero_grad()\n", "")
+    hint = "call optimizer.zero_grad() once per step, after update_and_allocate"
+
+
+class MergedStateLoaded(RunRule):
+    code = "ADA828"
+    summary = "the state_dict of a merged model is loaded beside its adapter"
+    why = """The weights of the base layers contain the adapter already, and the loaded model adds
+    it a second time."""
+    bad = """\
+model.merge_adapter()
+torch.save(model.state_dict(), "model.pt")
+other.load_state_dict(torch.load("model.pt"))
+"""
+    good = """\
+model.unmerge_adapter()
+torch.save(model.state_dict(), "model.pt")
+other.load_state_dict(torch.load("model.pt"))
+"""
+    hint = "call model.unmerge_adapter() before the state is taken, and save it again"
 
 
 _TRAINED_LORA = """\

@@ -11,8 +11,13 @@ from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
 from adalora_core.ops import _backend, _watched
-from adalora_core.ops._portable.svd_linear import Factors, recorded_gradients, without_autocast
-from adalora_core.ops._rows import rows_of, with_merged_rows
+from adalora_core.ops._portable.svd_linear import (
+    Factors,
+    recorded_gradients,
+    rows_of,
+    with_merged_rows,
+    without_autocast,
+)
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx

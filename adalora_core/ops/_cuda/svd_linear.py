@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from adalora_core.ops import _watched
-from adalora_core.ops._portable.svd_linear import recorded_gradients
-from adalora_core.ops._rows import rows_of
+from adalora_core.ops._portable.svd_linear import recorded_gradients, rows_of
 
 _ROW_BYTES = 16
 

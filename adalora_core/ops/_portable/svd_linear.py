@@ -18,7 +18,6 @@ from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
 from adalora_core.ops import _watched
-from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_of, with_merged_rows
 
 _NODE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})  # noqa: SLF001 - as in torch's documentation
 
@@ -77,14 +76,7 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
 
 
 def formula(
-    base_output: Tensor,
-    x: Tensor,
-    A: Tensor,
-    E: Tensor,
-    B: Tensor,
-    scale: float,
-    *,
-    dropout: float,
+    base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float, *, dropout: float
 ) -> Tensor:
     """Return the same without a node, where something records or transforms these operations."""
     x = as_under_autocast(x)
@@ -292,3 +284,18 @@ def _gradients(
     if wanted[3]:
         of_B = _product(hidden, given, B.T, scale).T
     return of_x, of_A, of_E, of_B
+
+
+MATRIX_DIMENSIONS = 2
+
+
+def rows_of(tensor: Tensor) -> Tensor:
+    """Return a matrix of all rows; a view where the tensor allows it."""
+    return tensor.flatten(0, -2) if tensor.dim() > 1 else tensor[None]
+
+
+def with_merged_rows(tensor: Tensor) -> Tensor:
+    """Return `tensor`, or a copy whose leading dimensions the core can read as one."""
+    if (tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()) and not tensor.is_neg():
+        return tensor
+    return tensor.resolve_neg().contiguous()

@@ -15,15 +15,7 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding.layout import divided_like, is_distributed, local_part, reshard
 from adalora_core.training.agreement import comparable_state, compare
 from adalora_core.training.host import host_of, unwrapped
-from adalora_core.training.training_state.progress import (
-    allocator_of,
-    check_fields,
-    check_progress,
-    progress,
-    refuse_other_criterion,
-    restore_progress,
-)
-from adalora_core.training.training_state.tensors import AVERAGES, factor_names
+from adalora_core.training.training_state import contents
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -180,7 +172,7 @@ class AdapterState(Stateful):
             )
         for adapter in adapters:
             values = json.loads(state_dict[adapter.name]["progress"])
-            refuse_other_criterion(values, adapter.name, adapter.config)
+            contents.refuse_other_criterion(values, adapter.name, adapter.config)
             _check(adapter, values)
         for adapter in adapters:
             _restore(adapter, state_dict[adapter.name])
@@ -206,10 +198,10 @@ class AdapterState(Stateful):
 
 
 def _state_of(adapter: Adapter) -> dict[str, Any]:
-    allocator = allocator_of(adapter)
+    allocator = contents.allocator_of(adapter)
     parameters = allocator.parameters()
     statistics = allocator.statistics
-    names = factor_names(adapter.layers)
+    names = contents.factor_names(adapter.layers)
     had_averages = bool(statistics.smoothed)
     if had_averages:
         _refuse_gathered(names, parameters, statistics.smoothed)
@@ -221,7 +213,7 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
             for name, parameter in zip(names, parameters, strict=True)
         }
     }
-    for kind in AVERAGES:
+    for kind in contents.AVERAGES:
         averages: Sequence[torch.Tensor] = getattr(statistics, kind)
         state[kind] = {
             name: divided_like(parameter, average.clone())
@@ -229,7 +221,9 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
         }
     if not had_averages:
         statistics.release()
-    state["progress"] = json.dumps(progress(adapter) | {"version": _VERSION}, sort_keys=True)
+    state["progress"] = json.dumps(
+        contents.progress(adapter) | {"version": _VERSION}, sort_keys=True
+    )
     return state
 
 
@@ -254,7 +248,7 @@ def _refuse_gathered(
 
 
 def _check(adapter: Adapter, values: dict[str, Any]) -> None:
-    expected = progress(adapter) | {"version": _VERSION}
+    expected = contents.progress(adapter) | {"version": _VERSION}
     for key, what in (
         ("version", "the version of the state"),
         ("run", "the configuration or the adapted modules"),
@@ -267,24 +261,24 @@ def _check(adapter: Adapter, values: dict[str, Any]) -> None:
                 "compacting. Nothing was changed"
             )
     try:
-        check_fields(values, expected)
-        check_progress(values, adapter.spec, adapter.layers)
+        contents.check_fields(values, expected)
+        contents.check_progress(values, adapter.spec, adapter.layers)
     except ValueError as error:
         raise CheckpointError(f"AdapterState: {error}. Nothing was changed") from error
 
 
 def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
-    allocator = allocator_of(adapter)
+    allocator = contents.allocator_of(adapter)
     parameters = allocator.parameters()
-    names = factor_names(adapter.layers)
+    names = contents.factor_names(adapter.layers)
     values = json.loads(state["progress"])
     with torch.no_grad():
         for name, parameter in zip(names, parameters, strict=True):
             parameter.copy_(state["factors"][name])
-    restore_progress(allocator, values)
+    contents.restore_progress(allocator, values)
     if allocator.target_reached or not allocator.criterion.keeps_averages:
         allocator.statistics.release()
     else:
-        averages = ([local_part(state[kind][name]) for name in names] for kind in AVERAGES)
+        averages = ([local_part(state[kind][name]) for name in names] for kind in contents.AVERAGES)
         allocator.statistics.restore(*averages)
     adapter.sync_pattern()

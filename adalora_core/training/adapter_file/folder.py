@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from adalora_core.config.fields.table import as_written
+from adalora_core.config.json_file import object_in
 from adalora_core.config.loading import config_of, read_config
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
@@ -96,7 +97,13 @@ def read_adapter(
     if config is None:
         is_there = fallback is None or (folder / CONFIG_NAME).is_file()
         values = dict(fallback or {}) | changes
-        config = read_config(config_in(folder), **changes) if is_there else config_of(values)
+        path = config_in(folder) if is_there else folder
+        if is_there and object_in(path).get("peft_type") == "LORA":
+            raise CheckpointError(
+                f"from_pretrained: {str(folder)!r} holds a LoRA adapter; PeftModel.from_pretrained "
+                "of adalora_core.peft loads it"
+            )
+        config = read_config(path, **changes) if is_there else config_of(values)
     return SavedAdapter(folder, config, tensors_in(folder))
 
 
@@ -127,7 +134,23 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
             f"{LEGACY_WEIGHTS_NAME}"
         )
     if path.name == WEIGHTS_NAME:
-        return mapped(path)
+        tensors, other = mapped(path), folder / LEGACY_WEIGHTS_NAME
+        if other.is_file() and not _are_equal(tensors, _of_pickle(other)):
+            raise CheckpointError(
+                f"from_pretrained: {LEGACY_WEIGHTS_NAME} and {WEIGHTS_NAME} in {str(folder)!r} "
+                "hold other weights, and PEFT takes the latter; delete the one that is not meant"
+            )
+        return tensors
+    return _of_pickle(path)
+
+
+def _are_equal(tensors: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    return tensors.keys() == others.keys() and all(
+        each.equal(others[name]) for name, each in tensors.items()
+    )
+
+
+def _of_pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
         return _unpickled(path)
     except Exception as error:

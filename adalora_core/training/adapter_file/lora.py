@@ -18,11 +18,7 @@ from torch.nn import functional
 
 from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.files import write_files
-from adalora_core.floor.module_selection import (
-    lacks_all_of,
-    saved_module_names,
-    settings_of_ranks,
-)
+from adalora_core.floor.module_selection import lacks_all_of, saved_module_names, settings_of_ranks
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.training.adapter_file.folder import (
     WEIGHTS_NAME,

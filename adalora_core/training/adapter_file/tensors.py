@@ -94,7 +94,7 @@ def load_tensors(
             **{
                 factor: saved.tensors[f"{path}.{factor}"].to(layer.base_device, dtype, copy=True)
                 for factor in FACTORS
-            },
+            }
         )
     for path, module in tuner.saved_modules():
         copy = module.trained

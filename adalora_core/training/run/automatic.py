@@ -55,6 +55,12 @@ def most_missed(total_step: int) -> int:
     return min(MISSED_STEPS, max(CERTAIN, total_step // 10))
 
 
+def is_captured() -> bool:
+    """Return whether a graph is captured, which waits for no number and runs a hook once."""
+    # Without CUDA in torch the question itself raises.
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 class AutomaticAllocation:
     """Observes the steps of a run that nobody allocates, and then calls the allocator.
 
@@ -129,15 +135,14 @@ class AutomaticAllocation:
         self, optimizer: torch.optim.Optimizer, allocator: RankAllocator, held: frozenset[int]
     ) -> bool:
         """Count a step of `optimizer`, which holds the factors `held`, if it is the driver's."""
-        if self._is_over or len(held) < 3 * len(allocator.matrices):
+        # What shows the steps of an engine calls the allocator itself.
+        is_engine = not isinstance(optimizer, torch.optim.Optimizer)
+        if self._is_over or is_engine or len(held) < 3 * len(allocator.matrices):
             return False
         values = allocator.parameters()[1::3]
-        # A captured graph neither waits for a number nor runs this hook again.
-        # Without CUDA in torch the question itself raises.
-        is_captured = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
         found = getattr(optimizer, "found_inf", None)
         has_no_value = isinstance(found, torch.Tensor) and found.is_meta
-        if is_captured or has_no_value or bool(found):
+        if is_captured() or has_no_value or bool(found):
             return False
         driver = self._driver and self._driver()
         if driver is None:

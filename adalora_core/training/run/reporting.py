@@ -1,16 +1,20 @@
-"""Report findings of a run, as warnings or as errors."""
+"""Report findings of a run, as warnings or as errors, and refuse what only wastes one."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from torch import distributed
+import torch
+from torch import distributed, nn
 
-from adalora_core.config.rules import RULES
+from adalora_core.config.rules import RULES, runs
 from adalora_core.floor.errors import RunError, RunWarning
+from adalora_core.nn import AdaLoraLayer
+from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 
 if TYPE_CHECKING:
     from adalora_core.config.rules.base import Rule
@@ -72,3 +76,76 @@ def frames_inside() -> int:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame, level = frame.f_back, level + 1
     return level
+
+
+def refuse_other_than_module(model: object) -> None:
+    """Refuse a base model that is not a module."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            "model: expected the base model, a torch.nn.Module, as the first argument, got "
+            f"{type(model).__module__}.{type(model).__name__}; call get_peft_model(model, config) "
+            "or from_pretrained(model, folder), in this order"
+        )
+
+
+def refuse_adapted(model: nn.Module) -> None:
+    """Refuse a base model that carries adapters of this package or of PEFT."""
+    for path, module in model.named_modules():
+        is_adapted = isinstance(module, AdaLoraLayer) and len(module.lora_A) > 0
+        # By name, since PEFT need not be installed.
+        if is_adapted or type(module).__module__.partition(".")[0] == "peft":
+            refuse(
+                runs.AdaptedTwice,
+                f"the base model {type(model).__name__} carries adapters already: "
+                f"{path or 'it'} is of type {type(module).__name__}",
+            )
+            return
+
+
+def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
+    """Refuse a batch that mixes adapters."""
+    if arguments.get("adapter_names") is not None:
+        refuse(runs.AdapterNames, "forward got adapter_names, which AdaLoRA does not support")
+
+
+def explain_backward(active: Sequence[str], loss: torch.Tensor) -> None:
+    """Let `loss.backward()` explain why it fails, if nothing that is trained has led to `loss`.
+
+    A graph that raises would change outputs that a critic or a head outside is trained on.
+    """
+    if torch.is_grad_enabled() and not loss.requires_grad:
+        seen = f"backward pass, and every factor of the active adapters {[*active]} is frozen"
+        loss.backward = functools.partial(_refuse_backward, seen)  # type: ignore[method-assign]
+
+
+def _refuse_backward(seen: str, *_: Any, **__: Any) -> None:
+    raise RunError(text_of(runs.NothingTrainable, seen))
+
+
+OF_PEFT = frozenset({
+    "active_adapter", "active_peft_config", "add_adapter", "add_weighted_adapter",
+    "create_or_update_model_card", "delete_adapter", "disable_adapters", "enable_adapters",
+    "get_nb_trainable_parameters", "load_adapter", "merge_adapter", "push_to_hub", "set_adapter",
+    "unmerge_adapter",
+})  # fmt: skip
+"""Methods for several adapters, for merges that can be undone, and for the Hub.
+
+A base model of transformers has some of these names, and would act without its adapter.
+"""
+
+
+def refusal(name: str) -> str:
+    """Return the message for a name that this package's models do not have."""
+    return (
+        f"{name}: a model of adalora_core.get_peft_model has one adapter and a small API; make the "
+        "model with adalora_core.peft, which has all of PEFT's"
+    )
+
+
+def refuse_options(
+    function: str, options: Mapping[str, Any], adapter_name: str = DEFAULT_ADAPTER
+) -> None:
+    """Refuse options of PEFT's function of the same name, and another name of the adapter."""
+    names = [*options, *["adapter_name"] * (adapter_name != DEFAULT_ADAPTER)]
+    if names:
+        raise TypeError(refusal(f"{function}({', '.join(names)})"))

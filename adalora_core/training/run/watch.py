@@ -68,7 +68,8 @@ class Call(NamedTuple):
 
     `since` and `forwards` count steps of the optimizer and forwards since then. `stepped` is
     whether there are steps, None if only a device knows. `gradients` says what has happened to them
-    since the step, or is "". `penalties` is how often a loss had the penalty: 0, 1 or 2. `entries`
+    since the step, or is "". `penalties` is how often a loss had the penalty: 0, 1 or 2, and
+    `additions` how often its gradient was added to those of the step. `entries`
     counts those of gradients that are not finite, `nonzero` counts gradients of E, and `changed` is
     0 if E has not changed; None where nothing was looked at.
     """
@@ -83,6 +84,7 @@ class Call(NamedTuple):
     has_gradient: bool
     gradients: str
     penalties: int
+    additions: int
     entries: DeferredInt
     nonzero: DeferredInt | None
     changed: DeferredInt | None
@@ -174,7 +176,12 @@ class RunWatch:
         return RunWatch(self._name, self._kinds).__dict__ | {
             "lacks_state": self.lacks_state,
             "finished_at": self.finished_at,
+            "_start": self._singular_values(),
         }
+
+    def _singular_values(self) -> torch.Tensor | None:
+        has_some = self._allocator is not None and self._allocator.matrices
+        return singular_values(self._allocator) if has_some else None  # type: ignore[arg-type] # it is there
 
     def begin(self, allocator: RankAllocator) -> None:
         """Watch the optimizers of the parameters of `allocator`."""
@@ -214,12 +221,11 @@ class RunWatch:
         self.calls = max(self.optimizer_steps - 1, 0)
         self._since = Counter(dict.fromkeys(self._since, 1))
 
-    @property
-    def has_learned_unseen(self) -> bool:
-        """Whether E has changed since the first forward, and no step of an optimizer was seen."""
-        if self._start is None or self._allocator is None or self.optimizer_steps or self.calls:
+    def has_learned_unseen(self, allocator: RankAllocator) -> bool:
+        """Whether E has changed since the first forward or the copy, and no step was seen."""
+        if self._start is None or self.optimizer_steps or self.calls:
             return False
-        now = singular_values(self._allocator)
+        now = singular_values(allocator)
         return now.shape == self._start.shape and not now.equal(self._start.to(now))
 
     @property
@@ -237,8 +243,8 @@ class RunWatch:
     def see_forward(self, layers: Mapping[str, AdaLoraLayer]) -> None:
         """See a forward in training mode through `layers`, before it begins."""
         self.forwards += 1
-        if self._start is None and self._allocator is not None and self._allocator.matrices:
-            self._start = singular_values(self._allocator)
+        if self._start is None:
+            self._start = self._singular_values()
         for each in self._watchers:
             each.forward(self, layers)
 
@@ -265,7 +271,9 @@ class RunWatch:
         if is_driven:
             self.automatic.serve(self, allocator)
 
-    def see_allocation(self, done: AllocationReport, last: int | None, penalties: int) -> None:
+    def see_allocation(
+        self, done: AllocationReport, last: int | None, penalties: int, additions: int = 0
+    ) -> None:
         """See a call of the allocator, which has `done` it, and whose step before was `last`."""
         allocator = self._allocator
         if allocator is None:
@@ -287,6 +295,7 @@ class RunWatch:
             found is not None,
             gradients,
             penalties,
+            additions,
             DeferredInt(done.skipped),
             DeferredInt(nonzero_gradients(allocator)) if looks else None,
             self._change_of(allocator),

@@ -1,35 +1,30 @@
-"""Watch runs for faults: a class per finding, each with its state, its threshold and its rule."""
+"""Watch runs for faults: a class per finding, each with its state, its threshold and its rule.
+
+Here are those of the calls of the allocator; `learning` has the others.
+"""
 
 from __future__ import annotations
 
-import weakref
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
-from adalora_core.sharding.layout import are_sharded, local_part
-from adalora_core.training.run.automatic import CERTAIN, MISSED_STEPS, most_missed
-from adalora_core.training.run.refusals import MergedWhileTrained
-from adalora_core.training.run.results import BudgetIsReached, MatricesHaveGradients
-from adalora_core.training.run.watch import (
-    Call,
-    End,
-    RunWatch,
-    Step,
-    Watcher,
-    calls_between_looks,
-)
+from adalora_core.training.run.automatic import CERTAIN, most_missed
+from adalora_core.training.run.learning import LEARNING, LONGEST_OVERFLOW
+from adalora_core.training.run.reporting import refuse
+from adalora_core.training.run.watch import Call, End, RunWatch, Step, Watcher
 
 if TYPE_CHECKING:
-    from adalora_core.allocation import RankAllocator
+    from torch import nn
 
-LONGEST_OVERFLOW = 50
-"""Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
+    from adalora_core.allocation import RankAllocator
+    from adalora_core.nn import AdaLoraLayer
 
 
 class _OptimizerHoldsFactors(Watcher):
@@ -103,7 +98,7 @@ class _StepsInOrder(Watcher):
     MOST_JUMPS = 4
 
     def __init__(self) -> None:
-        self._jumps_in_a_row = self._several = 0
+        self._jumps_in_a_row = self._several = self._alike = self._distance = 0
 
     def allocation(self, run: RunWatch, call: Call) -> str:
         step, total = call.done.step, call.allocator.schedule.total_step
@@ -123,7 +118,8 @@ class _StepsInOrder(Watcher):
 
     def _fault(self, call: Call, step: int, most: int) -> str:
         if call.last is None:
-            return " first" if step > most else ""
+            averages = "averages and kept set begin anew"
+            return f" first: {averages} without a training state" if step > most else ""
         distance = step - call.last
         if distance == 0:
             return (
@@ -133,8 +129,13 @@ class _StepsInOrder(Watcher):
         if distance < 0:
             return f" after step {call.last}: the steps go back"
         if distance == 1:
-            self._jumps_in_a_row = self._several = 0
+            self._jumps_in_a_row = self._several = self._alike = 0
             return ""
+        self._alike = self._alike + 1 if distance == self._distance and call.since == 1 else 1
+        self._distance = distance
+        if self._alike >= CERTAIN:
+            by = f"grow by {distance} at a time, as a count of micro-batches does"
+            return f" after step {call.last}: the steps {by}"
         self._jumps_in_a_row += 1
         self._several += call.since > 1
         if distance > most or self._several > 1 or self._jumps_in_a_row > self.MOST_JUMPS:
@@ -167,7 +168,7 @@ class _AllocationIsCalled(Watcher):
         if seen and end.what:
             return f"{run.adapter} is {end.what} after {seen} steps of the optimizer {without}"
         # Engines, and a compiled step of an optimizer, call no hook.
-        if run.forwards < CERTAIN or not run.has_learned_unseen:
+        if run.forwards < CERTAIN or not run.has_learned_unseen(end.allocator):
             return ""
         return (
             f"E of {run.adapter} has changed in {run.forwards} forwards, {without} and without a "
@@ -214,182 +215,54 @@ class _AllocationAfterStep(Watcher):
         )
 
 
-class _GradientIsThere(Watcher):
-    """Count calls without a gradient, and allocations by gradients of E that are all 0."""
+class _MergedWhileTrained(Watcher):
+    """Refuse a backward pass through a forward of the merged model, which alone is not a fault."""
 
-    rule = runs.NoGradient
+    rule = runs.TrainingWhileMerged
 
-    def __init__(self) -> None:
-        self._missing = self._zero = 0
-        self._had_gradient = False
-
-    def allocation(self, run: RunWatch, call: Call) -> str:
-        deltaT = call.allocator.schedule.deltaT
-        self._had_gradient |= call.has_gradient
-        self._missing = 0 if call.has_gradient else self._missing + (call.since > 0)
-        if not call.done.allocated or call.done.phase is Phase.FINAL:
-            return ""
-        if call.nonzero is not None:
-            self._zero = 0 if int(call.nonzero) else self._zero + 1
-            if self._zero > 1:
-                return self._finding(f"was zero at {self._zero} allocations in a row", run, call)
-        never = not self._had_gradient and not run.optimizer_steps
-        limit = LONGEST_OVERFLOW if never else max(2, deltaT)
-        # That a frozen E does not change is found elsewhere.
-        is_trained = any(each.requires_grad for each in call.allocator.parameters()[1::3])
-        if (call.number if never else self._missing) < limit or not is_trained:
-            return ""
-        return self._finding(f"was missing at {max(self._missing, limit)} calls", run, call)
-
-    def _finding(self, how: str, run: RunWatch, call: Call) -> str:
-        until = f"up to the allocation at step {call.done.step}"
-        is_known = runs.AllocationNotAfterStep.code in run.findings
-        return "" if is_known else f"the gradient of every factor of {run.adapter} {how}, {until}"
+    def forward(self, run: RunWatch, layers: Mapping[str, AdaLoraLayer]) -> None:
+        layer = next(iter(layers.values()), None)
+        merged = getattr(layer, "merged_adapters", ())  # layers of this package stay unmerged
+        if layer is not None and merged and torch.is_grad_enabled():
+            _stop_failing(layer)  # not every forward calls the layer
+            seen = f"backward pass while {run.adapter} is merged"
+            layer.register_forward_hook(functools.partial(_refuse_output, seen))
 
 
-class _LossIsFinite(Watcher):
-    """Count steps in a row with gradients that are not finite."""
-
-    rule = runs.LossNotFinite
-
-    def __init__(self) -> None:
-        self._in_a_row = 0
-
-    def allocation(self, run: RunWatch, call: Call) -> str:
-        entries = int(call.entries)
-        run.nonfinite_steps += entries > 0
-        if call.stepped is not False:
-            self._in_a_row = self._in_a_row + 1 if entries else 0
-        if self._in_a_row < (LONGEST_OVERFLOW if call.stepped is None else CERTAIN):
-            return ""
-        return (
-            f"the optimizer made {self._in_a_row} steps in a row with gradients that are not "
-            f"finite, up to step {call.done.step}; {entries} entries of {run.adapter} at this one"
-        )
+def _stop_failing(layer: nn.Module) -> None:
+    hooks = layer._forward_hooks  # noqa: SLF001 - a copy of the model has no handle
+    for key, hook in list(hooks.items()):
+        if getattr(hook, "func", None) is _refuse_output:
+            del hooks[key]
 
 
-class _PenaltyIsInLoss(Watcher):
-    """Look for a backward pass that has reached the penalty."""
-
-    rule = runs.PenaltyMissing
-
-    def allocation(self, run: RunWatch, call: Call) -> str:
-        weight, factors = call.allocator.spec.orth_reg_weight, call.allocator.parameters()
-        if weight <= 0 or run.optimizer_steps <= 1 or call.penalties:
-            return ""
-        if not any(each.requires_grad for each in (*factors[0::3], *factors[2::3])):
-            return ""
-        return (
-            f"after {run.optimizer_steps} steps of the optimizer no backward pass has reached the "
-            f"penalty of {run.adapter}, whose orth_reg_weight is {weight}"
-        )
+def _refuse_output(seen: str, layer: Any, _inputs: Any, output: Any) -> Any:
+    """Let a backward pass through this output of `layer`, if it is merged still, raise."""
+    _stop_failing(layer)
+    # An earlier forward may not have called the layer, and the fault is mended since.
+    if not layer.merged_adapters or not torch.is_grad_enabled():
+        return None
+    source = torch.zeros((), requires_grad=True)
+    return _Refused.apply(output, source, seen)  # type: ignore[no-untyped-call] # torch types it loosely
 
 
-class _PenaltyIsCountedOnce(Watcher):
-    """Look for a penalty that was added to a loss which contains it."""
+class _Refused(torch.autograd.Function):
+    """The identity, with a backward pass that raises."""
 
-    rule = runs.PenaltyCountedTwice
+    @staticmethod
+    def forward(ctx: Any, output: torch.Tensor, _: torch.Tensor, seen: str) -> torch.Tensor:
+        ctx.seen = seen
+        # A view that a Function returns may not be written to, as nn.ReLU(inplace=True) does.
+        return output.detach()
 
-    def allocation(self, run: RunWatch, call: Call) -> str:
-        if not (call.penalties > 1 and call.allocator.spec.orth_reg_weight > 0):
-            return ""
-        penalty = f"the penalty of {run.adapter}, which outputs.loss contains in training mode,"
-        return f"{penalty} was added to a loss of the same forward once more"
-
-
-class _AdapterLearns(Watcher):
-    """Look for an E that does not change, or is 0, and for an A that is rounded to its start."""
-
-    rule = runs.AdapterDoesNotLearn
-    MOST_UNCHANGED = 50
-    """Percentage of the entries of a factor that may be as they were in the middle of a run."""
-
-    def __init__(self) -> None:
-        self._optimizer: weakref.ref[torch.optim.Optimizer] | None = None
-        self._first: torch.Tensor | None = None
-        self._unchanged = 0
-        self._has_changed = False
-
-    def step(self, _run: RunWatch, step: Step) -> str:
-        if step.counts:
-            self._optimizer = weakref.ref(step.optimizer)
-        return ""
-
-    def allocation(self, run: RunWatch, call: Call) -> str:
-        factor = call.allocator.parameters()[0]
-        if self._first is None:
-            A = local_part(factor.detach())
-            is_low = A.dtype in {torch.bfloat16, torch.float16}
-            self._first = A.clone() if is_low else A.new_empty(0)
-        fault = self._rounding(factor, call) or self._standstill(run, call)
-        return fault and f"{fault}, up to step {call.done.step} of {run.adapter}"
-
-    def _rounding(self, factor: torch.Tensor, call: Call) -> str:
-        is_middle = call.number == (call.allocator.schedule.total_step + 1) // 2
-        if self._first is None or not is_middle or factor.grad is None:
-            return ""
-        now, reached = local_part(factor.detach()), local_part(factor.grad) != 0
-        if self._first.shape != now.shape or not reached.any():
-            return ""
-        share = 100 * int(((self._first == now) & reached).sum()) // int(reached.sum())
-        kept = f"{share} % of the entries of A in {now.dtype} are as at the first call"
-        is_fault = share > self.MOST_UNCHANGED
-        return f"{kept}: steps of the optimizer are rounded away" if is_fault else ""
-
-    def _standstill(self, run: RunWatch, call: Call) -> str:
-        # A hook calls at every step, those that train a head first among them.
-        is_head_first = run.driver is not None and call.allocator.is_frozen
-        is_skipped = int(call.entries) or (call.stepped is False and not is_head_first)
-        if call.changed is None or is_skipped:
-            return ""
-        if int(call.changed):
-            self._unchanged, self._has_changed = 0, True
-            return ""
-        self._unchanged += calls_between_looks(call.allocator)
-        later = max(CERTAIN, call.allocator.schedule.total_step // 4)
-        if self._unchanged < (later if self._has_changed else min(MISSED_STEPS, later)):
-            return ""
-        values = call.allocator.parameters()[1::3]
-        is_frozen = not any(each.requires_grad for each in values)
-        optimizer = None if is_frozen or self._optimizer is None else self._optimizer()
-        rate = None if optimizer is None else _rate_of(optimizer, values)
-        count, self._unchanged = self._unchanged, 0
-        if rate:
-            return ""  # the gradient is zero, which is another fault, or LBFGS has converged
-        how = "all of it is frozen" if is_frozen else f"its learning rate is {rate}"
-        return f"E has not changed at {count} calls of update_and_allocate in a row: {how}"
-
-    def end(self, run: RunWatch, end: End) -> str:
-        factors, is_frozen = end.allocator.parameters(), end.allocator.is_frozen
-        is_over = end.allocator.target_reached and run.calls >= CERTAIN
-        is_over &= runs.NoGradient.code not in run.findings and not are_sharded(factors)
-        is_untrained = is_frozen and run.forwards >= CERTAIN and not run.optimizer_steps
-        if not (is_over or is_untrained) or any(local_part(each).any() for each in factors[1::3]):
-            return ""
-        if is_over:
-            calls = f"{run.calls} calls of update_and_allocate"
-            return f"E of {run.adapter} is 0 in every matrix after {calls}"
-        forwards = f"{run.forwards} forwards in training mode"
-        return (
-            f"all {len(factors)} factors of {run.adapter} are frozen and E is 0, after {forwards}"
-        )
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        refuse(_MergedWhileTrained.rule, ctx.seen)
+        return gradient, None, None
 
 
 WATCHERS: tuple[type[Watcher], ...] = (
-    MergedWhileTrained, _OptimizerHoldsFactors, _ScheduleFits, _StepsInOrder,
-    _AllocationIsCalled, _AllocationPerStep, _AllocationAfterStep, _GradientIsThere,
-    _LossIsFinite, _PenaltyIsInLoss, _PenaltyIsCountedOnce, _AdapterLearns,
-    MatricesHaveGradients, BudgetIsReached,
+    _MergedWhileTrained, _OptimizerHoldsFactors, _ScheduleFits, _StepsInOrder, _AllocationIsCalled,
+    _AllocationPerStep, _AllocationAfterStep, *LEARNING,
 )  # fmt: skip
 """In this order: some findings explain later ones, which are then not reported."""
-
-
-def _rate_of(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -> float | None:
-    """Return the largest learning rate of the groups that hold some of `factors`."""
-    held = {id(each) for each in factors}
-    rates = (
-        float(group["lr"])
-        for group in optimizer.param_groups
-        if "lr" in group and any(id(each) in held for each in group["params"])
-    )
-    return max(rates, default=None)

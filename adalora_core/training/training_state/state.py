@@ -33,31 +33,10 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.sharding.layout import part_of
+from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.folder import (
-    DAMAGED,
-    SavedAdapter,
-    digest_of_weights,
-    encode_tensors,
-    is_interrupted,
-    state_path,
-    states_in,
-)
-from adalora_core.training.training_state import tensors as state_tensors
-from adalora_core.training.training_state.progress import (
-    AUTOMATIC,
-    CRITERION,
-    PROGRESS,
-    allocator_of,
-    check_fields,
-    check_progress,
-    fingerprint,
-    progress,
-    require,
-    restore_progress,
-    saved_criterion,
-)
-from adalora_core.training.training_state.tensors import AVERAGES, factor_names
+from adalora_core.training.training_state import contents
+from adalora_core.training.training_state.contents import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +83,7 @@ class TrainingState:
         """Rows of each module, as indices of its original triplets."""
         return self.values["positions"]  # type: ignore[no-any-return]
 
-    def complete(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
+    def complete(self, saved: files.SavedAdapter, in_file: dict[str, list[int]]) -> None:
         """Check the state against the adapter beside it, and add the triplets of that adapter.
 
         `in_file`: which original triplets of each module the adapter file holds.
@@ -113,25 +92,23 @@ class TrainingState:
             self._check_config(saved, in_file)
             rest = dict(self.tensors)
             for kind, dtype in _BY_MODULE.items():
-                self.values[kind] = state_tensors.take_lists(rest, kind, dtype)
-            check_progress(self.values, AdapterSpec.of(saved.config), in_file)
-            self.factors = state_tensors.joined_factors(
-                rest, saved.tensors, self.positions, in_file
-            )
+                self.values[kind] = contents.take_lists(rest, kind, dtype)
+            contents.check_progress(self.values, AdapterSpec.of(saved.config), in_file)
+            self.factors = contents.joined_factors(rest, saved.tensors, self.positions, in_file)
             for path, flags in self.values["mask"].items():
                 kept = {row for row, flag in zip(self.positions[path], flags, strict=True) if flag}
                 what = "only triplets that are in the adapter file"
                 require(kept <= set(in_file[path]), f"mask of {path}", what, flags)
-            self.averages = state_tensors.take_averages(rest, self.factors)
-            has_averages = bool(self.averages[AVERAGES[0]])
+            self.averages = contents.take_averages(rest, self.factors)
+            has_averages = bool(self.averages[contents.AVERAGES[0]])
             is_due = self.values["step"] is not None and not self.values["target_reached"]
-            is_due = is_due and keeps_averages(saved_criterion(self.values))
+            is_due = is_due and keeps_averages(contents.saved_criterion(self.values))
             require(has_averages or not is_due, "averages", "some before the final phase", None)
             require(not rest, "the tensors", "no others", sorted(rest))
         except ValueError as error:
             raise _unusable(self.path, error) from error
 
-    def _check_config(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
+    def _check_config(self, saved: files.SavedAdapter, in_file: dict[str, list[int]]) -> None:
         mode = {"inference_mode": saved.config.inference_mode}
         is_beside = self.config | mode == saved.config.to_json_dict()
         try:
@@ -139,11 +116,11 @@ class TrainingState:
         except (TypeError, ValueError) as error:
             found = visible(" ".join(str(error).split()))
             raise ValueError(f"config: it breaks the contract ({found})") from error
-        run = fingerprint(AdapterSpec.of(config), in_file)
+        run = contents.fingerprint(AdapterSpec.of(config), in_file)
         require(self.values["run"] == run, "run", f"{run}, by the config", self.values["run"])
         if is_beside:
             return
-        of_save = row_positions(SavedAdapter(saved.folder, config, saved.tensors))
+        of_save = row_positions(files.SavedAdapter(saved.folder, config, saved.tensors))
         require(of_save == in_file, "rank_pattern of adapter_config.json", "the saved one", in_file)
 
 
@@ -163,9 +140,9 @@ def encode_state(
     That file has the triplets of `pattern`, all if it is None, as `weights`, and `config` beside
     it.
     """
-    values = progress(adapter)
-    tensors = state_tensors.dropped_factors(adapter, pattern)
-    tensors |= state_tensors.pack_averages(allocator_of(adapter))
+    values = contents.progress(adapter)
+    tensors = contents.dropped_factors(adapter, pattern)
+    tensors |= contents.pack_averages(contents.allocator_of(adapter))
     for kind, dtype in _BY_MODULE.items():
         for path, entries in values.pop(kind).items():
             tensors[f"{kind}.{path}"] = torch.tensor(entries, dtype=dtype)
@@ -184,12 +161,12 @@ def read_state(folder: Path) -> TrainingState | None:
         CheckpointError: the state is damaged or of another version, or all that there are complete
             other weights.
     """
-    digest = digest_of_weights(folder)
-    path = state_path(folder, digest)
+    digest = files.digest_of_weights(folder)
+    path = files.state_path(folder, digest)
     if not path.is_file():
-        others = [each.name for each in states_in(folder)]
+        others = [each.name for each in files.states_in(folder)]
         # An interrupted save may leave the state of the save that it would have made.
-        if others and not is_interrupted(folder):
+        if others and not files.is_interrupted(folder):
             raise CheckpointError(
                 f"training state: {' and '.join(others)} in {str(folder)!r} completes other "
                 "weights than the ones beside it, so they are of different runs or steps; restore "
@@ -200,12 +177,12 @@ def read_state(folder: Path) -> TrainingState | None:
         values, tensors = decode_file(path.read_bytes())
         version = values.get("version") if isinstance(values, dict) else None
         require(version == STATE_VERSION, "version", str(STATE_VERSION), version)
-        own = {CRITERION, AUTOMATIC} & values.keys()
-        check_fields(values, {"version", "weights", "config", *PROGRESS, *own})
-        criterion = values.get(CRITERION, "")
-        require(isinstance(criterion, str), CRITERION, "a string", criterion)
-        automatic = values.get(AUTOMATIC, True)
-        require(automatic is True, AUTOMATIC, "true", automatic)
+        own = {contents.CRITERION, contents.AUTOMATIC} & values.keys()
+        contents.check_fields(values, {"version", "weights", "config", *contents.PROGRESS, *own})
+        criterion = values.get(contents.CRITERION, "")
+        require(isinstance(criterion, str), contents.CRITERION, "a string", criterion)
+        automatic = values.get(contents.AUTOMATIC, True)
+        require(automatic is True, contents.AUTOMATIC, "true", automatic)
         require(values["weights"] == digest, "weights", f"the digest {digest}", values["weights"])
         require(isinstance(values["config"], dict), "config", "a mapping", values["config"])
     except (ValueError, OSError) as error:
@@ -215,18 +192,20 @@ def read_state(folder: Path) -> TrainingState | None:
 
 def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     """Restore the allocator of `adapter` from `state`, after `complete`."""
-    allocator = allocator_of(adapter)
+    allocator = contents.allocator_of(adapter)
     averages = (
         [
             part_of(each, values[name], name).to(each.device, average_dtype(each.dtype))
-            for name, each in zip(factor_names(adapter.layers), allocator.parameters(), strict=True)
+            for name, each in zip(
+                contents.factor_names(adapter.layers), allocator.parameters(), strict=True
+            )
             if values
         ]
-        for values in (state.averages[kind] for kind in AVERAGES)
+        for values in (state.averages[kind] for kind in contents.AVERAGES)
     )
     allocator.statistics.restore(*averages)
-    restore_progress(allocator, state.values)
-    adapter.run.automatic.resumes = AUTOMATIC in state.values
+    contents.restore_progress(allocator, state.values)
+    adapter.run.automatic.resumes = contents.AUTOMATIC in state.values
 
 
 def _unusable(path: Path, error: Exception) -> CheckpointError:
@@ -242,7 +221,7 @@ def encode_file(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) 
     Its digest is the SHA-256 of these bytes, with zeros in place of the digest.
     """
     text = json.dumps({"digest": _ZEROS, **values}, separators=(",", ":"))
-    data = encode_tensors(tensors, {_KEY: text})
+    data = files.encode_tensors(tensors, {_KEY: text})
     start, end = _place_of_digest(data)
     return data[:start] + hashlib.sha256(data).hexdigest().encode() + data[end:]
 
@@ -257,7 +236,7 @@ def decode_file(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         tensors = load(data)
         values = json.loads(json.loads(_header(data))["__metadata__"][_KEY])
         del values["digest"]
-    except (*DAMAGED, KeyError, ValueError) as error:
+    except (*files.DAMAGED, KeyError, ValueError) as error:
         raise ValueError(f"it is not a training state ({visible(str(error))})") from error
     return values, tensors
 

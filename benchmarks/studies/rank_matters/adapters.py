@@ -18,7 +18,7 @@ from patterns import (
 from training import plain_lora
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.training.training_state.progress import allocator_of
+from adalora_core.training.training_state.contents import allocator_of
 
 if TYPE_CHECKING:
     from arms import Arm

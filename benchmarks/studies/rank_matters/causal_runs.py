@@ -14,7 +14,7 @@ from runs import DIVERGED, Outcome, best_try, needed
 from tasks import BASE_SEED_OF, KINDS, SIZES, TASKS
 from training import machine
 
-from adalora_core.training.training_state.progress import allocator_of
+from adalora_core.training.training_state.contents import allocator_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

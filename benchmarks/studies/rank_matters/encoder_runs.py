@@ -17,7 +17,7 @@ from torch import nn
 from training import Tokenised, machine, matrices, predict, spearman, train_model
 
 from adalora_core.demo.experiment import load_encoder, verified_model_folder
-from adalora_core.training.training_state.progress import allocator_of
+from adalora_core.training.training_state.contents import allocator_of
 
 if TYPE_CHECKING:
     from outcomes import Outcomes

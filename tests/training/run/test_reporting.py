@@ -11,7 +11,7 @@ from toy_models import TwoLayer, tiny_llama
 
 import adalora_core
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.training.names_of_peft import OF_PEFT
+from adalora_core.training.run.reporting import OF_PEFT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
