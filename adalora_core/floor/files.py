@@ -87,8 +87,9 @@ def staged(contents: Mapping[Path, bytes | mmap]) -> Iterator[dict[Path, Path]]:
 
 def _is_device(path: Path) -> bool:
     """Return whether a new file would take the place of a device, such as /dev/null as root."""
-    is_stream = path.is_symlink() and str(path.readlink()).startswith("/proc/")  # /dev/stdout
-    return is_stream or (path.exists() and not path.is_file() and not path.is_dir())
+    if path.is_symlink():
+        return str(path.readlink()).startswith("/proc/")  # as /dev/stdout
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 @contextlib.contextmanager

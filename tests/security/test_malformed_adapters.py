@@ -34,6 +34,7 @@ def nested(tensor):
 
 
 NOT_DENSE = "lora_.' is not a dense tensor"
+NESTED = f"{NOT_DENSE}|cannot be read as weights"  # from torch 2.15 on torch refuses it
 FACTORS = {
     **{
         str(dtype): (one(A, lambda each, dtype=dtype: each.to(dtype)), f"lora_A is of {dtype}, not")
@@ -63,7 +64,7 @@ FACTORS = {
     "quantised": (one(A, quantised, binary=True), NOT_DENSE),
     "sparse": (one(A, lambda each: each.to_sparse(), binary=True), NOT_DENSE),
     "compressed": (one(A, lambda each: each.to_sparse_csr(), binary=True), NOT_DENSE),
-    "nested": (one(A, nested, binary=True), NOT_DENSE),
+    "nested": (one(A, nested, binary=True), NESTED),
     "a negative shape": (one(A, bad.of_a_negative_shape, binary=True), NOT_DENSE),
     "a terabyte": (bad.weights(bad.expanded, binary=True), "share their memory"),
     "an old pickle": (bad.legacy, "expected a zip archive, as torch.save writes since release 1.6"),
@@ -283,7 +284,7 @@ BRIDGED = {
     "another head": (one("head.weight", lambda each: each[:1].clone()), "does not fit the model"),
     "no rank pattern": (bad.config(rank_pattern=None), "does not fit the model"),
     "not finite": (one(B, lambda each: each.fill_(torch.nan)), "lora_B has entries that are not"),
-    "nested": (one(B, nested, binary=True), NOT_DENSE),
+    "nested": (one(B, nested, binary=True), NESTED),
     "cut": (one(B, lambda each: each[:, 1:].clone()), "ranks disagree"),
 }
 """Spoilt adapters, and what a bridged model reports."""
