@@ -343,7 +343,7 @@ class Inspector:
         if self.reads_comments and document.format != "json":  # JSON has no comments
             from adalora_core.checker.pipeline.suppression import suppress
 
-            report = suppress(document, report, self.is_active, self.check.limits.diagnostics)
+            report = suppress(document, report, self.is_active)
         return replace(found, report=self.selection.apply(report))
 
     def is_active(self, code: str) -> bool:
