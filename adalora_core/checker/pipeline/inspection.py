@@ -24,7 +24,7 @@ from adalora_core.checker.documents.problems import (
 )
 from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.checker.pipeline.lora_file import (
+from adalora_core.checker.pipeline.lora import (
     file_findings,
     has_state,
     is_empty_config,
@@ -36,8 +36,8 @@ from adalora_core.config.changes import ConflictError
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, PEFT_TYPE
 from adalora_core.config.findings import Diagnostic, Fix, Related
+from adalora_core.config.rules import with_causes
 from adalora_core.config.rules.base import Finding
-from adalora_core.config.rules.causes import with_causes
 from adalora_core.config.rules.rank_patterns import RankPatternSum
 from adalora_core.floor.places import Path as Steps
 from adalora_core.floor.places import Span, to_pointer

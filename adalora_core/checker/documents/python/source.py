@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.python.encodings import with_plain_letters
+from adalora_core.checker.documents.python.lexical import with_plain_letters
 from adalora_core.checker.documents.python.script import (
     CLASS,
     Call,
