@@ -266,18 +266,18 @@ class Inspector:
         read_as = self.format_of(name)
         is_code = read_as in CODE
         searched = searchable(raw, read_as) if is_optional else ""
-        is_told = not is_optional or (
+        mentions_adalora = not is_optional or (
             "adalora" in searched.lower() or "update_and_allocate" in searched
             if is_code
             else _ADALORA_WORDS.search(searched)
         )
-        if not (is_told or _LORA_WORDS[is_code].search(searched)):
+        if not (mentions_adalora or _LORA_WORDS[is_code].search(searched)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         report, words = found.report, _CODE_WORDS if is_code else _PEFT_WORDS
         is_wanted = bool(report.has_script and (report.diagnostics or report.suppressed))
         if found.document.fatal:
-            is_wanted = bool(is_told and words.search(searched))
+            is_wanted = bool(mentions_adalora and words.search(searched))
         return found if not is_optional or report.block is not None or is_wanted else None
 
     def beyond(self, name: str, reason: str) -> Report:

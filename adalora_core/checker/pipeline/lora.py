@@ -47,13 +47,13 @@ class LoraSearch(Search):
             yield self._of_call(call, (LORA_CLASS, index), LORA)
 
     def _named_lora(self) -> Iterator[Block]:
-        """Yield each mapping that says LORA, as PEFT, Hydra or a known tool writes it."""
+        """Yield each mapping that names LORA, as PEFT, Hydra or a known tool writes it."""
         for path, values in self._mappings():
-            tools = (tool for tool in LORA_TOOLS if _is_told(values, tool))
+            tools = (tool for tool in LORA_TOOLS if _is_marked(values, tool))
             tool = next((each for each in tools if each.reads(path, values)), None)
             if tool is not None:
                 yield self._of_lora_tool(path, values, tool)
-            elif _says_lora(values):
+            elif _names_lora(values):
                 deferred = self._deferred({name: name for name in values}, values, LORA)
                 known = {name: each for name, each in values.items() if name not in deferred}
                 layout: Layout = "flat" if path or "_target_" in values else "peft"
@@ -82,15 +82,15 @@ def _is_given(value: Any) -> bool:
     return value is not False and value not in (None, [], "")
 
 
-def _is_told(values: dict[Any, Any], tool: Tool) -> bool:
-    """Return whether a mapping says LoRA by a tool's marker, and has a key of the tool's."""
+def _is_marked(values: dict[Any, Any], tool: Tool) -> bool:
+    """Return whether a mapping names LoRA by a tool's marker, and has a key of the tool's."""
     said = (values[marker] for marker in tool.markers if marker in values)
     words = [each.strip().lower() if isinstance(each, str) else each is True for each in said]
     return not (tool.says.isdisjoint(words) or tool.keys.keys().isdisjoint(values))
 
 
-def _says_lora(values: dict[Any, Any]) -> bool:
-    """Return whether a mapping holds PEFT's names and says LORA, and none of AdaLoRA's."""
+def _names_lora(values: dict[Any, Any]) -> bool:
+    """Return whether a mapping holds PEFT's names and names LORA, and none of AdaLoRA's."""
     word, hydra = values.get("peft_type"), values.get("_target_")
     is_class = isinstance(hydra, str) and hydra.rpartition(".")[2] == "LoraConfig"
     is_word = isinstance(word, str) and word.strip().upper() == LORA

@@ -37,7 +37,7 @@ def decode(text: str, limits: Limits) -> Document:
     tree = parse(text)
     if isinstance(tree, Problem):
         return Document(text, problems=[tree], fatal=True)
-    return document_of(text, Script(text, tree, limits=limits, is_told=is_about(text)), [])
+    return document_of(text, Script(text, tree, limits=limits, mentions_adalora=is_about(text)), [])
 
 
 def is_about(code: str) -> bool:
