@@ -109,7 +109,8 @@ class Policy:
         except referencing.exceptions.Unresolvable as error:
             problem = _why_unresolved(error)
         except _UNCOMPARABLE as error:
-            problem = f"a value cannot be compared with the policy ({error})"
+            reason = str(error).partition("\n")[0]  # the next lines repeat the whole value
+            problem = f"a part of the policy is not a schema, or not for these values ({reason})"
         else:
             return
         raise PolicyError(f"{self.origin}{problem}")
