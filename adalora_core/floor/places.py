@@ -109,7 +109,7 @@ class Edit:
 class AmbiguousScalar:
     """A plain YAML scalar whose meaning differs from its look, or from reader to reader.
 
-    `kind` is the ambiguity, as `yaml_scalars.ambiguity` names it, or `tag`.
+    `kind` is the ambiguity, as `yaml_source.ambiguity` names it, or `tag`.
     """
 
     kind: str

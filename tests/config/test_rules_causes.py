@@ -16,9 +16,8 @@ from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.pages import example_text
 from adalora_core.commands.cli import main
 from adalora_core.config.fields.block import Block
-from adalora_core.config.rules import findings
+from adalora_core.config.rules import findings, with_causes
 from adalora_core.config.rules.base import SOUND
-from adalora_core.config.rules.causes import with_causes
 from adalora_core.config.rules.rank_patterns import SAVED
 
 

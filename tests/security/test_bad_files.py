@@ -108,20 +108,17 @@ def test_policy_with_a_schema_that_is_false_is_applied(confined, policy):
     assert "error[ADA010] the policy refuses this" in done.stdout
 
 
+NOT_A_SCHEMA = "a part of the policy is not a schema, or not for these values"
+
+
 @pytest.mark.parametrize(
     ("policy", "phrase"),
     [
-        (
-            {"$ref": "#/default", "default": {"properties": [1], "patternProperties": 3}},
-            "the reference '#/default' leads to a value that is not a valid JSON Schema at /",
-        ),
-        ({"properties": {"init_r": {"$ref": "#/x-y"}}, "x-y": [1]}, "the reference '#/x-y' leads"),
-        (
-            {"properties": {"init_r": {"$ref": "#/x-y"}}, "x-y": {"minimum": "a"}},
-            "the reference '#/x-y' leads to a value that is not a valid JSON Schema at /minimum",
-        ),
-        ({"$ref": "#/x-y", "x-y": {"type": "foo"}}, "the reference '#/x-y' leads to a value that"),
-        ({"$ref": "#/x-y/abc", "x-y": [{}]}, "the reference '#/x-y/abc' cannot be resolved"),
+        ({"$ref": "#/default", "default": {"properties": [1]}}, NOT_A_SCHEMA),
+        ({"properties": {"init_r": {"$ref": "#/x-y"}}, "x-y": [1]}, NOT_A_SCHEMA),
+        ({"properties": {"init_r": {"$ref": "#/x-y"}}, "x-y": {"minimum": "a"}}, NOT_A_SCHEMA),
+        ({"$ref": "#/x-y", "x-y": {"type": "foo"}}, NOT_A_SCHEMA),
+        ({"$ref": "#/x-y/abc", "x-y": [{}]}, NOT_A_SCHEMA),
         ({"$id": "http://[::1"}, "an address or a part of the schema cannot be read"),
         (
             {"$schema": "http://json-schema.org/draft-03/schema#", "extends": {"$ref": "#/x"}},
@@ -129,7 +126,7 @@ def test_policy_with_a_schema_that_is_false_is_applied(confined, policy):
         ),
         (
             {"allOf": [{"$schema": "http://json-schema.org/draft-03/schema#", "disallow": 3}]},
-            "not a valid JSON Schema at /disallow",
+            NOT_A_SCHEMA,
         ),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pace
 import pytest
 from pace import FINDS_SUPPORT
 from programs import output_of_python
@@ -40,6 +41,20 @@ def test_script_beyond_a_limit_is_a_finding(name):
     code, message = BEYOND[name]
     report = check_config(f"from peft import AdaLoraConfig\n{code}", format="python")
     assert [each.message for each in report.diagnostics if message in each.message]
+
+
+def test_value_of_functions_with_several_returns_is_followed_soon():
+    functions = "".join(
+        f"def f{i}(m):\n"
+        f"    if m.a:\n        return f{i + 1}(m)\n"
+        f"    if m.b:\n        return f{i + 1}(m.b)\n"
+        f"    return f{i + 1}(m.c)\n"
+        for i in range(13)
+    )
+    code = f"from peft import AdaLoraConfig\n{functions}f0(x).update_and_allocate(1)\n"
+    with pace.measured() as spent:
+        check_config(code, format="python")
+    assert spent.seconds < 3
 
 
 BOLD = "\N{MATHEMATICAL BOLD CAPITAL A}daLoraConfig"

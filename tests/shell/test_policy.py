@@ -140,13 +140,16 @@ def test_configuration_of_another_method_is_not_held_against_the_policy(check, w
             "is not a supported draft of JSON Schema",
         ),
         ('{"$schema": 7}', "is not a supported draft of JSON Schema"),
-        ('{"properties": {"r": {"maximun": 3}}}', "did you mean 'maximum'?"),
         ('{"$ref": "#/$defs/none"}', "cannot be resolved"),
-        ('{"properties": {"x": {"$ref": "gone.json"}}}', "gone.json: No such file"),
-        ('{"properties": {"x": {"$ref": "bad.json"}}}', "not a valid JSON Schema at /type"),
+        ('{"properties": {"init_r": {"$ref": "gone.json"}}}', "gone.json: No such file"),
+        ('{"properties": {"init_r": {"$ref": "bad.json"}}}', "not a valid JSON Schema at /type"),
+        ('{"$ref": "#/x", "x": {"type": "rank"}}', "is not a schema, or not for these values"),
         ('{"allOf": [{"$ref": "file://host/x.json"}]}', "nothing from a network"),
         ('{"$id": "https://acme.example/p.json", "$ref": "bad.json"}', "starts from $id"),
-        ('{"properties": {"r": {"$id": "urn:x:y", "$ref": "#/$defs/a"}}}', "cannot be resolved"),
+        (
+            '{"properties": {"init_r": {"$id": "urn:x:y", "$ref": "#/$defs/a"}}}',
+            "cannot be resolved",
+        ),
         ('{"$ref": "#"}', "refers to itself without end"),
         ('{"properties": {"init_r": {"$ref": "#/properties/init_r"}}}', "itself without end"),
     ],
@@ -172,7 +175,8 @@ def test_reference_to_an_address_is_never_fetched(check, write, monkeypatch):
 
     monkeypatch.setattr(socket, "socket", connect)
     monkeypatch.setattr(socket, "create_connection", connect)
-    policy = write({"properties": {"r": {"$ref": "https://example.org/r.json"}}}, "policy.json")
+    schema = {"properties": {"init_r": {"$ref": "https://example.org/r.json"}}}
+    policy = write(schema, "policy.json")
     code, _, err = check(write(SOUND), "--policy", policy)
     assert code == 2
     assert "nothing from a network" in err

@@ -5,7 +5,9 @@ before the first rule was written, `corpus_open` was read while the rules were w
 `corpus_later` was written when the rules were there, by a reader who had not seen them.
 `corpus_strangers` are three sets by others who had not: the rules learned from the first two (g*.*
 and h*.*), and the last one (i*.*) judged them. `corpus_lora` holds plain LoRA, most of it right,
-and was written before the rules on it, but for what `after` says.
+and was written before the rules on it, but for what `after` says. Of `corpus`, `corpus_open` and
+`corpus_lora` those files are left that run code of the checker which no other file does, and those
+whose finding is rare.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
         return Document("", problems=[problem], raw=raw, fatal=True)
     encoding = "utf-8"
     if format == "python":
-        from adalora_core.checker.documents.python.encodings import EncodingError, declared
+        from adalora_core.checker.documents.python.lexical import EncodingError, declared
 
         try:
             encoding = declared(raw)
@@ -110,7 +110,7 @@ def searchable(raw: bytes, format: Format) -> str:  # noqa: A002 - the option's 
     Words that are written with escapes follow those that are not.
     """
     if format == "python":
-        from adalora_core.checker.documents.python.encodings import EncodingError, declared
+        from adalora_core.checker.documents.python.lexical import EncodingError, declared
 
         try:
             encoding = declared(raw)
@@ -124,7 +124,7 @@ def searchable(raw: bytes, format: Format) -> str:  # noqa: A002 - the option's 
     if "\\" in text:
         text += "\n" + _ESCAPE.sub(_unescaped, text)
     if format in CODE and not text.isascii():
-        from adalora_core.checker.documents.python.encodings import with_plain_letters
+        from adalora_core.checker.documents.python.lexical import with_plain_letters
 
         pairs = text.encode("utf-16", "surrogatepass")  # of a notebook's escapes
         text = with_plain_letters(pairs.decode("utf-16", "replace"))

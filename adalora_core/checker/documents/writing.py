@@ -121,7 +121,7 @@ def _string(value: str, old: str, format: Format) -> str:  # noqa: A002 - as eve
 
 
 def _is_plain(value: str) -> bool:
-    from adalora_core.checker.documents.yaml_scalars import STRING, ambiguity, resolve
+    from adalora_core.checker.documents.yaml_source import STRING, ambiguity, resolve
 
     return bool(
         _PLAIN.fullmatch(value) and resolve(value) == STRING and ambiguity(STRING, value) is None

@@ -1,4 +1,4 @@
-"""Decode YAML as PyYAML composes and merges it, with positions from its marks."""
+"""Decode YAML as PyYAML, and most trainers, compose and read it; note where others differ."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
 from yaml.nodes import ScalarNode, SequenceNode
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents import yaml_scalars as scalars
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem, duplicate_key
-from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
+from adalora_core.floor.limits import DEFAULT_LIMITS, MOST_DIGITS, Limits, has_too_many_digits
 from adalora_core.floor.places import AmbiguousScalar, Path
 
 _PLAIN: Any = yaml.SafeLoader
@@ -165,10 +165,10 @@ class _Bounded(_COMPOSER):  # type: ignore[misc]
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node: Any = Composer.compose_mapping_node(self, anchor)
-        node.own = [pair for pair in node.value if pair[0].tag != scalars.MERGE]
+        node.own = [pair for pair in node.value if pair[0].tag != MERGE]
         node.merged = []
         for key, value in node.value:
-            if key.tag == scalars.MERGE:
+            if key.tag == MERGE:
                 node.merged += value.value if isinstance(value, SequenceNode) else [value]
         if node.merged:
             self.flatten_mapping(node)
@@ -220,7 +220,7 @@ class _Reader:
         if isinstance(node, ScalarNode):
             return self._scalar(node, path), place
         is_list = isinstance(node, SequenceNode)
-        if node.tag != (scalars.SEQUENCE if is_list else scalars.MAPPING):
+        if node.tag != (SEQUENCE if is_list else MAPPING):
             self._refuse_tag(node, path)
         if not is_list:
             return self._mapping(node, path, place), place
@@ -286,19 +286,21 @@ class _Reader:
     def _scalar(self, node: Any, path: Path | None) -> Any:
         """Return the value of a scalar; without a path, of a key."""
         tag, text = node.tag, node.value
-        if tag == scalars.STRING and node.style:  # quoted: always text
+        if tag == STRING and node.style:  # quoted: always text
             return text
-        if path is not None and tag in (scalars.MERGE, scalars.VALUE):
+        if path is not None and tag in (MERGE, VALUE):
             self._refuse_tag(node, path)
         elif path is not None and not node.style:
-            kind = scalars.ambiguity(tag, text)
-            if kind is not None and tag == scalars.resolve(text):
+            kind = ambiguity(tag, text)
+            if kind is not None and tag == resolve(text):
                 self._ambiguous.append(AmbiguousScalar(kind, path, text))
-        try:
-            return scalars.construct(tag, text)
-        except scalars.UnknownTagError:
+        if tag in (STRING, MERGE, VALUE):
+            return text
+        if tag not in _CONSTRUCT:
             self._refuse_tag(node, path)
             return None
+        try:
+            return _constructed(tag, text)
         except ValueError as error:
             raise _StopError(self._unreadable(node, error)) from None
 
@@ -321,3 +323,69 @@ class _Reader:
     def _report(self, problem: Problem) -> None:
         if len(self._document.problems) <= self._limits.diagnostics:  # one more than is shown
             self._document.problems.append(problem)
+
+
+_PREFIX = "tag:yaml.org,2002:"
+STRING = _PREFIX + "str"
+MERGE = _PREFIX + "merge"
+VALUE = _PREFIX + "value"
+SEQUENCE, MAPPING = _PREFIX + "seq", _PREFIX + "map"
+_RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = yaml.SafeLoader.yaml_implicit_resolvers
+_CONSTRUCTOR = SafeConstructor()
+_CONSTRUCT = {
+    _PREFIX + kind: getattr(_CONSTRUCTOR, f"construct_yaml_{kind}")
+    for kind in ("null", "bool", "int", "float", "timestamp", "binary")
+}
+_NUMBERS = (_PREFIX + "int", _PREFIX + "float")
+
+# Possessive: a text of digits alone would otherwise take quadratic time.
+_EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*+(?:\.[\d_]*+)?|\.\d[\d_]*+)[eE][-+]?\d+")
+_OLD_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+_NEW_OCTAL = re.compile(r"0o[0-7]+")
+
+
+def resolve(text: str) -> str:
+    """Return the tag that PyYAML's safe loader gives a plain scalar."""
+    for tag, pattern in _RESOLVERS.get(text[:1], ()):
+        if pattern.match(text):
+            return tag
+    return STRING
+
+
+def _constructed(tag: str, text: str) -> Any:
+    """Return the value of a scalar with a tag of `_CONSTRUCT`.
+
+    Raises:
+        ValueError: the text is not valid for the tag, such as a date with a 13th month.
+    """
+    if tag in _NUMBERS and len(text) > MOST_DIGITS:
+        raise ValueError("too many digits")
+    try:
+        value: Any = _CONSTRUCT[tag](ScalarNode(tag, text))
+    except (ArithmeticError, LookupError, AttributeError, yaml.YAMLError) as error:
+        # PyYAML does not check the text of an explicit tag: an empty !!float, or !!bool x. A float
+        # of base 60 and a date with an offset may be out of range.
+        raise ValueError(str(error) or "empty") from None
+    if type(value) is int and has_too_many_digits(value):
+        raise ValueError("too many digits")
+    return value
+
+
+def ambiguity(tag: str, text: str) -> str | None:
+    """Return the kind of ambiguity of a plain scalar, or None if all readers agree."""
+    if tag == STRING:
+        if _EXPONENT.fullmatch(text):
+            return "exponent"
+        return "octal" if _NEW_OCTAL.fullmatch(text) else None
+    kind = tag.removeprefix(_PREFIX)
+    if kind == "timestamp":
+        return "date"
+    if kind == "bool":
+        return None if text.lower() in ("true", "false") else "boolean-word"
+    if kind in ("int", "float"):
+        if ":" in text:
+            return "sexagesimal"
+        if "_" in text:
+            return "underscore"
+        return "octal" if kind == "int" and _OLD_OCTAL.fullmatch(text) else None
+    return None

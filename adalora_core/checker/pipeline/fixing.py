@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import decode
-from adalora_core.config.changes import Change, ConflictError, changed, same
+from adalora_core.config.changes import ConflictError, changed, same
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Examine = Callable[[str], Examined]
     """Decodes a text and checks its configurations."""
-
-    Group = TypeVar("Group")
 
 MOST_ROUNDS = 10
 """Bound on the rounds. A fix may uncover the next finding, but a few rounds are enough."""
@@ -112,20 +110,28 @@ class _Progress:
 
     def make(self, wanted: Sequence[Diagnostic]) -> None:
         """Apply all fixes that can be applied together; record the obstacles of the others."""
-        groups = [group for _, group in with_equal_edits(wanted)]
-        trials = Trials(self.examine)
-
-        def attempt(chosen: list[list[Diagnostic]]) -> Examined:
-            edits = {edit for group in chosen for edit in _edits(group[0])}
-            return trials.read(self.found.document, edits, changes_of(chain.from_iterable(chosen)))
-
-        def refuse(group: list[Diagnostic], reason: str) -> None:
-            self.obstacles |= {_name(diagnostic): reason for diagnostic in group}
-
-        accepted = trials.compatible(groups, attempt, refuse)
+        accepted = self._compatible([], [group for _, group in _with_equal_edits(wanted)])
         if accepted:
-            self.found = attempt(accepted)
+            self.found = self._read(accepted)
             self.made += chain.from_iterable(accepted)
+
+    def _read(self, groups: Sequence[list[Diagnostic]]) -> Examined:
+        edits = {edit for group in groups for edit in _edits(group[0])}
+        return _read(self.found.document, edits, chain.from_iterable(groups), self.examine)
+
+    def _compatible(
+        self, before: list[list[Diagnostic]], added: list[list[Diagnostic]]
+    ) -> list[list[Diagnostic]]:
+        """Return the groups that can be made together; bisect to find the others."""
+        try:
+            self._read(before + added)
+        except ConflictError as error:
+            if len(added) > 1:
+                middle = len(added) // 2
+                return self._compatible(self._compatible(before, added[:middle]), added[middle:])
+            self.obstacles |= {_name(diagnostic): str(error) for diagnostic in added[0]}
+            return before
+        return before + added
 
     def report(self) -> Report:
         """Return the report with the fixed findings, and obstacles at the others."""
@@ -133,52 +139,21 @@ class _Progress:
         return dataclasses.replace(report, fixed=tuple(self.made))
 
 
-class Trials:
-    """Readings of a document with edits."""
+def _read(
+    document: Document, edits: Iterable[Edit], fixed: Iterable[Diagnostic], examine: Examine
+) -> Examined:
+    """Return the document with the edits of fixes applied, which must not overlap.
 
-    def __init__(self, examine: Examine) -> None:
-        self._examine = examine
-
-    def read(
-        self, document: Document, edits: Iterable[Edit], changes: Iterable[Change] = ()
-    ) -> Examined:
-        """Return the document with the edits applied, which must not overlap.
-
-        Raises:
-            ConflictError: the text does not decode to the document's value with the changes.
-        """
-        expected = changed(document.value, changes)  # of a text that was not decoded: nothing
-        text = apply_edits(document.text, edits)
-        found = self._examine(text)
-        is_as_promised = document.fatal or same(found.document.value, expected)
-        if found.document.fatal or not is_as_promised:
-            raise ConflictError(SHARED)
-        return found
-
-    def compatible(
-        self,
-        groups: list[Group],
-        attempt: Callable[[list[Group]], object],
-        refuse: Callable[[Group, str], None],
-    ) -> list[Group]:
-        """Return the groups that can be made together; bisect to find the others.
-
-        `attempt` raises `ConflictError` for groups that conflict: the first of them wins, and
-        `refuse` takes the others.
-        """
-
-        def extended(before: list[Group], added: list[Group]) -> list[Group]:
-            try:
-                attempt(before + added)
-            except ConflictError as error:
-                if len(added) > 1:
-                    middle = len(added) // 2
-                    return extended(extended(before, added[:middle]), added[middle:])
-                refuse(added[0], str(error))
-                return before
-            return before + added
-
-        return extended([], groups) if groups else []
+    Raises:
+        ConflictError: the text does not decode to the document's value with their changes.
+    """
+    changes = [change for each in fixed if each.fix is not None for change in each.fix.changes]
+    expected = changed(document.value, changes)  # of a text that was not decoded: nothing
+    found = examine(apply_edits(document.text, edits))
+    is_as_promised = document.fatal or same(found.document.value, expected)
+    if found.document.fatal or not is_as_promised:
+        raise ConflictError(SHARED)
+    return found
 
 
 def apply_edits(text: str, edits: Iterable[Edit]) -> str:
@@ -206,18 +181,17 @@ def with_known_obstacles(examined: Examined) -> Report:
         again = decode(raw, document.format, DEFAULT_LIMITS)
         return dataclasses.replace(examined, document=again)
 
-    trials = Trials(decoded)
     stuck = set()
     most = _MOST_OF_A_CHECK // max(1, len(document.text))
-    for edits, group in with_equal_edits(report.diagnostics)[:most]:
+    for edits, group in _with_equal_edits(report.diagnostics)[:most]:
         try:
-            trials.read(document, edits, changes_of(group))
+            _read(document, edits, group, decoded)
         except ConflictError:
             stuck.add(edits)
     return _with_obstacles(report, lambda d: SHARED if _edits(d) in stuck else None)
 
 
-def with_equal_edits(
+def _with_equal_edits(
     diagnostics: Iterable[Diagnostic],
 ) -> list[tuple[tuple[Edit, ...], list[Diagnostic]]]:
     """Return the edits of each fix, with the findings that have the same; they go together."""
@@ -226,11 +200,6 @@ def with_equal_edits(
         if diagnostic.fix is not None:
             groups.setdefault(diagnostic.fix.edits, []).append(diagnostic)
     return list(groups.items())
-
-
-def changes_of(diagnostics: Iterable[Diagnostic]) -> list[Change]:
-    """Return what the fixes of findings do to the decoded document."""
-    return [change for d in diagnostics if d.fix is not None for change in d.fix.changes]
 
 
 def _with_obstacles(report: Report, reason_of: Callable[[Diagnostic], str | None]) -> Report:

@@ -24,7 +24,7 @@ from adalora_core.checker.documents.problems import (
 )
 from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.checker.pipeline.lora_file import (
+from adalora_core.checker.pipeline.lora import (
     file_findings,
     has_state,
     is_empty_config,
@@ -36,8 +36,8 @@ from adalora_core.config.changes import ConflictError
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, PEFT_TYPE
 from adalora_core.config.findings import Diagnostic, Fix, Related
+from adalora_core.config.rules import with_causes
 from adalora_core.config.rules.base import Finding
-from adalora_core.config.rules.causes import with_causes
 from adalora_core.config.rules.rank_patterns import RankPatternSum
 from adalora_core.floor.places import Path as Steps
 from adalora_core.floor.places import Span, to_pointer
@@ -266,18 +266,18 @@ class Inspector:
         read_as = self.format_of(name)
         is_code = read_as in CODE
         searched = searchable(raw, read_as) if is_optional else ""
-        is_told = not is_optional or (
+        mentions_adalora = not is_optional or (
             "adalora" in searched.lower() or "update_and_allocate" in searched
             if is_code
             else _ADALORA_WORDS.search(searched)
         )
-        if not (is_told or _LORA_WORDS[is_code].search(searched)):
+        if not (mentions_adalora or _LORA_WORDS[is_code].search(searched)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         report, words = found.report, _CODE_WORDS if is_code else _PEFT_WORDS
         is_wanted = bool(report.has_script and (report.diagnostics or report.suppressed))
         if found.document.fatal:
-            is_wanted = bool(is_told and words.search(searched))
+            is_wanted = bool(mentions_adalora and words.search(searched))
         return found if not is_optional or report.block is not None or is_wanted else None
 
     def beyond(self, name: str, reason: str) -> Report:
@@ -343,7 +343,7 @@ class Inspector:
         if self.reads_comments and document.format != "json":  # JSON has no comments
             from adalora_core.checker.pipeline.suppression import suppress
 
-            report = suppress(document, report, self.is_active, self.check.limits.diagnostics)
+            report = suppress(document, report, self.is_active)
         return replace(found, report=self.selection.apply(report))
 
     def is_active(self, code: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 import functools
 import json
 import pathlib
@@ -35,26 +33,17 @@ if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
     from adalora_core.floor.places import Path
 
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-_ANNOTATIONS = frozenset({
-    "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
-    "$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$defs",
-    "$vocabulary", "definitions", "then", "else", "contentEncoding", "contentMediaType",
-    "contentSchema", "maxContains", "minContains", *_REFERENCES,
-})  # fmt: skip
-"""Keywords that assert nothing by themselves; the library lists those that do."""
-
-_KNOWN = sorted({
-    *_ANNOTATIONS, *jsonschema.Draft202012Validator.VALIDATORS,
-    *jsonschema.Draft4Validator.VALIDATORS,
-})  # fmt: skip
 _NOTHING: dict[str, Any] = {"not": {}}
 
-MOST_ALTERNATIVES = 3
-"""Largest number of alternatives in a message."""
+_UNCOMPARABLE = (
+    ArithmeticError, AttributeError, TypeError, ValueError, re.error,
+    jsonschema.exceptions.UnknownType,
+)  # fmt: skip
+"""What the library raises for a multiple of NaN, and where a reference leads to another value than
+a schema."""
 
-CLOSE_ENOUGH = 0.8
-"""Least similarity between an unknown keyword and the keyword that was probably meant."""
+_MOST_ALTERNATIVES = 3
+"""Largest number of alternatives in a message."""
 
 
 class Policy:
@@ -74,7 +63,7 @@ class Policy:
             this `peft_type`.
 
     Raises:
-        PolicyError: the schema is not valid, or a reference in it has no target.
+        PolicyError: the schema is not valid.
     """
 
     def __init__(
@@ -84,17 +73,14 @@ class Policy:
         self.methods: frozenset[Method] = frozenset({PEFT_TYPE})
         if _names_lora(schema):
             self.methods |= {LORA}
-        files: dict[str, Any] = {}
         try:
             _check_schema(schema)
-            resource = _resource(copy.deepcopy(schema))
+            resource = _resource(schema)
             address = urljoin(base, resource.id() or "")
             # The stubs lack this argument; without it the library would use the network.
-            retrieve = functools.partial(_read_reference, tree, files)
+            retrieve = functools.lru_cache(functools.partial(_read_reference, tree))
             registry = referencing.Registry(retrieve=retrieve)  # type: ignore[call-arg]
             registry = SPECIFICATIONS.combine(registry).with_resource(address, resource).crawl()
-            _follow(resource, registry.resolver(address), _class_for(schema))
-            registry = registry.with_resources(files.items())
         except PolicyError:
             raise
         except RecursionError:
@@ -111,7 +97,7 @@ class Policy:
         """Yield a finding for every violation of the schema in the block.
 
         Raises:
-            PolicyError: a part of the schema refers to itself without end.
+            PolicyError: a part of the schema refers to itself without end, or to nothing.
         """
         if block.is_other_method or block.method not in self.methods:
             return
@@ -122,8 +108,9 @@ class Policy:
             problem = "the policy refers to itself without end"
         except referencing.exceptions.Unresolvable as error:
             problem = _why_unresolved(error)
-        except (ArithmeticError, ValueError) as error:  # such as a multiple of NaN
-            problem = f"a value cannot be compared with the policy ({error})"
+        except _UNCOMPARABLE as error:
+            reason = str(error).partition("\n")[0]  # the next lines repeat the whole value
+            problem = f"a part of the policy is not a schema, or not for these values ({reason})"
         else:
             return
         raise PolicyError(f"{self.origin}{problem}")
@@ -173,18 +160,16 @@ def _read(path: str | PathLike[str], tree: pathlib.Path | None) -> Document:
     return document
 
 
-def _read_reference(tree: pathlib.Path | None, files: dict[str, Any], uri: str) -> Any:
-    if uri not in files:
-        parts = urlsplit(uri)
-        if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-            raise PolicyError(
-                "only files are read, nothing from a network; a relative reference starts from $id "
-                "if there is one, else from the policy's own file"
-            )
-        document = _read(url2pathname(parts.path), tree)
-        _check_schema(document.value)
-        files[uri] = _resource(document.value)
-    return files[uri]
+def _read_reference(tree: pathlib.Path | None, uri: str) -> Any:
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        raise PolicyError(
+            "only files are read, nothing from a network; a relative reference starts from $id "
+            "if there is one, else from the policy's own file"
+        )
+    document = _read(url2pathname(parts.path), tree)
+    _check_schema(document.value)
+    return _resource(document.value)
 
 
 def _why_unresolved(error: BaseException) -> str:
@@ -199,18 +184,19 @@ def _why_unresolved(error: BaseException) -> str:
 
 
 def _resource(schema: Any) -> Any:
-    return referencing.Resource.from_contents(schema, default_specification=DRAFT202012)
+    contents = _without_false(schema)
+    return referencing.Resource.from_contents(contents, default_specification=DRAFT202012)
 
 
-def _class_for(schema: Any, default: Any = jsonschema.Draft202012Validator) -> Any:
-    found = default
-    if isinstance(schema, Mapping) and "$schema" in schema:
-        unknown: Any = None
-        is_text = isinstance(schema["$schema"], str)
-        found = jsonschema.validators.validator_for(schema, unknown) if is_text else unknown
-    if found is None:
+def _class_for(schema: Mapping[str, Any]) -> Any:
+    if "$schema" not in schema:
+        return jsonschema.Draft202012Validator
+    draft = schema["$schema"]
+    unknown: Any = None
+    found = isinstance(draft, str) and jsonschema.validators.validator_for(schema, unknown)
+    if not found:
         raise PolicyError(
-            f"$schema {schema['$schema']!r} is not a supported draft of JSON Schema; "
+            f"$schema {draft!r} is not a supported draft of JSON Schema; "
             "write https://json-schema.org/draft/2020-12/schema"
         )
     return found
@@ -221,76 +207,25 @@ def _check_schema(schema: Any) -> None:
         raise PolicyError(
             f"expected a JSON Schema (an object with keys), got {name_of_value(schema)}"
         )
-    _check_as(schema, _class_for(schema))
-
-
-def _check_as(schema: Any, kind: Any, reference: str = "") -> None:
+    kind = _class_for(schema)
     checker = kind(kind.META_SCHEMA, format_checker=kind.FORMAT_CHECKER)
     error = next(checker.iter_errors(schema), None)
     if error is not None:
         place = "".join(f"/{step}" for step in error.absolute_path) or "the top"
-        what = f"the reference {reference!r} leads to a value that is " if reference else ""
-        raise PolicyError(f"{what}not a valid JSON Schema at {place}: {error.message}")
+        raise PolicyError(f"not a valid JSON Schema at {place}: {error.message}")
 
 
-def _follow(resource: Any, resolver: Any, kind: Any) -> None:
-    """Resolve every reference, also in referenced schemas."""
-    seen: dict[tuple[int, Any], Any] = {}
-    schemas = [(resource, resolver, kind)]
-    references: list[tuple[str, Any, Any]] = []
-    while schemas or references:
-        # References last: most lead to schemas that were checked by then.
-        is_reference = not schemas
-        word = ""
-        if is_reference:
-            word, resolver, checked = references.pop()
-            found = _target(word, resolver)
-            resource, resolver = _resource(found.contents), found.resolver
-        else:
-            resource, resolver, checked = schemas.pop()
-        contents = resource.contents
-        kind = _class_for(contents, checked)
-        if (id(contents), kind) in seen:
-            continue
-        seen[id(contents), kind] = contents
-        if is_reference or kind is not checked:
-            _check_as(contents, kind, word)
-        if isinstance(contents, Mapping):
-            _refuse_misspellings(contents)
-            _replace_false(contents)
-            given = (contents.get(word) for word in _REFERENCES)
-            references += [(word, resolver, kind) for word in given if isinstance(word, str)]
-            schemas += [
-                (inner, resolver.in_subresource(inner), kind) for inner in resource.subresources()
-            ]
-
-
-def _target(reference: str, resolver: Any) -> Any:
-    """Return what a reference leads to."""
-    try:
-        return resolver.lookup(reference)
-    except referencing.exceptions.Unresolvable as error:
-        raise PolicyError(_why_unresolved(error)) from None
-    except (AttributeError, TypeError, ValueError):
-        raise PolicyError(f"the reference {reference!r} cannot be resolved") from None
-
-
-def _replace_false(schema: Mapping[str, Any]) -> None:
-    """Replace schemas that are false by equal ones: the library loses the place of these."""
+def _without_false(schema: Any) -> Any:
+    """Return a copy with `not: {}` in the place of false, of which the library loses the place."""
+    if isinstance(schema, list):
+        return [_without_false(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {word: _without_false(inner) for word, inner in schema.items()}
     for word in ("properties", "patternProperties"):
-        inner_schemas = schema.get(word, {})
-        inner_schemas |= {name: _NOTHING for name, s in inner_schemas.items() if s is False}
-
-
-def _refuse_misspellings(schema: Mapping[str, Any]) -> None:
-    """Refuse a word that JSON Schema ignores but that is probably a misspelt keyword."""
-    for word in schema.keys() - _KNOWN:
-        near = difflib.get_close_matches(word, _KNOWN, n=1, cutoff=CLOSE_ENOUGH)
-        if near and not word.startswith("x-"):
-            raise PolicyError(
-                f"{word!r} is not a keyword of JSON Schema and would have no effect; "
-                f"did you mean {near[0]!r}?"
-            )
+        if isinstance(inner := made.get(word), dict):
+            made[word] = {name: _NOTHING if each is False else each for name, each in inner.items()}
+    return made
 
 
 def _findings(block: Block, error: Any) -> Iterator[Finding]:
@@ -327,7 +262,7 @@ def _detail(error: Any) -> str:
         alternatives = list(dict.fromkeys(_detail(inner) for inner in error.context))
         if not alternatives:
             return f"{name} matches several alternatives of which only one is allowed"
-        return " or ".join(alternatives[:MOST_ALTERNATIVES])
+        return " or ".join(alternatives[:_MOST_ALTERNATIVES])
     if error.validator == "required":
         return str(error.message).replace("'", "`").replace("a required property", "required")
     if error.validator == "not":

@@ -5,17 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from adalora_core.checker.documents.problems import too_many_findings
 from adalora_core.checker.pipeline.selection import WILDCARDS, FileIgnore, fits, unknown_rule
 from adalora_core.checker.rules import BY_CODE, RULES
 from adalora_core.checker.rules.input import CommandRule, InvalidSuppression, UnusedSuppression
 from adalora_core.config.findings import Diagnostic
-from adalora_core.config.rules.patterns import LimitExceeded
-from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import Extent, Span, content_end
 
 if TYPE_CHECKING:
@@ -40,67 +35,50 @@ _Place = tuple[str, Line | None]
 """A code, and the line of the suppressed findings; None: the whole file."""
 
 
-@dataclass(frozen=True, slots=True)
-class NamedRule:
-    """A rule that a suppressing comment names.
-
-    Args:
-        line: the line of the suppressed findings; None: the whole file.
-        extent: the extent of its name in the comment.
-    """
+class _NamedRule(NamedTuple):
+    """A rule that a suppressing comment names; `extent` is that of the name."""
 
     code: str
     line: Line | None
     extent: Extent
 
 
-def suppress(
-    document: Document,
-    report: Report,
-    is_active: Callable[[str], bool],
-    most: int = DEFAULT_LIMITS.diagnostics,
-) -> Report:
+def suppress(document: Document, report: Report, is_active: Callable[[str], bool]) -> Report:
     """Suppress the findings that comments of the document name, and report comments without effect.
 
     A document in which nothing was checked keeps its findings. `is_active` tells whether this run
-    checks the rule of a code; the result has at most `most` findings.
+    checks the rule of a code.
     """
     if not report.was_checked or not _MARKER.search(document.text):
         return report
-    requests = Requests(document)
+    requests = _Requests(document)
+    places = {(named.code, named.line) for named in requests.named_rules}
     used: set[_Place] = set()
     kept: list[Diagnostic] = []
     gone: list[Diagnostic] = []
     for diagnostic in report.diagnostics:
-        covering = requests.places.intersection(_places_of(diagnostic))
+        covering = places.intersection(_places_of(diagnostic))
         used |= covering
         (gone if covering else kept).append(diagnostic)
-    unused = (
+    kept += requests.invalid
+    kept += [
         _unused(document, named)
         for named in requests.named_rules
         if (named.code, named.line) not in used and is_active(named.code)
-    )
-    found = list(islice(chain(requests.invalid(), unused), most + 1))
-    if len(kept) + len(found) > most:
-        del found[max(0, most - len(kept)) :]
-        message = too_many_findings(most).message
-        if message not in (diagnostic.message for diagnostic in kept):
-            end = min(1, len(document.text))
-            found.append(_diagnostic(document, LimitExceeded, (0, end), message))
-    diagnostics = sorted([*kept, *found], key=lambda diagnostic: diagnostic.sort_key)
-    return dataclasses.replace(
-        report, diagnostics=tuple(diagnostics), suppressed=(*report.suppressed, *gone)
-    )
+    ]
+    diagnostics = tuple(sorted(kept, key=lambda diagnostic: diagnostic.sort_key))
+    suppressed = (*report.suppressed, *gone)
+    return dataclasses.replace(report, diagnostics=diagnostics, suppressed=suppressed)
 
 
 def _places_of(diagnostic: Diagnostic) -> Iterator[_Place]:
     yield diagnostic.code, None
     if diagnostic.span is not None:
-        yield diagnostic.code, line_of(diagnostic.span)
-        yield diagnostic.code, line_of(diagnostic.span, is_end=True)
+        yield diagnostic.code, _line_of(diagnostic.span)
+        yield diagnostic.code, _line_of(diagnostic.span, is_end=True)
 
 
-def line_of(span: Span, *, is_end: bool = False) -> Line:
+def _line_of(span: Span, *, is_end: bool = False) -> Line:
     """Return the line on which a stretch of the source starts or ends."""
     where = span if span.cell is None else span.cell
     number = 0 if span.cell is None else span.cell.number
@@ -138,70 +116,71 @@ def unused_file_ignores(
     return found
 
 
-class Requests:
-    """The requests of a document to suppress findings."""
+class _Requests:
+    """The requests of a document to suppress findings.
+
+    Attributes:
+        named_rules: the rules that they name.
+        invalid: a finding on each request, or name in one, that has no effect.
+    """
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._invalid: list[tuple[Extent, str]] = []
         self._text = document.code
         self._content: tuple[int, int, Line] = (0, 0, (0, 0))
-        self.named_rules: list[NamedRule] = []
-        self.places: set[_Place] = set()
+        self.named_rules: list[_NamedRule] = []
+        self.invalid: list[Diagnostic] = []
         for comment in comments(document):
             for match in _REQUEST.finditer(self._text, *comment):
                 self._read(comment, match)
 
-    def invalid(self) -> Iterator[Diagnostic]:
-        """Yield a finding on each request, or name in one, that has no effect."""
-        for extent, message in self._invalid:
-            yield _diagnostic(self._document, InvalidSuppression, extent, message)
-
     def _read(self, comment: Extent, match: re.Match[str]) -> None:
-        keyword, codes, text = match["keyword"].lower(), match["codes"] or "", self._text
-        named = list(_CODE.finditer(text, *match.span("codes"))) if codes else []
+        keyword, codes = match["keyword"].lower(), match["codes"] or ""
+        named = list(_CODE.finditer(self._text, *match.span("codes"))) if codes else []
         span = self._document.span_in_code(*match.span())
-        message = None
         if keyword not in _KEYWORDS:
-            if "ADA" not in codes.upper():
-                return
-            message = f"expected {' or '.join(_KEYWORDS)}, got {keyword!r}"
+            if "ADA" in codes.upper():
+                message = f"expected {' or '.join(_KEYWORDS)}, got {keyword!r}"
+                self._refuse(match.span(), message)
         elif self._document.text[span.start : span.end] != match.group():
             # Whoever reads the file, or a change of it, would not see the request.
             message = f"{keyword} has no effect with escapes or in two strings; write it plainly"
+            self._refuse(match.span(), message)
         elif not named:
-            message = f"{keyword} has no effect without the codes of rules"
-        if message is not None:
-            self._invalid.append((match.span(), message))
-            return
-        line = None if _KEYWORDS[keyword] else self._line_meant(comment)
-        names = [(each.start(), each.start() + len(each.group().rstrip())) for each in named]
-        for extent in names:
-            name = text[slice(*extent)]
-            rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
-            problem = unsuppressible(rule, name)
-            if problem is not None:
-                self._invalid.append((extent, problem))
-            elif rule is not None:
-                self.places.add((rule.code, line))
-                self.named_rules.append(NamedRule(rule.code, line, extent))
+            self._refuse(match.span(), f"{keyword} has no effect without the codes of rules")
+        else:
+            line = None if _KEYWORDS[keyword] else self._line_meant(comment)
+            for each in named:
+                self._add(each.group().rstrip(), line, each.start())
+
+    def _add(self, name: str, line: Line | None, start: int) -> None:
+        extent = start, start + len(name)
+        rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
+        problem = _why_unsuppressible(rule, name)
+        if problem is not None:
+            self._refuse(extent, problem)
+        elif rule is not None:
+            self.named_rules.append(_NamedRule(rule.code, line, extent))
+
+    def _refuse(self, extent: Extent, message: str) -> None:
+        self.invalid.append(_diagnostic(self._document, InvalidSuppression, extent, message))
 
     def _line_meant(self, comment: Extent) -> Line:
         """Return the comment's line, or the next line with content if the comment is alone."""
         document, text = self._document, self._text
         before = content_end(text, 0, comment[0], " \t\f\ufeff")
         if before and text[before - 1] not in "\r\n":
-            return line_of(document.span_in_code(*comment))
+            return _line_of(document.span_in_code(*comment))
         start, end, line = self._content
         if not start <= comment[1] <= end:  # else a comment above has found the same line
             following = _BLANKS_AND_COMMENTS.match(text, comment[1])
             end = following.end() if following else comment[1]
-            line = line_of(document.span_in_code(end, end))
+            line = _line_of(document.span_in_code(end, end))
             self._content = (comment[1], end, line)
         return line
 
 
-def unsuppressible(rule: Rule | None, text: str) -> str | None:
+def _why_unsuppressible(rule: Rule | None, text: str) -> str | None:
     """Return why a comment cannot suppress a rule, under the name that it gives; None: it can."""
     if rule is None:
         return f"{unknown_rule(text)}; a family of rules cannot be suppressed"
@@ -212,7 +191,7 @@ def unsuppressible(rule: Rule | None, text: str) -> str | None:
     return None
 
 
-def _unused(document: Document, named: NamedRule) -> Diagnostic:
+def _unused(document: Document, named: _NamedRule) -> Diagnostic:
     place = "in this file"
     if named.line is not None:
         cell, line = named.line

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from adalora_core.checker.plan.base_layers import layer_of
 from adalora_core.checker.plan.header import TensorInfo, read_header
+from adalora_core.checker.plan.modules import layer_of
 from adalora_core.config.fields.block import Block
 from adalora_core.config.rules.runs import (
     AdapterChangesNothing,

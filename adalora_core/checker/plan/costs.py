@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.checker.plan.modules import starred
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
@@ -153,16 +154,6 @@ def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
         (visible(name), f"{count} x [{inputs} -> {outputs}]")
         for (name, inputs, outputs), count in counts.items()
     ]
-
-
-def starred(path: str) -> str:
-    """Return a path with a star for each number.
-
-    Example:
-        >>> starred("model.layers.12.self_attn.q_proj")
-        'model.layers.*.self_attn.q_proj'
-    """
-    return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", path)
 
 
 def as_dict(costs: Costs, found: Injected) -> dict[str, Any]:

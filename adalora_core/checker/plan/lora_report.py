@@ -8,9 +8,9 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.plan.base_layers import layer_of
-from adalora_core.checker.plan.costs import share, size_of, starred
+from adalora_core.checker.plan.costs import share, size_of
 from adalora_core.checker.plan.header import file_bytes
+from adalora_core.checker.plan.modules import layer_of, starred
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.floor.escaping import shortened, visible
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales

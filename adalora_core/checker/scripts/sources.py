@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     _Leaves = Iterator[ast.expr]
 
 _Node = TypeVar("_Node", bound=ast.AST)
-_DEEPEST = 14
+_DEEPEST = 8
+"""Bound on the expressions of one path to an origin: the paths grow with its power."""
 _FOLLOWED = frozenset({"value", "loop", "with", "parameter"})
 """Kinds of bindings that can be followed to a value."""
 

@@ -179,7 +179,10 @@ def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
 def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
     """Yield for each callback of a trainer whether it allocates."""
     given = keyword(trainer, "callbacks")
-    yield from _unpacked(usage, trainer) if given is None else _listed(usage, given)
+    if given is not None:
+        yield from _listed(usage, given)
+    elif any(each.arg is None for each in trainer.keywords):
+        yield None  # `**settings` may hold callbacks
     lists = set(usage.origins(given))
     for name in ("add_callback", "add_to", "append", "extend"):
         for call in usage.scopes.callers.get(name, []):
@@ -191,17 +194,6 @@ def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
                     yield _allocates(usage, owner)
                 elif name in {"append", "extend"} and lists & {*usage.origins(owner)}:
                     yield from _listed(usage, first)
-
-
-def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
-    """Yield None if `**settings` of a trainer can hold callbacks that cannot be known."""
-    for spread in (each.value for each in trainer.keywords if each.arg is None):
-        leaves = usage.origins(spread)
-        if not leaves or not all(isinstance(leaf, ast.Dict | ast.Call) for leaf in leaves):
-            yield None
-        for node in (node for leaf in leaves for node in usage.mentions(leaf, ast.Call)):
-            if "Callback" in called_name(node):
-                yield _allocates(usage, node)
 
 
 def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:

@@ -109,8 +109,7 @@ def _refuse_unsound(folder: Path) -> None:
 
 def _matrices(adapter: TrainedAdapter, place: str) -> dict[str, tuple[str, Path | None]]:
     """Return name and file of the matrix of each module in the weights of its base model."""
-    from adalora_core.checker.plan.base_layers import BaseLayers
-    from adalora_core.checker.plan.modules import read_model
+    from adalora_core.checker.plan.modules import BaseLayers, read_model
 
     model, found = read_model(place), {}
     base = BaseLayers(model)

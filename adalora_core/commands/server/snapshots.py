@@ -286,7 +286,7 @@ def _encoded(text: str, format: Format) -> bytes:  # noqa: A002 - as in the cont
     """
     raw = text.encode("utf-8", "surrogatepass")
     if format == "python" and not raw.isascii():
-        from adalora_core.checker.documents.python.encodings import EncodingError, declared
+        from adalora_core.checker.documents.python.lexical import EncodingError, declared
 
         try:
             encoding = declared(raw)

@@ -181,7 +181,7 @@ def _modules(tree: str) -> Iterator[tuple[str, bool]]:
 
 
 @lru_cache(maxsize=256)
-def fits_top(pattern: str) -> bool | None:
+def matches_top_level(pattern: str) -> bool | None:
     """Return whether a valid expression matches a linear module at the top of a model.
 
     None if the expression may take many steps.

@@ -81,7 +81,7 @@ class ExpressionMatchesNothing(Rule):
             return  # a plain name: reported by rule name-as-regex
         path, forms = block.at("target_modules"), shapes(value)
         if not forms.nested:
-            if not forms.top or known.fits_top(value) is False:
+            if not forms.top or known.matches_top_level(value) is False:
                 yield self.found(
                     path,
                     f"`target_modules` {value!r} matches no module: it has to match a whole path",

@@ -15,11 +15,11 @@ ORTH_ZERO_SINCE = (0, 20)
 """The first PEFT release whose forward accepts a penalty weight of 0."""
 
 
-def release(version: str) -> tuple[int, ...]:
+def release_numbers(version: str) -> tuple[int, ...]:
     """Return the numbers that a version starts with: `0.18.2.dev0@UNKNOWN` gives (0, 18, 2).
 
     Example:
-        >>> release("0.18.2.dev0@UNKNOWN"), release("main")
+        >>> release_numbers("0.18.2.dev0@UNKNOWN"), release_numbers("main")
         ((0, 18, 2), ())
     """
     numbers = []
@@ -49,7 +49,7 @@ class KeyNewerThanPeft(Rule):
             field = FIELDS.get(name)
             if field is None or field.added is None or not block.is_set(name):
                 continue
-            if release(field.added) > block.options.peft_version:
+            if release_numbers(field.added) > block.options.peft_version:
                 message = (
                     f"`{name}` was added in PEFT {field.added}; PEFT "
                     f"{'.'.join(map(str, block.options.peft_version))} ignores it"
@@ -93,7 +93,7 @@ class NewerFile(Rule):
 
     def check(self, block: Block) -> Findings:
         version = block["peft_version"]
-        if version and release(version)[:2] > release(PEFT_VERSION):
+        if version and release_numbers(version)[:2] > release_numbers(PEFT_VERSION):
             yield self.found(
                 block.at("peft_version"),
                 f"`peft_version` is {version}, but this contract describes PEFT {PEFT_VERSION}",

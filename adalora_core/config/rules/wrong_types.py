@@ -13,8 +13,7 @@ from adalora_core.config.fields.block import Block, Fault, fits_field, range_phr
 from adalora_core.config.fields.readings import NOT_LOADED
 from adalora_core.config.fields.table import Treatment
 from adalora_core.config.rules.allocations import drops_are_trained_again
-from adalora_core.config.rules.schedule import is_share
-from adalora_core.config.rules.total_step import TotalStepMissing
+from adalora_core.config.rules.schedule import TotalStepMissing, is_share
 
 if TYPE_CHECKING:
     from adalora_core.config.findings import Severity

@@ -12,7 +12,6 @@ from adalora_core.checker.documents.python.syntax import (
     Binding,
     argument,
     called_name,
-    dotted,
     last_name,
 )
 from adalora_core.checker.documents.python.syntax import keyword as passed
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 _PARSING = frozenset({"parse_args", "parse_known_args"})
 _PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_config"})
 _NAMESPACES = frozenset({"SimpleNamespace", "Namespace", "EasyDict", "DotMap"})
-_ALTERING = frozenset({"__new__", "__init_subclass__", "__getattribute__", "__set_name__"})
-"""Methods that may give a class, or its objects, other attributes than it is written with."""
 _MOST_HOPS = 6
 """Bound on the functions that pass an object on."""
 _FLAGS = {"store_true": False, "store_false": True}
@@ -184,23 +181,11 @@ class Namespaces:
 
     @cached_property
     def _altered(self) -> set[ast.ClassDef | None]:
-        """The classes to which code of this script may give any attribute, or their objects."""
+        """The classes to whose objects their own methods may give any attribute."""
         scopes = self._scopes
         changes = scopes.changed.get("self", ())
         whole = (each for each in changes if getattr(each, "attr", "__dict__") == "__dict__")
-        classes = [made for made in scopes.inner if isinstance(made, ast.ClassDef)]
-        return {scopes.of[each].class_ for each in whole} | {
-            made
-            for made in classes
-            if made.keywords  # a metaclass, or what `__init_subclass__` reads
-            or not _ALTERING.isdisjoint(scopes.inner[made].functions)
-            or any(map(self._is_own, made.decorator_list))
-        }
-
-    def _is_own(self, decorator: ast.expr) -> bool:
-        function = decorator.func if isinstance(decorator, ast.Call) else decorator
-        name, _ = dotted(function)
-        return name is not None and None in self._scopes.origins(name)
+        return {scopes.of[each].class_ for each in whole}
 
     def _reads_command_line(self, call: ast.Call) -> bool:
         """Whether a parser reads the command line, or no arguments: not those of a list."""

@@ -48,7 +48,7 @@ class Script:
         cell_starts: the line of the code on which each code cell starts; empty: not a notebook.
         cell_numbers: the number of each of these cells among all cells, from 1.
         limits: the limits of values.
-        is_told: whether the text names AdaLoRA, in comments and in cells of prose too.
+        mentions_adalora: whether the text names AdaLoRA, in comments and in cells of prose too.
     """
 
     code: str
@@ -57,7 +57,7 @@ class Script:
     cell_starts: tuple[int, ...] = ()
     cell_numbers: tuple[int, ...] = ()
     limits: Limits = DEFAULT_LIMITS
-    is_told: bool = False
+    mentions_adalora: bool = False
 
     def extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the document's text."""
@@ -131,7 +131,7 @@ class Script:
     @cached_property
     def is_about_adalora(self) -> bool:
         """Whether a name of the code is AdaLoRA's, or its text is on AdaLoRA and loads adapters."""
-        if self.is_told and any(name.startswith(_LOADS) for name in self.scopes.imports):
+        if self.mentions_adalora and any(name.startswith(_LOADS) for name in self.scopes.imports):
             return True
         return any(_ABOUT.search(name) for node in self.scopes.of for name in _names(node))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.python.encodings import with_plain_letters
+from adalora_core.checker.documents.python.lexical import with_plain_letters
 from adalora_core.checker.documents.python.script import (
     CLASS,
     Call,
@@ -37,7 +37,7 @@ def decode(text: str, limits: Limits) -> Document:
     tree = parse(text)
     if isinstance(tree, Problem):
         return Document(text, problems=[tree], fatal=True)
-    return document_of(text, Script(text, tree, limits=limits, is_told=is_about(text)), [])
+    return document_of(text, Script(text, tree, limits=limits, mentions_adalora=is_about(text)), [])
 
 
 def is_about(code: str) -> bool:

@@ -56,11 +56,11 @@ class Values:
 
     Args:
         scopes: the scopes of its tree.
-        limits: the limits of a value, and of those of all arguments together. A value that is
-            used twice counts twice, as an alias of YAML does.
+        limits: the limits of an argument's value, and of those of all arguments together. A value
+            that is used twice counts twice, as an alias of YAML does.
 
     Attributes:
-        excess: the first expression beyond a limit, and the limit.
+        excess: the first argument beyond a limit, and the limit.
     """
 
     def __init__(self, scopes: Scopes, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -68,8 +68,6 @@ class Values:
         self.excess: tuple[ast.expr, str] | None = None
         self._limits = limits
         self._left = limits.nodes
-        # Of lists and dicts, which `_known` keeps: number of values and levels, by id.
-        self._sizes: dict[int, tuple[int, int]] = {}
         self._known: dict[ast.AST, Any] = {}
         self._spreads: dict[ast.AST, bool] = {}
         self._entries_of: dict[ast.AST, Entries] = {}
@@ -91,38 +89,30 @@ class Values:
         self._depth += 1
         self._known[node] = UNKNOWN  # while it is looked for: a value may depend on itself
         try:
-            self._known[node] = self._within_limits(node, self._evaluate(node))
+            self._known[node] = self._evaluate(node)
         finally:
             self._depth -= 1
         return self._known[node]
 
     def of_argument(self, node: ast.expr) -> Any:
         """Return what an argument holds, and count its values among those of all arguments."""
-        value = self.of(node)
-        self._left -= self._sizes.get(id(value), (1, 0))[0]
-        return value if self._left >= 0 else self._beyond(node, self._too_many())
-
-    def _within_limits(self, node: ast.expr, value: Any) -> Any:
-        if not isinstance(value, (list, dict)) or id(value) in self._sizes:
-            return value
-        parts = value.values() if isinstance(value, dict) else value
-        inner = [self._sizes[id(each)] for each in parts if isinstance(each, (list, dict))]
-        size = 1 + len(value) - len(inner) + sum(each[0] for each in inner)
-        height = 1 + max((each[1] for each in inner), default=0)
-        if size > self._limits.nodes:
-            return self._beyond(node, self._too_many())
-        if height > self._limits.depth:
-            return self._beyond(node, f"a value is nested deeper than {self._limits.depth} levels")
-        self._sizes[id(value)] = size, height
+        value, most = self.of(node), self._limits
+        stack = [(value, 0)]
+        while stack:
+            part, level = stack.pop()
+            self._left -= 1
+            excess = None
+            if self._left < 0:
+                excess = f"the arguments hold more than {most.nodes} values, each use counted"
+            elif isinstance(part, (list, dict)):
+                if level == most.depth:
+                    excess = f"a value is nested deeper than {most.depth} levels"
+                inner = part.values() if isinstance(part, dict) else part
+                stack += [(each, level + 1) for each in inner]
+            if excess is not None:
+                self.excess = self.excess or (node, excess)
+                return UNKNOWN
         return value
-
-    def _too_many(self) -> str:
-        most = self._limits.nodes
-        return f"the arguments hold more than {most} values, shared ones counted every time"
-
-    def _beyond(self, node: ast.expr, limit: str) -> Any:
-        self.excess = self.excess or (node, limit)
-        return UNKNOWN
 
     def entries(self, node: ast.expr) -> Entries:
         """Return the keys of a dict, each with the nodes of key and value.

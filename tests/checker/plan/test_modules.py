@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adalora_core.checker.plan.base_layers import BaseLayers
 from adalora_core.checker.plan.header import TensorInfo
-from adalora_core.checker.plan.modules import BaseModel, modules_of
+from adalora_core.checker.plan.modules import BaseLayers, BaseModel, modules_of
 
 
 def base(*paths: str) -> BaseLayers:
