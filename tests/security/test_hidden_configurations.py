@@ -18,7 +18,28 @@ def _utf16(text):
     return text.encode("utf-16")
 
 
+FAULTY = {**WRONG, "target_modules": ["q"]}
+LORA = {"peft_type": "LORA", "target_modules": ["q"], "r": 0}
+
+
+def _json(**more):
+    return ("adapter_config.json", json.dumps(FAULTY | more).encode())
+
+
 TREES = {
+    **{
+        f"marker of {tool}": _json(**more)
+        for tool, more in {
+            "ms-swift": {"tuner_type": "lora"},
+            "TRL": {"use_peft": True, "model_name_or_path": "x"},
+            "axolotl": {"adapter": "qlora", "base_model": "x"},
+            "a file that a tool wrote": {"global_world_size": 1},
+        }.items()
+    },
+    "LoRA with a tool's marker": _json(**LORA, tuner_type="lora", total_step=None),
+    "LoRA with a name of AdaLoRA": _json(**LORA, init_r=8),
+    "method in a variable": ("a.yaml", b"m: ADALORA\npeft_type: ${m}\ntinit: 9\n"),
+    "method by its name in Python": _json(peft_type="PeftType.ADALORA", tinit=9),
     "JSON": ("a.json", ESCAPED.encode()),
     "YAML": ("a.yaml", rb'"\x70eft_type": "\U00000041DALORA"' + b'\n"\\x74otal_step": 0\n'),
     "YAML over two lines": ("a.yaml", b'"peft_ty\\\n  pe": "ADA\\\n LORA"\n"total_st\\\n ep": 0\n'),

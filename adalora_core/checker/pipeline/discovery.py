@@ -45,7 +45,7 @@ def find_blocks(
         ValueError: `key` is not a JSON pointer.
     """
     top = document.value
-    if isinstance(top, dict) and not WRITTEN.isdisjoint(top):
+    if isinstance(top, dict) and "peft_type" not in top and not WRITTEN.isdisjoint(top):
         return Problem(problems.NO_BLOCK, "a tool wrote this file: it configures nothing", at="key")
     search = Search(document, options, layout)
     if document.script is not None:
@@ -64,7 +64,13 @@ def find_blocks(
             return found
         blocks = [found]
     if is_optional:
-        blocks = [block for block in blocks if not (block.is_other_method or block.is_lora)]
+        # Another method has none of AdaLoRA's own names: the word is wrong there.
+        blocks = [
+            block
+            for block in blocks
+            if not (block.is_lora or block.is_other_method)
+            or not DISTINCTIVE_FIELDS.isdisjoint(block.values)
+        ]
     of_lora = lora_blocks(document, options, key, layout)
     places = {block.path for block in of_lora}
     blocks = [block for block in blocks if block.path not in places]

@@ -7,7 +7,13 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.pipeline.search import Search, expanded
-from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, LORA, LORA_FIELDS, PEFT_TYPE
+from adalora_core.config.fields.table import (
+    DISTINCTIVE_FIELDS,
+    LORA,
+    LORA_FIELDS,
+    PEFT_TYPE,
+    is_method,
+)
 from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.runs import TensorsDoNotFit
@@ -51,6 +57,8 @@ class LoraSearch(Search):
         for path, values in self._mappings():
             tools = (tool for tool in LORA_TOOLS if _is_marked(values, tool))
             tool = next((each for each in tools if each.reads(path, values)), None)
+            if tool and "peft_type" not in tool.markers and is_method(values.get("peft_type")):
+                tool = None  # PEFT reads a mapping with its own key, whatever else is there
             if tool is not None:
                 yield self._of_lora_tool(path, values, tool)
             elif _names_lora(values):

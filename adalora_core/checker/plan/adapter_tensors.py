@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -260,8 +261,12 @@ class SavedLora:
 
     def _of_other_shapes(self) -> Iterator[tuple[Kind, str, str]]:
         scales = LoraScales(self.values)
-        for path in self.modules:
-            if (pair := self.shapes(path)) is None or not self._is_usual:
+        for path, factors in self.modules.items() if self._is_usual else ():
+            if (pair := self.shapes(path)) is None:
+                for factor in {*chain(*PAIRS)} & factors.keys():
+                    if len(shape := factors[factor].shape) < _MATRIX:
+                        what = f"a {factor} of shape {list(shape)}, which is no matrix"
+                        yield "shape", path, f"{path!r} has {what}"
                 continue
             A, B = pair
             rank, other, scale = A.shape[0], B.shape[1], 1.0

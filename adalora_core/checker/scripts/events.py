@@ -16,7 +16,6 @@ from adalora_core.checker.documents.python.syntax import (
     argument,
     called_name,
     children,
-    expects_a_fault,
     keyword,
     last_name,
     passed,
@@ -217,7 +216,7 @@ class _Tracer:
                 self._expression(call, at)
                 if isinstance(call, ast.Call) and called_name(call) == "accumulate":
                     at = replace(at, accumulations=(*at.accumulations, receiver(call)))
-            if not expects_a_fault(node):
+            if not self.sources.scopes.expects_a_fault(node):
                 self._block(node.body, at)
         elif isinstance(node, ast.Try):
             self._block([*node.body, *node.orelse, *node.finalbody], at)

@@ -348,6 +348,11 @@ def fields_of(runtime: Runtime, method: Method = PEFT_TYPE) -> dict[str, Field]:
     return FIELDS if runtime == "peft" else ALL_FIELDS
 
 
+def is_method(word: Any) -> bool:
+    """Return whether a value of `peft_type` is a method of this table, in any spelling of case."""
+    return isinstance(word, str) and word.strip().upper() in (PEFT_TYPE, LORA)
+
+
 def says_lora(values: Mapping[Any, Any]) -> bool:
     """Return whether `peft_type` is LORA, in any spelling of case, beside no field of AdaLoRA."""
     word = values.get("peft_type")

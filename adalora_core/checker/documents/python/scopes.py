@@ -22,6 +22,11 @@ from adalora_core.checker.documents.python.syntax import (
 )
 from adalora_core.floor.limits import has_too_many_digits
 
+_EXPECTING = frozenset({
+    "raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex",
+})  # fmt: skip
+"""Names of contexts whose block a test expects to fail or to warn."""
+_OF_TESTS = frozenset({"pytest.raises", "pytest.warns"})
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _BLOCKS = (*FUNCTION, ast.ClassDef)
 _LEAVES = frozenset({ast.Name, ast.Constant})
@@ -177,6 +182,17 @@ class Scopes:
         if name is None or len(origins) > 1 or None in origins:
             return None
         return f"{origins[0] if origins else name.id}{rest}"
+
+    def expects_a_fault(self, node: ast.With | ast.AsyncWith) -> bool:
+        """Return whether the block of a test expects an error or a warning."""
+        calls = (item.context_expr for item in node.items)
+        return any(
+            isinstance(call, ast.Call)
+            and (name := last_name(call.func)) in _EXPECTING
+            # A name that the file binds otherwise is none of a framework for tests.
+            and (name.startswith("assert") or self.qualified(call.func) in _OF_TESTS | {name})
+            for call in calls
+        )
 
     def full_name(self, node: ast.expr) -> str:
         """Return the dotted name of an expression, with the module that it is imported from."""

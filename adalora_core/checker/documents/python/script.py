@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.arithmetic import UNKNOWN
 from adalora_core.checker.documents.python.scopes import Scopes
-from adalora_core.checker.documents.python.syntax import called_name, expects_a_fault, last_name
+from adalora_core.checker.documents.python.syntax import called_name, dotted, last_name, only
 from adalora_core.checker.documents.python.values import Entries, Values, holds_unknown
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import CellSpan, Extent
@@ -222,7 +222,7 @@ def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, boo
     while (parent := parents.get(node)) is not None:
         if isinstance(parent, (ast.With, ast.AsyncWith)):
             if parent not in known:
-                known[parent] = expects_a_fault(parent)
+                known[parent] = scopes.expects_a_fault(parent)
             if known[parent]:
                 return True
         node = parent
@@ -231,11 +231,8 @@ def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, boo
 
 def _door(function: ast.expr, values: Values, wanted: str) -> Door | None:
     """Return through which package a class comes; None: another class."""
-    function = _followed(function, values)
-    if isinstance(function, ast.Attribute) and function.attr != wanted:
-        return None
-    name, imports = values.scopes.qualified(function), values.scopes.imports
-    if name is None or name.rpartition(".")[2] != wanted:
+    name, imports = _imported(_followed(function, values), values, wanted), values.scopes.imports
+    if name is None:
         return None
     if name == wanted:  # not imported by name
         name = next((each for each in imports if each.endswith(".*")), "peft.*")
@@ -246,6 +243,23 @@ def _door(function: ast.expr, values: Values, wanted: str) -> Door | None:
     package = name.partition(".")[0]
     # The LoraConfig of ms-swift has further fields.
     return "peft" if package == "peft" or (package in _PEFT and wanted == CLASS) else None
+
+
+def _imported(function: ast.expr, values: Values, wanted: str) -> str | None:
+    """Return the full name of a class; of a name that is bound more than once, what is imported.
+
+    `except ImportError: AdaLoraConfig = None` leaves the class where the import works.
+    """
+    name, rest = dotted(function)
+    held = values.scopes.binding(name) if rest else None
+    if held is not None and isinstance(held.source, ast.Name | ast.Attribute):  # q = peft
+        name, more = dotted(held.source)
+        rest = f"{more}{rest}"
+    if name is None or (rest and not rest.endswith(wanted)):
+        return None
+    origins = values.scopes.origins(name)
+    names = {f"{each}{rest}" for each in origins if each} if origins else {f"{name.id}{rest}"}
+    return only(each for each in names if each.rpartition(".")[2] == wanted)
 
 
 def _followed(function: ast.expr, values: Values) -> ast.expr:

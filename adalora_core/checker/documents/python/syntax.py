@@ -16,9 +16,6 @@ LOOP = (ast.For, ast.AsyncFor, ast.While)
 DEEPEST = 1000
 """Bound on the levels of a tree, which newer Pythons parse to any depth."""
 
-_EXPECTING = frozenset({
-    "raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex",
-})  # fmt: skip
 _Found = TypeVar("_Found")
 _Node = TypeVar("_Node", bound=ast.AST)
 
@@ -129,11 +126,6 @@ def only(values: Iterable[_Found]) -> _Found | None:
     """Return the value that all of some are; None: they differ, or there are none."""
     found = list(values)
     return found[0] if found and all(each == found[0] for each in found) else None
-
-
-def expects_a_fault(node: ast.With | ast.AsyncWith) -> bool:
-    """Return whether the block of a test expects an error or a warning."""
-    return any(called_name(item.context_expr) in _EXPECTING for item in node.items)
 
 
 Kind = Literal["value", "loop", "with", "added", "parameter", "import", "definition", "other"]

@@ -29,6 +29,9 @@ def _value(code, expression):
     return _call(f"{code}\nAdaLoraConfig(init_r={expression})").values["init_r"]
 
 
+IMPORT = "from peft import AdaLoraConfig"
+
+
 @pytest.mark.parametrize(
     ("code", "expression", "value"),
     [
@@ -274,6 +277,16 @@ def test_arguments_come_from_keywords_and_known_dicts(code, values, deferred, is
         ("import pytest\nwith pytest.raises(ValueError):\n    AdaLoraConfig()", []),
         ("def f(self):\n  with self.assertRaises(ValueError), x:\n    AdaLoraConfig()", []),
         ("with open('x') as f:\n    AdaLoraConfig()", ["peft"]),
+        ("class pytest: raises = f\nwith pytest.raises(ValueError):\n  AdaLoraConfig()", ["peft"]),
+        ("from helpers import raises\nwith raises(ValueError):\n  AdaLoraConfig()", ["peft"]),
+        (
+            f"try:\n  {IMPORT}\nexcept ImportError:\n  AdaLoraConfig = None\nAdaLoraConfig()",
+            ["peft"],
+        ),
+        (f"{IMPORT}\ntry: f()\nexcept Exception as AdaLoraConfig: pass\nAdaLoraConfig()", ["peft"]),
+        (f"class AdaLoraConfig: pass\n{IMPORT}\nAdaLoraConfig()", ["peft"]),
+        (f"{IMPORT}\nfrom mine import AdaLoraConfig\nAdaLoraConfig()", []),
+        ("import peft\nq = peft\nq.AdaLoraConfig()", ["peft"]),
     ],
 )
 def test_class_is_known_by_its_import_under_any_name(code, doors):
