@@ -137,6 +137,15 @@ def test_answer_of_more_than_16_megabytes_is_a_finding(tmp_path):
     assert "more than 16 MB of findings" in finished.stdout
 
 
+def test_outputs_of_a_notebook_do_not_fill_the_answer_of_a_worker(tmp_path):
+    code = "from peft import AdaLoraConfig\nAdaLoraConfig(init_r=4, target_r=8, total_step=99)"
+    cell = {"cell_type": "code", "source": code, "outputs": [{"text": "x" * 20_000_000}]}
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [cell], "nbformat": 4}))
+    finished, found = _check(tmp_path, ".")
+    assert finished.returncode == 1
+    assert "ADA301" in found["a.ipynb"]
+
+
 def test_run_shows_ten_thousand_findings_and_each_error(tmp_path):
     (tmp_path / "z.json").write_text(json.dumps({"peft_type": "ADALORA", "total_step": 0}))
     for number in range(12):

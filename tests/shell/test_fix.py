@@ -135,6 +135,18 @@ def test_difference_is_printed_and_other_tools_can_apply_it(
     assert Path("mark.yaml").read_text() == "\ufeffpeft_type: ADALORA\ninit_r: 12\n"
 
 
+def test_difference_has_the_encoding_of_the_file(capsysbinary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "# coding: latin-1\nfrom peft import AdaLoraConfig\nAdaLoraConfig(init_r=9.0, x='\xe9')\n"
+    )
+    Path("\xe9.py").write_bytes(code.encode("latin-1"))
+    main(["check", "\xe9.py", "--diff"])
+    out = capsysbinary.readouterr().out
+    assert "+++ \xe9.py\n".encode() in out
+    assert "+AdaLoraConfig(init_r=9, x='\xe9')\n".encode("latin-1") in out
+
+
 def test_difference_is_collected_by_a_caller_in_python(write):
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):

@@ -43,9 +43,13 @@ if TYPE_CHECKING:
 
     from adalora_core.config.findings import Diagnostic
 
-MOST_FINDINGS, MOST_CHARACTERS = 10_000, 64 << 20
-"""The most errors of a run, as many other findings, and the size of all texts of which a report may
-show parts."""
+MOST_FINDINGS, MOST_CHARACTERS, LONGEST = 10_000, 64 << 20, 4 << 20
+"""The most errors of a run, as many other findings, and the size of all texts, and of one, of which
+a report may show parts; an answer of a worker has room for it."""
+
+
+def _without_long_text(report: Report) -> Report:
+    return replace(report, text=None) if len(report.text or "") > LONGEST else report
 
 
 def inspector_of(options: Namespace) -> Inspector:
@@ -196,6 +200,7 @@ class Job:
         elif found is None:
             SESSION.begin(target.name, may_retry=target.name != STDIN)
             found = self._tally_of(target)
+            found.reports = [_without_long_text(report) for report in found.reports]
             SESSION.done(None if found == _PASSED else found)
         found.reports = [self._shortened(report) for report in found.reports]
         self.tally.add(found)
@@ -309,7 +314,7 @@ class Job:
             self.tally.previews.append(replace(better.report, text=None))
             mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
             old, new = found.document.text, better.document.text
-            _show_difference(name, mark + old, mark + new)
+            _show_difference(name, mark + old, mark + new, found.document.encoding)
             return found
         return self._written(target, name, raw, found, better)
 
@@ -343,13 +348,15 @@ def _nothing_checked(left_out: Mapping[str, int]) -> str:
     return f"{message}; {shown}" if shown else message
 
 
-def _show_difference(name: str, old: str, new: str) -> None:
+def _show_difference(name: str, old: str, new: str, encoding: str) -> None:
     difference = unified_diff(name, old, new)
     if is_terminal():
         # For people, not for patch: control characters are escaped.
         print_text("".join(f"{visible(line, None)}\n" for line in difference.split("\n")[:-1]))
     else:
-        print_bytes(difference.encode("utf-8", "surrogateescape"))
+        *names, lines = difference.split("\n", 2)
+        head = "".join(f"{each}\n" for each in names).encode("utf-8", "surrogateescape")
+        print_bytes(head + lines.encode(encoding, "surrogateescape"))
 
 
 def unified_diff(name: str, old: str, new: str) -> str:

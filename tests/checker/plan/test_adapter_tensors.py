@@ -151,6 +151,8 @@ FAULTS: dict[str, tuple[Change, dict[str, Any], bool, str, str, str]] = {
                             "'model.layers.0.self_attn.q_proj' has tensors of rank 8", "refuses"),
     "no rank": (_without("none"), {"r": 0}, False, "shape", "gets the rank 0 from", "refuses"),
     "unequal ranks": (_set(A, (4, 48)), {}, False, "shape", "factors of ranks 4 and 8", "refuses"),
+    "a row": (_set(A, (48,)), {}, False, "shape", "of shape [48], which is no matrix", "refuses"),
+    "a number": (_set(B, ()), {}, False, "shape", "of shape [], which is no matrix", "refuses"),
     "inputs": (_set(A, (8, 32)), {}, True, "shape", "and the base model needs [8, 48]", "refuses"),
     "outputs": (_set(B, (32, 8)), {}, True, "shape", "and the base model needs [48, 8]", "refuses"),
     "a head": (_without("none"), {"modules_to_save": ["lm_head"]}, False, "unsaved",
