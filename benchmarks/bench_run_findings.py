@@ -19,7 +19,7 @@ from bench_training_step import ADAPTER, SCHEDULE, minilm, training_step
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.training.run.watch import _after_step
+from adalora_core.training.run.optimizers import _after_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

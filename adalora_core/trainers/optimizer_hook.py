@@ -12,8 +12,8 @@ from adalora_core.config.rules.runs import ScheduleDoesNotFit, TwoHooks
 from adalora_core.training.host import Host, allocate_next, host_of, learning_adapters
 from adalora_core.training.parallelism import is_in_zero
 from adalora_core.training.run import automatic
+from adalora_core.training.run.optimizers import show_step
 from adalora_core.training.run.reporting import refusal, refuse
-from adalora_core.training.run.watch import show_step
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import peft
 import pytest
 import torch
 from adalora_runs import LIBRARIES, LOADERS, SETTINGS, make, optimizer_of
-from run_loops import backward, codes, found, right
+from run_loops import backward, codes, found, right, without_calls
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.floor.errors import CheckpointError
@@ -24,26 +24,19 @@ def messages(run: Any) -> list[str]:
     return [str(each.message) for each in found(run)]
 
 
-def train(model: Any, optimizer: torch.optim.Optimizer, steps: int = 30) -> None:
-    for step in range(steps):
-        backward(model.train(), step)
-        optimizer.step()
-        optimizer.zero_grad()
-
-
 @pytest.mark.parametrize("changes", [{"modules_to_save": ["head"]}, {"bias": "lora_only"}])
 def test_what_is_saved_as_trained_and_in_no_optimizer_is_named(
     door: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
     model = make(door, TwoLayer(), **changes)
     factors = [each for name, each in model.named_parameters() if "lora_" in name]
-    train(model, torch.optim.AdamW(factors, lr=1e-2))
+    without_calls(model, torch.optim.AdamW(factors, lr=1e-2))
     (message,) = messages(lambda: model.save_pretrained(str(tmp_path / "one")))
     assert message.startswith("ADA802: no optimizer that made a step holds 2 parameters")
     assert ("head" if "modules_to_save" in changes else "bias") in message
     # A second optimizer, or a group that is added later, is right.
     model = make(door, TwoLayer(), **changes)
-    train(model, optimizer_of(model))
+    without_calls(model, optimizer_of(model))
     assert not messages(lambda: model.save_pretrained(str(tmp_path / "other")))
 
 
@@ -154,7 +147,7 @@ def test_state_of_a_merged_model_is_told_where_it_is_loaded(door: str, tmp_path:
     if door == "adalora_core":
         pytest.skip("our own model has no merge that can be undone")
     model = make(door, TwoLayer())
-    train(model, optimizer_of(model))
+    without_calls(model, optimizer_of(model))
     model.merge_adapter()
     torch.save(model.state_dict(), tmp_path / "merged.pt")
     assert not messages(lambda: model.load_state_dict(model.state_dict()))
@@ -211,20 +204,6 @@ def test_average_of_a_model_that_is_saved_whole_is_told(door: str, tmp_path: Pat
     assert message.startswith("ADA811: the adapter 'default' is saved at step 0 of 30 with 24")
     average.module.base_model.finalize()
     assert not messages(lambda: average.module.save_pretrained(str(tmp_path)))
-
-
-def test_copy_that_is_trained_without_a_call_is_told_at_its_save(door: str, tmp_path: Path) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
-    for step in range(30):
-        right(model, optimizer, step)
-        learner = copy.deepcopy(model)  # as of an inner loop, which is right
-        train(learner, optimizer_of(learner), 4)
-        assert not learner.run_report().automatic
-    other = copy.deepcopy(make(door, TwoLayer()))
-    train(other, optimizer_of(other))
-    (message,) = messages(lambda: other.save_pretrained(str(tmp_path)))
-    assert message[:6] in {"ADA811", "ADA813"}
 
 
 def test_compaction_with_an_optimizer_that_made_no_step_is_refused(door: str) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import RunWarning, allocate_automatically
+from adalora_core.bridge import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,20 @@ def right(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     optimizer.step()
     model.base_model.update_and_allocate(step)
     optimizer.zero_grad()
+
+
+def without_calls(model: Any, optimizer: torch.optim.Optimizer, steps: int = STEPS) -> None:
+    for step in range(steps):
+        backward(model.train(), step)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def report_without_calls(_rank: int, model: Any) -> str:
+    """Return the report of a model that came from another process, after a run."""
+    install()  # as the changed import of the script does in each process
+    without_calls(model, optimizer_of(model))
+    return str(model.run_report())
 
 
 def found(run: Callable[[], object]) -> list[warnings.WarningMessage]:

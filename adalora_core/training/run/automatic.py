@@ -40,6 +40,7 @@ class _Run(Protocol):
     adapter: str
     driver: Any
 
+    def fewest_steps(self, allocator: RankAllocator) -> int: ...
     def report(self, rule: type[Rule], seen: str) -> None: ...
     def expect_call(self) -> None: ...
 
@@ -79,6 +80,15 @@ class AutomaticAllocation:
         self.message = ""
         self.resumes = False
         self.begin()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has a host of its own, and begins anew.
+        return AutomaticAllocation().__dict__ | {"host": self._served()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if (host := state["host"]) is not None:
+            self.host = weakref.ref(host)
 
     def begin(self) -> None:
         """Begin a run anew: the factors were written."""
@@ -203,7 +213,8 @@ class AutomaticAllocation:
         now, enough = allocator.schedule.at(step), most_missed(total)
         is_due = now.allocates or now.phase is Phase.FINAL or step >= total - 1
         # A resumed script that calls at every step calls after the first one.
-        if step < total and is_due and step + 1 >= enough and self._steps >= min(enough, CERTAIN):
+        is_certain = step + 1 >= enough and self._steps >= run.fewest_steps(allocator)
+        if step < total and is_due and is_certain:
             if self._offset is not None:
                 return True
             run.report(

@@ -302,7 +302,11 @@ class _BudgetIsReached(Watcher):
         is_known = runs.AllocationNotCalled.code in run.findings
         if is_over or is_known or not is_result:
             return ""
-        if not (end.is_called or run.has_learned_unseen(allocator)):
+        has_learned_unseen = run.has_learned_unseen(allocator)
+        if not (end.is_called or has_learned_unseen):
+            return ""
+        has_own_steps = run.optimizer_steps or run.calls or has_learned_unseen
+        if end.what == "merged" and run.is_copy and not has_own_steps:  # to evaluate it
             return ""
         last = run.automatic.step if run.automatic.is_expected(run) else allocator.last_step
         steps = 0 if last is None else last + 1

@@ -1,12 +1,13 @@
-"""Compare optimizers with factors: parameter groups, what they hold, and skipped steps."""
+"""Compare optimizers with factors: parameter groups, what they hold, and the steps they make."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
 if TYPE_CHECKING:
@@ -113,3 +114,39 @@ def factor_groups(
         )
     others = [each for name, each in trained if "lora_E" not in name.split(".")]
     return [{"params": others, "lr": lr}, {"params": E, "lr": lr * singular_values}]
+
+
+# --- steps of optimizers ----------------------------------------------------------------------
+
+
+class _Watching(Protocol):
+    def see_step(self, optimizer: torch.optim.Optimizer) -> None: ...
+
+
+_watching: weakref.WeakSet[_Watching] = weakref.WeakSet()
+_seen: list[int] = []
+"""The optimizer whose step a hook of its own has shown already: such hooks come first."""
+_installed: list[Any] = []
+
+
+def watch_steps(run: _Watching) -> None:
+    """Call `run.see_step` after every step of an optimizer, as long as `run` lives."""
+    if not _installed:
+        _installed.append(register_optimizer_step_post_hook(_after_step))
+    _watching.add(run)
+
+
+def show_step(optimizer: torch.optim.Optimizer) -> None:
+    """Show a step to the watched runs before the global hook does."""
+    _seen.clear()  # the global hook is not called if one of the optimizer raises
+    _after_step(optimizer)
+    _seen.append(id(optimizer))
+
+
+def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    if torch.compiler.is_compiling():
+        return
+    if _seen and _seen.pop() == id(optimizer):
+        return
+    for run in list(_watching):
+        run.see_step(optimizer)

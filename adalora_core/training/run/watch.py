@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
 from adalora_core.sharding.layout import local_part
-from adalora_core.training.run.automatic import AutomaticAllocation
-from adalora_core.training.run.optimizers import held_at_step, was_skipped
+from adalora_core.training.run.automatic import (
+    CERTAIN,
+    MISSED_STEPS,
+    AutomaticAllocation,
+    is_captured,
+)
+from adalora_core.training.run.optimizers import held_at_step, was_skipped, watch_steps
 from adalora_core.training.run.reporting import report
 
 if TYPE_CHECKING:
@@ -145,6 +148,7 @@ class RunWatch:
         nonfinite_steps: calls at which some gradient was not finite.
         lacks_state: whether the adapter was loaded to be trained, without a training state.
         finished_at: steps of the run that the loaded adapter comes from, if it may be finished.
+        is_copy: whether the model is a copy, by `copy.deepcopy` or a pickle.
         driver: the hook or callback that calls the allocator.
         saves_are_checkpoints: whether saved files are marked as checkpoints.
         automatic: calls the allocator where nobody does.
@@ -157,6 +161,7 @@ class RunWatch:
         self.calls = self.extra_calls = self.nonfinite_steps = 0
         self.lacks_state = False
         self.finished_at: int | None = None
+        self.is_copy = self._is_idle = False
         self.driver: Any = None
         self.saves_are_checkpoints = False
         self.automatic = AutomaticAllocation()
@@ -176,8 +181,16 @@ class RunWatch:
         return RunWatch(self._name, self._kinds).__dict__ | {
             "lacks_state": self.lacks_state,
             "finished_at": self.finished_at,
-            "_start": self._singular_values(),
+            "is_copy": True,
+            "automatic": self.automatic,
+            "_is_idle": True,
+            "_allocator": self._allocator,
         }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._allocator is not None:
+            watch_steps(self)
 
     def _singular_values(self) -> torch.Tensor | None:
         has_some = self._allocator is not None and self._allocator.matrices
@@ -222,11 +235,19 @@ class RunWatch:
         self._since = Counter(dict.fromkeys(self._since, 1))
 
     def has_learned_unseen(self, allocator: RankAllocator) -> bool:
-        """Whether E has changed since the first forward or the copy, and no step was seen."""
+        """Whether E has changed since the first forward or step, and no step of it was seen."""
         if self._start is None or self.optimizer_steps or self.calls:
             return False
         now = singular_values(allocator)
         return now.shape == self._start.shape and not now.equal(self._start.to(now))
+
+    def fewest_steps(self, allocator: RankAllocator) -> int:
+        """Return after how many steps without a call it is certain that nobody calls.
+
+        A copy in the middle of a run may learn in an inner loop, which needs no calls.
+        """
+        is_in_the_middle = self.is_copy and allocator.last_step is not None
+        return MISSED_STEPS if is_in_the_middle else CERTAIN
 
     @property
     def has_stepped(self) -> bool:
@@ -253,6 +274,11 @@ class RunWatch:
         allocator = self._allocator
         if allocator is None or (skipped := was_skipped(optimizer)):
             return
+        if self._is_idle and all(each.grad is None for each in allocator.parameters()):
+            if self._start is None and not is_captured():
+                self._start = self._singular_values()
+            return  # many copies are never trained, and cost little
+        self._is_idle = False
         held = held_at_step(optimizer, allocator)
         is_driven = self.automatic.sees(optimizer, allocator, held)
         if allocator.is_frozen:
@@ -360,34 +386,3 @@ def nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
         return int(any(bool(local_part(each).any()) for each in chain((first,), gradients)))
     norms = torch._foreach_norm([local_part(each) for each in (first, *gradients)])  # noqa: SLF001
     return torch.stack([each.to(norms[0].device) for each in norms]).count_nonzero()
-
-
-# --- steps of optimizers ----------------------------------------------------------------------
-
-_watching: weakref.WeakSet[RunWatch] = weakref.WeakSet()
-_seen: list[int] = []
-"""The optimizer whose step a hook of its own has shown already: such hooks come first."""
-_installed: list[Any] = []
-
-
-def watch_steps(run: RunWatch) -> None:
-    """Call `run.see_step` after every step of an optimizer, as long as `run` lives."""
-    if not _installed:
-        _installed.append(register_optimizer_step_post_hook(_after_step))
-    _watching.add(run)
-
-
-def show_step(optimizer: torch.optim.Optimizer) -> None:
-    """Show a step to the watched runs before the global hook does."""
-    _seen.clear()  # the global hook is not called if one of the optimizer raises
-    _after_step(optimizer)
-    _seen.append(id(optimizer))
-
-
-def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    if torch.compiler.is_compiling():
-        return
-    if _seen and _seen.pop() == id(optimizer):
-        return
-    for run in list(_watching):
-        run.see_step(optimizer)

@@ -102,7 +102,10 @@ class _StepsInOrder(Watcher):
 
     def allocation(self, run: RunWatch, call: Call) -> str:
         step, total = call.done.step, call.allocator.schedule.total_step
-        fault = self._fault(call, step, call.forwards or self.UNSEEN)
+        most = call.forwards or self.UNSEEN
+        if run.is_copy and call.number == 1 and call.last is not None:  # the best model goes on
+            most = step
+        fault = self._fault(call, step, most)
         # Counts from 1, as in an example of PEFT, end at total_step.
         if not fault and step > total and runs.ScheduleDoesNotFit.code not in run.findings:
             fault = f", and its total_step is {total}: the schedule ended before the run"
@@ -154,7 +157,7 @@ class _AllocationIsCalled(Watcher):
         missed = max(run.steps_since, run.optimizer_steps - run.calls)
         is_known = step.allocator.target_reached or runs.StepsOutOfOrder.code in run.findings
         is_known |= run.automatic.is_expected(run)
-        if is_known or missed < most_missed(total):
+        if is_known or missed < max(most_missed(total), run.fewest_steps(step.allocator)):
             return ""
         return (
             f"the optimizer made {missed} steps on {run.adapter} without "
