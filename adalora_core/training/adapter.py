@@ -211,7 +211,8 @@ class Adapter:
             act(
                 runs.NothingTrainable,
                 f"update_and_allocate: all {3 * len(allocator.matrices)} factors of the adapter "
-                f"{self.name!r} are frozen, after {run.optimizer_steps} steps of the optimizer",
+                f"{self.name!r} are {self._how_frozen()}, after {run.optimizer_steps} steps of the "
+                "optimizer",
             )
         last, was_final = allocator.last_step, allocator.target_reached
         done = allocator.step(step)
@@ -254,11 +255,17 @@ class Adapter:
         factors = self.parameters()
         held = len(held_by(optimizer, factors))
         if held < len(factors):
+            is_frozen = not any(each.requires_grad for each in factors)
             refuse(
-                runs.OptimizerWithoutFactors,
+                runs.NothingTrainable if is_frozen else runs.OptimizerWithoutFactors,
                 f"{type(optimizer).__name__} holds {held} of the {len(factors)} factors of the "
-                f"adapter {self.name!r}",
+                f"adapter {self.name!r}"
+                + (f", which are all {self._how_frozen()}" if is_frozen else ""),
             )
+
+    def _how_frozen(self) -> str:
+        is_disabled = any(getattr(each, "disable_adapters", False) for each in self.layers.values())
+        return "disabled by disable_adapter_layers()" if is_disabled else "frozen"
 
     # --- rank patterns --------------------------------------------------------------------------
 

@@ -47,6 +47,14 @@ def test_hook_on_an_optimizer_without_some_factors_is_refused(
 
 
 @pytest.mark.parametrize("library", OURS)
+def test_hook_on_an_adapter_that_a_script_has_frozen_is_refused(library: str) -> None:
+    model = make(library, TwoLayer()).requires_grad_(False)
+    head = torch.optim.AdamW(model.base_model.model.head.requires_grad_().parameters())
+    with pytest.raises(RunError, match=r"^ADA817: .* 0 of the 6 factors .* all frozen.*set_adap"):
+        allocate_on_step(head, model)
+
+
+@pytest.mark.parametrize("library", OURS)
 def test_second_hook_is_refused_until_the_first_is_removed(library: str) -> None:
     model = make(library, TwoLayer()).train()
     optimizer = optimizer_of(model)

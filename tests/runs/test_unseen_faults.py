@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +205,27 @@ def test_average_of_a_model_that_is_saved_whole_is_told(door: str, tmp_path: Pat
     assert message.startswith("ADA811: the adapter 'default' is saved at step 0 of 30 with 24")
     average.module.base_model.finalize()
     assert not messages(lambda: average.module.save_pretrained(str(tmp_path)))
+
+
+def test_optimizers_that_step_and_clear_in_the_backward_pass_are_told_as_cleared(door: str) -> None:
+    model = make(door, TwoLayer()).train()
+
+    def step_of(optimizer: torch.optim.Optimizer, _: Any) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for each in model.parameters():
+        if each.requires_grad:
+            of_one = functools.partial(step_of, torch.optim.AdamW([each], lr=1e-2))
+            each.register_post_accumulate_grad_hook(of_one)
+
+    def run() -> None:
+        for step in range(30):
+            backward(model, step)
+            model.base_model.update_and_allocate(step)
+
+    (message,) = messages(run)
+    assert message.startswith("ADA803: the gradients of the adapter 'default' were cleared")
 
 
 def test_compaction_with_an_optimizer_that_made_no_step_is_refused(door: str) -> None:

@@ -184,10 +184,11 @@ class PenaltyMissing(RunRule):
     code = "ADA814"
     summary = "orth_reg_weight is above 0, and the orthogonality penalty is in no loss"
     why = """The scores compare triplets as if A and B were orthogonal. A model adds the penalty to
-    outputs.loss in training mode; a loss of your own has to add it."""
+    outputs.loss in training mode; a loss of your own, or of SFTTrainer, has to add it."""
     bad = "loss_of(model(x)).backward()\n"
     good = "(loss_of(model(x)) + model.orthogonality_penalty()).backward()\n"
-    hint = "add model.orthogonality_penalty() to the loss, or set orth_reg_weight to 0"
+    hint = """add model.orthogonality_penalty() to the loss, or set orth_reg_weight to 0; under
+    Trainer and SFTTrainer, AdaLoraCallback().add_to(trainer) adds it"""
 
 
 class AdapterNames(RunRule):
@@ -220,7 +221,8 @@ class NothingTrainable(RunRule):
     bad = 'model = AdaLoraModel.from_pretrained(base, "adapter")\nmodel.update_and_allocate(0)\n'
     good = 'model = AdaLoraModel.from_pretrained(base, "adapter", is_trainable=True)\n'
     hint = """load the adapter with is_trainable=True, or call model.set_adapter(name), which
-    unfreezes it; after merge_and_unload() or unload() add an adapter again"""
+    unfreezes it; after disable_adapter_layers() call model.base_model.enable_adapter_layers();
+    after merge_and_unload() or unload() add an adapter again"""
 
 
 class ScheduleChanged(RunRule):

@@ -289,7 +289,8 @@ class RunWatch:
             before = self.steps_since
             self._since[id(optimizer)] += 1
             self.optimizer_steps += self.steps_since - before
-            self._gradient = first_gradient(allocator)
+            # An optimizer inside the backward pass clears its own before the next one steps.
+            self._gradient = first_gradient(allocator) or self._gradient
         step = Step(allocator, optimizer, held, bool(held) and skipped is False)
         for each in self._watchers:
             if seen := each.step(self, step):
