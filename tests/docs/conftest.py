@@ -17,7 +17,8 @@ SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 @pytest.fixture
 def uninstalled():
-    """Take the bridge to PEFT off again, which an example may have installed by an import."""
+    """Let an import in an example install the bridge to PEFT, and take it off again."""
+    sys.modules.pop("adalora_core.peft", None)
     yield
     if sys.modules.pop("adalora_core.peft", None):
         sys.modules["adalora_core.bridge"].uninstall()

@@ -268,7 +268,7 @@ def test_number_of_micro_batches_as_the_step_is_told_by_its_cause_at_the_third_j
             backward(model, micro)
             if micro % 4 == 3:
                 optimizer.step()
-                model.base_model.update_and_allocate(micro)
+                model.base_model.update_and_allocate(micro)  # adalora: ignore[ADA903]
                 optimizer.zero_grad()
 
     (message,) = messages(run)

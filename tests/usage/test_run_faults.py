@@ -126,6 +126,8 @@ HIDDEN = {
     "ADA822": "whether factors change is known at run time",
     "ADA823": "what a file lacks is known at run time",
     "ADA824": "the steps of the run are known at run time",
+    "ADA827": "whether code elsewhere clears the gradients is known at run time",
+    "ADA828": "whether a state is that of a merged model is known at run time",
 }
 """The rules on runs that no rule on source stands for, and why."""
 

@@ -136,12 +136,12 @@ def test_pathspec_is_not_loaded_without_a_reason(tmp_path):
     subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
 
 
-def test_file_is_judged_once_whatever_links_lead_to_it(check, tree):
+def test_file_is_judged_once_in_each_format_whatever_links_lead_to_it(check, tree):
     folder = tree({"z.json": FAULTY, "deep/.keep": ""})
-    for link in ("a.json", "b.yaml", "deep/c.toml"):
+    for link in ("a.json", "deep/c.json", "b.yaml"):
         (folder / link).symlink_to(folder / "z.json")
-    assert _checked(check)[0] == {"z.json"}
-    assert _checked(check, "a.json", ".")[0] == {"z.json"}
+    assert _checked(check)[0] == {"z.json", "b.yaml"}
+    assert _checked(check, "a.json", ".")[0] == {"z.json", "b.yaml"}
     assert _checked(check, "a.json", "b.yaml")[0] == {"a.json", "b.yaml"}
     assert _checked(check, "a.json", "deep/../a.json")[0] == {"a.json"}
 

@@ -26,7 +26,6 @@ _EXPECTING = frozenset({
     "raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex",
 })  # fmt: skip
 """Names of contexts whose block a test expects to fail or to warn."""
-_OF_TESTS = frozenset({"pytest.raises", "pytest.warns"})
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _BLOCKS = (*FUNCTION, ast.ClassDef)
 _LEAVES = frozenset({ast.Name, ast.Constant})
@@ -190,7 +189,7 @@ class Scopes:
             isinstance(call, ast.Call)
             and (name := last_name(call.func)) in _EXPECTING
             # A name that the file binds otherwise is none of a framework for tests.
-            and (name.startswith("assert") or self.qualified(call.func) in _OF_TESTS | {name})
+            and (name.startswith("assert") or self.qualified(call.func) in {f"pytest.{name}", name})
             for call in calls
         )
 
