@@ -119,7 +119,8 @@ def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = Fal
             f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
         )
     _see_end(adapter, what, is_checkpoint=is_checkpoint)
-    if adapter.allocator is not None and adapter.allocator.target_reached:
+    is_whole = not are_sharded(adapter.factors()[0])  # one process may save alone, and gather none
+    if is_whole and adapter.allocator is not None and adapter.allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
         warn_if_dropped_are_live(adapter, what, adapter.rank_pattern(live=True))
 
