@@ -63,7 +63,8 @@ bool has_type(const dlpack::Tensor& tensor, dlpack::TypeCode code, int bits) {
 [[noreturn]] void throw_other_type(const dlpack::Tensor& tensor, const Argument& argument,
                                    const char* expected) {
   // By the codes of DLPack's DLDataTypeCode.
-  static const char* const kKinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  static const char* const kKinds[] = {"int",    "uint",    "float", "opaque",
+                                       "bfloat", "complex", "bool"};
   const bool is_known = tensor.dtype.code < std::size(kKinds);
   throw_type_error(argument, expected,
                    (is_known ? kKinds[tensor.dtype.code] : "another kind of numbers of ") +
