@@ -33,7 +33,7 @@ MOST_FILES, MOST_SECONDS = 10, 300
 """The number of files beyond a bound, and the time spent on them, after which no file is read."""
 CANNOT_RUN = 2
 _MANY, _NAP = 32, 0.002
-"""After so many files without a result some frames are waited for, to be read together."""
+"""After each so many files some frames are waited for, to be read together."""
 
 _PROGRAM = "from adalora_core.commands.bounded_run import work; sys.exit(work(reading, writing))"
 
@@ -97,17 +97,18 @@ class _Run:
             worker.send(marshal.dumps((*known, vars(self._bounds))))
         except BrokenPipeError:  # it has ended: there is no answer
             pass
-        file, may_retry, is_timed, passed = None, False, True, 0
+        file, may_retry, is_timed, files = None, False, True, 0
         while (frame := worker.answer(is_timed=is_timed)) is not None:
             kind, *given = marshal.loads(frame)  # noqa: S302 - of our own process
             if kind == "file":
                 file, may_retry = given
+                files += 1
+                if files > _MANY and not worker.has_frame():
+                    time.sleep(_NAP)
             elif kind == "result":
                 self._results[file or ""], file = given[0], None
             elif kind == "passed":
-                file, passed = None, passed + 1
-                if passed % _MANY == 0:
-                    time.sleep(_NAP)
+                file = None
             elif kind == "printed":
                 self._printed.append(given[0])
             elif kind == "purpose":

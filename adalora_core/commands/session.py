@@ -38,6 +38,7 @@ class Session:
         self.is_full = False
         self.bounds = OF_A_CHECK
         self._limited = 0.0
+        self._held = b""
         self._printed: set[str] = set()
 
     def begin(self, file: str, *, may_retry: bool = True) -> None:
@@ -49,15 +50,21 @@ class Session:
     def done(self, result: object) -> None:
         """Hand over the result of the announced file, and begin a step without a file.
 
-        None is not handed over: the next worker would read the file again.
+        None is not handed over: the next worker would read the file again. Others are sent with
+        what is sent next, in one go.
         """
         if self._channel is not None and result is None:
-            self._send("passed")
+            self._held = marshal.dumps(("passed",))
         elif self._channel is not None:
             import pickle
 
-            self._send("result", pickle.dumps(result))
+            self._held = marshal.dumps(("result", pickle.dumps(result)))
             self._limit_again()
+
+    def end_of_files(self) -> None:
+        """Hand over the last result."""
+        if self._held:
+            self._send()
 
     def announce(self, purpose: str) -> None:
         """Name what the next steps are for; the message has it if one exceeds a bound."""
@@ -108,7 +115,8 @@ class Session:
 
     def _send(self, *frame: Any) -> None:
         if self._channel is not None:
-            self._channel.send(marshal.dumps(frame))
+            held, self._held = self._held, b""
+            self._channel.send(*filter(None, (held, frame and marshal.dumps(frame))))
 
 
 class _Waiting:  # the decorator of contextlib takes longer to import than this module

@@ -67,9 +67,9 @@ class Channel:
         self.reading, self.writing = reading, writing
         self._buffer = b""
 
-    def send(self, content: bytes) -> None:
-        """Send a frame; BrokenPipeError: the other end has gone."""
-        rest = memoryview(len(content).to_bytes(8, "big") + content)
+    def send(self, *contents: bytes) -> None:
+        """Send frames in one go; BrokenPipeError: the other end has gone."""
+        rest = memoryview(b"".join(len(each).to_bytes(8, "big") + each for each in contents))
         while rest:
             rest = rest[os.write(self.writing, rest) :]
 
@@ -142,6 +142,10 @@ class Worker(Channel):
             return None if size is None else self._read(size)
         self.kill(f"has more than {MOST_BYTES >> 20} MB of findings")
         return None
+
+    def has_frame(self) -> bool:
+        """Return whether a frame was read together with the last one."""
+        return bool(self._buffer)
 
     def kill(self, reason: str) -> None:
         """End the process."""

@@ -49,10 +49,11 @@ if TYPE_CHECKING:
 
 
 _DISTINCTIVE = "|".join(sorted(DISTINCTIVE_FIELDS))
-_ADALORA_WORDS = re.compile(rf"adalora|\b(?:{_DISTINCTIVE})\b", re.IGNORECASE)
+_ADALORA_WORDS = re.compile(rf"adalora|\b(?:{_DISTINCTIVE})\b", re.IGNORECASE | re.ASCII)
 """Every text that holds an AdaLoRA configuration contains one of these."""
-_LORA_WORDS = re.compile(r"\bq?lora", re.IGNORECASE), re.compile(r"LoraConfig|Peft\w+\.from")
-"""Every text, and code, that holds a configuration of plain LoRA contains one of these."""
+_LORA_WORDS = re.compile(r"\bq?lora", re.IGNORECASE | re.ASCII)
+"""Every text that holds a configuration of plain LoRA contains one of these."""
+_LOADS_PEFT = re.compile(r"Peft\w+\.from")
 _PEFT_WORDS = re.compile(rf"\b(?:peft_type|{_DISTINCTIVE})\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
 mention AdaLoRA too."""
@@ -266,12 +267,8 @@ class Inspector:
         read_as = self.format_of(name)
         is_code = read_as in CODE
         searched = searchable(raw, read_as) if is_optional else ""
-        mentions_adalora = not is_optional or (
-            "adalora" in searched.lower() or "update_and_allocate" in searched
-            if is_code
-            else _ADALORA_WORDS.search(searched)
-        )
-        if not (mentions_adalora or _LORA_WORDS[is_code].search(searched)):
+        mentions_adalora = not is_optional or _mentions_adalora(searched, is_code=is_code)
+        if not (mentions_adalora or _mentions_lora(searched, is_code=is_code)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         report, words = found.report, _CODE_WORDS if is_code else _PEFT_WORDS
@@ -371,6 +368,19 @@ class Inspector:
             diagnostics = (*found, *reports[index].diagnostics)
             result[index] = self.selection.apply(replace(reports[index], diagnostics=diagnostics))
         return result
+
+
+def _mentions_adalora(text: str, *, is_code: bool) -> bool:
+    if not is_code:
+        return _ADALORA_WORDS.search(text) is not None
+    letters = text.encode("ascii", "ignore").lower()  # ten times as fast as of other letters
+    return b"adalora" in letters or b"update_and_allocate" in letters
+
+
+def _mentions_lora(text: str, *, is_code: bool) -> bool:
+    if not is_code:
+        return _LORA_WORDS.search(text) is not None
+    return "LoraConfig" in text or ("Peft" in text and _LOADS_PEFT.search(text) is not None)
 
 
 def _with_format(problem: Problem, name: str, raw: bytes) -> Problem:

@@ -54,7 +54,7 @@ class LoraSearch(Search):
 
     def _named_lora(self) -> Iterator[Block]:
         """Yield each mapping that names LORA, as PEFT, Hydra or a known tool writes it."""
-        for path, values in self._mappings():
+        for path, values in self._mappings:
             tools = (tool for tool in LORA_TOOLS if _is_marked(values, tool))
             tool = next((each for each in tools if each.reads(path, values)), None)
             if tool and "peft_type" not in tool.markers and is_method(values.get("peft_type")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, islice, product, starmap
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,7 +95,7 @@ class Search:
         value = self._document.value
         if not isinstance(value, (dict, list)):
             return []
-        mappings = list(self._mappings())
+        mappings = self._mappings
         if blocks := list(self._named(mappings)):
             return blocks
         unknown_tools: tuple[tuple[Layout, Callable[..., Iterator[Block]]], ...] = (
@@ -133,10 +134,10 @@ class Search:
         document = self._document
         if document.script is not None:
             return None
-        if not (isinstance(document.value, (dict, list)) and any(self._mappings())):
+        if not (isinstance(document.value, (dict, list)) and self._mappings):
             found = self.at_pointer("")
             return found if isinstance(found, Problem) else None
-        for path, values in self._mappings():
+        for path, values in self._mappings:
             names = ADALORA_FIELDS & values.keys()
             is_alike = len(names) >= _LEAST_NAMES and not names.isdisjoint(DISTINCTIVE_FIELDS)
             if path and is_alike and "peft_type" not in values:
@@ -148,8 +149,10 @@ class Search:
                 return Problem(problems.NO_BLOCK, message, path, at="key", hint=hint)
         return None
 
-    def _mappings(self) -> Iterator[tuple[Path, dict[Any, Any]]]:
-        """Yield every mapping of the document once, outer mappings first."""
+    @cached_property
+    def _mappings(self) -> list[tuple[Path, dict[Any, Any]]]:
+        """Every mapping of the document once, outer mappings first."""
+        mappings: list[tuple[Path, dict[Any, Any]]] = []
         queue: deque[tuple[Path, Any]] = deque([((), self._document.value)])
         seen: set[int] = set()
         while queue and len(seen) < self._options.limits.nodes:
@@ -158,9 +161,10 @@ class Search:
                 continue
             seen.add(id(node))
             if isinstance(node, dict):
-                yield path, node
+                mappings.append((path, node))
             entries = node.items() if isinstance(node, dict) else enumerate(node)
             queue += [((*path, key), v) for key, v in entries if isinstance(v, (dict, list))]
+        return mappings
 
     def _block(
         self, path: Path, values: dict[Any, Any], options: CheckOptions | None = None, **more: Any

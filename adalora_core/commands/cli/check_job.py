@@ -167,6 +167,7 @@ class Job:
             if not target.was_named:
                 searched.add(target.name)
             self._add(target)
+        SESSION.end_of_files()
         left_out = exclusions.counts(names)
         tally = self.tally
         self._notify_of_the_whole(left_out)

@@ -134,12 +134,21 @@ def _architecture_of(base_model: str) -> str:
     owner, _, name = base_model.rpartition("/")
     if not re.fullmatch(r"[\w-]*", owner):
         return ""  # a folder
-    for architecture, names in _NAMES_OF.items():
-        if re.fullmatch(names, name.lower()):
-            return architecture
+    if (known := _any_name().fullmatch(name.lower())) is not None:
+        return known.lastgroup or ""
     family = _FAMILY.sub("", name)
     family = _SAME_AS.get(family, family) if family != name else ""
-    return next((each for each in _NAMES_OF if _FAMILY.sub("", each) == family), "")
+    return _of_family().get(family, "")
+
+
+@cache
+def _any_name() -> re.Pattern[str]:
+    return re.compile("|".join(f"(?P<{each}>{names})" for each, names in _NAMES_OF.items()))
+
+
+@cache
+def _of_family() -> dict[str, str]:
+    return {_FAMILY.sub("", each): each for each in reversed(_NAMES_OF)}
 
 
 _FAMILY = re.compile(r"(LMHead|For[A-Z])\w*$|Model$")

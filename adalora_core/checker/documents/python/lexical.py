@@ -146,11 +146,14 @@ def _codec(given: str, *, is_marked: bool) -> str:
     return name
 
 
+_OTHER_LETTER = re.compile(r"[^\x00-\x7f]")
+
+
 def with_plain_letters(code: str) -> str:
     """Return code with the ASCII letters that Python takes others for, such as a bold A."""
     plain = {
         ord(each): letters
-        for each in {*code}
-        if each > "\x7f" and (letters := normalize("NFKC", each)).isascii()
+        for each in {*_OTHER_LETTER.findall(code)}
+        if (letters := normalize("NFKC", each)).isascii()
     }
     return code.translate(plain) if plain else code
