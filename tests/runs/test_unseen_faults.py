@@ -12,6 +12,7 @@ import pytest
 import torch
 from adalora_runs import LIBRARIES, LOADERS, SETTINGS, make, optimizer_of
 from run_loops import backward, codes, found, right, without_calls
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, OneCycleLR
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.floor.errors import CheckpointError
@@ -72,6 +73,30 @@ def test_setting_that_a_run_ignores_is_told(door: str, changes: dict[str, Any], 
         config = library.AdaLoraConfig(**SETTINGS | changes)
         library.get_peft_model(TwoLayer(), config)
     assert sum(code in str(each.message) for each in caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        (lambda each: LambdaLR(each, lambda step: min(1, step / 10_000)), True),
+        (lambda each: LambdaLR(each, lambda step: max(1e-3, 1 - step / 8)), True),
+        (lambda each: CosineAnnealingWarmRestarts(each, SETTINGS["total_step"] // 2), False),
+        (lambda each: OneCycleLR(each, 1e-2, SETTINGS["total_step"] + 1), False),
+    ],
+    ids=["in its warm-up", "over early", "restarts in the middle", "one cycle"],
+)
+def test_schedule_of_other_steps_than_the_run_has_is_told(
+    door: str, schedule: Any, told: bool
+) -> None:
+    def run() -> None:
+        for number in range(SETTINGS["total_step"]):
+            right(model, optimizer, number)
+            scheduler.step()
+
+    model = make(door, TwoLayer())
+    optimizer = optimizer_of(model)
+    scheduler = schedule(optimizer)
+    assert any("its schedule has" in each for each in messages(run)) == told
 
 
 @pytest.mark.parametrize(("scale", "told"), [(1.0, True), (0.25, False)])

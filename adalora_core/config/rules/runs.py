@@ -265,12 +265,13 @@ class AdapterDoesNotLearn(RunRule):
     code = "ADA822"
     summary = "steps of the optimizer leave the factors of the adapter as they were"
     why = """E is 0 at the start, so an adapter whose E does not change computes nothing. Causes are
-    a learning rate of 0, from the start or long before the end, factors that were frozen after the
+    a learning rate of 0, from the start or long before the end, a schedule that counts other steps
+    than the run's and never leaves its warm-up or is over early, factors that were frozen after the
     model was wrapped, and factors in bfloat16 or float16, where small updates are rounded away."""
     bad = "model = get_peft_model(base, config)\nmodel.requires_grad_(False)\n"
     good = "base.requires_grad_(False)\nmodel = get_peft_model(base, config)\n"
     hint = """unfreeze the factors with model.set_adapter(name); give them a learning rate above 0
-    until the run ends; keep them in float32"""
+    until the run ends, by a schedule of as many steps as the run has; keep them in float32"""
 
 
 class ScheduleDoesNotFit(RunRule):

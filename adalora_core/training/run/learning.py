@@ -183,12 +183,15 @@ class _AdapterLearns(Watcher):
     rule = runs.AdapterDoesNotLearn
     MOST_UNCHANGED = 50
     """Percentage of the entries of a factor that may be as they were in the middle of a run."""
+    LEAST_SHARE = 0.01
+    """Of the learning rate that a schedule begins from, in the twentieth before the middle."""
 
     def __init__(self) -> None:
         self._optimizer: weakref.ref[torch.optim.Optimizer] | None = None
         self._first: torch.Tensor | None = None
         self._unchanged = 0
         self._has_changed = False
+        self._largest_share = 0.0
 
     def step(self, _run: RunWatch, step: Step) -> str:
         if step.counts:
@@ -201,7 +204,7 @@ class _AdapterLearns(Watcher):
             A = local_part(factor.detach())
             is_low = A.dtype in {torch.bfloat16, torch.float16}
             self._first = A.clone() if is_low else A.new_empty(0)
-        fault = self._rounding(factor, call) or self._standstill(run, call)
+        fault = self._rounding(factor, call) or self._schedule(call) or self._standstill(run, call)
         return fault and f"{fault}, up to step {call.done.step} of {run.adapter}"
 
     def _rounding(self, factor: torch.Tensor, call: Call) -> str:
@@ -215,6 +218,21 @@ class _AdapterLearns(Watcher):
         kept = f"{share} % of the entries of A in {now.dtype} are as at the first call"
         is_fault = share > self.MOST_UNCHANGED
         return f"{kept}: steps of the optimizer are rounded away" if is_fault else ""
+
+    def _schedule(self, call: Call) -> str:
+        total, values = call.allocator.schedule.total_step, call.allocator.parameters()[1::3]
+        optimizer = None if self._optimizer is None else self._optimizer()
+        if optimizer is None or not 9 * total <= 20 * call.number <= 10 * total:
+            return ""
+        now, base = _rate_of(optimizer, values), _rate_of(optimizer, values, "initial_lr")
+        self._largest_share = max(
+            self._largest_share, now / base if now and base else int(not base)
+        )
+        if call.number < total // 2 or self._largest_share >= self.LEAST_SHARE:
+            return ""
+        return (
+            f"in the middle of the run the learning rate of E is {now}, and its schedule has {base}"
+        )
 
     def _standstill(self, run: RunWatch, call: Call) -> str:
         # A hook calls at every step, those that train a head first among them.
@@ -256,13 +274,15 @@ class _AdapterLearns(Watcher):
         )
 
 
-def _rate_of(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -> float | None:
+def _rate_of(
+    optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor], name: str = "lr"
+) -> float | None:
     """Return the largest learning rate of the groups that hold some of `factors`."""
     held = {id(each) for each in factors}
     rates = (
-        float(group["lr"])
+        float(group[name])
         for group in optimizer.param_groups
-        if "lr" in group and any(id(each) in held for each in group["params"])
+        if name in group and any(id(each) in held for each in group["params"])
     )
     return max(rates, default=None)
 
