@@ -225,14 +225,12 @@ class _AdapterLearns(Watcher):
         if optimizer is None or not 9 * total <= 20 * call.number <= 10 * total:
             return ""
         now, base = _rate_of(optimizer, values), _rate_of(optimizer, values, "initial_lr")
-        self._largest_share = max(
-            self._largest_share, now / base if now and base else int(not base)
-        )
+        if not (now and base):  # a rate of 0 is told by E, which does not change
+            return ""
+        self._largest_share = max(self._largest_share, now / base)
         if call.number < total // 2 or self._largest_share >= self.LEAST_SHARE:
             return ""
-        return (
-            f"in the middle of the run the learning rate of E is {now}, and its schedule has {base}"
-        )
+        return f"the learning rate of E is {now} in the middle of the run, its schedule has {base}"
 
     def _standstill(self, run: RunWatch, call: Call) -> str:
         # A hook calls at every step, those that train a head first among them.
