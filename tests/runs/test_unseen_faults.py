@@ -12,7 +12,7 @@ import pytest
 import torch
 from adalora_runs import LIBRARIES, LOADERS, SETTINGS, make, optimizer_of
 from run_loops import backward, codes, found, right, without_calls
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, OneCycleLR, StepLR
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.floor.errors import CheckpointError
@@ -78,12 +78,13 @@ def test_setting_that_a_run_ignores_is_told(door: str, changes: dict[str, Any], 
 @pytest.mark.parametrize(
     ("schedule", "told"),
     [
-        (lambda each: LambdaLR(each, lambda step: min(1, step / 10_000)), True),
+        (lambda each: LambdaLR(each, lambda step: min(1, step / 200)), True),
         (lambda each: LambdaLR(each, lambda step: max(1e-3, 1 - step / 8)), True),
+        (lambda each: StepLR(each, SETTINGS["total_step"] // 3), False),
         (lambda each: CosineAnnealingWarmRestarts(each, SETTINGS["total_step"] // 2), False),
         (lambda each: OneCycleLR(each, 1e-2, SETTINGS["total_step"] + 1), False),
     ],
-    ids=["in its warm-up", "over early", "restarts in the middle", "one cycle"],
+    ids=["in its warm-up", "over early", "steps", "restarts in the middle", "one cycle"],
 )
 def test_schedule_of_other_steps_than_the_run_has_is_told(
     door: str, schedule: Any, told: bool

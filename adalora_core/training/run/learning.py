@@ -183,15 +183,15 @@ class _AdapterLearns(Watcher):
     rule = runs.AdapterDoesNotLearn
     MOST_UNCHANGED = 50
     """Percentage of the entries of a factor that may be as they were in the middle of a run."""
-    LEAST_SHARE = 0.01
-    """Of the learning rate that a schedule begins from, in the twentieth before the middle."""
+    LEAST_SHARE, LEAST_RISING = 0.01, 0.2
+    """Of the learning rate of a schedule, in the twentieth before the middle of the run."""
 
     def __init__(self) -> None:
         self._optimizer: weakref.ref[torch.optim.Optimizer] | None = None
         self._first: torch.Tensor | None = None
         self._unchanged = 0
         self._has_changed = False
-        self._largest_share = 0.0
+        self._shares: list[float] = []
 
     def step(self, _run: RunWatch, step: Step) -> str:
         if step.counts:
@@ -227,8 +227,10 @@ class _AdapterLearns(Watcher):
         now, base = _rate_of(optimizer, values), _rate_of(optimizer, values, "initial_lr")
         if not (now and base):  # a rate of 0 is told by E, which does not change
             return ""
-        self._largest_share = max(self._largest_share, now / base)
-        if call.number < total // 2 or self._largest_share >= self.LEAST_SHARE:
+        self._shares.append(now / base)
+        is_rising = self._shares[-1] > self._shares[0]
+        least = self.LEAST_RISING if is_rising else self.LEAST_SHARE
+        if call.number < total // 2 or max(self._shares) >= least:
             return ""
         return f"the learning rate of E is {now} in the middle of the run, its schedule has {base}"
 
