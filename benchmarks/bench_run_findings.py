@@ -9,6 +9,7 @@ is counted by a profiler of Python's calls and by torch's dispatcher.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
@@ -28,6 +29,8 @@ BATCH = (8, 16)
 """The smallest batch of the training-step benchmark, where the watching costs most."""
 ROUNDS = 15
 CALLS = 200
+BEFORE_TAKEN_OVER = 4
+"""Rounds after which the package has seen for certain that nobody calls."""
 
 
 class CountOperations(TorchDispatchMode):
@@ -81,8 +84,27 @@ def times_of(function: Callable[[], None], calls: int) -> list[float]:
     return seconds
 
 
+def allocating(*, by_itself: bool) -> Callable[[], None]:
+    """Return a function that does what follows a step, with or without a call of the allocator."""
+    model = get_peft_model(minilm(), AdaLoraConfig(**SCHEDULE, **ADAPTER))
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad])
+    tokens = torch.randint(0, 30000, BATCH)
+    (model(tokens).last_hidden_state.square().mean() + model.orthogonality_penalty()).backward()
+    (adapter,) = model.base_model.trained_adapters()
+    values = adapter.allocator.parameters()[1].detach()
+    steps = itertools.count()
+
+    def follow() -> None:
+        values.add_(1e-6)  # as a step does
+        _after_step(optimizer)
+        if not by_itself:
+            model.update_and_allocate(next(steps))
+
+    return follow
+
+
 def main() -> None:
-    """Print the times of a step and of its watching."""
+    """Print the times of a step, of its watching, and of an allocation that nobody calls for."""
     model = get_peft_model(minilm(), AdaLoraConfig(**SCHEDULE, **ADAPTER))
     step = training_step(model, BATCH, model.update_and_allocate)
     for _ in range(3):
@@ -100,6 +122,15 @@ def main() -> None:
     print(f"training step of MiniLM, batch {BATCH[0]} x {BATCH[1]}: {1e3 * of_step:.1f} ms")
     print(f"watching alone: {1e6 * of_watching:.0f} us, {of_watching / of_step:.3%} of the step")
     print(f"per step: {calls_of(watch)} calls, {operations.count} operations of torch")
+    called, by_itself = allocating(by_itself=False), allocating(by_itself=True)
+    pairs = [(times_of(called, 1), times_of(by_itself, 1)) for _ in range(BEFORE_TAKEN_OVER)]
+    pairs = [(times_of(called, 1), times_of(by_itself, 1)) for _ in range(ROUNDS)]
+    of_call, of_none = (
+        statistics.median(map(statistics.median, each)) for each in zip(*pairs, strict=True)
+    )
+    more = (of_none - of_call) / of_step
+    print(f"allocation, called for: {1e6 * of_call:.0f} us, by itself: {1e6 * of_none:.0f} us")
+    print(f"by itself: {more:+.3%} of the step")
 
 
 if __name__ == "__main__":
