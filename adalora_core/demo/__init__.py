@@ -21,9 +21,13 @@ REQUIRED = (
 def run(argv: Sequence[str]) -> int:
     """Run `adalora demo`; 0 success, 1 a wrong result, 2 could not run, 130 interrupted."""
     parser = Parser(
+        "Fine-tune a sentence encoder with LoRA and AdaLoRA on words that people rated as positive "
+        "or negative.",
+        {
+            "adalora demo": "minutes on two cores; the first steps tell how many",
+            "adalora demo --quick": "few words, as a smoke test",
+        },
         prog="adalora demo",
-        description="Fine-tune a sentence encoder with LoRA and AdaLoRA on words that people rated "
-        "as positive or negative. Takes minutes on two cores; the first steps tell how many.",
     )
     folder = text("DIR", "folder for adapter, heat map and report (default: ./adalora-demo)")
     folder |= {"type": Path, "default": Path("adalora-demo")}

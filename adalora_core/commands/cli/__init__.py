@@ -56,7 +56,9 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         run = getattr(importlib.import_module(f"adalora_core.{module}"), function or "run")
         exit_code: int = run(arguments)
         return exit_code
-    if command in {"-h", "--help"}:
+    if command == "help" and arguments:
+        return _run(arguments[0], ["--help"])
+    if command in {"-h", "--help", "help"}:
         print_text(f"{_usage()}\n")
         return FINE
     if command in {"-V", "--version"}:
@@ -64,11 +66,14 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
         print_text(f"adalora-core {version('adalora-core')}\n")
         return FINE
+    if not command:
+        print_text(f"{_usage()}\n", to_stderr=True)
+        return CANNOT_RUN
     from adalora_core.commands.cli.arguments import similar
     from adalora_core.floor.escaping import visible
 
-    unknown = f"adalora: unknown command {visible(repr(command))}{similar([command], COMMANDS)}\n\n"
-    print_text(f"{unknown if command else ''}{_usage()}\n", to_stderr=True)
+    unknown = f"adalora: unknown command {visible(repr(command))}{similar([command], COMMANDS)}"
+    print_text(f"{unknown}\n'adalora help' lists the commands\n", to_stderr=True)
     return CANNOT_RUN
 
 
@@ -82,7 +87,7 @@ def _usage() -> str:
     ]
     lines += [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
     lines += ["", "Exit codes: 0 fine, 1 findings, 2 could not run."]
-    lines += ["Run 'adalora COMMAND --help' for the options of a command."]
+    lines += ["Run 'adalora help COMMAND' for the options of a command."]
     return "\n".join(lines)
 
 

@@ -167,11 +167,13 @@ BOUND = {
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are safe to print: names of files may be hostile.
 
-    The help begins with `introduction`, before the usage.
+    The help begins with a sentence and with `examples`, `{command line: what it does}`.
     """
 
-    def __init__(self, introduction: str = "", **options: Any) -> None:
-        self._introduction = introduction
+    def __init__(
+        self, sentence: str = "", examples: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
+        self._sentence, self._examples = sentence, examples or {}
         # Without a width each argument would import shutil, which is slow.
         formatter = partial(argparse.HelpFormatter, width=80)
         super().__init__(formatter_class=formatter, **options)
@@ -179,10 +181,15 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """Return the help in the width of the terminal."""
         import shutil
+        import textwrap
 
-        columns = shutil.get_terminal_size().columns
-        self.formatter_class = partial(argparse.HelpFormatter, width=columns - 2)
-        return self._introduction + super().format_help()
+        columns = shutil.get_terminal_size().columns - 2
+        self.formatter_class = partial(argparse.HelpFormatter, width=columns)
+        width = max(map(len, self._examples), default=0)
+        lines = [f"  {line:<{width}}  {what}" for line, what in self._examples.items()]
+        return "\n".join(
+            [*textwrap.wrap(self._sentence, columns), "", *lines, "", super().format_help()]
+        )
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse all arguments; the error for an unknown option names a similar one."""

@@ -20,7 +20,7 @@ from adalora_core.checker.reports.text import fixing_lines, settings_lines
 from adalora_core.commands.cli.arguments import Parser, add, choice, flag, text, texts
 from adalora_core.commands.cli.check_job import Job, inspector_of
 from adalora_core.commands.cli.files import LINK_OUT, STDIN
-from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, fail, print_text
+from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, fail, print_text, wrapped
 from adalora_core.commands.cli.settings import (
     POLICY_METHODS,
     Settings,
@@ -188,21 +188,17 @@ def _source_of_settings() -> Parser:
     return parser
 
 
-_INTRODUCTION = """\
-Find what is wrong with AdaLoRA and LoRA in configurations, scripts, notebooks and saved adapters.
-
-  adalora check                      all files of the working folder
-  adalora check train.py run.yaml    two files
-  adalora check --fix run.yaml       correct what is safe to correct
-  adalora check -o github .          annotate a pull request
-
-"""
-
-
 def make_parser(project: Settings | None = None) -> Parser:
     """Return the parser of `adalora check`, with the project's settings as defaults."""
     parser = Parser(
-        _INTRODUCTION,
+        "Find what is wrong with AdaLoRA and LoRA in configurations, scripts, notebooks and saved "
+        "adapters.",
+        {
+            "adalora check": "all files of the working folder",
+            "adalora check train.py run.yaml": "two files",
+            "adalora check --fix run.yaml": "correct what is safe to correct",
+            "adalora check -o github .": "annotate a pull request",
+        },
         prog="adalora check",
         usage="adalora check [OPTIONS] [PATH ...]",
         epilog="exit code: 0 no finding at or above the fail level, 1 findings, 2 could not run",
@@ -257,7 +253,9 @@ def run(argv: Sequence[str]) -> int:
     if not options.diff and not is_untold:
         # With --fix and -, the fixed text goes to standard output.
         is_behind_text = options.fix and STDIN in options.paths
-        print_text(render(outcome, options.output_format), to_stderr=is_behind_text)
+        report = render(outcome, options.output_format)
+        is_full = options.output_format == "full"
+        print_text(wrapped(report) if is_full else report, to_stderr=is_behind_text)
     _write(outcome, files, job)
     if job.tally.failed:
         return CANNOT_RUN

@@ -28,7 +28,9 @@ LABEL_WIDTH = 14
 def run(argv: Sequence[str]) -> int:
     """Print the environment; return 2 if the compiled core is broken, else 0."""
     parser = Parser(
-        prog="adalora env", description="Print versions and backends, and why a backend is missing."
+        "Print versions and backends, and why a backend is missing.",
+        {"adalora env": "for a terminal", "adalora env > env.txt": "for an issue"},
+        prog="adalora env",
     )
     parser.parse_args(argv)
     backend, exit_code = _cpu_backend()

@@ -31,9 +31,13 @@ OUTPUT = {
 def run(argv: Sequence[str]) -> int:
     """Run `adalora export-lora ADAPTER_DIR OUT ...` and return the exit code."""
     parser = Parser(
+        "Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs, without the base "
+        "model.",
+        {
+            "adalora export-lora adapter lora": "a rank for each module",
+            "adalora export-lora adapter lora --pad-ranks": "one rank for all",
+        },
         prog="adalora export-lora",
-        description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
-        "base model is not needed.",
         epilog="exit code: 0 written, 2 could not run",
     )
     add(

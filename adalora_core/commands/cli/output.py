@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import TextIO
@@ -25,6 +26,9 @@ INTERRUPTED = 130
 
 TERMINATED = 143
 """Ended by another program: 128 plus the number of SIGTERM."""
+
+_WHOLE = re.compile(r" *\d* \||  --> | {8}")
+"""How lines begin that are not wrapped."""
 
 
 def print_text(text: str, *, to_stderr: bool = False) -> None:
@@ -73,13 +77,43 @@ def _broken_pipe_passes(stream: TextIO) -> Iterator[None]:
             raise OSError(error.errno, error.strerror, getattr(stream, "name", None)) from None
 
 
+def wrapped(text: str) -> str:
+    """Break long lines between words where standard output is a terminal.
+
+    Excerpts of a file, places in it and lines to be pasted stay whole.
+    """
+    if not is_terminal():
+        return text
+    import shutil
+    import textwrap
+
+    columns = shutil.get_terminal_size().columns
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        is_whole = len(line) <= columns or _WHOLE.match(line)
+        lines += (
+            [line]
+            if is_whole
+            else textwrap.wrap(
+                line,
+                columns,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
 def wants_colour(choice: str) -> bool:
-    """Decide on colours by `--color`, NO_COLOR, FORCE_COLOR, and whether output is a terminal."""
+    """Decide on colours by `--color`, NO_COLOR, FORCE_COLOR, TERM and the kind of output."""
     if choice != "auto":
         return choice == "always"
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or is_terminal()
+    has_colours = is_terminal() and os.environ.get("TERM") != "dumb"
+    return bool(os.environ.get("FORCE_COLOR")) or has_colours
 
 
 def is_terminal() -> bool:

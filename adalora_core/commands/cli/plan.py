@@ -316,9 +316,13 @@ _OPTIONS = {
 def make_parser() -> Parser:
     """Return the parser of `adalora plan`."""
     parser = Parser(
+        "Show what a configuration will do: phases, allocations and budget of AdaLoRA; modules, "
+        "sizes and scales of LoRA, rsLoRA or DoRA.",
+        {
+            "adalora plan run.yaml": "the phases of a run",
+            "adalora plan run.yaml --weights MODEL": "modules, parameters and memory",
+        },
         prog="adalora plan",
-        description="Show what a configuration will do: phases, allocations and budget of AdaLoRA; "
-        "modules, sizes and scales of LoRA, rsLoRA or DoRA.",
         epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
         "2 could not run",
     )

@@ -27,11 +27,13 @@ def make_parser() -> Parser:
     from adalora_core.commands.rank_report.report import FORMATS
 
     parser = Parser(
+        "Print the ranks of a saved AdaLoRA or LoRA adapter as a table; of LoRA, with torch, also "
+        "the norm of each module's change and its effective rank.",
+        {
+            "adalora report adapter": "print a table",
+            "adalora report adapter --output ranks": "write it, and a map",
+        },
         prog="adalora report",
-        description="Print the ranks of a saved AdaLoRA or LoRA adapter as a table. Of AdaLoRA "
-        "only adapter_config.json and the step of an unfinished run are read. Of LoRA the weights "
-        "are read too: with torch the report has the norm of each module's change and its "
-        "effective rank.",
         epilog="exit code: 0 reported, 2 could not run; a line names an unfinished run",
     )
     ranks = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, text
-from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text
+from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text, wrapped
 from adalora_core.commands.session import SESSION
 from adalora_core.floor.files import write_files
 
@@ -25,7 +25,11 @@ _GAP = 2000
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora rule [CODE|NAME]` and return the exit code."""
-    parser = Parser(prog="adalora rule", description="Explain one rule, or list them all.")
+    parser = Parser(
+        "Explain one rule, or list them all.",
+        {"adalora rule ADA202": "why, and how to mend it", "adalora rule": "all codes and names"},
+        prog="adalora rule",
+    )
     page_ = {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}
     all_ = text("FOLDER", "write the pages of all rules and their index to FOLDER")
     add(parser, {"rule": page_, "--write": {"type": Path, **all_}})
@@ -59,9 +63,13 @@ def run(argv: Sequence[str]) -> int:
 def run_explain(argv: Sequence[str]) -> int:
     """Run `adalora explain [TEXT ...]` and return the exit code."""
     parser = Parser(
+        "Name the rule about an error, and what to do.",
+        {
+            "adalora explain < traceback.txt": "the last known error of a text",
+            "adalora explain \"KeyError: 'adalora'\"": "an error",
+        },
         prog="adalora explain",
-        description="Name the rule about an error, and what to do.",
-        epilog="example: adalora explain < traceback.txt; exit code: 0 known, 1 not known",
+        epilog="exit code: 0 known, 1 not known",
     )
     add(
         parser,
@@ -77,9 +85,10 @@ def run_explain(argv: Sequence[str]) -> int:
         print_text("not known: no rule is about this error, which may not be of AdaLoRA\n")
         return FINDINGS
     for rule in found:
-        print_text(
+        lines = (
             f"{rule.code} {rule.name}: {rule.summary}\n  {rule.why}\n  what to do: {rule.hint}\n\n"
         )
+        print_text(wrapped(lines))
     print_text(f"'adalora rule {found[0].code}' shows an example\n")
     return FINE
 

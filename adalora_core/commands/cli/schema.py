@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 def make_parser() -> Parser:
     """Return the parser of `adalora schema`."""
-    parser = Parser(prog="adalora schema", description="Print the JSON Schema of a configuration.")
+    parser = Parser(
+        "Print the JSON Schema of a configuration.",
+        {
+            "adalora schema > adalora.schema.json": "for any validator",
+            "adalora schema --flavour editor": "for VS Code and others",
+        },
+        prog="adalora schema",
+    )
     add(
         parser,
         {

@@ -26,11 +26,13 @@ _WIDTH = 80
 def make_parser() -> Parser:
     """Return the parser of `adalora shrink`."""
     parser = Parser(
+        "Write a trained LoRA, rsLoRA or AdaLoRA adapter as a smaller LoRA with a rank for each "
+        "module, without data or training, which keeps the largest squared singular values.",
+        {
+            "adalora shrink adapter small --budget 20MB": "at most 20 MB, or 50%",
+            "adalora shrink adapter small --rank 8": "8 on average",
+        },
         prog="adalora shrink",
-        description="Write a trained LoRA, rsLoRA or AdaLoRA adapter as a smaller LoRA with a rank "
-        "for each module, without data or training. What is kept is the largest energy: the "
-        "squared singular values of what the adapter adds to the weights. A budget may be a part "
-        "of the present bytes: 50%.",
         epilog="exit code: 0 written, 2 could not run",
     )
     add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})

@@ -20,10 +20,10 @@ NOT_SHUT_DOWN = 1
 def run(argv: Sequence[str]) -> int:
     """Run `adalora server` until the editor ends it, and return the exit code."""
     parser = Parser(
+        "Serve an editor, which starts this command, over the Language Server Protocol: findings "
+        "while typing, fixes, descriptions and proposals (docs/editors.md).",
+        {"adalora server": "for every editor", "adalora server --stdio": "the same"},
         prog="adalora server",
-        description="Serve an editor over the Language Server Protocol: findings while typing, "
-        "fixes, descriptions and proposals. An editor starts this command; docs/editors.md shows "
-        "how to set one up.",
     )
     add(parser, {"--stdio": flag("accepted for editors that pass it; there is no other")})
     parser.parse_args(argv)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adalora_core.commands.cli import COMMANDS, main
 from adalora_core.commands.cli.check import parse
 from adalora_core.config.rules.base import SOUND
 
@@ -51,16 +52,28 @@ def test_missing_file_exits_2_with_one_line(check, tmp_path):
     assert err == f"adalora check: {tmp_path / 'none.json'}: No such file or directory\n"
 
 
-def test_help_begins_with_a_sentence_and_examples_that_are_right(check):
-    code, out, _ = check("--help")
-    assert code == 0
-    first, _, *rest = out.splitlines()
-    assert first.startswith("Find what is wrong with AdaLoRA and LoRA in ")
-    examples = rest[: rest.index("")]
-    assert len(examples) > 2
-    for each in examples:
-        adalora, command, *arguments = each.split("   ")[0].split()
-        assert (adalora, command) == ("adalora", "check")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_begins_with_a_sentence_and_two_examples(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["help", name])
+    introduction, usage, _ = capsys.readouterr().out.partition("usage: ")
+    sentence, examples, end = introduction.split("\n\n")
+    assert (ended.value.code, usage, end) == (0, "usage: ", "")
+    assert sentence.endswith(".")
+    lines = examples.splitlines()
+    assert len(lines) > 1
+    assert all(line.startswith(f"  adalora {name}") and len(line) <= 80 for line in lines)
+
+
+def test_help_without_a_command_lists_all(capsys):
+    assert main(["help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+
+
+def test_examples_of_the_help_are_right(check):
+    for each in check("--help")[1].split("\n\n")[1].splitlines():
+        _, _, *arguments = each.strip().split("  ")[0].split()
         parse([*arguments, "--isolated"])  # wrong ones end the process
 
 

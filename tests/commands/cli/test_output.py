@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -90,6 +91,28 @@ def test_colour_follows_the_environment(check, write, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in check(path)[1]
     assert "\x1b" in check(path, "--color", "always")[1]
+
+
+def test_terminal_without_colours_gets_none(check, write, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    path = write(BAD)
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b" in check(path)[1]
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in check(path)[1]
+
+
+def test_messages_wrap_to_the_terminal_and_to_nothing_else(check, write, monkeypatch):
+    path = write(BAD)
+    plain = check(path)[1]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    wrapped = check(path)[1]
+    assert wrapped.split() == plain.split()
+    is_shown_whole = re.compile(r"  --> | *\d* \||        ")
+    assert all(len(each) <= 40 or is_shown_whole.match(each) for each in wrapped.splitlines())
+    assert wrapped.count("\n") > plain.count("\n") + 1
 
 
 def _shell(command, cwd):
