@@ -37,7 +37,6 @@ SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": 
 ERRORS = re.compile(r"^\*\*Error that may follow:\*\* (.*)$", re.MULTILINE)
 BOOST = {
     "build.md": 4,
-    "gpu.md": 0.3,
     "plan.md": 3.2,
     "release.md": 0.3,
     "runs-that-go-wrong.md": 2,

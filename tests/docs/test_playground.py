@@ -67,7 +67,7 @@ def test_every_line_has_a_number_and_those_with_findings_stand_out(opened):
 def test_text_is_never_read_as_html(opened):
     opened.type(FAULT)
     assert "<b>none</b>" in opened.page.inner_text("#pg-findings")
-    assert not opened.page.query_selector_all("#playground b, #pg-findings b")
+    assert not opened.page.query_selector_all(".playground b, #pg-findings b")
 
 
 def test_places_are_right_behind_characters_of_two_units(opened):
@@ -279,7 +279,7 @@ def test_keyboard_alone_reaches_and_works_everything(opened):
     assert page.evaluate("document.activeElement.id") == "pg-status"
     unnamed = "select, textarea, button, progress"
     names = page.eval_on_selector_all(
-        f":is(#playground, #pg-findings) :is({unnamed})",
+        f":is(.playground, #pg-findings) :is({unnamed})",
         "all => all.map((each) => each.labels?.length || each.textContent.trim().length)",
     )
     assert all(names)

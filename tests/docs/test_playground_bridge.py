@@ -46,7 +46,13 @@ def test_examples_are_read_in_their_format_and_reported_as_by_the_command(path, 
 @pytest.mark.parametrize(
     ("text", "format_"),
     [
-        ("", "yaml"),
+        ("", ""),
+        ("hello world", ""),
+        ("the loss does not decrease, why?\n\nThanks", ""),
+        ("- peft_type: ADALORA", "yaml"),
+        ("config = LoraConfig(r=8)", "python"),
+        ("optimizer.step()\nmodel.update_and_allocate(step)", "python"),
+        ("KeyError: 'adalora'", "error"),
         ("[1, 2]", "json"),
         ("[adapter]\ninit_r = 8", "toml"),
         ("init_r = 8", "toml"),
@@ -86,7 +92,17 @@ def test_text_that_declares_another_encoding_has_findings_without_places():
 
 @pytest.mark.parametrize("text", ['{"a": "\\ud800"}', "\ud800", "{" * 5000, "\x00", "a: &a [*a]"])
 def test_hostile_text_gets_an_answer(text):
-    assert answer(text)["findings"]
+    found = answer(text)
+    assert found["findings"] or not found["format"]
+    assert answer(text, "yaml")["findings"]
+
+
+def test_traceback_gets_the_rules_about_its_error():
+    text = 'Traceback (most recent call last):\n  File "a.py", line 3\n'
+    found = answer(text + "ValueError: PeftType.ADALORA does not support DoRA.")
+    assert [each["code"] for each in found["findings"]] == ["ADA401"]
+    assert found["findings"][0]["hint"]
+    assert answer(text + "ZeroDivisionError: division by zero")["findings"] == []
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\r", " \n", "\t", "\xa0", "\u2028", "# \n", "a\n"])

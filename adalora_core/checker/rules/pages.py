@@ -1,8 +1,9 @@
-"""Write a rule as a page of Markdown, for `adalora rule` and for `docs/rules/`."""
+"""Write a rule as a page of Markdown, and name the rules about an error."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -117,3 +118,29 @@ def pages(rules: Sequence[Rule]) -> dict[str, str]:
 
 def _fenced(lines: Sequence[str], language: str) -> str:
     return "\n".join([f"```{language}", *lines, "```\n"])
+
+
+_NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\[rank\d+\]:?")
+"""Colours and boxes of a terminal, and the prefix of a process."""
+_GAP = 2000
+"""The most characters that may stand for what varies."""
+
+
+def explained(given: str) -> list[Rule]:
+    """Return the rules about the last known error in a text, those that say most of it first.
+
+    Example:
+        >>> [rule.code for rule in explained("ValueError: PeftType.ADALORA does not support DoRA.")]
+        ['ADA401']
+    """
+    from adalora_core.checker.rules import RULES
+
+    plain = " ".join(_NOISE.sub(" ", given).split())
+    found: dict[int, dict[Rule, int]] = {}
+    for rule in RULES:
+        for error in rule.errors:
+            parts = (re.escape(part.strip()) for part in error.split("..."))
+            for match in re.finditer(f".{{0,{_GAP}}}?".join(parts), plain):
+                found.setdefault(match.end(), {}).setdefault(rule, len(error))
+    last = found[max(found)] if found else {}
+    return sorted(last, key=lambda rule: (-last[rule], rule.code))

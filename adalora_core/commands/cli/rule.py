@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text, wrapped
 from adalora_core.commands.session import SESSION
 from adalora_core.floor.files import write_files
-
-if TYPE_CHECKING:
-    from adalora_core.config.rules.base import Rule
-
-
-_NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\[rank\d+\]:?")
-"""Colours and boxes of a terminal, and the prefix of a process."""
-_GAP = 2000
-"""The most characters that may stand for what varies."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -80,6 +69,8 @@ def run_explain(argv: Sequence[str]) -> int:
         return fail("explain", "standard input is closed")
     with SESSION.waiting():
         given = " ".join(words) or sys.stdin.buffer.read().decode(errors="replace")
+    from adalora_core.checker.rules.pages import explained
+
     found = explained(given)
     if not found:
         print_text("not known: no rule is about this error, which may not be of AdaLoRA\n")
@@ -91,23 +82,3 @@ def run_explain(argv: Sequence[str]) -> int:
         print_text(wrapped(lines))
     print_text(f"'adalora rule {found[0].code}' shows an example\n")
     return FINE
-
-
-def explained(given: str) -> list[Rule]:
-    """Return the rules about the last known error in a text, those that say most of it first.
-
-    Example:
-        >>> [rule.code for rule in explained("ValueError: PeftType.ADALORA does not support DoRA.")]
-        ['ADA401']
-    """
-    from adalora_core.checker.rules import RULES
-
-    plain = " ".join(_NOISE.sub(" ", given).split())
-    found: dict[int, dict[Rule, int]] = {}
-    for rule in RULES:
-        for error in rule.errors:
-            parts = (re.escape(part.strip()) for part in error.split("..."))
-            for match in re.finditer(f".{{0,{_GAP}}}?".join(parts), plain):
-                found.setdefault(match.end(), {}).setdefault(rule, len(error))
-    last = found[max(found)] if found else {}
-    return sorted(last, key=lambda rule: (-last[rule], rule.code))

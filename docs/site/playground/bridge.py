@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from known_models import MODELS
 
@@ -17,6 +17,7 @@ from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.plan.costs import costs_of
 from adalora_core.checker.plan.plan import as_dict, plan_of
 from adalora_core.checker.reports.json_report import diagnostic_to_json
+from adalora_core.checker.rules.pages import explained
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.module_selection import (
     DEFAULT_TARGETS,
@@ -33,17 +34,21 @@ if TYPE_CHECKING:
     from adalora_core.checker.reports import Examined
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Diagnostic
+    from adalora_core.config.rules.base import Rule
 
 _POINTS = 200
 _NO_CONFIGURATION = "The plan appears here when the text holds a configuration."
 # Each begins with its line: where \s* may begin anywhere, blank lines take quadratic time.
 _TABLE = re.compile(r"^[ \t]*\[\[?[\w.\"'-]+\]\]?[ \t\r]*(#.*)?$", re.MULTILINE)
 _CODE = re.compile(
-    r"^[ \t\f]*(from[ \t]+[\w.]+[ \t]+import\b|import[ \t]+\w)|AdaLoraConfig\s*+\(", re.MULTILINE
+    r"^[ \t\f]*(from[ \t]+[\w.]+[ \t]+import\b|import[ \t]+\w|def[ \t]|for[ \t].*:)"
+    r"|Lor[aA]Config\s*+\(|\bupdate_and_allocate\(",
+    re.MULTILINE,
 )
-_MAPPING = re.compile(r"(?:[ \t]*(?:#.*|---)?\n)*+[\w\"'-]++[ \t]*+:(?:\s|$)")
+_MAPPING = re.compile(r"(?:[ \t]*(?:#.*|---)?\n)*+(?:-[ \t]+)?[\w\"'-]++[ \t]*+:(?:\s|$)")
 _OPTION = re.compile(r",? or [^;,]*--[\w-]+|; pass --[^;]*")
 """What a hint says of options of the command, which the page does not have."""
+_TRACEBACK = re.compile(r"^[^\n]*Traceback \(most recent call last\)|^[\w.]*Error: ", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^[\w.-]++[ \t]*+=", re.MULTILINE)
 
 
@@ -51,14 +56,16 @@ def answer(request: str) -> str:
     """Answer a request of the page; both are JSON.
 
     A request has `text`, `format` (empty: guess) and `runtime`. With `fix` it also asks to apply
-    fixes: `"safe"`, `"all"`, or the number of one finding.
+    fixes: `"safe"`, `"all"`, or the number of one finding. The format of an answer is `"error"` for
+    the message of an error, and empty for a text that is nothing of these.
     """
     asked = json.loads(request)
     text = asked["text"]
     format_ = asked["format"] or _format_of(text)
-    if not text.strip():
-        empty = {"text": text, "format": format_, "fixed": [], "findings": []}
-        return json.dumps(empty | {"no_plan": _NO_CONFIGURATION})
+    if format_ in {"", "error"}:
+        found = [_explained(rule) for rule in explained(text)] if format_ else []
+        plain = {"text": text, "format": format_, "fixed": [], "findings": found}
+        return json.dumps(plain | {"no_plan": _NO_CONFIGURATION})
     inspector = Inspector(CheckOptions(asked["runtime"]), Selection.of(), format=format_)
     found = _examined(inspector, text)
     fixed: tuple[Diagnostic, ...] = ()
@@ -107,16 +114,25 @@ def _fixed(inspector: Inspector, found: Examined, wanted: str | int) -> Examined
     return fix(only(found), lambda text: only(_examined(inspector, text)), unsafe=True)
 
 
-def _format_of(text: str) -> Format:
+def _explained(rule: Rule) -> dict[str, Any]:
+    """Return what a rule says of an error, as a finding without a place."""
+    names = {"code": rule.code, "name": rule.name, "severity": rule.severity, "hint": rule.hint}
+    message = f"{rule.summary}. {rule.why}"
+    return names | {"message": message, "pointer": "", "span": None, "related": [], "fix": None}
+
+
+def _format_of(text: str) -> Format | Literal["", "error"]:
     """Guess the format of a text without a file name."""
     start = text.lstrip()
+    if _TRACEBACK.search(text) and not start.startswith(("{", "[")):
+        return "error"
     if start.startswith(("{", "[")) and not _TABLE.match(start):
         return "notebook" if '"nbformat"' in text and '"cells"' in text else "json"
     if _CODE.search(text):
         return "python"
     if _MAPPING.match(text):
         return "yaml"
-    return "toml" if _TABLE.search(text) or _ASSIGNMENT.search(text) else "yaml"
+    return "toml" if _TABLE.search(text) or _ASSIGNMENT.search(text) else ""
 
 
 def _finding(diagnostic: Diagnostic, text: str, has_places: bool) -> dict[str, Any]:

@@ -7,10 +7,15 @@ import { showModels, showPlan } from "./plan.js";
 
 const PAUSE = 150; // milliseconds without a key before a check
 const LONG = 600; // milliseconds until a check can be stopped
+const NONE = {
+  "": "This is not a configuration, a script or the message of an error. If it is one, choose its format.",
+  error: "No rule is about this error, which may not be of LoRA or AdaLoRA.",
+};
 const LONGEST_LINK = 30_000;
+const GRAVITY = ["error", "warning", "info"];
 const NAMES = { error: "error", warning: "warning", info: "remark" };
 const WIDE = matchMedia("(min-width: 60em)"); // as in page.css
-const FORMATS = { json: "JSON", yaml: "YAML", toml: "TOML", python: "Python", notebook: "notebook" };
+const FORMATS = { json: "JSON", yaml: "YAML", toml: "TOML", python: "Python", notebook: "notebook", error: "the message of an error" };
 const FORMAT_OF = { json: "json", py: "python", toml: "toml", yaml: "yaml" }; // by the ending of an example
 
 const $ = (name) => document.getElementById(`pg-${name}`);
@@ -128,9 +133,10 @@ function show(answer, asked) {
   const fixable = answer.findings.filter((each) => each.fix && !each.fix.obstacle);
   $("fix-safe").disabled = !fixable.some((each) => each.fix.safe);
   $("fix-all").disabled = !fixable.length;
-  shown = answer.findings;
-  const items = shown.map((each, index) => item(each, index));
-  const none = element("li", { className: "pg-none" }, "No findings.");
+  shown = answer.findings.map((each, index) => ({ ...each, index }))
+    .sort((one, other) => GRAVITY.indexOf(one.severity) - GRAVITY.indexOf(other.severity));
+  const items = shown.map(item);
+  const none = element("li", { className: "pg-none" }, NONE[answer.format] ?? "No findings.");
   $("findings").replaceChildren(...(items.length ? items : [none]));
   showHere();
   showPlan($("plan"), answer);
@@ -138,7 +144,13 @@ function show(answer, asked) {
   const count = answer.fixed.length;
   const done = "fix" in asked ? `Applied ${count} ${plural("fix", count, "es")}. ` : "";
   if (!answer.text.trim()) {
-    say("Type or paste a configuration or a script.");
+    say(`${notice}Type or paste a configuration, a script or a traceback.`);
+    $("findings").replaceChildren();
+    setBusy(false);
+    return;
+  }
+  if (!answer.format) {
+    say(`${notice}This text was not read.`);
     setBusy(false);
     return;
   }
@@ -184,8 +196,8 @@ function plural(word, count, ending = "s") {
   return count === 1 ? word : word + ending;
 }
 
-function item(finding, index) {
-  const { code, name, severity, message, pointer, span, hint, related, fix } = finding;
+function item(finding) {
+  const { index, code, name, severity, message, pointer, span, hint, related, fix } = finding;
   const made = element("li", { className: `pg-finding pg-${severity}` },
     element("p", { className: "pg-head" },
       element("strong", { textContent: NAMES[severity] }), " ",
@@ -283,9 +295,10 @@ async function followLink() {
     if (found) open(found);
     return found !== null;
   } catch (error) {
-    notice = `The link is damaged, its text is lost: ${error.message}. `;
+    open({ text: "" });
+    notice = `The link is damaged or cut, and its text is lost: ${error.message}. `;
     say(notice);
-    return false;
+    return true;
   }
 }
 

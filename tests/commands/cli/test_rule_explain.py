@@ -7,7 +7,7 @@ import io
 import pytest
 
 from adalora_core.commands.cli import main
-from adalora_core.commands.cli.rule import explained
+from adalora_core.checker.rules.pages import explained
 
 SCHEDULE = "ValueError: The supplied schedule values don't allow for a budgeting phase."
 IN_A_BOX = """\
