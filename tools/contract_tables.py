@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 def mistakes(rules: Sequence[Rule]) -> str:
     """Return the table of mistakes in training runs that `docs/runs-that-go-wrong.md` holds."""
     rows = [
-        f"| [{rule.code}](rules/{rule.code}.md) {rule.severity} | {rule.summary} | {rule.why} "
-        f"| {rule.hint} |"
+        f"| [{rule.code}](rules/{rule.code}.md) {rule.severity} | {rule.summary} | {rule.hint} |"
         for rule in rules
     ]
-    head = ("| Code | What you see | What it means | What to do |", "|---|---|---|---|")
+    head = ("| Code | What you see | What to do |", "|---|---|---|")
     return "\n".join((*head, *rows))
 
 

@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 import tempfile
+import textwrap
 from html import escape
 from pathlib import Path
 
@@ -23,9 +24,9 @@ for step, batch in enumerate(loader):
     model(**batch).loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-    model.base_model.update_and_allocate(step)
+    model.update_and_allocate(step)
 """
-CALL, DROP = "    model.base_model.update_and_allocate(step)\n", "    optimizer.zero_grad()\n"
+CALL, DROP = "    model.update_and_allocate(step)\n", "    optimizer.zero_grad()\n"
 MENDED = SCRIPT.replace(DROP + CALL, CALL + DROP)
 COLORS = {
     "light": {"back": "#ffffff", "edge": "#d0d7de", "plain": "#1f2328", "quiet": "#59636e",
@@ -34,8 +35,9 @@ COLORS = {
              "warning": "#e3b341", "caret": "#ff7b72", "plus": "#56d364", "minus": "#ffa198"},
 }  # fmt: skip
 """Each has a contrast of at least 4.5 with the background (tests/docs/test_finding_picture.py)."""
-COLUMNS, LINE, CHARACTER, EDGE = 66, 20, 8.43, 16
-WIDTH = 590
+COLUMNS, LINE, CHARACTER, EDGE = 44, 20, 8.43, 16
+WIDTH = 404
+"""A phone of 390 pixels shows the characters at 12 pixels and more."""
 NO_BREAK = "\u00a0"
 """Blanks that no viewer joins."""
 PAINTED = {"\x1b[33;1m": "warning", "\x1b[31m": "caret", "\x1b[0m": "plain"}
@@ -79,11 +81,11 @@ def _painted(line: str) -> list[tuple[str, str]]:
 def _wrapped(parts: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
     """Return a line as lines that a phone can show; only its last part is long."""
     *before, (color, text) = parts
-    used = sum(len(each) for _, each in before)
-    if used + len(text) <= COLUMNS:
+    used = " " * sum(len(each) for _, each in before)
+    if len(used + text) <= COLUMNS:
         return [parts]
-    cut = text.rindex(" ", 0, COLUMNS - used)
-    return [[*before, (color, text[:cut])], [(color, " " * 8 + text[cut:].strip())]]
+    first, *rest = textwrap.wrap(used + text, COLUMNS, subsequent_indent=" " * 8)
+    return [[*before, (color, first[len(used) :])], *([(color, each)] for each in rest)]
 
 
 def draw(mode: str) -> str:

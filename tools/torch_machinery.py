@@ -129,26 +129,37 @@ def table(rows: Sequence[Row]) -> dict[str, list[str]]:
 def page() -> str:
     """Return the whole page; the committed one if only errors differ."""
     notes: list[str] = []
+    served: dict[str, list[str]] = {}
+    rows = []
+    for name, cells in table(ROWS).items():
+        if any(each.startswith("refused") for each in cells):
+            rows.append(f"| {name} | {' | '.join(_noted(each, notes) for each in cells)} |")
+        else:
+            # The exponent with the smallest number is the largest error.
+            served.setdefault(min(cells, key=lambda each: int(each[-1])), []).append(name)
     lines = [
         "# Torch's machinery",
         "",
         (
-            "What records, transforms or changes a model, on an adapted one. Written by "
-            "`python tools/regenerate.py machinery`, which runs every cell; each row is a function "
-            "named in `tools/machinery_probes.py`. A cell is as the reference, layers of plain "
-            "torch, with the largest error relative to the largest entry; or it is refused, and "
-            "the sentence of the refusal follows the table. The "
-            "[backends](architecture.md#layers) are columns, and within each the ways to an "
-            "adapted model: [our own API](training.md), the "
-            "[changed import](coming-from-peft.md#change-the-import), and "
-            "[a model that is attached](coming-from-peft.md#attach)."
+            "An adapted model under what records, transforms or changes it: the largest error, "
+            "relative to the largest entry, beside layers of plain torch; or a refusal, whose "
+            "sentence is below. `python tools/regenerate.py machinery` runs every cell; each row "
+            "is a function of `tools/machinery_probes.py`."
         ),
+        "",
+        (
+            "Without a refusal, on both [backends](architecture.md#layers) and through all doors "
+            "([our own API](training.md), the "
+            "[changed import](coming-from-peft.md#change-the-import), and "
+            "[a model that is attached](coming-from-peft.md#attach)):"
+        ),
+        "",
+        *(f"- {error}: {'; '.join(names)}" for error, names in served.items()),
         "",
         f"| | {' | '.join(f'{backend}, {door}' for backend, door in COLUMNS)} |",
         f"|---|{'---|' * len(COLUMNS)}",
+        *rows,
     ]
-    for name, cells in table(ROWS).items():
-        lines.append(f"| {name} | {' | '.join(_noted(each, notes) for each in cells)} |")
     lines += ["", *(f"{place}. {note}" for place, note in enumerate(notes, 1)), ""]
     made = "\n".join(lines)
     held = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
@@ -158,7 +169,7 @@ def page() -> str:
 def _noted(cell: str, notes: list[str]) -> str:
     kind, is_refused, sentence = cell.partition(": ")
     if not is_refused:
-        return f"as the reference, {cell}"
+        return cell
     if sentence not in notes:
         notes.append(sentence)
     return f"{kind} ({notes.index(sentence) + 1})"

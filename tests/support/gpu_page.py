@@ -1,4 +1,4 @@
-"""Write the tables of docs/gpu.md from what `cuda_ptx 80 --count 1` counts.
+"""Write the tables of benchmarks/results/gpu.md from what `cuda_ptx 80 --count 1` counts.
 
     python tests/support/gpu_page.py build/ptx/cuda_ptx
 
@@ -13,9 +13,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
-BEFORE = Path(__file__).with_name("gpu_before.tsv")
-"""What was counted before kernels were changed because of it: sums over the kernels of an op."""
+PAGE = Path(__file__).parents[2] / "benchmarks" / "results" / "gpu.md"
 
 SECTOR = 32
 CLASSES = ("float32", "float64", "integer", "move", "memory", "control")
@@ -123,40 +121,14 @@ def times_table(rows: dict[str, dict[str, int]]) -> str:
     return table(titles, lines)
 
 
-def before() -> tuple[str, dict[tuple[str, str], dict[str, int]]]:
-    """Return whose numbers BEFORE has, and these."""
-    title, *lines = BEFORE.read_text(encoding="utf-8").splitlines()
-    rows = csv.DictReader(lines, delimiter="\t")
-    numbers = {
-        (row.pop("model"), row.pop("op")): {name: int(value) for name, value in row.items()}
-        for row in rows
-    }
-    return title.rpartition(" ")[2].rstrip("."), numbers
-
-
-def changes_table(model: str, rows: dict[str, dict[str, int]]) -> str:
-    """Return what was counted before and after the changes, a line for each op."""
-    shown = ("moved, times needed", "used, %", "instructions", "conflicts")
-    titles = "op | " + " | ".join(f"{each}: before | after" for each in shown)
-    _, old = before()
-    lines = []
-    for op, row in rows.items():
-        pairs = zip(shares(old[model, op]), shares(row), strict=True)
-        lines.append([op, *(text for pair in pairs for text in pair)])
-    return table(titles, lines)
-
-
 def page_of(counted: str) -> str:
     """Return the page with other tables."""
     sums = rows_of(counted)
     text = BEGIN
-    changes = f"\n### Before and after\n\nBefore: the kernels of commit {before()[0]}.\n"
     for model, title in MODELS.items():
         rows = {op: row for (of_model, op), row in sums.items() if of_model == model}
         text += f"\n### {title}\n\n{counts_table(rows)}\nLimits of time in microseconds:\n\n"
         text += times_table(rows)
-        changes += f"\n{model}:\n\n{changes_table(model, rows)}"
-    text += changes
     text += "\nThe GPUs:\n\n" + table(
         "GPU | bandwidth, GB/s | processors | clock, GHz",
         [

@@ -67,9 +67,7 @@ def run_processes(
 def leave() -> NoReturn:
     """End a script that was in a process group, without finalizing the interpreter.
 
-    A thread of gloo may still free tensors of the last collective. For this it needs the
-    interpreter, and torch says "terminate called without an active exception" and aborts if that
-    is being finalized.
+    docs/scaling.md, "Aborted at the end", has the reason.
     """
     sys.stdout.flush()
     sys.stderr.flush()

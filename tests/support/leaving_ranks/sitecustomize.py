@@ -1,7 +1,7 @@
 """Let a launched process end without finalizing the interpreter; Python imports this at its start.
 
-As `process_groups.leave`, for scripts that are run as users have them (pytorch issue 190489). A
-process that failed ends as ever, so that its exit code stays.
+As `process_groups.leave`, for scripts that are run as users have them (docs/scaling.md, "Aborted at
+the end"). A process that failed ends as ever, so that its exit code stays.
 """
 
 from __future__ import annotations
