@@ -104,19 +104,6 @@ ROWS = (
         "svd_linear, layer", "", "adapted linear layer with its gradient", "PEFT's plain LoRA layer"
     ),
     Row("svd_linear", "] float32", "adapter op with its gradient", "PEFT's layer"),
-    Row(
-        "svd_linear", "] bfloat16, float32 adapter",
-        "adapter op, float32 on a bfloat16 layer", "PEFT's layer",
-    ),
-    Row("svd_linear", "] bfloat16", "adapter op, all in bfloat16", "PEFT's layer"),
-    Row(
-        "svd_linear, AVX2", "] bfloat16, float32 adapter",
-        "adapter op, float32 on a bfloat16 layer, held to AVX2", "PEFT's layer",
-    ),
-    Row(
-        "svd_linear, AVX2", "] bfloat16",
-        "adapter op, all in bfloat16, held to AVX2 (no bfloat16 instructions)", "PEFT's layer",
-    ),
     Row("svd_linear, addmm", "] float32", "adapter op with its gradient", "torch's products"),
     Row(
         "svd_linear, addmm", "] bfloat16, float32 adapter",
@@ -155,8 +142,8 @@ def readme_block(results: list[Result], setting: dict[str, str]) -> str:
             ),
             "",
             (
-                f"{_setting(setting)}. [All rows]"
-                "(docs/status.md#how-fast-it-is), with the goals that are missed."
+                f"{_setting(setting)}.\n"
+                "[All rows](docs/status.md#how-fast-it-is), with the goals that are missed."
             ),
         )
     )

@@ -37,11 +37,14 @@ SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": 
 ERRORS = re.compile(r"^\*\*Error that may follow:\*\* (.*)$", re.MULTILINE)
 BOOST = {
     "build.md": 4,
+    "contract/select.md": 2,
     "plan.md": 3.2,
     "release.md": 0.3,
     "runs-that-go-wrong.md": 2,
     "saved-lora.md": 3,
     "shrink.md": 2,
+    "training.md": 3,
+    "when-not.md": 1.5,
 }
 """How much more a search finds pages that answer than pages that have the same word in their title:
 tests/docs/test_site_in_browser.py has the questions. Decisions and sources come last."""

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
+GRAVITY = ["error", "warning", "info"]
 FAULT = '{"peft_type": "ADALORA", "total_step": 100, "tfinal": 200, "bias": "<b>none</b>"}'
 
 
 def command_codes(path: Path, capsys, *options: str) -> list[str]:
-    """The codes that `adalora check` reports for a file."""
+    """The codes that `adalora check` reports for a file, errors first."""
     from adalora_core.commands.cli import main
 
     main(["check", "--isolated", "-o", "json", *options, str(path)])
     (report,) = json.loads(capsys.readouterr().out)["reports"]
-    return [diagnostic["code"] for diagnostic in report["diagnostics"]]
+    found = sorted(report["diagnostics"], key=lambda each: GRAVITY.index(each["severity"]))
+    return [diagnostic["code"] for diagnostic in found]
 
 
 def test_examples_report_what_the_command_reports(playground, capsys):
@@ -215,6 +217,45 @@ def test_link_carries_text_and_settings_and_no_request_does(opened, browser, ser
         ]
     second.page.close()
     first.page.select_option("#pg-runtime", "peft")
+
+
+def test_traceback_is_explained_and_nonsense_called_nonsense(opened):
+    error = (
+        "Traceback (most recent call last):\nValueError: PeftType.ADALORA does not support DoRA."
+    )
+    assert opened.type(error).codes == ["ADA401"]
+    assert opened.status.endswith("(read as the message of an error).")
+    opened.type("Traceback (most recent call last):\nZeroDivisionError: division by zero")
+    assert opened.page.inner_text("#pg-findings").startswith("No rule is about this error")
+    opened.type("why does my loss not decrease?")
+    assert opened.page.inner_text("#pg-findings").startswith("This is not a configuration")
+    assert opened.type("config = LoraConfig(r=0)").codes
+
+
+def test_errors_come_before_remarks_and_their_buttons_fix_them(opened):
+    text = (
+        '{"peft_type": "ADALORA", "lora_alpha": "16", "bias": "x", "tfinal": 9, "total_step": 30}'
+    )
+    opened.type(text)
+    shown = opened.page.locator("#pg-findings > li strong").all_inner_texts()
+    assert shown == sorted(shown, key=["error", "warning", "remark"].index)
+    assert len(set(shown)) > 1
+    opened.press("Write the number without quotes")
+    assert opened.text == text.replace('"16"', "16")
+
+
+def test_each_id_is_there_once(opened):
+    repeated = """() => {
+      const ids = [...document.querySelectorAll("[id]")].map((each) => each.id);
+      return ids.filter((each, index) => ids.indexOf(each) < index);
+    }"""
+    assert opened.page.evaluate(repeated) == []
+
+
+def test_cut_link_says_so_and_shows_nothing_of_ours(playground):
+    playground.open("#play=q1YqSS0uUbJSUkosTkkEAA")
+    assert playground.status.startswith("The link is damaged or cut, and its text is lost")
+    assert (playground.text, playground.codes) == ("", [])
 
 
 def test_damaged_link_is_reported_and_the_page_works(opened):

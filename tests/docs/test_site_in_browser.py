@@ -47,6 +47,19 @@ def test_pages_and_signatures_fit_and_ask_no_other_host(page, served_site, built
     assert hosts == {urlsplit(address).netloc}
 
 
+def test_home_leads_to_the_playground_and_has_a_command_with_the_clone(page, served_site):
+    address, _ = served_site
+    page.goto(address)
+    button = page.get_by_role("link", name="Try it in the browser")
+    assert button.bounding_box()["y"] + button.bounding_box()["height"] < 900
+    assert "git clone" in page.locator(".highlight code").first.inner_text()
+    assert page.locator(".highlight button.md-code__button, .highlight .md-clipboard").count()
+    if page.viewport_size["width"] == DESKTOP:
+        assert page.locator(".md-tabs").get_by_role("link", name="Start here").is_visible()
+    button.click()
+    page.wait_for_url(f"{address}playground/**")
+
+
 @pytest.mark.parametrize(("name", "count"), [("rules", len(RULES)), ("fields", len(ALL_FIELDS))])
 def test_long_tables_scroll_down_alone(page, served_site, name, count):
     page.goto(f"{served_site[0]}{name}/")
@@ -108,9 +121,16 @@ def test_search_finds_the_page_of_a_rule_first(search, words):
         ("which rank", "plan/"),
         ("rank remains constant", "runs-that-go-wrong/"),
         ("loss decreases slower than LoRA", "runs-that-go-wrong/"),
-        ("is AdaLoRA better than LoRA", "runs-that-go-wrong/"),
+        ("is AdaLoRA better than LoRA", "when-not/"),
         ("vLLM", "serving/"),
         ("llama.cpp", "serving/"),
+        ("trainer", "training/"),
+        ("callback", "training/"),
+        ("resume checkpoint", "training/"),
+        ("better than lora", "when-not/"),
+        ("vscode", "editors/"),
+        ("gguf", "serving/"),
+        ("noqa", "contract/select/"),
     ],
 )
 def test_search_leads_from_peoples_words_to_the_page_that_helps(search, words, wanted):

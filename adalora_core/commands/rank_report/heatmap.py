@@ -140,6 +140,11 @@ def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
                 axes.text(column, row, number, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(layers)), [shortened(layer, _LONGEST_LABEL) for layer in layers])
     axes.set_yticks(range(len(kinds)), [shortened(kind, _LONGEST_LABEL) for kind in kinds])
+    # In dark viewers, which invert the picture, a rank of 0 would be the background.
+    axes.set_xticks([column - 0.5 for column in range(1, len(layers))], minor=True)
+    axes.set_yticks([row - 0.5 for row in range(1, len(kinds))], minor=True)
+    axes.grid(which="minor", color="0.6", linewidth=0.8)
+    axes.tick_params(which="minor", length=0)
     axes.set_xlabel("layer")
     axes.set_title(visible(title, _LONGEST_LABEL))
     figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))
