@@ -77,11 +77,19 @@ def test_keys_reach_everything_in_the_bar_and_show_where_they_are(browser, serve
     page = browser.new_page(viewport={"width": 1366, "height": 900})
     page.goto(f"{served_site[0]}plan/")
     reached = {}
-    for _ in range(12):
+    for _ in range(13):
         page.keyboard.press("Tab")
         name, is_marked = page.evaluate(FOCUSED)
         reached[name] = is_marked
-    tabs = ["Check", "Train", "Plan and shrink", "Playground", "Reference", "Internals"]
+    tabs = [
+        "Start here",
+        "Check",
+        "Train",
+        "Plan and shrink",
+        "Playground",
+        "Reference",
+        "Internals",
+    ]
     for name in ["Skip to content", "adalora-core", "__palette_0", *tabs, "Plan a run"]:
         assert reached[name], (name, reached)
     page.keyboard.press("/")
