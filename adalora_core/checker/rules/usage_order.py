@@ -18,7 +18,7 @@ from adalora_core.checker.rules.usage_base import (
     shown,
 )
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS, TRAINER_EVENTS
+from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS
 from adalora_core.checker.scripts.step_order import (
     accumulation,
     accumulation_guards,
@@ -259,27 +259,6 @@ def _on_one_process(guard: Guard) -> bool:
         test, holds = test.operand, not holds
     asks = _MAIN_PROCESS if holds else _OTHER_PROCESS
     return not isinstance(test, ast.BoolOp) and asks.search(ast.unparse(test)) is not None
-
-
-class CallbackMethodNeverCalled(AllocationRule):
-    code = "ADA918"
-    summary = "update_and_allocate is called in a method that Trainer never calls"
-    why = """Trainer calls the methods of a callback by their names. A method of another name that
-    nothing calls never runs, so nothing is allocated, without an error."""
-    bad = example(CALLBACK.replace("on_optimizer_step", "after_optimizer_step"), _TRAINER)
-    good = example(CALLBACK, _TRAINER)
-    hint = PLACES["callback"]
-
-    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
-        method = event.trace.function
-        if method is None or usage.framework(method) != "callback":
-            return None
-        is_event = method.name in TRAINER_EVENTS or method.name.startswith("__")
-        is_made = getattr(usage.scopes.parents[method], "name", "") in usage.scopes.callers
-        if is_event or not is_made or usage.calls_of(method):
-            return None
-        message = f"`{method.name}` is not an event of Trainer, and nothing calls it"
-        return CodeFault(event.node, message)
 
 
 class AllocationTooRare(AllocationRule):

@@ -191,38 +191,3 @@ class StepRestarts(AllocationRule):
     def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
         restarts = step_counter(usage, event).restarts
         return _fault(event, "starts again in each epoch") if restarts else None
-
-
-class StepForgotten(AllocationRule):
-    code = "ADA939"
-    summary = "the epochs go on from a checkpoint, and the step starts at 0 again"
-    why = """The schedule follows the number: after the restart it is back in the warm-up, and the
-    training ends before its final phase."""
-    bad = HEAD + "first = load_checkpoint()\n" + EPOCHS.replace("range(3)", "range(first, 3)")
-    good = bad.replace("step = 0", "step = first * len(loader)")
-    hint = "save the step with the checkpoint, or begin at first_epoch * len(loader)"
-
-    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
-        given = event.step
-        if len(event.loops) < 2 or not _goes_on(usage, event.loops[0]):  # noqa: PLR2004 - epochs
-            return None
-        bindings = usage.scopes.bindings(given)
-        if isinstance(given, ast.Attribute):
-            bindings = usage.bindings_of(given)
-        firsts = [each.value for each in bindings if each.kind == "value"]
-        is_counted = {each.kind for each in bindings} == {"value", "added"}
-        if not is_counted or not all(isinstance(each, ast.Constant) for each in firsts):
-            return None
-        return _fault(event, "starts anew when the epochs go on from a checkpoint")
-
-
-def _goes_on(usage: Usage, loop: ast.AST) -> bool:
-    """Return whether a loop over epochs begins at something that the script loads or is given."""
-    if not isinstance(loop, ast.For):
-        return False
-    is_epochs = "epoch" in (ast.unparse(loop.target) + ast.unparse(loop.iter)[:100]).lower()
-    for call in usage.calls(loop.iter) if is_epochs else ():
-        first = call.args[0] if last_name(call.func) == "range" and len(call.args) > 1 else None
-        if not all(isinstance(leaf, ast.Constant) for leaf in usage.origins(first)):
-            return True
-    return False

@@ -74,13 +74,6 @@ HOOKS = {
 }
 """Hooks and methods in which each framework makes a call wrong, and why."""
 
-TRAINER_EVENTS = frozenset({
-    "on_init_end", "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end",
-    "on_step_begin", "on_step_end", "on_substep_end", "on_pre_optimizer_step", "on_optimizer_step",
-    "on_evaluate", "on_predict", "on_save", "on_log", "on_prediction_step", "on_push_begin",
-})  # fmt: skip
-"""The methods of a callback that transformers' Trainer calls."""
-
 ONLY_LIGHTNING = frozenset({
     "on_before_zero_grad", "optimizer_zero_grad", "on_before_backward", "on_after_backward",
     "on_before_optimizer_step", "on_train_batch_start", "on_train_epoch_end", "training_epoch_end",

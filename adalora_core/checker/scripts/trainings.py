@@ -42,14 +42,12 @@ class Training:
         event: the step of the optimizer, or the call that trains.
         trainers: the calls that make the trainer.
         allocates: whether ranks are allocated; None if that cannot be known.
-        callbacks: how many callbacks of the trainer allocate.
     """
 
     kind: Kind
     event: Event
     trainers: tuple[ast.Call, ...]
     allocates: bool | None
-    callbacks: int = 0
 
 
 def trainings(usage: Usage) -> list[Training]:
@@ -140,10 +138,10 @@ def _trainer(usage: Usage, event: Event) -> Training | None:
         trains = any(map(usage.is_adalora_model, models)) or any(w.is_adalora for w in wraps)
     if not trains:
         return None
-    callbacks = [each for call in made for each in _callbacks(usage, call)]
-    found += [*(_of_class(usage, each.func) for each in made), *callbacks]
+    found += (_of_class(usage, each.func) for each in made)
+    found += (each for call in made for each in _callbacks(usage, call))
     allocates = True if True in found else None if None in found else False
-    return Training(kind, event, made, allocates, callbacks.count(True))
+    return Training(kind, event, made, allocates)
 
 
 def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
