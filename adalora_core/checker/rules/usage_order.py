@@ -284,7 +284,7 @@ class AllocationTooRare(AllocationRule):
         is_repeated = bool(event.loops) and event.loops[-1] not in event.trace.runs
         if place is None or place.level != "outside" or not is_repeated:
             return None
-        if step_counter(usage, event).counts in {"epochs", "nothing"}:
+        if step_counter(usage, event).counts in {"epochs", "constant"}:
             return None
         message = "update_and_allocate is called outside the loop that makes the steps"
         return CodeFault(event.node, message, note=(place.step.node, _THE_STEP))

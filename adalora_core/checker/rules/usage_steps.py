@@ -142,7 +142,7 @@ class StepIsConstant(AllocationRule):
             return CodeFault(event.node, "update_and_allocate is called without the step")
         if not is_repeated(usage, event):
             return None  # one step, as in a test
-        is_constant = step_counter(usage, event).counts == "nothing"
+        is_constant = step_counter(usage, event).counts == "constant"
         return _fault(event, "never changes during the run") if is_constant else None
 
 

@@ -20,7 +20,6 @@ from adalora_core.checker.rules.usage_base import (
 )
 from adalora_core.checker.scripts.step_order import (
     accumulation,
-    batch_size,
     epochs_of_run,
     epochs_of_total,
     run_length,
@@ -43,6 +42,7 @@ class TotalStepCountsSamples(UsageRule):
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        sizes = list(usage.settings("batch_size", "per_device_train_batch_size"))
         for key, value in usage.totals():
             counted = unit(usage, value)
             waits = usage.once(accumulation)
@@ -52,9 +52,9 @@ class TotalStepCountsSamples(UsageRule):
             elif _counts_all_processes(usage, value):
                 fault = "the steps of all processes together"
                 hint = "divide it by the number of processes, or take len(loader) after prepare()"
-            elif counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
+            elif counted == "samples" and not (waits == 1 and 1 in map(usage.value, sizes)):
                 fault = "a number of samples, not of optimizer steps"
-            elif counted == "batches" and waits is not None and waits > 1:
+            elif counted == "micro-batches" and waits is not None and waits > 1:
                 fault = f"a number of micro-batches, {waits} of which make one optimizer step"
             else:
                 continue
@@ -121,7 +121,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
         units = {unit(usage, value) for _, value in given}
         steps = (usage.value, run_length, "steps", 1)
         epochs = (partial(epochs_of_total, usage), epochs_of_run, "epochs", 0)
-        kinds = (steps, epochs) if units <= {"batches", "steps"} else (steps,)
+        kinds = (steps, epochs) if units <= {"micro-batches", "steps"} else (steps,)
         for count, read, counted, most in kinds:
             total = only(count(value) for _, value in given)
             number = None if total is None else only(read(usage, each) for each in trained)
