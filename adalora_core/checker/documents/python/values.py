@@ -19,7 +19,8 @@ from adalora_core.checker.documents.python.arithmetic import (
     range_of,
     without_repeats,
 )
-from adalora_core.checker.documents.python.namespaces import Namespaces
+from adalora_core.checker.documents.python.options import Options, is_none
+from adalora_core.checker.documents.python.syntax import FUNCTION, called_name, keyword, last_name
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ _LOADERS = {
 """Functions that read a mapping out of a text."""
 
 
+_MAPPINGS = frozenset({
+    "dict", "SimpleNamespace", "Namespace", "EasyDict", "DotMap", "Munch", "AttrDict", "create",
+    "ConfigDict",
+})  # fmt: skip
+"""Functions that make a mapping of their keywords or of another one; `create` is OmegaConf's."""
+
+_MOST_HOPS = 6
+"""Bound on the names of an object, and on the attributes of attributes."""
+
+
 _SAVED = {f"peft.{name}Config.from_pretrained" for name in ("Peft", "Lora", "AdaLora")}
 """Functions that read a configuration as PEFT has saved it: for inference."""
 
@@ -68,14 +79,12 @@ class Values:
         self.excess: tuple[ast.expr, str] | None = None
         self._limits = limits
         self._left = limits.nodes
+        self.options = Options(scopes)
         self._known: dict[ast.AST, Any] = {}
+        self._sources: dict[ast.AST, ast.expr | None] = {}
         self._spreads: dict[ast.AST, bool] = {}
         self._entries_of: dict[ast.AST, Entries] = {}
         self._depth = 0
-
-    @cached_property
-    def _namespaces(self) -> Namespaces:
-        return Namespaces(self.scopes)
 
     def of(self, node: ast.expr) -> Any:
         """Return what an expression holds, with UNKNOWN for each part that only a run can tell.
@@ -133,22 +142,17 @@ class Values:
             self._depth -= 1
         return self._entries_of[node]
 
-    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901, PLR0912 - one case per expression
+    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901 - one case per expression
         match node:
             case ast.Dict():
                 return self._of_pairs(zip(node.keys, node.values, strict=True))
-            case ast.Call(func=ast.Name(id="dict")) if len(node.args) <= 1:
+            case ast.Call() if last_name(node.func) in _MAPPINGS and len(node.args) <= 1:
                 found = dict(self.entries(node.args[0])) if node.args else {}
-                for keyword in node.keywords:
-                    if keyword.arg is None:
-                        found = _joined(found, self.entries(keyword.value))
-                    else:
-                        found[keyword.arg] = (keyword, keyword.value)
-                return found
+                return self._with(found, node.keywords)
             case ast.Call(args=[made]) if self.scopes.qualified(node.func) == "dataclasses.asdict":
-                return self._namespaces.fields(made) or {UNKNOWN: (node, None)}
+                return self._fields(made) or {UNKNOWN: (node, None)}
             case ast.Call(ast.Attribute(made, "to_dict")):
-                made = (self.source(made) if isinstance(made, ast.Name) else None) or made
+                made = self.source(made) or made
                 if self.scopes.qualified(getattr(made, "func", made)) in _SAVED:
                     saved = ast.copy_location(ast.Constant(value=True), node)
                     return {UNKNOWN: (node, None), "inference_mode": (node, saved)}
@@ -158,11 +162,20 @@ class Values:
                 source = self.source(node)
                 if source is not None:
                     return self._changed(node, dict(self.entries(source)))
-            case ast.Subscript():
-                part = self.part(node)
-                if part is not None:
-                    return self.entries(part)
+            case ast.Subscript() | ast.Attribute():
+                source = self.source(node)
+                if source is not None:
+                    return self.entries(source)
         return {UNKNOWN: (node, None)}
+
+    def _with(self, found: Entries, keywords: list[ast.keyword]) -> Entries:
+        """Return entries with those that keywords give."""
+        for each in keywords:
+            if each.arg is None:
+                found = _joined(found, self.entries(each.value))
+            else:
+                found[each.arg] = (each, each.value)
+        return found
 
     def _loaded(self, call: ast.Call) -> ast.expr | None:
         """Return the mapping that a text of the script holds, as code in the place of the text."""
@@ -198,35 +211,159 @@ class Values:
     def _changed(self, name: ast.Name, found: Entries) -> Entries:
         """Return the entries of a dict without the values that the code changes."""
         for change in self.scopes.changes(name):
-            keys = self._keys_of_change(change)
-            if keys is None:
+            keys: list[Any] = [UNKNOWN]
+            match change:
+                case ast.Subscript(slice=ast.Constant(value=str() as key)):
+                    keys = [key]
+                case ast.Call(ast.Attribute(attr="pop" | "setdefault"), [given, *_]):
+                    binding = self.scopes.binding(given)
+                    over = binding.value if binding and binding.kind == "loop" else None
+                    removed = self.of(over or given)
+                    keys = removed if isinstance(removed, list) else [removed]
+                case ast.Call(ast.Attribute(attr="update"), [], keywords):
+                    keys = [each.arg or UNKNOWN for each in keywords]
+            if UNKNOWN in keys:
                 found = {key: (node, None) for key, (node, _) in found.items()}
-                return {**found, UNKNOWN: (change, None)}
             found |= {key: (found.get(key, (change,))[0], None) for key in keys}
         return found
 
-    def _keys_of_change(self, change: ast.AST) -> list[str] | None:
-        match change:
-            case ast.Subscript(slice=ast.Constant(value=str() as key)):
-                return [key]
-            case ast.Call(func=ast.Attribute(attr="pop" | "setdefault"), args=[key_node, *_]):
-                found, binding = self.of(key_node), self.scopes.binding(key_node)
-                if binding is not None and binding.kind == "loop" and binding.value is not None:
-                    found = self.of(binding.value)
-                keys = found if isinstance(found, list) else [found]
-                return keys if all(isinstance(key, str) for key in keys) else None
-            case ast.Call(func=ast.Attribute(attr="update"), args=args, keywords=keywords):
-                found = [keyword.arg for keyword in keywords]
-                for each in args:
-                    found += list(self.entries(each))
-                names = [name for name in found if isinstance(name, str)]
-                return names if len(names) == len(found) else None
-        return None
+    def source(self, node: ast.expr) -> ast.expr | None:
+        """Return the one expression that a name, an attribute or an entry has its value from."""
+        if node in self._sources or self._depth > _DEEPEST:
+            return self._sources.get(node)
+        self._depth += 1
+        self._sources[node] = None  # while it is looked for
+        try:
+            if isinstance(node, ast.Name):
+                self._sources[node] = self._of_name(node)
+            elif isinstance(node, ast.Attribute):
+                self._sources[node] = self._of_attribute(node)
+            elif isinstance(node, ast.Subscript):
+                self._sources[node] = self.part(node)
+        finally:
+            self._depth -= 1
+        return self._sources[node]
 
-    def source(self, name: ast.Name) -> ast.expr | None:
-        """Return the expression whose value a name has, if it is bound once."""
-        binding = self.scopes.binding(name)
-        return None if binding is None else binding.source
+    def _of_name(self, node: ast.Name) -> ast.expr | None:
+        binding = self.scopes.binding(node)
+        if binding is None or binding.kind != "parameter":
+            return None if binding is None else binding.source
+        function = binding.node
+        return self.options.argument(function, node.id) if isinstance(function, FUNCTION) else None
+
+    def _of_attribute(self, node: ast.Attribute) -> ast.expr | None:
+        objects = self._followed(node.value)
+        if any(isinstance(n, ast.Name) and self._is_stored(n, node.attr) for n in objects):
+            return None
+        last = objects[-1]
+        if isinstance(last, ast.Dict):
+            return self.entries(last).get(node.attr, (None, None))[1]  # of OmegaConf
+        binding = self.scopes.binding(last)
+        is_value = binding is not None and binding.kind == "value"
+        call, item = (binding.value, binding.item or 0) if binding and is_value else (last, 0)
+        if isinstance(call, ast.Call):
+            return self._of_call(call, item, node.attr)
+        if binding is not None and isinstance(binding.node, ast.ClassDef):
+            return self._of_class(binding.node, node.attr)
+        if node.attr not in self._varied and (given := self._given(last)) is not None:
+            return self._of_class(given, node.attr)
+        is_option = binding is not None and last_name(last) in self.options.names
+        return self.options.defaults.get(node.attr) if is_option else None
+
+    def _followed(self, node: ast.expr) -> list[ast.expr]:
+        """Return an object, and what it is elsewhere, up to the expression that makes it."""
+        found = [node]
+        while len(found) < _MOST_HOPS and (source := self.source(found[-1])) is not None:
+            found.append(source)
+        return found
+
+    def _is_stored(self, name: ast.Name, attribute: str) -> bool:
+        changes = self.scopes.changed.get(name.id, ())
+        return any(getattr(each, "attr", "__dict__") in {attribute, "__dict__"} for each in changes)
+
+    def _of_call(self, call: ast.Call, item: int, attribute: str) -> ast.expr | None:
+        """Return an attribute of what a call makes: an object, options, a namespace."""
+        if self.options.parses(call):
+            return None if item else self.options.defaults.get(attribute)
+        classes = self.options.classes(call)
+        if item < len(classes):
+            read = self._class_of(classes[item])
+            found = None if read is None else self._of_class(read, attribute)
+            return None if found is None or is_none(found) else found
+        made = self._class_of(call.func)
+        given = self._with({}, call.keywords) if made else {}
+        if made is None or attribute in given or UNKNOWN in given or call.args:
+            return given.get(attribute, self.entries(call).get(attribute, (None, None)))[1]
+        bases = self._line(made)[1:]
+        # A dataclass gives its own default to the objects of a class that is not one itself.
+        is_given = any((base.name, attribute) in self.scopes.attributes for base in bases) or (
+            not made.decorator_list and any(base.decorator_list for base in bases)
+        )
+        return None if is_given else self._of_class(made, attribute)
+
+    def _of_class(self, made: ast.ClassDef, attribute: str) -> ast.expr | None:
+        """Return the value of a class's attribute, or the one that its `__init__` gives."""
+        line, scopes = self._line(made), self.scopes
+        changes = (e for e in scopes.changed.get("self", ()) if scopes.of[e].class_ in line)
+        is_altered = any(getattr(each, "attr", "__dict__") == "__dict__" for each in changes)
+        bindings = scopes.inner[made].names.get(attribute, [])
+        stores = scopes.attributes.get((made.name, attribute), [])
+        if scopes.sets_names or is_altered or len(bindings) + len(stores) != 1:
+            return None
+        (found,) = (*bindings, *stores)
+        if found.source is None or bindings:
+            return None if found.source is None else _default_of(found.source)
+        method = scopes.of[found.node].node
+        is_made = isinstance(method, FUNCTION) and method.name == "__init__"
+        return found.source if is_made else None
+
+    def _line(self, made: ast.ClassDef) -> list[ast.ClassDef]:
+        return self.scopes.bases(made)[0]
+
+    def _class_of(self, node: ast.expr) -> ast.ClassDef | None:
+        binding = self.scopes.binding(node)
+        made = None if binding is None else binding.node
+        return made if isinstance(made, ast.ClassDef) else None
+
+    def _given(self, node: ast.expr, hops: int = _MOST_HOPS) -> ast.ClassDef | None:
+        """Return the class of an object that is filled elsewhere: of `self`, or as annotated."""
+        note, binding = None, self.scopes.binding(node)
+        made: ast.ClassDef | None = None
+        if isinstance(node, ast.Attribute) and hops:
+            outer = self._given(node.value, hops - 1)
+            fields = self.scopes.inner[outer].names.get(node.attr) if outer is not None else None
+            note = getattr(fields[0].node, "annotation", None) if fields else None
+        elif binding is not None and isinstance(binding.node, FUNCTION):
+            name = last_name(node)
+            made = self.scopes.of[node].class_ if name == "self" else None
+            note = next((a.annotation for a in binding.node.args.args if a.arg == name), None)
+        made = self._class_of(note) if note is not None else made
+        return None if made is None or made.name in self._varied else made
+
+    @cached_property
+    def _varied(self) -> set[str]:
+        """Classes that are called with arguments or are bases; attributes set of other objects."""
+        scopes = self.scopes
+        attributes = (node for node in scopes.of if isinstance(node, ast.Attribute))
+        others = (each for each in attributes if last_name(each.value) != "self")
+        found = {each.attr for each in others if isinstance(each.ctx, ast.Store)}
+        for name, calls in scopes.callers.items():
+            found.update([name] if any(call.args or call.keywords for call in calls) else ())
+        found.update(last_name(base) for made in scopes.classes.values() for base in made.bases)
+        return found.union(scopes.classes if "cls" in found else ())
+
+    def _fields(self, node: ast.expr) -> Entries:
+        """Return the fields of an object of a dataclass of this script; none: another object."""
+        made = self._followed(node)[-1]
+        owner = self._class_of(made.func) if isinstance(made, ast.Call) else None
+        found: Entries = {}
+        if owner is None or self.scopes.bases(owner)[1]:
+            return found
+        for each in (part for base in reversed(self._line(owner)) for part in base.body):
+            if isinstance(each, ast.AnnAssign) and "Var" not in ast.unparse(each.annotation):
+                name = last_name(each.target)
+                found[name] = each.target, self._of_attribute(ast.Attribute(node, name))
+        return found
 
     def part(self, node: ast.Subscript) -> ast.expr | None:
         """Return the expression of an entry of a known dict or list."""
@@ -257,7 +394,7 @@ class Values:
             case ast.Attribute():
                 return self._attribute(node)
             case ast.Subscript():
-                part = self.part(node)
+                part = self.source(node)
                 return UNKNOWN if part is None else self.of(part)
             case ast.UnaryOp() if type(node.op) in UNARY:
                 return computed(UNARY[type(node.op)], self.of(node.operand))
@@ -287,10 +424,10 @@ class Values:
         return {key: UNKNOWN if value is None else self.of(value) for key, (_, value) in entries}
 
     def _name(self, node: ast.Name) -> Any:
-        binding = self.scopes.binding(node)
-        if binding is None or binding.source is None:
+        source, binding = self.source(node), self.scopes.binding(node)
+        if source is None:
             return UNKNOWN if binding is None else _CONSTANTS.get(binding.origin, UNKNOWN)
-        value = self.of(binding.source)
+        value = self.of(source)
         if isinstance(value, dict):
             return self._dict(node)
         is_changed = isinstance(value, list) and self.scopes.changes(node)
@@ -305,10 +442,8 @@ class Values:
         if node.attr == "value" and isinstance(node.value, ast.Attribute):
             inner = self.of(node.value)  # TaskType.CAUSAL_LM.value
             return inner if isinstance(inner, str) else UNKNOWN
-        source = self._namespaces.source(node)
-        value = UNKNOWN if source is None else self.of(source.node)
-        # Without a default, the value comes from the command line.
-        return UNKNOWN if source is not None and source.is_default and value is None else value
+        source = self.source(node)
+        return UNKNOWN if source is None else self.of(source)
 
     def _call(self, node: ast.Call) -> Any:
         name = self.scopes.qualified(node.func)
@@ -332,6 +467,14 @@ def _joined(found: Entries, more: Entries) -> Entries:
         found = {key: (node, None) for key, (node, _) in found.items()}
     found |= more
     return found
+
+
+def _default_of(value: ast.expr) -> ast.expr | None:
+    """Return the default of a field of a dataclass, or the value itself."""
+    if not isinstance(value, ast.Call) or called_name(value) not in {"field", "Field"}:
+        return value
+    default, made = keyword(value, "default", at=0), keyword(value, "default_factory")
+    return made.body if default is None and isinstance(made, ast.Lambda) else default
 
 
 def holds_unknown(value: Any) -> bool:
