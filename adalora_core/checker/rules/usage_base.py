@@ -109,9 +109,14 @@ class CodeFault(NamedTuple):
     severity: Severity | None = None
 
 
+_LONGEST = 100
+"""Bound on the characters of code in a message."""
+
+
 def shown(node: ast.AST) -> str:
-    """Return the beginning of the code of a node, for a message."""
-    return f"`{ast.unparse(node)[:60]}`"
+    """Return the code of a node for a message, whole or not at all."""
+    code = ast.unparse(node)
+    return f"`{code}`" if len(code) <= _LONGEST else "this expression"
 
 
 class UsageRule(Rule):

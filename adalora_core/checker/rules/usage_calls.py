@@ -25,6 +25,7 @@ from adalora_core.checker.rules.usage_base import (
     example,
     shown,
 )
+from adalora_core.checker.rules.usage_setup import takes_e, words_in
 from adalora_core.checker.scripts.events import Event, Guard, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, WRAPPERS
 from adalora_core.checker.scripts.trainings import (
@@ -32,6 +33,7 @@ from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
 )
+from adalora_core.config.rules.base import BOTH
 
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage
@@ -57,16 +59,17 @@ class AllocationOnAnotherObject(AllocationRule):
         given = receiver(event.call)
         if not isinstance(event.call.func, ast.Attribute) or usage.our_names:
             return None
+        if any(guard.holds and _fails(usage, guard.test) for guard in event.guards):
+            return None  # rule ADA941 reports that it is never called
         if _is_inside(given) or _is_base(usage, given, by_trainers=True):
             is_given = all(last_name(wrap.call.func) not in WRAPPERS for wrap in usage.wraps)
             hint = "call it on the model that the trainer gives to its callbacks"
             message = f"{shown(given)} is the base model, without {ALLOCATE}"
             return CodeFault(event.node, message, hint if is_given else None)
         if (wrapper := _wrapper(usage, given)) is not None:
-            message = f"{shown(given)} is a wrapper without {ALLOCATE}"
-            inner = ast.unparse(given)[:60].removesuffix(".base_model")
-            step = ", ".join(map(ast.unparse, event.call.args)) or "step"
-            hint = f"call {inner}.module.base_model.update_and_allocate({step[:60]})"
+            inner = ast.unparse(given).removesuffix(".base_model")
+            message = f"`{inner}` is a wrapper without {ALLOCATE}"
+            hint = f"call {inner}.module.base_model.update_and_allocate(step)"
             return CodeFault(event.node, message, hint, note=(wrapper, "the wrapper"))
         return None
 
@@ -212,7 +215,7 @@ def _fails(usage: Usage, test: ast.expr) -> bool:
 
 class AdapterNotSaved(UsageRule):
     code = "ADA933"
-    only_with = ("save_pretrained",)
+    methods = BOTH
     summary = "the base model is saved after the training, and the adapter is not"
     why = """save_pretrained of the base model writes all of its weights with the names of the
     adapter's layers, and no adapter_config.json: what was trained cannot be loaded again."""
@@ -221,6 +224,7 @@ class AdapterNotSaved(UsageRule):
     hint = 'save what get_peft_model returned: model.save_pretrained("out")'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        yield from _kept_in_part(usage)
         saves = {c: receiver(c) for c in usage.scopes.callers.get("save_pretrained", ())}
         for call, model in saves.items():
             for made in usage.calls(model):
@@ -242,3 +246,16 @@ class AdapterNotSaved(UsageRule):
         for call, model in saves.items():
             if _is_inside(model) or (_is_base(usage, model) and is_after_the_wrap(usage, call)):
                 yield CodeFault(call, f"{shown(model)} is the base model")
+
+
+def _kept_in_part(usage: Usage) -> Iterator[CodeFault]:
+    """Yield a fault for a choice of weights that takes lora_A and lora_B, and not lora_E."""
+    is_possible = not usage.of_lora and "lora_B" in usage.script.code
+    for made in usage.scopes.of if is_possible else ():
+        if not isinstance(made, ast.DictComp) or "state_dict" not in ast.unparse(
+            made.generators[0]
+        ):
+            continue
+        words, _ = words_in(made)
+        if {"lora_A", "lora_B"} <= words and not takes_e(words):
+            yield CodeFault(made, "lora_A and lora_B of the adapter are kept, and no lora_E")

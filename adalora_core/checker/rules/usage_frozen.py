@@ -14,6 +14,7 @@ from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
 from adalora_core.checker.scripts.trainings import held_models, trainings
 from adalora_core.config.fields.known_modules import modules_of
+from adalora_core.config.rules.base import BOTH
 from adalora_core.floor.module_selection import heads_of, saved_module_names
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _ENCODER_DECODERS = {"BartForConditionalGeneration", "T5ForConditionalGeneration
 
 class FactorsFrozen(UsageRule):
     code = "ADA932"
+    methods = BOTH
     summary = "factors of the adapter are frozen after it was added"
     why = """get_peft_model makes exactly the factors trainable. A loop over all parameters that
     comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
@@ -51,7 +53,8 @@ class FactorsFrozen(UsageRule):
                 value = sets_gradient(statement)
                 words, is_all = words_in(value) if value is not None else (set[str](), False)
                 is_off = isinstance(value, ast.Constant) and value.value is False and not set_true
-                if is_off or (is_all and "lora_A" in words and not takes_e(words)):
+                is_part = "lora_A" in words and not usage.of_lora and not takes_e(words)
+                if is_off or (is_all and is_part):
                     kept = "without lora_E" if words else "all of them"
                     yield CodeFault(statement, f"the factors are frozen here, {kept}")
 

@@ -102,6 +102,7 @@ class OptimizerBeforeAdapter(UsageRule):
 
 class WrappedTwice(UsageRule):
     code = "ADA914"
+    methods = BOTH
     summary = "a model that is wrapped already is wrapped again"
     why = """get_peft_model changes the layers of the model that it is given. A second call adapts
     the layers inside the first adapter, or trains beside an adapter that it neither saves nor
@@ -177,6 +178,7 @@ class PenaltyAddedTwice(UsageRule):
 
 class TargetsOfAnotherBase(UsageRule):
     code = "ADA921"
+    methods = BOTH
     errors = ("Target modules ... not found in the base model",)
     severity = "error"
     summary = "the base model that a script loads has none of the targets"
@@ -193,7 +195,7 @@ class TargetsOfAnotherBase(UsageRule):
         for wrap in usage.wraps:
             made = usage.calls(wrap.config)
             base = only(name_of_base(usage, each) for each in usage.origins(wrap.model))
-            for call in usage.script.calls if base is not None else ():
+            for call in usage.configurations if base is not None else ():
                 key, _ = call.entries.get("target_modules", (None, None))
                 names = call.values.get("target_modules")
                 if key is None or call.node not in made or not isinstance(names, list):

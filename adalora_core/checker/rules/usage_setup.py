@@ -141,7 +141,8 @@ class LoadedAdapterTrained(UsageRule):
         given = [m for e in usage.events("optimizer") for m in held_models(usage, e.call)]
         made = (trainer_calls(usage, receiver(event.call)) for event in usage.events("train"))
         given += [m for trainer in chain(*made) for m in models_of_trainer(usage, trainer)]
-        calls = dict.fromkeys(call for model in given for call in usage.calls(model))
+        alone = (m for m in given if usage.wrap_of.keys().isdisjoint(usage.origins(m)))
+        calls = dict.fromkeys(call for model in alone for call in usage.calls(model))
         wrapped = {leaf for wrap in usage.wraps for leaf in usage.origins(wrap.model)}
         for call in calls:
             if call not in wrapped and _loads_frozen(usage, call) and not unfrozen(usage, call):

@@ -53,8 +53,7 @@ class AllocationNeverCalled(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         misspelt = _misspelt(usage)
         for call in misspelt:
-            method = f"`{ast.unparse(call.func)[-60:]}`"
-            message = f"{method} is not a method of the model; did you mean `{ALLOCATE}`?"
+            message = f"{shown(call.func)} is not a method of the model; did you mean `{ALLOCATE}`?"
             yield CodeFault(call, message, f"write {ALLOCATE}")
         found: dict[ast.AST, Training] = {}
         made = usage.once(trainings) if not misspelt else []
@@ -110,11 +109,14 @@ def _misspelt(usage: Usage) -> list[ast.Call]:
 
 
 def _message(training: Training) -> str:
-    call = ast.unparse(training.event.call.func)[-60:]
+    function = training.event.call.func
+    call = shown(function) if isinstance(function, ast.Name) else f"`{last_name(function)}`"
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        call = shown(function)
     if training.kind in {"loop", "accelerate"}:
-        return f"`{call}` is called for an AdaLoRA model in a loop without update_and_allocate"
+        return f"{call} is called for an AdaLoRA model in a loop without update_and_allocate"
     caller = "hook of the module" if training.kind == "lightning" else "callback"
-    return f"`{call}` trains an AdaLoRA model, and no {caller} calls update_and_allocate"
+    return f"{call} trains an AdaLoRA model, and no {caller} calls update_and_allocate"
 
 
 def _hint(usage: Usage, training: Training) -> str:

@@ -126,7 +126,8 @@ class TotalStepContradictsMaxSteps(UsageRule):
             total = only(count(value) for _, value in given)
             number = None if total is None else only(read(usage, each) for each in trained)
             if number is not None and total is not None and abs(total - number) > most:
-                message = f"total_step is {total} {counted}, and the script trains {number}"
+                noun = counted if total != 1 else counted.removesuffix("s")
+                message = f"total_step is {total} {noun}, and the script trains {number}"
                 yield from (CodeFault(key, message) for key, _ in given)
         length = only(run_length(usage, training) for training in trained) if given else None
         is_trainer = length is not None and all(training.trainers for training in trained)

@@ -81,6 +81,9 @@ class _Reader:
                 return self._attribute(node)
             case ast.Name():
                 return self._name(node, frame)
+        names = (each.id for each in walk(node, ast.Name))
+        if called_name(node) == "len" and any(self.usage.scopes.changed.get(n) for n in names):
+            return UNKNOWN  # of a list that grows
         is_constant = called_name(node) in {"len", "get_rank", "get_world_size"}
         is_constant |= isinstance(node, ast.Constant)
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):

@@ -27,6 +27,7 @@ Unit = Literal["constant", "epochs", "micro-batches", "samples", "steps", "unkno
 
 _LOADER = re.compile("loader", re.IGNORECASE)
 _DATA = re.compile("data|train|rows|sample|example|corpus|texts|records|pairs", re.IGNORECASE)
+_LOADED = {"load_dataset", "load_from_disk"}
 _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
 
 
@@ -176,16 +177,13 @@ def _is_size(node: ast.expr) -> bool:
 
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:
     leaves = usage.origins(measured)
-    is_list = any(isinstance(leaf, ast.List | ast.ListComp) for leaf in leaves)
-    texts = [ast.unparse(measured)[:200]]
-    for leaf in leaves:
-        made = leaf
-        while isinstance(made, ast.Subscript):  # `load_dataset(...)["train"]`
-            made = made.value
-        texts.append(called_name(made))
+    is_list = any(isinstance(leaf, ast.ListComp) for leaf in leaves)
+    texts = [ast.unparse(measured)[:200], *map(called_name, leaves)]
     if any(map(_LOADER.search, texts)):
         return "micro-batches"
-    return "samples" if is_list or any(map(_DATA.search, texts)) else "unknown"
+    is_list |= any(map(_DATA.search, texts))
+    made = (called_name(call) for call in usage.mentions(measured, ast.Call))
+    return "samples" if is_list or not _LOADED.isdisjoint(made) else "unknown"
 
 
 def accumulation(usage: Usage) -> int | None:

@@ -337,6 +337,10 @@ class Values:
             name = last_name(node)
             made = self.scopes.of[node].class_ if name == "self" else None
             note = next((a.annotation for a in binding.node.args.args if a.arg == name), None)
+            marks = map(called_name, binding.node.decorator_list)
+            stored = self.scopes.callers.get("store", ()) if "main" in marks else ()
+            nodes = [keyword(call, "node") for call in stored]  # hydra's ConfigStore
+            note = nodes[0] if len(nodes) == 1 else note
         made = self._class_of(note) if note is not None else made
         return None if made is None or made.name in self._varied else made
 
@@ -399,10 +403,10 @@ class Values:
             case ast.UnaryOp() if type(node.op) in UNARY:
                 return computed(UNARY[type(node.op)], self.of(node.operand))
             case ast.BinOp() if type(node.op) in BINARY:
-                left, right = self.of(node.left), self.of(node.right)
-                if isinstance(node.op, ast.Add) and type(left) is type(right) is list:
-                    return left + right
-                return computed(BINARY[type(node.op)], left, right)
+                return self._joined(node)
+            case ast.IfExp():
+                test = self.of(node.test)
+                return UNKNOWN if test is UNKNOWN else self.of(node.body if test else node.orelse)
             case ast.BinOp(op=ast.BitOr()):
                 return self._dict(node)
             case ast.NamedExpr():
@@ -410,6 +414,12 @@ class Values:
             case ast.Call():
                 return self._call(node)
         return UNKNOWN
+
+    def _joined(self, node: ast.BinOp) -> Any:
+        left, right = self.of(node.left), self.of(node.right)
+        if isinstance(node.op, ast.Add) and type(left) is type(right) is list:
+            return left + right
+        return computed(BINARY[type(node.op)], left, right)
 
     def _list(self, node: ast.List | ast.Tuple | ast.Set) -> Any:
         found: list[Any] = []
