@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from usage_texts import codes
 
-from adalora_core.checker.check import check_config
 from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, LOOP, example
 
 TOTAL = "total = len(loader) * 3\n"
-
-
-def codes(text: str, *, severity: str = "") -> set[str]:
-    """The codes of a script, without what is only worth knowing; or those of one severity."""
-    found = check_config(text, format="python").diagnostics
-    return {
-        e.code for e in found if e.severity == severity or (not severity and e.severity != "info")
-    }
 
 
 def scheduled(tinit: str, tfinal: str, total: str = "total", before: str = TOTAL) -> str:
@@ -100,7 +92,7 @@ NEW_HEAD = "base = AutoModelForSequenceClassification.from_pretrained(name{label
 def test_new_head_that_stays_frozen(labels, task, after, is_fault):
     head = HEAD.replace("\nconfig", f"\n{NEW_HEAD.format(labels=labels)}config")
     text = head.replace('task_type="CAUSAL_LM",', task) + after + LOOP
-    assert ("ADA935" in codes(text, severity="info")) is is_fault
+    assert ("ADA935" in codes(text)) is is_fault
 
 
 @pytest.mark.parametrize(("value", "is_fault"), [("True", True), ("False", False), ("flag", False)])

@@ -15,11 +15,9 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     usage_order,
     usage_setup,
     usage_steps,
-    usage_totals,
     yaml_traps,
 )
-from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
-from adalora_core.checker.scripts.reach import is_expected, is_used
+from adalora_core.checker.rules.usage_base import CodeFault, UsageRule, is_expected, is_used
 from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.rules import Engine

@@ -216,6 +216,7 @@ def _fails(usage: Usage, test: ast.expr) -> bool:
 class AdapterNotSaved(UsageRule):
     code = "ADA933"
     methods = BOTH
+    only_with = ("save",)
     summary = "the base model is saved after the training, and the adapter is not"
     why = """save_pretrained of the base model writes all of its weights with the names of the
     adapter's layers, and no adapter_config.json: what was trained cannot be loaded again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
@@ -20,7 +20,6 @@ from adalora_core.floor.module_selection import heads_of, saved_module_names
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
-    from adalora_core.config.findings import Severity
 
 _HEADS = tuple(f"For{of}Classification.from_pretrained" for of in ("Sequence", "Token", "Image"))
 _OF_HEAD = re.compile("classif|score|head")
@@ -102,14 +101,13 @@ def configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
 class HeadStaysFrozen(UsageRule):
     code = "ADA935"
     only_with = ("from_pretrained",)
-    severity: ClassVar[Severity] = "info"
     summary = "a model gets a new head, and the configuration leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
     task_type SEQ_CLS and TOKEN_CLS only, under the names classifier and score, or where
     modules_to_save names it: otherwise the adapter learns for a random head, which no saved file
     holds."""
-    bad = HEAD.replace('    task_type="CAUSAL_LM",\n', "").replace("\nconfig", _NEW_HEAD) + LOOP
-    good = bad.replace("    init_r", '    task_type="TOKEN_CLS",\n    init_r')
+    bad = HEAD.replace("\nconfig", _NEW_HEAD) + LOOP
+    good = bad.replace('"CAUSAL_LM"', '"TOKEN_CLS"')
     hint = 'set task_type="SEQ_CLS" (or "TOKEN_CLS"), or modules_to_save=["classifier"]'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:

@@ -21,8 +21,8 @@ from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Fr
 from adalora_core.checker.scripts.sources import Sources
 
 if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.origins import Entries
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.checker.documents.python.values import Entries
 
 
 _Found = TypeVar("_Found")

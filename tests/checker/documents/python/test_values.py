@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from adalora_core.checker.documents.python.arithmetic import UNKNOWN
+from adalora_core.checker.documents.python.origins import UNKNOWN
 from adalora_core.checker.documents.python.script import Script
 
 HEAD = """\
@@ -355,3 +355,12 @@ MAKE = "def make(r=8, t=4):\n    return AdaLoraConfig(init_r=r)\n"
 )
 def test_value_that_a_function_a_command_or_a_mapping_is_given(code, value):
     assert _call(code).values["init_r"] is value
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("'ADALORA'", 1), ("PeftType.ADALORA", 1), ("'LORA'", 0), ("given", 0)]
+)
+def test_configuration_that_peft_makes_of_a_dict(kind, count):
+    code = f"{HEAD}peft.get_peft_config({{'peft_type': {kind}, 'init_r': 8}})"
+    calls = Script(code, ast.parse(code)).calls
+    assert [each.values["init_r"] for each in calls] == [8] * count
