@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 SCRIPT = """\
 from peft import AdaLoraConfig, get_peft_model
 
-settings = {"init_r": 12, "target_r": 4, "tfinal": 500, "total_step": 3000}
+settings = {"init_r": 12, "target_r": 4, "tfinal": 500, "total_step": 3000, "task_type": task}
 model = get_peft_model(base, AdaLoraConfig(target_modules=["q_proj", "v_proj"], **settings))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 for step, batch in enumerate(loader):

@@ -52,7 +52,7 @@ def write_inputs(folder: Path) -> None:
             suffix = suffixes.get(rule.language, rule.language)
             path = folder / "examples" / f"{rule.code}-{kind}.{suffix}"
             path.write_text(text, encoding="utf-8")
-    for name in ("corpus", "corpus_later", "corpus_open", "corpus_strangers"):
+    for name in ("corpus_later", "corpus_lora", "corpus_strangers"):
         shutil.copytree(ROOT / "tests" / "usage" / name, folder / f"usage-{name}")
     shutil.copytree(ROOT / "tests" / "scripts", folder / "scripts")
 

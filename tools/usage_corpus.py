@@ -2,7 +2,7 @@
 
 Each folder holds files and `verdicts.json`, as tests/support/usage_corpus.py describes them.
 
-Run it with: python tools/usage_corpus.py tests/usage/corpus tests/usage/corpus_open
+Run it with: python tools/usage_corpus.py tests/usage/corpus_strangers tests/usage/corpus_later
 """
 
 from __future__ import annotations

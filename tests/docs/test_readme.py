@@ -16,7 +16,7 @@ from walkthroughs import blocks_of
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = list(blocks_of(ROOT / "README.md"))
-CORPORA = ("corpus_strangers", "corpus_later", "corpus_open", "corpus", "corpus_lora")
+CORPORA = ("corpus_strangers", "corpus_later", "corpus_lora")
 
 
 def block(language: str) -> str:

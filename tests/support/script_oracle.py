@@ -9,7 +9,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.python.arithmetic import UNKNOWN
+from adalora_core.checker.documents.python.origins import UNKNOWN
 from adalora_core.checker.documents.python.script import Script
 from adalora_core.checker.documents.python.values import holds_unknown
 

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-collect_ignore = ["corpus", "corpus_open", "corpus_later", "corpus_lora", "corpus_strangers"]
+collect_ignore = ["corpus_later", "corpus_lora", "corpus_strangers"]

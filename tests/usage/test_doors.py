@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
     path
-    for folder in ("corpus", "corpus_open", "corpus_later", "corpus_strangers", "corpus_lora")
+    for folder in ("corpus_later", "corpus_strangers", "corpus_lora")
     for path in sorted((ROOT / "tests" / "usage" / folder).iterdir())
     if path.name != "verdicts.json"
 ]

@@ -26,9 +26,9 @@ from adalora_core.checker.scripts.trainings import (
         ("i", "steps", True),
         ("epoch", "epochs", False),
         ("epoch * len(loader) + i", "steps", False),
-        ("8", "nothing", False),
-        ("local_rank", "nothing", False),
-        ("args.rank", "nothing", False),
+        ("8", "constant", False),
+        ("local_rank", "constant", False),
+        ("args.rank", "constant", False),
         ("something.of(batch)", "unknown", False),
     ],
 )
@@ -345,8 +345,6 @@ def test_lambda_that_allocates_and_is_handed_on_may_be_called(hook):
     [
         ("start=first", "first = i + 1", False),
         ("first", "first += len(loader)", False),
-        ("start=first", "first = 0", True),
-        ("start=first", "pass", True),
         ("start=0", "first = i + 1", True),
     ],
 )
@@ -354,21 +352,4 @@ def test_count_goes_on_from_a_start_that_the_outer_loop_moves(start, after, rest
     code = LOOP.replace("allocate(step)", "allocate(i)").replace("step = 0", "first = 0")
     code = code.replace("enumerate(loader)", f"enumerate(loader, {start})")
     code = code.replace("        step += 1\n", f"    {after}\n")
-    assert step_counter(*allocation(code)).restarts is restarts
-
-
-@pytest.mark.parametrize(("argument", "restarts"), [("done", False), ("0", True)])
-def test_count_of_a_function_goes_on_from_what_it_is_given(argument, restarts):
-    code = f"""\
-        def one_epoch(first):
-            for i, batch in enumerate(loader, start=first):
-                model(**batch).loss.backward()
-                optimizer.step()
-                model.update_and_allocate(i)
-            return i + 1
-
-        done = 0
-        for epoch in range(3):
-            done = one_epoch({argument})
-        """
     assert step_counter(*allocation(code)).restarts is restarts

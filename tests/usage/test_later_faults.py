@@ -15,37 +15,6 @@ def codes(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("first", "step", "is_fault"),
-    [
-        ("first = load()", "0", True),
-        ("first = args.first_epoch", "0", True),
-        ("first = load()", "first * len(loader)", False),
-        ("first, seen = load()", "seen", False),
-        ("first = 0", "0", False),
-    ],
-)
-def test_step_of_a_run_that_goes_on_from_a_checkpoint(first, step, is_fault):
-    loop = EPOCHS.replace("range(3)", "range(first, 3)").replace("step = 0", f"step = {step}")
-    assert ("ADA939" in codes(f"{HEAD}{first}\n{loop}")) is is_fault
-
-
-@pytest.mark.parametrize(
-    ("restored", "is_fault"), [("pass", True), ("self.step = load()['step']", False)]
-)
-def test_step_of_an_object_that_goes_on_from_a_checkpoint(restored, is_fault):
-    loop = "".join(f"        {line}\n" for line in EPOCHS.splitlines()[1:])
-    loop = loop.replace("range(3)", "range(self.first, 3)").replace("step +=", "self.step +=")
-    text = (
-        f"{HEAD}class Job:\n"
-        "    def __init__(self):\n        self.step = 0\n        self.first = load()['epoch']\n"
-        f"        {restored}\n"
-        f"    def run(self):\n{loop.replace('allocate(step)', 'allocate(self.step)')}"
-        "Job().run()\n"
-    )
-    assert codes(text) == ({"ADA939"} if is_fault else set())
-
-
-@pytest.mark.parametrize(
     ("after", "is_fault"),
     [
         ("    score(model)\n", True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from usage_texts import codes
 
+from adalora_core.checker.check import check_config
 from adalora_core.checker.rules.usage_base import CALLBACK, HEAD, LOOP
 
 ORTH = """\
@@ -83,3 +84,19 @@ def test_weight_that_is_not_known_is_that_of_both_penalties(weight, is_doubled):
     text = _script("loss = total_loss(model, batch)", before=HELPER.replace("WEIGHT", weight))
     text = text.replace("deltaT=10,", "deltaT=10, orth_reg_weight=args.orth,")
     assert ("ADA916" in codes(ORTH + text)) is is_doubled
+
+
+@pytest.mark.parametrize(
+    ("task", "package", "severities"),
+    [
+        ("", "peft", ["info"]),
+        ('task_type="CAUSAL_LM",', "peft", []),
+        ("orth_reg_weight=0,", "peft", []),
+        ("", "adalora_core.peft", []),
+    ],
+)
+def test_penalty_that_no_task_type_lets_peft_add(task, package, severities):
+    text = (HEAD + LOOP).replace('task_type="CAUSAL_LM",', task)
+    text = text.replace("from peft", f"from {package}")
+    found = check_config(text, format="python").diagnostics
+    assert [each.severity for each in found if each.code == "ADA910"] == severities

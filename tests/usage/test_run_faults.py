@@ -51,12 +51,12 @@ NOT_SEEN = {
 
 
 def usage_findings(text: str) -> set[tuple[str, str]]:
-    """Return the codes of the family ADA9xx, each with the line that is marked."""
+    """Return the faults of the family ADA9xx, each with the line that is marked."""
     lines = text.split("\n")
     return {
         (diagnostic.code, lines[diagnostic.span.start_line - 1].strip())
         for diagnostic in check_config(text, format="python").diagnostics
-        if diagnostic.code.startswith("ADA9") and diagnostic.span is not None
+        if diagnostic.code.startswith("ADA9") and diagnostic.span and diagnostic.severity != "info"
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import pytest
 from usage_texts import codes
 
@@ -78,24 +76,6 @@ def test_base_that_a_script_loads_without_the_targets(base, is_fault):
     assert ("ADA921" in codes(HEAD.replace("config =", f"{loaded}config =") + LOOP)) is is_fault
 
 
-@pytest.mark.parametrize(
-    ("decorator", "added", "is_fault"),
-    [
-        ("torch.no_grad()", "0.1 * extra(model)", True),
-        ("torch.inference_mode()", "extra(model)", True),
-        ("cache", "extra(model)", False),
-    ],
-)
-def test_term_of_the_loss_without_a_gradient(decorator, added, is_fault):
-    function = f"@{decorator}\ndef extra(model):\n    return model.norm()\n"
-    for line in (f"loss = out.loss + {added}", f"loss = out.loss\n    loss += {added}"):
-        body = f"    out = model(**batch)\n    {line}\n    loss.backward()\n"
-        loop = LOOP.replace("    model(**batch).loss.backward()\n", body)
-        assert ("ADA923" in codes(HEAD + function + loop)) is is_fault
-    logged = LOOP + "    print(extra(model))\n"
-    assert "ADA923" not in codes(HEAD + function + logged)
-
-
 def test_schedule_that_a_model_is_given_later_is_not_judged():
     wrong = HEAD.replace("total_step=1000", "total_step=300")
     assert "ADA202" in codes(wrong + EPOCHS)
@@ -137,57 +117,6 @@ def test_call_that_adalora_in_peft_does_not_have(before, after, is_fault):
     assert ("ADA925" in codes(text)) is is_fault
     ours = text.replace("from peft", "from adalora_core")
     assert "ADA925" not in codes(ours) or after.startswith("model = Dist")
-
-
-MADE = HEAD.partition("model =")[0]
-
-
-TRAIN = f"""\
-def train(model):
-    optimizer = AdamW(model.parameters())
-{textwrap.indent(LOOP, "    ")}
-
-"""
-
-
-STAGE = """\
-def stage(name, GIVEN):
-    model = get_peft_model(load(name), config)
-    train(model)
-
-
-"""
-
-
-WRAP = "model = get_peft_model(load(), config)\n"
-
-
-ROUNDS = "for name in names:\n    model = get_peft_model(load(name), config)\n    train(model)\n"
-
-
-@pytest.mark.parametrize(
-    ("stages", "is_shared"),
-    [
-        (ROUNDS, False),
-        (STAGE.replace("GIVEN", "config") + 'stage("a", config)\nstage("b", config)\n', True),
-        (STAGE.replace("GIVEN", "config") + 'stage("a", config)\n', False),
-        (STAGE.replace(", GIVEN", "") + 'stage("a")\nstage("b")\n', True),
-        (f"{WRAP}train(model)\n{WRAP}train(model)\n", True),
-        (f"{WRAP}{WRAP}train(model)\n", False),
-        (f"if big:\n    {WRAP}    train(model)\nelse:\n    {WRAP}    train(model)\n", False),
-    ],
-)
-def test_configuration_of_two_trainings(stages, is_shared):
-    assert ("ADA924" in codes(MADE + TRAIN + stages)) is is_shared
-
-
-def test_configuration_that_each_round_makes_is_not_shared():
-    body = MADE.partition("\n\n")[2] + "model = get_peft_model(load(name), config)\ntrain(model)\n"
-    head = "from peft import AdaLoraConfig, get_peft_model\n"
-    rounds = "for name in names:\n" + textwrap.indent(body, "    ")
-    assert "ADA924" not in codes(head + TRAIN + rounds)
-    function = "def stage(name):\n" + textwrap.indent(body, "    ") + "stage(1)\nstage(2)\n"
-    assert "ADA924" not in codes(head + TRAIN + function)
 
 
 @pytest.mark.parametrize(

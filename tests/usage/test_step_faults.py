@@ -25,20 +25,6 @@ def test_call_on_the_main_process_alone(guard, is_fault):
     assert ("ADA917" in codes(HEAD + loop)) is is_fault
 
 
-@pytest.mark.parametrize(
-    ("method", "after", "is_fault"),
-    [
-        ("after_optimizer_step", "", True),
-        ("on_optimizer_step", "", False),
-        ("allocate", "Allocate().allocate(None, None, None, model)\n", False),
-    ],
-)
-def test_method_of_a_callback_that_trainer_does_not_know(method, after, is_fault):
-    script = CALLBACK.replace("on_optimizer_step", method) + after
-    text = example(script, "from transformers import Trainer, TrainerCallback")
-    assert ("ADA918" in codes(text)) is is_fault
-
-
 HEAD_ALONE = """\
 def warm_up(model):
     freeze(model)

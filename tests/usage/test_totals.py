@@ -14,11 +14,6 @@ def _script(total: str, loop: str, *, before: str = "") -> str:
     return before + HEAD.replace("total_step=1000", f"total_step={total}") + loop
 
 
-def _exit(test: str, *, by: str = "break", over: str = "for batch in loader") -> str:
-    loop = EPOCHS.replace("for batch in loader", over)
-    return loop.replace("step += 1\n", f"step += 1\n        if {test}:\n            {by}\n")
-
-
 @pytest.mark.parametrize(
     ("total", "rounds", "is_fault"),
     [
@@ -63,40 +58,6 @@ def test_total_of_other_epochs_than_trainer(settings, is_fault):
     text = example(f'settings = TrainingArguments("out", {settings})\n{trainer}', imports)
     text = text.replace("total_step=1000", "total_step=len(loader) * 3")
     assert codes(text) == ({"ADA912"} if is_fault else set())
-
-
-def _in_a_function(loop: str) -> str:
-    return f"def train():\n{textwrap.indent(loop, '    ')}train()\n"
-
-
-ENUMERATED = "for i, batch in enumerate(tqdm(loader))"
-
-
-@pytest.mark.parametrize(
-    ("loop", "is_fault"),
-    [
-        (_exit("i == 100", over=ENUMERATED), True),
-        (_exit("i >= args.limit", over=ENUMERATED), True),
-        (_exit("step >= 500"), True),
-        (_in_a_function(_exit("step >= 500", by="return")), True),
-        (EPOCHS.replace("in loader", "in islice(loader, 100)"), True),
-        (_exit("step == 1"), False),
-        (_exit("loss.isnan()"), False),
-        (_exit("args.most > 0 and step >= args.most"), False),
-        (_exit("args.limit and i >= args.limit", over=ENUMERATED), False),
-        (_exit("skipped > 10").replace("step += 1", "if bad:\n            skipped += 1"), False),
-        (_exit("step >= limit"), False),
-        (_exit("i == 100", over="for i, batch in enumerate(others)"), False),
-    ],
-)  # fmt: skip
-def test_epochs_that_end_early(loop, is_fault):
-    assert ("ADA922" in codes(_script("3 * len(loader)", loop))) is is_fault
-
-
-@pytest.mark.parametrize("total", ["min(3 * len(loader), 500)", "500", "limit"])
-def test_total_that_knows_the_end_of_the_loop_is_right(total):
-    text = _script(total, _exit("step >= limit" if total == "limit" else "step >= 500"))
-    assert codes(text) <= {"ADA207"}
 
 
 SAMPLES = 'rows = load_dataset("x")["train"]\nloader = DataLoader(rows, batch_size=16)\n'

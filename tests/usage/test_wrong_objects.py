@@ -60,39 +60,24 @@ def test_trainer_that_is_given_the_base(head, given, is_fault):
     assert ("ADA930" in codes(imported + head + trainer)) is is_fault
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_fault"),
+    [
+        ("", "trainer.train()\n", True),
+        ("trainer.train()\n", "", False),
+        ("trainer.evaluate()\n", "Trainer(model=model, callbacks=[Allocate()]).train()\n", False),
+    ],
+)
+def test_trainer_of_the_base_that_the_adapter_comes_after(before, after, is_fault):
+    made = CALLBACK.replace("Trainer(model=model", "trainer = Trainer(model=base")
+    callback = made.replace(".train()", f"\n{before}")
+    text = LOADED.replace("\nmodel = ", f"\n{callback}model = ") + after
+    assert (
+        "ADA930" in codes("from transformers import Trainer, TrainerCallback\n" + text)
+    ) is is_fault
+
+
 CALL = "    model.base_model.update_and_allocate(step)\n"
-
-
-@pytest.mark.parametrize(
-    ("lines", "is_fault"),
-    [
-        (CALL + CALL, True),
-        (CALL + CALL.replace("model.", "teacher.", 1), False),
-        (CALL + "    other.step()\n" + CALL, True),
-        (CALL + "    second_optimizer.step()\n" + CALL, False),
-        (f"    if step % 2:\n    {CALL}    else:\n    {CALL}", False),
-    ],
-)
-def test_second_call_for_one_step(lines, is_fault):
-    assert ("ADA931" in codes(HEAD + LOOP.replace(CALL, lines))) is is_fault
-
-
-@pytest.mark.parametrize(
-    ("callbacks", "after", "is_fault"),
-    [
-        ("[Allocate(), Allocate()]", "", True),
-        ("[Allocate(), Other()]", "", False),
-        ("[Allocate()]", "trainer.add_callback(Allocate())\n", True),
-    ],
-)
-def test_second_callback_of_a_trainer(callbacks, after, is_fault):
-    made = CALLBACK.replace("[Allocate()]", callbacks).replace(
-        "\n\nTrainer", "\n\ntrainer = Trainer"
-    )
-    made = made.replace(").train()", f")\n{after}trainer.train()")
-    other = "\n\nclass Other(TrainerCallback):\n    pass\n"
-    text = example(other + made, "from transformers import Trainer, TrainerCallback")
-    assert ("ADA931" in codes(text)) is is_fault
 
 
 NAMED = "for n, p in model.named_parameters():\n"
@@ -156,41 +141,6 @@ def test_condition_that_the_model_never_meets(before, condition, is_fault):
     assert ("ADA941" in codes(HEAD + before + loop)) is is_fault
 
 
-TWO = HEAD.replace("optimizer =", "other = get_peft_model(load(), config)\noptimizer =")
-JOINED = TWO.replace("model.parameters()", "[*model.parameters(), *other.parameters()]")
-
-
-@pytest.mark.parametrize(
-    ("head", "more", "is_fault"),
-    [
-        (JOINED, "", True),
-        (JOINED, CALL.replace("model.", "other.", 1), False),
-        (JOINED.replace("get_peft_model(load(), config)", "load()"), "", False),
-        (JOINED.replace("other = get_peft_model(load(), config)", "other = model"), "", False),
-        (TWO, "", False),
-    ],
-)
-def test_second_model_of_an_optimizer(head, more, is_fault):
-    assert ("ADA940" in codes(head + LOOP.replace(CALL, CALL + more))) is is_fault
-
-
-def test_optimizer_of_its_own_for_a_second_model():
-    text = (
-        "from types import SimpleNamespace\n" + HEAD + "class Peer:\n"
-        "    def __init__(self):\n        self.model = get_peft_model(load(), config)\n"
-        "        self.opt = AdamW(self.model.parameters())\n\n\nleft, right = Peer(), Peer()\n"
-    )
-    loop = LOOP.replace("model(", "left.model(").replace("    optimizer.step()\n", STEPS)
-    loop = loop.replace("model.base", "left.model.base")
-    assert "ADA940" in codes(text + loop)
-    assert "ADA940" not in codes(
-        text + loop.replace(STEPS, STEPS + CALL.replace("model", "right", 1))
-    )
-
-
-STEPS = "    left.opt.step()\n    right.opt.step()\n"
-
-
 @pytest.mark.parametrize(
     ("callback", "is_fault"), [("Allocate(base)", True), ("Allocate(None)", False)]
 )
@@ -226,10 +176,8 @@ def test_preparation_that_freezes_what_was_added():
     assert "ADA932" not in codes(before + LOOP)
 
 
-def test_event_that_is_misspelt_and_label_smoothing():
+def test_label_smoothing_leaves_the_penalty_out():
     imported = "from transformers import Trainer, TrainerCallback"
-    misspelt = CALLBACK.replace("on_optimizer_step", "on_optimiser_step")
-    assert "ADA918" in codes(example(misspelt, imported))
     smoothed = CALLBACK.replace("model=model, train", "model=model, args=args, train")
     smoothed = f"\nargs = TrainingArguments('out', label_smoothing_factor=0.1)\n{smoothed}"
     assert codes(example(smoothed, imported)) == {"ADA910"}

@@ -15,10 +15,9 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     usage_order,
     usage_setup,
     usage_steps,
-    usage_totals,
     yaml_traps,
 )
-from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
+from adalora_core.checker.rules.usage_base import CodeFault, UsageRule, is_expected, is_used
 from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.rules import Engine
@@ -56,7 +55,13 @@ def _of_code(script: Script, method: Method) -> Iterator[Finding]:
     for rule in _ON_SCRIPTS[method]:
         if usage is not None and all(word in script.code for word in rule.only_with):
             found: list[CodeFault] = unless_too_deep(list, rule.check_usage(usage)) or []
-            yield from (_placed(rule, fault, script) for fault in found)
+            for fault in found:
+                severity = fault.severity or rule.severity
+                if is_expected(script.scopes, fault.node, of_error=severity == "error"):
+                    continue
+                if severity == "error" and not is_used(script.scopes, fault.node):
+                    severity = "info"
+                yield _placed(rule, fault._replace(severity=severity), script)
 
 
 def _placed(rule: UsageRule, fault: CodeFault, script: Script) -> Finding:

@@ -6,9 +6,11 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from adalora_core.checker.documents.python.syntax import FUNCTION, last_name, walk
 from adalora_core.config.rules.base import Rule
 
 if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.scopes import Scopes
     from adalora_core.checker.scripts.events import Event, Guard
     from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.changes import Remedy
@@ -109,9 +111,14 @@ class CodeFault(NamedTuple):
     severity: Severity | None = None
 
 
+_LONGEST = 100
+"""Bound on the characters of code in a message."""
+
+
 def shown(node: ast.AST) -> str:
-    """Return the beginning of the code of a node, for a message."""
-    return f"`{ast.unparse(node)[:60]}`"
+    """Return the code of a node for a message, whole or not at all."""
+    code = ast.unparse(node)
+    return f"`{code}`" if len(code) <= _LONGEST else "this expression"
 
 
 class UsageRule(Rule):
@@ -156,3 +163,43 @@ class AllocationRule(UsageRule):
     def check_guard(self, usage: Usage, guard: Guard) -> str | None:
         """Return the message on a condition under which the call is a fault."""
         raise NotImplementedError
+
+
+_CAUGHT = frozenset({
+    "", "Exception", "BaseException", "ValueError", "AttributeError", "RuntimeError", "TypeError",
+    "NotImplementedError",
+})  # fmt: skip
+"""What a handler catches that is meant for an error of PEFT; empty: everything."""
+
+
+def is_expected(scopes: Scopes, node: ast.AST, *, of_error: bool) -> bool:
+    """Return whether a script expects a fault, catches its error, or never reaches it."""
+    while (outer := scopes.parents.get(node)) is not None:
+        match outer:
+            case ast.With() | ast.AsyncWith():
+                if scopes.expects_a_fault(outer):
+                    return True
+            case ast.Try(body, handlers) if of_error and node in body:
+                types = [list(walk(h.type, ast.Name)) if h.type else [None] for h in handlers]
+                if not _CAUGHT.isdisjoint(last_name(each) for found in types for each in found):
+                    return True
+            case ast.If(ast.Constant(value), body, orelse):
+                if node in (orelse if value else body):
+                    return True
+        node = outer
+    return False
+
+
+def is_used(scopes: Scopes, node: ast.AST) -> bool:
+    """Return whether the functions and classes around a place are named elsewhere in the script."""
+    while (outer := scopes.parents.get(node)) is not None:
+        if isinstance(outer, (*FUNCTION, ast.ClassDef)) and not _is_named(scopes, outer):
+            return False
+        node = outer
+    return True
+
+
+def _is_named(scopes: Scopes, made: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    if made.decorator_list or isinstance(scopes.parents[made], ast.ClassDef):
+        return True  # the framework may call a method, or what has a mark
+    return any(not scopes.is_within(each, made) for each in scopes.words.get(made.name, ()))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
     argument,
     called_name,
+    dotted,
     keyword,
     last_name,
 )
@@ -25,14 +25,15 @@ from adalora_core.checker.rules.usage_base import (
     example,
     shown,
 )
-from adalora_core.checker.scripts.events import Event, Guard, Trace, receiver
+from adalora_core.checker.rules.usage_setup import takes_e, words_in
+from adalora_core.checker.scripts.events import Event, Guard, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, WRAPPERS
 from adalora_core.checker.scripts.trainings import (
     UNLOADS,
     held_models,
     models_of_trainer,
-    trainings,
 )
+from adalora_core.config.rules.base import BOTH
 
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage
@@ -58,16 +59,17 @@ class AllocationOnAnotherObject(AllocationRule):
         given = receiver(event.call)
         if not isinstance(event.call.func, ast.Attribute) or usage.our_names:
             return None
+        if any(guard.holds and _fails(usage, guard.test) for guard in event.guards):
+            return None  # rule ADA941 reports that it is never called
         if _is_inside(given) or _is_base(usage, given, by_trainers=True):
             is_given = all(last_name(wrap.call.func) not in WRAPPERS for wrap in usage.wraps)
             hint = "call it on the model that the trainer gives to its callbacks"
             message = f"{shown(given)} is the base model, without {ALLOCATE}"
             return CodeFault(event.node, message, hint if is_given else None)
         if (wrapper := _wrapper(usage, given)) is not None:
-            message = f"{shown(given)} is a wrapper without {ALLOCATE}"
-            inner = ast.unparse(given)[:60].removesuffix(".base_model")
-            step = ", ".join(map(ast.unparse, event.call.args)) or "step"
-            hint = f"call {inner}.module.base_model.update_and_allocate({step[:60]})"
+            inner = ast.unparse(given).removesuffix(".base_model")
+            message = f"`{inner}` is a wrapper without {ALLOCATE}"
+            hint = f"call {inner}.module.base_model.update_and_allocate(step)"
             return CodeFault(event.node, message, hint, note=(wrapper, "the wrapper"))
         return None
 
@@ -129,54 +131,26 @@ class TrainerGivenBase(UsageRule):
     hint = "give the trainer the model that get_peft_model returned"
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        calls = [call for call in usage.scopes.calls if last_name(call.func).endswith("Trainer")]
-        for call in calls if not usage.our_names else ():
-            if keyword(call, "peft_config") is not None:
-                continue
-            for model in models_of_trainer(usage, call):
-                if _is_base(usage, model) and is_after_the_wrap(usage, call):
-                    yield CodeFault(model, f"{shown(model)} is the base model")
+        found: dict[ast.expr, None] = {}
+        for event in usage.events("train") if not usage.our_names else ():
+            wraps = [each for each in event.trace.of("wrap") if each.number < event.number]
+            for call in trainer_calls(usage, receiver(event.call)) if wraps else ():
+                if keyword(call, "peft_config") is None:
+                    found |= dict.fromkeys(models_of_trainer(usage, call))
+        # A callback that holds the adapted model itself is right.
+        roots = (dotted(receiver(event.call))[0] for event in usage.events("allocate"))
+        given = (usage.scopes.bindings(root) for root in roots if last_name(root) != "self")
+        is_given = any(each.kind == "parameter" for bindings in given for each in bindings)
+        for model in found:
+            if _is_base(usage, model):
+                message = f"{shown(model)} is the base model"
+                yield CodeFault(model, message, severity=None if is_given else "warning")
 
 
 def is_after_the_wrap(usage: Usage, call: ast.AST) -> bool:
     """Return whether a call comes behind one that adds an adapter, in the same function."""
     wraps = [wrap for wrap in usage.wraps if wrap.is_adalora and not wrap.is_injected]
     return any(usage.scopes.is_before(wrap.call, call) for wrap in wraps)
-
-
-class AllocatedTwice(UsageRule):
-    code = "ADA931"
-    summary = "update_and_allocate is called twice for one step of the optimizer"
-    why = """Each call moves the averages of the importance once more with the same gradients, so
-    they forget twice as fast, and the second call ranks by what is pruned already."""
-    bad = HEAD + LOOP.replace("    optimizer.z", f"    model.{ALLOCATE}(step)\n    optimizer.z")
-    hint = "call it once for each optimizer.step(); give the trainer one callback that does"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        for training in usage.once(trainings):
-            if training.callbacks > 1:
-                message = f"{training.callbacks} callbacks of the trainer call {ALLOCATE}"
-                yield CodeFault(training.event.node, message)
-        seen: dict[ast.AST, Event] = {}
-        for trace in usage.traces:
-            for first, second in pairwise(trace.of("allocate", "step")):
-                if first.kind == second.kind == "allocate" and _is_same(first, second):
-                    seen.setdefault(second.node, first)
-        for node, first in seen.items():
-            message = "update_and_allocate is called once more for the same step"
-            yield CodeFault(node, message, note=(first.node, "the first call"))
-
-
-def _is_same(first: Event, second: Event) -> bool:
-    tests = [[(id(g.test), g.holds) for g in each.guards] for each in (first, second)]
-    roots = [ast.unparse(receiver(each.call)).partition(".")[0] for each in (first, second)]
-    return (
-        first.node is not second.node
-        and bool(first.loops)
-        and first.loops == second.loops
-        and tests[0] == tests[1]
-        and roots[0] == roots[1]
-    )
 
 
 class MergedInTheLoop(UsageRule):
@@ -239,68 +213,10 @@ def _fails(usage: Usage, test: ast.expr) -> bool:
     return False
 
 
-class OneOfTwoAllocated(UsageRule):
-    code = "ADA940"
-    summary = "one optimizer trains two AdaLoRA models, and one of them is never allocated"
-    why = """Each model has a budget of its own. The one without update_and_allocate keeps init_r
-    triplets in every matrix."""
-    bad = HEAD.replace(
-        "optimizer = AdamW(model.parameters())",
-        "other = get_peft_model(load(), config)\n"
-        "optimizer = AdamW([*model.parameters(), *other.parameters()])",
-    ) + LOOP  # fmt: skip
-    hint = "call update_and_allocate of each model after the step of the optimizer"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        called = {_root(receiver(event.call)) for event in usage.events("allocate")}
-        for event in usage.events("optimizer"):
-            names = {name.id: name for name in usage.mentions(event.call, ast.Name)}
-            models = {name: made for name, n in names.items() if (made := _made(usage, n))}
-            left = [name for name in models if name not in called]
-            is_one_each = len({*models.values()}) == len(models) > 1
-            if called and called < models.keys() and left and is_one_each:
-                message = f"the optimizer trains `{left[0]}` too, which is never allocated"
-                yield CodeFault(event.node, message)
-        for trace in usage.traces:
-            yield from _steps_without(usage, trace)
-
-
-def _steps_without(usage: Usage, trace: Trace) -> Iterator[CodeFault]:
-    """Yield a fault for each step of an object beside another one that allocates too."""
-    stepped = {t.event.node for t in usage.once(trainings) if t.kind != "trainer"}
-    steps = [each for each in trace.events if each.node in stepped and each.loops]
-    for loop in dict.fromkeys(each.loops[-1] for each in steps):
-        made = (each for each in trace.of("allocate") if loop in each.loops)
-        called = {_root(receiver(each.call)) for each in made}
-        roots = {_root(receiver(each.call)): each for each in steps if each.loops[-1] is loop}
-        left = [each for root, each in roots.items() if root not in called]
-        if called and called < roots.keys() and "self" not in roots:
-            message = (
-                f"{shown(receiver(left[0].call))} makes steps for a model that is not allocated"
-            )
-            yield CodeFault(left[0].node, message)
-
-
-def _root(node: ast.expr) -> str:
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _made(usage: Usage, name: ast.Name) -> ast.AST | None:
-    """Return the call that makes the AdaLoRA model of a name, if it is bound once."""
-    bindings = usage.scopes.bindings(name)
-    if len(bindings) != 1 or bindings[0].kind != "value" or not usage.is_adalora_model(name):
-        return None
-    value, item = bindings[0].value, bindings[0].item
-    if isinstance(value, ast.Tuple) and item is not None and item < len(value.elts):
-        value = value.elts[item]
-    return value if isinstance(value, ast.Call) else None
-
-
 class AdapterNotSaved(UsageRule):
     code = "ADA933"
-    only_with = ("save_pretrained",)
+    methods = BOTH
+    only_with = ("save",)
     summary = "the base model is saved after the training, and the adapter is not"
     why = """save_pretrained of the base model writes all of its weights with the names of the
     adapter's layers, and no adapter_config.json: what was trained cannot be loaded again."""
@@ -309,6 +225,7 @@ class AdapterNotSaved(UsageRule):
     hint = 'save what get_peft_model returned: model.save_pretrained("out")'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        yield from _kept_in_part(usage)
         saves = {c: receiver(c) for c in usage.scopes.callers.get("save_pretrained", ())}
         for call, model in saves.items():
             for made in usage.calls(model):
@@ -330,3 +247,16 @@ class AdapterNotSaved(UsageRule):
         for call, model in saves.items():
             if _is_inside(model) or (_is_base(usage, model) and is_after_the_wrap(usage, call)):
                 yield CodeFault(call, f"{shown(model)} is the base model")
+
+
+def _kept_in_part(usage: Usage) -> Iterator[CodeFault]:
+    """Yield a fault for a choice of weights that takes lora_A and lora_B, and not lora_E."""
+    is_possible = not usage.of_lora and "lora_B" in usage.script.code
+    for made in usage.scopes.of if is_possible else ():
+        if not isinstance(made, ast.DictComp) or "state_dict" not in ast.unparse(
+            made.generators[0]
+        ):
+            continue
+        words, _ = words_in(made)
+        if {"lora_A", "lora_B"} <= words and not takes_e(words):
+            yield CodeFault(made, "lora_A and lora_B of the adapter are kept, and no lora_E")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
@@ -14,12 +14,12 @@ from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
 from adalora_core.checker.scripts.trainings import held_models, trainings
 from adalora_core.config.fields.known_modules import modules_of
+from adalora_core.config.rules.base import BOTH
 from adalora_core.floor.module_selection import heads_of, saved_module_names
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
-    from adalora_core.config.findings import Severity
 
 _HEADS = tuple(f"For{of}Classification.from_pretrained" for of in ("Sequence", "Token", "Image"))
 _OF_HEAD = re.compile("classif|score|head")
@@ -32,6 +32,7 @@ _ENCODER_DECODERS = {"BartForConditionalGeneration", "T5ForConditionalGeneration
 
 class FactorsFrozen(UsageRule):
     code = "ADA932"
+    methods = BOTH
     summary = "factors of the adapter are frozen after it was added"
     why = """get_peft_model makes exactly the factors trainable. A loop over all parameters that
     comes later freezes them again: with no lora_E the adapter adds nothing, with none at all
@@ -51,7 +52,8 @@ class FactorsFrozen(UsageRule):
                 value = sets_gradient(statement)
                 words, is_all = words_in(value) if value is not None else (set[str](), False)
                 is_off = isinstance(value, ast.Constant) and value.value is False and not set_true
-                if is_off or (is_all and "lora_A" in words and not takes_e(words)):
+                is_part = "lora_A" in words and not usage.of_lora and not takes_e(words)
+                if is_off or (is_all and is_part):
                     kept = "without lora_E" if words else "all of them"
                     yield CodeFault(statement, f"the factors are frozen here, {kept}")
 
@@ -99,14 +101,13 @@ def configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
 class HeadStaysFrozen(UsageRule):
     code = "ADA935"
     only_with = ("from_pretrained",)
-    severity: ClassVar[Severity] = "info"
     summary = "a model gets a new head, and the configuration leaves it frozen"
     why = """A head for new labels begins with random weights. PEFT trains it beside the adapter for
     task_type SEQ_CLS and TOKEN_CLS only, under the names classifier and score, or where
     modules_to_save names it: otherwise the adapter learns for a random head, which no saved file
     holds."""
-    bad = HEAD.replace('    task_type="CAUSAL_LM",\n', "").replace("\nconfig", _NEW_HEAD) + LOOP
-    good = bad.replace("    init_r", '    task_type="TOKEN_CLS",\n    init_r')
+    bad = HEAD.replace("\nconfig", _NEW_HEAD) + LOOP
+    good = bad.replace('"CAUSAL_LM"', '"TOKEN_CLS"')
     hint = 'set task_type="SEQ_CLS" (or "TOKEN_CLS"), or modules_to_save=["classifier"]'
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:

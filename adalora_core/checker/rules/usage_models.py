@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword, only
+from adalora_core.checker.documents.python.syntax import called_name, keyword, only
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.trainings import (
@@ -51,8 +51,22 @@ class LossWithoutPenalty(UsageRule):
             "the loss is computed in the script, so it lacks the orthogonality penalty "
             f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss"
         )
-        for loss in dict.fromkeys(losses):
+        found = dict.fromkeys(losses)
+        for loss in found:
             yield CodeFault(loss, message, _OUR_HINT if usage.our_names else None)
+        if not found:
+            yield from _never_added(usage)
+
+
+def _never_added(usage: Usage) -> Iterator[CodeFault]:
+    """Yield an information for each configuration with which PEFT's own forward adds nothing."""
+    for wrap in usage.wraps if usage.once(trainings) and not usage.our_names else ():
+        made = usage.calls(wrap.config) if called_name(wrap.call) == "get_peft_model" else []
+        for call in usage.script.calls:
+            if call.node in made and not call.is_open and "task_type" not in call.entries:
+                message = "without task_type PEFT's forward never adds the orthogonality penalty"
+                hint = "set task_type, or orth_reg_weight to 0"
+                yield CodeFault(call.node, message, hint, severity="info")
 
 
 def _smoothed(usage: Usage) -> Iterator[CodeFault]:
@@ -102,6 +116,7 @@ class OptimizerBeforeAdapter(UsageRule):
 
 class WrappedTwice(UsageRule):
     code = "ADA914"
+    methods = BOTH
     summary = "a model that is wrapped already is wrapped again"
     why = """get_peft_model changes the layers of the model that it is given. A second call adapts
     the layers inside the first adapter, or trains beside an adapter that it neither saves nor
@@ -128,7 +143,8 @@ from transformers import Trainer
 
 for rank in (2, 4, 8):
     config = AdaLoraConfig(
-        target_modules=["query"], init_r=12, target_r=rank, tinit=10, tfinal=50, total_step=200
+        task_type="SEQ_CLS", target_modules=["query"],
+        init_r=12, target_r=rank, tinit=10, tfinal=50, total_step=200,
     )
     Trainer(model=get_peft_model(load_model(), config), train_dataset=rows).train()
 """
@@ -177,6 +193,7 @@ class PenaltyAddedTwice(UsageRule):
 
 class TargetsOfAnotherBase(UsageRule):
     code = "ADA921"
+    methods = BOTH
     errors = ("Target modules ... not found in the base model",)
     severity = "error"
     summary = "the base model that a script loads has none of the targets"
@@ -193,7 +210,7 @@ class TargetsOfAnotherBase(UsageRule):
         for wrap in usage.wraps:
             made = usage.calls(wrap.config)
             base = only(name_of_base(usage, each) for each in usage.origins(wrap.model))
-            for call in usage.script.calls if base is not None else ():
+            for call in usage.configurations if base is not None else ():
                 key, _ = call.entries.get("target_modules", (None, None))
                 names = call.values.get("target_modules")
                 if key is None or call.node not in made or not isinstance(names, list):

@@ -6,7 +6,13 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, Function, keyword, last_name
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    Function,
+    keyword,
+    last_name,
+    walk,
+)
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     HEAD,
@@ -18,7 +24,7 @@ from adalora_core.checker.rules.usage_base import (
     shown,
 )
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS, TRAINER_EVENTS
+from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS, NEVER_CALLED
 from adalora_core.checker.scripts.step_order import (
     accumulation,
     accumulation_guards,
@@ -76,7 +82,10 @@ class AllocationForEachMicroBatch(AllocationRule):
         is_hook = method is not None and method.name == "on_train_batch_end"
         is_hook = is_hook and usage.framework(method) == "lightning"
         waits = usage.once(accumulation) if is_hook else None
-        if waits is None or waits == 1 or accumulation_guards(usage, event):
+        # A new `global_step` is known to be one step of the optimizer.
+        parts = (walk(guard.test, ast.Attribute) for guard in event.guards)
+        is_new = any(each.attr == "global_step" for found in parts for each in found)
+        if waits is None or waits == 1 or is_new or accumulation_guards(usage, event):
             return None
         message = (
             "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
@@ -148,9 +157,9 @@ class AllocationInWrongHook(AllocationRule):
         framework = usage.framework(method)
         if framework is None or method is None or method.name not in HOOKS[framework]:
             return None
-        if placement(event) is not None:
-            return None  # the method makes the step itself
         reason = HOOKS[framework][method.name]
+        if usage.calls_of(method) or (placement(event) is not None and reason != NEVER_CALLED):
+            return None  # the method makes the step itself, or the script calls it
         message = f"update_and_allocate is called in {method.name}: {reason}"
         remedy = _renamed(usage, method) if framework == "callback" else None
         return CodeFault(event.node, message, hint=PLACES[framework], remedy=remedy)
@@ -199,8 +208,7 @@ class AllocationGuardedByItself(AllocationRule):
         is_open = isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or)
         if is_open or not any(_is_set(usage, part, holds=guard.holds) for part in parts):
             return None
-        condition = f"`{ast.unparse(test)[:80]}`"
-        return f"update_and_allocate waits for {condition}, which only its first call makes true"
+        return f"update_and_allocate waits for {shown(test)}, which only its first call makes true"
 
 
 def _is_set(usage: Usage, test: ast.expr, *, holds: bool) -> bool:
@@ -237,7 +245,7 @@ class AllocationOnOneProcess(AllocationRule):
         counts = [each for each in event.trace.changes.get(name, []) if each.kind == "count"]
         for guard in counts[0].guards if len(counts) == 1 else ():
             if _on_one_process(guard):
-                message = f"`{name[:60]}` is raised on one process only, so the schedules differ"
+                message = f"`{name}` is raised on one process only, so the schedules differ"
                 return CodeFault(event.node, message, note=(guard.test, "the condition"))
         function = usage.scopes.of[event.node].function
         for mark in function.decorator_list if isinstance(function, FUNCTION) else ():
@@ -259,27 +267,6 @@ def _on_one_process(guard: Guard) -> bool:
         test, holds = test.operand, not holds
     asks = _MAIN_PROCESS if holds else _OTHER_PROCESS
     return not isinstance(test, ast.BoolOp) and asks.search(ast.unparse(test)) is not None
-
-
-class CallbackMethodNeverCalled(AllocationRule):
-    code = "ADA918"
-    summary = "update_and_allocate is called in a method that Trainer never calls"
-    why = """Trainer calls the methods of a callback by their names. A method of another name that
-    nothing calls never runs, so nothing is allocated, without an error."""
-    bad = example(CALLBACK.replace("on_optimizer_step", "after_optimizer_step"), _TRAINER)
-    good = example(CALLBACK, _TRAINER)
-    hint = PLACES["callback"]
-
-    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
-        method = event.trace.function
-        if method is None or usage.framework(method) != "callback":
-            return None
-        is_event = method.name in TRAINER_EVENTS or method.name.startswith("__")
-        is_made = getattr(usage.scopes.parents[method], "name", "") in usage.scopes.callers
-        if is_event or not is_made or usage.calls_of(method):
-            return None
-        message = f"`{method.name}` is not an event of Trainer, and nothing calls it"
-        return CodeFault(event.node, message)
 
 
 class AllocationTooRare(AllocationRule):
@@ -305,7 +292,7 @@ class AllocationTooRare(AllocationRule):
         is_repeated = bool(event.loops) and event.loops[-1] not in event.trace.runs
         if place is None or place.level != "outside" or not is_repeated:
             return None
-        if step_counter(usage, event).counts in {"epochs", "nothing"}:
+        if step_counter(usage, event).counts in {"epochs", "constant"}:
             return None
         message = "update_and_allocate is called outside the loop that makes the steps"
         return CodeFault(event.node, message, note=(place.step.node, _THE_STEP))

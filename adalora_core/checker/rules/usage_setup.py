@@ -9,7 +9,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import (
-    FUNCTION,
     called_name,
     keyword,
     last_name,
@@ -18,11 +17,10 @@ from adalora_core.checker.documents.python.syntax import (
     walk,
 )
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
-from adalora_core.checker.scripts.events import Event, Frame, excludes, receiver, trainer_calls
+from adalora_core.checker.scripts.events import receiver, trainer_calls
 from adalora_core.checker.scripts.trainings import (
     held_models,
     models_of_trainer,
-    second_wraps,
 )
 
 if TYPE_CHECKING:
@@ -143,7 +141,8 @@ class LoadedAdapterTrained(UsageRule):
         given = [m for e in usage.events("optimizer") for m in held_models(usage, e.call)]
         made = (trainer_calls(usage, receiver(event.call)) for event in usage.events("train"))
         given += [m for trainer in chain(*made) for m in models_of_trainer(usage, trainer)]
-        calls = dict.fromkeys(call for model in given for call in usage.calls(model))
+        alone = (m for m in given if usage.wrap_of.keys().isdisjoint(usage.origins(m)))
+        calls = dict.fromkeys(call for model in alone for call in usage.calls(model))
         wrapped = {leaf for wrap in usage.wraps for leaf in usage.origins(wrap.model)}
         for call in calls:
             if call not in wrapped and _loads_frozen(usage, call) and not unfrozen(usage, call):
@@ -158,43 +157,6 @@ def _loads_frozen(usage: Usage, call: ast.Call) -> bool:
     value = usage.keywords(call).get("is_trainable") or keyword(call, "is_trainable", at=3)
     is_frozen = value is None or (isinstance(value, ast.Constant) and value.value is False)
     return is_frozen and not any(each.arg is None for each in call.keywords)
-
-
-class PenaltyWithoutGradient(UsageRule):
-    code = "ADA923"
-    summary = "a term of the loss is computed without gradients"
-    why = """A number that is computed under torch.no_grad() is a constant to backward(): added to
-    the loss it changes what is printed, and trains nothing."""
-    bad = (
-        f"{HEAD}\n\n@torch.no_grad()\ndef penalty(model):\n"
-        "    return sum(p.norm() for p in model.parameters())\n\n\n"
-    ) + LOOP.replace(
-        "    model(**batch).loss.backward()\n",
-        "    loss = model(**batch).loss + 0.1 * penalty(model)\n    loss.backward()\n",
-    )
-    hint = "compute the term with gradients, outside of torch.no_grad()"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        for function in usage.scopes.functions:
-            marks = {n(mark) for mark in function.decorator_list for n in (last_name, called_name)}
-            is_without = not marks.isdisjoint({"no_grad", "inference_mode"})
-            for call in usage.calls_of(function) if is_without else ():
-                if _is_added_to_loss(usage, call):
-                    message = f"{shown(call)} has no gradient: it trains nothing"
-                    yield CodeFault(call, message, note=(function, "it runs under torch.no_grad()"))
-
-
-def _is_added_to_loss(usage: Usage, call: ast.Call) -> bool:
-    node: ast.AST = call
-    parent = usage.scopes.parents[call]
-    while isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mult):
-        node, parent = parent, usage.scopes.parents[parent]
-    match parent:
-        case ast.AugAssign(target=other):
-            return "loss" in ast.unparse(other).lower()
-        case ast.BinOp(left, ast.Add(), right):
-            return "loss" in ast.unparse(left if right is node else right).lower()
-    return False
 
 
 class RankGivenAsR(UsageRule):
@@ -214,57 +176,6 @@ class RankGivenAsR(UsageRule):
             if key is not None and value is not None and "r" in call.deferred and is_meant:
                 message = f"`r` is {shown(value)}, and the run starts at init_r = 12"
                 yield CodeFault(key, message)
-
-
-class ConfigurationShared(UsageRule):
-    code = "ADA924"
-    summary = "two trainings share one configuration"
-    why = """An allocation writes rank_pattern into the configuration, and total_step is that of
-    one run: the second adapter is trained and saved with what the first has left there."""
-    bad = HEAD + LOOP + (
-        "model = get_peft_model(model.merge_and_unload(), config)\n"
-        "optimizer = AdamW(model.parameters())\n"
-    ) + LOOP  # fmt: skip
-    hint = "make a configuration for each training"
-
-    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        again = {call for call, _ in second_wraps(usage)}
-        found: dict[ast.AST, ast.AST] = {}
-        for trace in usage.traces:
-            first: dict[tuple[ast.Call, Frame], Event] = {}
-            for event in trace.events:
-                made = None if event.node in again else _configuration(usage, event)
-                frame = _frame_of(usage, event, made) if made is not None else None
-                if made is None or frame is None:
-                    continue
-                before = first.setdefault((made, frame), event)
-                between = [each.kind for each in trace.events[before.number : event.number]]
-                # A loop over folds or seeds repeats one training, to which the schedule belongs.
-                is_trained = "allocate" in between or "train" in between
-                if is_trained and not excludes(before, event):
-                    found.setdefault(event.node, before.node)
-        for node, earlier in found.items():
-            message = "the configuration of another training is used again"
-            yield CodeFault(node, message, note=(earlier, "the first training"))
-
-
-def _configuration(usage: Usage, event: Event) -> ast.Call | None:
-    """Return the call that makes the configuration which an event gives to a model."""
-    wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
-    if wrap is None or not wrap.is_adalora or wrap.is_injected:
-        return None
-    made = usage.calls(wrap.config)
-    is_one = len(made) == 1 and isinstance(usage.scopes.parents[made[0]], ast.Assign)
-    return made[0] if is_one and usage.makes_config(made[0]) else None
-
-
-def _frame_of(usage: Usage, event: Event, made: ast.Call) -> Frame | None:
-    """Return the call of a function in which a configuration is made once for an event."""
-    function, frame = usage.scopes.of[made].function, event.frame
-    is_module = not isinstance(function, FUNCTION)
-    while frame.function is not function and frame.outer is not None:
-        frame = frame.outer
-    return frame if is_module or frame.function is function else None
 
 
 class UnsupportedCall(UsageRule):

@@ -1,12 +1,20 @@
-"""Find scripts that train AdaLoRA without allocating, or that pass a wrong step."""
+"""Find scripts that never allocate, pass a wrong step, or give a total of another unit or run."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import Function, called_name, last_name, walk
+from adalora_core.checker.documents.python.syntax import (
+    Function,
+    called_name,
+    last_name,
+    only,
+    walk,
+)
 from adalora_core.checker.rules.usage_base import (
     EPOCHS,
     HEAD,
@@ -15,17 +23,27 @@ from adalora_core.checker.rules.usage_base import (
     AllocationRule,
     CodeFault,
     UsageRule,
+    example,
     shown,
 )
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
 from adalora_core.checker.scripts.frameworks import ALLOCATE
-from adalora_core.checker.scripts.step_order import is_per_micro_batch, placement
+from adalora_core.checker.scripts.step_order import (
+    accumulation,
+    epochs_of_run,
+    epochs_of_total,
+    is_per_micro_batch,
+    placement,
+    run_length,
+    unit,
+)
 from adalora_core.checker.scripts.trainings import Training, trainings
 
 if TYPE_CHECKING:
-    from adalora_core.checker.scripts.events import Event
+    from adalora_core.checker.scripts.events import Event, Guard
     from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.findings import Severity
+
 
 _ACCUMULATED = """\
 step = 0
@@ -53,8 +71,7 @@ class AllocationNeverCalled(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         misspelt = _misspelt(usage)
         for call in misspelt:
-            method = f"`{ast.unparse(call.func)[-60:]}`"
-            message = f"{method} is not a method of the model; did you mean `{ALLOCATE}`?"
+            message = f"{shown(call.func)} is not a method of the model; did you mean `{ALLOCATE}`?"
             yield CodeFault(call, message, f"write {ALLOCATE}")
         found: dict[ast.AST, Training] = {}
         made = usage.once(trainings) if not misspelt else []
@@ -110,11 +127,14 @@ def _misspelt(usage: Usage) -> list[ast.Call]:
 
 
 def _message(training: Training) -> str:
-    call = ast.unparse(training.event.call.func)[-60:]
+    function = training.event.call.func
+    call = shown(function) if isinstance(function, ast.Name) else f"`{last_name(function)}`"
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        call = shown(function)
     if training.kind in {"loop", "accelerate"}:
-        return f"`{call}` is called for an AdaLoRA model in a loop without update_and_allocate"
+        return f"{call} is called for an AdaLoRA model in a loop without update_and_allocate"
     caller = "hook of the module" if training.kind == "lightning" else "callback"
-    return f"`{call}` trains an AdaLoRA model, and no {caller} calls update_and_allocate"
+    return f"{call} trains an AdaLoRA model, and no {caller} calls update_and_allocate"
 
 
 def _hint(usage: Usage, training: Training) -> str:
@@ -142,7 +162,7 @@ class StepIsConstant(AllocationRule):
             return CodeFault(event.node, "update_and_allocate is called without the step")
         if not is_repeated(usage, event):
             return None  # one step, as in a test
-        is_constant = step_counter(usage, event).counts == "nothing"
+        is_constant = step_counter(usage, event).counts == "constant"
         return _fault(event, "never changes during the run") if is_constant else None
 
 
@@ -193,36 +213,144 @@ class StepRestarts(AllocationRule):
         return _fault(event, "starts again in each epoch") if restarts else None
 
 
-class StepForgotten(AllocationRule):
-    code = "ADA939"
-    summary = "the epochs go on from a checkpoint, and the step starts at 0 again"
-    why = """The schedule follows the number: after the restart it is back in the warm-up, and the
-    training ends before its final phase."""
-    bad = HEAD + "first = load_checkpoint()\n" + EPOCHS.replace("range(3)", "range(first, 3)")
-    good = bad.replace("step = 0", "step = first * len(loader)")
-    hint = "save the step with the checkpoint, or begin at first_epoch * len(loader)"
+class TotalStepCountsSamples(UsageRule):
+    code = "ADA911"
+    summary = "total_step is computed from samples or micro-batches, not from optimizer steps"
+    why = """The schedule is then longer than the run by the batch size or the accumulation:
+    budgeting ends late or never, and the final phase never comes."""
+    bad = HEAD.replace("total_step=1000", "total_step=len(train_dataset) * 3") + LOOP
+    good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
+    hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
-    def check_call(self, usage: Usage, event: Event) -> CodeFault | None:
-        given = event.step
-        if len(event.loops) < 2 or not _goes_on(usage, event.loops[0]):  # noqa: PLR2004 - epochs
-            return None
-        bindings = usage.scopes.bindings(given)
-        if isinstance(given, ast.Attribute):
-            bindings = usage.bindings_of(given)
-        firsts = [each.value for each in bindings if each.kind == "value"]
-        is_counted = {each.kind for each in bindings} == {"value", "added"}
-        if not is_counted or not all(isinstance(each, ast.Constant) for each in firsts):
-            return None
-        return _fault(event, "starts anew when the epochs go on from a checkpoint")
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        sizes = list(usage.settings("batch_size", "per_device_train_batch_size"))
+        for key, value in usage.totals():
+            counted = unit(usage, value)
+            waits = usage.once(accumulation)
+            hint = None
+            if _counts_epochs_alone(usage, value):
+                fault = "the number of epochs, not of optimizer steps"
+            elif _counts_all_processes(usage, value):
+                fault = "the steps of all processes together"
+                hint = "divide it by the number of processes, or take len(loader) after prepare()"
+            elif counted == "samples" and not (waits == 1 and 1 in map(usage.value, sizes)):
+                fault = "a number of samples, not of optimizer steps"
+            elif counted == "micro-batches" and waits is not None and waits > 1:
+                fault = f"a number of micro-batches, {waits} of which make one optimizer step"
+            else:
+                continue
+            yield CodeFault(key, f"total_step is {shown(value)}: {fault}", hint)
 
 
-def _goes_on(usage: Usage, loop: ast.AST) -> bool:
-    """Return whether a loop over epochs begins at something that the script loads or is given."""
-    if not isinstance(loop, ast.For):
+def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
+    """Return whether a total is what the outer loop, or the trainer, is given as its epochs."""
+    rounds = [
+        call.args[0]
+        for event in usage.events("step")
+        for loop in event.loops[:-1]
+        if isinstance(loop, ast.For)
+        for call in usage.calls(loop.iter)
+        if called_name(call) == "range" and len(call.args) == 1
+    ]
+    rounds += usage.settings("num_train_epochs", "max_epochs")
+    same = {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
+    return ast.dump(total) in same
+
+
+def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:
+    """Return whether a total is made of what is divided between processes, and not divided."""
+    nodes = list(usage.mentions(total, ast.BinOp, ast.Call))
+    products = [each for each in nodes if isinstance(each, ast.BinOp)]
+    divisors = [each.right for each in products if isinstance(each.op, ast.Div | ast.FloorDiv)]
+    words = (last_name(node) for each in divisors for node in usage.mentions(each, ast.expr))
+    if any(map(_PROCESSES.search, words)):
         return False
-    is_epochs = "epoch" in (ast.unparse(loop.target) + ast.unparse(loop.iter)[:100]).lower()
-    for call in usage.calls(loop.iter) if is_epochs else ():
-        first = call.args[0] if last_name(call.func) == "range" and len(call.args) > 1 else None
-        if not all(isinstance(leaf, ast.Constant) for leaf in usage.origins(first)):
-            return True
-    return False
+    callers, position = usage.scopes.callers, usage.scopes.position
+    samplers = [each for each in callers.get("DistributedSampler", ()) if each.args]
+    divided = {ast.dump(each.args[0]): len(position) for each in samplers}
+    if _SEVERAL.search(usage.script.code):  # it says how it is started
+        for call in callers.get("prepare", ()):
+            divided |= {ast.dump(each): position[call] for each in call.args}
+    return any(
+        position[node] < divided.get(ast.dump(node.args[0]), -1)
+        for node in nodes
+        if isinstance(node, ast.Call) and called_name(node) == "len" and node.args
+    )
+
+
+_SEVERAL = re.compile(r"(--num_processes|--nproc[-_]per[-_]node)[ =]+([2-9]|\d\d)")
+_PROCESSES = re.compile(
+    r"world|num_?proc|nproc|replica|n(um)?_?gpus?\b|device_count", re.IGNORECASE
+)
+
+
+class TotalStepContradictsMaxSteps(UsageRule):
+    code = "ADA912"
+    summary = "total_step differs from the number of steps that the script trains"
+    why = """With a larger total_step, or one of more epochs, the run ends before its schedule, and
+    the target rank is not reached; with a smaller one the last steps are outside of it."""
+    bad = example(
+        'arguments = TrainingArguments("out", max_steps=500)\n'
+        "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
+        "from transformers import Trainer, TrainingArguments",
+    )
+    good = bad.replace("max_steps=500", "max_steps=1000")
+    hint = "give total_step the number of steps of the run"
+
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        given, trained = usage.totals(), usage.once(trainings)
+        units = {unit(usage, value) for _, value in given}
+        steps = (usage.value, run_length, "steps", 1)
+        epochs = (partial(epochs_of_total, usage), epochs_of_run, "epochs", 0)
+        kinds = (steps, epochs) if units <= {"micro-batches", "steps"} else (steps,)
+        for count, read, counted, most in kinds:
+            total = only(count(value) for _, value in given)
+            number = None if total is None else only(read(usage, each) for each in trained)
+            if number is not None and total is not None and abs(total - number) > most:
+                noun = counted if total != 1 else counted.removesuffix("s")
+                message = f"total_step is {total} {noun}, and the script trains {number}"
+                yield from (CodeFault(key, message) for key, _ in given)
+        length = only(run_length(usage, training) for training in trained) if given else None
+        is_trainer = length is not None and all(training.trainers for training in trained)
+        for key, value in given if is_trainer else ():
+            words = {last_name(node) for node in usage.mentions(value, ast.expr)}
+            is_counted = "len" in words and words.isdisjoint({"min", "max_steps"})
+            if is_counted and usage.value(value) is None:
+                message = f"total_step is {shown(value)}, and max_steps ends the run before its "
+                yield CodeFault(key, f"{message}epochs do")
+
+
+class AllocationEndsEarly(AllocationRule):
+    code = "ADA938"
+    summary = "update_and_allocate is not called any more in the final phase"
+    why = """The call at step total_step - tfinal fixes which triplets are kept, and the calls after
+    it hold the others at zero. Without them the optimizer brings dropped triplets back, and
+    rank_pattern, which the saved adapter needs, is never written."""
+    bad = HEAD + LOOP.replace(
+        "    model.base", "    if step < config.total_step - config.tfinal:\n        model.base"
+    )
+    hint = "call it after every step of the optimizer, without the condition"
+
+    def check_guard(self, usage: Usage, guard: Guard) -> str | None:
+        ends = ast.Lt | ast.LtE if guard.holds else ast.Gt | ast.GtE
+        is_both = isinstance(guard.test, ast.BoolOp) and isinstance(guard.test.op, ast.And)
+        parts = guard.test.values if isinstance(guard.test, ast.BoolOp) else [guard.test]
+        for test in parts if is_both is guard.holds or len(parts) == 1 else ():
+            if not isinstance(test, ast.Compare) or len(test.ops) > 1 > guard.holds:
+                continue
+            for asked, end in zip(test.ops, test.comparators, strict=True):
+                words = {last_name(node).lower() for node in usage.mentions(end, ast.expr)}
+                is_last = not words.isdisjoint({"tfinal", "t_final"}) or _is_final(usage, end)
+                if isinstance(asked, ends) and is_last:
+                    return f"update_and_allocate is called only while {shown(guard.test)}"
+        return None
+
+
+def _is_final(usage: Usage, end: ast.expr) -> bool:
+    """Return whether a number is the step at which the final phase of a schedule begins."""
+    values = (call.values for call in usage.script.calls)
+    schedules = [(each.get("total_step"), each.get("tfinal")) for each in values]
+    return any(
+        type(total) is type(final) is int and usage.value(end) == total - final
+        for total, final in schedules
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
@@ -16,9 +17,9 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import Event, Frame, adds_to_itself
+from adalora_core.checker.scripts.events import Event, Frame, adds_to_itself, receiver
 from adalora_core.checker.scripts.frameworks import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
-from adalora_core.checker.scripts.step_order import accumulation_guards, placement
+from adalora_core.checker.scripts.step_order import Unit, accumulation_guards, placement
 
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage
@@ -29,17 +30,17 @@ class Counter:
     """The events that a number counts.
 
     Args:
-        counts: `nothing` if it never changes; `unknown` if that cannot be known.
+        counts: `constant` if it never changes; `unknown` if that cannot be known.
         restarts: whether it starts anew in each epoch.
     """
 
-    counts: Literal["nothing", "epochs", "micro-batches", "samples", "steps", "unknown"]
+    counts: Unit
     restarts: bool = False
 
 
 UNKNOWN = Counter("unknown")
 STEPS = Counter("steps")
-NOTHING = Counter("nothing")
+CONSTANT = Counter("constant")
 _SAME = frozenset({"int", "min", "max", "float", "round"})
 
 
@@ -75,16 +76,19 @@ class _Reader:
                 return self._operation(node, frame)
             case ast.Call(args=[_, *_]) if called_name(node) in _SAME:
                 read = [self.read(each, frame) for each in node.args]
-                return next((each for each in read if each.counts != "nothing"), read[0])
+                return next((each for each in read if each.counts != "constant"), read[0])
             case ast.Attribute():
                 return self._attribute(node)
             case ast.Name():
                 return self._name(node, frame)
+        names = (each.id for each in walk(node, ast.Name))
+        if called_name(node) == "len" and any(self.usage.scopes.changed.get(n) for n in names):
+            return UNKNOWN  # of a list that grows
         is_constant = called_name(node) in {"len", "get_rank", "get_world_size"}
         is_constant |= isinstance(node, ast.Constant)
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             is_constant = node.slice.value in CONSTANT_NAMES
-        return NOTHING if is_constant else UNKNOWN
+        return CONSTANT if is_constant else UNKNOWN
 
     def _operation(self, node: ast.BinOp, frame: Frame | None) -> Counter:
         left, right = self.read(node.left, frame), self.read(node.right, frame)
@@ -92,8 +96,8 @@ class _Reader:
             # Micro-batches divided by their number per step are steps.
             return replace(left, counts="steps") if left.counts == "micro-batches" else left
         known = {left.counts, right.counts}
-        if "nothing" in known:
-            return right if left.counts == "nothing" else left
+        if "constant" in known:
+            return right if left.counts == "constant" else left
         if "unknown" in known or known == {"epochs"}:
             return UNKNOWN if "unknown" in known else left
         # `epoch * len(loader) + step` counts on over the epochs.
@@ -103,7 +107,7 @@ class _Reader:
         if node.attr in EPOCH_NAMES:
             return Counter("epochs")
         if node.attr in CONSTANT_NAMES:
-            return NOTHING
+            return CONSTANT
         if node.attr == "global_step" and last_name(node.value) in {"state", "trainer"}:
             return STEPS
         if self.usage.class_of_value(node.value) is not None:
@@ -112,7 +116,7 @@ class _Reader:
         is_setting = {last_name(node.value), "" if root is None else root.id} & SETTINGS
         if "step" in node.attr:
             return UNKNOWN  # another file may raise it
-        return NOTHING if is_setting else UNKNOWN
+        return CONSTANT if is_setting else UNKNOWN
 
     def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
         if not bindings:
@@ -121,7 +125,7 @@ class _Reader:
             return self._counted(ast.unparse(node))
         owners = [self.usage.scopes.of[each.node].function for each in bindings]
         is_set_once = all(isinstance(f, FUNCTION) and f.name == "__init__" for f in owners)
-        return NOTHING if is_set_once else UNKNOWN
+        return CONSTANT if is_set_once else UNKNOWN
 
     def _name(self, node: ast.Name, frame: Frame | None) -> Counter:
         found = self.usage.scopes.bindings(node)
@@ -134,7 +138,7 @@ class _Reader:
         if any(each.kind == "parameter" for each in bindings):
             return self._parameter(node, frame)
         if node.id in CONSTANT_NAMES:
-            return NOTHING
+            return CONSTANT
         if node.id in EPOCH_NAMES and not bindings:
             return Counter("epochs")
         if not bindings or any(each.value is None for each in bindings):
@@ -159,7 +163,7 @@ class _Reader:
         is_iterator = "count" in words or any("iter" in word for word in words)
         scope = self.usage.scopes.find(name)
         in_scope = self.event.loops or scope is None or not isinstance(scope.function, FUNCTION)
-        return NOTHING if in_scope and not is_iterator else UNKNOWN
+        return CONSTANT if in_scope and not is_iterator else UNKNOWN
 
     def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
         if (
@@ -170,7 +174,7 @@ class _Reader:
             is_one = any(each is not None and self.usage.value(each) == 1 for each in epochs)
             return Counter("steps", restarts=not is_one)
         if frame is None or frame.call is None:
-            return NOTHING if node.id in CONSTANT_NAMES - {"r"} else UNKNOWN
+            return CONSTANT if node.id in CONSTANT_NAMES - {"r"} else UNKNOWN
         given = frame.given(node.id)
         return UNKNOWN if given is None else self.read(given, frame.outer)
 
@@ -178,18 +182,19 @@ class _Reader:
         loops = self.event.loops
         at = loops.index(loop)
         if self.makes_runs(loop):
-            return NOTHING
+            return CONSTANT
         steps = self.step_loops
         if len(steps) > at + 1 and steps[: at + 1] == loops[: at + 1]:
             # A step that is the outer number may belong to each of several models.
             target = "" if isinstance(loop, ast.While) else ast.unparse(loop.target)
             is_step = "step" in target or "iter" in target
-            is_shared = steps[at + 1] in self._loops_over_models()
-            return UNKNOWN if is_step or is_shared else Counter("epochs")
+            return UNKNOWN if is_step or self.makes_runs(steps[at + 1]) else Counter("epochs")
         if self._counts_in_strides(loop):
             return Counter("samples")
-        if self._goes_on(loop):
-            return UNKNOWN
+        if not isinstance(loop, ast.While) and any(
+            not isinstance(each, ast.Constant) for each in _starts(self.usage, loop.iter)
+        ):
+            return UNKNOWN  # it counts on
         restarts = any(self._is_epochs(outer) for outer in loops[:at])
         return Counter("micro-batches" if self.is_rare else "steps", restarts)
 
@@ -199,37 +204,6 @@ class _Reader:
             return False
         made = [call.args for call in self.usage.calls(loop.iter) if called_name(call) == "range"]
         return any(self.usage.value(stride) not in (1, -1) for args in made for stride in args[2:])
-
-    def _goes_on(self, loop: Loop) -> bool:
-        """Return whether a loop counts on from a number that is not always the same."""
-        outer = self.event.loops[: self.event.loops.index(loop)]
-        starts: list[ast.expr | None] = []
-        for leaf in () if isinstance(loop, ast.While) else self.usage.calls(loop.iter):
-            if called_name(leaf) == "enumerate":
-                starts.append(keyword(leaf, "start", at=1))
-            elif called_name(leaf) == "range":
-                starts.append(leaf.args[0] if len(leaf.args) > 1 else None)
-        is_open = any(
-            each is not None
-            and (self.usage.value(each) is None or self._is_moved(each, outer, self.event.frame))
-            for each in starts
-        )
-        return is_open or len(starts) > 1
-
-    def _is_moved(self, start: ast.expr, outer: tuple[Loop, ...], frame: Frame | None) -> bool:
-        """Return whether one of the loops around gives the start of a loop a new value."""
-        for each in self.usage.scopes.bindings(start):
-            if each.kind == "parameter":
-                given = frame.given(last_name(start)) if frame is not None else None
-                if frame and given is not None and self._is_moved(given, outer, frame.outer):
-                    return True
-            elif (
-                each.kind in {"value", "added"}
-                and not isinstance(each.value, ast.Constant)
-                and any(self.usage.scopes.is_within(each.node, loop) for loop in outer)
-            ):
-                return True
-        return False
 
     def _is_epochs(self, loop: Loop) -> bool:
         """Return whether a loop runs more than once over one training."""
@@ -246,25 +220,10 @@ class _Reader:
 
     def makes_runs(self, loop: Loop) -> bool:
         """Return whether each round of a loop is a training of its own."""
-        return loop in self.event.trace.runs or loop in self._loops_over_models()
-
-    def _loops_over_models(self) -> list[ast.AST]:
-        """Return the loops that run over the model which is allocated."""
-        node: ast.expr = self.event.call.func
-        frame: Frame | None = self.event.frame
-        while True:
-            while isinstance(node, ast.Attribute | ast.Call):
-                node = node.value if isinstance(node, ast.Attribute) else node.func
-            if not isinstance(node, ast.Name):
-                return []
-            bindings = self.usage.scopes.bindings(node)
-            is_given = any(each.kind == "parameter" for each in bindings)
-            if not is_given or frame is None or frame.call is None:
-                return [each.node for each in bindings if each.kind == "loop"]
-            given = frame.given(node.id)
-            if given is None:
-                return []
-            node, frame = given, frame.outer
+        root, _ = dotted(receiver(self.event.call))
+        bindings = self.usage.scopes.bindings(root)
+        # A loop over models, one of which is allocated.
+        return loop in self.event.trace.runs or any(each.node is loop for each in bindings)
 
     def _counted(self, name: str) -> Counter:
         """Return what a variable counts that the script increases."""
@@ -290,6 +249,15 @@ class _Reader:
             return Counter("samples", restarts)
         is_micro = self.is_rare and not accumulation_guards(self.usage, count)
         return Counter("micro-batches" if is_micro else "steps", restarts)
+
+
+def _starts(usage: Usage, over: ast.expr) -> Iterator[ast.expr]:
+    """Yield the numbers at which a loop may begin."""
+    for call in usage.calls(over):
+        if called_name(call) == "enumerate" and (start := keyword(call, "start", at=1)):
+            yield start
+        elif called_name(call) == "range" and len(call.args) > 1:
+            yield call.args[0]
 
 
 def _is_count(binding: Binding) -> bool:

@@ -34,6 +34,7 @@ KNOWN_MODULES = frozenset({
 
 _NO_GRADIENT = "no gradient is left"
 _NOT_STEPPED = "the optimizer has not made its step, and brings dropped triplets back"
+NEVER_CALLED = "Trainer does not call a method of this name"
 _BEFORE_RUN = "it is called once, before the first step"
 
 _WRONG: dict[Framework, dict[str, str]] = {
@@ -42,6 +43,8 @@ _WRONG: dict[Framework, dict[str, str]] = {
         _NOT_STEPPED: "on_pre_optimizer_step",
         "the step of this batch is not made and its gradients are not computed": "on_step_begin",
         "it is called between micro-batches, before the optimizer makes a step": "on_substep_end",
+        NEVER_CALLED: "after_optimizer_step on_batch_end "
+        "on_optimizer_step_end on_post_optimizer_step on_train_batch_end",
         _BEFORE_RUN: "on_train_begin",
         f"it is called once, and {_NO_GRADIENT}": "on_train_end",
         f"it is called once per epoch, and {_NO_GRADIENT}": "on_epoch_begin on_epoch_end",
@@ -50,6 +53,7 @@ _WRONG: dict[Framework, dict[str, str]] = {
     "trainer": {
         "it is called for each micro-batch, before the optimizer makes its step": "training_step",
         "it is called for each micro-batch, before the gradients are computed": "compute_loss",
+        NEVER_CALLED: "optimizer_step on_optimizer_step on_step_end on_train_batch_end",
         _NO_GRADIENT: "log evaluate evaluation_loop prediction_step save_model "
         "_maybe_log_save_evaluate",
     },
@@ -73,13 +77,6 @@ HOOKS = {
     for framework, wrong in _WRONG.items()
 }
 """Hooks and methods in which each framework makes a call wrong, and why."""
-
-TRAINER_EVENTS = frozenset({
-    "on_init_end", "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end",
-    "on_step_begin", "on_step_end", "on_substep_end", "on_pre_optimizer_step", "on_optimizer_step",
-    "on_evaluate", "on_predict", "on_save", "on_log", "on_prediction_step", "on_push_begin",
-})  # fmt: skip
-"""The methods of a callback that transformers' Trainer calls."""
 
 ONLY_LIGHTNING = frozenset({
     "on_before_zero_grad", "optimizer_zero_grad", "on_before_backward", "on_after_backward",

@@ -208,7 +208,12 @@ class Sources:
             return self.scopes.callers.get(owner.name, [])
         calls = self.scopes.callers.get(function.name, [])
         kind = ast.Attribute if isinstance(owner, ast.ClassDef) else ast.Name
-        return [call for call in calls if isinstance(call.func, kind)]
+        return [
+            call
+            for call in calls
+            if isinstance(call.func, kind)
+            and called_name(getattr(call.func, "value", None)) != "super"
+        ]
 
     def _of_attribute(self, node: ast.Attribute, item: int | None, seen: _Path) -> _Leaves:
         bindings = [each for each in self.bindings_of(node) if each.kind == "value"]
@@ -238,6 +243,11 @@ class Sources:
     def _of_subscript(self, node: ast.Subscript, item: int | None, seen: _Path) -> _Leaves:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         found = False
+        for change in self.scopes.changes(node.value) if isinstance(node.value, ast.Name) else ():
+            statement, same = self.scopes.parents[change], getattr(change, "slice", None)
+            if isinstance(statement, ast.Assign) and getattr(same, "value", key) == key:
+                found = True
+                yield from self._follow(statement.value, item, seen)
         for base in self._follow(node.value, None, seen):
             if isinstance(base, ast.Dict):
                 found = True

@@ -22,10 +22,12 @@ from adalora_core.checker.scripts.trainings import Training, trainings
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage
 
-Unit = Literal["samples", "batches", "steps", "unknown"]
+Unit = Literal["constant", "epochs", "micro-batches", "samples", "steps", "unknown"]
+"""What a number counts."""
 
 _LOADER = re.compile("loader", re.IGNORECASE)
 _DATA = re.compile("data|train|rows|sample|example|corpus|texts|records|pairs", re.IGNORECASE)
+_LOADED = {"load_dataset", "load_from_disk"}
 _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
 
 
@@ -94,27 +96,12 @@ def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
 
 
 def _accumulates(usage: Usage, guard: Guard) -> bool:
-    if _is_reset_inside(usage, guard):
-        return True
     for node in usage.mentions(guard.test, ast.expr):
         if last_name(node) == "sync_gradients":
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
             return can_exceed_one(usage, node.right)
     return False
-
-
-def _is_reset_inside(usage: Usage, guard: Guard) -> bool:
-    """Return whether a condition compares a counter that starts anew where it holds."""
-    compared = guard.test.left if isinstance(guard.test, ast.Compare) else None
-    bindings = usage.scopes.bindings(compared)
-    branch = usage.scopes.parents[guard.test]
-    return any(each.kind == "added" for each in bindings) and any(
-        each.kind == "value"
-        and isinstance(each.value, ast.Constant)
-        and usage.scopes.is_within(each.node, branch)
-        for each in bindings
-    )
 
 
 def is_per_micro_batch(usage: Usage, event: Event, place: Placement) -> bool:
@@ -161,7 +148,7 @@ def _unit(usage: Usage, node: ast.expr) -> Unit:
         case ast.BinOp(by, ast.Mult(), with_):
             left, right = unit(usage, by), unit(usage, with_)
             sizes = [(left, with_), (right, by)]
-            if any(counted == "batches" and _is_size(usage, size) for counted, size in sizes):
+            if any(counted == "micro-batches" and _is_size(size) for counted, size in sizes):
                 return "samples"
             return right if left == "unknown" else left
         case ast.BinOp(left_, ast.Add() | ast.Sub()):
@@ -175,39 +162,28 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
     words = " ".join(map(last_name, walk(divisor, ast.Name, ast.Attribute))).lower()
     if "accum" in words:
         return "steps"
-    is_number = isinstance(divisor, ast.Constant)
-    if left == "samples" and not is_number and ast.dump(divisor) in usage.once(_batch_sizes):
-        return "batches"
-    if left == "samples" and ("batch" in words or "bs" in words or usage.value(divisor)):
+    is_size = "batch" in words or not {"bs", "bsz"}.isdisjoint(words.split())
+    if left == "samples" and (is_size or usage.value(divisor)):
         # A number can be the product of batch size and accumulation.
-        return "batches" if "batch" in words and "effective" not in words else "steps"
-    return "steps" if left == "batches" else "unknown"
+        return "micro-batches" if is_size and "effective" not in words else "steps"
+    return "steps" if left == "micro-batches" else "unknown"
 
 
-def _is_size(usage: Usage, node: ast.expr) -> bool:
-    """Return whether a number is a batch size, or the micro-batches of a step."""
+def _is_size(node: ast.expr) -> bool:
+    """Return whether a number is a batch size, or the micro-batches of a step, by its name."""
     name = last_name(node).lower()
-    return ast.dump(node) in usage.once(_batch_sizes) or "batch_size" in name or "accum" in name
-
-
-def _batch_sizes(usage: Usage) -> dict[str, ast.expr]:
-    """Return what the script gives as the batch size of a device, by the dump of its tree."""
-    given = usage.settings("batch_size", "per_device_train_batch_size")
-    return {ast.dump(each): each for each in given}
+    return "batch_size" in name or "accum" in name
 
 
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:
     leaves = usage.origins(measured)
-    is_list = any(isinstance(leaf, ast.List | ast.ListComp) for leaf in leaves)
-    texts = [ast.unparse(measured)[:200]]
-    for leaf in leaves:
-        made = leaf
-        while isinstance(made, ast.Subscript):  # `load_dataset(...)["train"]`
-            made = made.value
-        texts.append(called_name(made))
+    is_list = any(isinstance(leaf, ast.ListComp) for leaf in leaves)
+    texts = [ast.unparse(measured)[:200], *map(called_name, leaves)]
     if any(map(_LOADER.search, texts)):
-        return "batches"
-    return "samples" if is_list or any(map(_DATA.search, texts)) else "unknown"
+        return "micro-batches"
+    is_list |= any(map(_DATA.search, texts))
+    made = (called_name(call) for call in usage.mentions(measured, ast.Call))
+    return "samples" if is_list or not _LOADED.isdisjoint(made) else "unknown"
 
 
 def accumulation(usage: Usage) -> int | None:
@@ -218,11 +194,6 @@ def accumulation(usage: Usage) -> int | None:
             nodes = usage.mentions(guard.test, ast.BinOp)
             given += [node.right for node in nodes if isinstance(node.op, ast.Mod)]
     return only(map(usage.value, given)) if given else 1
-
-
-def batch_size(usage: Usage) -> int | None:
-    """Return the batch size of the script; None if it cannot be known."""
-    return only(map(usage.value, usage.once(_batch_sizes).values()))
 
 
 def run_length(usage: Usage, training: Training) -> int | None:

@@ -18,6 +18,7 @@ from adalora_core.checker.documents.python.syntax import (
 )
 from adalora_core.checker.scripts.events import Event, excludes, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, KNOWN_MODULES
+from adalora_core.checker.scripts.sources import is_the_method
 
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage, Wrap
@@ -42,14 +43,12 @@ class Training:
         event: the step of the optimizer, or the call that trains.
         trainers: the calls that make the trainer.
         allocates: whether ranks are allocated; None if that cannot be known.
-        callbacks: how many callbacks of the trainer allocate.
     """
 
     kind: Kind
     event: Event
     trainers: tuple[ast.Call, ...]
     allocates: bool | None
-    callbacks: int = 0
 
 
 def trainings(usage: Usage) -> list[Training]:
@@ -71,8 +70,11 @@ def _loop(usage: Usage, event: Event) -> Training | None:
         return None
     if not _steps_adalora(usage, event):
         return None
+    kind: Kind = "accelerate" if event.accumulations else "loop"
     allocates = any(each.loops[:1] == event.loops[:1] for each in event.trace.of("allocate"))
-    return Training("accelerate" if event.accumulations else "loop", event, (), allocates)
+    function = event.frame.function
+    is_open = function is not None and any(walk(function, ast.Yield))  # who reads it may allocate
+    return Training(kind, event, (), True if allocates else None if is_open else False)
 
 
 def _steps_adalora(usage: Usage, event: Event) -> bool:
@@ -140,10 +142,10 @@ def _trainer(usage: Usage, event: Event) -> Training | None:
         trains = any(map(usage.is_adalora_model, models)) or any(w.is_adalora for w in wraps)
     if not trains:
         return None
-    callbacks = [each for call in made for each in _callbacks(usage, call)]
-    found += [*(_of_class(usage, each.func) for each in made), *callbacks]
+    found += (_of_class(usage, each.func) for each in made)
+    found += (each for call in made for each in _callbacks(usage, call))
     allocates = True if True in found else None if None in found else False
-    return Training(kind, event, made, allocates, callbacks.count(True))
+    return Training(kind, event, made, allocates)
 
 
 def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
@@ -222,6 +224,10 @@ def allocates_loosely(usage: Usage) -> bool:
     """
     if any(_may_allocate(usage, call) for call in usage.scopes.calls):
         return True
+    asked = (call for call in usage.scopes.callers.get("getattr", ()) if is_the_method(call))
+    around = ((each, usage.scopes.parents[each]) for each in asked)
+    if any(getattr(p, "func", p) is not e and not isinstance(p, ast.Assign) for e, p in around):
+        return True
     for event in usage.events("allocate"):
         function = event.trace.function
         if function is None or event.loops or usage.framework(function) is not None:
@@ -230,7 +236,9 @@ def allocates_loosely(usage: Usage) -> bool:
             isinstance(node.ctx, ast.Load) and not usage.scopes.is_within(node, function)
             for node in usage.scopes.words.get(function.name, ())
         )
-        if is_passed_on or function.name == "__call__":
+        owner = getattr(usage.scopes.parents[function], "name", "")
+        is_of_object = owner in usage.scopes.callers and not usage.calls_of(function)
+        if is_passed_on or is_of_object:  # somebody else may call a method, as `step`
             return True
         # An object of the script registers it: `@trainer.on("step")`.
         if any(_is_of_the_script(usage, each) for each in function.decorator_list):
@@ -283,6 +291,10 @@ def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
         if first is not None:
             seen.add(event.node)
             yield wrap.call, first
+    for wrap in usage.wraps:
+        made = usage.origins(wrap.model) if keyword(wrap.call, "peft_config") is not None else []
+        if made and {called_name(each) for each in made} == {"get_peft_model"}:
+            yield wrap.call, made[0]
 
 
 def _wrapped_before(usage: Usage, event: Event, wrap: Wrap) -> ast.AST | None:

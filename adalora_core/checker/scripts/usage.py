@@ -21,8 +21,8 @@ from adalora_core.checker.scripts.frameworks import ONLY_LIGHTNING, WRAPPERS, Fr
 from adalora_core.checker.scripts.sources import Sources
 
 if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.origins import Entries
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.checker.documents.python.values import Entries
 
 
 _Found = TypeVar("_Found")
@@ -58,6 +58,7 @@ class Usage(Sources):
     def __init__(self, script: Script, *, of_lora: bool = False) -> None:
         super().__init__(script.scopes)
         self.script = script
+        self.of_lora = of_lora
         loads = [] if of_lora else find_loads(script.values, CLASS)
         self.configurations = script.lora_calls if of_lora else [*script.calls, *loads]
         self._class = LORA_CLASS if of_lora else CLASS

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.python.arithmetic import UNKNOWN
+from adalora_core.checker.documents.python.origins import UNKNOWN
 from adalora_core.checker.documents.python.scopes import Scopes
 from adalora_core.checker.documents.python.syntax import called_name, dotted, last_name, only
-from adalora_core.checker.documents.python.values import Entries, Values, holds_unknown
+from adalora_core.checker.documents.python.values import Values, holds_unknown
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import CellSpan, Extent
 
 if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.origins import Entries
     from adalora_core.config.fields.block import Door
 
 CLASS = "AdaLoraConfig"
@@ -187,6 +188,10 @@ def find_calls(values: Values, name: str = CLASS) -> list[Call]:
     expecting: dict[ast.AST, bool] = {}
     for node in values.scopes.calls:
         door = _door(node.func, values, name)
+        if door is None and last_name(node.func) == "get_peft_config" and node.args:
+            _, kind = values.entries(node.args[0]).get("peft_type", (None, None))
+            is_meant = kind is not None and f"{values.of(kind)}Config".lower() == name.lower()
+            door = "peft" if is_meant else None
         if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
             found.append(((node.lineno, node.col_offset), node, door))
     found.sort(key=lambda each: each[0])
@@ -277,8 +282,12 @@ def _followed(function: ast.expr, values: Values) -> ast.expr:
 
 def _read(node: ast.Call, values: Values, live: set[str], door: Door) -> Call:
     call = Call(node, door)
-    call.is_open = bool(node.args)  # nobody writes 51 fields in their order
-    for keyword in node.keywords:
+    given_by_name = node.keywords
+    if last_name(node.func) == "get_peft_config":
+        given_by_name = [ast.keyword(None, node.args[0])]
+    else:
+        call.is_open = bool(node.args)  # nobody writes 51 fields in their order
+    for keyword in given_by_name:
         given: Entries = {keyword.arg: (keyword, keyword.value)}
         if keyword.arg is None:
             given = values.entries(keyword.value)

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import math
-from collections.abc import Iterable
-from functools import cached_property
+import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.python.arithmetic import (
-    BINARY,
-    COLLECTIONS,
-    FUNCTIONS,
-    UNARY,
-    UNKNOWN,
-    computed,
-    range_of,
-    without_repeats,
-)
-from adalora_core.checker.documents.python.namespaces import Namespaces
+from adalora_core.checker.documents.python.origins import DEEPEST_VALUE, LOADERS, UNKNOWN, Origins
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Scopes
-
-
-_DEEPEST = 40
-"""Bound on how far a value is followed: names of names, calls in calls."""
-
-Entries = dict[Any, tuple[ast.AST, ast.expr | None]]
-"""`{key: (node of the key, node of the value)}`; no node: the value is not known."""
 
 _ENUMS = frozenset({"TaskType", "PeftType"})
 
@@ -40,18 +22,93 @@ _CONSTANTS: dict[str | None, float] = {
 }  # fmt: skip
 
 
-_LOADERS = {
-    **dict.fromkeys(("yaml.safe_load", "yaml.full_load", "yaml.load"), "yaml_source"),
-    "json.loads": "json_source",
+LONGEST = 4096
+"""Bound on the entries and characters of a computed value."""
+_LARGEST = 1 << 256
+_MOST_DIGITS = 400
+"""More than any known number has before its point: `round` drops all of them alike."""
+
+BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
 }
-"""Functions that read a mapping out of a text."""
+UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Not: operator.not_,
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "round": lambda number, *digits: round(number, *(max(each, -_MOST_DIGITS) for each in digits)),
+    "abs": abs,
+    "max": max,
+    "min": min,
+    "math.ceil": math.ceil,
+    "math.floor": math.floor,
+}
+"""Functions of known numbers and short texts."""
 
 
-_SAVED = {f"peft.{name}Config.from_pretrained" for name in ("Peft", "Lora", "AdaLora")}
-"""Functions that read a configuration as PEFT has saved it: for inference."""
+def without_repeats(values: list[Any]) -> list[Any]:
+    """Return the entries of a set in the order of the code."""
+    found: dict[str, Any] = {}
+    for each in values:
+        is_whole = isinstance(each, int) or (isinstance(each, float) and each.is_integer())
+        found.setdefault(repr(int(each) if is_whole else each), each)
+    return list(found.values())
 
 
-class Values:
+def _sorted(values: list[Any]) -> Any:
+    try:
+        return sorted(values) if all(map(_is_computable, values)) else UNKNOWN
+    except TypeError:
+        return UNKNOWN
+
+
+COLLECTIONS: dict[str, Callable[[list[Any]], Any]] = {
+    "list": list, "tuple": list, "set": without_repeats, "frozenset": without_repeats,
+    "sorted": _sorted,
+}  # fmt: skip
+"""Functions that make a list of a list."""
+
+
+def range_of(values: list[Any]) -> Any:
+    """Return the numbers of a range as a list, within bounds."""
+    if not 1 <= len(values) <= 3 or not all(type(value) is int for value in values):  # noqa: PLR2004
+        return UNKNOWN
+    try:
+        found = range(*values)
+        return list(found) if len(found) <= LONGEST else UNKNOWN
+    except (ValueError, OverflowError):
+        return UNKNOWN
+
+
+def computed(function: Callable[..., Any], *values: Any) -> Any:
+    """Return the value of a function of numbers and short texts, within bounds."""
+    if not values or not all(map(_is_computable, values)):
+        return UNKNOWN
+    if function is operator.mul and any(isinstance(value, str) for value in values):
+        return UNKNOWN
+    try:
+        result = function(*values)
+    except (TypeError, ValueError, ArithmeticError):
+        return UNKNOWN
+    return result if _is_computable(result) else UNKNOWN
+
+
+def _is_computable(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= LONGEST
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= _LARGEST)
+
+
+class Values(Origins):
     """The values of the expressions of one script.
 
     Args:
@@ -64,18 +121,10 @@ class Values:
     """
 
     def __init__(self, scopes: Scopes, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.scopes = scopes
+        super().__init__(scopes, limits)
         self.excess: tuple[ast.expr, str] | None = None
-        self._limits = limits
         self._left = limits.nodes
         self._known: dict[ast.AST, Any] = {}
-        self._spreads: dict[ast.AST, bool] = {}
-        self._entries_of: dict[ast.AST, Entries] = {}
-        self._depth = 0
-
-    @cached_property
-    def _namespaces(self) -> Namespaces:
-        return Namespaces(self.scopes)
 
     def of(self, node: ast.expr) -> Any:
         """Return what an expression holds, with UNKNOWN for each part that only a run can tell.
@@ -84,7 +133,7 @@ class Values:
         """
         if node in self._known:
             return self._known[node]
-        if self._depth > _DEEPEST:
+        if self._depth > DEEPEST_VALUE:
             return UNKNOWN
         self._depth += 1
         self._known[node] = UNKNOWN  # while it is looked for: a value may depend on itself
@@ -114,135 +163,6 @@ class Values:
                 return UNKNOWN
         return value
 
-    def entries(self, node: ast.expr) -> Entries:
-        """Return the keys of a dict, each with the nodes of key and value.
-
-        A value is None if it changes later. The key UNKNOWN stands for further keys.
-        """
-        if node in self._entries_of:
-            return self._entries_of[node]
-        open_: Entries = {UNKNOWN: (node, None)}
-        if self._depth > _DEEPEST:
-            return open_
-        self._depth += 1
-        self._entries_of[node] = open_  # while they are looked for: a dict may hold itself
-        try:
-            loaded = self._loaded(node) if isinstance(node, ast.Call) else None
-            self._entries_of[node] = self._entries(loaded or node)
-        finally:
-            self._depth -= 1
-        return self._entries_of[node]
-
-    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901, PLR0912 - one case per expression
-        match node:
-            case ast.Dict():
-                return self._of_pairs(zip(node.keys, node.values, strict=True))
-            case ast.Call(func=ast.Name(id="dict")) if len(node.args) <= 1:
-                found = dict(self.entries(node.args[0])) if node.args else {}
-                for keyword in node.keywords:
-                    if keyword.arg is None:
-                        found = _joined(found, self.entries(keyword.value))
-                    else:
-                        found[keyword.arg] = (keyword, keyword.value)
-                return found
-            case ast.Call(args=[made]) if self.scopes.qualified(node.func) == "dataclasses.asdict":
-                return self._namespaces.fields(made) or {UNKNOWN: (node, None)}
-            case ast.Call(ast.Attribute(made, "to_dict")):
-                made = (self.source(made) if isinstance(made, ast.Name) else None) or made
-                if self.scopes.qualified(getattr(made, "func", made)) in _SAVED:
-                    saved = ast.copy_location(ast.Constant(value=True), node)
-                    return {UNKNOWN: (node, None), "inference_mode": (node, saved)}
-            case ast.BinOp(op=ast.BitOr()):
-                return _joined(dict(self.entries(node.left)), self.entries(node.right))
-            case ast.Name():
-                source = self.source(node)
-                if source is not None:
-                    return self._changed(node, dict(self.entries(source)))
-            case ast.Subscript():
-                part = self.part(node)
-                if part is not None:
-                    return self.entries(part)
-        return {UNKNOWN: (node, None)}
-
-    def _loaded(self, call: ast.Call) -> ast.expr | None:
-        """Return the mapping that a text of the script holds, as code in the place of the text."""
-        reader = _LOADERS.get(self.scopes.qualified(call.func) or "")
-        text = self.of(call.args[0]) if reader is not None and call.args else None
-        if not isinstance(text, str):
-            return None
-        # Imported for such calls only, as `decode` does: a document holds its script.
-        module = importlib.import_module(f"adalora_core.checker.documents.{reader}")
-        document = module.decode(text, self._limits)
-        value = document.value
-        if document.fatal or document.problems or not isinstance(value, dict):
-            return None
-        try:
-            made = ast.parse(repr(value), mode="eval").body
-        except (SyntaxError, RecursionError, MemoryError, ValueError):
-            return None
-        for each in ast.walk(made):
-            ast.copy_location(each, call.args[0])
-        return made
-
-    def _of_pairs(self, pairs: Iterable[tuple[ast.expr | None, ast.expr]]) -> Entries:
-        found: Entries = {}
-        for key, value in pairs:
-            if key is None:
-                found = _joined(found, self.entries(value))
-            else:
-                name = self.of(key)
-                is_known = isinstance(name, (str, int, float, type(None)))
-                found[name if is_known else UNKNOWN] = (key, value)
-        return found
-
-    def _changed(self, name: ast.Name, found: Entries) -> Entries:
-        """Return the entries of a dict without the values that the code changes."""
-        for change in self.scopes.changes(name):
-            keys = self._keys_of_change(change)
-            if keys is None:
-                found = {key: (node, None) for key, (node, _) in found.items()}
-                return {**found, UNKNOWN: (change, None)}
-            found |= {key: (found.get(key, (change,))[0], None) for key in keys}
-        return found
-
-    def _keys_of_change(self, change: ast.AST) -> list[str] | None:
-        match change:
-            case ast.Subscript(slice=ast.Constant(value=str() as key)):
-                return [key]
-            case ast.Call(func=ast.Attribute(attr="pop" | "setdefault"), args=[key_node, *_]):
-                found, binding = self.of(key_node), self.scopes.binding(key_node)
-                if binding is not None and binding.kind == "loop" and binding.value is not None:
-                    found = self.of(binding.value)
-                keys = found if isinstance(found, list) else [found]
-                return keys if all(isinstance(key, str) for key in keys) else None
-            case ast.Call(func=ast.Attribute(attr="update"), args=args, keywords=keywords):
-                found = [keyword.arg for keyword in keywords]
-                for each in args:
-                    found += list(self.entries(each))
-                names = [name for name in found if isinstance(name, str)]
-                return names if len(names) == len(found) else None
-        return None
-
-    def source(self, name: ast.Name) -> ast.expr | None:
-        """Return the expression whose value a name has, if it is bound once."""
-        binding = self.scopes.binding(name)
-        return None if binding is None else binding.source
-
-    def part(self, node: ast.Subscript) -> ast.expr | None:
-        """Return the expression of an entry of a known dict or list."""
-        key = self.of(node.slice)
-        if isinstance(key, str):
-            return self.entries(node.value).get(key, (None, None))[1]
-        base = self.source(node.value) if isinstance(node.value, ast.Name) else node.value
-        if type(key) is not int or not isinstance(base, (ast.List, ast.Tuple)):
-            return None
-        if isinstance(node.value, ast.Name) and self.scopes.changes(node.value):
-            return None
-        if base not in self._spreads:
-            self._spreads[base] = any(isinstance(each, ast.Starred) for each in base.elts)
-        is_there = -len(base.elts) <= key < len(base.elts) and not self._spreads[base]
-        return base.elts[key] if is_there else None
-
     def _evaluate(self, node: ast.expr) -> Any:  # noqa: C901, PLR0911 - one case per expression
         match node:
             case ast.Constant():
@@ -257,15 +177,15 @@ class Values:
             case ast.Attribute():
                 return self._attribute(node)
             case ast.Subscript():
-                part = self.part(node)
+                part = self.source(node)
                 return UNKNOWN if part is None else self.of(part)
             case ast.UnaryOp() if type(node.op) in UNARY:
                 return computed(UNARY[type(node.op)], self.of(node.operand))
             case ast.BinOp() if type(node.op) in BINARY:
-                left, right = self.of(node.left), self.of(node.right)
-                if isinstance(node.op, ast.Add) and type(left) is type(right) is list:
-                    return left + right
-                return computed(BINARY[type(node.op)], left, right)
+                return self._joined(node)
+            case ast.IfExp():
+                test = self.of(node.test)
+                return UNKNOWN if test is UNKNOWN else self.of(node.body if test else node.orelse)
             case ast.BinOp(op=ast.BitOr()):
                 return self._dict(node)
             case ast.NamedExpr():
@@ -273,6 +193,12 @@ class Values:
             case ast.Call():
                 return self._call(node)
         return UNKNOWN
+
+    def _joined(self, node: ast.BinOp) -> Any:
+        left, right = self.of(node.left), self.of(node.right)
+        if isinstance(node.op, ast.Add) and type(left) is type(right) is list:
+            return left + right
+        return computed(BINARY[type(node.op)], left, right)
 
     def _list(self, node: ast.List | ast.Tuple | ast.Set) -> Any:
         found: list[Any] = []
@@ -287,10 +213,10 @@ class Values:
         return {key: UNKNOWN if value is None else self.of(value) for key, (_, value) in entries}
 
     def _name(self, node: ast.Name) -> Any:
-        binding = self.scopes.binding(node)
-        if binding is None or binding.source is None:
+        source, binding = self.source(node), self.scopes.binding(node)
+        if source is None:
             return UNKNOWN if binding is None else _CONSTANTS.get(binding.origin, UNKNOWN)
-        value = self.of(binding.source)
+        value = self.of(source)
         if isinstance(value, dict):
             return self._dict(node)
         is_changed = isinstance(value, list) and self.scopes.changes(node)
@@ -305,14 +231,12 @@ class Values:
         if node.attr == "value" and isinstance(node.value, ast.Attribute):
             inner = self.of(node.value)  # TaskType.CAUSAL_LM.value
             return inner if isinstance(inner, str) else UNKNOWN
-        source = self._namespaces.source(node)
-        value = UNKNOWN if source is None else self.of(source.node)
-        # Without a default, the value comes from the command line.
-        return UNKNOWN if source is not None and source.is_default and value is None else value
+        source = self.source(node)
+        return UNKNOWN if source is None else self.of(source)
 
     def _call(self, node: ast.Call) -> Any:
         name = self.scopes.qualified(node.func)
-        if name == "dict" or name in _LOADERS:
+        if name == "dict" or name in LOADERS:
             return self._dict(node)
         if node.keywords or name is None:
             return UNKNOWN
@@ -324,14 +248,6 @@ class Values:
             return range_of(values)
         name = name.removeprefix("builtins.")
         return computed(FUNCTIONS[name], *values) if name in FUNCTIONS else UNKNOWN
-
-
-def _joined(found: Entries, more: Entries) -> Entries:
-    """Add entries that come later; what may come later as well makes the earlier ones unknown."""
-    if UNKNOWN in more:
-        found = {key: (node, None) for key, (node, _) in found.items()}
-    found |= more
-    return found
 
 
 def holds_unknown(value: Any) -> bool:

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from adalora_core.checker.documents.python.arithmetic import UNKNOWN
+from adalora_core.checker.documents.python.origins import UNKNOWN
 from adalora_core.checker.documents.python.script import Script
 
 HEAD = """\
@@ -323,3 +323,44 @@ def test_text_of_the_script_that_is_loaded_holds_its_values(loaded, values):
     assert _call(code).values == values
     changed = code.replace("AdaLora", "held.update(other)\nAdaLora")
     assert _call(changed).values == {}
+
+
+MAKE = "def make(r=8, t=4):\n    return AdaLoraConfig(init_r=r)\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "value"),
+    [
+        (f"{MAKE}make()", 8),
+        (f"{MAKE}make(t=2)", 8),
+        (f"{MAKE}make(16)", 16),
+        (f"{MAKE}R = 6\nmake(r=R)", 6),
+        (MAKE, UNKNOWN),
+        (f"{MAKE}make()\nmake(4)", UNKNOWN),
+        (f"{MAKE}make(*given)", UNKNOWN),
+        (f"{MAKE}make()\nThread(target=make)", UNKNOWN),
+        (f"class A:\n  def make(self): pass\n{MAKE}make()", UNKNOWN),
+        (f"import fire\n{MAKE}fire.Fire(make)", 8),
+        (f"import typer\n{MAKE}typer.run(make)", 8),
+        (f"import typer\n{MAKE}typer.run(make)".replace("=8", "=typer.Option(8)"), 8),
+        (f"import typer\n{MAKE}typer.run(make)".replace("=8", "=None"), UNKNOWN),
+        (f"@app.command()\n{MAKE}app()", 8),
+        (f"@app.command()\n@click.option('--r', default=6)\n{MAKE}".replace("=8", ""), 6),
+        ("c = OmegaConf.create({'peft': {'r': 8}})\nAdaLoraConfig(init_r=c.peft.r)", 8),
+        ("c = OmegaConf.create({'r': 8})\nc.r = 4\nAdaLoraConfig(init_r=c.r)", UNKNOWN),
+        ("c = EasyDict(r=8)\nAdaLoraConfig(init_r=c['r'])", 8),
+        ("BIG = True\nAdaLoraConfig(init_r=8 if BIG else 4)", 8),
+        (f"{CLASS}s.store(node=C)\n@hydra.main()\ndef f(c): AdaLoraConfig(init_r=c.r)", 8),
+    ],
+)
+def test_value_that_a_function_a_command_or_a_mapping_is_given(code, value):
+    assert _call(code).values["init_r"] is value
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("'ADALORA'", 1), ("PeftType.ADALORA", 1), ("'LORA'", 0), ("given", 0)]
+)
+def test_configuration_that_peft_makes_of_a_dict(kind, count):
+    code = f"{HEAD}peft.get_peft_config({{'peft_type': {kind}, 'init_r': 8}})"
+    calls = Script(code, ast.parse(code)).calls
+    assert [each.values["init_r"] for each in calls] == [8] * count

@@ -1,0 +1,156 @@
+"""Right scripts in forms that were once reported wrongly, some beside a fault of the same form."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from usage_texts import codes
+
+from adalora_core.checker.check import check_config
+from adalora_core.checker.rules.usage_base import CALLBACK, HEAD, LOOP, example
+
+CALL = "    model.base_model.update_and_allocate(step)\n"
+IMPORTED = "from transformers import Trainer, TrainerCallback"
+
+
+@pytest.mark.parametrize("step", ["len(losses)", "len(seen) - 1", 'len(history["loss"])'])
+def test_length_of_a_list_that_grows_counts_steps(step):
+    grows = "    losses.append(1)\n    seen.add(step)\n    history['loss'].append(1)\n"
+    loop = LOOP.replace(CALL, grows + CALL)
+    text = f"{HEAD}losses, seen, history = [], set(), {{'loss': []}}\n{loop}"
+    assert codes(text.replace("update_and_allocate(step)", f"update_and_allocate({step})")) == set()
+    assert "ADA902" in codes(HEAD + LOOP.replace("allocate(step)", "allocate(len(loader))"))
+
+
+@pytest.mark.parametrize("held", ["enc.body", 'models["student"]'])
+def test_attribute_or_entry_that_is_wrapped_has_the_method(held):
+    head = HEAD.replace("\nmodel = get_peft_model(base, config)", "").replace(
+        "model.parameters()", f"{held}.parameters()"
+    )
+    made = (
+        "base = AutoModel.from_pretrained(name)\nenc = Encoder()\nenc.body = base\n"
+        f"models = {{'student': base}}\n{held} = get_peft_model({held}, config)\noptimizer"
+    )
+    loop = LOOP.replace("model.base_model", f"{held}.base_model").replace("model(", f"{held}(")
+    assert codes(head.replace("optimizer", made, 1) + loop) == set()
+
+
+SECOND = 'model.add_adapter("b", AdaLoraConfig(target_modules=["q_proj"], total_step=2000))\n'
+
+
+@pytest.mark.parametrize(
+    ("around", "is_fault"),
+    [
+        ("if True:\n    {}", True),
+        ("with pytest.raises(ValueError):\n    {}", False),
+        ("try:\n    {}except ValueError:\n    print('one')\n", False),
+        ("try:\n    {}except KeyError:\n    print('one')\n", True),
+        ("if False:\n    {}", False),
+    ],
+)
+def test_error_that_a_script_expects_or_never_reaches(around, is_fault):
+    assert ("ADA925" in codes(f"import pytest\n{HEAD}{around.format(SECOND)}")) is is_fault
+
+
+def test_error_in_a_function_that_nobody_calls_is_no_error():
+    text = f"{HEAD}def second(model):\n    model = get_peft_model(base, config)\n    {SECOND}"
+    for called, severity in (("", "info"), ("second(model)\n", "error")):
+        found = check_config(text + called, format="python").diagnostics
+        assert {e.severity for e in found if e.code == "ADA925"} == {severity}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "is_fault"),
+    [("['a', 'b']", False), ("load_dataset('x')", True), ("[row for row in rows]", True)],
+)
+def test_number_of_tasks_is_not_one_of_samples(tasks, is_fault):
+    text = f"TASKS = {tasks}\n" + HEAD.replace("total_step=1000", "total_step=len(TASKS) * 500")
+    assert ("ADA911" in codes(text + LOOP)) is is_fault
+
+
+def test_round_that_is_trained_several_times_is_not_the_run():
+    body = textwrap.indent(LOOP.replace("enumerate(batches)", "zip(range(50), batches)"), "    ")
+    function = f"def local_round(model, optimizer):\n{body}\n\n"
+    text = f"{function}{HEAD}for r in range(20):\n    local_round(model, optimizer)\n"
+    assert "ADA912" not in codes(f"{text}model.save_pretrained('out')\n")
+
+
+def test_hook_of_lightning_that_waits_for_the_next_step():
+    hook = (
+        "class Lit(LightningModule):\n    def __init__(self):\n"
+        "        self.net, self._last = model, 0\n"
+        "    def on_train_batch_end(self, *args):\n        if self.global_step != self._last:\n"
+        "            self._last = self.global_step\n"
+        "            self.net.base_model.update_and_allocate(self.global_step)\n\n\n"
+        "Trainer(accumulate_grad_batches=4).fit(Lit())\n"
+    )
+    text = HEAD.replace("\n\n", "\nfrom lightning import LightningModule, Trainer\n\n", 1) + hook
+    assert codes(text) == set()
+    guard = (
+        "        if self.global_step != self._last:\n            self._last = self.global_step\n"
+    )
+    assert codes(text.replace(guard, "        if True:\n")) == {"ADA905"}
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        LOOP.replace(CALL, "    [each(step) for each in hooks]\n").replace(
+            "for step",
+            "hooks = []\nmodel = model.base_model\n"
+            "hooks.append(getattr(model, 'update_and_allocate', None))\nfor step",
+        ),
+        "def steps():\n"
+        + textwrap.indent(LOOP.replace(CALL, "    yield step\n"), "    ")
+        + "\n\nfor step in steps():\n"
+        + CALL,
+    ],
+)
+def test_call_that_goes_through_a_list_of_hooks_or_a_generator(loop):
+    assert "ADA901" not in codes(HEAD + loop)
+
+
+def test_optimizer_that_allocates_in_its_own_step():
+    own = (
+        "class Own(AdamW):\n    def step(self, closure=None):\n        super().step(closure)\n"
+        "        self.tuner.update_and_allocate(self.done)\n\n\n"
+    )
+    trainer = "Trainer(model=model, optimizers=(Own(model), None)).train()\n"
+    assert codes(example(own + trainer, IMPORTED)) == set()
+    assert "ADA901" in codes(example(own + trainer.replace("Own(", "AdamW("), IMPORTED))
+
+
+def test_loaded_adapter_of_another_object_of_the_same_class():
+    text = (
+        "from peft import LoraConfig, PeftModel, get_peft_model\n"
+        "class Net:\n    def __init__(self, encoder):\n        self.encoder = encoder\n\n"
+        "def train():\n    net = Net(get_peft_model(base, LoraConfig(target_modules=['q_proj'])))\n"
+        "    optimizer = AdamW(net.encoder.parameters())\n    for batch in loader:\n"
+        "        net.encoder(**batch).loss.backward()\n        optimizer.step()\n\n"
+        "def predict():\n    return Net(PeftModel.from_pretrained(base, 'out'))\n\n"
+        "train()\npredict()\n"
+    )
+    assert codes(text) == set()
+    frozen = text.replace("get_peft_model(base, LoraConfig(target_modules=['q_proj']))", "load()")
+    assert codes(frozen.replace("load()", "PeftModel.from_pretrained(base, 'in')")) == {"ADA955"}
+
+
+def test_one_finding_for_one_slip():
+    wrapped = HEAD.replace("optimizer =", "model = DDP(model)\noptimizer =")
+    asked = LOOP.replace(
+        "    model.base_m", '    if hasattr(model, "update_and_allocate"):\n        model.base_m'
+    )
+    assert codes(wrapped + asked) == {"ADA941"}
+
+
+def test_callback_is_asked_for_the_parameter_it_is_given():
+    text = CALLBACK.replace("def on_optimizer_step", "def on_post_optimizer_step")
+    assert codes(example(text, IMPORTED)) == {"ADA908"}
+    called = text.replace(
+        "class Allocate(TrainerCallback):\n",
+        "class Allocate(TrainerCallback):\n"
+        "    def on_optimizer_step(self, args, state, control, model=None, **kwargs):\n"
+        "        self.on_post_optimizer_step(args, state, control, model)\n\n",
+    )
+    assert codes(example(called, IMPORTED)) == set()
