@@ -115,8 +115,9 @@ class Session:
 
     def _send(self, *frame: Any) -> None:
         if self._channel is not None:
-            held, self._held = self._held, b""
-            self._channel.send(*filter(None, (held, frame and marshal.dumps(frame))))
+            frames = [each for each in (self._held, frame and marshal.dumps(frame)) if each]
+            self._held = b""
+            self._channel.send(*frames)
 
 
 class _Waiting:  # the decorator of contextlib takes longer to import than this module
