@@ -31,7 +31,7 @@ from claims import (  # noqa: E402 - same
 )
 from intervals import Interval, paired  # noqa: E402 - same
 from outcomes import Outcomes  # noqa: E402 - same
-from runs import DIVERGED, Plan, best_try  # noqa: E402 - same
+from runs import Plan, best_try  # noqa: E402 - same
 from tasks import BLOCKS, KINDS, TASKS, Block  # noqa: E402 - same
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def block() -> str:
     plan, outcomes = Plan(), Outcomes(RESULTS)
     found = comparisons(plan, outcomes)
     parts = ["\n".join(f"- **({claim}) {text}: {standing(claim, found)}.**"
-                       for claim, text in CLAIMS.items()), _state(plan, outcomes)]  # fmt: skip
+                       for claim, text in CLAIMS.items()), _state(outcomes)]  # fmt: skip
     parts += _checks(plan, outcomes)
     parts += _comparisons(found)
     parts.append(READING)
@@ -107,34 +107,12 @@ def drawable() -> bool:
     return any(_drawn(plan, outcomes, each) for each in BLOCKS)
 
 
-def _state(plan: Plan, outcomes: Outcomes) -> str:
-    """Return how much of the plan is there, and on what it ran."""
-    total = sum(count for *_, count in plan.counts())
-    text = f"{len(outcomes)} of {total} planned runs are done."
-    if len(outcomes) < total:
-        missing = {
-            label(each)
-            for each in plan.blocks
-            if not all(complete(plan, outcomes, each, arm) for arm in each.arms)
-        }
-        text += f" **The study is incomplete**: of {'; '.join(sorted(missing))} runs are missing, "
-        decided = all(each.interval for each in comparisons(plan, outcomes))
-        text += "which no claim needs." if decided else "and nothing is claimed there."
-    if len(outcomes):
-        hours = sum(each.cpu_seconds for each in outcomes) / 3600
-        machines = Counter(each.machine for each in outcomes)
-        text += f" Cost so far: {hours:.1f} hours of one processor, on "
-        text += "; ".join(f"{name} ({count} runs)" for name, count in machines.items()) + "."
-        if diverged := sum(each.loss == DIVERGED for each in outcomes):
-            text += f" {diverged} runs diverged."
-    bases: dict[tuple[str, str, int], set[str]] = {}
-    for each in outcomes:
-        task = TASKS.get(each.job.task)
-        if task and task.size and each.job.stage == "test":
-            bases.setdefault((task.source, task.size, each.job.seed), set()).add(each.base)
-    if changed := sum(len(digests) > 1 for digests in bases.values()):
-        text += f" {changed} pretrained models were made again and differ between their runs."
-    return text
+def _state(outcomes: Outcomes) -> str:
+    """Return how many runs there were, and on what."""
+    hours = sum(each.cpu_seconds for each in outcomes) / 3600
+    machines = Counter(each.machine for each in outcomes)
+    text = f"{len(outcomes)} runs, {hours:.1f} hours of one processor, on "
+    return text + "; ".join(f"{name} ({count} runs)" for name, count in machines.items()) + "."
 
 
 def _checks(plan: Plan, outcomes: Outcomes) -> list[str]:

@@ -1,4 +1,4 @@
-"""The study of where rank matters: texts, patterns, plan, claims, and that it sees a fault."""
+"""The studies of where rank matters: texts, patterns, plans, claims, and that one sees a fault."""
 
 from __future__ import annotations
 
@@ -100,23 +100,24 @@ def test_mixed_rank_has_at_least_the_parameters_and_less_than_a_triplet_more(par
     assert mixed(COSTS, 100, 1) != mixed(COSTS, 100, 2)
 
 
-def test_shuffles_and_means_keep_what_they_promise() -> None:
-    from patterns import last_name, means, parameters_of, shuffled
+def test_moved_ranks_stay_in_their_kind_and_leave_their_places() -> None:
+    from patterns import last_name, moved
 
     def of_kind(ranks: dict[str, int], kind: str) -> list[int]:
-        return sorted(rank for path, rank in ranks.items() if last_name(path) == kind)
+        return [rank for path, rank in ranks.items() if last_name(path) == kind]
 
-    within, over_all = shuffled(RANKS, 1, last_name), shuffled(RANKS, 1, lambda _: "")
-    mean = means(RANKS, 1, last_name)
-    assert [*within] == [*over_all] == [*mean] == [*RANKS]
-    for kind in ("up", "query"):
-        assert of_kind(within, kind) == of_kind(RANKS, kind)
-    assert sorted(over_all.values()) == sorted(RANKS.values())
-    assert of_kind(over_all, "up") != of_kind(RANKS, "up")
-    assert of_kind(mean, "up") == [4, 4, 5, 5]
-    assert of_kind(mean, "query") == [2, 2, 2, 3]
-    for each in (within, mean):
-        assert parameters_of(each, COSTS) == parameters_of(RANKS, COSTS)
+    drawn = [moved(RANKS, f"code {seed}", last_name) for seed in range(20)]
+    for each in drawn:
+        assert [*each] == [*RANKS]
+        for kind in ("up", "query"):
+            assert sorted(of_kind(each, kind)) == sorted(of_kind(RANKS, kind))
+        assert all(each[path] != RANKS[path] for path in RANKS)
+    assert len({tuple(each.values()) for each in drawn}) > 10
+    assert moved(RANKS, "code 1", last_name) != moved(RANKS, "languages 1", last_name)
+    # Two of three fives cannot leave the places of fives.
+    alike = dict(zip((f"blocks.{block}.up" for block in range(4)), (5, 5, 5, 1), strict=True))
+    places = {moved(alike, f"{seed}", last_name)["blocks.3.up"] for seed in range(20)}
+    assert places == {5}
 
 
 def test_budget_in_parameters_is_kept_and_spent() -> None:
@@ -131,7 +132,7 @@ def test_budget_in_parameters_is_kept_and_spent() -> None:
     torch.manual_seed(0)
     model = CausalModel(SIZES["tiny"])
     costs = costs_of(model, KINDS)
-    adapted = adalora(model, ARMS["parameters"], 20, 2.0, 0, costs)
+    adapted = adalora(model, ARMS["parameters"], 20, 2.0, costs)
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=0.01)
     for step in range(20):
         loss_of(adapted, torch.randint(0, 256, (4, 65))).backward()
@@ -153,37 +154,25 @@ def test_budget_in_parameters_is_kept_and_spent() -> None:
     }
 
 
-@pytest.mark.slow
-def test_cut_keeps_the_largest_singular_values_per_parameter() -> None:
-    from adapters import lora
-    from causal_model import CausalModel
-    from patterns import costs_of, cut_to_parameters, parameters_of
-    from tasks import KINDS, SIZES
+def test_rates_are_those_of_the_module_and_of_the_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    import causal_runs
 
-    torch.manual_seed(0)
-    model = CausalModel(SIZES["tiny"])
-    costs = costs_of(model, KINDS)
-    adapted = lora(model, dict.fromkeys(costs, 6), 2.0)
-    layers = {path: adapted.base_model.model.get_submodule(path) for path in costs}
-    for layer in layers.values():
-        torch.nn.init.normal_(layer.lora_B["default"].weight)
+    seen = []
 
-    def product(path: str):
-        layer = layers[path]
-        return (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach()
+    class Recording(torch.optim.AdamW):
+        def step(self) -> None:
+            seen.append([group["lr"] for group in self.param_groups])
 
-    before = {path: product(path) for path in costs}
-    budget = 3 * sum(costs.values())
-    ranks = cut_to_parameters(adapted, costs, budget)
-    assert budget - max(costs.values()) < parameters_of(ranks, costs) <= budget
-    squares = {path: torch.linalg.svdvals(each)[:6] ** 2 for path, each in before.items()}
-    kept = min(squares[path][rank - 1] / costs[path] for path, rank in ranks.items() if rank)
-    lost = max(squares[path][rank] / costs[path] for path, rank in ranks.items() if rank < 6)
-    assert kept > lost
-    for path, rank in ranks.items():
-        left, values, right = torch.linalg.svd(before[path])
-        wanted = left[:, :rank] * values[:rank] @ right[:rank]
-        torch.testing.assert_close(product(path), wanted, atol=1e-5, rtol=1e-4)
+    monkeypatch.setattr(torch.optim, "AdamW", Recording)
+    monkeypatch.setattr(causal_runs, "loss_of", lambda model, drawn: model(drawn).sum())
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.nn.Linear(2, 2)
+    model = torch.nn.Sequential(torch.nn.Sequential(*layers))
+    order = iter([torch.ones(1, 2)] * 100)
+    causal_runs.train(model, order, 100, 0.01, {"0.0": 3.0}, slow_until=40)
+    (fast, plain), (late, _) = seen[39], seen[40]
+    assert fast == pytest.approx(3 * plain)
+    assert fast == pytest.approx(0.5 * 0.01 * 3 * 0.61)
+    assert late == pytest.approx(0.01 * 3 * 0.60)
 
 
 def test_lora_of_equal_parameters_is_between_the_ranks_that_were_run() -> None:
@@ -236,50 +225,20 @@ def all_outcomes(path: Path, losses=LOSSES):
     return plan, outcomes
 
 
-def test_plan_fits_its_hours_and_tunes_each_claimed_arm_alike(tmp_path: Path) -> None:
-    from arms import ARMS
-    from claims import PAIRS
-    from rank_study import describe, expected_seconds
-    from tasks import BLOCKS, HOURS
-
-    plan, outcomes = all_outcomes(tmp_path / "none.jsonl")
-    total = sum(count for *_, count in plan.counts())
-    hours = sum(n * expected_seconds(block, stage) for block, stage, _, n in plan.counts()) / 3600
-    assert len(outcomes) == total
-    assert hours < 0.95 * HOURS
-    assert f"{total} runs, 8 seeds" in describe(plan, outcomes)
-    assert f"{total} are done, in {total / 100:.1f} hours; the rest takes about 0.0" in describe(
-        plan, outcomes
-    )
-    tuned = Counter((each.job.task, each.job.steps, each.job.arm)
-                    for each in outcomes if each.job.stage == "tune")  # fmt: skip
-    tested = Counter((each.job.task, each.job.steps, each.job.arm)
-                     for each in outcomes if each.job.stage == "test")  # fmt: skip
-    assert set(tuned.values()) == set(tested.values()) == {8}
-    for block in BLOCKS:
-        task, steps = block.tuned_in or (block.task, block.steps)
-        for arm in {first for _, *arms, _ in PAIRS for first in arms} & {*block.arms}:
-            assert tuned[task, steps, ARMS[arm].rate_of or arm] == 8
-    rates = {each.job.learning_rate for each in outcomes
-             if each.job.stage == "test" and each.job.task == "code"}  # fmt: skip
-    assert rates == {0.01}
-
-
-def test_study_goes_on_where_it_was_stopped_and_stops_at_its_hours(
+def test_study_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from outcomes import Outcomes
-    from rank_study import Study
+    from rank_study import Runner
     from runs import Plan
     from tasks import Block
 
-    pytest.importorskip("tqdm", reason="would have shown the progress")
     blocks = (Block("code", 300, ("lora1", "wide", "even"), only_tuned=("lora6",)),)
     plan, path, ran = Plan(blocks, seeds=range(1, 3)), tmp_path / "results.jsonl", []
 
-    def go_on(runs: int, hours: float) -> None:
+    def go_on(runs: int) -> None:
         """Begin as a new process, which is stopped after some runs."""
-        study = Study(plan, Outcomes(path), tmp_path)
+        runner = Runner(plan, Outcomes(path), tmp_path)
         before = len(ran)
 
         def one(job, _block):
@@ -288,17 +247,56 @@ def test_study_goes_on_where_it_was_stopped_and_stops_at_its_hours(
             ran.append(job)
             return outcome_of(job)
 
-        monkeypatch.setattr(study, "outcome", one)
-        study.run(hours)
+        monkeypatch.setattr(runner, "outcome", one)
+        runner.run()
 
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            go_on(3, hours=0.2)
-    # Each run says that it took 36 seconds: with the 21st more than 0.2 hours are spent.
-    go_on(99, hours=0.2)
-    assert len(ran) == len(set(ran)) == len(path.read_text().splitlines()) == 21
-    go_on(99, hours=1)
-    assert len(ran) == len(set(ran)) == sum(count for *_, count in plan.counts()) == 24
+            go_on(3)
+    go_on(99)
+    go_on(99)
+    assert len(ran) == len(set(ran)) == len(path.read_text().splitlines()) == 24
+
+
+@pytest.mark.parametrize("name", ["places", "in-parameters", "averaged", "rates", "half-rate"])
+def test_study_is_read_when_it_is_whole_and_as_its_weights_say(name: str, tmp_path: Path) -> None:
+    from studies import STUDIES, reading
+
+    study = STUDIES[name]
+    assert sum(study.weights.values()) == pytest.approx(0)
+    losses = {**LOSSES, **dict.fromkeys(study.weights, 1.6), "lora4": 1.6, "even-averaged": 1.6}
+    first = next(iter(study.weights))
+    # One tenth of a nat is the whole from rank 4 to rank 8.
+    losses |= {"lora8": 1.5, first: losses[first] - 0.05}
+    _, outcomes = all_outcomes(tmp_path / "none.jsonl", losses)
+    made = []
+    for job in study.plan.jobs(outcomes):
+        if job not in outcomes:
+            assert reading(study, outcomes) is None
+            outcomes.add(outcome_of(job, losses))
+            made.append(job)
+    found = reading(study, outcomes)
+    assert found.interval.mean == pytest.approx(0.5, abs=0.04)
+    assert found.interval.low < found.lower < found.interval.mean
+    assert len(found.beside) == len(study.beside)
+    del outcomes._outcomes[made[-1]]
+    assert reading(study, outcomes) is None
+
+
+def test_new_runs_are_paired_with_recorded_ones_of_the_same_pretrained_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import causal_runs
+    from causal_model import Base
+    from runs import Job
+    from texts import Text
+
+    _, outcomes = all_outcomes(tmp_path / "none.jsonl")
+    monkeypatch.setattr(causal_runs, "pretrained", lambda *_: Base({}, "another", 0.0))
+    job, text = Job("code", 300, "test", "moved", 0.01, 2.0, 1), Text(*[torch.ones(1)] * 3)
+    texts = {"python": text, "cpp": text}
+    with pytest.raises(ValueError, match="expected the digest base, got another"):
+        causal_runs.run(job, None, outcomes, texts, tmp_path)
 
 
 def test_claim_is_made_only_where_it_is_complete_and_shown(tmp_path: Path) -> None:
@@ -339,26 +337,16 @@ def test_page_claims_nothing_that_is_not_there(
     path = tmp_path / "results.jsonl"
     monkeypatch.setattr(rank_evidence, "RESULTS", path)
 
-    def page(count: int) -> str:
-        path.write_text("".join(lines[:count]))
-        return rank_evidence.block()
-
-    empty = page(0)
-    assert f"0 of {len(lines)} planned runs are done. **The study is incomplete**" in empty
-    assert empty.count("not decided, shown in 0 of") == 6
-    assert not rank_evidence.drawable()
-    assert "|" not in empty
-    first = page(130)  # the first task, and a part of the second
-    assert "(c) The ranks that it finds beat" in first
-    assert "not decided, shown in 1 of 4 comparisons, 3 not done yet" in first
-    assert "### Arms: Python to C++, 0.5 M, 300 steps" in first
-    assert "### Arms: English to German" not in first
-    whole = page(len(lines))
-    assert "incomplete" not in whole
-    assert "| Python to C++, 0.5 M, 300 steps | 2.0" in whole
-    assert (
-        "**(c) The ranks that it finds beat one rank everywhere in a fresh LoRA at equal " in whole
-    )
+    path.write_text("".join(lines[:150]))  # the first task, and a part of the second
+    part = rank_evidence.block()
+    assert "not decided, shown in 1 of 4 comparisons, 3 not done yet" in part
+    assert "### Arms: Python to C++, 0.5 M, 300 steps" in part
+    assert "### Arms: English to German" not in part
+    path.write_text("".join(lines))
+    whole = rank_evidence.block()
+    assert "**(c) The ranks that it finds beat one rank everywhere in a fresh LoRA at" in whole
+    assert "not done yet" not in whole
+    assert f"{len(lines)} runs, {len(lines) / 100:.1f} hours of one processor" in whole
     assert "rank-study.png" in whole
     assert rank_evidence.words("ac") == (
         "AdaLoRA that starts like LoRA is shown better in 6 of 6 comparisons; the ranks that it "
@@ -369,22 +357,33 @@ def test_page_claims_nothing_that_is_not_there(
 
 def test_run_that_needs_a_missing_one_names_it(tmp_path: Path) -> None:
     from outcomes import Outcomes
-    from runs import Job, Plan, needed
+    from runs import Job, Plan, found_ranks
 
     block = Plan().blocks[0]
     outcomes = Outcomes(tmp_path / "none.jsonl")
     job = Job("code", 300, "test", "found", 0.01, 2.0, 1)
     with pytest.raises(RuntimeError, match=r"arm='wide'.* must run first"):
-        needed(job, block, outcomes)
+        found_ranks(job, block, outcomes)
     given = dataclasses.replace(block, given=(0.01, 2.0))
     with pytest.raises(RuntimeError, match=r"arm='wide'.* must run first; its ranks are needed"):
-        needed(job, given, outcomes)
+        found_ranks(job, given, outcomes)
+
+
+def test_averaged_ranks_are_those_of_the_eight_seeds_at_every_length(tmp_path: Path) -> None:
+    from runs import Job, found_ranks
+    from studies import STUDIES
+
+    _, outcomes = all_outcomes(tmp_path / "none.jsonl")
+    for block in STUDIES["averaged"].blocks:
+        job = Job("code", block.steps, "test", "averaged", 0.01, 2.0, 9)
+        # Each seed found its own number in the first module of a block.
+        assert found_ranks(job, block, outcomes) == [4, 4, 3, 2, 1, 0] * 4
 
 
 @pytest.mark.slow
 def test_short_form_tells_a_broken_arm_from_a_good_one(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    command = [STUDY / "rank_study.py", "--short", "--results", path, "--cache", tmp_path]
+    command = [STUDY / "rank_study.py", "short", "--results", path, "--cache", tmp_path]
     output_of_python(*command, timeout=900)
     runs = [json.loads(line) for line in path.read_text().splitlines()]
     found = {(each["arm"], each["seed"]): each for each in runs}

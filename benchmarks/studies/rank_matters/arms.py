@@ -1,4 +1,4 @@
-"""Name the arms of the study: what each trains, and which learning rates it tries."""
+"""Name the arms of the studies: what each trains, and which learning rates it tries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ ENCODER_PEFT_START_TRIES = ((3e-3, 2.0), (9e-3, 2.0), (3e-3, 8.0), (9e-3, 8.0))
 TARGET_R, INIT_R = 4, 12
 PRUNING = (0.1, 0.4)
 """Shares of a run between which AdaLoRA drops triplets."""
-OLD_PRUNING = (0.1, 0.6)
-"""As in the first study."""
-PILOT_PRUNING = (0.1, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +21,29 @@ class Arm:
 
     Attributes:
         label: what tables call it.
-        ranks: of plain LoRA: a number, or how its pattern is made (`training.pattern`); empty for
+        ranks: of plain LoRA: a number, or how its pattern is made (`adapters.pattern`); empty for
             AdaLoRA, which finds its ranks.
-        ranks_of: the arm from whose run, of the same seed, the pattern is made.
+        ranks_of: the arm from whose run the pattern is made.
         rate_of: the arm whose tuned learning rate it takes; empty if it is tuned itself.
-        pilot: steps of AdaLoRA that find the ranks; they count as steps of the run.
         start: `init_lora_weights` of AdaLoRA.
-        init_r: rank of every matrix at the start of AdaLoRA.
-        penalty: `orth_reg_weight` of AdaLoRA.
-        score: how triplets are scored.
-        pruning: shares of the run between which triplets are dropped.
+        target_r: mean rank at the end of AdaLoRA.
+        in_parameters: whether AdaLoRA scores triplets per parameter, under a budget in parameters.
+        rates: "by rank" where each module's learning rate is in proportion to the rank that AdaLoRA
+            found there; "half" where it is half as high until AdaLoRA has dropped its triplets.
+        scale: at which it tries the learning rates of LoRA, where that is not 2.
+        closed: whether the program that ran it is gone; its runs are recorded.
     """
 
     label: str
     ranks: str = ""
     ranks_of: str = ""
     rate_of: str = ""
-    pilot: int = 0
     start: str | bool = "lora"
-    init_r: int = INIT_R
-    penalty: float = 0.0
-    score: str = "sensitivity"
-    pruning: tuple[float, float] = PRUNING
+    target_r: int = TARGET_R
+    in_parameters: bool = False
+    rates: str = ""
+    scale: float = 0.0
+    closed: bool = False
 
     @property
     def is_lora(self) -> bool:
@@ -54,6 +52,8 @@ class Arm:
 
     def tries(self, *, on_encoder: bool) -> tuple[tuple[float, float], ...]:
         """Return the learning rates and scales that are tried, as many for each arm."""
+        if self.scale:
+            return tuple((rate, self.scale) for rate, _ in LORA_TRIES)
         if not self.is_lora and self.start is True:
             return ENCODER_PEFT_START_TRIES if on_encoder else PEFT_START_TRIES
         return ENCODER_LORA_TRIES if on_encoder else LORA_TRIES
@@ -63,9 +63,8 @@ def _lora(label: str, ranks: str, ranks_of: str = "", rate_of: str = "") -> Arm:
     return Arm(label, ranks=ranks, ranks_of=ranks_of, rate_of=rate_of)
 
 
-def _pilot(steps: int) -> Arm:
-    label = f"LoRA with ranks of a pilot of {steps} steps, counted"
-    return Arm(label, ranks="found", pilot=steps, pruning=PILOT_PRUNING)
+def _closed(label: str, start: str | bool = "lora", rate_of: str = "") -> Arm:
+    return Arm(label, start=start, rate_of=rate_of, closed=True)
 
 
 ARMS = {
@@ -78,35 +77,37 @@ ARMS = {
     "wide": Arm("AdaLoRA, LoRA's start, from 12 to 4"),
     "peft": Arm("AdaLoRA, PEFT's start, from 12 to 4", start=True),
     "found": _lora("LoRA with AdaLoRA's ranks", "found", "wide"),
-    "shuffled": _lora("... shuffled within kinds", "shuffled", "wide"),
-    "shuffled-all": _lora("... shuffled over all modules", "shuffled over all", "wide"),
-    "means": _lora("... the mean of each kind", "means", "wide"),
-    "pilot50": _pilot(50),
-    "pilot100": _pilot(100),
-    "pilot200": _pilot(200),
-    "even-pilot": _lora(
-        "LoRA, one rank, parameters of the pilot's ranks", "even", "pilot100", "lora6"
+    "shuffled": _closed("... shuffled within kinds"),
+    "shuffled-all": _closed("... shuffled over all modules"),
+    "means": _closed("... the mean of each kind"),
+    "pilot50": _closed("LoRA with ranks of a pilot of 50 steps, counted"),
+    "pilot100": _closed("LoRA with ranks of a pilot of 100 steps, counted"),
+    "pilot200": _closed("LoRA with ranks of a pilot of 200 steps, counted"),
+    "even-pilot": _closed("LoRA, one rank, parameters of the pilot's ranks", rate_of="lora6"),
+    "cut": _closed("LoRA, rank 16, cut by singular values"),
+    "penalty": _closed("AdaLoRA, LoRA's start, penalty 0.1"),
+    "from8": _closed("AdaLoRA, LoRA's start, from 8 to 4"),
+    "from16": _closed("AdaLoRA, LoRA's start, from 16 to 4"),
+    "magnitude": _closed("AdaLoRA, LoRA's start, magnitude"),
+    "random": _closed("AdaLoRA, LoRA's start, random choice"),
+    "energy": _closed("AdaLoRA, LoRA's start, energy per parameter"),
+    "old": _closed("AdaLoRA, PEFT's start, from 8 to 4, penalty 0.1", start=True),
+    "parameters": Arm("AdaLoRA, LoRA's start, score and budget in parameters", in_parameters=True),
+    "parameters-found": _lora(
+        "LoRA with the ranks of score and budget in parameters", "found", "parameters", "found"
     ),
-    "cut": _lora("LoRA, rank 16, cut by singular values", "cut", "wide"),
-    "penalty": Arm("AdaLoRA, LoRA's start, penalty 0.1", penalty=0.1),
-    "from8": Arm("AdaLoRA, LoRA's start, from 8 to 4", init_r=8),
-    "from16": Arm("AdaLoRA, LoRA's start, from 16 to 4", init_r=16),
-    "magnitude": Arm("AdaLoRA, LoRA's start, magnitude", score="magnitude"),
-    "random": Arm("AdaLoRA, LoRA's start, random choice", score="random"),
-    "energy": Arm("AdaLoRA, LoRA's start, energy per parameter", score="energy per parameter"),
-    "parameters": Arm(
-        "AdaLoRA, LoRA's start, score and budget in parameters", score="per parameter"
+    "moved": _lora("... moved within kinds, none in its place", "moved", "wide", "found"),
+    "averaged": _lora("LoRA with ranks averaged over eight other seeds", "averaged", "wide"),
+    "even-averaged": _lora("LoRA, one rank, as many parameters", "even", "averaged", "lora6"),
+    "rates": Arm(
+        "LoRA, one rank, learning rate by found rank", "even", ranks_of="wide", rates="by rank"
     ),
-    "old": Arm(
-        "AdaLoRA, PEFT's start, from 8 to 4, penalty 0.1",
-        start=True,
-        init_r=8,
-        penalty=0.1,
-        pruning=OLD_PRUNING,
-    ),
+    "half": Arm("AdaLoRA, LoRA's start, half the rate until tfinal", rates="half"),
+    "peft16": Arm("AdaLoRA, PEFT's start, scale 16", start=True, scale=16.0),
+    "peft32": Arm("AdaLoRA, PEFT's start, scale 32", start=True, scale=32.0),
+    "never": Arm("AdaLoRA, LoRA's start, 12 to the end", rate_of="wide", target_r=INIT_R),
     "broken": Arm("AdaLoRA, trained on bytes in random order"),
 }
 """The arms by their name in the results."""
 BROKEN = "broken"
 """Wrong on purpose, for the short form."""
-CUT_RANK = 16

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import torch
-from adapters import adalora, lora, pattern
+from adapters import adalora, lora, pattern, tfinal
 from arms import ARMS, BROKEN
 from causal_model import Base, batches, loss_of, measured_loss, pretrained
-from patterns import costs_of, cut_to_parameters, parameters_of
-from runs import DIVERGED, Outcome, best_try, needed
-from tasks import BASE_SEED_OF, KINDS, SIZES, TASKS
+from patterns import costs_of, parameters_of
+from runs import DIVERGED, Outcome, base_job, base_seed_of, found_ranks
+from tasks import KINDS, SIZES, TASKS
 from training import machine
 
 from adalora_core.training.training_state.contents import allocator_of
@@ -54,33 +55,34 @@ def run(
     """
     task, arm = TASKS[job.task], ARMS[job.arm]
     source, target = texts[task.source], texts[task.target]
-    base = pretrained(task.source, source.train, task.size, BASE_SEED_OF[job.seed], cache)
+    base_seed = base_seed_of(job.seed)
+    base = pretrained(task.source, source.train, task.size, base_seed, cache)
+    recorded = base_job(task, base_seed)
+    if recorded in outcomes and outcomes[recorded].base != base.digest:
+        raise ValueError(
+            f"{recorded}: expected the digest {outcomes[recorded].base}, got {base.digest}; "
+            "use the kind of machine and the torch that the recorded line names"
+        )
     started = time.process_time()
     torch.manual_seed(job.seed)
     size = SIZES[task.size]
     costs = costs_of(base.model(size), KINDS)
     order = batches(target.train if job.arm != BROKEN else noise(target.train), BATCH, job.seed)
-    before = needed(job, block, outcomes)
-    found = None if before is None else dict(zip(costs, before.ranks, strict=True))
-    train_seconds, steps = 0.0, job.steps
-    if arm.pilot:
-        rate, scale = best_try(block, "wide", outcomes)
-        pilot = adalora(base.model(size), arm, arm.pilot, scale, job.seed, costs)
-        train_seconds = train(pilot, order, arm.pilot, rate)
-        found, steps = (
-            allocator_of(*pilot.base_model.trained_adapters()).active_ranks(),
-            steps - arm.pilot,
-        )
+    known = found_ranks(job, block, outcomes)
+    found = None if known is None else dict(zip(costs, known, strict=True))
     if arm.is_lora:
         ranks = pattern(job, costs, found)
         model = lora(base.model(size), ranks, job.scale)
     else:
-        model = adalora(base.model(size), arm, steps, job.scale, job.seed, costs)
-    train_seconds += train(model, order, steps, job.learning_rate)
+        model = adalora(base.model(size), arm, job.steps, job.scale, costs)
+    factors: Mapping[str, float] = {}
+    if found and arm.rates == "by rank":
+        mean = sum(found.values()) / len(found)
+        factors = {path: rank / mean for path, rank in found.items()}
+    slow_until = tfinal(job.steps) if arm.rates == "half" else 0
+    train_seconds = train(model, order, job.steps, job.learning_rate, factors, slow_until)
     if not arm.is_lora:
         ranks = allocator_of(*model.base_model.trained_adapters()).active_ranks()
-    elif arm.ranks == "cut":
-        ranks = cut_to_parameters(model, costs, before.parameters if before else 0)
     part = target.development if job.stage == "tune" else target.test
     loss = measured_loss(model, part, job.seed)
     seconds = time.process_time() - started
@@ -92,21 +94,43 @@ def noise(part: Tensor) -> Tensor:
     return part[torch.randperm(len(part), generator=torch.Generator().manual_seed(0))]
 
 
-def train(model: nn.Module, order: Iterator[Tensor], steps: int, rate: float) -> float:
-    """Train the adapters, and return the processor seconds that it took."""
-    parameters = [each for each in model.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, fused=True)
+def train(
+    model: nn.Module,
+    order: Iterator[Tensor],
+    steps: int,
+    rate: float,
+    factors: Mapping[str, float],
+    slow_until: int,
+) -> float:
+    """Train the adapters, and return the processor seconds that it took.
+
+    Args:
+        model: with the adapters.
+        order: the batches.
+        steps: how many of them.
+        rate: peak of the learning rate.
+        factors: on the rate, by module path; 1 where none is given.
+        slow_until: the step before which the rate is half as high.
+    """
+    groups = defaultdict(list)
+    for name, each in model.named_parameters():
+        if each.requires_grad:
+            factor = next((factors[path] for path in factors if f".{path}." in name), 1.0)
+            groups[factor].append(each)
+    optimizer = torch.optim.AdamW(
+        [{"params": of_factor, "factor": factor} for factor, of_factor in groups.items()],
+        lr=rate,
+        weight_decay=0.0,
+        fused=True,
+    )
     allocate = getattr(model, "update_and_allocate", None)
-    penalised = allocate is not None and model.peft_config["default"].orth_reg_weight > 0
     model.train()
     started = time.process_time()
     for step in range(steps):
+        now = rate * min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
-        loss = loss_of(model, next(order))
-        if penalised:
-            loss = loss + model.orthogonality_penalty()
-        loss.backward()
+            group["lr"] = group["factor"] * now * (0.5 if step < slow_until else 1.0)
+        loss_of(model, next(order)).backward()
         optimizer.step()
         if allocate is not None:
             allocate(step)

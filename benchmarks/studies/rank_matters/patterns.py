@@ -1,14 +1,15 @@
-"""Patterns of ranks at equal parameters, and scores and budgets in parameters.
+"""Make patterns of ranks at equal parameters, and spend a budget in parameters.
 
-Everything here serves the study alone. A pattern is `{module path: rank}`, a cost is the number of
-parameters of one triplet of a module, `in + out`.
+A pattern is `{module path: rank}`, a cost is the number of parameters of one triplet of a module,
+`in + out`.
 """
 
 from __future__ import annotations
 
 import random
-import zlib
 from collections import defaultdict
+from itertools import permutations
+from operator import eq
 from types import MethodType
 from typing import TYPE_CHECKING
 
@@ -61,30 +62,20 @@ def mixed(costs: Pattern, parameters: int, seed: int) -> dict[str, int]:
     return ranks
 
 
-def shuffled(ranks: Pattern, seed: int, kind: Callable[[str], str]) -> dict[str, int]:
-    """Return the ranks, each given to a random module of the same kind."""
-    drawn = random.Random(seed)  # noqa: S311 - same
-    found = {}
-    for paths in _by_kind(ranks, kind).values():
-        places = list(paths)
-        drawn.shuffle(places)
-        found.update({place: ranks[path] for place, path in zip(places, paths, strict=True)})
-    return {path: found[path] for path in ranks}
+def moved(ranks: Pattern, seed: str, kind: Callable[[str], str]) -> dict[str, int]:
+    """Return the ranks of each kind in other places, as few in their own as the kind allows.
 
-
-def means(ranks: Pattern, seed: int, kind: Callable[[str], str]) -> dict[str, int]:
-    """Return the mean rank of each kind in all its modules.
-
-    Where the mean is not whole, the seed draws the modules that get one triplet more, so that the
-    parameters stay equal.
+    Four different ranks leave none in its place; 5, 5, 5, 1 leaves two fives in places of fives.
+    Of the orders with the fewest the seed draws one.
     """
     drawn = random.Random(seed)  # noqa: S311 - same
     found = {}
     for paths in _by_kind(ranks, kind).values():
-        rank, more = divmod(sum(ranks[path] for path in paths), len(paths))
-        places = list(paths)
-        drawn.shuffle(places)
-        found.update({path: rank + (place < more) for place, path in enumerate(places)})
+        before = [ranks[path] for path in paths]
+        orders = sorted(set(permutations(before)))
+        kept = [sum(map(eq, before, order)) for order in orders]
+        fewest = [order for order, count in zip(orders, kept, strict=True) if count == min(kept)]
+        found.update(zip(paths, drawn.choice(fewest), strict=True))
     return {path: found[path] for path in ranks}
 
 
@@ -103,27 +94,6 @@ def last_name(path: str) -> str:
         'up'
     """
     return path.rpartition(".")[2]
-
-
-# --- scores and budgets in parameters -----------------------------------------------------------
-
-
-def random_scores(seed: int) -> Callable[[str, Mapping[str, Tensor]], Tensor]:
-    """Return a criterion that orders the triplets at random, the same way at every allocation."""
-
-    def scores(path: str, tensors: Mapping[str, Tensor]) -> Tensor:
-        drawn = torch.Generator().manual_seed(zlib.crc32(f"{seed} {path}".encode()))
-        return torch.rand(len(tensors["lora_E"]), generator=drawn)
-
-    return scores
-
-
-def energy_per_parameter(path: str, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Score a triplet by the squared norm of its part of the product, per parameter."""
-    del path
-    rows, columns = tensors["lora_A"], tensors["lora_B"]
-    norm = tensors["lora_E"].flatten() * rows.norm(dim=1) * columns.norm(dim=0)
-    return norm.square() / (rows.shape[1] + columns.shape[0])
 
 
 def affordable(scores: Tensor, costs: Tensor, parameters: int) -> int:
@@ -156,36 +126,3 @@ def spend_parameters(allocator: RankAllocator, costs: Pattern, parameters: int) 
         keep_best(self, factors, scores, kept, spares=spares)
 
     allocator._keep_best = MethodType(keep_affordable, allocator)
-
-
-def cut_to_parameters(model: nn.Module, costs: Pattern, parameters: int) -> dict[str, int]:
-    """Cut a trained LoRA by its squared singular values per parameter; return the ranks that stay.
-
-    The matrices keep their shapes; dropped rows and columns are zero.
-    """
-    layers = {path: _layer(model, path) for path in costs}
-    parts = {}
-    for path, layer in layers.items():
-        rows, columns = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        left, right = torch.linalg.qr(columns.double()), torch.linalg.qr(rows.double().T)
-        inner = torch.linalg.svd(left.R @ right.R.T)
-        parts[path] = (left.Q @ inner.U, inner.S, inner.Vh @ right.Q.T)
-    owners = [path for path in costs for _ in parts[path][1]]
-    of_each = torch.tensor([costs[path] for path in owners])
-    scores = torch.cat([parts[path][1].square() for path in costs]) / of_each
-    best = scores.argsort(descending=True)[: affordable(scores, of_each, parameters)]
-    ranks = dict.fromkeys(costs, 0)
-    for place in best.tolist():
-        ranks[owners[place]] += 1
-    with torch.no_grad():
-        for path, layer in layers.items():
-            (left, values, right), rank = parts[path], ranks[path]
-            kept = values.sqrt() * (torch.arange(len(values)) < rank)
-            layer.lora_A["default"].weight.copy_(kept[:, None] * right)
-            layer.lora_B["default"].weight.copy_(left * kept)
-    return ranks
-
-
-def _layer(model: nn.Module, path: str) -> nn.Module:
-    """Return the LoRA layer of PEFT in the place of a module of the base model."""
-    return model.base_model.model.get_submodule(path)

@@ -10,18 +10,16 @@ from arms import ARMS
 from tasks import (
     BASE_RATE,
     BLOCKS,
-    CHECK,
     SIZES,
     TASKS,
     TEST_SEEDS,
-    TUNED,
     TUNING_SEEDS,
     Block,
     Task,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from outcomes import Outcomes
 
@@ -93,7 +91,12 @@ class Plan:
     """
 
     blocks: tuple[Block, ...] = BLOCKS
-    seeds: range = TEST_SEEDS
+    seeds: Sequence[int] = TEST_SEEDS
+
+    def bases(self) -> list[Job]:
+        """Return the pretraining of each text, size and seed."""
+        tasks = [TASKS[each.task] for each in self.blocks if TASKS[each.task].size]
+        return list(dict.fromkeys(base_job(task, seed) for task in tasks for seed in self.seeds))
 
     def jobs(self, outcomes: Outcomes) -> Iterator[Job]:
         """Yield all runs in order, those included that have an outcome.
@@ -104,41 +107,14 @@ class Plan:
         Raises:
             RuntimeError: the outcome of an earlier job is missing.
         """
-        bases = set()
+        yield from self.bases()
         for block in self.blocks:
-            task = TASKS[block.task]
-            if not task.on_encoder and (base := (task.source, task.size)) not in bases:
-                bases.add(base)
-                yield from (base_job(task, seed) for seed in self.seeds)
-            for arm in block.only_tuned:
+            for arm in (*block.only_tuned, *block.arms):
                 yield from self.tuning(block, arm)
-            first = [arm for arm in block.arms if arm in {*CHECK, *TUNED}]
-            for arm in first:
-                yield from self.tuning(block, arm)
-                for seed in self.seeds:
-                    yield self.test(block, arm, seed, outcomes)
-            others = [arm for arm in block.arms if arm not in first]
-            for arm in others:
-                yield from self.tuning(block, arm)
-            # All arms of a seed before the next seed: a study that is stopped compares all arms.
+            # All arms of a seed before the next seed: an arm needs the ranks of one before it.
             for seed in self.seeds:
-                for arm in others:
+                for arm in block.arms:
                     yield self.test(block, arm, seed, outcomes)
-
-    def counts(self) -> list[tuple[Block, str, str, int]]:
-        """Return block, stage, arm and number of all runs, without any outcome."""
-        found, bases = [], set()
-        for block in self.blocks:
-            task = TASKS[block.task]
-            if not task.on_encoder and (base := (task.source, task.size)) not in bases:
-                bases.add(base)
-                found.append((block, "base", "base", len(self.seeds)))
-            found += [
-                (block, "tune", arm, len(self.tuning(block, arm)))
-                for arm in (*block.only_tuned, *block.arms)
-            ]
-            found += [(block, "test", arm, len(self.seeds)) for arm in block.arms]
-        return found
 
     def tuning(self, block: Block, arm: str) -> list[Job]:
         """Return the tuning runs that an arm needs in this block."""
@@ -150,6 +126,11 @@ class Plan:
         """Return a test run with the learning rate that tuning found."""
         rate, scale = best_try(block, arm, outcomes)
         return Job(block.task, block.steps, "test", arm, rate, scale, seed)
+
+
+def base_seed_of(seed: int) -> int:
+    """Return the seed whose pretrained model a run has; 101 and 102, which tune, share 1 and 2."""
+    return seed - 100 if seed in TUNING_SEEDS else seed
 
 
 def base_job(task: Task, seed: int) -> Job:
@@ -184,17 +165,31 @@ def best_try(block: Block, arm: str, outcomes: Outcomes) -> tuple[float, float]:
     return min(losses, key=lambda each: statistics.fmean(losses[each]))
 
 
-def needed(job: Job, block: Block, outcomes: Outcomes) -> Outcome | None:
-    """Return the outcome from whose ranks a run makes its own, None if it makes none so.
+def found_ranks(job: Job, block: Block, outcomes: Outcomes) -> list[int] | None:
+    """Return the ranks from which a run makes its own, None if it makes none so.
 
     Raises:
-        RuntimeError: there is no such outcome yet.
+        RuntimeError: the run that finds them has no outcome yet.
     """
-    arm = ARMS[job.arm].ranks_of
-    if not arm:
+    arm = ARMS[job.arm]
+    if not arm.ranks_of:
         return None
-    rate, scale = best_try(block, arm, outcomes)
-    wanted = replace(job, arm=arm, learning_rate=rate, scale=scale)
-    if wanted not in outcomes:
-        raise RuntimeError(f"{wanted} must run first; its ranks are needed")
-    return outcomes[wanted]
+    averaged = arm.ranks == "averaged"
+    rate, scale = best_try(replace(block, steps=300) if averaged else block, arm.ranks_of, outcomes)
+    wanted = [replace(job, arm=arm.ranks_of, learning_rate=rate, scale=scale)]
+    if averaged:
+        wanted = [replace(wanted[0], steps=300, stage="test", seed=seed) for seed in TEST_SEEDS]
+    for each in wanted:
+        if each not in outcomes:
+            raise RuntimeError(f"{each} must run first; its ranks are needed")
+    return mean_of([outcomes[each].ranks for each in wanted])
+
+
+def mean_of(patterns: Sequence[Sequence[int]]) -> list[int]:
+    """Return the mean of several patterns of ranks, rounded in each module.
+
+    Example:
+        >>> mean_of([[1, 4], [2, 8], [2, 9]])
+        [2, 7]
+    """
+    return [round(statistics.fmean(each)) for each in zip(*patterns, strict=True)]

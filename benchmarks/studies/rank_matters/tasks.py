@@ -1,4 +1,4 @@
-"""Name the tasks of the study, and which arms run on each."""
+"""Name the tasks of the studies, and which arms ran on each in the second one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from dataclasses import dataclass
 TEST_SEEDS = range(1, 9)
 TUNING_SEEDS = (101, 102)
 """They share the pretrained models of the seeds 1 and 2, and nothing else."""
-BASE_SEED_OF = {seed: seed for seed in TEST_SEEDS} | {101: 1, 102: 2}
-HOURS = 12.0
-"""Processor time at which the study stops, whatever is missing."""
 BASE_RATE = 2e-3
 """Peak of the learning rate in the pretraining."""
 KINDS = ("query", "key", "value", "output", "up", "down")
@@ -85,7 +82,7 @@ class Block:
 
 
 CHECK = ("lora1", "lora8")
-"""Run first: does rank matter here?"""
+"""Does rank matter here?"""
 CLAIMED = ("lora6", *CHECK, "lora4", "wide", "peft", "even", "found", "shuffled")
 LONG = ("wide", "even", "pilot100", "even-pilot")
 VARIANTS = (
@@ -107,4 +104,4 @@ BLOCKS = (
     Block("movies", 200, ON_ENCODER, tuned_in=("news", 200)),
     Block("code", 3000, LONG, tuned_in=("code", 1000)),
 )
-"""In the order in which they run: what decides comes first."""
+"""Of the second study, which is closed: its runs are recorded."""
