@@ -1,4 +1,4 @@
-"""Make the results of the third study in docs/evidence.md."""
+"""Make the results of the third study in docs/evidence-tables.md."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from cut_claims import (  # noqa: E402 - same
     losses,
 )
 from cut_plan import CHOICES, PARTS, RESULTS, TEXTS, TRIES, WHOLE, Outcomes, Plan  # noqa: E402
+from intervals import paired  # noqa: E402 - same
+from study_tables import interval  # noqa: E402 - same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cut_claims import CutComparison
-    from intervals import Interval
 
 
 def block(results: Path = RESULTS) -> str:
@@ -91,12 +92,12 @@ def _differences(
     for (task, size), of_arm in rows.items():
         line = [f"{_row_start(task, size)} {len(of_arm[TRAINED])}"]
         for claim, (first, second) in PAIRS.items():
-            each, text = cells[task, size, claim], _interval(difference(of_arm, first, second))
+            each, text = cells[task, size, claim], interval(difference(of_arm, first, second))
             if each.interval:
                 result = "shown" if each.holds else "the contrary" if each.fails else "not shown"
                 text += f", p {each.adjusted:.2g}: {result}"
             line.append(text)
-        line += [_interval(difference(of_arm, "values", other)) for other in ("one", "bytes")]
+        line += [interval(difference(of_arm, "values", other)) for other in ("one", "bytes")]
         lines.append(" | ".join(line) + " |")
     intro = (
         "Losses, with 95 % intervals; below zero the first is better. p-values are adjusted "
@@ -107,7 +108,21 @@ def _differences(
         "equal energy | (c) trained minus cut by energy per byte | energy minus one rank "
         "| energy minus energy per byte |\n|---|---|---:|---|---|---|---|---|\n"
     )
-    return ["#### Differences of cuts", intro, head + "\n".join(lines)]
+    return ["#### Differences of cuts", intro, head + "\n".join(lines), _pooled(rows)]
+
+
+def _pooled(rows: dict[tuple[str, int], dict[str, dict[int, float]]]) -> str:
+    """Return claim (a) over the texts and sizes together, with the seeds as clusters."""
+    first, second = PAIRS["a"]
+    found = [of_arm for (task, _), of_arm in rows.items() if task in TEXTS]
+    seeds = set.intersection(*({*each[first]} for each in found))
+    together = paired([_mean([each[first][seed] - each[second][seed] for each in found])
+                       for seed in sorted(seeds)])  # fmt: skip
+    return (
+        "Looked at afterwards: over the texts and the three sizes together, with the seeds as "
+        f"clusters, energy per byte minus one rank is {interval(together)} (p {together.p:.2g}, "
+        "not adjusted)."
+    )
 
 
 def _losses(rows: dict[tuple[str, int], dict[str, dict[int, float]]]) -> list[str]:
@@ -156,7 +171,3 @@ def _row_start(task: str, size: int) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return statistics.fmean(values)
-
-
-def _interval(found: Interval | None) -> str:
-    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]" if found else ""

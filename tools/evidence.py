@@ -1,4 +1,4 @@
-"""Make the tables and the picture of docs/evidence.md from the results of the study."""
+"""Make the results of the first study in docs/evidence-tables.md, and their picture."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ sys.path.insert(0, str(STUDY))
 from intervals import CONFIDENCE, Interval, holm, paired  # noqa: E402 - found on the path set above
 from jobs import AFTERWARDS, AGAIN, ARMS, SWEPT_ARMS, SWEPT_SCALES, Plan, tries  # noqa: E402 - same
 from results import Results  # noqa: E402 - same
+from study_tables import edge, interval  # noqa: E402 - same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,9 +44,10 @@ EXPECTED_LOSS = 0.02
 STAGES = {"tune": "tuning", "test": "test", "after": "later", "again": "repeated test"}
 NOT_SHOWN = "no difference shown"
 ARM_NOTE = (
-    "Edge: the learning rate is the smallest or the largest that was tried; the arm may be better "
-    "beyond. LoRA with AdaLoRA's ranks needs a run of AdaLoRA first, which its steps and CPU "
-    "seconds contain. The last column is the tuning and the tests of the arm alone."
+    "Edge: the smallest or the largest learning rate that was tried at this scale, or such a "
+    "scale; the arm may be better beyond. LoRA with AdaLoRA's ranks needs a run of AdaLoRA first, "
+    "which its steps and CPU seconds contain. The last column is the tuning and the tests of the "
+    "arm alone."
 )
 
 LATER_NOTE = (
@@ -140,8 +142,8 @@ def drawable() -> bool:
 def _answers(plan: Plan, results: Results) -> list[str]:
     """Return the answer to the question of the page, one sentence for each set."""
     return [
-        f"**On {each.data}, AdaLoRA's correlation minus LoRA's is {_interval(each.spearman)} over "
-        f"{each.seeds} seeds: {each.verdict.replace('first', 'AdaLoRA')} (p after Holm's "
+        f"**On {each.data}, AdaLoRA's correlation minus LoRA's is {interval(each.spearman, 3)} "
+        f"over {each.seeds} seeds: {each.verdict.replace('first', 'AdaLoRA')} (p after Holm's "
         f"correction for six comparisons: {each.adjusted:.2g}).**"
         for data in plan.data
         for each in comparisons(plan, results, data)
@@ -182,8 +184,8 @@ def _data_part(found: list[Comparison], data: str) -> list[str]:
     )
     rows = [
         f"| {ARMS[each.first]} minus {ARMS[each.second]} | {each.seeds} "
-        f"| {_interval(each.spearman)} | {each.adjusted:.2g} "
-        f"| {_interval(each.accuracy)} | {each.verdict} "
+        f"| {interval(each.spearman, 3)} | {each.adjusted:.2g} "
+        f"| {interval(each.accuracy, 3)} | {each.verdict} "
         f"| {'yes' if each.as_expected else 'no'} |"
         for each in sorted(found, key=lambda each: each.verdict != NOT_SHOWN)
     ]
@@ -205,12 +207,11 @@ def _arm_part(plan: Plan, results: Results, data: str) -> list[str]:
         if best is None or not tests:
             continue
         own = [*tests, *(results[job] for job in plan.tuning(data, arm))]
-        rates = [rate for rate, _ in tries(arm)]
-        edge = best.learning_rate in {min(rates), max(rates)}
+        mark = edge((best.learning_rate, best.scale), tries(arm))
         first = list(_tests(plan, results, data, "sensitivity").values())
         needs = first if arm == "retrained" else []
         rows.append(
-            f"| {label} | {best.learning_rate:g}, {best.scale:g}{' (edge)' if edge else ''} "
+            f"| {label} | {best.learning_rate:g}, {best.scale:g}{mark} "
             f"| {len(tests)} "
             f"| {_spread([each.spearman for each in tests])} "
             f"| {_spread([each.accuracy for each in tests])} "
@@ -261,7 +262,7 @@ def _sweep_part(plan: Plan, results: Results) -> list[str]:
         rows.append(
             f"| {ARMS[arm]} | {best.learning_rate if best else 0:g} | {scale:g} | {len(pairs)} "
             f"| {_spread([each.spearman for each in runs.values()])} "
-            f"| {'' if scale == REFERENCE_SCALE else _interval(paired(difference))} |"
+            f"| {'' if scale == REFERENCE_SCALE else interval(paired(difference), 3)} |"
         )
     if not rows:
         return []
@@ -319,14 +320,10 @@ def _again(plan: Plan, results: Results) -> list[str]:
     with_best = f"learning rate {best.learning_rate:g}, scale {best.scale:g}"
     text = (
         f"With the best of these tries ({with_best}) AdaLoRA was tested again: its correlation "
-        f"minus LoRA's is {_interval(difference)} over {len(pairs)} seeds. LoRA's best try is the "
-        "planned one."
+        f"minus LoRA's is {interval(difference, 3)} over {len(pairs)} seeds. LoRA's best try is "
+        "the planned one."
     )
     return [text]
-
-
-def _interval(found: Interval) -> str:
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -352,14 +349,14 @@ def draw() -> Figure:
         means = [each.spearman.mean for each in found]
         errors = [mean - each.spearman.low for mean, each in zip(means, found, strict=True)]
         rows = [place + 0.25 * offset for place in places]
-        left.errorbar(means, rows, xerr=errors, fmt="o", capsize=3, label=data)
+        left.errorbar(means, rows, xerr=errors, fmt="oD"[offset], capsize=3, label=data)
     labels = [f"{ARMS[first]}\nminus {ARMS[second]}" for first, second in pairs]
     left.set_yticks(range(len(labels)), labels, fontsize=8)
     left.axvline(0, color="black", linewidth=0.8)
     left.invert_yaxis()
     left.set_xlabel("difference of Spearman's correlation, 95 % interval")
     left.legend()
-    for arm in SWEPT_ARMS:
+    for arm, mark in zip(SWEPT_ARMS, "oD", strict=True):
         runs = {
             scale: [
                 each.spearman for each in _tests(plan, results, plan.data[0], arm, scale).values()
@@ -368,12 +365,12 @@ def draw() -> Figure:
         }
         shown = {scale: values for scale, values in runs.items() if values}
         means = [statistics.fmean(values) for values in shown.values()]
-        right.plot(list(shown), means, marker="o", label=ARMS[arm])
+        (line,) = right.plot(list(shown), means, marker=mark, label=ARMS[arm])
         for scale, values in shown.items():
-            right.plot([scale] * len(values), values, ".", color="grey", markersize=4)
+            right.plot([scale] * len(values), values, mark, color=line.get_color(), markersize=2)
     right.set_xscale("log", base=2)
     right.set_xticks(SWEPT_SCALES, [f"{scale:g}" for scale in SWEPT_SCALES])
-    right.set_xlabel(f"scale, on {plan.data[0]}; grey: single seeds")
+    right.set_xlabel(f"scale, on {plan.data[0]}; small: single seeds")
     right.set_ylabel("Spearman's correlation")
     right.legend()
     figure.tight_layout()

@@ -1,4 +1,4 @@
-"""Make the results of the second study in docs/evidence.md, and their picture."""
+"""Make the results of the second study in docs/evidence-tables.md."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 import statistics
 import sys
 from collections import Counter
-from functools import partial
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,36 +18,33 @@ sys.path[:0] = [str(STUDY), str(STUDIES / "allocation")]
 from arms import ARMS  # noqa: E402 - found on the path set above
 from claims import (  # noqa: E402 - same
     CLAIMS,
+    PAIRS,
     STANDARD_ERRORS,
     comparisons,
     complete,
     curves,
     excess,
+    in_parameters,
     label,
+    pooled,
     standard_errors,
     standing,
-    tests_of,
 )
 from intervals import Interval, paired  # noqa: E402 - same
 from outcomes import Outcomes  # noqa: E402 - same
 from runs import Plan, best_try  # noqa: E402 - same
-from tasks import BLOCKS, KINDS, TASKS, Block  # noqa: E402 - same
+from study_tables import edge, interval  # noqa: E402 - same
+from tasks import KINDS, TASKS, Block  # noqa: E402 - same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from claims import Comparison
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from claims import Comparison, Pooled
     from runs import Outcome
 
 RESULTS = STUDY / "results.jsonl"
-PICTURE = ROOT / "docs" / "rank-study.png"
 EXPECTED = {("a", "news"): "nothing shown", ("a", "movies"): "nothing shown", ("b", "movies"): ""}
 """What was expected of a comparison, if anything; of all others, that the claim holds."""
-COLUMNS = 4
-REFERENCE = "even"
-"""The arm from which the intervals of the picture are measured."""
 
 
 def as_expected(each: Comparison) -> str:
@@ -64,47 +60,59 @@ def block() -> str:
     found = comparisons(plan, outcomes)
     parts = ["\n".join(f"- **({claim}) {text}: {standing(claim, found)}.**"
                        for claim, text in CLAIMS.items()), _state(outcomes)]  # fmt: skip
+    parts += _pooled(plan, outcomes)
     parts += _checks(plan, outcomes)
     parts += _comparisons(found)
     parts.append(READING)
     for task, steps in dict.fromkeys((each.task, each.steps) for each in plan.blocks):
         parts += _arms(plan, outcomes, task, steps)
     parts += _agreement(plan, outcomes)
-    if drawable():
-        parts.append("![Loss by parameters, and the ranks found with two seeds](rank-study.png)")
     return "\n\n".join(parts)
 
 
 READING = """\
 In the tables of arms the difference is to the line between LoRA's ranks. The comparisons, but for
 (b), are with a paired LoRA; the two can disagree, as on English to Python. These intervals are not
-adjusted. Edge: the smallest or the largest rate that was tried. Seconds of arms that did not run
-at the same time are not comparable."""
-SAID = {
-    "a": "AdaLoRA that starts like LoRA is shown",
-    "c": "the ranks that it finds, in a fresh LoRA (the search not counted), are shown",
-    "d": "beside the same ranks shuffled they are shown",
-}
+adjusted. Edge: the smallest or the largest learning rate that was tried at this scale, or such a
+scale; the arm may be better beyond. LoRA, and AdaLoRA with its start, were tried at scale 2 alone.
+Seconds of arms that did not run at the same time are not comparable."""
 
 
-def words(claims: str) -> str:
-    """Return what a page says in a sentence of the claims that are asked about most."""
-    found = comparisons(Plan(), Outcomes(RESULTS))
-    said = []
-    for claim in claims:
-        done = [each for each in found if each.claim == claim and each.matters and each.interval]
-        text = (
-            f"{SAID[claim]} better in {sum(each.holds for each in done)} of {len(done)} comparisons"
+POOLED = """\
+This table was not planned: it was made when all results were known, and its p-values are not
+adjusted. A difference is pooled over the texts in 300 steps, with the seeds as clusters; the texts
+are taken as given. The share is of what LoRA gains from rank 4 to rank 8, and the parameters are
+those that LoRA needs beyond its own for as much, on a line over their logarithm."""
+
+
+def _pooled(plan: Plan, outcomes: Outcomes) -> list[str]:
+    """Return the first four claims, and one more difference, over the texts together."""
+    rows = []
+    for claim, first, second, measure in [*PAIRS[:4], ("", "found", "wide", "loss")]:
+        found = pooled(plan, outcomes, first, second, measure)
+        rows.append(
+            f"| {f'({claim}) ' if claim else ''}{ARMS[first].label} minus {ARMS[second].label} "
+            f"| {interval(found.nats)} | {found.nats.p:.2g} "
+            f"| {percent(found.share)} | {more_parameters(found)} "
+            f"| {found.tasks[0]} of {found.tasks[1]} | {found.pairs[0]} of {found.pairs[1]} |"
         )
-        worse = sum(each.fails for each in done)
-        said.append(f"{text} and worse in {worse}" if worse else text)
-    return "; ".join(said)
+    return [
+        "### The texts together, looked at afterwards",
+        POOLED,
+        "| arms | difference, with 95 % interval | p | share of the gain from rank 4 to 8 "
+        "| in parameters | texts ahead | paired runs ahead |\n|---|---|---:|---|---:|---:|---:|\n"
+        + "\n".join(rows),
+    ]
 
 
-def drawable() -> bool:
-    """Return whether a task has all runs of LoRA and AdaLoRA."""
-    plan, outcomes = Plan(), Outcomes(RESULTS)
-    return any(_drawn(plan, outcomes, each) for each in BLOCKS)
+def percent(found: Interval) -> str:
+    """Return a share in percent."""
+    return f"{100 * found.mean:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+
+
+def more_parameters(found: Pooled) -> str:
+    """Return how many more parameters LoRA needs for as much."""
+    return f"{100 * in_parameters(found.share.mean):.0f} %"
 
 
 def _state(outcomes: Outcomes) -> str:
@@ -173,7 +181,7 @@ def _measured(each: Comparison) -> str:
         return f"time {mean:.2f} [{low:.2f}, {high:.2f}], limit {math.exp(each.limit):g}"
     limit = f", limit {each.limit:+.4f}" if not each.matters else ""
     name = "beyond LoRA of as many parameters " if each.measure == "excess" else ""
-    return f"{name}{_interval(each.interval)}{limit}"
+    return f"{name}{interval(each.interval)}{limit}"
 
 
 def _arms(plan: Plan, outcomes: Outcomes, task: str, steps: int) -> list[str]:
@@ -205,15 +213,16 @@ def _arm_row(
 ) -> str:
     rate, scale = best_try(of_block, arm, outcomes)
     tuned = ARMS[ARMS[arm].rate_of or arm]
-    tried = [each for each, _ in tuned.tries(on_encoder=TASKS[of_block.task].on_encoder)]
-    edge = " (edge)" if rate in {min(tried), max(tried)} else ""
+    mark = edge((rate, scale), tuned.tries(on_encoder=TASKS[of_block.task].on_encoder))
+    if of_block.tuned_in and of_block.tuned_in[1] != of_block.steps:
+        mark += f" (tuned in {of_block.tuned_in[1]:,} steps)"
     beside = ""
     if runs.keys() <= of_lora.keys() and arm not in {"lora1", "lora4", "lora6", "lora8"}:
         found = paired([excess(each, of_lora[seed]) for seed, each in runs.items()])
-        beside = _interval(found)
+        beside = interval(found)
     losses = [each.loss for each in runs.values()]
     return (
-        f"| {ARMS[arm].label} | {rate:g}, {scale:g}{edge} "
+        f"| {ARMS[arm].label} | {rate:g}, {scale:g}{mark} "
         f"| {statistics.fmean(losses):.4f} ({statistics.stdev(losses):.4f}) "
         f"| {statistics.fmean(each.parameters for each in runs.values()):,.0f} | {beside} "
         f"| {statistics.fmean(each.train_seconds for each in runs.values()):.1f} |"
@@ -221,121 +230,38 @@ def _arm_row(
 
 
 def _agreement(plan: Plan, outcomes: Outcomes) -> list[str]:
-    """Return how alike the ranks are that two seeds find."""
+    """Return how alike the ranks are that two seeds find, over all modules and within kinds."""
     rows = []
     for each in plan.blocks:
         for arm in ("wide", "peft", "pilot100"):
             runs = complete(plan, outcomes, each, arm) if arm in each.arms else {}
             if runs:
                 ordered = [runs[seed].ranks for seed in sorted(runs)]
+                inner = [_without_kinds(ranks) for ranks in ordered]
                 found = [statistics.correlation(*both) for both in pairwise(ordered)]
+                within = [statistics.correlation(*both) for both in pairwise(inner)]
                 rows.append(
                     f"| {label(each)} | {ARMS[arm].label} | {statistics.fmean(found):.2f} "
-                    f"| {min(found):.2f} |"
+                    f"| {min(found):.2f} | {statistics.fmean(within):.2f} |"
                 )
     if not rows:
         return []
     return [
         "### Do two seeds find the same ranks?",
         "Correlation of the ranks of a seed with those of the next, on texts with another "
-        "pretrained model.\n\n| task | arm | mean | smallest |\n|---|---|---:|---:|\n"
+        "pretrained model. Within kinds the mean of each kind of module is subtracted first: what "
+        "is left is whether the seeds agree on the blocks.\n\n"
+        "| task | arm | mean | smallest | mean within kinds |\n|---|---|---:|---:|---:|\n"
         + "\n".join(rows),
     ]
 
 
+def _without_kinds(ranks: Sequence[int]) -> list[float]:
+    """Return the ranks minus the mean of their kind; the kinds of a block follow each other."""
+    kinds = len(KINDS)
+    means = [statistics.fmean(ranks[kind::kinds]) for kind in range(kinds)]
+    return [rank - means[place % kinds] for place, rank in enumerate(ranks)]
+
+
 def _mean(runs: Sequence[Outcome]) -> str:
     return f"{statistics.fmean(each.loss for each in runs):.4f}"
-
-
-def _interval(found: Interval | None) -> str:
-    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]" if found else ""
-
-
-def _drawn(plan: Plan, outcomes: Outcomes, of_block: Block) -> bool:
-    needed = (REFERENCE, "wide")
-    return of_block.steps <= 300 and all(
-        arm in of_block.arms and complete(plan, outcomes, of_block, arm) for arm in needed
-    )
-
-
-def draw() -> Figure:
-    """Draw loss by parameters for each task, the variants, and the ranks that two seeds found."""
-    from matplotlib.figure import Figure
-
-    plan, outcomes = Plan(), Outcomes(RESULTS)
-    tasks = [each for each in plan.blocks if _drawn(plan, outcomes, each)]
-    panels = [partial(_draw_task, of_block=each, plan=plan, outcomes=outcomes) for each in tasks]
-    panels += [
-        partial(_draw_ranks, outcome=tests_of(plan, outcomes, each, "wide")[seed])
-        for each in tasks
-        if TASKS[each.task].size
-        for seed in (1, 2)
-    ]
-    # The last one: its legend needs the room beside it.
-    panels += [
-        partial(_draw_task, of_block=tasks[0], plan=plan, outcomes=outcomes, variants=each)
-        for each in plan.blocks
-        if "from8" in each.arms and complete(plan, outcomes, each, "from8")
-    ]
-    rows = math.ceil(len(panels) / COLUMNS)
-    figure = Figure(figsize=(4.6 * COLUMNS, 3.9 * rows))
-    for axes, panel in zip_longest(figure.subplots(rows, COLUMNS, squeeze=False).flat, panels):
-        if panel is None:
-            axes.set_visible(False)
-        else:
-            panel(axes)
-    figure.tight_layout()
-    return figure
-
-
-def _draw_task(
-    axes: Axes, of_block: Block, plan: Plan, outcomes: Outcomes, variants: Block | None = None
-) -> None:
-    """Draw the arms of a task; an interval is that of the difference to LoRA with one rank."""
-    runs_of = {
-        arm: runs
-        for each in ((of_block, variants) if variants else (of_block,))
-        for arm in each.arms
-        if arm != "lora1" and (runs := complete(plan, outcomes, each, arm))
-        if variants is None or arm.startswith("lora") or each is variants or arm == "wide"
-    }
-    of_lora = complete(plan, outcomes, of_block, REFERENCE)
-    level = statistics.fmean(each.loss for each in of_lora.values())
-    line = []
-    for place, (arm, runs) in enumerate(runs_of.items()):
-        found = paired([runs[seed].loss - of_lora[seed].loss for seed in runs])
-        size = statistics.fmean(run.parameters for run in runs.values())
-        mean, reach = level + found.mean, found.high - found.mean
-        if arm.startswith("lora") or arm == REFERENCE:
-            axes.errorbar(size, mean, yerr=reach, capsize=3, fmt="o", color="grey")
-            line.append((size, mean))
-        else:
-            mark = "sD^v"[place // 10]
-            axes.errorbar(size, mean, yerr=reach, capsize=3, fmt=mark, label=ARMS[arm].label)
-    axes.plot(*zip(*sorted(line), strict=True), color="grey", linewidth=1, label="LoRA, one rank")
-    axes.set_title(label(of_block) + (": variants" if variants else ""), fontsize=9)
-    axes.set_xlabel("adapter parameters")
-    axes.locator_params("x", nbins=5)
-    axes.set_ylabel("loss; 95 % interval of the\ndifference to LoRA", fontsize=8)
-    if variants is None:
-        axes.legend(fontsize=6)
-    else:
-        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1)).set_in_layout(False)
-
-
-def _draw_ranks(axes: Axes, outcome: Outcome) -> None:
-    """Draw the ranks of each module, blocks to the right."""
-    kinds = len(KINDS)
-    columns = [
-        outcome.ranks[start : start + kinds] for start in range(0, len(outcome.ranks), kinds)
-    ]
-    grid = [list(row) for row in zip(*columns, strict=True)]
-    axes.imshow(grid, cmap="Blues", vmin=0, aspect="auto")
-    for row, of_kind in enumerate(grid):
-        for column, rank in enumerate(of_kind):
-            axes.text(column, row, str(rank), ha="center", va="center", fontsize=8)
-    axes.set_yticks(range(kinds), KINDS, fontsize=8)
-    axes.set_xticks(
-        range(len(columns)), [f"block {place + 1}" for place in range(len(columns))], fontsize=7
-    )
-    axes.set_title(f"ranks, seed {outcome.job.seed}: {TASKS[outcome.job.task].label}", fontsize=9)

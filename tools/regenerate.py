@@ -253,11 +253,11 @@ def indexes() -> dict[Path, Content]:
 
 
 def evidence() -> dict[Path, Content]:
-    """Return the results of the first study in docs/evidence.md, and their picture."""
+    """Return the results of the first study in docs/evidence-tables.md, and their picture."""
     from evidence import PICTURE, RESULTS, block, draw, drawable
     from written_blocks import with_block
 
-    page = DOCS / "evidence.md"
+    page = DOCS / "evidence-tables.md"
     files: dict[Path, Content] = {page: with_block(page, "evidence", block()), PICTURE: None}
     if drawable():
         files[PICTURE] = Picture((RESULTS, TOOLS / "evidence.py"), draw)
@@ -265,21 +265,29 @@ def evidence() -> dict[Path, Content]:
 
 
 def rank_study() -> dict[Path, Content]:
-    """Return the results of the second study in docs/evidence.md, and what other pages say."""
-    from rank_evidence import PICTURE, RESULTS, block, draw, drawable, words
+    """Return the answers in docs/evidence.md, their tables, and what other pages say."""
+    from rank_answers import PICTURE, RESULTS, answers, draw, words
+    from rank_evidence import block
     from written_blocks import with_block, with_words
 
-    page = DOCS / "evidence.md"
+    page, tables = DOCS / "evidence.md", DOCS / "evidence-tables.md"
     files: dict[Path, Content] = {
-        page: with_words(with_block(page, "rank-study", block()), "rank-study", words("acd")),
-        PICTURE: None,
+        page: with_block(page, "rank-study", answers()),
+        tables: with_block(tables, "rank-study", block()),
+        PICTURE: Picture((RESULTS, TOOLS / "rank_answers.py"), draw),
     }
-    for other, claims in ((ROOT / "README.md", "a"), (DOCS / "when-not.md", "a")):
-        told = with_words(other.read_text(encoding="utf-8"), "rank-study", words(claims))
-        files[other] = told
-    if drawable():
-        files[PICTURE] = Picture((RESULTS, TOOLS / "rank_evidence.py"), draw)
+    for other in (ROOT / "README.md", DOCS / "when-not.md"):
+        files[other] = with_words(other.read_text(encoding="utf-8"), "rank-study", words())
     return files
+
+
+def questions() -> dict[Path, Content]:
+    """Return the studies of one question in docs/evidence-tables.md."""
+    from rank_answers import questions as block
+    from written_blocks import with_block
+
+    page = DOCS / "evidence-tables.md"
+    return {page: with_block(page, "questions", block())}
 
 
 def finding() -> dict[Path, Content]:
@@ -297,11 +305,11 @@ def install() -> dict[Path, Content]:
 
 
 def cut_study() -> dict[Path, Content]:
-    """Return the results of the third study in docs/evidence.md."""
+    """Return the results of the third study in docs/evidence-tables.md."""
     from cut_evidence import block
     from written_blocks import with_block
 
-    page = DOCS / "evidence.md"
+    page = DOCS / "evidence-tables.md"
     return {page: with_block(page, "cut-study", block())}
 
 
@@ -326,6 +334,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "scaling": scaling,
     "evidence": evidence,
     "rank-study": rank_study,
+    "questions": questions,
     "cut-study": cut_study,
     "finding": finding,
     "install": install,

@@ -1,13 +1,10 @@
-"""The study of the allocation: its data, its plan, its statistics, and that it can see a fault."""
+"""The study of the allocation: its plan, its statistics, and its page."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 import json
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -22,101 +19,8 @@ def path_of_the_study():
         patch.syspath_prepend(STUDY)
         patch.syspath_prepend(ROOT / "tools")
         yield
-        for name in ("evidence", "intervals", "jobs", "results", "sentences", "training"):
+        for name in ("evidence", "intervals", "jobs", "results"):
             sys.modules.pop(name, None)
-
-
-def archive(**files: bytes) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as tar:
-        for name, held in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(held)
-            tar.addfile(entry, io.BytesIO(held))
-    return content.getvalue()
-
-
-def some_sentences(sources: int = 60) -> list:
-    from sentences import Sentence
-
-    return [
-        Sentence(f"sentence {place} of {source}", float(place - 1), f"{source}")
-        for source in range(sources)
-        for place in range(source % 4 + 1)
-    ]
-
-
-def test_no_source_is_in_two_parts_of_a_split() -> None:
-    from sentences import split
-
-    found = some_sentences()
-    for seed in range(6):
-        parts = split(found, seed)
-        held = [parts.train, parts.development, parts.test]
-        sources = [{each.source for each in part} for part in held]
-        assert sum(map(len, sources)) == len(set.union(*sources)) == 60
-        assert sum(map(len, held)) == len(found)
-        assert [len(each) for each in sources] == [36, 12, 12]
-
-
-def test_development_split_is_the_same_for_all_seeds_and_the_test_split_is_not() -> None:
-    from sentences import split
-
-    one, other, again = (split(some_sentences(), seed) for seed in (1, 2, 1))
-    assert one.development == other.development
-    assert one.test != other.test
-    assert one == again
-
-
-def test_source_is_the_part_of_the_number_before_the_underscore() -> None:
-    from sentences import Sentence, parsed
-
-    text = "7_1\t-0.5\tA plot.\r\n7_2\t2\tGood\n\n12\t0\ta  PLOT.\n"
-    assert parsed(text, "name") == [Sentence("A plot.", -0.5, "7"), Sentence("Good", 2.0, "7")]
-
-
-@pytest.mark.parametrize("line", ["1\t2", "1\tgood\ttext", "1\t2\ttext\tmore"])
-def test_line_of_another_form_is_named(line: str) -> None:
-    from sentences import parsed
-
-    with pytest.raises(ValueError, match=r"^name, line 2: expected 'id<TAB>rating<TAB>text', got "):
-        parsed(f"1\t0\ttext\n{line}\n", "name")
-
-
-def test_archive_with_another_digest_is_refused_before_it_is_opened(tmp_path: Path) -> None:
-    from sentences import SDIST, read, sdist
-
-    path = tmp_path / SDIST
-    path.write_bytes(b"not the archive")
-    found = hashlib.sha256(b"not the archive").hexdigest()
-    for refused in (lambda: read("tweets", path), lambda: sdist(tmp_path)):
-        with pytest.raises(ValueError, match=f"expected sha256 5d7c06e0.*, got {found}"):
-            refused()
-
-
-def test_inner_archive_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sentences
-
-    outer = archive(**{sentences.INNER: archive(anything=b"")})
-    path = tmp_path / "sdist"
-    path.write_bytes(outer)
-    monkeypatch.setattr(sentences, "SDIST_SHA256", hashlib.sha256(outer).hexdigest())
-    with pytest.raises(ValueError, match=r"hutto_ICWSM_2014.tar.gz: expected sha256 d5bb07d8"):
-        sentences.read("tweets", path)
-
-
-def test_member_is_read_by_name_and_a_link_of_that_name_is_not_followed() -> None:
-    from sentences import member
-
-    assert member(archive(wanted=b"text", other=b""), "wanted") == b"text"
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as tar:
-        link = tarfile.TarInfo("wanted")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    for held in (content.getvalue(), archive(other=b""), archive()):
-        with pytest.raises(ValueError, match="expected one file wanted in the archive, got 0"):
-            member(held, "wanted")
 
 
 def test_interval_is_that_of_a_textbook() -> None:
@@ -136,17 +40,6 @@ def test_quantiles_are_those_of_the_tables(freedom: int, expected: float) -> Non
     from intervals import quantile
 
     assert quantile(0.95, freedom) == pytest.approx(expected, abs=1e-4)
-
-
-def test_correlation_of_ranks_with_ties() -> None:
-    torch = pytest.importorskip("torch", reason="would have correlated ranks")
-    from training import spearman
-
-    one, other = torch.tensor([1.0, 2.0, 2.0, 5.0]), torch.tensor([0.0, 3.0, 1.0, 9.0])
-    # Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: covariance 4.5 over the root of 4.5 times 5.
-    assert spearman(one, other) == pytest.approx(4.5 / 22.5**0.5)
-    assert spearman(-one, other) == pytest.approx(-4.5 / 22.5**0.5)
-    assert spearman(torch.ones(4), other) == 0.0
 
 
 def test_interval_without_spread_is_a_point_and_one_difference_has_none() -> None:
@@ -277,28 +170,6 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
     assert "On tweets, AdaLoRA's" not in page
     assert "### Comparisons on tweets" not in page
     assert "afterwards" not in page
-
-
-@pytest.mark.slow
-def test_plain_lora_has_the_ranks_and_the_scale_of_the_job() -> None:
-    from training import matrices, plain_lora
-    from transformers import BertConfig, BertModel
-
-    encoder = BertModel(
-        BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
-                   intermediate_size=12)
-    )  # fmt: skip
-    sizes = matrices(encoder)
-    assert sorted(sizes.values()) == [16] * 8 + [20] * 4
-    ranks = {path: place % 4 for place, path in enumerate(sizes)}
-    model = plain_lora(encoder, 0.125, ranks)
-    layers = dict(model.base_model.model.named_modules())
-    for path, rank in ranks.items():
-        if rank:
-            assert layers[path].lora_A["default"].weight.shape[0] == rank
-            assert layers[path].scaling["default"] == pytest.approx(0.125)
-        else:
-            assert not hasattr(layers[path], "lora_A")
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ def test_sentence_transformers_with_peft_alone_reaches_the_budget(
 
 
 def test_figures_of_a_study_are_those_of_its_page() -> None:
-    evidence = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    evidence = (ROOT / "docs" / "evidence-tables.md").read_text(encoding="utf-8")
     figures = re.findall(r"[+-]\d\.\d+ \[[^\]]*\]", TEXT)
     assert len(figures) == 2
     assert all(each in evidence for each in figures)

@@ -13,7 +13,8 @@ from programs import Finished, output_of_python, run_python
 ROOT = Path(__file__).parents[2]
 QUICK = (
     *("rules", "schemas", "share", "stubs", "runs", "tools", "scripts", "disagreements"),
-    *("indexes", "speed", "schedule", "scaling", "evidence", "rank-study", "cut-study", "install"),
+    *("indexes", "speed", "schedule", "scaling", "evidence", "rank-study", "questions"),
+    *("cut-study", "install"),
 )
 """The parts that need neither minutes nor PEFT; `.ci/run generated` checks all."""
 COPIED = ("tools", "docs", "schemas", "benchmarks", "csrc/bindings", "tests/support")
@@ -54,7 +55,7 @@ DAMAGES = (
     ("speed", "README.md", "| step of MiniLM, "),
     ("schedule", "docs/budget-schedule.svg", "budgeting"),
     ("scaling", "docs/scaling.md", "| 7B | 64 | DDP |"),
-    ("evidence", "docs/evidence.md", "160 of 160 runs are done."),
+    ("evidence", "docs/evidence-tables.md", "160 of 160 runs are done."),
 )
 
 

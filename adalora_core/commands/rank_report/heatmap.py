@@ -120,6 +120,8 @@ def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
 
 def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
     """Return the heat map of `draw_rank_heatmap` as a figure of matplotlib."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -129,7 +131,9 @@ def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
     )
     axes = figure.subplots()
     grid = [[float(cells.get((kind, layer), "nan")) for layer in layers] for kind in kinds]
-    image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=init_r, aspect="auto")
+    # A rank of 0 has a colour too: on a page that inverts pictures, the palest are its background.
+    colours = colormaps["YlGnBu"].resampled(256)(range(64, 256))
+    image = axes.imshow(grid, cmap=ListedColormap(colours), vmin=0, vmax=init_r, aspect="auto")
     numbers = cells if len(cells) <= MOST_NUMBERS else {}
     for row, kind in enumerate(kinds):
         for column, layer in enumerate(layers):

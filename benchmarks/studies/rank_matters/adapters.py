@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from arms import ARMS, INIT_R, PRUNING, TARGET_R
 from patterns import last_name, mixed, moved, parameters_of, spend_parameters
-from training import plain_lora
 
-from adalora_core import AdaLoraConfig, get_peft_model
+import adalora_core
 from adalora_core.training.training_state.contents import allocator_of
 
 if TYPE_CHECKING:
@@ -41,9 +40,21 @@ def pattern(job: Job, costs: Pattern, found: Pattern | None) -> dict[str, int]:
     raise ValueError(f"{job}: no pattern is called {how!r}")
 
 
-def lora(model: nn.Module, ranks: Pattern, scale: float) -> nn.Module:
-    """Return PEFT's LoRA with these ranks; a module of rank 0 gets no adapter."""
-    return plain_lora(model, scale, ranks)
+def lora(model: nn.Module, scale: float, ranks: Pattern) -> nn.Module:
+    """Return PEFT's LoRA with these ranks; a module of rank 0 gets no adapter.
+
+    PEFT's own, since this is what a user would take instead of AdaLoRA. Its scale is alpha / rank,
+    so that each module has an alpha of its own.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    kept = {path: rank for path, rank in ranks.items() if rank}
+    config = LoraConfig(
+        target_modules=list(kept),
+        rank_pattern={f"^{path}": rank for path, rank in kept.items()},
+        alpha_pattern={f"^{path}": scale * rank for path, rank in kept.items()},
+    )
+    return get_peft_model(model, config)  # type: ignore[no-any-return]
 
 
 def tfinal(steps: int) -> int:
@@ -53,7 +64,7 @@ def tfinal(steps: int) -> int:
 
 def adalora(model: nn.Module, arm: Arm, steps: int, scale: float, costs: Pattern) -> nn.Module:
     """Return AdaLoRA as the arm has it, for a run of so many steps."""
-    config = AdaLoraConfig(
+    config = adalora_core.AdaLoraConfig(
         target_modules=list(costs),
         init_r=INIT_R,
         target_r=arm.target_r,
@@ -65,7 +76,7 @@ def adalora(model: nn.Module, arm: Arm, steps: int, scale: float, costs: Pattern
         orth_reg_weight=0.0,
         init_lora_weights=arm.start,
     )
-    adapted = get_peft_model(model, config)
+    adapted = adalora_core.get_peft_model(model, config)
     if arm.in_parameters:
         spend_parameters(
             allocator_of(*adapted.base_model.trained_adapters()),

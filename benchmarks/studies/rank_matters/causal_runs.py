@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,13 +15,11 @@ from causal_model import Base, batches, loss_of, measured_loss, pretrained
 from patterns import costs_of, parameters_of
 from runs import DIVERGED, Outcome, base_job, base_seed_of, found_ranks
 from tasks import KINDS, SIZES, TASKS
-from training import machine
 
 from adalora_core.training.training_state.contents import allocator_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from outcomes import Outcomes
     from patterns import Pattern
@@ -72,7 +72,7 @@ def run(
     found = None if known is None else dict(zip(costs, known, strict=True))
     if arm.is_lora:
         ranks = pattern(job, costs, found)
-        model = lora(base.model(size), ranks, job.scale)
+        model = lora(base.model(size), job.scale, ranks)
     else:
         model = adalora(base.model(size), arm, job.steps, job.scale, costs)
     factors: Mapping[str, float] = {}
@@ -156,4 +156,18 @@ def _outcome(
         base=base.digest,
         machine=machine(),
         ranks=list(ranks.values()) if ranks else [],
+    )
+
+
+def machine() -> str:
+    """Return the processor and the versions that a result depends on."""
+    import peft
+    import transformers
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return (
+        f"{names[0] if names else platform.machine()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, PEFT {peft.__version__}"
     )

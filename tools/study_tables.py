@@ -1,0 +1,38 @@
+"""Write intervals, and the edges of what was tuned, as the tables of the studies show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from intervals import Interval
+
+
+def interval(found: Interval | None, digits: int = 4) -> str:
+    """Return the mean and its interval, nothing where there is none."""
+    if found is None:
+        return ""
+    mean, low, high = (f"{each:+.{digits}f}" for each in (found.mean, found.low, found.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def edge(chosen: tuple[float, float], tried: Sequence[tuple[float, float]]) -> str:
+    """Return a mark where a tuned value may be better beyond what was tried.
+
+    A learning rate is compared with the rates that were tried at its scale, a scale with all scales
+    if there were several.
+
+    Example:
+        >>> edge((0.02, 8.0), ((0.01, 2.0), (0.02, 2.0), (0.04, 2.0), (0.02, 8.0)))
+        ' (edge: rate, scale)'
+        >>> edge((0.02, 2.0), ((0.01, 2.0), (0.02, 2.0), (0.04, 2.0)))
+        ''
+    """
+    rate, scale = chosen
+    rates = [each for each, at in tried if at == scale]
+    scales = {each for _, each in tried}
+    at_edge = ["rate"] if rate in {min(rates), max(rates)} else []
+    at_edge += ["scale"] if len(scales) > 1 and scale in {min(scales), max(scales)} else []
+    return f" (edge: {', '.join(at_edge)})" if at_edge else ""
