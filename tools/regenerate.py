@@ -254,40 +254,34 @@ def indexes() -> dict[Path, Content]:
 
 def evidence() -> dict[Path, Content]:
     """Return the results of the first study in docs/evidence-tables.md, and their picture."""
-    from evidence import PICTURE, RESULTS, block, draw, drawable
-    from written_blocks import with_block
+    from evidence import PICTURE, SOURCES, block, draw
+    from study_tables import on_tables
 
-    page = DOCS / "evidence-tables.md"
-    files: dict[Path, Content] = {page: with_block(page, "evidence", block()), PICTURE: None}
-    if drawable():
-        files[PICTURE] = Picture((RESULTS, TOOLS / "evidence.py"), draw)
-    return files
+    return {**on_tables("evidence", block()), PICTURE: Picture(SOURCES, draw)}
 
 
 def rank_study() -> dict[Path, Content]:
     """Return the answers in docs/evidence.md, their tables, and what other pages say."""
     from rank_answers import PICTURE, RESULTS, answers, draw, words
     from rank_evidence import block
+    from study_tables import on_tables
     from written_blocks import with_block, with_words
 
-    page, tables = DOCS / "evidence.md", DOCS / "evidence-tables.md"
-    files: dict[Path, Content] = {
-        page: with_block(page, "rank-study", answers()),
-        tables: with_block(tables, "rank-study", block()),
+    others = (ROOT / "README.md", DOCS / "when-not.md")
+    return {
+        DOCS / "evidence.md": with_block(DOCS / "evidence.md", "rank-study", answers()),
+        **on_tables("rank-study", block()),
+        **{each: with_words(each.read_text("utf-8"), "rank-study", words()) for each in others},
         PICTURE: Picture((RESULTS, TOOLS / "rank_answers.py"), draw),
     }
-    for other in (ROOT / "README.md", DOCS / "when-not.md"):
-        files[other] = with_words(other.read_text(encoding="utf-8"), "rank-study", words())
-    return files
 
 
 def questions() -> dict[Path, Content]:
     """Return the studies of one question in docs/evidence-tables.md."""
     from rank_answers import questions as block
-    from written_blocks import with_block
+    from study_tables import on_tables
 
-    page = DOCS / "evidence-tables.md"
-    return {page: with_block(page, "questions", block())}
+    return {**on_tables("questions", block())}
 
 
 def finding() -> dict[Path, Content]:
@@ -307,10 +301,9 @@ def install() -> dict[Path, Content]:
 def cut_study() -> dict[Path, Content]:
     """Return the results of the third study in docs/evidence-tables.md."""
     from cut_evidence import block
-    from written_blocks import with_block
+    from study_tables import on_tables
 
-    page = DOCS / "evidence-tables.md"
-    return {page: with_block(page, "cut-study", block())}
+    return {**on_tables("cut-study", block())}
 
 
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {

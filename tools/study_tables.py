@@ -1,13 +1,24 @@
-"""Write intervals, and the edges of what was tuned, as the tables of the studies show them."""
+"""Write intervals and edges of what was tuned as the tables of the studies show them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from written_blocks import with_block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from intervals import Interval
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
+
+
+def on_tables(part: str, block: str) -> dict[Path, str]:
+    """Return docs/evidence-tables.md with the block of a part."""
+    return {PAGE: with_block(PAGE, part, block)}
 
 
 def interval(found: Interval | None, digits: int = 4) -> str:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-STUDY = ROOT / "benchmarks" / "studies" / "allocation"
+if TYPE_CHECKING:
+    from pathlib import Path
 
-
-@pytest.fixture(autouse=True, scope="module")
-def path_of_the_study():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(STUDY)
-        patch.syspath_prepend(ROOT / "tools")
-        yield
-        for name in ("evidence", "intervals", "jobs", "results"):
-            sys.modules.pop(name, None)
+pytestmark = pytest.mark.usefixtures("study_modules")
 
 
 def test_interval_is_that_of_a_textbook() -> None:

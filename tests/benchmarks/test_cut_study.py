@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-STUDIES = ROOT / "benchmarks" / "studies"
-FOLDERS = [ROOT / "tools", *(STUDIES / each for each in ("allocation", "rank_matters", "cutting"))]
+if TYPE_CHECKING:
+    from pathlib import Path
 
-
-@pytest.fixture(autouse=True, scope="module")
-def path_of_the_study():
-    with pytest.MonkeyPatch.context() as patch:
-        for folder in FOLDERS:
-            patch.syspath_prepend(folder)
-        before = set(sys.modules)
-        yield
-        for name in set(sys.modules) - before:
-            if Path(getattr(sys.modules[name], "__file__", None) or "").parent in FOLDERS:
-                del sys.modules[name]
-
+pytestmark = pytest.mark.usefixtures("study_modules")
 
 BASES: dict[tuple[str, int], str] = {}
 """The pretrained models of the second study, whose runs count here."""
