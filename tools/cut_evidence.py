@@ -79,8 +79,8 @@ def _state(plan: Plan, outcomes: Outcomes) -> str:
         if task in TEXTS:
             told[small] = f"{found[small]:g}"
         rates.append(f"{label(task)} {told[WHOLE]} at rank 16, {told[small]} at 8, 5 and 4")
-    text += "; ".join(rates) + ". Edge: the smallest or the largest that was tried."
-    return text
+    text += "; ".join(rates)
+    return text + ". Edge: the smallest or the largest that was tried, at scale 2 alone."
 
 
 def _differences(

@@ -62,6 +62,12 @@ def test_draw_rank_heatmap_writes_the_number_of_every_cell(tmp_path, monkeypatch
     assert [entry.name for entry in tmp_path.iterdir()] == ["map.png"]
 
 
+def test_colour_of_rank_0_is_not_that_of_the_page_also_where_it_is_inverted():
+    image = rank_figure({"layers.0.q": 0, "layers.1.q": 8}, init_r=8, title="").axes[0].images[0]
+    colour = image.cmap(image.norm(0))[:3]
+    assert max(1 - each for each in colour) > 0.2
+
+
 def test_draw_rank_heatmap_without_modules_says_why(tmp_path):
     with pytest.raises(ValueError, match="at least one module, got none"):
         draw_rank_heatmap({}, tmp_path / "map.png", init_r=8)
