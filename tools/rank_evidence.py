@@ -21,7 +21,6 @@ from claims import (  # noqa: E402 - same
     PAIRS,
     STANDARD_ERRORS,
     comparisons,
-    complete,
     curves,
     excess,
     in_parameters,
@@ -29,6 +28,7 @@ from claims import (  # noqa: E402 - same
     pooled,
     standard_errors,
     standing,
+    tests_of,
 )
 from intervals import Interval, paired  # noqa: E402 - same
 from outcomes import Outcomes  # noqa: E402 - same
@@ -48,7 +48,7 @@ EXPECTED = {("a", "news"): "nothing shown", ("a", "movies"): "nothing shown", ("
 
 
 def as_expected(each: Comparison) -> str:
-    """Return whether a complete comparison came out as it was expected."""
+    """Return whether a comparison came out as it was expected."""
     said = EXPECTED.get((each.claim, each.block.task), "holds")
     came = each.holds if said == "holds" else not (each.holds or each.fails)
     return ("yes" if came else "no") if said else "not said"
@@ -129,15 +129,11 @@ def _checks(plan: Plan, outcomes: Outcomes) -> list[str]:
     for task in dict.fromkeys(each.task for each in plan.blocks):
         first = next(each for each in plan.blocks if each.task == task)
         errors = standard_errors(plan, outcomes, first)
-        if errors is None:
-            continue
-        low, high = (complete(plan, outcomes, first, arm) for arm in ("lora1", "lora8"))
+        low, high = (tests_of(plan, outcomes, first, arm) for arm in ("lora1", "lora8"))
         rows.append(
             f"| {label(first)} | {_mean(low.values())} | {_mean(high.values())} | {errors:.1f} "
             f"| {'decides' if errors >= STANDARD_ERRORS else 'does not decide'} |"
         )
-    if not rows:
-        return []
     return [
         "### Where rank matters",
         "| task | loss of LoRA, rank 1 | rank 8 | difference in standard errors | task |\n"
@@ -146,23 +142,17 @@ def _checks(plan: Plan, outcomes: Outcomes) -> list[str]:
 
 
 def _comparisons(found: Sequence[Comparison]) -> list[str]:
-    """Return all complete comparisons, those that show nothing first."""
-    done = [each for each in found if each.interval is not None]
-    if not done:
-        return []
+    """Return all comparisons, those that show nothing first."""
     rows = []
-    for each in sorted(done, key=lambda each: (each.holds or each.fails, each.claim)):
+    for each in sorted(found, key=lambda each: (each.holds or each.fails, each.claim)):
         result = "shown" if each.holds else "the contrary" if each.fails else "nothing shown"
         rows.append(
             f"| ({each.claim}) | {label(each.block)} | {ARMS[each.first].label} minus "
             f"{ARMS[each.second].label} | {_measured(each)} "
             f"| {each.adjusted:.2g} | {result} | {as_expected(each)} |"
         )
-    null = sum(not (each.holds or each.fails) for each in done)
-    text = (
-        f"{len(done)} of {len(found)} comparisons are complete; {null} of them show nothing. "
-        f"p-values are adjusted for all {len(found)}."
-    )
+    null = sum(not (each.holds or each.fails) for each in found)
+    text = f"{null} of {len(found)} comparisons show nothing. p-values are adjusted for all."
     return [
         "### Comparisons",
         text,
@@ -189,13 +179,10 @@ def _arms(plan: Plan, outcomes: Outcomes, task: str, steps: int) -> list[str]:
     blocks = [each for each in plan.blocks if (each.task, each.steps) == (task, steps)]
     of_lora = curves(plan, outcomes, blocks[0])
     rows = [
-        _arm_row(outcomes, each, arm, runs, of_lora)
+        _arm_row(outcomes, each, arm, tests_of(plan, outcomes, each, arm), of_lora)
         for each in blocks
         for arm in each.arms
-        if (runs := complete(plan, outcomes, each, arm))
     ]
-    if not rows:
-        return []
     return [
         f"### Arms: {label(blocks[0])}",
         "| arm | learning rate, scale | loss (deviation) | parameters "
@@ -234,8 +221,8 @@ def _agreement(plan: Plan, outcomes: Outcomes) -> list[str]:
     rows = []
     for each in plan.blocks:
         for arm in ("wide", "peft", "pilot100"):
-            runs = complete(plan, outcomes, each, arm) if arm in each.arms else {}
-            if runs:
+            if arm in each.arms:
+                runs = tests_of(plan, outcomes, each, arm)
                 ordered = [runs[seed].ranks for seed in sorted(runs)]
                 inner = [_without_kinds(ranks) for ranks in ordered]
                 found = [statistics.correlation(*both) for both in pairwise(ordered)]
@@ -244,8 +231,6 @@ def _agreement(plan: Plan, outcomes: Outcomes) -> list[str]:
                     f"| {label(each)} | {ARMS[arm].label} | {statistics.fmean(found):.2f} "
                     f"| {min(found):.2f} | {statistics.fmean(within):.2f} |"
                 )
-    if not rows:
-        return []
     return [
         "### Do two seeds find the same ranks?",
         "Correlation of the ranks of a seed with those of the next, on texts with another "

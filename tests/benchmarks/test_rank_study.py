@@ -365,11 +365,16 @@ def test_short_form_tells_a_broken_arm_from_a_good_one(tmp_path: Path) -> None:
     output_of_python(*command, timeout=900)
     runs = [json.loads(line) for line in path.read_text().splitlines()]
     found = {(each["arm"], each["seed"]): each for each in runs}
-    assert len(found) == len(runs) == 12
+    assert len(found) == len(runs) == 26
     for seed in (1, 2):
         assert found["lora8", seed]["loss"] < found["lora1", seed]["loss"] - 0.05
         assert found["broken", seed]["loss"] > found["wide", seed]["loss"] + 0.1
         assert sum(found["wide", seed]["ranks"]) == sum(found["broken", seed]["ranks"]) == 12 * 4
+        # All adapt: an arm whose adapters are not trained has the loss of the pretrained model.
+        arms = ("found", "moved", "parameters", "parameters-found", "rates", "half", "never")
+        assert all(found[arm, seed]["loss"] < found["lora1", seed]["loss"] for arm in arms)
+        assert sum(found["never", seed]["ranks"]) == 12 * 12
+        assert found["parameters", seed]["parameters"] <= found["lora8", seed]["parameters"] / 2
         more = found["even", seed]["parameters"] - found["wide", seed]["parameters"]
         assert 0 <= more < 32 + 128
     before = path.read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.floor.files import write_file
 
@@ -15,19 +15,6 @@ if TYPE_CHECKING:
 from jobs import Job, Outcome
 
 
-def parsed(line: str) -> Outcome:
-    """Return the outcome in one line.
-
-    Raises:
-        ValueError: the line is not JSON.
-        TypeError: a field is missing or unknown.
-        KeyError: a field of the job is missing.
-    """
-    held = json.loads(line)
-    job = Job(**{each.name: held.pop(each.name) for each in fields(Job)})
-    return Outcome(job=job, **held)
-
-
 class Results:
     """The outcomes in a file, by job.
 
@@ -35,13 +22,13 @@ class Results:
         path: the file; made with the first outcome.
 
     Attributes:
-        parsed: makes an outcome from a line; a study with other outcomes has its own.
+        types: of a job and of its outcome; a study with others has its own.
 
     Raises:
         ValueError: a line is not an outcome.
     """
 
-    parsed = staticmethod(parsed)
+    types: tuple[type[Any], type[Any]] = (Job, Outcome)
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,6 +42,20 @@ class Results:
                     "delete the line, and the run is repeated"
                 ) from None
             self._outcomes[outcome.job] = outcome
+
+    def parsed(self, line: str) -> Outcome:
+        """Return the outcome in one line.
+
+        Raises:
+            ValueError: the line is not JSON.
+            TypeError: a field is missing or unknown.
+            KeyError: a field of the job is missing.
+        """
+        job_type, outcome_type = self.types
+        held = json.loads(line)
+        job = job_type(**{each.name: held.pop(each.name) for each in fields(job_type)})
+        made: Outcome = outcome_type(job=job, **held)
+        return made
 
     def __contains__(self, job: Job) -> bool:
         return job in self._outcomes

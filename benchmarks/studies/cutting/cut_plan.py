@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,17 +113,15 @@ class Outcome:
         return {**held.pop("job"), **held}
 
 
-def parsed(line: str) -> Outcome:
-    """Return the outcome in one line; raises as that of the first study."""
-    held = json.loads(line)
-    job = Job(**{each.name: held.pop(each.name) for each in fields(Job)})
-    return Outcome(job=job, **{**held, "cuts": [Cut(**each) for each in held["cuts"]]})
-
-
 class Outcomes(Results):
     """The outcomes in a file, by job."""
 
-    parsed = staticmethod(parsed)
+    types = (Job, Outcome)
+
+    def parsed(self, line: str) -> Outcome:
+        """Return the outcome in one line; raises as that of the first study."""
+        found = super().parsed(line)
+        return replace(found, cuts=[Cut(**each) for each in found.cuts])
 
 
 @dataclass(frozen=True, slots=True)

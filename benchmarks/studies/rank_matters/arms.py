@@ -31,7 +31,6 @@ class Arm:
         rates: "by rank" where each module's learning rate is in proportion to the rank that AdaLoRA
             found there; "half" where it is half as high until AdaLoRA has dropped its triplets.
         scale: at which it tries the learning rates of LoRA, where that is not 2.
-        closed: whether the program that ran it is gone; its runs are recorded.
     """
 
     label: str
@@ -43,7 +42,6 @@ class Arm:
     in_parameters: bool = False
     rates: str = ""
     scale: float = 0.0
-    closed: bool = False
 
     @property
     def is_lora(self) -> bool:
@@ -63,10 +61,6 @@ def _lora(label: str, ranks: str, ranks_of: str = "", rate_of: str = "") -> Arm:
     return Arm(label, ranks=ranks, ranks_of=ranks_of, rate_of=rate_of)
 
 
-def _closed(label: str, start: str | bool = "lora", rate_of: str = "") -> Arm:
-    return Arm(label, start=start, rate_of=rate_of, closed=True)
-
-
 ARMS = {
     "base": Arm("the pretrained model"),
     "lora1": _lora("LoRA, rank 1", "1", rate_of="lora6"),
@@ -77,21 +71,21 @@ ARMS = {
     "wide": Arm("AdaLoRA, LoRA's start, from 12 to 4"),
     "peft": Arm("AdaLoRA, PEFT's start, from 12 to 4", start=True),
     "found": _lora("LoRA with AdaLoRA's ranks", "found", "wide"),
-    "shuffled": _closed("... shuffled within kinds"),
-    "shuffled-all": _closed("... shuffled over all modules"),
-    "means": _closed("... the mean of each kind"),
-    "pilot50": _closed("LoRA with ranks of a pilot of 50 steps, counted"),
-    "pilot100": _closed("LoRA with ranks of a pilot of 100 steps, counted"),
-    "pilot200": _closed("LoRA with ranks of a pilot of 200 steps, counted"),
-    "even-pilot": _closed("LoRA, one rank, parameters of the pilot's ranks", rate_of="lora6"),
-    "cut": _closed("LoRA, rank 16, cut by singular values"),
-    "penalty": _closed("AdaLoRA, LoRA's start, penalty 0.1"),
-    "from8": _closed("AdaLoRA, LoRA's start, from 8 to 4"),
-    "from16": _closed("AdaLoRA, LoRA's start, from 16 to 4"),
-    "magnitude": _closed("AdaLoRA, LoRA's start, magnitude"),
-    "random": _closed("AdaLoRA, LoRA's start, random choice"),
-    "energy": _closed("AdaLoRA, LoRA's start, energy per parameter"),
-    "old": _closed("AdaLoRA, PEFT's start, from 8 to 4, penalty 0.1", start=True),
+    "shuffled": Arm("... shuffled within kinds"),
+    "shuffled-all": Arm("... shuffled over all modules"),
+    "means": Arm("... the mean of each kind"),
+    "pilot50": Arm("LoRA with ranks of a pilot of 50 steps, counted"),
+    "pilot100": Arm("LoRA with ranks of a pilot of 100 steps, counted"),
+    "pilot200": Arm("LoRA with ranks of a pilot of 200 steps, counted"),
+    "even-pilot": Arm("LoRA, one rank, parameters of the pilot's ranks", rate_of="lora6"),
+    "cut": Arm("LoRA, rank 16, cut by singular values"),
+    "penalty": Arm("AdaLoRA, LoRA's start, penalty 0.1"),
+    "from8": Arm("AdaLoRA, LoRA's start, from 8 to 4"),
+    "from16": Arm("AdaLoRA, LoRA's start, from 16 to 4"),
+    "magnitude": Arm("AdaLoRA, LoRA's start, magnitude"),
+    "random": Arm("AdaLoRA, LoRA's start, random choice"),
+    "energy": Arm("AdaLoRA, LoRA's start, energy per parameter"),
+    "old": Arm("AdaLoRA, PEFT's start, from 8 to 4, penalty 0.1", start=True),
     "parameters": Arm("AdaLoRA, LoRA's start, score and budget in parameters", in_parameters=True),
     "parameters-found": _lora(
         "LoRA with the ranks of score and budget in parameters", "found", "parameters", "found"
@@ -108,6 +102,6 @@ ARMS = {
     "never": Arm("AdaLoRA, LoRA's start, 12 to the end", rate_of="wide", target_r=INIT_R),
     "broken": Arm("AdaLoRA, trained on bytes in random order"),
 }
-"""The arms by their name in the results."""
+"""The arms by their name in the results; those with a label alone ran in the second study."""
 BROKEN = "broken"
 """Wrong on purpose, for the short form."""

@@ -6,7 +6,7 @@ import platform
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from adapters import adalora, lora, pattern, tfinal
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from outcomes import Outcomes
-    from patterns import Pattern
     from runs import Job
     from tasks import Block
     from texts import Text
@@ -38,7 +37,7 @@ def run_base(job: Job, texts: Mapping[str, Text], cache: Path) -> Outcome:
     base = pretrained(job.task, text.train, job.arm, job.seed, cache)
     loss = measured_loss(base.model(SIZES[job.arm]), text.test, job.seed)
     seconds = time.process_time() - started
-    return _outcome(job, loss, 0, seconds, base.seconds, base)
+    return _outcome(job, loss, base, parameters=0, cpu_seconds=seconds, train_seconds=base.seconds)
 
 
 def run(
@@ -86,7 +85,10 @@ def run(
     part = target.development if job.stage == "tune" else target.test
     loss = measured_loss(model, part, job.seed)
     seconds = time.process_time() - started
-    return _outcome(job, loss, parameters_of(ranks, costs), seconds, train_seconds, base, ranks)
+    return _outcome(
+        job, loss, base, parameters=parameters_of(ranks, costs), cpu_seconds=seconds,
+        train_seconds=train_seconds, ranks=list(ranks.values()),
+    )  # fmt: skip
 
 
 def noise(part: Tensor) -> Tensor:
@@ -138,25 +140,10 @@ def train(
     return time.process_time() - started
 
 
-def _outcome(
-    job: Job,
-    loss: float,
-    parameters: int,
-    seconds: float,
-    train_seconds: float,
-    base: Base,
-    ranks: Pattern | None = None,
-) -> Outcome:
-    return Outcome(
-        job=job,
-        loss=round(loss, 5) if loss < DIVERGED else DIVERGED,  # NaN is not smaller
-        parameters=parameters,
-        cpu_seconds=round(seconds, 2),
-        train_seconds=round(train_seconds, 2),
-        base=base.digest,
-        machine=machine(),
-        ranks=list(ranks.values()) if ranks else [],
-    )
+def _outcome(job: Job, loss: float, base: Base, **measured: Any) -> Outcome:
+    seconds = {name: round(measured.pop(name), 2) for name in ("cpu_seconds", "train_seconds")}
+    loss = round(loss, 5) if loss < DIVERGED else DIVERGED  # NaN is not smaller
+    return Outcome(job, loss, base=base.digest, machine=machine(), **seconds, **measured)
 
 
 def machine() -> str:

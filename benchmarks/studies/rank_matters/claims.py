@@ -61,9 +61,8 @@ class Comparison:
         block: task and steps.
         first, second: the arms.
         measure: "loss", "excess" or "time".
-        matters: whether rank matters on the task, as far as is known.
+        matters: whether rank matters on the task.
         limit: the difference must be below it; zero where the first arm has to be better.
-        seeds: runs of each arm.
         interval: of the difference; None while a run is missing.
         adjusted: p-value after Holm's correction for all comparisons of the study.
     """
@@ -75,7 +74,6 @@ class Comparison:
     measure: str
     matters: bool = True
     limit: float = 0.0
-    seeds: int = 0
     interval: Interval | None = None
     adjusted: float = 1.0
 
@@ -95,25 +93,13 @@ class Comparison:
 
 
 def tests_of(plan: Plan, outcomes: Outcomes, block: Block, arm: str) -> dict[int, Outcome]:
-    """Return the test outcomes of an arm by seed, those that there are."""
-    try:
-        jobs = [plan.test(block, arm, seed, outcomes) for seed in plan.seeds]
-    except RuntimeError:  # its tuning is incomplete
-        return {}
-    return {job.seed: outcomes[job] for job in jobs if job in outcomes}
+    """Return the test outcomes of an arm by seed."""
+    return {seed: outcomes[plan.test(block, arm, seed, outcomes)] for seed in plan.seeds}
 
 
-def complete(plan: Plan, outcomes: Outcomes, block: Block, arm: str) -> dict[int, Outcome]:
-    """Return the test outcomes of an arm, or nothing while one is missing."""
-    found = tests_of(plan, outcomes, block, arm)
-    return found if len(found) == len(plan.seeds) else {}
-
-
-def standard_errors(plan: Plan, outcomes: Outcomes, block: Block) -> float | None:
-    """Return by how many standard errors rank 8 beats rank 1, None while a run is missing."""
-    low, high = (complete(plan, outcomes, block, arm) for arm in ("lora1", "lora8"))
-    if not (low and high):
-        return None
+def standard_errors(plan: Plan, outcomes: Outcomes, block: Block) -> float:
+    """Return by how many standard errors rank 8 beats rank 1."""
+    low, high = (tests_of(plan, outcomes, block, arm) for arm in ("lora1", "lora8"))
     gains = [low[seed].loss - high[seed].loss for seed in low]
     mean, error = statistics.fmean(gains), statistics.stdev(gains) / math.sqrt(len(gains))
     return mean / error if error else math.copysign(math.inf, mean)
@@ -139,16 +125,12 @@ def lora_at(parameters: float, curve: Mapping[int, float]) -> float:
 
 
 def curves(plan: Plan, outcomes: Outcomes, block: Block) -> dict[int, dict[int, float]]:
-    """Return `{seed: {parameters: loss}}` of LoRA with one rank, for seeds that have all ranks."""
+    """Return `{seed: {parameters: loss}}` of LoRA with one rank, nothing for a single rank."""
     arms = [arm for arm in ALL_LORA if arm in block.arms]
     if sum(arm in CURVE for arm in arms) < 2:
         return {}
     runs = [tests_of(plan, outcomes, block, arm) for arm in arms]
-    return {
-        seed: {each[seed].parameters: each[seed].loss for each in runs}
-        for seed in plan.seeds
-        if all(seed in each for each in runs)
-    }
+    return {seed: {each[seed].parameters: each[seed].loss for each in runs} for seed in plan.seeds}
 
 
 def excess(outcome: Outcome, curve: Mapping[int, float]) -> float:
@@ -159,54 +141,40 @@ def excess(outcome: Outcome, curve: Mapping[int, float]) -> float:
 def comparisons(plan: Plan, outcomes: Outcomes) -> list[Comparison]:
     """Return all comparisons of the study, with p-values adjusted for all of them.
 
-    A comparison with a missing run has no interval, and counts with a p-value of 1. On a task
-    where rank turns out not to matter only claim (a) is tested: whether AdaLoRA is not worse.
+    On a task where rank does not matter only claim (a) is tested: whether AdaLoRA is not worse.
     """
     found = []
     for block in plan.blocks:
         of_task = next(each for each in plan.blocks if each.task == block.task)
-        errors = standard_errors(plan, outcomes, of_task)
-        matters = errors is None or errors >= STANDARD_ERRORS
+        matters = standard_errors(plan, outcomes, of_task) >= STANDARD_ERRORS
         for claim, first, second, measure in PAIRS:
             if block.steps not in STEPS_OF.get(claim, (200, 300)):
                 continue
             if not {first, second} <= {*block.arms} or not (matters or claim == "a"):
                 continue
-            made = Comparison(claim, block, first, second, measure, matters)
-            if not matters:
-                made = replace(made, limit=MARGIN * doubling_gain(plan, outcomes, of_task))
-            found.append(_tested(made, plan, outcomes))
-    p_values = [1.0 if each.interval is None else each.interval.p for each in found]
-    return [replace(each, adjusted=p) for each, p in zip(found, holm(p_values), strict=True)]
-
-
-def _tested(made: Comparison, plan: Plan, outcomes: Outcomes) -> Comparison:
-    found = differences(made, plan, outcomes)
-    if not found:
-        return made
-    limit = math.log(TIME_LIMIT) if made.measure == "time" else made.limit
-    shifted = paired([each - limit for each in found])
-    interval = Interval(shifted.mean + limit, shifted.low + limit, shifted.high + limit, shifted.p)
-    return replace(made, limit=limit, seeds=len(found), interval=interval)
+            limit = 0.0 if matters else MARGIN * doubling_gain(plan, outcomes, of_task)
+            limit = math.log(TIME_LIMIT) if measure == "time" else limit
+            made = Comparison(claim, block, first, second, measure, matters, limit)
+            shifted = paired([each - limit for each in differences(made, plan, outcomes)])
+            bounds = [each + limit for each in (shifted.mean, shifted.low, shifted.high)]
+            found.append(replace(made, interval=Interval(*bounds, shifted.p)))
+    adjusted = holm([each.interval.p for each in found if each.interval])
+    return [replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True)]
 
 
 def differences(made: Comparison, plan: Plan, outcomes: Outcomes) -> list[float]:
-    """Return the difference of each seed, nothing while a run is missing."""
-    ours = complete(plan, outcomes, made.block, made.first)
-    theirs = complete(plan, outcomes, made.block, made.second)
-    if not (ours and theirs):
-        return []
+    """Return the difference of each seed."""
+    ours = tests_of(plan, outcomes, made.block, made.first)
+    theirs = tests_of(plan, outcomes, made.block, made.second)
     pairs = [(ours[seed], theirs[seed]) for seed in plan.seeds]
     if made.measure == "time":
         return [math.log(one.train_seconds / other.train_seconds) for one, other in pairs]
     if made.measure == "loss":
         return [one.loss - other.loss for one, other in pairs]
-    of_lora = curves(plan, outcomes, made.block)
-    if len(of_lora) < len(plan.seeds):
-        return []
+    lines = curves(plan, outcomes, made.block).values()
     return [
-        excess(ours[seed], of_lora[seed]) - excess(theirs[seed], of_lora[seed])
-        for seed in plan.seeds
+        excess(one, line) - excess(other, line)
+        for (one, other), line in zip(pairs, lines, strict=True)
     ]
 
 
@@ -258,8 +226,7 @@ def in_parameters(share: float) -> float:
 def doubling_gain(plan: Plan, outcomes: Outcomes, block: Block) -> float:
     """Return what LoRA gains from rank 4 to rank 8, zero if it gains nothing."""
     low, high = (tests_of(plan, outcomes, block, arm) for arm in ("lora4", "lora8"))
-    gains = [low[seed].loss - high[seed].loss for seed in low.keys() & high.keys()]
-    return max(0.0, statistics.fmean(gains)) if gains else 0.0
+    return max(0.0, statistics.fmean(low[seed].loss - high[seed].loss for seed in plan.seeds))
 
 
 def standing(claim: str, found: Sequence[Comparison]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from results import Results
@@ -11,19 +9,6 @@ from runs import Job, Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def parsed(line: str) -> Outcome:
-    """Return the outcome in one line.
-
-    Raises:
-        ValueError: the line is not JSON.
-        TypeError: a field is missing or unknown.
-        KeyError: a field of the job is missing.
-    """
-    held = json.loads(line)
-    job = Job(**{each.name: held.pop(each.name) for each in fields(Job)})
-    return Outcome(job=job, **held)
 
 
 class Outcomes(Results):
@@ -34,7 +19,7 @@ class Outcomes(Results):
         recorded: the outcomes of a study before, which are looked up and not iterated.
     """
 
-    parsed = staticmethod(parsed)
+    types = (Job, Outcome)
 
     def __init__(self, path: Path, recorded: Outcomes | None = None) -> None:
         super().__init__(path)

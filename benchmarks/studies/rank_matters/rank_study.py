@@ -93,10 +93,10 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     cache = options.cache or CACHE
     if options.study == "short":
-        study, outcomes = SHORT, Outcomes(options.results or cache / "short.jsonl")
+        plan, outcomes = SHORT, Outcomes(options.results or cache / "short.jsonl")
     else:
-        study, outcomes = STUDIES[options.study], outcomes_of(options.study)
-    Runner(study.plan, outcomes, cache).run()
+        plan, outcomes = STUDIES[options.study].plan, outcomes_of(options.study)
+    Runner(plan, outcomes, cache).run()
 
 
 if __name__ == "__main__":

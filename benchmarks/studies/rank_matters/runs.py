@@ -7,16 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from arms import ARMS
-from tasks import (
-    BASE_RATE,
-    BLOCKS,
-    SIZES,
-    TASKS,
-    TEST_SEEDS,
-    TUNING_SEEDS,
-    Block,
-    Task,
-)
+from tasks import BASE_RATE, BLOCKS, SIZES, TASKS, TEST_SEEDS, TUNING_SEEDS, Block, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
