@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
-APART = ("rules/", "adr/", "evidence")
-MOST, MOST_OF_PROSE = 36_600, 18_300
+APART = ("rules/", "adr/", "evidence-tables")
+MOST, MOST_OF_PROSE = 38_000, 19_000
 """Largest numbers of words as `wc -w` counts them; of prose, without tables and code."""
 ROW = re.compile(r"^\|.*$", re.MULTILINE)
 CODE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
