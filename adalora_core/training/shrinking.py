@@ -22,7 +22,7 @@ from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.floor.progress import with_progress
-from adalora_core.floor.rank_pattern import LoraScales, foreign_format
+from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.floor.regular_files import refuse_links_out
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training import lora_export
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
 
 _FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")
-_KOHYA = (".lora_down.weight", ".lora_up.weight", ".alpha")
 _KEPT = {
     *lora_export.CARRIED_OVER, "alora_invocation_tokens", "auto_mapping", "exclude_modules",
     "layer_replication", "trainable_token_indices",
@@ -62,8 +61,7 @@ _MOST_PADDING = 7
 class TrainedAdapter:
     """A LoRA, rsLoRA or AdaLoRA adapter in its folder; `squares` are those of the singular values.
 
-    `settings` are the fields of its configuration that stay, `bytes` is the size of its file, and
-    `metadata` that of the one file of kohya's format.
+    `settings` are the fields of its configuration that stay, `bytes` is the size of its file.
     """
 
     folder: Path
@@ -72,7 +70,6 @@ class TrainedAdapter:
     others: Mapping[str, torch.Tensor]
     settings: Mapping[str, Any]
     bytes: int
-    metadata: Mapping[str, str] | None = None
 
     def ranks_with(self, energy: float) -> dict[str, int]:
         """Return the smallest ranks that keep this part of each module's squares."""
@@ -81,7 +78,7 @@ class TrainedAdapter:
 
     def file(self, ranks: Mapping[str, int], **options: bool) -> LoraFile:
         """Return the layout of its file at some ranks."""
-        return LoraFile(self.modules, ranks, self.others, metadata=self.metadata, **options)
+        return LoraFile(self.modules, ranks, self.others, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +222,7 @@ def _near_squares(module: LoraModule) -> torch.Tensor:
 
 
 def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> TrainedAdapter:
-    """Read a LoRA, rsLoRA or AdaLoRA adapter, or a file of kohya's, and decompose each change.
+    """Read a LoRA, rsLoRA or AdaLoRA adapter, and decompose each change.
 
     If it is not `is_exact`, singular values below 3e-8 of a module's largest may be missing.
 
@@ -236,8 +233,6 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
         OSError: a file cannot be read.
     """
     folder = Path(folder)
-    if folder.is_file():
-        return _of_kohya(folder)
     with locked(folder, shared=True):
         refuse_links_out(folder)
         values = object_in(files.config_in(folder))
@@ -307,37 +302,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _of_kohya(path: Path) -> TrainedAdapter:
-    """Read an adapter of one file, as kohya's scripts save it; without an alpha the scale is 1."""
-    tensors, modules = files.mapped(path), {}
-    with safe_open(path, "pt") as file:
-        metadata = dict(file.metadata() or {})
-    if odd := [name for name in tensors if not name.endswith(_KOHYA)]:
-        whose = foreign_format(odd)
-        why = f"its tensors are of {whose} format" if whose == "diffusers'" else None
-        raise _refused(path, why or f"its tensor {odd[0]!r} is not of plain LoRA")
-    for module in dict.fromkeys(
-        re.sub(r"\.(lora_\w+\.weight|alpha)$", "", each) for each in tensors
-    ):
-        A, B, alpha = (tensors.get(f"{module}{end}") for end in _KOHYA)
-        found = {factor: each for factor, each in (("A", A), ("B", B)) if each is not None}
-        try:
-            A, B = _checked(module, found)
-            alpha = torch.tensor(len(A)) if alpha is None else alpha
-            is_number = alpha.numel() == 1 and not alpha.is_complex() and alpha.isfinite().all()
-            if not is_number or not len(A):
-                raise ValueError("has no rank, or an alpha that is not a number")  # noqa: TRY301
-        except ValueError as error:
-            raise _refused(path, f"{module!r} {error}") from None
-        names = f"{module}{_KOHYA[0]}", f"{module}{_KOHYA[1]}"
-        modules[module] = LoraModule(names, A, B, 1.0, float(alpha) / len(A))
-    # Digests of the weights, and numbers that no longer hold.
-    metadata = {key: each for key, each in metadata.items() if not key.startswith("sshs_")}
-    metadata |= dict.fromkeys({"ss_network_dim", "ss_network_alpha"} & {*metadata}, "Dynamic")
-    size = path.stat().st_size
-    return TrainedAdapter(path, modules, _squares(modules), {}, {}, size, metadata)
 
 
 def _of_lora(folder: Path, values: Mapping[str, Any]) -> Parts:

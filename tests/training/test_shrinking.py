@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 import torch
 from lora_adapters import CASES, base_of, changes, save
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.adapter_file.lora import LoraModule
 from adalora_core.training.shrinking import TrainedAdapter, read_trained, shrink
 
@@ -131,63 +129,6 @@ def test_a_budget_goes_to_the_most_energy_per_byte_and_pays_a_header_once(tmp_pa
     assert relative.ranks == {"wide": 0, "small": 3}
     # One more byte for a triplet that does not fit changes nothing, and a cheaper one fits.
     assert shrink(adapter, budget=sized(2, 2) - 40).ranks == {"wide": 1, "small": 3}
-
-
-def test_one_file_of_kohya_is_read_and_written(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    shapes = {
-        "lora_te_text_model_encoder_layers_0_q_proj": ((8, 32), (24, 8)),
-        "lora_unet_up_blocks_1_resnets_0_conv1": ((8, 6, 3, 3), (16, 8, 1, 1)),
-    }
-    tensors, expected = {}, {}
-    for number, (module, (down, up)) in enumerate(shapes.items()):
-        A, B = torch.randn(down), torch.randn(up)
-        tensors |= {f"{module}.lora_down.weight": A, f"{module}.lora_up.weight": B}
-        if number:
-            tensors[f"{module}.alpha"] = torch.tensor(4.0)
-        scale = 0.5 if number else 1  # without an alpha it is the rank
-        expected[module] = (B.flatten(1) @ A.flatten(1) * scale).double().numpy()
-    metadata = {"ss_network_dim": "8", "sshs_model_hash": "0", "ss_tag": "\u00e9"}
-    source, out = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
-    save_file(tensors, source, metadata)
-    adapter = read_trained(source)
-    for limit in ({"rank": 3}, {"energy": 0.8}, {"budget": 6000}, {"rank": 3, "pad_ranks": True}):
-        shrunk = shrink(adapter, **limit)
-        shrunk.write(out)
-        assert out.stat().st_size == shrunk.file.size <= limit.get("budget", 10_000)
-        found = load_file(out)
-        assert len(found) == 3 * sum(map(bool, shrunk.ranks.values()))
-        for module, rank in shrunk.ranks.items():
-            U, values, V = np.linalg.svd(expected[module], False)
-            best = U[:, :rank] * values[:rank] @ V[:rank]
-            A, B = (found[f"{module}.lora_{each}.weight"] for each in ("down", "up"))
-            assert found[f"{module}.alpha"] == len(A)
-            assert (A.shape[1:], B.shape[2:]) == (shapes[module][0][1:], shapes[module][1][2:])
-            near = (B.flatten(1) @ A.flatten(1)).numpy()
-            assert np.linalg.norm(near - best) <= 1e-5 * np.linalg.norm(values)
-        with safe_open(out, "pt") as file:
-            assert file.metadata() == {
-                "format": "pt",
-                "ss_network_dim": "Dynamic",
-                "ss_tag": "\u00e9",
-            }
-
-
-def test_files_of_kohyas_other_methods_are_refused(tmp_path: Path) -> None:
-    pair = {"m.lora_down.weight": torch.ones(2, 4), "m.lora_up.weight": torch.ones(3, 2)}
-    for extra, message in {
-        "m.dora_scale": "'m.dora_scale' is not of plain LoRA",
-        "m.lora_mid.weight": "'m.lora_mid.weight' is not of plain LoRA",
-        "n.lora_up.weight": "'n' lacks a factor",
-        "n.alpha": "'n' lacks a factor",
-        "m.alpha": "'m' has no rank, or an alpha that is not a number",
-    }.items():
-        save_file(pair | {extra: torch.ones(2, 2)}, tmp_path / "in.safetensors")
-        with pytest.raises(CheckpointError, match=message):
-            read_trained(tmp_path / "in.safetensors")
-    (tmp_path / "in.safetensors").write_bytes(b"12")
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
-        read_trained(tmp_path / "in.safetensors")
 
 
 BASES: dict[str, tuple[str, str]] = {

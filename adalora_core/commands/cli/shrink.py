@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, choice, part, size, text
-from adalora_core.commands.cli.export_lora import OUTPUT, refusal
+from adalora_core.commands.cli.export_lora import OUTPUT, foreign_file, refusal
 from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
@@ -35,7 +35,7 @@ def make_parser() -> Parser:
         prog="adalora shrink",
         epilog="exit code: 0 written, 2 could not run",
     )
-    add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
+    add(parser, {"adapter": text("ADAPTER", "folder of the adapter")})
     most = text("SIZE", "most bytes of the file with the weights, for example 20MB")
     least = text("PART", "part that each module keeps of its energy, for example 0.95 or 95%%")
     limits = {
@@ -71,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
         from adalora_core.training.shrinking import norms_of, read_trained, shrink
     except ModuleNotFoundError as error:
         return fail("shrink", MissingExtraError(error.name or "torch", "torch", "this command"))
-    if why := refusal(options):
+    if why := foreign_file(options.adapter) or refusal(options):
         return fail("shrink", why)
     try:
         adapter, norms = read_trained(options.adapter), None
