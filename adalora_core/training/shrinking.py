@@ -20,10 +20,9 @@ from safetensors import safe_open
 
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.floor.files import locked
+from adalora_core.floor.files import locked, refuse_links_out
 from adalora_core.floor.progress import with_progress
 from adalora_core.floor.rank_pattern import LoraScales
-from adalora_core.floor.regular_files import refuse_links_out
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training import lora_export
 from adalora_core.training.adapter_file import folder as files

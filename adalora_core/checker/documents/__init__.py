@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import CODE, Document, Format, format_of
 from adalora_core.checker.documents.problems import Problem, at_open_bracket
+from adalora_core.floor.files import read_start
 from adalora_core.floor.rank_pattern import foreign_format
-from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -11,8 +11,8 @@ from adalora_core.commands.cli.arguments import BOUND, Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.files import read_start
 from adalora_core.floor.limits import DEFAULT_LIMITS
-from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     import argparse
