@@ -246,7 +246,12 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
             raise _refused(folder, "its peft_type is neither LORA nor ADALORA")
         weights = files.weights_in(folder)
         size = weights.stat().st_size if weights else 0
-    squares = _squares(modules, is_exact=is_exact)
+    shown = with_progress(modules.items(), "module")
+    with _one_thread():
+        squares = {
+            path: _decomposed(each)[1].square() if is_exact else _near_squares(each)
+            for path, each in shown
+        }
     return TrainedAdapter(folder, modules, squares, others, settings, size)
 
 
@@ -280,16 +285,6 @@ def norms_of(
             )
         norms[path] = norm
     return norms
-
-
-def _squares(
-    modules: Mapping[str, LoraModule], *, is_exact: bool = True
-) -> dict[str, torch.Tensor]:
-    shown = with_progress(modules.items(), "module")
-    with _one_thread():
-        if not is_exact:
-            return {path: _near_squares(each) for path, each in shown}
-        return {path: _decomposed(each)[1].square() for path, each in shown}
 
 
 @contextlib.contextmanager

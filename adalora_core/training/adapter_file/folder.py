@@ -288,7 +288,7 @@ def commit(
             if each != new_state or state is None:
                 each.unlink()
         rename(kept, current)
-        for each in _kept_configs(folder):
+        for each in kept_configs(folder):
             each.unlink()
         sync_folder(folder)
 
@@ -331,16 +331,12 @@ def states_in(folder: Path) -> list[Path]:
     return sorted(folder.glob(_STATE.format(_ANY_DIGEST)))
 
 
-def is_interrupted(folder: Path) -> bool:
-    """Return whether a save into `folder` was interrupted."""
-    return bool(_kept_configs(folder))
-
-
 def _kept_config(folder: Path, digest: str) -> Path:
     return folder / _KEPT_CONFIG.format(digest[:_DIGITS])
 
 
-def _kept_configs(folder: Path) -> list[Path]:
+def kept_configs(folder: Path) -> list[Path]:
+    """Return the configurations in `folder` that an interrupted save has left."""
     return list(folder.glob(_KEPT_CONFIG.format(_ANY_DIGEST)))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
-from adalora_core.sharding.layout import local_part
+from adalora_core.sharding import local_part
 from adalora_core.training.run.automatic import (
     CERTAIN,
     MISSED_STEPS,
