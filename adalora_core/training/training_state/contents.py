@@ -37,7 +37,6 @@ from adalora_core.training.adapter_file.tensors import whole_factors
 from adalora_core.training.compaction import keep_rows
 
 if TYPE_CHECKING:
-    from adalora_core.allocation import RankAllocator
     from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
