@@ -71,7 +71,7 @@ def state_of(tuner: Host) -> BridgedRun:
     return state
 
 
-def see_loaded(tuner: Any, keys: Any) -> None:
+def see_loaded(tuner: Host, keys: Any) -> None:
     """See that `load_state_dict` has written factors of `tuner`, also after it was detached."""
     state: BridgedRun | None = tuner.__dict__.get(_ATTRIBUTE)
     for adapter in () if state is None else state.adapters.values():

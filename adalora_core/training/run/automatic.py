@@ -29,7 +29,7 @@ _is_enabled = True
 
 
 class _Host(Protocol):
-    model: Any
+    model: torch.nn.Module
     training_run: Any
 
     def update_and_allocate(self, global_step: int) -> None: ...
