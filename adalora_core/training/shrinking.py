@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
 
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
@@ -48,8 +47,6 @@ _REPLACED = {
 """Settings that follow from the ranks, or that only choose how training begins."""
 _STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Values of `init_lora_weights` that leave the weights of the base model alone."""
-_ROWS = 256
-"""Rows of a matrix that are turned into float64 together."""
 _LARGEST = 1e140
 """Bound on the numbers of a change: float64 must hold the sum of their squares."""
 _MOST_PADDING = 7
@@ -119,7 +116,6 @@ def shrink(
     budget: int | None = None,
     energy: float | None = None,
     pad_ranks: bool = False,
-    norms: Mapping[str, float] | None = None,
 ) -> ShrunkAdapter:
     """Choose the rank of each module by one of three limits; nothing is written.
 
@@ -129,7 +125,6 @@ def shrink(
         budget: bytes of the file: the largest squared singular values per byte are kept.
         energy: the part of its squared singular values that each module keeps at least.
         pad_ranks: as in `LoraFile`; with a budget all modules get one rank.
-        norms: divide the singular values of each module by this before modules are compared.
 
     Raises:
         CheckpointError: the adapter changes nothing, or nothing of it fits.
@@ -142,8 +137,6 @@ def shrink(
     squares = adapter.squares
     if not any(map(len, squares.values())):
         raise _refused(adapter.folder, "it changes nothing: it has no singular value above 0")
-    if norms is not None:
-        squares = {path: each / norms[path] ** 2 for path, each in squares.items()}
     if rank is not None:
         lengths, flat = [len(each) for each in squares.values()], torch.cat([*squares.values()])
         mask = select_triplets(flat, int(rank * len(lengths)), [flat[:, None].clone()])
@@ -151,7 +144,7 @@ def shrink(
     elif energy is not None:
         ranks = adapter.ranks_with(energy)
     else:
-        ranks = _within(budget or 0, adapter, squares, pad_ranks=pad_ranks)
+        ranks = _within(budget or 0, adapter, pad_ranks=pad_ranks)
     if not any(ranks.values()):
         raise CheckpointError(
             "shrink: the limit leaves no singular value in any module; raise it (without any the "
@@ -160,9 +153,7 @@ def shrink(
     return ShrunkAdapter(adapter, ranks, adapter.file(ranks, pad_ranks=pad_ranks))
 
 
-def _within(
-    budget: int, adapter: TrainedAdapter, squares: Mapping[str, torch.Tensor], *, pad_ranks: bool
-) -> dict[str, int]:
+def _within(budget: int, adapter: TrainedAdapter, *, pad_ranks: bool) -> dict[str, int]:
     """Return ranks whose file has at most `budget` bytes; none if no triplet fits."""
     most = {path: len(each) for path, each in adapter.squares.items()}
     if pad_ranks:
@@ -177,7 +168,7 @@ def _within(
     # What is not of a module is never more than in the largest file, but for its padding.
     modules = sum(costs[path] * each + more[path] for path, each in most.items())
     left = budget - (largest.size - modules) - _MOST_PADDING
-    pairs = squares.items()
+    pairs = adapter.squares.items()
     scores = [(value / costs[path], path) for path, each in pairs for value in each.tolist()]
     for _, path in sorted(scores, key=lambda each: -each[0]):
         if (cost := costs[path] + more[path]) <= left:
@@ -253,38 +244,6 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
             for path, each in shown
         }
     return TrainedAdapter(folder, modules, squares, others, settings, size)
-
-
-def norms_of(
-    adapter: TrainedAdapter, matrices: Mapping[str, tuple[str, Path | None]]
-) -> dict[str, float]:
-    """Return the Frobenius norm of each module's matrix in the base model, read one by one.
-
-    `matrices` has name and file of the matrix of each module; a module may lack it.
-
-    Raises:
-        CheckpointError: a module has no matrix of numbers that norms can be taken of, or its norm
-            is 0 or not finite.
-    """
-    norms = {}
-    for path in with_progress(adapter.modules, "module"):
-        name, file = matrices.get(path, ("", None))
-        norm = 0.0
-        with contextlib.suppress(*files.DAMAGED):
-            matrix = torch.empty(0)
-            if file is not None:
-                with safe_open(file, "pt") as opened:
-                    matrix = opened.get_tensor(name)
-            if matrix.dtype in FACTOR_DTYPES:
-                parts = (torch.linalg.vector_norm(each.double()) for each in matrix.split(_ROWS))
-                norm = math.hypot(*map(float, parts))
-        if not 0 < norm < math.inf:
-            raise CheckpointError(
-                f"the weights hold no matrix of {path!r} to compare by: none of its name and size, "
-                "a quantised one, zeros, or numbers that are not finite"
-            )
-        norms[path] = norm
-    return norms
 
 
 @contextlib.contextmanager
