@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab", "junit")
+FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab")
 COMMANDS = (
     "check", "rule", "explain", "plan", "schema", "server", "env", "report", "export-lora",
     "shrink", "demo",

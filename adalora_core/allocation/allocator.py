@@ -12,7 +12,7 @@ from adalora_core.allocation.criteria import Factors, criterion_of
 from adalora_core.allocation.factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.floor.budget import Phase, ScheduledStep
-from adalora_core.sharding.layout import are_sharded
+from adalora_core.sharding import are_sharded
 
 if TYPE_CHECKING:
     from adalora_core.floor.adapter_spec import AdapterSpec

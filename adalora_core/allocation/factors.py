@@ -12,7 +12,7 @@ from adalora_core.allocation.criteria import FACTORS_PER_MATRIX, Factors
 from adalora_core.allocation.statistics import ImportanceStatistics, average_dtype
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.ops import apply_mask, select_triplets
-from adalora_core.sharding.layout import device_of, is_sharded, local_part, piece_of, whole
+from adalora_core.sharding import device_of, is_sharded, local_part, piece_of, whole
 
 
 class ShardedFactors(Factors):

@@ -36,7 +36,7 @@ CONFIGS = "_adalora_configs"
 """Where a tuner keeps its configurations a second time. Before torch 2.11 a compiled model takes
 `__dict__["peft_config"]` for the property of that name, without end."""
 
-_compacted: weakref.WeakKeyDictionary[Any, weakref.ref[torch.optim.Optimizer]] = (
+compacted: weakref.WeakKeyDictionary[Any, weakref.ref[torch.optim.Optimizer]] = (
     weakref.WeakKeyDictionary()
 )
 """The optimizer whose state was cut together with the adapter of each tuner."""
@@ -71,7 +71,7 @@ def state_of(tuner: Host) -> BridgedRun:
     return state
 
 
-def see_loaded(tuner: Any, keys: Any) -> None:
+def see_loaded(tuner: Host, keys: Any) -> None:
     """See that `load_state_dict` has written factors of `tuner`, also after it was detached."""
     state: BridgedRun | None = tuner.__dict__.get(_ATTRIBUTE)
     for adapter in () if state is None else state.adapters.values():
@@ -227,11 +227,6 @@ def report_unmatched(tuner: Host) -> None:
             adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))
 
 
-def remember_optimizer(tuner: Host, optimizer: torch.optim.Optimizer) -> None:
-    """Remember the optimizer whose state was cut together with the adapter of `tuner`."""
-    _compacted[tuner] = weakref.ref(optimizer)
-
-
 def return_to_peft(tuner: Host) -> None:
     """Let PEFT's methods continue with `tuner`.
 
@@ -245,7 +240,7 @@ def return_to_peft(tuner: Host) -> None:
         tuner.__dict__.pop(each, None)
     clear_initial_ranks(tuner.model)
     return_to_fast_path(tuner.model)
-    optimizer = _compacted.pop(tuner, lambda: None)()
+    optimizer = compacted.pop(tuner, lambda: None)()
     for adapter in adapters:
         _restore_rows(adapter, {} if optimizer is None else optimizer.state)
 

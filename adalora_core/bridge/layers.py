@@ -27,7 +27,7 @@ from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import may_keep_output
 from adalora_core.ops._portable.svd_linear import without_autocast
-from adalora_core.sharding.layout import are_sharded, whole
+from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.run.reporting import report
 
 if TYPE_CHECKING:

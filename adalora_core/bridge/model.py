@@ -25,7 +25,7 @@ from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import locked, staging_folder, write_file
 from adalora_core.floor.rank_pattern import pattern_positions
-from adalora_core.sharding.layout import are_sharded, reshard, whole
+from adalora_core.sharding import are_sharded, reshard, whole
 from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.host import Host, add_penalty, check_forward, model_around, register
@@ -36,7 +36,6 @@ from adalora_core.training.training_state.contents import fingerprint, refuse_ot
 from adalora_core.training.training_state.state import TrainingState, read_state
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from adalora_core.training.adapter import Adapter
@@ -92,7 +91,12 @@ class ModelOverrides(BridgedModel):
         )
         given["is_main_process"] = save.writes
         if save.gathers:
-            options["state_dict"] = _gathered(self)
+            options["state_dict"] = {
+                name: whole(tensor)
+                for name, tensor in self.state_dict().items()
+                if any(part in name for part in (".lora_", ".modules_to_save."))
+                or name.endswith("bias")
+            }
         folders = {
             name: files.folder_of(target, name)
             for name in given.get("selected_adapters") or adapters.configs_of(tuner)
@@ -236,15 +240,6 @@ def _is_trained(model: BridgedModel, name: str) -> bool:
 def is_adalora(model: object) -> TypeGuard[BridgedModel]:
     """Return whether `model` is a `PeftModel` around PEFT's AdaLoRA tuner."""
     return isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
-
-
-def _gathered(model: BridgedModel) -> dict[str, torch.Tensor]:
-    """Return the entries of the state dictionary that PEFT saves, gathered."""
-    return {
-        name: whole(tensor)
-        for name, tensor in model.state_dict().items()
-        if ".lora_" in name or ".modules_to_save." in name or name.endswith("bias")
-    }
 
 
 @contextlib.contextmanager

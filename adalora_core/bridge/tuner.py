@@ -20,7 +20,7 @@ from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern, pattern_
 from adalora_core.nn.adapter_layer import refuse_computed_weight
 from adalora_core.nn.wrapping import leave_fast_path, loaded, return_to_fast_path
 from adalora_core.ops._portable.svd_linear import without_autocast
-from adalora_core.sharding.layout import are_sharded
+from adalora_core.sharding import are_sharded
 from adalora_core.training.compaction import CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward
 from adalora_core.training.parallelism import refuse_merging
@@ -123,7 +123,7 @@ class TunerOverrides(Host):
     def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
         report = Host.compact(self, optimizer)
-        adapters.remember_optimizer(self, optimizer)
+        adapters.compacted[self] = weakref.ref(optimizer)
         return report
 
     @contextlib.contextmanager

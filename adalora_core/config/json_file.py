@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.files import read_start
 from adalora_core.floor.limits import DEFAULT_LIMITS
-from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules import findings
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.files import is_link_out
 from adalora_core.floor.places import to_pointer
-from adalora_core.floor.regular_files import is_link_out
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ names that PEFT writes to disk.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,9 +15,6 @@ from torch import nn
 from adalora_core.floor.adapter_spec import LORA_START, AdapterSpec
 from adalora_core.floor.errors import TargetError
 from adalora_core.ops._portable.svd_linear import without_autocast
-
-if TYPE_CHECKING:
-    from adalora_core.floor.adapter_spec import AdapterSpec
 
 MOST_TRIPLETS = 1 << 20
 """Limit on the rank of one matrix, whose rows are listed one by one."""

@@ -18,7 +18,7 @@ from torch.nn import Parameter
 
 from adalora_core.floor.errors import BackendUnavailableError
 from adalora_core.ops import _portable
-from adalora_core.ops._cuda.core import core_of as _cuda_core_of
+from adalora_core.ops._cuda import core_of as _cuda_core_of
 
 DISTRIBUTION = "adalora-core"
 WHEEL_MACHINES = ("x86_64", "aarch64")

@@ -15,7 +15,7 @@ import torch
 from torch import distributed
 
 from adalora_core.floor.errors import CheckpointError, ParallelismError
-from adalora_core.sharding.layout import are_sharded
+from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.folder import folder_of, states_in
 from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
 

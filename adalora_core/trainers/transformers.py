@@ -11,7 +11,7 @@ import torch
 from adalora_core.config.rules.runs import PenaltyMissing, TwoHooks
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
-from adalora_core.sharding.layout import reshard
+from adalora_core.sharding import reshard
 from adalora_core.trainers.optimizer_hook import (
     ZeroHook,
     bind_total_step,

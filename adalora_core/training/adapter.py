@@ -20,7 +20,7 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding.layout import whole
+from adalora_core.sharding import whole
 from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run.watch import RunWatch

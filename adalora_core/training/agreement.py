@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core.floor.adapter_spec import criterion_name
 from adalora_core.floor.errors import ParallelismError, RankDisagreementError
-from adalora_core.sharding.layout import are_sharded, device_of, is_sharded
+from adalora_core.sharding import are_sharded, device_of, is_sharded
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -10,7 +10,7 @@ import torch
 
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.sharding.layout import are_sharded
+from adalora_core.sharding import are_sharded
 from adalora_core.training.parallelism import refuse_compacting
 from adalora_core.training.run.optimizers import stepped_instead
 

@@ -13,8 +13,7 @@ from torch import nn
 
 from adalora_core.config.rules.runs import NothingTrainable
 from adalora_core.floor.errors import RunError
-from adalora_core.sharding.layout import is_distributed
-from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, orthogonality_penalty
+from adalora_core.sharding import add_orthogonality_gradient_, is_distributed, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported

@@ -17,11 +17,10 @@ from torch import distributed
 from adalora_core.config.rules.runs import BudgetNotReached
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.floor.files import locked
+from adalora_core.floor.files import locked, refuse_links_out
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-from adalora_core.floor.regular_files import refuse_links_out
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding.layout import are_sharded
+from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter import written_values
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import nn
 
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
-from adalora_core.sharding.layout import reshard
+from adalora_core.sharding import reshard
 from adalora_core.training import saving
 from adalora_core.training.adapter import check_in_place
 from adalora_core.training.derived_classes import class_with_signature_of

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import distributed, nn
 
+from adalora_core import sharding
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import layout
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -60,10 +60,10 @@ def refuse_divided_base(model: nn.Module) -> None:
         # Releases of transformers before 5.17 keep parts as plain tensors beside this mark.
         if getattr(module, "_hf_tp_plan", None) is not None:
             raise ParallelismError(f"get_peft_model: {path!r} is divided. {_HOW_TENSOR_PARALLEL}")
-    uses_fsdp2 = any(map(layout.is_fsdp2, model.modules()))
+    uses_fsdp2 = any(map(sharding.is_fsdp2, model.modules()))
     how = "Add the adapter first, then call fully_shard" if uses_fsdp2 else _HOW_TENSOR_PARALLEL
     for name, parameter in model.named_parameters():
-        if layout.is_sharded(parameter):
+        if sharding.is_sharded(parameter):
             raise ParallelismError(
                 f"get_peft_model: {name} is divided over processes already, new adapters would not "
                 f"be. {how}"
@@ -111,12 +111,12 @@ class _Around:
         for each in gc.get_objects():
             if _is_wrapper(each) and type(each).__name__ == _FSDP1:
                 self.flattened |= set(each.modules())
-            elif layout.is_fsdp2(each):
+            elif sharding.is_fsdp2(each):
                 self.gathered |= _gathered_by(each)
 
     def mesh_of(self, module: nn.Module, name: str) -> DeviceMesh | None:
         parameter: Any = module._parameters[name]  # noqa: SLF001 - as Adapter.factors
-        if layout.is_sharded(parameter):
+        if sharding.is_sharded(parameter):
             return parameter.device_mesh  # type: ignore[no-any-return]
         return self.gathered.get((module, name))
 
@@ -145,7 +145,7 @@ def _refuse_division(adapter: Adapter, purpose: str, around: _Around) -> None:
                 adapter.run.driver, "gathers_gradients", False
             ):
                 raise ParallelismError(f"{purpose}: {path}.{factor}: {_HOW_ZERO}")
-            if parameter is None or parameter.dim() != layout.FACTOR_DIMENSIONS:
+            if parameter is None or parameter.dim() != sharding.FACTOR_DIMENSIONS:
                 raise ParallelismError(f"{purpose}: {path}.{factor} is not a matrix. {_HOW_FSDP1}")
         _refuse_split_layer(adapter.name, path, layer, purpose, around)
 
@@ -159,7 +159,9 @@ def _refuse_split_layer(
         for module in layer.base_layer.modules()
         for each, _ in module.named_parameters(recurse=False)
     }
-    if any(_is_repeated(getattr(layer, each)._parameters[name]) for each in FACTORS):  # noqa: SLF001 - as Adapter.factors
+    factors: list[Any] = [getattr(layer, each)._parameters[name] for each in FACTORS]  # noqa: SLF001 - as Adapter.factors
+    divided = [each for each in factors if sharding.is_sharded(each)]
+    if not all(any(each.is_shard() for each in factor.placements) for factor in divided):
         raise ParallelismError(
             f"{purpose}: every process holds all of the factors of {path!r} as DTensors, and "
             "nothing sums their gradients. Leave the factors whole and shard them with "
@@ -173,16 +175,10 @@ def _refuse_split_layer(
         )
 
 
-def _is_repeated(parameter: Any) -> bool:
-    return layout.is_sharded(parameter) and not any(
-        each.is_shard() for each in parameter.placements
-    )
-
-
 def _warn_if_fsdp_is_ignored(adapter: Adapter) -> None:
     """Warn if accelerate was asked for FSDP, but every process holds the whole adapter."""
     is_asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if is_asked and not distributed.get_rank() and not layout.are_sharded(adapter.factors()[0]):
+    if is_asked and not distributed.get_rank() and not sharding.are_sharded(adapter.factors()[0]):
         warnings.warn(
             "accelerate was asked for FSDP, but every process holds the whole model: accelerate "
             "ignores FSDP on CPUs, and divides only what `accelerator.prepare` gets. Train on GPUs "
@@ -193,10 +189,10 @@ def _warn_if_fsdp_is_ignored(adapter: Adapter) -> None:
 
 def refuse_merging(layers: Iterable[tuple[str, nn.Module]]) -> None:
     """Refuse to merge into weights of which each process holds a part."""
-    if not layout.is_distributed():
+    if not sharding.is_distributed():
         return
     for path, layer in layers:
-        if layout.are_sharded(layer.parameters()):
+        if sharding.are_sharded(layer.parameters()):
             raise ParallelismError(
                 f"merge: the weight of {path} is divided over processes, by fully_shard or by "
                 "tensor parallelism, and each process would need a part of its own of B diag(E) A. "
@@ -209,14 +205,14 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
     """Refuse to cut parameters that are laid out for communication."""
     for adapter in adapters:
         for path, layer in adapter.layers.items():
-            if layout.is_sharded(layer.lora_E[adapter.name]):
+            if sharding.is_sharded(layer.lora_E[adapter.name]):
                 raise ParallelismError(
                     f"compact: the factors of {path} are divided over processes. "
                     "Call compact on a whole model: end the run, save it (save_pretrained, or "
                     "AdapterState, which any number of processes reads), load it before "
                     "fully_shard, compact on every process, and shard it then"
                 )
-    if not layout.is_distributed():
+    if not sharding.is_distributed():
         return
     # A model has no reference to its wrapper; this call happens once in a run.
     for wrapper in gc.get_objects():

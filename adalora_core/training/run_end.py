@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.config.fields.block import AUTO
 from adalora_core.config.rules import runs
-from adalora_core.sharding.layout import are_sharded, local_part
+from adalora_core.sharding import are_sharded, local_part
 from adalora_core.training.run.automatic import CERTAIN
 from adalora_core.training.run.optimizers import was_held
 from adalora_core.training.run.watch import End

@@ -15,7 +15,7 @@ from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
-from adalora_core.sharding.layout import are_sharded, is_sharded, meet, reshard
+from adalora_core.sharding import are_sharded, is_sharded, meet, reshard
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.folder import (

@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
 
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.floor.files import locked
+from adalora_core.floor.files import locked, refuse_links_out
 from adalora_core.floor.progress import with_progress
-from adalora_core.floor.rank_pattern import LoraScales, foreign_format
-from adalora_core.floor.regular_files import refuse_links_out
+from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training import lora_export
 from adalora_core.training.adapter_file import folder as files
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
 
 _FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")
-_KOHYA = (".lora_down.weight", ".lora_up.weight", ".alpha")
 _KEPT = {
     *lora_export.CARRIED_OVER, "alora_invocation_tokens", "auto_mapping", "exclude_modules",
     "layer_replication", "trainable_token_indices",
@@ -50,8 +47,6 @@ _REPLACED = {
 """Settings that follow from the ranks, or that only choose how training begins."""
 _STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Values of `init_lora_weights` that leave the weights of the base model alone."""
-_ROWS = 256
-"""Rows of a matrix that are turned into float64 together."""
 _LARGEST = 1e140
 """Bound on the numbers of a change: float64 must hold the sum of their squares."""
 _MOST_PADDING = 7
@@ -62,8 +57,7 @@ _MOST_PADDING = 7
 class TrainedAdapter:
     """A LoRA, rsLoRA or AdaLoRA adapter in its folder; `squares` are those of the singular values.
 
-    `settings` are the fields of its configuration that stay, `bytes` is the size of its file, and
-    `metadata` that of the one file of kohya's format.
+    `settings` are the fields of its configuration that stay, `bytes` is the size of its file.
     """
 
     folder: Path
@@ -72,7 +66,6 @@ class TrainedAdapter:
     others: Mapping[str, torch.Tensor]
     settings: Mapping[str, Any]
     bytes: int
-    metadata: Mapping[str, str] | None = None
 
     def ranks_with(self, energy: float) -> dict[str, int]:
         """Return the smallest ranks that keep this part of each module's squares."""
@@ -81,7 +74,7 @@ class TrainedAdapter:
 
     def file(self, ranks: Mapping[str, int], **options: bool) -> LoraFile:
         """Return the layout of its file at some ranks."""
-        return LoraFile(self.modules, ranks, self.others, metadata=self.metadata, **options)
+        return LoraFile(self.modules, ranks, self.others, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +116,6 @@ def shrink(
     budget: int | None = None,
     energy: float | None = None,
     pad_ranks: bool = False,
-    norms: Mapping[str, float] | None = None,
 ) -> ShrunkAdapter:
     """Choose the rank of each module by one of three limits; nothing is written.
 
@@ -133,7 +125,6 @@ def shrink(
         budget: bytes of the file: the largest squared singular values per byte are kept.
         energy: the part of its squared singular values that each module keeps at least.
         pad_ranks: as in `LoraFile`; with a budget all modules get one rank.
-        norms: divide the singular values of each module by this before modules are compared.
 
     Raises:
         CheckpointError: the adapter changes nothing, or nothing of it fits.
@@ -146,8 +137,6 @@ def shrink(
     squares = adapter.squares
     if not any(map(len, squares.values())):
         raise _refused(adapter.folder, "it changes nothing: it has no singular value above 0")
-    if norms is not None:
-        squares = {path: each / norms[path] ** 2 for path, each in squares.items()}
     if rank is not None:
         lengths, flat = [len(each) for each in squares.values()], torch.cat([*squares.values()])
         mask = select_triplets(flat, int(rank * len(lengths)), [flat[:, None].clone()])
@@ -155,7 +144,7 @@ def shrink(
     elif energy is not None:
         ranks = adapter.ranks_with(energy)
     else:
-        ranks = _within(budget or 0, adapter, squares, pad_ranks=pad_ranks)
+        ranks = _within(budget or 0, adapter, pad_ranks=pad_ranks)
     if not any(ranks.values()):
         raise CheckpointError(
             "shrink: the limit leaves no singular value in any module; raise it (without any the "
@@ -164,9 +153,7 @@ def shrink(
     return ShrunkAdapter(adapter, ranks, adapter.file(ranks, pad_ranks=pad_ranks))
 
 
-def _within(
-    budget: int, adapter: TrainedAdapter, squares: Mapping[str, torch.Tensor], *, pad_ranks: bool
-) -> dict[str, int]:
+def _within(budget: int, adapter: TrainedAdapter, *, pad_ranks: bool) -> dict[str, int]:
     """Return ranks whose file has at most `budget` bytes; none if no triplet fits."""
     most = {path: len(each) for path, each in adapter.squares.items()}
     if pad_ranks:
@@ -181,7 +168,7 @@ def _within(
     # What is not of a module is never more than in the largest file, but for its padding.
     modules = sum(costs[path] * each + more[path] for path, each in most.items())
     left = budget - (largest.size - modules) - _MOST_PADDING
-    pairs = squares.items()
+    pairs = adapter.squares.items()
     scores = [(value / costs[path], path) for path, each in pairs for value in each.tolist()]
     for _, path in sorted(scores, key=lambda each: -each[0]):
         if (cost := costs[path] + more[path]) <= left:
@@ -225,7 +212,7 @@ def _near_squares(module: LoraModule) -> torch.Tensor:
 
 
 def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> TrainedAdapter:
-    """Read a LoRA, rsLoRA or AdaLoRA adapter, or a file of kohya's, and decompose each change.
+    """Read a LoRA, rsLoRA or AdaLoRA adapter, and decompose each change.
 
     If it is not `is_exact`, singular values below 3e-8 of a module's largest may be missing.
 
@@ -236,8 +223,6 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
         OSError: a file cannot be read.
     """
     folder = Path(folder)
-    if folder.is_file():
-        return _of_kohya(folder)
     with locked(folder, shared=True):
         refuse_links_out(folder)
         values = object_in(files.config_in(folder))
@@ -252,50 +237,13 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
             raise _refused(folder, "its peft_type is neither LORA nor ADALORA")
         weights = files.weights_in(folder)
         size = weights.stat().st_size if weights else 0
-    squares = _squares(modules, is_exact=is_exact)
-    return TrainedAdapter(folder, modules, squares, others, settings, size)
-
-
-def norms_of(
-    adapter: TrainedAdapter, matrices: Mapping[str, tuple[str, Path | None]]
-) -> dict[str, float]:
-    """Return the Frobenius norm of each module's matrix in the base model, read one by one.
-
-    `matrices` has name and file of the matrix of each module; a module may lack it.
-
-    Raises:
-        CheckpointError: a module has no matrix of numbers that norms can be taken of, or its norm
-            is 0 or not finite.
-    """
-    norms = {}
-    for path in with_progress(adapter.modules, "module"):
-        name, file = matrices.get(path, ("", None))
-        norm = 0.0
-        with contextlib.suppress(*files.DAMAGED):
-            matrix = torch.empty(0)
-            if file is not None:
-                with safe_open(file, "pt") as opened:
-                    matrix = opened.get_tensor(name)
-            if matrix.dtype in FACTOR_DTYPES:
-                parts = (torch.linalg.vector_norm(each.double()) for each in matrix.split(_ROWS))
-                norm = math.hypot(*map(float, parts))
-        if not 0 < norm < math.inf:
-            raise CheckpointError(
-                f"the weights hold no matrix of {path!r} to compare by: none of its name and size, "
-                "a quantised one, zeros, or numbers that are not finite"
-            )
-        norms[path] = norm
-    return norms
-
-
-def _squares(
-    modules: Mapping[str, LoraModule], *, is_exact: bool = True
-) -> dict[str, torch.Tensor]:
     shown = with_progress(modules.items(), "module")
     with _one_thread():
-        if not is_exact:
-            return {path: _near_squares(each) for path, each in shown}
-        return {path: _decomposed(each)[1].square() for path, each in shown}
+        squares = {
+            path: _decomposed(each)[1].square() if is_exact else _near_squares(each)
+            for path, each in shown
+        }
+    return TrainedAdapter(folder, modules, squares, others, settings, size)
 
 
 @contextlib.contextmanager
@@ -307,37 +255,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _of_kohya(path: Path) -> TrainedAdapter:
-    """Read an adapter of one file, as kohya's scripts save it; without an alpha the scale is 1."""
-    tensors, modules = files.mapped(path), {}
-    with safe_open(path, "pt") as file:
-        metadata = dict(file.metadata() or {})
-    if odd := [name for name in tensors if not name.endswith(_KOHYA)]:
-        whose = foreign_format(odd)
-        why = f"its tensors are of {whose} format" if whose == "diffusers'" else None
-        raise _refused(path, why or f"its tensor {odd[0]!r} is not of plain LoRA")
-    for module in dict.fromkeys(
-        re.sub(r"\.(lora_\w+\.weight|alpha)$", "", each) for each in tensors
-    ):
-        A, B, alpha = (tensors.get(f"{module}{end}") for end in _KOHYA)
-        found = {factor: each for factor, each in (("A", A), ("B", B)) if each is not None}
-        try:
-            A, B = _checked(module, found)
-            alpha = torch.tensor(len(A)) if alpha is None else alpha
-            is_number = alpha.numel() == 1 and not alpha.is_complex() and alpha.isfinite().all()
-            if not is_number or not len(A):
-                raise ValueError("has no rank, or an alpha that is not a number")  # noqa: TRY301
-        except ValueError as error:
-            raise _refused(path, f"{module!r} {error}") from None
-        names = f"{module}{_KOHYA[0]}", f"{module}{_KOHYA[1]}"
-        modules[module] = LoraModule(names, A, B, 1.0, float(alpha) / len(A))
-    # Digests of the weights, and numbers that no longer hold.
-    metadata = {key: each for key, each in metadata.items() if not key.startswith("sshs_")}
-    metadata |= dict.fromkeys({"ss_network_dim", "ss_network_alpha"} & {*metadata}, "Dynamic")
-    size = path.stat().st_size
-    return TrainedAdapter(path, modules, _squares(modules), {}, {}, size, metadata)
 
 
 def _of_lora(folder: Path, values: Mapping[str, Any]) -> Parts:

@@ -1,4 +1,4 @@
-"""The formats of GitLab and JUnit, read by consumers that are not ours."""
+"""The format of GitLab, read by consumers that are not ours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 
 import npm_packages
 import pytest
-from contract_reports import gitlab_issues, junit_suites
+from contract_reports import gitlab_issues
 
 from adalora_core.checker.check import check_config
 from adalora_core.checker.reports import Outcome, Report, render
@@ -20,10 +20,6 @@ MIXED = SOUND | {"deltaT": 0, "delta_t": 0, "beta1": 2, "target_modules": None}
 
 def _gitlab(*reports):
     return gitlab_issues(render(Outcome(reports), "gitlab"))
-
-
-def _junit(*reports, **settings):
-    return junit_suites(render(Outcome(reports, **settings), "junit"))
 
 
 def test_gitlab_issue_has_code_place_and_severity():
@@ -85,31 +81,3 @@ def test_gitlab_report_fits_the_published_types_of_code_climate(tmp_path, tmp_pa
     report = render(Outcome((check_config(json.dumps(MIXED)), check_config(MIXED))), "gitlab")
     assert complaints(report) == ""
     assert "not assignable" in complaints(report.replace('"major"', '"bad"'))
-
-
-def test_junit_has_a_suite_per_document_and_a_case_per_finding():
-    named = Report((), source="sound.json")
-    sound, mixed = _junit(named, check_config(json.dumps(MIXED)))
-    (case,) = sound
-    assert (sound.name, case.classname, case.is_passed) == ("sound.json", "sound.json", True)
-    failed = {case.name: case.result[0] for case in mixed if not case.is_passed}
-    assert set(failed) == {"ADA103 out-of-range /beta1", "ADA204 delta-t-not-positive /deltaT"}
-    failure = failed["ADA204 delta-t-not-positive /deltaT"]
-    assert (failure.type, failure.message) == ("ADA204", "`deltaT` should be at least 1, got 0")
-    assert "hint: set deltaT" in failure.text
-
-
-@pytest.mark.parametrize(("level", "failures"), [("error", 2), ("warning", 3), ("info", 4)])
-def test_junit_fails_the_findings_at_or_above_the_fail_level(level, failures):
-    (suite,) = _junit(check_config(json.dumps(MIXED)), fail_level=level)
-    assert (suite.tests, suite.failures) == (4, failures)
-    passed = [case for case in suite if case.is_passed]
-    assert len(passed) == 4 - failures
-    assert all("hint:" in case.system_out for case in passed)
-
-
-def test_junit_text_that_xml_cannot_hold_is_replaced():
-    hostile = "]]>&<\ufffe\uffff\ud800\x00\x1b"
-    report = Report((Diagnostic("ADA104", "unknown-key", "error", hostile, f"/{hostile}"),))
-    ((case,),) = _junit(report)
-    assert r"]]>&<\ufffe\uffff" in case.result[0].message

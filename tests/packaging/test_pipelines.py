@@ -11,7 +11,7 @@ import sys
 import npm_packages
 import pytest
 import yaml
-from contract_reports import gitlab_issues, junit_suites
+from contract_reports import gitlab_issues
 from pipeline_steps import ACTION, BASE, BASH, EXAMPLES, ROOT, environment_of, gitlab_job
 from programs import output_of, output_of_python, run_python
 
@@ -226,9 +226,6 @@ def test_script_of_the_gitlab_job_writes_the_reports_that_it_hands_over(
     issues = gitlab_issues((project / reports["codequality"]).read_text())
     assert {issue["check_name"][:6] for issue in issues} == {"ADA301", "ADA303"}
     assert {issue["location"]["path"] for issue in issues} == {"wrong.json"}
-    suites = junit_suites((project / reports["junit"]).read_text())
-    # The job fails at warnings: the error and the warning are failed cases.
-    assert [case.is_passed for suite in suites for case in suite].count(False) == 2
 
 
 def test_changed_files_are_checked_with_the_settings_of_the_target_and_never_passed_unseen(

@@ -16,7 +16,7 @@ from adalora_core.commands.cli import main
 from adalora_core.commands.rank_report.report import steps_made
 from adalora_core.config.findings import ConfigError
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.floor.regular_files import refuse_links_out
+from adalora_core.floor.files import refuse_links_out
 
 
 @pytest.fixture

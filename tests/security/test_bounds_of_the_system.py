@@ -106,16 +106,6 @@ def test_settings_of_the_tree_lower_bounds_and_never_raise_them(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["tokens", "regex-length"])
-def test_former_name_of_a_limit_is_refused_in_a_sentence(tmp_path, name):
-    finished = _run(tmp_path, "check", "--limit", f"{name}=9", ".")
-    assert finished.returncode == 2
-    assert finished.stderr.startswith(
-        f"adalora check: the limit '{name}' is gone, since a bound on"
-    )
-    assert finished.stderr.count("\n") == 1
-
-
 def test_after_ten_files_beyond_a_bound_the_rest_is_counted(tmp_path):
     content = HOSTILE["long-key.json"]()
     for number in range(10):

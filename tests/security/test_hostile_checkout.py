@@ -14,7 +14,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from contract_reports import junit_suites
 from pipeline_steps import ACTION, BASE, BASH, EXAMPLES, ROOT, environment_of, gitlab_job
 from programs import output_of, run
 
@@ -260,8 +259,6 @@ def test_change_is_checked_with_the_settings_of_its_target_branch(checkout, serv
     assert done.returncode == 1, done.stdout + done.stderr
     assert "wrong.json" in done.stdout
     assert 'limit = ["depth=60"]' in done.stdout
-    suites = junit_suites((checkout.tree / "adalora-junit.xml").read_text())
-    assert [suite.name for suite in suites if suite.failures] == ["wrong.json"]
     # On a push the settings of the tree are used, and shown.
     done = checkout.shell(script, **variables)
     assert done.returncode == 0, done.stdout + done.stderr

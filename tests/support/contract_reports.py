@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import jsonschema
-from junitparser import JUnitXml, TestSuite
 
 from adalora_core.checker.reports.json_report import report_schema
 
@@ -55,17 +54,6 @@ def gitlab_issues(text):
     return issues
 
 
-def junit_suites(text):
-    """Read a JUnit report with junitparser; the counts it holds must be those it would count."""
-    report = JUnitXml.fromstring(text.encode())
-    suites = list(report)
-    assert all(isinstance(suite, TestSuite) for suite in suites)
-    told = (report.tests, report.failures, report.errors)
-    report.update_statistics()
-    assert told == (report.tests, report.failures, report.errors)
-    return suites
-
-
 def parse(text, format_):
     """Read a report with a consumer that is not ours; raise if it refuses it."""
     if format_ == "json":
@@ -76,7 +64,5 @@ def parse(text, format_):
         list(github_commands(text))
     elif format_ == "gitlab":
         gitlab_issues(text)
-    elif format_ == "junit":
-        junit_suites(text)
     else:
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", text)

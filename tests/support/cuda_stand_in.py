@@ -63,7 +63,7 @@ class StandIn:
     def __init__(self, file: Path) -> None:
         import torch
 
-        from adalora_core.ops._cuda import core
+        from adalora_core.ops import _cuda as core
 
         name = "__dlpack_c_exchange_api__"
         self.control = module_of(file, "stand_in")

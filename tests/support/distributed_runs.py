@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from adalora_core.sharding.layout import whole
+from adalora_core.sharding import whole
 from adalora_core.trainers.distributed import check_agreement, factor_placement
 
 if TYPE_CHECKING:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from lora_adapters import CASES, base_of, changes, save
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from lora_adapters import CASES, changes, save
+from safetensors.torch import load_file
 
-from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.adapter_file.lora import LoraModule
 from adalora_core.training.shrinking import TrainedAdapter, read_trained, shrink
 
@@ -123,121 +118,5 @@ def test_a_budget_goes_to_the_most_energy_per_byte_and_pays_a_header_once(tmp_pa
     for ranks in ((0, 1), (0, 2), (1, 2), (2, 2), (2, 3), (3, 3)):
         found = shrink(adapter, budget=sized(*ranks))
         assert (found.ranks["wide"], found.ranks["small"]) == ranks
-    relative = shrink(adapter, budget=sized(0, 1), norms={"wide": 1, "small": 10})
-    assert relative.ranks == {"wide": 0, "small": 1}  # no triplet of wide fits
-    relative = shrink(adapter, budget=sized(1, 1), norms={"wide": 1, "small": 10})
-    assert relative.ranks == {"wide": 1, "small": 1}
-    relative = shrink(adapter, budget=sized(1, 1), norms={"wide": 10, "small": 1})
-    assert relative.ranks == {"wide": 0, "small": 3}
     # One more byte for a triplet that does not fit changes nothing, and a cheaper one fits.
     assert shrink(adapter, budget=sized(2, 2) - 40).ranks == {"wide": 1, "small": 3}
-
-
-def test_one_file_of_kohya_is_read_and_written(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    shapes = {
-        "lora_te_text_model_encoder_layers_0_q_proj": ((8, 32), (24, 8)),
-        "lora_unet_up_blocks_1_resnets_0_conv1": ((8, 6, 3, 3), (16, 8, 1, 1)),
-    }
-    tensors, expected = {}, {}
-    for number, (module, (down, up)) in enumerate(shapes.items()):
-        A, B = torch.randn(down), torch.randn(up)
-        tensors |= {f"{module}.lora_down.weight": A, f"{module}.lora_up.weight": B}
-        if number:
-            tensors[f"{module}.alpha"] = torch.tensor(4.0)
-        scale = 0.5 if number else 1  # without an alpha it is the rank
-        expected[module] = (B.flatten(1) @ A.flatten(1) * scale).double().numpy()
-    metadata = {"ss_network_dim": "8", "sshs_model_hash": "0", "ss_tag": "\u00e9"}
-    source, out = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
-    save_file(tensors, source, metadata)
-    adapter = read_trained(source)
-    for limit in ({"rank": 3}, {"energy": 0.8}, {"budget": 6000}, {"rank": 3, "pad_ranks": True}):
-        shrunk = shrink(adapter, **limit)
-        shrunk.write(out)
-        assert out.stat().st_size == shrunk.file.size <= limit.get("budget", 10_000)
-        found = load_file(out)
-        assert len(found) == 3 * sum(map(bool, shrunk.ranks.values()))
-        for module, rank in shrunk.ranks.items():
-            U, values, V = np.linalg.svd(expected[module], False)
-            best = U[:, :rank] * values[:rank] @ V[:rank]
-            A, B = (found[f"{module}.lora_{each}.weight"] for each in ("down", "up"))
-            assert found[f"{module}.alpha"] == len(A)
-            assert (A.shape[1:], B.shape[2:]) == (shapes[module][0][1:], shapes[module][1][2:])
-            near = (B.flatten(1) @ A.flatten(1)).numpy()
-            assert np.linalg.norm(near - best) <= 1e-5 * np.linalg.norm(values)
-        with safe_open(out, "pt") as file:
-            assert file.metadata() == {
-                "format": "pt",
-                "ss_network_dim": "Dynamic",
-                "ss_tag": "\u00e9",
-            }
-
-
-def test_files_of_kohyas_other_methods_are_refused(tmp_path: Path) -> None:
-    pair = {"m.lora_down.weight": torch.ones(2, 4), "m.lora_up.weight": torch.ones(3, 2)}
-    for extra, message in {
-        "m.dora_scale": "'m.dora_scale' is not of plain LoRA",
-        "m.lora_mid.weight": "'m.lora_mid.weight' is not of plain LoRA",
-        "n.lora_up.weight": "'n' lacks a factor",
-        "n.alpha": "'n' lacks a factor",
-        "m.alpha": "'m' has no rank, or an alpha that is not a number",
-    }.items():
-        save_file(pair | {extra: torch.ones(2, 2)}, tmp_path / "in.safetensors")
-        with pytest.raises(CheckpointError, match=message):
-            read_trained(tmp_path / "in.safetensors")
-    (tmp_path / "in.safetensors").write_bytes(b"12")
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
-        read_trained(tmp_path / "in.safetensors")
-
-
-BASES: dict[str, tuple[str, str]] = {
-    # The case, and what is done to the names of the base's weights.
-    "llama": ("patterns", ""),
-    "Conv1D without its prefix": ("Conv1D", "transformer."),
-    "convolutions": ("convolutions", ""),
-    "embedding": ("embedding", ""),
-    "adalora": ("adalora", ""),
-    "bfloat16": ("half", ""),
-}
-
-
-@pytest.mark.parametrize("name", BASES)
-def test_with_weights_modules_are_compared_by_the_share_of_their_matrix(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from adalora_core.commands.cli import main
-
-    monkeypatch.setattr("adalora_core.training.shrinking._ROWS", 7)
-    case = CASES[BASES[name][0]]
-    save(case, tmp_path / "adapter")
-    base = base_of(case)
-    for number, parameter in enumerate(base.parameters()):
-        parameter.data.mul_(10.0 ** (number % 3))
-    tensors = {key: each.clone() for key, each in base.state_dict().items()}
-    place = tmp_path / "base"
-    place.mkdir()
-    names = {key: key.removeprefix(BASES[name][1]) for key in tensors}
-    shards = {key: f"{number % 2}.safetensors" for number, key in enumerate(names.values())}
-    for shard in shards.values():
-        held = {names[key]: each for key, each in tensors.items() if shards[names[key]] == shard}
-        save_file(held, place / shard)
-    (place / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
-    parts = {}
-    for path, change in changes(case, tmp_path / "adapter")[0].items():
-        norm = np.linalg.norm(tensors[f"{path}.weight"].double().numpy())
-        parts[path] = np.linalg.svd(matrix(change), False)[1] / norm
-    ranks = read_trained(tmp_path / "adapter").squares
-    count = 2 * len(parts)
-    wanted = sorted(
-        ((value, path) for path in parts for value in parts[path][: len(ranks[path])]), reverse=True
-    )[:count]
-    call = ["shrink", str(tmp_path / "adapter"), str(tmp_path / "out"), "--rank", "2"]
-    for weights in (["--weights", str(place)], []):
-        assert main([*call, *weights, "--overwrite"]) == 0
-        written = load_file(tmp_path / "out" / "adapter_model.safetensors")
-        found = {
-            re.sub(r"^base_model.model.|.lora.*", "", key): len(each)
-            for key, each in written.items()
-            if key.endswith(("A.weight", "embedding_A"))
-        }
-        assert (found == Counter(path for _, path in wanted)) == bool(weights)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import CODE, Document, Format, format_of
 from adalora_core.checker.documents.problems import Problem, at_open_bracket
+from adalora_core.floor.files import read_start
 from adalora_core.floor.rank_pattern import foreign_format
-from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -92,7 +92,7 @@ def tensors_in(raw: bytes) -> Problem | None:
     whose = foreign_format(names)
     message = f"the file holds tensors{f' of {whose} format' if whose else ''}, not a configuration"
     hint = "name the folder of a saved adapter, which holds an adapter_config.json"
-    hint += "; adalora shrink takes the one file of kohya's format" if whose == "kohya's" else ""
+    hint += "; export the file to PEFT's format first" if whose else ""
     return Problem(problems.BAD_ENCODING, message, offset=0, hint=hint)
 
 

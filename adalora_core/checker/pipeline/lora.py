@@ -17,8 +17,8 @@ from adalora_core.config.fields.table import (
 from adalora_core.config.fields.tools import LORA_TOOLS, Layout, Tool
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.runs import TensorsDoNotFit
+from adalora_core.floor.files import is_link_out, read_start
 from adalora_core.floor.module_selection import ALL_LINEAR
-from adalora_core.floor.regular_files import is_link_out, read_start
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block

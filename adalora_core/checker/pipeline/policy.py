@@ -24,8 +24,8 @@ from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.rules.base import Finding
 from adalora_core.floor.errors import PolicyError
+from adalora_core.floor.files import is_inside
 from adalora_core.floor.limits import DEFAULT_LIMITS
-from adalora_core.floor.regular_files import is_inside
 
 if TYPE_CHECKING:
     from os import PathLike

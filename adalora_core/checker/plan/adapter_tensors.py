@@ -23,6 +23,7 @@ from adalora_core.config.rules.runs import (
     TensorsDoNotFit,
 )
 from adalora_core.floor.errors import ExpressionError
+from adalora_core.floor.files import open_regular_file
 from adalora_core.floor.module_selection import (
     ModuleSelection,
     ends_with,
@@ -31,7 +32,6 @@ from adalora_core.floor.module_selection import (
     saved_module_names,
 )
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScale, LoraScales, foreign_format
-from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from adalora_core.config.findings import Severity

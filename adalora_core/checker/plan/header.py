@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from adalora_core.config.json_file import without_repetition
+from adalora_core.floor.files import open_regular_file, refuse_links_out
 from adalora_core.floor.progress import with_progress
-from adalora_core.floor.regular_files import open_regular_file, refuse_links_out
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

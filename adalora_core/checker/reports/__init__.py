@@ -33,7 +33,6 @@ _WRITERS = {
     "sarif": ("sarif", "render"),
     "github": ("services", "render_github"),
     "gitlab": ("services", "render_gitlab"),
-    "junit": ("services", "render_junit"),
 }
 FORMATS = tuple(_WRITERS)
 FOR_PEOPLE = FORMATS[:2]

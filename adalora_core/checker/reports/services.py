@@ -1,13 +1,11 @@
-"""Write findings for services that run checks: GitHub's, GitLab's, and JUnit's XML for others."""
+"""Write findings for services that run checks: those of GitHub and of GitLab."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree as ET
 
 from adalora_core.checker.reports.text import (
     NO_NAME,
@@ -16,7 +14,6 @@ from adalora_core.checker.reports.text import (
     fingerprint,
     in_cell,
     name_below,
-    place,
     with_hint,
 )
 from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic, Severity
@@ -32,8 +29,6 @@ MOST = 10
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}  # of GitHub
 _SEVERITIES = {"error": "major", "warning": "minor", "info": "info"}  # of GitLab
 NOT_CHECKED = "not checked"
-# Characters that XML forbids, even if escaped.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def render_github(outcome: Outcome) -> str:
@@ -142,64 +137,3 @@ def _extent(span: Span | None) -> dict[str, Any]:
     end = {"line": span.end_line, "column": span.end_column}
     lines = {"begin": span.start_line, "end": span.end_line}
     return {"lines": lines, "positions": {"begin": begin, "end": end}}
-
-
-def render_junit(outcome: Outcome) -> str:
-    """Write JUnit's XML: one suite per document or failure, and one case per finding.
-
-    A finding at or above the fail level is a failure, any other a passed case with an output. A
-    document without findings is one passed case: the results show that it was checked.
-    """
-    top = ET.Element("testsuites", name="adalora check")
-    for report in outcome.reports:
-        suite = ET.SubElement(top, "testsuite", name=_text(place(report, None)))
-        if not report.diagnostics:
-            _case(suite, report, "adalora check")
-        for diagnostic in report.diagnostics:
-            _case_of(suite, report, diagnostic, is_failure=diagnostic.severity in outcome.failing)
-        _count(suite)
-    for notice in outcome.failures:
-        _suite_of_failure(top, notice)
-    _count(top)
-    ET.indent(top)
-    text = ET.tostring(top, encoding="unicode")
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
-
-
-def _count(element: ET.Element) -> None:
-    for name, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
-        element.set(name, str(sum(1 for _ in element.iter(tag))))
-
-
-def _suite_of_failure(top: ET.Element, notice: Notice) -> None:
-    """Write what could not be checked as an error of a test."""
-    name = _text(notice.source or "adalora check")
-    suite = ET.SubElement(top, "testsuite", name=name)
-    case = ET.SubElement(suite, "testcase", name="adalora check", classname=name, time="0")
-    ET.SubElement(case, "error", type="not-checked", message=_text(notice.message))
-    _count(suite)
-
-
-def _case(suite: ET.Element, report: Checked, name: str) -> ET.Element:
-    file = _text(place(report, None))
-    return ET.SubElement(suite, "testcase", name=name, classname=file, file=file, time="0")
-
-
-def _case_of(
-    suite: ET.Element, report: Checked, diagnostic: Diagnostic, *, is_failure: bool
-) -> None:
-    pointer = f" {diagnostic.pointer}" if diagnostic.pointer else ""
-    case = _case(suite, report, _text(f"{diagnostic.code} {diagnostic.name}{pointer}"))
-    if diagnostic.span is not None:
-        case.set("line", str(diagnostic.span.start_line))
-    lines = [f"{place(report, diagnostic.span)}: {diagnostic.severity}: {diagnostic.message}"]
-    lines += [f"note: {r.message} ({place(report, r.span)})" for r in diagnostic.related]
-    lines += [f"hint: {diagnostic.hint}"] if diagnostic.hint else []
-    body = "\n".join(_text(line) for line in lines)
-    attributes = {"type": diagnostic.code, "message": _text(diagnostic.message)}
-    kind = ("failure", attributes) if is_failure else ("system-out", {})
-    ET.SubElement(case, *kind).text = body
-
-
-def _text(text: str) -> str:
-    return _FORBIDDEN.sub("?", visible(text))

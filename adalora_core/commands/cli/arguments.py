@@ -21,8 +21,6 @@ BOUNDS = {
     "processor-seconds": "seconds", "memory-bytes": "memory", "wall-seconds": "wall_seconds"
 }  # fmt: skip
 """The bounds of a process, `{name of the limit: name in Bounds}`."""
-FORMER = ("regex-length", "tokens")
-"""Names of limits of earlier versions."""
 _COUNTS = {"k": 1000, "m": 1000**2}
 
 
@@ -112,7 +110,7 @@ def parse_limits(
         of_documents: whether limits of documents have a meaning.
 
     Raises:
-        ValueError: a name is unknown or a former one, or a number is wrong or too large.
+        ValueError: a name is unknown, or a number is wrong or too large.
     """
     limits = {name.replace("_", "-"): each for name, each in dataclasses.asdict(Limits()).items()}
     known = (limits if of_documents else {}) | {
@@ -122,11 +120,6 @@ def parse_limits(
     for setting in settings:
         name, _, number = (part.strip() for part in setting.partition("="))
         name = name.replace("_", "-")
-        if name in FORMER:
-            raise ValueError(
-                f"the limit {name!r} is gone, since a bound on processor time holds in its place; "
-                "remove it, or set processor-seconds"
-            )
         if name not in known or not re.fullmatch(r"0*[1-9]\d{0,11}", number, re.ASCII):
             raise ValueError(
                 f"a limit should be NAME=NUMBER, with a name of {', '.join(known)} and a number "

@@ -31,8 +31,7 @@ from adalora_core.commands.session import SESSION
 from adalora_core.config.fields.table import PEFT_VERSION, Runtime
 from adalora_core.config.fields.tools import Layout
 from adalora_core.config.findings import SEVERITIES
-from adalora_core.floor.files import write_file
-from adalora_core.floor.regular_files import is_inside
+from adalora_core.floor.files import is_inside, write_file
 
 NAMES_AFTER_DASHES = "--names-after-dashes"
 """The option of hooks; a program that adds names of files calls the command with it."""

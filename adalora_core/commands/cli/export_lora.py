@@ -11,8 +11,8 @@ from adalora_core.commands.cli.arguments import BOUND, Parser, add, flag, text
 from adalora_core.commands.cli.output import FINE, fail
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.files import read_start
 from adalora_core.floor.limits import DEFAULT_LIMITS
-from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     import argparse
@@ -61,9 +61,7 @@ def run(argv: Sequence[str]) -> int:
 
 def refusal(arguments: argparse.Namespace) -> str | None:
     """Return why no adapter is written to OUT, if one is there already."""
-    out = Path(arguments.out)
-    held = out if Path(arguments.adapter).is_file() else out / "adapter_config.json"
-    if not held.exists() or arguments.overwrite:
+    if not Path(arguments.out, "adapter_config.json").exists() or arguments.overwrite:
         return None
     other = "name another folder, or replace that one with --overwrite"
     return f"{arguments.out} holds an adapter; {other}"

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from adalora_core.checker.documents import read_bytes
 from adalora_core.checker.documents.document import SUFFIXES
 from adalora_core.checker.pipeline.selection import WILDCARDS, fits
-from adalora_core.floor.files import write_file
-from adalora_core.floor.regular_files import is_inside
+from adalora_core.floor.files import is_inside, write_file
 
 if TYPE_CHECKING:
     from adalora_core.commands.cli.search_exclusions import SearchExclusions

@@ -28,10 +28,9 @@ from adalora_core.commands.injection import quiet
 from adalora_core.config.fields.table import LORA, Runtime
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.files import write_file
+from adalora_core.floor.files import refuse_links_out, write_file
 from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import to_pointer
-from adalora_core.floor.regular_files import refuse_links_out
 
 if TYPE_CHECKING:
     from adalora_core.checker.reports import Examined

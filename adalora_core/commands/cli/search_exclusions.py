@@ -10,8 +10,8 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from adalora_core.floor.files import read_within
 from adalora_core.floor.limits import DEFAULT_LIMITS
-from adalora_core.floor.regular_files import read_within
 
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})

@@ -16,8 +16,8 @@ from adalora_core.commands.cli.arguments import parse_limits, similar
 from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method, Runtime
 from adalora_core.config.findings import SEVERITIES
+from adalora_core.floor.files import is_inside
 from adalora_core.floor.limits import DEFAULT_LIMITS
-from adalora_core.floor.regular_files import is_inside
 
 POLICY_METHODS: dict[str, tuple[Method, ...]] = {
     "adalora": (PEFT_TYPE,),

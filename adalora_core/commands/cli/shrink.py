@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, choice, part, size, text
-from adalora_core.commands.cli.export_lora import OUTPUT, refusal
+from adalora_core.commands.cli.export_lora import OUTPUT, foreign_file, refusal
 from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
 from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
@@ -16,7 +16,7 @@ from adalora_core.floor.escaping import shortened, visible
 from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
-    from adalora_core.training.shrinking import ShrunkAdapter, TrainedAdapter
+    from adalora_core.training.shrinking import ShrunkAdapter
 
 
 _WIDTH = 80
@@ -35,7 +35,7 @@ def make_parser() -> Parser:
         prog="adalora shrink",
         epilog="exit code: 0 written, 2 could not run",
     )
-    add(parser, {"adapter": text("ADAPTER", "folder of the adapter, or kohya's one file")})
+    add(parser, {"adapter": text("ADAPTER", "folder of the adapter")})
     most = text("SIZE", "most bytes of the file with the weights, for example 20MB")
     least = text("PART", "part that each module keeps of its energy, for example 0.95 or 95%%")
     limits = {
@@ -46,43 +46,27 @@ def make_parser() -> Parser:
     add(parser.add_mutually_exclusive_group(required=True), limits)
     picture = text("FILE.png", "also draw a map of the ranks to this file")
     form = choice(("text", "json"), "format of what is printed (default: text)", "text")
-    weights = text(
-        "PLACE",
-        "safetensors file, index or folder of the base model: compare singular values relative to "
-        "the norm of the matrix that they change",
-    )
-    add(
-        parser,
-        {**OUTPUT, "--weights": weights, "--plot": picture, "-o --output-format": form, **BOUND},
-    )
+    add(parser, {**OUTPUT, "--plot": picture, "-o --output-format": form, **BOUND})
     return parser
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora shrink ADAPTER_DIR OUT ...` and return the exit code."""
-    parser = make_parser()
-    options = parser.parse_args(argv)
-    if options.weights and (options.energy is not None or (options.budget and options.pad_ranks)):
-        parser.error(
-            "--weights has no effect where no modules are compared: with --energy, or "
-            "with --budget and --pad-ranks"
-        )
+    options = make_parser().parse_args(argv)
     try:
-        from adalora_core.training.shrinking import norms_of, read_trained, shrink
+        from adalora_core.training.shrinking import read_trained, shrink
     except ModuleNotFoundError as error:
         return fail("shrink", MissingExtraError(error.name or "torch", "torch", "this command"))
-    if why := refusal(options):
+    if why := foreign_file(options.adapter) or refusal(options):
         return fail("shrink", why)
     try:
-        adapter, norms = read_trained(options.adapter), None
+        adapter = read_trained(options.adapter)
         _refuse_unsound(adapter.folder)
-        if options.weights:
-            norms = norms_of(adapter, _matrices(adapter, options.weights))
         budget = options.budget
         if isinstance(budget, float):
             budget = int(budget * adapter.bytes)
         limits = {"rank": options.rank, "budget": budget, "energy": options.energy}
-        shrunk = shrink(adapter, **limits, pad_ranks=options.pad_ranks, norms=norms)
+        shrunk = shrink(adapter, **limits, pad_ranks=options.pad_ranks)
         # Draw before writing: if matplotlib is missing, nothing is written.
         picture = _picture(shrunk) if options.plot else None
         shrunk.write(options.out)
@@ -107,20 +91,6 @@ def _refuse_unsound(folder: Path) -> None:
     values = object_in(folder / "adapter_config.json") if (folder / WEIGHTS).is_file() else {}
     if values.get("peft_type") == "LORA":
         SavedLora(folder, values).require_sound()
-
-
-def _matrices(adapter: TrainedAdapter, place: str) -> dict[str, tuple[str, Path | None]]:
-    """Return name and file of the matrix of each module in the weights of its base model."""
-    from adalora_core.checker.plan.modules import BaseLayers, read_model
-
-    model, found = read_model(place), {}
-    base = BaseLayers(model)
-    for path, each in adapter.modules.items():
-        sizes = math.prod(each.A.shape[1:]), len(each.B)
-        name = f"{base.one(path, *sizes)}.weight"
-        if name in model.tensors:
-            found[path] = name, model.tensors[name].file
-    return found
 
 
 def _picture(shrunk: ShrunkAdapter) -> bytes:

@@ -84,8 +84,8 @@ def inject(block: Block, base: Base) -> Injected:
             raise RefusedError(_problem(error, what, block, base)) from error
         found = _counted(made, state, base, _asked(block))
         notes = [*base.notes, *notes, *notes_of(block, made.peft_config[_ADAPTER], found)]
-    _judge_tokens(made)
-    _judge_ranks(block, found)
+    _refuse_missing_rows(made)
+    _refuse_ranks_of_others(block, found)
     return dataclasses.replace(found, notes=tuple(notes), missed=tuple(missed(found)))
 
 
@@ -248,7 +248,7 @@ def _problem(error: Exception, what: str, block: Block, base: Base) -> Mismatch:
     return Mismatch("target_modules", message, hint)
 
 
-def _judge_tokens(made: Any) -> None:
+def _refuse_missing_rows(made: Any) -> None:
     """Refuse rows that an embedding does not have, which a tensor without data does not check."""
     for path, layer in made.named_modules():
         rows = getattr(layer, "token_indices", {}).get(_ADAPTER)
@@ -260,7 +260,7 @@ def _judge_tokens(made: Any) -> None:
             raise RefusedError(Mismatch("trainable_token_indices", message, hint))
 
 
-def _judge_ranks(block: Block, found: Injected) -> None:
+def _refuse_ranks_of_others(block: Block, found: Injected) -> None:
     """Refuse the pattern of a saved AdaLoRA that names modules without an adapter."""
     if block.is_lora or not (block.is_saved and block["rank_pattern"]):
         return

@@ -10,11 +10,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from adalora_core.floor.escaping import shortened, visible
-from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.figure import Figure
 
 NO_LAYER = "-"
@@ -86,28 +83,20 @@ def _groups(names: list[str], most: int) -> dict[str, str]:
     return labels
 
 
-def draw_rank_heatmap(
-    ranks: Mapping[str, int], path: Path, *, init_r: int, title: str = ""
-) -> None:
-    """Write a PNG heat map of `{module path: rank}` to `path`.
+def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
+    """Return a heat map of `{module path: rank}` as a PNG.
 
     The darkest colour is that of `init_r`. With more than 100 layers or 24 kinds of modules, each
     cell is the mean of neighbours. Beyond 1,000 cells only the colours show the ranks.
 
     Raises:
         ValueError: `ranks` is empty.
-        OSError: the file cannot be written.
     """
-    write_file(path, rank_heatmap(ranks, init_r=init_r, title=title))
-
-
-def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
-    """Return the PNG of `draw_rank_heatmap`."""
     import matplotlib as mpl
 
     if not ranks:
         raise ValueError(
-            "draw_rank_heatmap: expected ranks of at least one module, got none; "
+            "rank_heatmap: expected ranks of at least one module, got none; "
             "a configuration without rank_pattern comes from a run without an allocation"
         )
     # Names come from files: none is a formula, and none reaches LaTeX.
@@ -119,7 +108,7 @@ def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
 
 
 def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
-    """Return the heat map of `draw_rank_heatmap` as a figure of matplotlib."""
+    """Return the picture of `rank_heatmap` as a figure of matplotlib."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure

@@ -23,10 +23,9 @@ from adalora_core.commands.rank_report.heatmap import rank_heatmap
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.files import write_files
+from adalora_core.floor.files import open_regular_file, write_files
 from adalora_core.floor.module_selection import settings_of_ranks
 from adalora_core.floor.rank_pattern import module_path
-from adalora_core.floor.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ from adalora_core.commands.server.findings import diagnostics
 from adalora_core.commands.server.snapshots import CheckedSnapshot, Position, Snapshot
 from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.regular_files import is_inside
+from adalora_core.floor.files import is_inside
 from adalora_core.floor.worker import OUT_OF_MEMORY, Channel, limit_this_process
 
 if TYPE_CHECKING:

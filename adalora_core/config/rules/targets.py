@@ -14,8 +14,7 @@ from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
 from adalora_core.config.fields.table import LORA, Method
 from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
-from adalora_core.floor.expressions.cost import is_cheap
-from adalora_core.floor.expressions.paths import shapes
+from adalora_core.floor.expressions.cost import form_of, is_cheap
 from adalora_core.floor.module_selection import (
     PathEnds,
     ends_with,
@@ -67,7 +66,7 @@ class ExpressionMatchesNothing(Rule):
     summary = "a target_modules expression can match no module path"
     why = """PEFT matches a string with re.fullmatch against the whole path of every module, as in
     model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only modules
-    at the top of a model, and no path has commas, blanks or an empty part. PEFT raises when the
+    at the top of a model, and no path has commas or blanks. PEFT raises when the
     adapter is injected. An expression that fits the form of a path and none of the architectures of
     transformers is a warning: the model may be of another kind."""
     bad = SOUND | {"target_modules": "q_proj|v_proj"}
@@ -79,13 +78,13 @@ class ExpressionMatchesNothing(Rule):
         value = _expression(block)
         if value is None or re.fullmatch(r"[\w.\-]+", value):
             return  # a plain name: reported by rule name-as-regex
-        path, forms = block.at("target_modules"), shapes(value)
-        if not forms.nested:
-            if not forms.top or known.matches_top_level(value) is False:
+        path, form = block.at("target_modules"), form_of(value)
+        if form != "path":
+            if form == "nothing" or known.matches_top_level(value) is False:
                 yield self.found(
                     path,
                     f"`target_modules` {value!r} matches no module: it has to match a whole path",
-                    severity=by_names(block) if forms.top else None,
+                    severity=by_names(block) if form == "name" else None,
                     remedy=_alternatives(block, value),
                 )
             return

@@ -1,11 +1,11 @@
-"""Bound the steps that `re` takes for a regular expression, without matching it."""
+"""Judge a regular expression without matching it: its steps in `re`, and what it can match."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import math
-from typing import Any
+from typing import Any, Literal
 
 LONGEST = 4096
 """The most characters of an expression that is judged here; a longer one is parsed elsewhere."""
@@ -112,3 +112,75 @@ def _repeated(least: int, rounds: int, ways: float, steps: float) -> _Bound:
         if all_steps > TOO_MANY:
             return _NO_BOUND
     return all_ways, all_steps
+
+
+NOT_IN_NAMES = frozenset(" \t\r\n,;'\"\\^$*+?{}[]|()")
+"""Characters that no module's name has."""
+_OTHER_THAN_LETTERS = (OP.CATEGORY_NOT_DIGIT, OP.CATEGORY_NOT_SPACE, OP.CATEGORY_NOT_WORD)
+_DOT = ord(".")
+
+
+@functools.lru_cache(maxsize=256)
+def form_of(pattern: str) -> Literal["nothing", "name", "path"]:
+    r"""Return which paths of modules an expression may match whole: none, names alone, or any.
+
+    The judgement errs to one side: what it excludes is impossible.
+
+    Raises:
+        re.error: `pattern` is not a regular expression.
+
+    Example:
+        >>> form_of("q_proj|v_proj"), form_of(r".*\.q_proj"), form_of(".*q_proj, .*v_proj")
+        ('name', 'path', 'nothing')
+    """
+    try:
+        nodes = PARSER.parse(pattern)
+        if _needs_other_character(nodes):
+            return "nothing"
+        return "path" if _may_match_dot(nodes) else "name"
+    except RecursionError:
+        return "path"
+
+
+def _parts(operation: Any, argument: Any) -> list[Any]:
+    """Return the expressions inside an operation, of which a match has one."""
+    if operation in {OP.BRANCH, OP.GROUPREF_EXISTS}:
+        parts = argument[1] if operation is OP.BRANCH else argument[1:]
+        return [part or () for part in parts]
+    if operation in {OP.SUBPATTERN, OP.MAX_REPEAT, OP.MIN_REPEAT, OP.POSSESSIVE_REPEAT}:
+        return [argument[-1]]
+    return [argument] if operation is OP.ATOMIC_GROUP else []
+
+
+def _needs_other_character(nodes: Any) -> bool:
+    """Return whether each match has a character that no path has."""
+    for operation, argument in nodes:
+        if operation is OP.LITERAL and chr(argument) in NOT_IN_NAMES:
+            return True
+        is_optional = operation in {OP.MAX_REPEAT, OP.MIN_REPEAT} and not argument[0]
+        parts = [] if is_optional else _parts(operation, argument)
+        if parts and all(map(_needs_other_character, parts)):
+            return True
+    return False
+
+
+def _may_match_dot(nodes: Any) -> bool:
+    return any(
+        operation is OP.ANY
+        or (operation is OP.LITERAL and argument == _DOT)
+        or (operation is OP.NOT_LITERAL and argument != _DOT)
+        or (operation is OP.IN and _has_dot(argument))
+        or any(map(_may_match_dot, _parts(operation, argument)))
+        for operation, argument in nodes
+    )
+
+
+def _has_dot(items: Any) -> bool:
+    """Return whether a class of characters has the dot."""
+    is_listed = any(
+        (kind is OP.LITERAL and each == _DOT)
+        or (kind is OP.RANGE and each[0] <= _DOT <= each[1])
+        or each in _OTHER_THAN_LETTERS
+        for kind, each in items
+    )
+    return is_listed != (items[0][0] is OP.NEGATE)

@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.stateful import Stateful
 
 from adalora_core.floor.errors import CheckpointError, ParallelismError
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding.layout import divided_like, is_distributed, local_part, reshard
+from adalora_core.sharding import divided_like, is_distributed, local_part, reshard
 from adalora_core.training.agreement import comparable_state, compare
 from adalora_core.training.host import host_of, unwrapped
 from adalora_core.training.training_state import contents

@@ -12,7 +12,7 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, TENSOR_PREFIX, module_path
 from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS
 from adalora_core.nn.wrapping import wrap_layer
-from adalora_core.sharding.layout import part_of
+from adalora_core.sharding import part_of
 from adalora_core.training.adapter_file.tensors import embeddings_of, without_wrapper
 from adalora_core.training.targets import (
     Targets,
@@ -45,10 +45,11 @@ def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
             "AdaLoRA adapter does; nothing was loaded"
         )
     try:
-        kept = {
-            module_path(key, _adapter_name_in(key)): flags
-            for key, flags in (config.rank_pattern or {}).items()
-        }
+        kept: dict[str, list[bool]] = {}
+        for key, flags in (config.rank_pattern or {}).items():
+            # Other tools leave the name of the adapter in the key.
+            _, found, name = key.rpartition(f"{SINGULAR_VALUES_SUFFIX}.")
+            kept[module_path(key, name if found else None)] = flags
     except ValueError as error:
         raise CheckpointError(
             f"from_pretrained: {str(saved.folder)!r}: {visible(str(error))}"
@@ -62,12 +63,12 @@ def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
     positions = {}
     for path in saved.paths():
         rank = _consistent_rank(saved, path)
-        flags = kept.pop(path, None)
-        if flags is None:
+        if path not in kept:
             if rank > config.init_r:
                 raise _mismatch(saved, path, f"rank {rank} is above init_r {config.init_r}")
             positions[path] = list(range(rank))
             continue
+        flags = kept.pop(path)
         places = [place for place, flag in enumerate(flags) if flag]
         if len(places) != rank and rank != len(flags):
             raise _mismatch(
@@ -79,12 +80,6 @@ def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
             saved, next(iter(kept)), "rank_pattern names it, the file has no tensors of it"
         )
     return positions
-
-
-def _adapter_name_in(key: str) -> str | None:
-    """Return the adapter name behind `.lora_E`, if any: other tools leave it in the file."""
-    _, found, name = key.rpartition(f"{SINGULAR_VALUES_SUFFIX}.")
-    return name if found else None
 
 
 def _consistent_rank(saved: SavedAdapter, path: str) -> int:

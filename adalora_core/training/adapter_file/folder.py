@@ -27,9 +27,8 @@ from adalora_core.config.json_file import object_in
 from adalora_core.config.loading import config_of, read_config
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.files import locked, rename, staged, sync_folder
+from adalora_core.floor.files import is_inside, locked, rename, staged, sync_folder
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-from adalora_core.floor.regular_files import is_inside
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER, FACTORS
 
 if TYPE_CHECKING:
@@ -289,7 +288,7 @@ def commit(
             if each != new_state or state is None:
                 each.unlink()
         rename(kept, current)
-        for each in _kept_configs(folder):
+        for each in kept_configs(folder):
             each.unlink()
         sync_folder(folder)
 
@@ -332,16 +331,12 @@ def states_in(folder: Path) -> list[Path]:
     return sorted(folder.glob(_STATE.format(_ANY_DIGEST)))
 
 
-def is_interrupted(folder: Path) -> bool:
-    """Return whether a save into `folder` was interrupted."""
-    return bool(_kept_configs(folder))
-
-
 def _kept_config(folder: Path, digest: str) -> Path:
     return folder / _KEPT_CONFIG.format(digest[:_DIGITS])
 
 
-def _kept_configs(folder: Path) -> list[Path]:
+def kept_configs(folder: Path) -> list[Path]:
+    """Return the configurations in `folder` that an interrupted save has left."""
     return list(folder.glob(_KEPT_CONFIG.format(_ANY_DIGEST)))
 
 

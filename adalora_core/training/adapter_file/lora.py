@@ -17,7 +17,6 @@ from safetensors.torch import save
 from torch.nn import functional
 
 from adalora_core.floor.errors import CheckpointError, TargetError
-from adalora_core.floor.files import write_files
 from adalora_core.floor.module_selection import lacks_all_of, saved_module_names, settings_of_ranks
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.training.adapter_file.folder import (
@@ -118,22 +117,17 @@ class LoraFile:
         others: Mapping[str, torch.Tensor],
         *,
         pad_ranks: bool = False,
-        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Lay out the factors of `modules` at `ranks`, 0 for none, and `others` as they are.
 
         With `pad_ranks` every module gets the largest rank, with rows and columns of zeros: some
-        loaders divide the one `lora_alpha` of the file by the rank of each module. With `metadata`
-        the format is kohya's: one file of other names, with an alpha for each module.
+        loaders divide the one `lora_alpha` of the file by the rank of each module.
         """
         largest = max(ranks.values(), default=0)
         written = {path: largest if pad_ranks else rank for path, rank in ranks.items() if rank}
         self._modules, self._ranks = modules, written
         self._all_ranks = {path: written.get(path, 0) for path in ranks}
         self._others: dict[str, torch.Tensor] = {}
-        self._is_one_file, prefix = metadata is not None, TENSOR_PREFIX if metadata is None else ""
-        if self._is_one_file:
-            self._others = {f"{path}.alpha": torch.tensor(float(written[path])) for path in written}
         for name, each in others.items():
             # The name of a base layer is that of the module where that has no adapter.
             path, inside, last = name.rpartition(".base_layer.")
@@ -150,14 +144,17 @@ class LoraFile:
             self._header[name] = {
                 "dtype": _code(dtype), "shape": shape, "data_offsets": [begin, end]
             }  # fmt: skip
-        described = {prefix + name: entry for name, entry in self._header.items()}
-        text = _json({"__metadata__": {"format": "pt", **(metadata or {})}, **described})
+        described = {TENSOR_PREFIX + name: entry for name, entry in self._header.items()}
+        text = _json({"__metadata__": {"format": "pt"}, **described})
         text += b" " * (-len(text) % _LENGTH_BYTES)
         self._start = len(text).to_bytes(_LENGTH_BYTES, "little") + text
         self.size = len(self._start) + end
         self.entry_bytes = {
             # One brace is a comma in the file, and the other one is not there.
-            path: sum(len(_json({prefix + n: self._header[n]})) - 1 for n in modules[path].names)
+            path: sum(
+                len(_json({TENSOR_PREFIX + name: self._header[name]})) - 1
+                for name in modules[path].names
+            )
             for path in written
         }
 
@@ -168,7 +165,7 @@ class LoraFile:
         factors: Factors,
         command: str,
     ) -> None:
-        """Write the adapter; files in `folder`, or the one, are replaced after all are on disk.
+        """Write the adapter; files in `folder` are replaced after all are on disk.
 
         `factors` returns A `[rank, in]` and B `[out, rank]` of a path, with its scale in them.
 
@@ -182,7 +179,7 @@ class LoraFile:
                 f"{command}: no triplet is left in any module, so there is nothing to export"
             )
         whole = saved_module_names(settings.get("modules_to_save"), settings.get("task_type"))
-        if not self._is_one_file and lacks_all_of(whole, self._others):
+        if lacks_all_of(whole, self._others):
             raise CheckpointError(
                 f"{command}: the adapter holds no tensor of modules_to_save {whole}, without which "
                 "PEFT cannot load it; save the adapter again"
@@ -204,10 +201,7 @@ class LoraFile:
                 file.write(values.numpy().data)
             file.flush()
             weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            if self._is_one_file:
-                write_files({Path(folder): weights})
-            else:
-                commit(Path(folder), weights, config)
+            commit(Path(folder), weights, config)
 
     def _made(self, path: str, factors: Factors, command: str) -> dict[str, torch.Tensor]:
         """Return the factors of a module as they are written, by their names."""

@@ -14,7 +14,7 @@ from adalora_core.floor.errors import ParallelismError
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
-from adalora_core.sharding.layout import fill, whole
+from adalora_core.sharding import fill, whole
 from adalora_core.training.compaction import keep_rows
 
 if TYPE_CHECKING:

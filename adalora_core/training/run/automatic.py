@@ -13,7 +13,7 @@ from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import AdaLoraError, RankDisagreementError
-from adalora_core.sharding.layout import reshard
+from adalora_core.sharding import reshard
 
 if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
@@ -29,7 +29,7 @@ _is_enabled = True
 
 
 class _Host(Protocol):
-    model: Any
+    model: torch.nn.Module
     training_run: Any
 
     def update_and_allocate(self, global_step: int) -> None: ...

@@ -11,7 +11,7 @@ import torch
 
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
-from adalora_core.sharding.layout import are_sharded, local_part
+from adalora_core.sharding import are_sharded, local_part
 from adalora_core.training.run.automatic import CERTAIN, MISSED_STEPS, is_captured
 from adalora_core.training.run.watch import (
     Call,

@@ -12,7 +12,7 @@ import torch
 
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
-from adalora_core.sharding.layout import local_part
+from adalora_core.sharding import local_part
 from adalora_core.training.run.automatic import (
     CERTAIN,
     MISSED_STEPS,
@@ -330,11 +330,11 @@ class RunWatch:
         self._waiting.append(call)
         self._since.clear()
         self._is_uncertain, self._gradient, self._forwards = False, None, self.forwards
-        self._judge_waiting(wait=False)
+        self._show_waiting(wait=False)
 
     def see_end(self, end: End) -> None:
         """See what the run was; waits for a GPU."""
-        self._judge_waiting(wait=True)
+        self._show_waiting(wait=True)
         for each in self._watchers:
             if seen := each.end(self, end):
                 self.report(each.rule, seen)
@@ -349,7 +349,7 @@ class RunWatch:
         # Triplets that this call has dropped are 0 now.
         return DeferredInt(((before != now) & (now != 0)).any())
 
-    def _judge_waiting(self, *, wait: bool) -> None:
+    def _show_waiting(self, *, wait: bool) -> None:
         while self._waiting and (wait or self._waiting[0].is_known):
             call = self._waiting.popleft()
             for each in self._watchers:

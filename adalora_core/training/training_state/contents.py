@@ -32,12 +32,11 @@ from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.sharding.layout import divided_like, local_part, whole
+from adalora_core.sharding import divided_like, local_part, whole
 from adalora_core.training.adapter_file.tensors import whole_factors
 from adalora_core.training.compaction import keep_rows
 
 if TYPE_CHECKING:
-    from adalora_core.allocation import RankAllocator
     from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 

@@ -32,7 +32,7 @@ from adalora_core.config.loading import config_of
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
-from adalora_core.sharding.layout import part_of
+from adalora_core.sharding import part_of
 from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.training_state import contents
@@ -166,7 +166,7 @@ def read_state(folder: Path) -> TrainingState | None:
     if not path.is_file():
         others = [each.name for each in files.states_in(folder)]
         # An interrupted save may leave the state of the save that it would have made.
-        if others and not files.is_interrupted(folder):
+        if others and not files.kept_configs(folder):
             raise CheckpointError(
                 f"training state: {' and '.join(others)} in {str(folder)!r} completes other "
                 "weights than the ones beside it, so they are of different runs or steps; restore "

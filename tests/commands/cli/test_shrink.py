@@ -170,8 +170,6 @@ def test_a_limit_that_leaves_nothing_is_refused(
 @pytest.mark.parametrize("limit", [["--budget", "20 apples"], ["--rank", "x"], [],
                                    ["--budget", "9%B"], ["--energy", "x%"],
                                    ["--rank", "2", "--energy", "1"],
-                                   ["--energy", "1", "--weights", "x"],
-                                   ["--budget", "9kB", "--pad-ranks", "--weights", "x"],
                                   ])  # fmt: skip
 def test_wrong_usage_exits_2(limit: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -286,51 +284,6 @@ def test_without_torch_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "adalora_core.training.shrinking", None)
     assert main(["shrink", "adapter", "out", "--rank", "1"]) == 2
     assert "pip install '.[torch]'" in capsys.readouterr().err
-
-
-WEIGHTS_OF_BASE: dict[str, tuple[Any, str]] = {
-    "another model": ({"h.weight": (16, 24)}, "hold no matrix of '0' to compare by"),
-    "other sizes": ({"0.weight": (16, 25), "1.weight": (20, 16)}, "hold no matrix of '0' to"),
-    "zeros": ({"0.weight": (16, 24), "1.weight": (20, 16)}, "hold no matrix of '1' to compare by"),
-    "quantised": ({"0.weight": (16, 24), "1.qweight": (4, 4)}, "hold no matrix of '1' to compare"),
-    "two that fit": ({"a.0.weight": (16, 24), "b.0.weight": (16, 24), "1.weight": (20, 16)},
-                     "hold no matrix of '0' to compare by"),
-    "none": ({}, "No such file"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WEIGHTS_OF_BASE)
-def test_weights_without_a_matrix_to_compare_by_write_nothing(
-    name: str, adapter: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from safetensors.torch import save_file
-
-    shapes, message = WEIGHTS_OF_BASE[name]
-    tensors = {key: torch.ones(shape) for key, shape in shapes.items()}
-    if name == "zeros":
-        tensors["1.weight"].zero_()
-    place, out = adapter.parent / "base.safetensors", adapter.parent / "out"
-    if tensors:
-        save_file(tensors, place)
-    call = ["shrink", str(adapter), str(out), "--rank", "2", "--weights", str(place)]
-    assert main(call) == 2
-    shown = capsys.readouterr()
-    assert message in shown.err
-    assert shown.err.count("\n") == 1
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("alpha", [1 + 1j, 1e300])
-def test_alpha_of_a_file_that_is_no_usual_number_is_one_sentence(alpha, tmp_path, capsys):
-    from safetensors.torch import save_file
-
-    names = ("lora_down.weight", "lora_up.weight")
-    factors = {f"te.{name}": torch.ones(4, 4) for name in names}
-    dtype = torch.complex64 if isinstance(alpha, complex) else torch.float64
-    save_file(factors | {"te.alpha": torch.tensor(alpha, dtype=dtype)}, tmp_path / "a.safetensors")
-    call = ["shrink", str(tmp_path / "a.safetensors"), str(tmp_path / "b"), "--rank", "1"]
-    assert main(call) == 2
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_report_of_large_factors_leaves_norms_out(adapter, capsys):

@@ -6,7 +6,7 @@ import matplotlib.axes
 import pytest
 
 from adalora_core import AdaLoraConfig
-from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap, rank_figure, rank_table
+from adalora_core.commands.rank_report.heatmap import rank_figure, rank_heatmap, rank_table
 from adalora_core.commands.rank_report.report import rank_report
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -46,7 +46,7 @@ def test_rank_table_puts_modules_without_a_layer_last():
     assert cells["lm_head", "-"] == 3
 
 
-def test_draw_rank_heatmap_writes_the_number_of_every_cell(tmp_path, monkeypatch):
+def test_rank_heatmap_shows_the_number_of_every_cell(monkeypatch):
     written = []
     original = matplotlib.axes.Axes.text
 
@@ -55,11 +55,9 @@ def test_draw_rank_heatmap_writes_the_number_of_every_cell(tmp_path, monkeypatch
         return original(self, x, y, text, **style)
 
     monkeypatch.setattr(matplotlib.axes.Axes, "text", record)
-    path = tmp_path / "map.png"
-    draw_rank_heatmap({"layers.0.q": 7, "layers.1.q": 0, "layers.1.v": 3}, path, init_r=8)
-    assert path.read_bytes().startswith(PNG_SIGNATURE)
+    ranks = {"layers.0.q": 7, "layers.1.q": 0, "layers.1.v": 3}
+    assert rank_heatmap(ranks, init_r=8, title="").startswith(PNG_SIGNATURE)
     assert written == [(0, 0, "7"), (1, 0, "0"), (1, 1, "3")]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["map.png"]
 
 
 def test_colour_of_rank_0_is_not_that_of_the_page_also_where_it_is_inverted():
@@ -68,24 +66,9 @@ def test_colour_of_rank_0_is_not_that_of_the_page_also_where_it_is_inverted():
     assert max(1 - each for each in colour) > 0.2
 
 
-def test_draw_rank_heatmap_without_modules_says_why(tmp_path):
+def test_rank_heatmap_without_modules_says_why():
     with pytest.raises(ValueError, match="at least one module, got none"):
-        draw_rank_heatmap({}, tmp_path / "map.png", init_r=8)
-
-
-def test_draw_rank_heatmap_that_fails_keeps_the_earlier_file(tmp_path, monkeypatch):
-    path = tmp_path / "map.png"
-    path.write_bytes(b"earlier")
-
-    def fail(_self, target, **_options):
-        target.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
-    with pytest.raises(OSError, match="No space left"):
-        draw_rank_heatmap(RANKS, path, init_r=8)
-    assert path.read_bytes() == b"earlier"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["map.png"]
+        rank_heatmap({}, init_r=8, title="")
 
 
 def test_report_is_written_through_no_link(tmp_path):

@@ -98,7 +98,6 @@ def test_every_format_names_the_cell(format_):
     names = {
         "full": "file:cell 2:2:12",
         "concise": "file:cell 2:2:12: error[ADA102]",
-        "junit": "file:cell 2:2:12: error",
         "github": "::cell 2, line 2: ",
         "gitlab": '"description": "cell 2, line 2: ',
     }
