@@ -1,13 +1,9 @@
-"""The study of the allocation: its data, its plan, its statistics, and that it can see a fault."""
+"""The statistics of the studies are those of textbooks, and a damaged line of results is named."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
-import json
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -20,103 +16,9 @@ STUDY = ROOT / "benchmarks" / "studies" / "allocation"
 def path_of_the_study():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(STUDY)
-        patch.syspath_prepend(ROOT / "tools")
         yield
-        for name in ("evidence", "intervals", "jobs", "results", "sentences", "training"):
+        for name in ("intervals", "jobs", "results", "sentences", "training"):
             sys.modules.pop(name, None)
-
-
-def archive(**files: bytes) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as tar:
-        for name, held in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(held)
-            tar.addfile(entry, io.BytesIO(held))
-    return content.getvalue()
-
-
-def some_sentences(sources: int = 60) -> list:
-    from sentences import Sentence
-
-    return [
-        Sentence(f"sentence {place} of {source}", float(place - 1), f"{source}")
-        for source in range(sources)
-        for place in range(source % 4 + 1)
-    ]
-
-
-def test_no_source_is_in_two_parts_of_a_split() -> None:
-    from sentences import split
-
-    found = some_sentences()
-    for seed in range(6):
-        parts = split(found, seed)
-        held = [parts.train, parts.development, parts.test]
-        sources = [{each.source for each in part} for part in held]
-        assert sum(map(len, sources)) == len(set.union(*sources)) == 60
-        assert sum(map(len, held)) == len(found)
-        assert [len(each) for each in sources] == [36, 12, 12]
-
-
-def test_development_split_is_the_same_for_all_seeds_and_the_test_split_is_not() -> None:
-    from sentences import split
-
-    one, other, again = (split(some_sentences(), seed) for seed in (1, 2, 1))
-    assert one.development == other.development
-    assert one.test != other.test
-    assert one == again
-
-
-def test_source_is_the_part_of_the_number_before_the_underscore() -> None:
-    from sentences import Sentence, parsed
-
-    text = "7_1\t-0.5\tA plot.\r\n7_2\t2\tGood\n\n12\t0\ta  PLOT.\n"
-    assert parsed(text, "name") == [Sentence("A plot.", -0.5, "7"), Sentence("Good", 2.0, "7")]
-
-
-@pytest.mark.parametrize("line", ["1\t2", "1\tgood\ttext", "1\t2\ttext\tmore"])
-def test_line_of_another_form_is_named(line: str) -> None:
-    from sentences import parsed
-
-    with pytest.raises(ValueError, match=r"^name, line 2: expected 'id<TAB>rating<TAB>text', got "):
-        parsed(f"1\t0\ttext\n{line}\n", "name")
-
-
-def test_archive_with_another_digest_is_refused_before_it_is_opened(tmp_path: Path) -> None:
-    from sentences import SDIST, read, sdist
-
-    path = tmp_path / SDIST
-    path.write_bytes(b"not the archive")
-    found = hashlib.sha256(b"not the archive").hexdigest()
-    for refused in (lambda: read("tweets", path), lambda: sdist(tmp_path)):
-        with pytest.raises(ValueError, match=f"expected sha256 5d7c06e0.*, got {found}"):
-            refused()
-
-
-def test_inner_archive_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sentences
-
-    outer = archive(**{sentences.INNER: archive(anything=b"")})
-    path = tmp_path / "sdist"
-    path.write_bytes(outer)
-    monkeypatch.setattr(sentences, "SDIST_SHA256", hashlib.sha256(outer).hexdigest())
-    with pytest.raises(ValueError, match=r"hutto_ICWSM_2014.tar.gz: expected sha256 d5bb07d8"):
-        sentences.read("tweets", path)
-
-
-def test_member_is_read_by_name_and_a_link_of_that_name_is_not_followed() -> None:
-    from sentences import member
-
-    assert member(archive(wanted=b"text", other=b""), "wanted") == b"text"
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as tar:
-        link = tarfile.TarInfo("wanted")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    for held in (content.getvalue(), archive(other=b""), archive()):
-        with pytest.raises(ValueError, match="expected one file wanted in the archive, got 0"):
-            member(held, "wanted")
 
 
 def test_interval_is_that_of_a_textbook() -> None:
@@ -167,156 +69,19 @@ def test_holm_adjusts_as_in_the_literature() -> None:
     assert holm([]) == []
 
 
-def outcome_of(job, ranks=(3, 5)):
-    """Return a made-up outcome: the middle learning rate and the larger scale are best."""
-    from jobs import PLAIN_LORA, Outcome
-
-    quality = 0.8 - abs(job.learning_rate - 3e-3) + 0.01 * job.scale + 0.001 * job.seed
-    return Outcome(
-        job=job, spearman=quality, accuracy=0.9, triplets=8, parameters=100, steps=200,
-        cpu_seconds=2.0, machine="machine", ranks=[] if job.arm in PLAIN_LORA else [*ranks],
-    )  # fmt: skip
-
-
-def results_in_memory(path: Path):
-    """Return results that write no file: a hundred files take seconds."""
-    from results import Results
-
-    class InMemory(Results):
-        def add(self, outcome) -> None:
-            self._outcomes[outcome.job] = outcome
-
-    return InMemory(path)
-
-
-def test_every_arm_has_the_same_tries_and_is_tested_with_the_best(tmp_path: Path) -> None:
-    from jobs import ARMS, Plan
-
-    plan, results = Plan(), results_in_memory(tmp_path / "results.jsonl")
-    for job in plan.jobs(results):
-        results.add(outcome_of(job))
-    for arm in ARMS:
-        done = [each.job for each in results if (each.job.arm, each.job.data) == (arm, "tweets")]
-        tries = [(job.learning_rate, job.scale) for job in done if job.stage == "tune"]
-        tests = [(job.learning_rate, job.scale) for job in done if job.stage == "test"]
-        assert len(tries) == len(set(tries)) == 4
-        assert len(tests) == 5
-        assert set(tests) == {(3e-3, 2.0)}
-
-
 def test_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None:
-    from jobs import Plan
+    from jobs import Outcome, Plan
     from results import Results
 
     path = tmp_path / "results.jsonl"
-    results = Results(path)
-    job, other = Plan().tuning("tweets", "lora")[:2]
-    for each in (job, other):
-        results.add(outcome_of(each))
-    assert Results(path)[job] == outcome_of(job)
+    results, (job, other) = Results(path), Plan().tuning("tweets", "lora")[:2]
+    made = Outcome(
+        job=job, spearman=0.8, accuracy=0.9, triplets=8, parameters=100, steps=200,
+        cpu_seconds=2.0, machine="machine", ranks=[],
+    )  # fmt: skip
+    for each in (made, dataclasses.replace(made, job=other)):
+        results.add(each)
+    assert Results(path)[job] == made
     path.write_text(path.read_text()[:-40])
     with pytest.raises(ValueError, match=r"results.jsonl, line 2: expected one run"):
         Results(path)
-
-
-def page_with(results: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    import evidence
-
-    path = tmp_path / "results.jsonl"
-    path.write_text("".join(json.dumps(each.record()) + "\n" for each in results))
-    monkeypatch.setattr(evidence, "RESULTS", path)
-    evidence.draw()
-    return evidence.block()
-
-
-def test_page_says_what_is_missing_and_shows_what_there_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from jobs import Plan
-
-    pytest.importorskip("matplotlib", reason="would have drawn the picture of the page")
-    plan, results = Plan(), results_in_memory(tmp_path / "all.jsonl")
-    assert "0 of 160 runs are done" in page_with([], tmp_path, monkeypatch)
-    for job in plan.jobs(results):
-        # Never allocating is better in every seed, by a little more or less.
-        better = 0.05 + 0.001 * job.seed if job.arm == "never" else 0.0
-        better += 0.001 * (-1) ** job.seed if job.arm == "sensitivity" else 0.0
-        # Of the later tries those of LoRA are worse, so that its planned one stays its best.
-        better -= 1.0 if (job.stage, job.arm) == ("after", "lora") else 0.0
-        made = outcome_of(job)
-        results.add(dataclasses.replace(made, spearman=made.spearman + better))
-    outcomes = list(results)
-    page = page_with(outcomes, tmp_path, monkeypatch)
-    assert "160 of 160 runs are done. Cost so far: 5 minutes" in page
-    assert "incomplete" not in page
-    later = page.partition("### Looked at afterwards")[2]
-    assert (later.count("| yes |"), later.count("| no |")) == (8, 9)
-    assert "scale 32) AdaLoRA was tested again: its correlation minus LoRA's is +0." in later
-    assert page.count("5 of 6 comparisons show no difference") == 2
-    assert page.startswith("**On products, AdaLoRA's correlation minus LoRA's is ")
-    assert page.count("over 5 seeds: no difference shown (p after Holm's correction") == 2
-    assert "AdaLoRA 1.00 (expected: 1 to 1.1); finding ranks and training again 2.00" in page
-    losses = "LoRA loses 0.019 and AdaLoRA 0.019. Expected were losses above 0.02"
-    assert f"{losses}, AdaLoRA's the larger: no." in page
-    rows = [line for line in page.splitlines() if " minus AdaLoRA, sensitivity |" in line]
-    assert [("first is higher" in row, row.endswith("| no |")) for row in rows] == [
-        (True, True)
-    ] * 2
-    # Runs of another plan change nothing.
-    others = [
-        dataclasses.replace(outcomes[0], job=dataclasses.replace(outcomes[0].job, **changed))
-        for changed in ({"data": "news"}, {"setting": "other"}, {"seed": 99})
-    ]
-    assert page_with([*outcomes, *others], tmp_path, monkeypatch) == page
-    page = page_with(outcomes[: 28 + 3 * 7 + 2], tmp_path, monkeypatch)
-    missing = "32 of 55 test runs on products; 9 of 9 later runs on products"
-    assert f"Missing: {missing}; 5 of 5 repeated test runs on products; 28 of 28" in page
-    rows = [line for line in page.splitlines() if line.startswith("| AdaLoRA, sensitivity minus")]
-    assert [row.split(" | ")[1] for row in rows] == ["4", "3", "3", "3"]
-    assert "On products, AdaLoRA's" in page
-    assert "On tweets, AdaLoRA's" not in page
-    assert "### Comparisons on tweets" not in page
-    assert "afterwards" not in page
-
-
-@pytest.mark.slow
-def test_plain_lora_has_the_ranks_and_the_scale_of_the_job() -> None:
-    from training import matrices, plain_lora
-    from transformers import BertConfig, BertModel
-
-    encoder = BertModel(
-        BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
-                   intermediate_size=12)
-    )  # fmt: skip
-    sizes = matrices(encoder)
-    assert sorted(sizes.values()) == [16] * 8 + [20] * 4
-    ranks = {path: place % 4 for place, path in enumerate(sizes)}
-    model = plain_lora(encoder, 0.125, ranks)
-    layers = dict(model.base_model.model.named_modules())
-    for path, rank in ranks.items():
-        if rank:
-            assert layers[path].lora_A["default"].weight.shape[0] == rank
-            assert layers[path].scaling["default"] == pytest.approx(0.125)
-        else:
-            assert not hasattr(layers[path], "lora_A")
-
-
-@pytest.mark.parametrize(
-    ("mean", "reach", "expected", "as_expected"),
-    [
-        (-0.014, 0.011, "zero in the interval", False),
-        (-0.014, 0.011, "nothing shown", True),
-        (-0.014, 0.015, "zero in the interval", True),
-        (-0.027, 0.030, "zero in the interval", False),  # beyond the limit
-    ],
-)
-def test_expectation_is_judged_as_it_was_written(mean, reach, expected, as_expected) -> None:
-    from evidence import Comparison
-    from intervals import Interval
-
-    found = Interval(mean, mean - reach, mean + reach, 0.03)
-    comparison = Comparison(
-        "tweets", "sensitivity", "lora", 0.02, expected, 5, found, found, adjusted=0.12
-    )
-    assert comparison.verdict == "no difference shown"
-    assert comparison.as_expected is as_expected
