@@ -64,7 +64,6 @@ NEED_TORCH = [
     "security/test_native_module.py",
     "security/test_rank_report.py",
     "shell/test_demo.py",
-    "tools/test_torch_machinery.py",
     "trainers",
     "training",
 ]

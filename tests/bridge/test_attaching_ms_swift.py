@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from adalora_runs import TARGET_BUDGET, final_ranks, make, optimizer_of
 from ms_swift_patch import adalora_forward, patch_peft
 from peft.tuners.adalora import AdaLoraModel
+from programs import output_of_python
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from toy_models import tiny_llama, token_batch
@@ -109,3 +112,47 @@ def train_wrapped(model: Any, optimizer: torch.optim.Optimizer) -> None:
         model(**token_batch(step)).loss.backward()
         optimizer.step()
         model.zero_grad()
+
+
+SAME = """
+import sys
+sys.path += {paths}
+import torch
+import ms_swift_patch as ours  # before the package, while the methods are PEFT's
+import swift.tuners.peft as package
+from peft import AdaLoraConfig, get_peft_model
+from peft.tuners.adalora import AdaLoraModel, RankAllocator
+from toy_models import tiny_llama, token_batch
+
+for name in ("adalora_forward", "adalora_mask_to_budget"):
+    assert getattr(ours, name).__globals__["__name__"] == package.__name__, name
+    assert hasattr(package, name), name
+
+def trained(forward, mask_to_budget):
+    AdaLoraModel.forward, RankAllocator.mask_to_budget = forward, mask_to_budget
+    torch.manual_seed(0)
+    config = AdaLoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], init_r=6, target_r=3,
+                           tinit=2, tfinal=4, total_step=12)
+    model = get_peft_model(tiny_llama(), config)
+    optimizer, found = torch.optim.AdamW(model.parameters(), lr=1e-2), []
+    for step in range(12):
+        loss = model(**token_batch(step)).loss
+        loss.backward()
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+        found += [loss.item(), str(model.peft_config["default"].rank_pattern)]
+    return found
+
+swift = trained(package.adalora_forward, package.adalora_mask_to_budget)
+print("same" if swift == trained(ours.adalora_forward, ours.adalora_mask_to_budget) else "other")
+"""
+"""Losses and masks of a run; each module has its functions, whichever is PEFT's at the moment."""
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not find_spec("swift"), reason="ms-swift is not installed")
+def test_what_the_tests_here_replace_is_what_the_package_replaces() -> None:
+    paths = [path for path in sys.path if path.endswith(("support", "tests"))]
+    printed = output_of_python("-P", "-c", SAME.format(paths=paths))
+    assert printed.split()[-1] == "same"

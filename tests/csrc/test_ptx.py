@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import gpu_page
 import pytest
+from module_files import module_of
 from programs import Finished, output_of, run
 from ptx_text import OPS, TEXTS, kernels_of, text_of
 
@@ -95,5 +95,6 @@ def test_other_gpus_have_one_of_these_texts(cuda_ptx: Path, gpu: str, tmp_path: 
 
 
 def test_the_page_says_what_is_counted(cuda_ptx: Path) -> None:
+    gpu_page = module_of(CUDA.parents[1] / "tools" / "gpu_page.py")
     counted = output_of(cuda_ptx, "80", "--count", "1", timeout=600)
     assert gpu_page.PAGE.read_text("utf-8") == gpu_page.page_of(counted)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from automatic_runs import run_beside_the_hook, run_whose_processes_differ
 from process_groups import run_processes
+from run_cases import run_beside_the_hook, run_whose_processes_differ
 
 if TYPE_CHECKING:
     from pathlib import Path

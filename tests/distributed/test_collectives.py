@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from distributed_runs import STEPS, adapted
-from exchanges import count_collectives, count_collectives_of_lora
+from exchanges import averages_and_penalty_flops, count_collectives, count_collectives_of_lora
 from process_groups import run_processes
 
 if TYPE_CHECKING:
@@ -50,3 +50,12 @@ def test_the_penalty_is_one_exchange_per_forward(tmp_path: Path) -> None:
     more = [a - b for (a, _), (b, _) in zip(with_penalty[0], without[0], strict=True)]
     assert without[0][5][0] > 0
     assert more == [1] * STEPS
+
+
+@pytest.mark.parametrize("kind", ["fsdp2", "fsdp2-columns"])
+def test_averages_and_arithmetic_of_the_penalty_are_divided(kind: str, tmp_path: Path) -> None:
+    averages, flops = averages_and_penalty_flops(0, "single")
+    found = run_processes(2, averages_and_penalty_flops, tmp_path, kind)
+    assert sum(each for each, _ in found) == averages
+    # Each process reads whole factors where these are divided along what the penalty sums over.
+    assert max(each for _, each in found) < flops / 2

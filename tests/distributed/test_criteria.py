@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from criteria_runs import energy_and_gradient, scores_in_process, scores_of, train_by_process
 from process_groups import run_processes
+from run_cases import energy_and_gradient, scores_in_process, scores_of, train_by_process
 
 if TYPE_CHECKING:
     from pathlib import Path

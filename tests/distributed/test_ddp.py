@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ddp_runs import run_checkpointed, run_compiled, run_leaving_one_out, run_with_options
 from distributed_runs import assert_same, run
 from process_groups import run_processes
+from run_cases import run_checkpointed, run_compiled, run_leaving_one_out, run_with_options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import re
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +12,11 @@ import torch
 from distributed_runs import STEPS
 from distributed_runs import assert_same as assert_same_trace
 from distributed_runs import run as run_whole
-from killed_training import Death, Launch, PageRun, forked, train_as_the_page_tells
+from killed_training import Death, PageRun, forked, newest_whole, train_as_the_page_tells
 from process_groups import run_processes
-from restarted_training import newest_whole
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 FLAGS = re.MULTILINE | re.DOTALL
-ACCURACY_OF_THE_DEMO = 94.1
-"""Percent of its held-out words, after all of its steps."""
-NOISE = 1.5
-"""Two and a half standard deviations of a share of 1,500 words."""
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
@@ -78,67 +70,3 @@ def test_the_page_resumes_a_run(kind: str, world: int, tmp_path: Path) -> None:
     for old, new in zip(stopped, resumed, strict=False):
         assert_same_trace(new.trace, run_whole(0, "single", {}), 9)
         assert (new.after_resume == old.after_save) == (world == 2)
-
-
-# --- the demo, as people launch it ---------------------------------------------------------------
-
-EVERY = 40
-IN_A_LOOP = ("--no-dropout", "--every", str(EVERY))
-LAUNCHES = {
-    "ddp": Launch(
-        "accelerate", "restarted_training.py", ("--strategy", "ddp", *IN_A_LOOP), alone="python"
-    ),
-    "fsdp2": Launch(
-        "torchrun", "restarted_training.py", ("--strategy", "fsdp2", *IN_A_LOOP), alone="python"
-    ),
-    "zero2": Launch("torchrun", "restarted_zero.py", IN_A_LOOP, alone="torchrun alone"),
-    "trainer": Launch("accelerate", "restarted_trainer.py", IN_A_LOOP, alone="python"),
-    "trainer-fsdp2": Launch(
-        "torchrun", "restarted_trainer.py", ("--strategy", "fsdp2", "--every", str(EVERY))
-    ),
-}
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("kind", LAUNCHES)
-def test_the_demo_survives_the_kill_of_a_rank(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    launch = LAUNCHES[kind]
-    if kind == "zero2":
-        launch = launch._replace(python=request.getfixturevalue("python_with_deepspeed"))
-    expected = launch.run(tmp_path / "whole")
-    sys.stdout.write(f"{kind}: {expected['accuracy']:.1%}\n")
-    assert expected["accuracy"] > (ACCURACY_OF_THE_DEMO - NOISE) / 100
-    assert expected["budgets"][-1][1] == 144
-
-    folder = tmp_path / "killed"
-    moments = random.Random(kind)  # noqa: S311 - moments, not secrets
-    step = moments.randrange(EVERY + 1, 2 * EVERY)
-    launch.run_and_kill(folder, Death(moments.randrange(2), f"step {step}", moments.random()))
-    save = moments.choice([3, 4]) * EVERY
-    launch.run_and_kill(folder, Death(moments.randrange(2), f"save {save}", moments.random() / 50))
-    shutil.copytree(folder, tmp_path / "alone")
-
-    assert_same(launch.run(folder), expected, 0.0)
-    if launch.alone:
-        alone = launch._replace(launcher=launch.alone).run(tmp_path / "alone")
-        sys.stdout.write(f"{kind}, with one process from step {save} on: {alone['accuracy']:.1%}\n")
-        assert alone["budgets"] == expected["budgets"]
-        assert alone["mask"] == expected["mask"]
-        assert alone["ranks"] == expected["ranks"]
-        assert alone["accuracy"] == pytest.approx(expected["accuracy"], abs=NOISE / 100)
-
-
-@pytest.mark.nightly
-@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")
-def test_the_demo_survives_the_kill_of_a_worker_of_ray(tmp_path: Path) -> None:
-    expected = Launch("python", "restarted_training.py", IN_A_LOOP).run(tmp_path / "single")
-    found = Launch("python", "restarted_ray.py", ()).run(tmp_path / "ray")
-    for name, each in (("one process", expected), ("two workers of Ray", found)):
-        sys.stdout.write(f"{name}: {each['accuracy']:.2%}\n")
-    starts = (tmp_path / "ray" / "starts").read_text().split()
-    assert starts == ["None", str(tmp_path / "ray" / "step-000080")]
-    assert found["world"] == 2
-    assert found["budgets"] == expected["budgets"]
-    assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=0.01)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from distributed_findings import (
+from process_groups import run_processes
+from run_cases import (
     error_of_a_merged_run,
     findings_of_a_foreign_optimizer,
     findings_of_a_forgotten_call,
     findings_of_a_right_run,
     findings_of_ignored_fsdp,
 )
-from process_groups import run_processes
 
 if TYPE_CHECKING:
     from pathlib import Path

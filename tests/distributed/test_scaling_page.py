@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -24,29 +23,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 NAMED = re.compile(r"# (\S+\.(?:py|yaml))\n")
 VARIABLE = re.compile(r"[A-Z_]+=")
 MODULES = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.accelerate_cli"}
-NEEDS_RAY = "by_ray.py"
-DEATH = """
-_train, _died, _steps = train, __file__ + ".died", __file__ + ".steps"
-
-
-def train(model, optimizer, steps):
-    import os
-
-    if distributed.get_rank() == 0:
-        with open(_steps, "a") as file:
-            print(*steps, file=file)
-    elif list(steps) == [15] and not os.path.exists(_died):
-        open(_died, "w").close()
-        os.kill(os.getpid(), 9)
-    _train(model, optimizer, steps)
-"""
-"""Write down the steps, and kill the second process once, before its step 15."""
-STANDS_IN = {
-    "scontrol": 'echo "localhost"; echo "localhost"',
-    "srun": '"$@" & "$@" & wait -n && wait -n',
-    "torchrun": f'exec {sys.executable} -m {MODULES["torchrun"]} "$@"',
-}
-"""What the script for Slurm calls, for two nodes that are this machine."""
 
 
 def write_files(folder: Path) -> set[str]:
@@ -109,61 +85,12 @@ def test_every_block_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
         asked = done.stderr.count("UserWarning: accelerate was asked for FSDP")
         assert asked == (words[0] == "accelerate")
         ran |= set(words) & names
-    assert names - ran == {"model.py", NEEDS_RAY}
+    assert names - ran == {"model.py", "by_ray.py"}
     whole = adapter(tmp_path / "by-ddp")
     assert sum(len(each) for name, each in whole.items() if name.endswith("lora_E")) == 12
     for found in ("by-fsdp2", "resumed", "checkpoints/adapter"):
         torch.testing.assert_close(adapter(tmp_path / found), whole, atol=1e-4, rtol=0)
     assert adapter(tmp_path / "by-trainer").keys() == whole.keys()
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    write_files(folder)
-    launched(["torchrun", "--standalone", "--nproc-per-node", "2", "restart.py"], folder)
-    return adapter(folder / "checkpoints" / "adapter")
-
-
-@pytest.mark.parametrize(
-    ("how", "saved"),
-    [
-        pytest.param("restart.py", "checkpoints", marks=pytest.mark.slow),
-        pytest.param("job.slurm", "checkpoints", marks=pytest.mark.slow),
-        pytest.param(
-            NEEDS_RAY,
-            "ray",
-            marks=[
-                pytest.mark.nightly,
-                pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray"),
-            ],
-        ),
-    ],
-)
-def test_a_killed_process_is_started_again_and_changes_nothing(
-    how: str, saved: str, uninterrupted: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    write_files(tmp_path)
-    script = tmp_path / "fsdp2.py"
-    before, main, after = script.read_text().partition('\n\nif __name__ == "__main__":')
-    script.write_text(before + DEATH + main + after)
-    if how == "job.slurm":
-        for name, line in STANDS_IN.items():
-            (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
-            (tmp_path / name).chmod(0o755)
-        job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NUM_NODES": "2"}
-        path = {"PATH": os.pathsep.join((str(tmp_path), os.environ["PATH"]))}
-        launched(["bash", how], tmp_path, job | path | {"SLURM_JOB_NODELIST": "any"})
-    else:
-        ((variables, words),) = [each for each in commands() if how in each[1]]
-        launched(words, tmp_path, variables)
-    assert Path(f"{script}.died").exists()
-    steps = [int(each) for each in Path(f"{script}.steps").read_text().split()]
-    killed_in = 15 if steps[15] == 15 else 14  # the first process may not have begun its step 15
-    assert steps == [*range(killed_in + 1), *range(10, 30)]
-    found = adapter(tmp_path / saved / "adapter")
-    assert found.keys() == uninterrupted.keys()
-    assert all(torch.equal(each, uninterrupted[name]) for name, each in found.items())
 
 
 def test_the_file_for_accelerate_asks_for_fsdp2(tmp_path: Path) -> None:

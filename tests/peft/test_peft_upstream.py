@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,6 @@ import pytest
 import torch
 from adalora_runs import live_ranks
 from peft.tuners.adamss.asa_callback import AdamssAsaCallback
-from programs import run
 from toy_models import tiny_llama, token_batch
 from trainer_runs import LLAMA, STEPS, TARGET_BUDGET, Sequences
 from transformers import Trainer, TrainingArguments
@@ -198,46 +196,6 @@ class AdaloraCallback(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self.finished = state.global_step
 '''
-ON_TWO_PROCESSES = """
-import sys
-import tempfile
-
-from torch import distributed
-
-sys.path[:0] = {paths}
-from adalora_runs import live_ranks
-from process_groups import leave
-from test_peft_upstream import llama, trainer_for
-
-model = llama(total_step=1000)
-trainer = trainer_for(model, tempfile.mkdtemp())
-trainer.add_callback(AdaloraCallback(trainer.args, trainer))
-trainer.train()
-if distributed.get_rank() == 0:
-    print(type(trainer.model_wrapped).__name__, sum(live_ranks(model)))
-distributed.barrier()
-distributed.destroy_process_group()
-leave()
-"""
-
-
-@pytest.mark.slow
-def test_callback_of_swift_allocates_nothing_under_ddp(tmp_path: Path) -> None:
-    printed = []
-    for number, callback in enumerate((SWIFT, block("py", "class AdaloraCallback"))):
-        script = tmp_path / f"{number}.py"
-        paths = [str(Path(__file__).parent), *(path for path in sys.path if path)]
-        script.write_text(callback + ON_TWO_PROCESSES.format(paths=paths))
-        launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-        done = run(
-            *(sys.executable, *launcher, script),
-            variables={"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        printed.append(done.stdout.split()[-2:])
-    wrapper = "DistributedDataParallel"
-    assert printed == [[wrapper, str(INITIAL_BUDGET)], [wrapper, str(TARGET_BUDGET)]]
 
 
 def test_callback_of_swift_counts_from_one_after_a_resume() -> None:

@@ -33,29 +33,6 @@ def imported() -> Iterator[None]:
     bridge.uninstall()
 
 
-BERT = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-}
-
-
-def bert() -> Any:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    config = BertConfig(**BERT)
-    return BertForSequenceClassification(config)
-
-
-class Sentences(Sequences):
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        ids = super().__getitem__(index)["input_ids"]
-        return {"input_ids": ids, "labels": ids[0] % 2}
-
-
 plain_trainer = functools.partial(trainer_for, callback=False)
 
 
@@ -71,27 +48,6 @@ def kept_in(base: Any, folder: Path) -> int:
     bridge.uninstall()
     model = peft.PeftModel.from_pretrained(base, folder)
     return sum(len(each) for name, each in model.named_parameters() if "lora_E" in name)
-
-
-def test_bert_under_trainer_reaches_its_budget(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings = {
-        "target_modules": ["query", "value"],
-        "init_r": 6,
-        "target_r": 3,
-        "tinit": 4,
-        "tfinal": 6,
-        "total_step": STEPS,
-        "task_type": "SEQ_CLS",
-    }
-    model = make("peft", bert(), **settings)
-    trainer = plain_trainer(model, tmp_path / "run")
-    trainer.train_dataset = Sentences()
-    assert not codes(trainer.train)
-    assert not codes(lambda: trainer.save_model(tmp_path / "result"))
-    assert_right(model, 12, caplog)
-    assert kept_in(bert(), tmp_path / "result") == 12
 
 
 def test_trainer_resumes_its_checkpoint_like_the_uninterrupted_run(tmp_path: Path) -> None:
@@ -123,51 +79,6 @@ def test_trainer_with_the_callback_is_not_called_for(tmp_path: Path) -> None:
     model = llama("peft")
     assert not codes(trainer_for(model, tmp_path).train)
     assert not model.base_model.run_report().automatic
-
-
-@pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")
-def test_llama_under_sft_reaches_its_budget(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    trl = pytest.importorskip("trl")
-    import datasets
-
-    rows = [{k: v.tolist() for k, v in Sequences()[i].items()} for i in range(32)]
-    arguments = trl.SFTConfig(
-        output_dir=str(tmp_path),
-        max_steps=STEPS,
-        per_device_train_batch_size=4,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        gradient_accumulation_steps=2,
-        learning_rate=1e-2,
-        bf16=False,
-    )
-    model = llama("peft")
-    trainer = trl.SFTTrainer(
-        model,
-        arguments,
-        train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=_tokenizer(),
-    )
-    (message,) = (str(each.message) for each in found(trainer.train))
-    assert message.startswith("ADA814: ")  # TRL computes the loss itself
-    assert "SFTTrainer, AdaLoraCallback().add_to(trainer) adds it" in message
-    assert not codes(lambda: trainer.save_model(str(tmp_path / "result")))
-    assert_right(model, TARGET_BUDGET, caplog)
-    assert kept_in(tiny_llama(), tmp_path / "result") == TARGET_BUDGET
-
-
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {f"t{index}": index for index in range(62)} | {"<pad>": 62, "<eos>": 63}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary))
-    names = {"pad_token": "<pad>", "eos_token": "<eos>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
 class _Scaler:

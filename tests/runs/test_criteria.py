@@ -89,24 +89,20 @@ def test_a_resumed_run_equals_the_uninterrupted_one(criterion: Any, tmp_path: Pa
     assert allocator_of(model).budget == 6
 
 
-def test_a_model_made_anew_takes_the_state_too(criterion: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_distributed", [False, True])
+def test_a_model_made_anew_takes_the_state_too(
+    criterion: Any, is_distributed: bool, tmp_path: Path
+) -> None:
     model = adapted(criterion)
     train(model, range(HALF))
     model.save_pretrained(tmp_path, save_training_state=True)
-    train(model, range(HALF, STEPS))
-    resumed = adapted(criterion)
-    load_again(resumed, tmp_path)
-    train(resumed, range(HALF, STEPS))
-    assert_equal_runs(resumed, model)
-
-
-def test_a_distributed_checkpoint_resumes_it(criterion: Any) -> None:
-    model = adapted(criterion)
-    train(model, range(HALF))
     state = AdapterState(model).state_dict()
     train(model, range(HALF, STEPS))
     resumed = adapted(criterion)
-    AdapterState(resumed).load_state_dict(state)
+    if is_distributed:
+        AdapterState(resumed).load_state_dict(state)
+    else:
+        load_again(resumed, tmp_path)
     train(resumed, range(HALF, STEPS))
     assert_equal_runs(resumed, model)
 

@@ -34,7 +34,11 @@ SPEC = AdapterSpec(init_r=RANK, target_r=2, tinit=2, tfinal=5, total_step=20, de
 @pytest.fixture(autouse=True)
 def _no_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_backend, "HAS_CORE", False)
-    # Counting is a dispatch mode, and what runs without one is counted.
+
+
+@pytest.fixture
+def _unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run what runs without a dispatch mode; that of fake tensors is one."""
     monkeypatch.setattr(_watched, "is_watched", lambda: False)
 
 
@@ -44,6 +48,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "cpu":
         yield "cpu"
         return
+    request.getfixturevalue("_unwatched")
     with FakeTensorMode(), torch.device(request.param):
         yield request.param
 
@@ -94,6 +99,7 @@ def test_a_second_dtype_at_most_doubles_a_step(device: str) -> None:
         assert waits == 0
 
 
+@pytest.mark.usefixtures("_unwatched")
 def test_factors_on_two_devices_are_grouped_and_nothing_waits() -> None:
     mode = FakeTensorMode()
     with mode:
@@ -163,9 +169,13 @@ def pass_counts(model: torch.nn.Module) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    "matrices", [FEW, *(pytest.param(each, marks=pytest.mark.slow) for each in (MORE, MANY))]
+    ("matrices", "device"),
+    [
+        (FEW, "cpu"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((FEW, "meta"), (MORE, "cpu"))),
+    ],
+    indirect=["device"],
 )
-@pytest.mark.parametrize("device", ["cpu", "meta"], indirect=True)
 def test_a_pass_with_the_penalty_takes_at_most_a_twentieth_more_operations_than_plain_lora(
     matrices: int, device: str
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -217,13 +215,6 @@ def test_marked_checkpoint_and_resumed_run_are_quiet(library: str, tmp_path: Pat
     resumed.save_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("library", OURS)
-def test_copies_of_a_model_in_training_are_other_runs(library: str) -> None:
-    model, _ = run_of(library, right, 12)
-    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301 - our own
-        right(made.train(), optimizer_of(made), 12)
-
-
 def test_compiled_optimizer_breaks_no_graph_of_ours_and_compiles_once() -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -240,18 +231,3 @@ def test_compiled_optimizer_breaks_no_graph_of_ours_and_compiles_once() -> None:
     # torch inserts one itself.
     breaks = torch._dynamo.utils.counters["graph_break"]
     assert all("torch._dynamo.graph_break()" in reason for reason in breaks)
-
-
-def test_compiled_model_breaks_no_graph_and_compiles_once() -> None:
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    model = make("adalora_core", TwoLayer()).train()
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    optimizer = optimizer_of(model)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for step in range(STEPS):
-            compiled(**two_layer_batch(step)).loss.backward()
-            optimizer.step()
-            model.update_and_allocate(step)
-            optimizer.zero_grad()
-    assert not torch._dynamo.utils.counters["graph_break"]

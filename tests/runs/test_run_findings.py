@@ -33,7 +33,6 @@ from run_loops import (
 )
 from toy_models import TwoLayer, two_layer_batch
 
-import adalora_core
 from adalora_core import RunWarning, ignore_run_findings
 from adalora_core.bridge import attach
 from adalora_core.floor.errors import CheckpointError, RunError
@@ -363,15 +362,6 @@ def test_one_code_or_all_are_switched_off() -> None:
         ignore_run_findings("ADA999")
 
 
-def test_filters_of_warnings_work_by_code_and_by_category() -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "ADA813")
-        model = make("adalora_core", TwoLayer()).train()
-        optimizer = optimizer_of(model)
-        for step in range(5):
-            is_never_allocated(model, optimizer, step)
-
-
 # --- the report -----------------------------------------------------------------------------------
 
 
@@ -389,8 +379,3 @@ def test_report_of_a_run_gives_its_numbers(library: str) -> None:
     bad, _ = run_of(library, has_a_loss_of_nan)
     assert bad.run_report().nonfinite_steps >= 20
     assert [*bad.run_report().findings] == ["ADA806"]
-
-
-def test_facade_exports_the_category_and_the_switch() -> None:
-    assert issubclass(adalora_core.RunWarning, UserWarning)
-    assert {"RunWarning", "ignore_run_findings"} <= {*adalora_core.__all__}

@@ -162,15 +162,6 @@ def test_run_under_trainer_that_stops_early_is_named_when_saved(tmp_path: Path) 
     model.save_pretrained(tmp_path)
 
 
-def test_run_under_trainer_that_is_longer_than_the_schedule_is_named_once(tmp_path: Path) -> None:
-    trainer = trainer_for(llama("attached"), tmp_path, max_steps=STEPS + 3)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trainer.train()
-    (text,) = [str(each.message) for each in caught if "total_step" in str(each.message)]
-    assert text.startswith(f"ADA824: Trainer makes {STEPS + 3} optimizer steps")
-
-
 def test_right_run_under_trainer_is_quiet_and_logs_what_it_was(tmp_path: Path) -> None:
     settings = {"save_strategy": "steps", "save_steps": 8, "gradient_accumulation_steps": 2}
     trainer = trainer_for(llama("attached"), tmp_path, **settings)

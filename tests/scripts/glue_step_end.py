@@ -8,8 +8,6 @@ from peft import AdaLoraConfig, TaskType, get_peft_model
 from script_parts import base_model, files, kept, sentences, tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-# attach: from adalora_core.bridge import attach
-
 
 class AllocateLate(TrainerCallback):
     """Allocate after each step of the model that it is given."""
@@ -39,7 +37,6 @@ peft_config = AdaLoraConfig(
     total_step=12,
 )
 model = get_peft_model(model, peft_config)
-# attach: model = attach(model)
 model.print_trainable_parameters()
 trainer = Trainer(
     model=model,

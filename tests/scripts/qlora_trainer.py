@@ -16,8 +16,6 @@ from transformers import (
     TrainingArguments,
 )
 
-# attach: from adalora_core.bridge import attach
-
 path = saved_base("LlamaForCausalLM", hidden_size=64, intermediate_size=64)
 model = AutoModelForCausalLM.from_pretrained(
     path, quantization_config=BitsAndBytesConfig(load_in_4bit=True)
@@ -43,7 +41,6 @@ peft_config = AdaLoraConfig(
     task_type="CAUSAL_LM",
 )
 model = get_peft_model(model, peft_config)
-# attach: model = attach(model)
 rows = [words(text) for text in sentences(32)]
 batch = words(sentences(3), return_tensors="pt", padding=True)
 model.eval()

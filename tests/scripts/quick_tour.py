@@ -7,8 +7,6 @@ from peft import AdaLoraConfig, AutoPeftModelForCausalLM, PeftModel, TaskType, g
 from script_parts import files, kept, saved_base, token_rows
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
-# attach: from adalora_core.bridge import attach
-
 path = saved_base("LlamaForCausalLM")
 rows = [{"input_ids": row, "labels": row} for row in token_rows(32)]
 peft_config = AdaLoraConfig(
@@ -25,7 +23,6 @@ peft_config = AdaLoraConfig(
 )
 model = AutoModelForCausalLM.from_pretrained(path)
 peft_model = get_peft_model(model, peft_config)
-# attach: peft_model = attach(peft_model)
 peft_model.print_trainable_parameters()
 trainer = Trainer(
     model=peft_model,
@@ -56,7 +53,6 @@ tokens = loaded.generate(input_ids=rows[0]["input_ids"][None], max_new_tokens=4)
 trained_on = PeftModel.from_pretrained(
     AutoModelForCausalLM.from_pretrained(path), "output_dir", is_trainable=True
 )
-# attach: trained_on = attach(trained_on)
 trained_on.train()
 loss = trained_on(input_ids=rows[0]["input_ids"][None], labels=rows[0]["labels"][None]).loss
 loss.backward()

@@ -13,8 +13,6 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-# attach: from adalora_core.bridge import attach
-
 rows = [
     {"input_ids": row[:6], "attention_mask": torch.ones(6, dtype=torch.long), "labels": row[6:]}
     for row in token_rows(40, 9)
@@ -37,7 +35,6 @@ peft_config = AdaLoraConfig(
 )
 model = AutoModelForSeq2SeqLM.from_pretrained(path)
 model = get_peft_model(model, peft_config)
-# attach: model = attach(model)
 model.print_trainable_parameters()
 
 train = DataLoader(rows[:32], shuffle=True, collate_fn=default_data_collator, batch_size=8)

@@ -9,8 +9,6 @@ from script_parts import base_model, files, kept, sentences, tokenizer
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-# attach: from adalora_core.bridge import attach
-
 set_seed(0)
 words = tokenizer()
 data = Dataset.from_dict({"text": sentences(32)})
@@ -52,7 +50,6 @@ trainer = SFTTrainer(
     eval_dataset=data,
     peft_config=peft_config,
 )
-# attach: attach(trainer.model)
 trainer.model.print_trainable_parameters()
 trainer.train(resume_from_checkpoint=None)
 trainer.save_model()

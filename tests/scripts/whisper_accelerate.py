@@ -12,8 +12,6 @@ from script_parts import base_model, files, kept, numbers, token_rows
 from torch.utils.data import DataLoader
 from transformers import get_scheduler
 
-# attach: from adalora_core.bridge import attach
-
 
 def save_adapters(models, weights, output_dir):
     """Save the adapters instead of the weights."""
@@ -61,7 +59,6 @@ config = AdaLoraConfig(
     total_step=total_steps,
 )
 model = get_peft_model(model, config)
-# attach: model = attach(model)
 model.print_trainable_parameters()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
 scheduler = get_scheduler(

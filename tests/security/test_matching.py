@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -74,7 +75,7 @@ def test_result_is_that_of_re_in_this_process_and_apart():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_result_is_that_of_re_for_many_expressions():
-    assert _differences(20_000) > 1000
+    assert _differences(5_000) > 250
 
 
 @pytest.mark.slow
@@ -243,3 +244,53 @@ def test_program_that_is_not_python_is_not_mistaken_for_it(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/echo")
     with pytest.raises(ExpressionError, match="which ended at its start"):
         Matcher().find("match", APART, "a.q", "field")
+
+
+NAME = "a" * 48
+"""A module, also the text that expressions are matched against."""
+SLOW = {
+    "target_modules": f"{NAME}.0.(a|a)*b",
+    "exclude_modules": "(a|a)*b",
+    "alpha_pattern": {"(a|a)*b": 8},
+    "layers_pattern": ["(a|a)*b"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("field", SLOW)
+@pytest.mark.parametrize("library", ["adalora_core", "attached"])
+def test_adapter_with_a_slow_expression_is_refused_and_the_model_unchanged(
+    field, library, request, tmp_path
+):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("peft")
+    from adalora_runs import LIBRARIES, LOADERS
+
+    if library == "attached":
+        request.getfixturevalue("installed")
+    sound = {"init_r": 4, "target_r": 2, "total_step": 100, "tinit": 1, "tfinal": 1}
+    sound |= {"target_modules": ["q_proj"]}
+
+    def base():
+        layer = {NAME: torch.nn.Linear(4, 4), "q_proj": torch.nn.Linear(4, 4)}
+        return torch.nn.ModuleDict({NAME: torch.nn.ModuleList([torch.nn.ModuleDict(layer)])})
+
+    def make(model, **fields):
+        config = LIBRARIES[library].AdaLoraConfig(**sound | fields)
+        return LIBRARIES[library].get_peft_model(model, config)
+
+    slow = {field: SLOW[field]} | ({"layers_to_transform": [0]} if "layers" in field else {})
+    make(base()).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | slow))
+    attempts = [lambda model: make(model, **slow)]
+    # Ignored by this package in a file: the tensors name the modules.
+    if field != "alpha_pattern" or library == "attached":
+        attempts.append(lambda model: LOADERS[library].from_pretrained(model, tmp_path))
+    for attempt in attempts:
+        model = base()
+        before = [(key, value.requires_grad) for key, value in model.named_parameters()]
+        with pytest.raises(ExpressionError, match=f"^{field}: the .*takes more than 1 s"):
+            attempt(model)
+        assert before == [(key, value.requires_grad) for key, value in model.named_parameters()]

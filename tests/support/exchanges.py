@@ -6,12 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import peft
-import torch
 from adalora_runs import allocator_of, optimizer_of
 from distributed_runs import SETTINGS, STEPS, Blocks, adapted, mine, prepare, train, wrap
-from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.debug import CommDebugMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
@@ -54,48 +51,6 @@ def count_collectives_of_lora(_rank: int) -> list[int]:
         optimizer.zero_grad()
         counts.append(training.get_total_counts())
     return counts
-
-
-class NotedSizes(TorchDispatchMode):
-    """Notes how many numbers each process hands over to the collectives that follow."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: dict[str, list[int]] = {}
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(issubclass(each, DTensor) for each in types):
-            return NotImplemented  # what it does with its local part comes here again
-        if op.namespace == "c10d":
-            # Output and input, where these differ; one list of both in other collectives.
-            sent = args[1] if isinstance(args[0], torch.Tensor) else args[0][0]
-            self.sizes.setdefault(op._schema.name, []).append(sent.numel())
-        elif op.namespace == "_c10d_functional" and op._schema.name.endswith("all_reduce"):
-            self.sizes.setdefault(op._schema.name, []).append(args[0].numel())
-        return op(*args, **(kwargs or {}))
-
-
-def exchanged_sizes(_rank: int, kind: str) -> dict[str, list[int]]:
-    """Return the sizes of what is summed over processes at a step with allocation."""
-    model, wrapped, optimizer = prepare(kind)
-    wrapped.train()
-    with NotedSizes() as noted:
-        wrapped(**mine(4)).loss.backward()
-        optimizer.step()
-        model.update_and_allocate(4)
-    return {name.removeprefix("c10d::"): each for name, each in noted.sizes.items()}
-
-
-def gradient_exchanges(_rank: int, bucket_bytes: int) -> list[int]:
-    """Return the sizes of the all-reduces of a step with DDP, after it has filled its buckets."""
-    model = adapted()
-    wrapped = wrap(model, "ddp", bucket_cap_mb=bucket_bytes / 2**20)
-    optimizer = optimizer_of(model)
-    train(wrapped, model, range(2), optimizer=optimizer)
-    with NotedSizes() as noted:
-        wrapped(**mine(2)).loss.backward()
-    sizes: list[int] = noted.sizes["c10d::allreduce_"]
-    return sizes
 
 
 def averages_and_penalty_flops(_rank: int, kind: str) -> tuple[int, int]:

@@ -14,17 +14,14 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parents[1]
 LONGEST = (
     "packaging/test_install.py",
-    "shell/test_demo.py",
     "peft/test_peft_releases.py",
     "distributed/test_launchers.py",
     "ops/test_svd_linear.py",
     "core/test_bindings.py",
     "runs/test_operation_counts.py",
     "differential/test_differential.py",
-    "distributed/test_scaling_page.py",
     "nn/test_adapter_layer_compiled.py",
     "peft/test_peft_suite.py",
-    "security/test_expressions.py",
 )
 """Files whose slow tests take most of a minute and more, from `pytest -m slow --durations=60`."""
 

@@ -1,7 +1,7 @@
 """Replace PEFT's methods under the names and from the module of ms-swift 4.6, with PEFT's results.
 
 ms-swift moves tensors between devices besides, and refuses a penalty of weight zero;
-tests/runs/test_ms_swift_command.py compares these results with those of the package.
+tests/bridge/test_attaching_ms_swift.py compares these results with those of the package.
 """
 
 from peft import PeftModel

@@ -136,41 +136,6 @@ PATTERNS = [
     _case("patterns", "look-behind", _config(target_modules="(?<=a+)b"), "ADA501"),
 ]
 
-DEFAULTS = [
-    _case("defaults", "target-only", {"target_r": 16, "total_step": 9}, "ADA301"),
-    _case("defaults", "init-only", {"init_r": 4, "total_step": 9}, "ADA301"),
-    _case("defaults", "init-equals-default", {"init_r": 8, "total_step": 9}, "ADA302"),
-    _case("defaults", "equal", _config(init_r=8, target_r=8), "ADA302"),
-    _case("defaults", "equal-saved", _config(init_r=8, target_r=8, inference_mode=True), "ADA302"),
-]
-
-SCHEDULES = [
-    _case("schedules", "border", _config(tinit=800), "ADA202"),
-    _case("schedules", "one-below", _config(tinit=799, deltaT=1), "ADA203"),
-    _case("schedules", "final-longer-than-run", _config(tfinal=2000), "ADA202"),
-    _case("schedules", "negative-tinit", _config(tinit=-500, tfinal=1200), "ADA103"),
-    _case("schedules", "one-wrong", _config(tinit="x", tfinal=2000, init_r=1), "ADA102 ADA301"),
-    _case("schedules", "as-end", _config(tinit=6000, tfinal=11000, total_step=13500), "ADA202"),
-]  # fmt: skip
-
-YAML_TRAPS = [
-    _case("yaml", "exponent", "total_step: 5\nbeta1: 1e-1", "ADA601", "yaml"),
-    _case("yaml", "octal", "total_step: 010", "ADA602", "yaml"),
-    _case("yaml", "underscore", "total_step: 1_000", "ADA606", "yaml"),
-    _case("yaml", "sexagesimal", "total_step: 1:30", "ADA604", "yaml"),
-    _case("yaml", "on", "total_step: 9\nuse_dora: on", "ADA603 ADA401", "yaml"),
-    _case("yaml", "tilde", "total_step: ~", "ADA201", "yaml"),
-    _case("yaml", "date", "total_step: 9\nrevision: 2024-01-01", "ADA605", "yaml"),
-    _case("yaml", "python", "total_step: !!python/object/apply:os.system [ls]", "ADA608", "yaml"),
-    _case("yaml", "explicit-float", "total_step: !!float '8'", "ADA106", "yaml"),
-    _case("yaml", "documents", "total_step: 1\n---\ntotal_step: 2", "ADA008", "yaml"),
-    _case("yaml", "empty", "", "ADA009", "yaml"),
-    _case("yaml", "tab", "peft_type: ADALORA\n\ttotal_step: 1", "ADA001", "yaml"),
-    _case("yaml", "jinja", "total_step: {{ steps }}", "ADA001", "yaml"),
-    _case("yaml", "keys", "total_step: 9\n1: a\ntrue: b\n2024-01-01: c\n~: d", "ADA607", "yaml"),
-    _case("yaml", "13th-month", "total_step: 2024-13-45", "ADA001", "yaml"),
-]
-
 _SAVED = _config(
     inference_mode=True, loftq_config={}, eva_config=None, use_dora=False, r=8, alpha_pattern={},
     rank_pattern={f"layers.{i}.q_proj.lora_E": [True] * 8 + [False] * 4 for i in range(224)},
@@ -340,8 +305,8 @@ NOTEBOOKS = [
 ]
 
 NASTY = [
-    *DEPTH, *ALIASES, *DUPLICATES, *NUMBERS, *ENCODINGS, *INJECTION, *PATTERNS, *DEFAULTS,
-    *SCHEDULES, *YAML_TRAPS, *SAVED, *SHAPES, *CODE, *NOTEBOOKS,
+    *DEPTH, *ALIASES, *DUPLICATES, *NUMBERS, *ENCODINGS, *INJECTION, *PATTERNS,
+    *SAVED, *SHAPES, *CODE, *NOTEBOOKS,
 ]  # fmt: skip
-"""Fifteen families; file systems are in tests/commands/cli/test_files.py, agreement of schema and
+"""Eleven families; file systems are in tests/commands/cli/test_files.py, agreement of schema and
 engine in tests/config/test_schemas.py."""

@@ -1,4 +1,4 @@
-"""Run one script of tests/scripts under PEFT and through each door of this package.
+"""Run one script of tests/scripts under PEFT, and with the import of this package.
 
 A run is a process forked from a server that has imported torch, transformers and PEFT once, in an
 empty folder. A script leaves its results in a variable `outcome`: plain values by name.
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
 Outcome = dict[str, Any]
@@ -31,14 +30,10 @@ PRELOADED = [
     "transformers.trainer_seq2seq",
     *(
         f"transformers.models.{name}.modeling_{name}"
-        for name in ("auto", "bart", "bert", "llama", "opt", "qwen3", "roberta", "vit", "whisper")
+        for name in ("auto", "bart", "bert", "llama", "whisper")
     ),
     "bitsandbytes",
     "datasets",
-    "diffusers.models.unets.unet_2d_condition",
-    "lightning.pytorch",
-    "sentence_transformers",
-    "trl.trainer.dpo_trainer",
     "trl.trainer.sft_trainer",
     "adalora_core.allocation",
     "adalora_core.config.model",
@@ -57,41 +52,22 @@ def source(name: str) -> str:
     return (FOLDER / f"{name}.py").read_text("utf-8")
 
 
-def with_peft(text: str) -> str:
-    """Return the script as it is."""
-    return text
-
-
 def with_changed_import(text: str) -> str:
     """Import PEFT's names from the bridge."""
-    text = re.sub(r"^from peft\b", "from adalora_core.peft", text, flags=re.MULTILINE)
-    return re.sub(r"^import peft$", "import adalora_core.peft as peft", text, flags=re.MULTILINE)
+    return re.sub(r"^from peft\b", "from adalora_core.peft", text, flags=re.MULTILINE)
 
 
-def with_attach(text: str) -> str:
-    """Take the lines that a script keeps behind `# attach:`."""
-    return text.replace("# attach: ", "")
-
-
-WAYS: dict[str, Callable[[str], str]] = {
-    "peft": with_peft,
-    "import": with_changed_import,
-    "attach": with_attach,
-}
-"""What each way makes of the text of a script."""
-
-
-def run(name: str, way: str) -> Outcome:
+def run(name: str, *, is_changed: bool) -> Outcome:
     """Run a script and return its outcome; `error` and `output` if it raised.
 
     Args:
         name: of the script, without `.py`.
-        way: a key of `WAYS`.
+        is_changed: whether PEFT's names come from the bridge.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run_in_empty_folder, args=(name, way, sender))
+    process = context.Process(target=_run_in_empty_folder, args=(name, is_changed, sender))
     process.start()
     sender.close()
     try:
@@ -105,19 +81,19 @@ def run(name: str, way: str) -> Outcome:
         process.join()
 
 
-def _run_in_empty_folder(name: str, way: str, sender: Connection) -> None:
+def _run_in_empty_folder(name: str, is_changed: bool, sender: Connection) -> None:
     folder = tempfile.mkdtemp(prefix=f"script-{name}-")
     os.chdir(folder)
     printed = io.StringIO()
     with redirect_stdout(printed), redirect_stderr(printed):
-        outcome = _execute(name, way)
+        outcome = _execute(name, is_changed)
     if "error" in outcome:
         outcome["output"] = printed.getvalue()[-4000:] + outcome["output"]
     sender.send(outcome)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _execute(name: str, way: str) -> Outcome:
+def _execute(name: str, is_changed: bool) -> Outcome:
     import torch
 
     torch.manual_seed(0)
@@ -126,7 +102,8 @@ def _execute(name: str, way: str) -> Outcome:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            exec(compile(WAYS[way](source(name)), f"{name}.py", "exec"), space)  # noqa: S102
+            text = with_changed_import(source(name)) if is_changed else source(name)
+            exec(compile(text, f"{name}.py", "exec"), space)  # noqa: S102
     except BaseException as error:  # noqa: BLE001 - the judge sees any failure
         return {
             "error": f"{type(error).__name__}: {' '.join(str(error).split())}",

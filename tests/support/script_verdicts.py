@@ -1,4 +1,4 @@
-"""Judge what a script of tests/scripts does through a door of this package by what it does in PEFT.
+"""Judge what a script of tests/scripts does with its import changed by what it does in PEFT.
 
 The page docs/peft-scripts.md is written from the tables here, and tests/scripts holds each run to
 them. A value that differs needs a named fault of PEFT; nothing else is allowed.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from script_runs import script_names, source
@@ -22,102 +21,36 @@ CLOSE = 2e-3
 CLOSE_WITH_DROPOUT = 2e-2
 """Largest relative difference of two losses; our kernels draw other dropout masks than torch."""
 
-TITLES = {
-    "import": "changed import",
-    "attach": "`attach`",
-}
-
 FAULTS = {
     "evaluation": "the evaluation loss contains the penalty",
     "no task type": "a model without a task type trains without the penalty",
     "no gradient": "a parameter without a gradient raises TypeError",
-    "come back": "dropped triplets come back if an optimizer step follows the last call",
     "never called": "nothing calls update_and_allocate, so every triplet is kept",
-    "injected": "an adapter that is injected into a model has no allocator",
 }
 """Faults of PEFT by the name that `DIFFERENCES` uses."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Values of an outcome that differ from PEFT's, and the fault that explains them."""
-
-    fault: str
-    values: tuple[str, ...]
-    ways: tuple[str, ...] = tuple(TITLES)
-
-
-DIFFERENCES: dict[str, tuple[Difference, ...]] = {
-    "dpo_substeps": (Difference("come back", ("kept",)),),
-    "glue_step_end": (Difference("no gradient", ("error",)),),
-    "hate_detection": (
-        Difference("no task type", ("train_losses",)),
-        Difference("never called", ("kept",)),
-    ),
-    "inject_low_level": (Difference("injected", ("kept", "train_losses"), ("attach",)),),
-    "lightning_classifier": (Difference("evaluation", ("evaluation_losses",)),),
-    "ner_trainer": (
-        Difference("evaluation", ("evaluation_losses",)),
-        Difference("never called", ("kept",)),
-    ),
-    "qa_trainer": (
-        Difference("evaluation", ("evaluation_losses",)),
-        Difference("never called", ("kept",)),
-    ),
-    "quick_tour": (Difference("never called", ("kept",)),),
-    "segmentation_trainer": (Difference("no task type", ("train_losses", "kept")),),
-    "sentiment_trainer": (Difference("evaluation", ("evaluation_losses",)),),
-    "seq2seq_loop": (Difference("evaluation", ("evaluation_losses",)),),
-    "sft_config": (Difference("never called", ("kept", "again")),),
-    "unet_add_adapter": (Difference("injected", ("kept",), ("attach",)),),
-    "vit_trainer": (Difference("no task type", ("train_losses",)),),
-    "whisper_accelerate": (
-        Difference("no task type", ("train_losses",)),
-        Difference("never called", ("kept",)),
-    ),
-    "whisper_trainer": (Difference("no task type", ("train_losses",)),),
+DIFFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
+    "glue_step_end": {"no gradient": ("error",)},
+    "quick_tour": {"never called": ("kept",)},
+    "seq2seq_loop": {"evaluation": ("evaluation_losses",)},
+    "sft_config": {"never called": ("kept", "again")},
+    "whisper_accelerate": {"no task type": ("train_losses",), "never called": ("kept",)},
 }
-"""The differences of each script; a script that is not here has none."""
+"""The values of each script that differ from PEFT's, by the fault; others have no difference."""
 
 RAISES = {
     "glue_step_end": "TypeError: unsupported operand type(s) for *: 'Parameter' and 'NoneType'",
-    "sentence_transformer": "ValueError: The version of PEFT you are using is not compatible",
 }
-"""What ends a script under PEFT; transformers 5.24 asks for a PEFT that is not published."""
-
-REFUSED: dict[tuple[str, str], tuple[str, str]] = {}
-"""What is refused on purpose: {(script, way): (reason for the page, begin of the message)}."""
+"""What ends a script under PEFT."""
 
 REPORTED: dict[str, tuple[str, ...]] = {
-    "dpo_substeps": ("ADA803", "ADA814"),
-    "embedding_search": ("ADA811", "ADA814"),
     "glue_step_end": ("ADA803",),
-    "image_generation": ("ADA814",),
-    "merging": ("ADA807",),
-    "mlp_loop": ("ADA814",),
     "quick_tour": ("ADA811", "ADA814"),
     "sft_config": ("ADA814",),
-    "sft_model": ("ADA814",),
     "whisper_accelerate": ("ADA811",),
-    "whisper_trainer": ("ADA811",),
 }
 """The findings of runs that a script causes with our allocator; PEFT reports none."""
-
-REPORTED_THERE: dict[tuple[str, str], tuple[str, ...]] = {
-    ("inject_low_level", "attach"): ("ADA814",),
-    ("unet_add_adapter", "attach"): ("ADA814",),
-}
-"""The findings of a script that only one way causes, for {(script, way)}."""
-
-
-def reported(name: str, way: str) -> list[str]:
-    """Return the codes of the findings that a script causes in a way."""
-    return list(REPORTED_THERE.get((name, way), REPORTED.get(name, ())))
-
-
-def differences(name: str, way: str) -> list[Difference]:
-    """Return the differences that a script may show in a way."""
-    return [each for each in DIFFERENCES.get(name, ()) if way in each.ways]
 
 
 def differing(name: str, theirs: Outcome, ours: Outcome) -> set[str]:
@@ -126,7 +59,7 @@ def differing(name: str, theirs: Outcome, ours: Outcome) -> set[str]:
     Args:
         name: of the script; with dropout, losses are compared less closely and ranks by their sum.
         theirs: the outcome under PEFT.
-        ours: the outcome of another way.
+        ours: the outcome with the changed import.
     """
     if "error" in theirs or "error" in ours:
         return {"error"} if theirs.get("error") != ours.get("error") else set()
@@ -173,8 +106,8 @@ def _lines() -> Iterator[str]:
             "Written by `python tools/regenerate.py scripts`. Each row is a script in "
             "`tests/scripts` that makes the calls of a public one, in its order and with its "
             "arguments, on a small model; where the source trains LoRA, the script has AdaLoRA. "
-            "`tests/scripts/test_scripts.py` runs it under PEFT and through each of "
-            "these doors, and compares losses, ranks, files and what is loaded again."
+            "`tests/scripts/test_scripts.py` runs it under PEFT and with the import changed, "
+            "and compares losses, ranks, files and what is loaded again."
         ),
         "",
         "*Same* means the same as under PEFT. *Better* names a fault of PEFT that is gone:",
@@ -186,23 +119,16 @@ def _lines() -> Iterator[str]:
             "our allocator reports about the script and PEFT does not."
         ),
         "",
-        f"| script | source | PEFT | {' | '.join(TITLES.values())} | reported |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| script | source | PEFT | changed import | reported |",
+        "| --- | --- | --- | --- | --- |",
     )
     for name in script_names():
-        cells = [RAISES[name].partition(":")[0] if name in RAISES else "runs"]
-        cells += [_cell(name, way) for way in TITLES]
-        codes = sorted({code for way in TITLES for code in reported(name, way)})
-        links = ", ".join(f"[{code}](rules/{code}.md)" for code in codes)
-        yield f"| `{name}` | {_origin(name)} | {' | '.join(cells)} | {links} |"
+        runs = RAISES[name].partition(":")[0] if name in RAISES else "runs"
+        faults = ", ".join(sorted(DIFFERENCES.get(name, ())))
+        cell = f"better: *{faults}*" if faults else "same"
+        links = ", ".join(f"[{code}](rules/{code}.md)" for code in REPORTED.get(name, ()))
+        yield f"| `{name}` | {_origin(name)} | {runs} | {cell} | {links} |"
     yield ""
-
-
-def _cell(name: str, way: str) -> str:
-    if (name, way) in REFUSED:
-        return f"refused: {REFUSED[name, way][0]}"
-    faults = sorted({each.fault for each in differences(name, way)})
-    return f"better: *{', '.join(faults)}*" if faults else "same"
 
 
 def _origin(name: str) -> str:

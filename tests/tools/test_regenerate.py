@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -18,7 +17,6 @@ QUICK = (
 )
 """The parts that need neither minutes nor PEFT; `.ci/run generated` checks all."""
 COPIED = ("tools", "docs", "schemas", "benchmarks", "csrc/bindings", "tests/support")
-ADR = "docs/adr/0004-which-goals-of-speed-the-core-reaches.md"
 
 
 def regenerate(*arguments: str, root: Path = ROOT) -> Finished:
@@ -113,51 +111,6 @@ def test_rule_without_place_hint_and_code_of_its_own_is_refused_and_no_page_chan
         "rule_classes.Later.code is ADA202, as that of schedule.NoBudgetingPhase: take another",
     ]
     assert page.read_text(encoding="utf-8") == "kept"
-
-
-def test_changed_figure_is_noticed_in_every_page_and_in_the_picture(copy: Path) -> None:
-    pytest.importorskip("matplotlib", reason="would have drawn benchmarks/results/core.png again")
-    figures = copy / "benchmarks" / "results" / "core.json"
-    held = json.loads(figures.read_text(encoding="utf-8"))
-    for result, ratio in zip(held["results"]["training_step"], (0.5, 0.25, 0.2), strict=False):
-        result["ratio"] = ratio
-    figures.write_text(json.dumps(held), encoding="utf-8")
-    done = regenerate("--check", "speed", root=copy)
-    assert done.returncode == 1
-    shown = (
-        *("benchmarks/results/core.md", "README.md", "docs/status.md", ADR),
-        "benchmarks/results/core.png",
-    )
-    assert done.stdout == report("speed", *shown)
-    assert regenerate("speed", root=copy).returncode == 0
-    readme = (copy / "README.md").read_text(encoding="utf-8")
-    assert "<!-- speed -->2.00 to 5.00<!-- end --> times as many steps" in readme
-    assert re.search(r"\| 32 x 64 tokens \| [\d.]+ \| 5.00 \|", readme)
-
-
-def test_picture_is_drawn_again_when_what_draws_it_changes(copy: Path) -> None:
-    pytest.importorskip("matplotlib", reason="would have drawn docs/scaling.png again")
-    script = copy / "tools" / "scaling_model.py"
-    script.write_text(script.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
-    assert regenerate("--check", "scaling", root=copy).stdout == report(
-        "scaling", "docs/scaling.png"
-    )
-    done = regenerate("scaling", root=copy)
-    assert done.stdout == "wrote docs/scaling.png\n", done.stderr
-    assert regenerate("--check", "scaling", root=copy).returncode == 0
-
-
-def test_function_that_a_binding_adds_is_in_the_stub_with_its_parameters(copy: Path) -> None:
-    binding = copy / "csrc" / "bindings" / "bind_importance.cpp"
-    binding.write_text(
-        "bool forget(py::handle parameters, py::handle decay) {\n"
-        'define<&forget>(module, "forget_importance", "Forget.");\n',
-        encoding="utf-8",
-    )
-    assert regenerate("stubs", root=copy).returncode == 0
-    text = (copy / "adalora_core" / "_cpu.pyi").read_text(encoding="utf-8")
-    assert "def forget_importance(parameters: Tensor, decay: Tensor, /) -> bool: ...\n" in text
-    assert "update_importance" not in text
 
 
 def test_part_that_does_not_exist_is_a_usage_error_naming_those_of_the_table() -> None:

@@ -98,15 +98,6 @@ class TestExchangeWithPeft:
         model.save_pretrained(tmp_path)
         assert model.peft_config["default"].to_json_dict() == before
 
-    def test_a_second_generation_saves_and_loads(self, saved: Path, tmp_path: Path) -> None:
-        again = AdaLoraModel.from_pretrained(fresh_base(), saved, is_trainable=True)
-        train(again, range(30))
-        again.eval().save_pretrained(tmp_path / "second")
-        theirs = peft.PeftModel.from_pretrained(fresh_base(), tmp_path / "second").eval()
-        ours = AdaLoraModel.from_pretrained(fresh_base(), tmp_path / "second")
-        torch.testing.assert_close(outputs(ours), outputs(again))
-        torch.testing.assert_close(outputs(theirs), outputs(again), atol=1e-6, rtol=1e-6)
-
     def test_going_on_from_pruned_files_keeps_the_budget(self, tmp_path: Path) -> None:
         model = make("peft", fresh_base())
         train(model, range(15))
@@ -125,13 +116,6 @@ def test_a_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
 
 
 class TestLegacyWeights:
-    def test_a_pickle_of_tensors_loads(self, saved: Path) -> None:
-        expected = outputs(AdaLoraModel.from_pretrained(fresh_base(), saved))
-        torch.save(load_file(saved / TENSORS), saved / "adapter_model.bin")
-        (saved / TENSORS).unlink()
-        loaded = AdaLoraModel.from_pretrained(fresh_base(), saved)
-        torch.testing.assert_close(outputs(loaded), expected)
-
     def test_a_pickle_that_runs_code_is_refused(self, saved: Path, tmp_path: Path) -> None:
         marker = tmp_path / "ran"
 

@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from adalora_core.config.rules.base import SOUND
-from adalora_core.floor.files import write_file
 
 BAD = SOUND | {"deltaT": 0}
 
@@ -44,20 +43,6 @@ def test_output_file_that_cannot_be_written_exits_2_after_the_report(check, writ
     assert len(err.splitlines()) == 1
     _, _, err = check(write(BAD), "--output-file", f"json={tmp_path}")
     assert err == f"adalora check: {tmp_path}: Is a directory\n"
-
-
-def test_file_written_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "report.json"
-    write_file(path, b"old\n")
-
-    def full_disk(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        write_file(path, b"new\n")
-    assert path.read_text() == "old\n"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def _command(arguments, **options):

@@ -80,34 +80,6 @@ def test_json_numbers_are_those_of_the_formula(plan):
     }  # fmt: skip
 
 
-def test_double_precision_keeps_its_width(plan):
-    single = _weights(plan, {"target_modules": ["q"]}, tensors={"q.weight": ("BF16", [4, 4])})
-    double = _weights(plan, {"target_modules": ["q"]}, tensors={"q.weight": ("F64", [4, 4])})
-    assert double["adapter_bytes"] == 2 * single["adapter_bytes"] == 8 * 12 * 9
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"target_modules": r".*\.0\..*q_proj"}, ["model.layers.0.self_attn.q_proj"]),
-        (
-            {"target_modules": "all-linear", "exclude_modules": ["q_proj"]},
-            ["model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj"],
-        ),
-        (
-            {"target_modules": ["q_proj"], "layers_to_transform": 1},
-            ["model.layers.1.self_attn.q_proj"],
-        ),
-        (
-            {"target_modules": ["lm_head", "q_proj"], "exclude_modules": r".*\.1\..*"},
-            ["model.layers.0.self_attn.q_proj", "lm_head"],
-        ),
-    ],
-)
-def test_modules_matched_are_those_meant(plan, fields, expected):
-    assert _modules(_weights(plan, fields)) == expected
-
-
 def test_all_linear_leaves_out_what_has_a_row_per_token(plan):
     tensors = {"q.weight": ("F32", [16, 16]), "to_words.weight": ("F32", [32, 16])}
     fields = {"target_modules": "all-linear"}
@@ -306,13 +278,6 @@ def test_copy_and_target_inside_a_copy_are_right_for_our_models(plan):
     weights = _weights(plan, fields, "--runtime", "adalora-core")
     assert _modules(weights) == ["lm_head"]
     assert weights["trainable_parameters"]["trained_whole"] == 2 * (16 * 16 + 16 * 8 + 8)
-
-
-@pytest.mark.parametrize("runtime", ["peft", "adalora-core"])
-def test_convolution_is_adapted_by_both_runtimes(runtime, plan):
-    tensors = {"conv.weight": ("F32", [8, 3, 5, 5])}
-    weights = _weights(plan, {"target_modules": ["conv"]}, "--runtime", runtime, tensors=tensors)
-    assert weights["matrices"] == [{"module": "conv", "inputs": 75, "outputs": 8}]
 
 
 def test_quantised_layers_are_read_where_the_header_has_their_sizes(plan):

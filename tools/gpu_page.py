@@ -1,6 +1,6 @@
 """Write the tables of benchmarks/results/gpu.md from what `cuda_ptx 80 --count 1` counts.
 
-    python tests/support/gpu_page.py build/ptx/cuda_ptx
+    python tools/gpu_page.py build/ptx/cuda_ptx
 
 docs/build.md says how the program is built.
 """
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-PAGE = Path(__file__).parents[2] / "benchmarks" / "results" / "gpu.md"
+PAGE = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu.md"
 
 SECTOR = 32
 CLASSES = ("float32", "float64", "integer", "move", "memory", "control")
@@ -45,7 +45,7 @@ MODELS = {
     "7B": "7B: 224 matrices of rank 12, 30 million parameters in bfloat16, 2,048 tokens",
 }
 
-BEGIN, END = "<!-- written by python tests/support/gpu_page.py -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- written by python tools/gpu_page.py -->\n", "<!-- end -->\n"
 
 
 def rows_of(counted: str) -> dict[tuple[str, str], dict[str, int]]:
@@ -67,10 +67,12 @@ def rows_of(counted: str) -> dict[tuple[str, str], dict[str, int]]:
 
 
 def bold(text: str, is_bold: bool) -> str:
+    """Return a text, bold where that is asked for."""
     return f"**{text}**" if is_bold else text
 
 
 def table(titles: str, rows: list[list[str]]) -> str:
+    """Return a table of Markdown."""
     lines = [titles.split(" | "), ["---"] * len(titles.split(" | ")), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -142,4 +144,5 @@ def page_of(counted: str) -> str:
 
 if __name__ == "__main__":
     command = [sys.argv[1], "80", "--count", "1"]
-    PAGE.write_text(page_of(subprocess.check_output(command, text=True)), encoding="utf-8")
+    counted = subprocess.check_output(command, text=True)  # noqa: S603 - the program that is given
+    PAGE.write_text(page_of(counted), encoding="utf-8")
