@@ -214,3 +214,19 @@ def test_script_that_loads_an_adapter_and_merges_it_needs_no_configuration():
     )
     assert codes(text) == set()
     assert codes(text.replace("peft import", "other import")) == {"ADA006"}
+
+
+def test_function_that_is_given_several_ranges_counts_on():
+    train = f"def train(model, steps):\n{textwrap.indent(LOOP, '    ')}\n\n".replace(
+        "for step, batch in enumerate(batches)", "for step in steps"
+    )
+    calls = "for part in range(3):\n    train(model, range(5))\n    train(model, range(5, 9))\n"
+    assert "ADA904" not in codes(HEAD + train + calls)
+    assert "ADA904" in codes(HEAD + train + calls.replace("    train(model, range(5, 9))\n", ""))
+
+
+def test_loop_over_models_whose_steps_a_function_makes():
+    step = f"def one(net, step):\n{LOOP.partition(chr(10))[2]}\n\n".replace("model", "net")
+    rounds = "for each in models:\n    for step in range(9):\n        one(each, step)\n"
+    assert "ADA904" not in codes(HEAD + step + rounds)
+    assert "ADA904" in codes(HEAD + step + rounds.replace("one(each", "one(model"))
