@@ -154,3 +154,79 @@ def test_callback_is_asked_for_the_parameter_it_is_given():
         "        self.on_post_optimizer_step(args, state, control, model)\n\n",
     )
     assert codes(example(called, IMPORTED)) == set()
+
+
+@pytest.mark.parametrize(
+    ("steps", "loop", "is_fault"),
+    [
+        ("8", LOOP, True),
+        ("1", LOOP, False),
+        (
+            "8",
+            LOOP.replace("    optimizer.step", "    # DeepSpeed does\n    optimizer.step"),
+            False,
+        ),
+        ("8", LOOP.replace(CALL, f"    if step % 8 == 7:\n    {CALL}"), False),
+    ],
+)
+def test_accumulation_that_accelerator_is_given_and_nobody_uses(steps, loop, is_fault):
+    head = HEAD.replace("\n\n", "\nfrom accelerate import Accelerator\n\n", 1)
+    text = f"{head}accelerator = Accelerator(gradient_accumulation_steps={steps})\n{loop}"
+    assert ("ADA905" in codes(text)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("held", "is_fault"),
+    [
+        ("net.encoder.parameters()", True),
+        ("net.parameters()", False),
+        ("[*net.encoder.parameters(), *net.head.parameters()]", False),
+    ],
+)
+def test_optimizer_without_the_new_layer_of_a_class(held, is_fault):
+    net = (
+        "class Net(nn.Module):\n    def __init__(self, encoder):\n"
+        "        self.encoder, self.head = encoder, nn.Linear(8, 2)\n\n\n"
+    )
+    made = f"net = Net(model)\noptimizer = AdamW({held})"
+    text = net + HEAD.replace("optimizer = AdamW(model.parameters())", made)
+    assert ("ADA936" in codes(text + LOOP)) is is_fault
+
+
+@pytest.mark.parametrize("given", ["base", "model.base_model.model"])
+def test_base_that_has_another_name(given):
+    head = HEAD.replace("\nconfig", "\nbase = AutoModel.from_pretrained(name)\nconfig")
+    loop = LOOP.replace("model.base_model.update", "inner.update")
+    assert codes(f"{head}inner = {given}\n{loop}") == {"ADA929"}
+
+
+def test_base_that_a_function_wraps_in_each_round():
+    run = "def run(base):\n    return get_peft_model(base, config)\n\n\n"
+    rounds = "for seed in range(3):\n    run(base)\n"
+    head = HEAD.partition("model = ")[0] + run
+    assert codes(f"{head}base = load()\n{rounds}") == {"ADA914"}
+    assert codes(head + rounds.replace("(base)", "(load())")) == set()
+
+
+def test_script_that_loads_an_adapter_and_merges_it_needs_no_configuration():
+    text = (
+        "from peft import PeftModel\nPeftModel.from_pretrained(base, folder).merge_and_unload()\n"
+    )
+    assert codes(text) == set()
+    assert codes(text.replace("peft import", "other import")) == {"ADA006"}
+
+
+def test_function_that_is_given_several_ranges_counts_on():
+    train = f"def train(model, steps):\n{textwrap.indent(LOOP, '    ')}\n\n".replace(
+        "for step, batch in enumerate(batches)", "for step in steps"
+    )
+    calls = "for part in range(3):\n    train(model, range(5))\n    train(model, range(5, 9))\n"
+    assert "ADA904" not in codes(HEAD + train + calls)
+    assert "ADA904" in codes(HEAD + train + calls.replace("    train(model, range(5, 9))\n", ""))
+
+
+def test_loop_over_models_whose_steps_a_function_makes():
+    step = f"def one(net, step):\n{LOOP.partition(chr(10))[2]}\n\n".replace("model", "net")
+    rounds = "for each in models:\n    for step in range(9):\n        one(each, step)\n"
+    assert "ADA904" not in codes(HEAD + step + rounds)
+    assert "ADA904" in codes(HEAD + step + rounds.replace("one(each", "one(model"))

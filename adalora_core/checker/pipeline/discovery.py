@@ -74,7 +74,9 @@ def find_blocks(
     of_lora = lora_blocks(document, options, key, layout)
     places = {block.path for block in of_lora}
     blocks = [block for block in blocks if block.path not in places]
-    if blocks or of_lora or document.is_about_adalora:
+    imports = () if document.script is None else document.script.scopes.imports
+    uses_peft = any(name.partition(".")[0] == "peft" for name in imports)
+    if blocks or of_lora or document.is_about_adalora or uses_peft:
         return (*blocks, *of_lora)
     none = Problem(problems.NO_BLOCK, "no configuration of AdaLoRA or LoRA in this file", at="key")
     return none if layout not in (None, "peft") else search.likely_cause() or none

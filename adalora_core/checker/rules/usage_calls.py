@@ -61,7 +61,9 @@ class AllocationOnAnotherObject(AllocationRule):
             return None
         if any(guard.holds and _fails(usage, guard.test) for guard in event.guards):
             return None  # rule ADA941 reports that it is never called
-        if _is_inside(given) or _is_base(usage, given, by_trainers=True):
+        if _is_inside(usage.script.values.source(given) or given) or _is_base(
+            usage, given, by_trainers=True
+        ):
             is_given = all(last_name(wrap.call.func) not in WRAPPERS for wrap in usage.wraps)
             hint = "call it on the model that the trainer gives to its callbacks"
             message = f"{shown(given)} is the base model, without {ALLOCATE}"

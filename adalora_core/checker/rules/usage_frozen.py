@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword
+from adalora_core.checker.documents.python.syntax import called_name, keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
 from adalora_core.checker.rules.usage_models import name_of_base
@@ -152,9 +152,11 @@ _DECIDING = {"task_type", "modules_to_save", "target_modules"}
 
 class HeadTrainedAlone(UsageRule):
     code = "ADA936"
-    summary = "the optimizer is given a part of the model without the adapter"
+    methods = BOTH
+    summary = "the optimizer is given a part of the model, without the adapter or a new layer"
     why = """The factors of the adapter are in no group of the optimizer, so they keep their first
-    values, and the triplets have no importance."""
+    values, and the triplets have no importance. A layer that a class of the script makes beside
+    the adapted model stays at its random weights if the optimizer does not hold it."""
     bad = HEAD.replace("model.parameters", "model.classifier.parameters") + LOOP
     hint = "give the optimizer model.parameters(), or those that require a gradient"
 
@@ -164,6 +166,32 @@ class HeadTrainedAlone(UsageRule):
             if held and all(_is_part(usage, model) for model in held):
                 message = f"the optimizer holds the parameters of {shown(held[0])} alone"
                 yield CodeFault(event.node, message)
+        if "add_param_group" not in usage.scopes.callers:
+            yield from _without_new_layer(usage)
+
+
+def _without_new_layer(usage: Usage) -> Iterator[CodeFault]:
+    optimizers = {e.node: list(held_models(usage, e.call)) for e in usage.events("optimizer")}
+    taken = {last_name(model) for held in optimizers.values() for model in held}
+    for node, held in optimizers.items():
+        left = _new_layers(usage, held[0]) if len(held) == 1 else []
+        if left and taken.isdisjoint(left):
+            message = f"the optimizer holds {shown(held[0])} alone, without `{left[0]}`"
+            yield CodeFault(node, message, f"add the parameters of `{left[0]}`")
+
+
+def _new_layers(usage: Usage, model: ast.expr) -> list[str]:
+    """Return the layers that the class around an adapted model makes beside it."""
+    owner = usage.class_of_value(model.value) if isinstance(model, ast.Attribute) else None
+    if owner is None or not usage.is_adalora_model(model):
+        return []
+    stored = (
+        (name, each.value)
+        for (of, name), bindings in usage.scopes.attributes.items()
+        for each in bindings
+        if of == owner.name and each.value is not None
+    )
+    return [name for name, value in stored if "Linear" in map(called_name, walk(value, ast.Call))]
 
 
 def _is_part(usage: Usage, model: ast.expr) -> bool:

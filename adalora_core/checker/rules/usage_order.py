@@ -28,6 +28,7 @@ from adalora_core.checker.scripts.frameworks import ALLOCATE, HOOKS, NEVER_CALLE
 from adalora_core.checker.scripts.step_order import (
     accumulation,
     accumulation_guards,
+    can_exceed_one,
     is_per_micro_batch,
     placement,
 )
@@ -78,6 +79,9 @@ class AllocationForEachMicroBatch(AllocationRule):
             )
             hint = PLACES["accelerate"] if place.step.accumulations else None
             return CodeFault(event.node, message, hint, (place.step.node, _THE_STEP))
+        if place is not None and not event.guards and _accumulates_unasked(usage):
+            message = "Accelerator accumulates, and without accumulate() each micro-batch is a step"
+            return CodeFault(event.node, message, PLACES["accelerate"])
         method = event.trace.function
         is_hook = method is not None and method.name == "on_train_batch_end"
         is_hook = is_hook and usage.framework(method) == "lightning"
@@ -92,6 +96,15 @@ class AllocationForEachMicroBatch(AllocationRule):
             f"after {waits} of them"
         )
         return CodeFault(event.node, message, PLACES["lightning"])
+
+
+def _accumulates_unasked(usage: Usage) -> bool:
+    """Return whether Accelerator is given an accumulation that no `accumulate` makes use of."""
+    if "accumulate" in usage.scopes.callers or "deepspeed" in usage.script.code.lower():
+        return False
+    made = usage.scopes.callers.get("Accelerator", ())
+    given = (keyword(call, "gradient_accumulation_steps") for call in made)
+    return any(each is not None and can_exceed_one(usage, each) for each in given)
 
 
 class AllocationBeforeStep(AllocationRule):

@@ -191,9 +191,8 @@ class _Reader:
             return UNKNOWN if is_step or self.makes_runs(steps[at + 1]) else Counter("epochs")
         if self._counts_in_strides(loop):
             return Counter("samples")
-        if not isinstance(loop, ast.While) and any(
-            not isinstance(each, ast.Constant) for each in _starts(self.usage, loop.iter)
-        ):
+        starts = [] if isinstance(loop, ast.While) else list(_starts(self.usage, loop.iter))
+        if len(starts) > 1 or not all(isinstance(each, ast.Constant) for each in starts):
             return UNKNOWN  # it counts on
         restarts = any(self._is_epochs(outer) for outer in loops[:at])
         return Counter("micro-batches" if self.is_rare else "steps", restarts)
@@ -220,10 +219,15 @@ class _Reader:
 
     def makes_runs(self, loop: Loop) -> bool:
         """Return whether each round of a loop is a training of its own."""
-        root, _ = dotted(receiver(self.event.call))
-        bindings = self.usage.scopes.bindings(root)
-        # A loop over models, one of which is allocated.
-        return loop in self.event.trace.runs or any(each.node is loop for each in bindings)
+        node: ast.expr | None = receiver(self.event.call)
+        frame: Frame | None = self.event.frame
+        while node is not None and frame is not None:
+            root, _ = dotted(node)
+            bindings = self.usage.scopes.bindings(root)
+            if any(each.node is loop for each in bindings):
+                return True  # it runs over models, one of which is allocated
+            node, frame = frame.given(last_name(root)), frame.outer
+        return loop in self.event.trace.runs
 
     def _counted(self, name: str) -> Counter:
         """Return what a variable counts that the script increases."""
@@ -254,10 +258,10 @@ class _Reader:
 def _starts(usage: Usage, over: ast.expr) -> Iterator[ast.expr]:
     """Yield the numbers at which a loop may begin."""
     for call in usage.calls(over):
-        if called_name(call) == "enumerate" and (start := keyword(call, "start", at=1)):
-            yield start
-        elif called_name(call) == "range" and len(call.args) > 1:
-            yield call.args[0]
+        if called_name(call) == "enumerate":
+            yield keyword(call, "start", at=1) or ast.Constant(0)
+        elif called_name(call) == "range":
+            yield call.args[0] if len(call.args) > 1 else ast.Constant(0)
 
 
 def _is_count(binding: Binding) -> bool:

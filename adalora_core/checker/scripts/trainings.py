@@ -334,7 +334,7 @@ def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
     if not isinstance(model, ast.Call) or usage.wrap_of.get(model) is not None:
         return False
     loop = event.loops[-1]
-    functions = {usage.scopes.of[each].function for each in (event.node, model, loop)}
+    functions = {usage.scopes.of[each].function for each in (model, loop)}
     if len(functions) > 1 or usage.scopes.is_within(model, loop):
         return False
     return UNLOADS.isdisjoint(usage.scopes.callers)

@@ -190,7 +190,7 @@ def find_calls(values: Values, name: str = CLASS) -> list[Call]:
         door = _door(node.func, values, name)
         if door is None and last_name(node.func) == "get_peft_config" and node.args:
             _, kind = values.entries(node.args[0]).get("peft_type", (None, None))
-            is_meant = kind is not None and f"{values.of(kind)}Config".lower() == name.lower()
+            is_meant = kind is not None and values.of(kind) == name.removesuffix("Config").upper()
             door = "peft" if is_meant else None
         if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
             found.append(((node.lineno, node.col_offset), node, door))
