@@ -129,14 +129,14 @@ def table(rows: Sequence[Row]) -> dict[str, list[str]]:
 def page() -> str:
     """Return the whole page; the committed one if only errors differ."""
     notes: list[str] = []
-    served: dict[str, list[str]] = {}
+    served: dict[float, list[str]] = {}
+    tolerances = {row.machinery: row.tolerance for row in ROWS}
     rows = []
     for name, cells in table(ROWS).items():
         if any(each.startswith("refused") for each in cells):
             rows.append(f"| {name} | {' | '.join(_noted(each, notes) for each in cells)} |")
         else:
-            # The exponent with the smallest number is the largest error.
-            served.setdefault(min(cells, key=lambda each: int(each[-1])), []).append(name)
+            served.setdefault(tolerances[name], []).append(name)
     lines = [
         "# Torch's machinery",
         "",
@@ -154,7 +154,7 @@ def page() -> str:
             "[a model that is attached](coming-from-peft.md#attach)):"
         ),
         "",
-        *(f"- {error}: {'; '.join(names)}" for error, names in served.items()),
+        *(f"- within {most:g}: {'; '.join(names)}" for most, names in served.items()),
         "",
         f"| | {' | '.join(f'{backend}, {door}' for backend, door in COLUMNS)} |",
         f"|---|{'---|' * len(COLUMNS)}",

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from adalora_core.config.rules.base import Example, Rule
 
 
-def page(rule: Rule, *, with_examples: bool = True) -> str:
-    """Return the rule's page, also without its last part, the examples."""
+def page(rule: Rule, *, with_examples: bool = True, of_site: bool = False) -> str:
+    """Return the rule's page, also without its last part, the examples.
+
+    On the site the wrong lines are marked, by a mark that other readers of Markdown would show.
+    """
     shown = [f"`` {each} ``" if "`" in each else f"`{each}`" for each in rule.errors]
     errors = f"\n**Error that may follow:** {'; '.join(shown)}\n" if shown else ""
     options = (("--fix", rule.safe_fix), ("--fix --unsafe-fixes", rule.unsafe_fix))
@@ -27,10 +30,10 @@ Severity: {rule.severity}. Since: {rule.since}.
 {errors}
 **What to do:** {rule.hint}.
 {fixes}{"" if rule.can_be_ignored else _NOT_IGNORED}"""
-    return f"{text}\n{_examples(rule)}" if with_examples else text
+    return f"{text}\n{_examples(rule, of_site=of_site)}" if with_examples else text
 
 
-def _examples(rule: Rule) -> str:
+def _examples(rule: Rule, *, of_site: bool) -> str:
     options = "".join(
         f", with `{name}` `{value if isinstance(value, str) else json.dumps(value)}`"
         for name, value in rule.example_options.items()
@@ -42,7 +45,7 @@ def _examples(rule: Rule) -> str:
     wrong = [
         str(n + 1) for tag, first, end, *_ in changes if tag != "equal" for n in range(first, end)
     ]
-    marks = f' hl_lines="{" ".join(wrong)}"' if wrong else ""
+    marks = f' hl_lines="{" ".join(wrong)}"' if wrong and of_site else ""
     change = list(unified_diff(bad, good, lineterm=""))[2:]
     return f"""## Wrong{options}
 
@@ -113,7 +116,9 @@ def _row(rule: Rule) -> str:
 
 def pages(rules: Sequence[Rule]) -> dict[str, str]:
     """Return every file of `docs/rules/` by its name."""
-    return {"README.md": index(rules)} | {f"{rule.code}.md": page(rule) for rule in rules}
+    return {"README.md": index(rules)} | {
+        f"{rule.code}.md": page(rule, of_site=True) for rule in rules
+    }
 
 
 def _fenced(lines: Sequence[str], language: str) -> str:

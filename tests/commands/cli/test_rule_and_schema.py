@@ -33,6 +33,7 @@ def test_rule_asked_by_code_or_name_is_explained(asked, capsys):
         "## Right",
     ):
         assert part in out
+    assert "hl_lines" not in out  # a mark for the site
 
 
 def test_rule_that_does_not_exist_exits_2(capsys):
