@@ -32,17 +32,6 @@ def test_quantiles_are_those_of_the_tables(freedom: int, expected: float) -> Non
     assert quantile(0.95, freedom) == pytest.approx(expected, abs=1e-4)
 
 
-def test_correlation_of_ranks_with_ties() -> None:
-    torch = pytest.importorskip("torch", reason="would have correlated ranks")
-    from training import spearman
-
-    one, other = torch.tensor([1.0, 2.0, 2.0, 5.0]), torch.tensor([0.0, 3.0, 1.0, 9.0])
-    # Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: covariance 4.5 over the root of 4.5 times 5.
-    assert spearman(one, other) == pytest.approx(4.5 / 22.5**0.5)
-    assert spearman(-one, other) == pytest.approx(-4.5 / 22.5**0.5)
-    assert spearman(torch.ones(4), other) == 0.0
-
-
 def test_interval_without_spread_is_a_point_and_one_difference_has_none() -> None:
     from intervals import Interval, paired
 
