@@ -44,7 +44,7 @@ BOOST = {
     "saved-lora.md": 3,
     "shrink.md": 2,
     "training.md": 3,
-    "when-not.md": 1.5,
+    "when-not.md": 2.7,
 }
 """How much more a search finds pages that answer than pages that have the same word in their title:
 tests/docs/test_site_in_browser.py has the questions. Decisions and sources come last."""
