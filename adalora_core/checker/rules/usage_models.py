@@ -142,7 +142,9 @@ from peft import AdaLoraConfig, get_peft_model
 from transformers import Trainer
 
 for rank in (2, 4, 8):
-    config = AdaLoraConfig(task_type="SEQ_CLS", target_r=rank, tfinal=50, total_step=200)
+    config = AdaLoraConfig(
+        task_type="SEQ_CLS", target_modules=["query"], target_r=rank, tfinal=50, total_step=200
+    )
     Trainer(model=get_peft_model(load_model(), config), train_dataset=rows).train()
 """
     hint = "call update_and_allocate in each run, or vary init_r"
