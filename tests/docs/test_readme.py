@@ -91,11 +91,10 @@ def test_found_faults_are_counted_right():
         count = len(result.found) + len(result.missed)
         shown = (int(files), int(found), int(faults), int(alarms))
         assert shown == (result.files, len(result.found), count, len(result.alarms)), folder
-    (unseen,) = re.findall(
-        r"^\| 2026-12-01 \| (\d+) \| (\d+ of \d+) \| (\d+ of \d+) right", page, re.MULTILINE
-    )
-    files, found, alarms = unseen
+    files, found, alarms = re.findall(
+        r"^\| [\d-]{10}[^|]*\| (\d+) \| (\d+ of \d+) \| (\d+ of \d+) right", page, re.MULTILINE
+    )[0]  # the newest, not the best
     assert f"Of {files} files that its authors had not seen it found {found} faults" in " ".join(
         TEXT.split()
     )
-    assert f"reported something in {alarms} right ones" in " ".join(TEXT.split())
+    assert f"warned in {alarms} right ones" in " ".join(TEXT.split())

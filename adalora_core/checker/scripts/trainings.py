@@ -292,7 +292,8 @@ def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
             seen.add(event.node)
             yield wrap.call, first
     for wrap in usage.wraps:
-        made = usage.origins(wrap.model) if keyword(wrap.call, "peft_config") is not None else []
+        is_trainer = not wrap.is_injected and keyword(wrap.call, "peft_config") is not None
+        made = usage.origins(wrap.model) if is_trainer else []
         if made and {called_name(each) for each in made} == {"get_peft_model"}:
             yield wrap.call, made[0]
 
