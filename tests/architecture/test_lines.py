@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1042,
     "adalora_core/bridge": 1993,
-    "adalora_core/checker": 13761,
+    "adalora_core/checker": 13762,
     "adalora_core/commands": 6379,
     "adalora_core/config": 7541,
     "adalora_core/demo": 394,
