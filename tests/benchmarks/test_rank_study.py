@@ -289,9 +289,9 @@ def test_pages_say_what_the_results_are(tmp_path: Path, monkeypatch: pytest.Monk
     assert "**(c) The ranks that it finds beat one rank everywhere in a fresh LoRA at" in tables
     assert f"{len(outcomes)} runs, {len(outcomes) / 100:.1f} hours of one processor" in tables
     ranks = rank_evidence.more_parameters(rank_evidence.pooled(plan, outcomes, *PAIR_OF_RANKS))
-    assert f"In a fresh LoRA **{ranks}** more parameters" in first
-    assert "on 4 of 4 texts, in 32 of 32 paired runs" in first
-    assert f"its ranks in a fresh LoRA as with {ranks} more" in rank_answers.words()
+    assert f"LoRA with one rank needs **{ranks}** more parameters" in first
+    assert "on 4 of 4 tasks, in 32 of 32 pairs" in first
+    assert f"{ranks} for that of a new LoRA" in rank_answers.words()
     assert "(tuned in 1,000 steps)" in tables
     assert len(rank_answers.draw().axes) == 2
 
