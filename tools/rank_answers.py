@@ -142,8 +142,8 @@ def words() -> str:
     plan, outcomes = Plan(), Outcomes(RESULTS)
     own, _, ranks = (more_parameters(pooled(plan, outcomes, *arms)) for _, *arms in PAIRS[:3])
     return (
-        f"LoRA needs {own} more parameters for the same loss, {ranks} for that of a new LoRA with "
-        "AdaLoRA's ranks"
+        f"LoRA with {own} more parameters is as good, and with {ranks} more as good as a new LoRA "
+        "with AdaLoRA's ranks"
     )
 
 

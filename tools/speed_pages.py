@@ -144,7 +144,7 @@ def readme_block(results: list[Result], setting: dict[str, str]) -> str:
             "",
             (
                 f"{_setting(setting)}.\n"
-                "Without the orthogonality penalty. "
+                "AdaLoRA is without its orthogonality penalty in both. "
                 "[All rows](docs/status.md#how-fast-it-is), slower ones too."
             ),
         )

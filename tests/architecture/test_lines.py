@@ -38,7 +38,7 @@ LINES = {
     "tests/demo": 108,
     "tests/differential": 194,
     "tests/distributed": 1481,
-    "tests/docs": 2049,
+    "tests/docs": 2050,
     "tests/editor": 938,
     "tests/floor": 360,
     "tests/nn": 638,

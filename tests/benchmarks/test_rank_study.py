@@ -291,7 +291,7 @@ def test_pages_say_what_the_results_are(tmp_path: Path, monkeypatch: pytest.Monk
     ranks = rank_evidence.more_parameters(rank_evidence.pooled(plan, outcomes, *PAIR_OF_RANKS))
     assert f"LoRA with one rank needs **{ranks}** more parameters" in first
     assert "on 4 of 4 tasks, in 32 of 32 pairs" in first
-    assert f"{ranks} for that of a new LoRA" in rank_answers.words()
+    assert f"with {ranks} more as good as a new LoRA" in rank_answers.words()
     assert "(tuned in 1,000 steps)" in tables
     assert len(rank_answers.draw().axes) == 2
 
