@@ -38,22 +38,6 @@ def write_model(path: Path, tensors: dict[str, tuple[str, list[int]]]) -> Path:
     return write_header(path, *entries_of(tensors))
 
 
-def llama_of_a_billion() -> dict[str, tuple[str, list[int]]]:
-    """Return the tensors of a model as large as TinyLlama: 22 layers, 2048 wide, 2 GB."""
-    tensors = {"model.embed_tokens.weight": ("BF16", [32000, 2048])}
-    for layer in range(22):
-        attention = {"q_proj": 2048, "k_proj": 256, "v_proj": 256, "o_proj": 2048}
-        sizes = {f"self_attn.{name}": [out, 2048] for name, out in attention.items()}
-        sizes |= {"mlp.gate_proj": [5632, 2048], "mlp.up_proj": [5632, 2048]}
-        sizes |= {"mlp.down_proj": [2048, 5632], "input_layernorm": [2048]}
-        sizes |= {"post_attention_layernorm": [2048]}
-        tensors |= {f"model.layers.{layer}.{name}.weight": ("BF16", s) for name, s in sizes.items()}
-    return tensors | {
-        "model.norm.weight": ("BF16", [2048]),
-        "lm_head.weight": ("BF16", [32000, 2048]),
-    }
-
-
 def small_llama(layers: int = 2) -> dict[str, tuple[str, list[int]]]:
     """Return the tensors of a language model: 16 wide, 8 for values, 32 tokens."""
     tensors = {"model.embed_tokens.weight": ("F32", [32, 16])}

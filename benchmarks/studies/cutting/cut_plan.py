@@ -164,18 +164,6 @@ class Plan:
         tuned = tries(task, WHOLE if rank == WHOLE else TUNED_RANK)
         return min(tuned, key=lambda each: outcomes[each].loss).learning_rate
 
-    def ran_before(self, job: Job, outcomes: Outcomes) -> Outcome | None:
-        """Return the outcome that the second study has of a run, from the same pretrained model."""
-        arm = f"lora{job.rank}"
-        same = runs.Job(job.task, TEXT_STEPS, job.stage, arm, job.learning_rate, SCALE, job.seed)
-        held = second_study.Outcomes(self.second)
-        if job.stage != "test" or job.task not in TEXTS or same not in held:
-            return None
-        found = held[same]
-        if found.base != outcomes[self.test(job.task, WHOLE, job.seed, outcomes)].base:
-            return None
-        return Outcome(job, found.loss, 0.0, found.base, found.machine)
-
 
 def tries(task: str, rank: int) -> list[Job]:
     """Return the tuning of a rank."""
