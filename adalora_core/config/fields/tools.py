@@ -266,7 +266,7 @@ TOOLS = (
         advice="write init_r, target_r, target_modules and the like into the mapping adalora",
     ),
     Tool(
-        "axolotl 0.18",  # src/axolotl/utils/schemas/peft.py
+        "axolotl 0.19",  # src/axolotl/utils/schemas/peft.py
         "flat",
         ("adapter",),
         "unknown",
@@ -300,7 +300,7 @@ _BASE = "base_model_name_or_path"
 
 LORA_TOOLS = (
     _for_lora(
-        "axolotl 0.18",  # src/axolotl/utils/schemas/peft.py, src/axolotl/loaders/adapter.py
+        "axolotl 0.19",  # src/axolotl/utils/schemas/peft.py, src/axolotl/loaders/adapter.py
         "adapter",
         ("lora", "qlora"),
         f"base_model:{_BASE} lora_r:r lora_target_modules:target_modules "
