@@ -154,7 +154,8 @@ def _arguments(block: Block) -> tuple[dict[str, Any], list[str]]:
     absent = (each for each in sorted(values.keys() - known - _OF_A_FILE) if values[each])
     notes += [f"{RELEASE} has no field {each}: it is not planned" for each in absent]
     values = {name: x for name, x in values.items() if name in known}
-    if is_lora and (start := values.get("init_lora_weights")) in _FROM_DATA:
+    start = values.get("init_lora_weights")
+    if is_lora and isinstance(start, str) and start in _FROM_DATA:
         values["init_lora_weights"] = True
         notes.append(f"init_lora_weights: {start!r} is planned as the default start")
     if is_lora:

@@ -267,3 +267,7 @@ def test_rank_beyond_floating_point_is_one_sentence(plan):
     code, out, err = plan(LORA | {"r": 10**308}, tensors=tensors)
     assert (code, err) == (1, "")
     assert out.startswith("error: r should be a number above 0, of 64 bits, got 1000")
+
+
+def test_start_that_peft_takes_for_false_is_planned(plan):
+    assert _of(plan, {"init_lora_weights": {}}, small_llama())["trained_parameters"] > 0
