@@ -14,7 +14,7 @@ LINES = {
     "adalora_core/allocation": 1042,
     "adalora_core/bridge": 1993,
     "adalora_core/checker": 13762,
-    "adalora_core/commands": 6380,
+    "adalora_core/commands": 6381,
     "adalora_core/config": 7541,
     "adalora_core/demo": 394,
     "adalora_core/floor": 2018,

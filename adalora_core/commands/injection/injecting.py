@@ -162,6 +162,7 @@ def _arguments(block: Block) -> tuple[dict[str, Any], list[str]]:
         return values, notes
     if block.is_saved:
         values |= _OF_TRAINING if block.runtime == "adalora-core" else _OF_AVERAGES
+        values |= {} if isinstance(values.get("target_r", 0), int | float) else {"target_r": 1}
     return values | _ANY_SCHEDULE | {"rank_pattern": None}, notes
 
 
