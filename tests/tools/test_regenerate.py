@@ -50,7 +50,7 @@ DAMAGES = (
     ("schemas", "schemas/adalora-report.schema.json", '"$schema"'),
     ("stubs", "adalora_core/_cpu.pyi", "    /,\n"),
     ("indexes", "docs/adr/README.md", "0005, "),
-    ("speed", "README.md", "| step of MiniLM, "),
+    ("speed", "README.md", "| 8 x 16 tokens | "),
     ("schedule", "docs/budget-schedule.svg", "budgeting"),
     ("scaling", "docs/scaling.md", "| 7B | 64 | DDP |"),
     ("evidence", "docs/evidence-tables.md", "160 of 160 runs are done."),
