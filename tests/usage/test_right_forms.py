@@ -230,3 +230,49 @@ def test_loop_over_models_whose_steps_a_function_makes():
     rounds = "for each in models:\n    for step in range(9):\n        one(each, step)\n"
     assert "ADA904" not in codes(HEAD + step + rounds)
     assert "ADA904" in codes(HEAD + step + rounds.replace("one(each", "one(model"))
+
+
+SETUP = HEAD.partition("model = ")[0]
+WRAP = "{0} = get_peft_model({0}, config)\n"
+MAKE = """\
+def make(model, folder):
+    if folder:
+        model = PeftModel.from_pretrained(model, folder)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (
+            "one = encoder()\ntwo = decoder()\nfor model, name in [(one, 1), (two, 2)]:\n    "
+            + WRAP.format("model"),
+            "model = encoder()\nfor other in range(2):\n    " + WRAP.format("model"),
+        ),
+        (
+            f"{MAKE}    if folder is None:\n        {WRAP.format('model')}",
+            f"{MAKE}    {WRAP.format('model')}",
+        ),
+        (
+            2 * f"with seeded():\n    model = load()\n{WRAP.format('model')}",
+            f"with seeded():\n    model = load()\n{2 * WRAP.format('model')}",
+        ),
+    ],
+    ids=["each-of-two-models", "one-or-the-other", "loaded-anew"],
+)
+def test_model_is_wrapped_once_on_each_way(right, wrong):
+    head = SETUP.replace("import", "import PeftModel,", 1)
+    assert "ADA914" not in codes(head + right)
+    assert "ADA914" in codes(head + wrong)
+
+
+def test_base_that_is_saved_beside_its_adapter_has_lost_nothing():
+    saved = 'model.unload().save_pretrained("base")\n'
+    assert codes(HEAD + LOOP + saved) == {"ADA933"}
+    assert codes(f'{HEAD}{LOOP}model.save_pretrained("adapter")\n{saved}') == set()
+
+
+def test_allocation_of_another_method_is_not_judged():
+    text = HEAD.replace("AdaLora", "Adamss") + LOOP.replace(CALL, "") + CALL
+    assert codes(text) == set()
+    assert codes(text.replace("AdamssConfig", "make_config")) != set()

@@ -229,7 +229,9 @@ class AdapterNotSaved(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         yield from _kept_in_part(usage)
         saves = {c: receiver(c) for c in usage.scopes.callers.get("save_pretrained", ())}
-        for call, model in saves.items():
+        given = saves.values()
+        is_saved = any(usage.is_adalora_model(m) and not _is_inside(m) for m in given)
+        for call, model in saves.items() if not is_saved else ():
             for made in usage.calls(model):
                 if called_name(made) == "unload" and usage.is_adalora_model(receiver(made)):
                     message = "the base model is saved: unload() has dropped what was trained"
@@ -243,8 +245,7 @@ class AdapterNotSaved(UsageRule):
                     message = "what is saved has lost its adapter, and the merged model is dropped"
                     hint = "write merged = model.merge_and_unload(), and save that"
                     yield CodeFault(call, message, hint, note=(event.node, "it is merged here"))
-        given = saves.values()
-        if merges or any(usage.is_adalora_model(m) and not _is_inside(m) for m in given):
+        if merges or is_saved:
             return
         for call, model in saves.items():
             if _is_inside(model) or (_is_base(usage, model) and is_after_the_wrap(usage, call)):

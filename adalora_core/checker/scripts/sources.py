@@ -334,7 +334,8 @@ class Sources:
     def _block(self, node: ast.AST) -> ast.AST:
         while not isinstance(node, ast.stmt):
             node = self.scopes.parents[node]
-        return self.scopes.parents[node]
+        block = self.scopes.parents[node]
+        return self._block(block) if isinstance(block, ast.With | ast.AsyncWith) else block
 
 
 def may_have_other_name(scopes: Scopes) -> bool:

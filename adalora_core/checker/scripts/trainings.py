@@ -305,9 +305,13 @@ def _wrapped_before(usage: Usage, event: Event, wrap: Wrap) -> ast.AST | None:
         if inner is not None and _is_inner(usage, inner, wrap):
             return leaf
         name = usage.scopes.full_name(leaf.func) if isinstance(leaf, ast.Call) else ""
-        if wrap.is_adalora and "Peft" in name and name.endswith(".from_pretrained"):
+        is_loaded = wrap.is_adalora and "Peft" in name and name.endswith(".from_pretrained")
+        if is_loaded and not _depend_alike(usage, leaf, wrap.call):
             return leaf
-    is_each_time = event.loops and not event.guards and wrap.is_adalora
+    is_target = isinstance(wrap.model, ast.Name) and any(
+        each.kind == "loop" for each in usage.scopes.bindings(wrap.model)
+    )
+    is_each_time = event.loops and not event.guards and wrap.is_adalora and not is_target
     if is_each_time and all(_is_made_before(usage, event, m) for m in models):
         return wrap.call if models else None
     for other in event.trace.of("wrap"):
@@ -325,9 +329,26 @@ def _is_inner(usage: Usage, inner: Wrap, outer: Wrap) -> bool:
         return False
     if usage.scopes.is_excluded(outer.call, usage.scopes.above(inner.call)):
         return False
+    if _depend_alike(usage, inner.call, outer.call):
+        return False
     # Which of its values an attribute has depends on the order.
     is_fixed = not isinstance(outer.model, ast.Attribute)
     return is_fixed or usage.scopes.is_before(inner.call, outer.call)
+
+
+def _depend_alike(usage: Usage, one: ast.AST, other: ast.AST) -> bool:
+    """Return whether different `if`s with a name in common lead to two nodes: one may exclude."""
+    first, second = usage.scopes.above(one), usage.scopes.above(other)
+    names = [
+        {
+            name.id
+            for each in above
+            if isinstance(each, ast.If)
+            for name in walk(each.test, ast.Name)
+        }
+        for above in (first - second, second - first)
+    ]
+    return not names[0].isdisjoint(names[1])
 
 
 def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:

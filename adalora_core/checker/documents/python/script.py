@@ -29,7 +29,9 @@ _PEFT = frozenset({"peft", "swift"})
 _MOST_VARIABLES = 3
 """Bound on the variables between a call and the class."""
 _LOADS = ("peft.PeftModel", "peft.AutoPeft")
-_ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
+_ABOUT = re.compile("adalora", re.IGNORECASE)
+_OF_ANOTHER = "AdamssConfig"
+"""A class of PEFT whose models have `update_and_allocate` too."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CHARACTER = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
@@ -134,7 +136,9 @@ class Script:
         """Whether a name of the code is AdaLoRA's, or its text is on AdaLoRA and loads adapters."""
         if self.mentions_adalora and any(name.startswith(_LOADS) for name in self.scopes.imports):
             return True
-        return any(_ABOUT.search(name) for node in self.scopes.of for name in _names(node))
+        names = {name for node in self.scopes.of for name in _names(node)}
+        is_allocated = "update_and_allocate" in names and _OF_ANOTHER not in names
+        return is_allocated or any(map(_ABOUT.search, names))
 
     @cached_property
     def _is_ascii(self) -> bool:
