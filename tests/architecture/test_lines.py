@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1042,
     "adalora_core/bridge": 1993,
-    "adalora_core/checker": 13789,
+    "adalora_core/checker": 13806,
     "adalora_core/commands": 6381,
     "adalora_core/config": 7541,
     "adalora_core/demo": 394,
@@ -53,7 +53,7 @@ LINES = {
     "tests/tools": 122,
     "tests/trainers": 1066,
     "tests/training": 3201,
-    "tests/usage": 17887,
+    "tests/usage": 17908,
     "benchmarks/studies": 2996,
     "tools": 5174,
 }

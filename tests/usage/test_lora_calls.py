@@ -13,6 +13,14 @@ base = AutoModelForCausalLM.from_pretrained("gpt2")
 config = LoraConfig(target_modules=["c_attn"])
 model = get_peft_model(base, config)
 """
+OPTION = (
+    "parser = ArgumentParser()\nparser.add_argument('--base', default='gpt2')\n"
+    "args = parser.parse_args()\n"
+) + LORA.replace("c_attn", "q_proj").replace('"gpt2"', "NAME")
+ON_ONE_WAY = (
+    LORA.replace("base", "model").partition("model = get")[0],
+    "if twice:\n    model = get_peft_model(model, config)\n",
+)
 TRAINED = "Trainer(model=model, train_dataset=rows).train()\n"
 
 
@@ -28,6 +36,14 @@ TRAINED = "Trainer(model=model, train_dataset=rows).train()\n"
         (LORA + "SFTTrainer(model=base, peft_config=None).train()\n", None),
         (LORA.replace("model = get", "for r in ranks:\n    model = get"), "ADA914"),
         (LORA.replace("c_attn", "q_proj") + TRAINED, "ADA921"),
+        (OPTION.replace("NAME", "args.base") + TRAINED, None),
+        (OPTION.replace("NAME", "'gpt2'") + TRAINED, "ADA921"),
+        ("if not twice:\n    model.add_adapter(config)\n".join(ON_ONE_WAY) + TRAINED, None),
+        ("model.add_adapter(config)\n".join(ON_ONE_WAY) + TRAINED, "ADA914"),
+        (
+            LORA.replace("model = ", "model = prepare_model_for_kbit_training(model)\nmodel = "),
+            None,
+        ),
     ],
 )
 def test_fault_of_plain_lora_around_its_adapter(text, code):

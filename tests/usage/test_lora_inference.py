@@ -84,6 +84,11 @@ def test_head_that_is_unfrozen_alone_trains_no_factors(unfrozen, is_found):
             True,
         ),
         ("config = PeftConfig.from_pretrained(folder)", TRAIN, False),
+        (
+            f"config = LoraConfig(r=8){TRAIN}config = LoraConfig.from_pretrained(folder)",
+            "\nmodel = get_peft_model(base, config)",
+            False,
+        ),
         ("config = LoraConfig.from_pretrained(folder)", TRAIN.replace("Tr", "# Tr"), False),
         (
             "config = LoraConfig.from_pretrained(folder)",

@@ -80,7 +80,13 @@ class TrainedForInference(UsageRule):
             key, _ = call.entries.get("inference_mode", (None, None))
             is_reset = "inference_mode" in usage.stored or "setattr" in usage.scopes.callers
             is_on = key is not None and call.values.get("inference_mode") is True
-            if key is None or not is_on or is_reset or not usage.once(trainings):
+            later = (
+                training
+                for training in usage.once(trainings)
+                if usage.scopes.is_within(wrap.call, training.event.node)
+                or not usage.scopes.is_before(training.event.node, wrap.call)
+            )
+            if key is None or not is_on or is_reset or not any(later):
                 continue
             if any(leaf in usage.wrap_of for leaf in usage.origins(wrap.model)):
                 continue  # a further adapter, beside the one that is trained

@@ -225,7 +225,11 @@ def name_of_base(usage: Usage, model: ast.expr) -> str | None:
         if not usage.scopes.full_name(model.func).endswith(".from_pretrained"):
             return None
         given = keyword(model, "pretrained_model_name_or_path", at=0)
-    name = only(map(usage.script.values.of, usage.origins(given)))
+    leaves = usage.origins(given)
+    held = [call for each in leaves for call in usage.calls(getattr(each, "value", None))]
+    # Not the default of an option, which a command line may replace.
+    is_known = not any(called_name(call).startswith("parse_") for call in held)
+    name = only(map(usage.script.values.of, leaves)) if is_known else None
     if isinstance(name, str) and linear_layers_of(name) is not None:
         return name
     made = usage.scopes.full_name(model.func) if isinstance(model, ast.Call) else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
+    LOOP,
     Binding,
     Function,
     argument,
@@ -320,7 +321,13 @@ class Sources:
                 block = binding.node if is_parameter else self._block(binding.node)
                 if block in above:
                     return reaching
-        return reaching or [each for each in bindings if self._reaches(each, above)]
+        loops = [each for each in above if isinstance(each, LOOP)]
+        return reaching or [
+            each
+            for each in bindings
+            if self._reaches(each, above)
+            and any(self.scopes.is_within(each.node, loop) for loop in loops)
+        ]
 
     def _reaches(self, binding: Binding, above: set[ast.AST]) -> bool:
         if binding.kind not in _FOLLOWED or (binding.value is not None and binding.value in above):

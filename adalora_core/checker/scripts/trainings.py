@@ -367,7 +367,7 @@ def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wra
     scope = of[wrap.call].function
     if of[before.call].function is not scope or one.loops != other.loops or excludes(one, other):
         return False
-    if not UNLOADS.isdisjoint(usage.scopes.callers):
+    if not UNLOADS.isdisjoint(usage.scopes.callers) or _depend_alike(usage, before.call, wrap.call):
         return False
     found = {*usage.calls(before.model)} & {*usage.calls(wrap.model)}
     return any(of[leaf].function is scope for leaf in found)
