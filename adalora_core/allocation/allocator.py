@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from adalora_core.allocation.criteria import Factors, criterion_of
+from adalora_core.allocation.criteria import Factors, costs, criterion_of
 from adalora_core.allocation.factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.floor.budget import Phase, ScheduledStep
@@ -45,7 +46,8 @@ class AdaptedMatrix:
 class AllocationReport:
     """What one call of `RankAllocator.step` did.
 
-    The `budget` is what all matrices together may keep after the step. `skipped` entries of its
+    The `budget` is what all matrices together may keep after the step, in triplets of mean cost
+    where the criterion counts parameters. `skipped` entries of its
     gradients were ignored because they are not finite; of a sharded model, those that this process
     holds. On a GPU the number is a tensor without dimensions.
     """
@@ -138,6 +140,11 @@ class RankAllocator:
             return sum(matrix.rank for matrix in self.matrices)
         return int(self.mask.sum())
 
+    def spent_parameters(self) -> int:
+        """Return the parameters of the A and B of the triplets that are kept; one device read."""
+        each = costs(self.parameters())
+        return sum(map(operator.mul, self.active_ranks().values(), each))
+
     def step(self, step: int) -> AllocationReport:
         """Update the averages, and at an allocation step the kept set, after the optimizer's step.
 
@@ -226,6 +233,7 @@ class RankAllocator:
                 unseen = self.statistics.per_triplet(lacking, factors.ranks)
                 scores = scores.masked_fill(unseen, -1)
                 spared = unseen if spares else None
+        budget = self.criterion.affordable(factors, scores, budget)
         self.mask = factors.keep_best(scores, budget, spared)
         self.ranks_over_time.record(self.mask, factors.ranks)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -16,7 +17,12 @@ import torch
 from torch import Tensor
 
 from adalora_core.allocation.statistics import ImportanceStatistics, average_dtype
-from adalora_core.floor.adapter_spec import SENSITIVITY, AdapterSpec, criterion_name
+from adalora_core.floor.adapter_spec import (
+    PER_PARAMETER,
+    SENSITIVITY,
+    AdapterSpec,
+    criterion_name,
+)
 from adalora_core.floor.errors import CriterionError
 from adalora_core.ops import apply_mask, select_triplets
 
@@ -150,6 +156,11 @@ class Criterion:
         """Return the results of `observe` and of `scores`."""
         return self.observe(factors), self.scores(factors)
 
+    def affordable(self, factors: Factors, scores: Tensor, budget: int) -> int:
+        """Return how many of the best triplets a budget is enough for: as many as it counts."""
+        del factors, scores
+        return budget
+
 
 class Sensitivity(Criterion):
     """The paper's score: smoothed sensitivity times uncertainty (equations 7 to 11).
@@ -166,6 +177,44 @@ class Sensitivity(Criterion):
     def observe_and_score(self, factors: Factors) -> tuple[int | Tensor, Tensor]:
         """Update both averages and score by them, in one pass."""
         return factors.observe_and_score()
+
+
+class SensitivityPerParameter(Sensitivity):
+    """The paper's score divided by the parameters of the triplet, under a budget in parameters.
+
+    A triplet costs the sizes of its row of A and its column of B, c = in + out. A budget of b
+    triplets is b times the mean cost of the matrices: from the best score on, triplets are kept
+    until the next one does not fit. So a run ends with at most the parameters of a LoRA of rank
+    `target_r`, where the paper's rule spends what the chosen matrices cost.
+    """
+
+    def scores(self, factors: Factors) -> Tensor:
+        """Score by both averages and the costs."""
+        scores = super().scores(factors)
+        return scores / _per_triplet(factors, scores)
+
+    def observe_and_score(self, factors: Factors) -> tuple[int | Tensor, Tensor]:
+        """Update both averages and score by them and the costs."""
+        skipped, scores = super().observe_and_score(factors)
+        return skipped, scores / _per_triplet(factors, scores)
+
+    def affordable(self, factors: Factors, scores: Tensor, budget: int) -> int:
+        """Return how many of the best triplets fit into the parameters; waits for a GPU."""
+        each = costs(factors.parameters)
+        limit = round(budget * sum(each) / max(len(each), 1))
+        order = scores.argsort(descending=True, stable=True)
+        return int((_per_triplet(factors, scores)[order].cumsum(0) <= limit).sum())
+
+
+def costs(parameters: Sequence[Any]) -> list[int]:
+    """Return the parameters of one triplet of each matrix: a row of A and a column of B."""
+    factors = zip(parameters[::3], parameters[2::3], strict=True)
+    return [math.prod(A.shape[1:]) + B.shape[0] * math.prod(B.shape[2:]) for A, B in factors]
+
+
+def _per_triplet(factors: Factors, like: Tensor) -> Tensor:
+    each = torch.tensor(costs(factors.parameters), device=like.device)
+    return each.repeat_interleave(torch.tensor(factors.ranks, device=like.device))
 
 
 class Magnitude(Criterion):
@@ -316,6 +365,7 @@ def _versions(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 _NAMED: dict[str, type[Criterion]] = {
     SENSITIVITY: Sensitivity,
+    PER_PARAMETER: SensitivityPerParameter,
     "magnitude": Magnitude,
     "snr": SignalToNoise,
     "random": Random,

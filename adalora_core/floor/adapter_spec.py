@@ -16,7 +16,8 @@ LORA_START = "lora"
 """The value of `init_lora_weights` for the start of LoRA; PEFT reads it as true."""
 
 SENSITIVITY = "sensitivity"
-CRITERIA = (SENSITIVITY, "magnitude", "snr", "random")
+PER_PARAMETER = "per-parameter"
+CRITERIA = (SENSITIVITY, PER_PARAMETER, "magnitude", "snr", "random")
 """The names of `importance_criterion`; the first one is the paper's and the only one of PEFT."""
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adalora_core.allocation.criteria import costs
 from adalora_core.config.fields.block import AUTO
 from adalora_core.config.rules import runs
+from adalora_core.floor.adapter_spec import PER_PARAMETER
 from adalora_core.sharding import are_sharded, local_part
 from adalora_core.training.run.automatic import CERTAIN
 from adalora_core.training.run.optimizers import was_held
@@ -35,7 +37,8 @@ class RunReport:
         steps: steps that were made, of `total_step`.
         total_step: steps of the schedule; None while it is not known.
         allocations: how often the kept set was chosen.
-        kept, target: triplets over all matrices, now and at the end of the schedule.
+        kept, target: triplets over all matrices, or parameters of their A and B (`unit`), now and
+            at the end of the schedule.
         nonfinite_steps: steps since the adapter was created or loaded at which some gradient was
             not finite.
         skipped_entries: entries of gradients that were ignored since they are not finite.
@@ -53,10 +56,11 @@ class RunReport:
     skipped_entries: int
     findings: dict[str, str]
     automatic: str = ""
+    unit: str = "triplets"
 
     @property
     def is_budget_reached(self) -> bool:
-        """Whether no more triplets are kept than at the end of the schedule."""
+        """Whether no more is kept than at the end of the schedule."""
         return self.kept <= self.target
 
     def __str__(self) -> str:
@@ -66,7 +70,7 @@ class RunReport:
                 f"adapter {self.adapter!r}: step {self.steps} of {self.total_step or 'auto'}, "
                 f"{self.allocations} allocations"
             ),
-            f"budget {reached}: {self.kept} triplets, target {self.target}",
+            f"budget {reached}: {self.kept} {self.unit}, target {self.target}",
             f"gradients not finite: {self.nonfinite_steps} steps, {self.skipped_entries} entries",
             *([self.automatic] if self.automatic else []),
             *(f"{code}: {seen}" for code, seen in self.findings.items()),
@@ -87,6 +91,10 @@ def run_report(adapter: Adapter) -> RunReport:
     run, allocator = adapter.run, adapter.allocator
     _see_end(adapter, "")
     kept, target, _ = budget_of(adapter)
+    unit = "triplets"
+    if allocator is not None and adapter.spec.importance_criterion == PER_PARAMETER:
+        unit, kept = "parameters", allocator.spent_parameters()
+        target = adapter.spec.target_r * sum(costs(allocator.parameters()))
     is_started = allocator is not None and allocator.last_step is not None
     return RunReport(
         adapter.name,
@@ -99,6 +107,7 @@ def run_report(adapter: Adapter) -> RunReport:
         allocator.statistics.skipped_entries if allocator else 0,
         dict(run.findings),
         run.automatic.message,
+        unit,
     )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.allocation.criteria import _NAMED
-from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
+from adalora_core.floor.adapter_spec import CRITERIA, PER_PARAMETER, AdapterSpec
 from adalora_core.floor.errors import CriterionError
 
 if TYPE_CHECKING:
@@ -78,6 +78,32 @@ def chosen(made: RankAllocator) -> list[bool]:
 )
 def test_the_choice_is_the_one_found_by_hand(criterion: Any, expected: list[bool]) -> None:
     assert chosen(allocator(criterion)) == expected
+
+
+def test_a_score_per_parameter_keeps_what_the_parameters_pay_for() -> None:
+    spec = AdapterSpec(
+        init_r=2, target_r=1, tfinal=1, total_step=3, importance_criterion=PER_PARAMETER
+    )
+    # A triplet of "small" costs 4 parameters and one of "large" 20, so 24 are for the target.
+    sizes = {"small": (2, 2), "large": (16, 4)}
+    made = RankAllocator(
+        spec,
+        [
+            AdaptedMatrix(path, *({"x": nn.Parameter(torch.ones(s))} for s in shapes), "x")
+            for path, (inputs, outputs) in sizes.items()
+            for shapes in [((2, inputs), (2, 1), (outputs, 2))]
+        ],
+    )
+    factors = made._factors()
+    factors.ranks = [2, 2]
+    scores = torch.tensor([0.1, 0.3, 0.2, 0.4])
+    paid = [made.criterion.affordable(factors, scores, budget) for budget in range(5)]
+    assert paid == [0, 0, 2, 2, 4]  # 12 parameters each; the costs are 20, 4, 20, 4
+    give_gradients(made, (1.0, 3.0, 4.0, 8.0))  # scores as 1, 9, 16, 64
+    made.step(0)
+    made.finalize()
+    assert made.kept() == {"small": [False, True], "large": [False, True]}
+    assert made.spent_parameters() == 24
 
 
 def test_the_ratio_counts_rows_of_a_and_columns_of_b_by_their_means() -> None:

@@ -12,7 +12,7 @@ from run_cases import energy_and_gradient, scores_in_process, scores_of, train_b
 if TYPE_CHECKING:
     from pathlib import Path
 
-CRITERIA = ["magnitude", "snr", "random", energy_and_gradient]
+CRITERIA = ["per-parameter", "magnitude", "snr", "random", energy_and_gradient]
 slow = pytest.mark.slow
 
 

@@ -302,7 +302,7 @@ class TokenIndicesBreak(Rule):
 
     def check(self, block: Block) -> Findings:
         value = block["trainable_token_indices"]
-        if value is None:
+        if value is None or (not value and block.runtime != "peft"):
             return
         yield from self._saved(block, value)
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from arms import ARMS, INIT_R, PRUNING, TARGET_R
-from patterns import last_name, mixed, moved, parameters_of, spend_parameters
+from arms import ARMS, INIT_R, PRUNING
+from patterns import last_name, mixed, moved, parameters_of
 
 import adalora_core
-from adalora_core.training.training_state.contents import allocator_of
+from adalora_core.floor.adapter_spec import PER_PARAMETER, SENSITIVITY
 
 if TYPE_CHECKING:
     from arms import Arm
@@ -75,12 +75,6 @@ def adalora(model: nn.Module, arm: Arm, steps: int, scale: float, costs: Pattern
         total_step=steps,
         orth_reg_weight=0.0,
         init_lora_weights=arm.start,
+        importance_criterion=PER_PARAMETER if arm.in_parameters else SENSITIVITY,
     )
-    adapted = adalora_core.get_peft_model(model, config)
-    if arm.in_parameters:
-        spend_parameters(
-            allocator_of(*adapted.base_model.trained_adapters()),
-            costs,
-            TARGET_R * sum(costs.values()),
-        )
-    return adapted
+    return adalora_core.get_peft_model(model, config)

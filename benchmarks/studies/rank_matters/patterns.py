@@ -1,4 +1,4 @@
-"""Make patterns of ranks at equal parameters, and spend a budget in parameters.
+"""Make patterns of ranks at equal parameters.
 
 A pattern is `{module path: rank}`, a cost is the number of parameters of one triplet of a module,
 `in + out`.
@@ -10,18 +10,12 @@ import random
 from collections import defaultdict
 from itertools import permutations
 from operator import eq
-from types import MethodType
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor
-
-    from adalora_core.allocation import RankAllocator
 
     Pattern = Mapping[str, int]
 
@@ -94,35 +88,3 @@ def last_name(path: str) -> str:
         'up'
     """
     return path.rpartition(".")[2]
-
-
-def affordable(scores: Tensor, costs: Tensor, parameters: int) -> int:
-    """Return how many of the best triplets fit into so many parameters.
-
-    Example:
-        >>> affordable(torch.tensor([3.0, 9.0, 5.0]), torch.tensor([10, 40, 20]), 65)
-        2
-    """
-    spent = costs[scores.argsort(descending=True, stable=True)].cumsum(0)
-    return int((spent <= parameters).sum())
-
-
-def spend_parameters(allocator: RankAllocator, costs: Pattern, parameters: int) -> None:
-    """Make an allocator score per parameter, and keep to a budget in parameters.
-
-    The budget falls as that in triplets does, and ends at `parameters`.
-    """
-    each = [costs[matrix.path] for matrix in allocator.matrices]
-    ranks = torch.tensor([matrix.rank for matrix in allocator.matrices])
-    per_triplet = torch.tensor(each).repeat_interleave(ranks)
-    of_one = parameters / allocator.schedule.target_budget
-    keep_best = type(allocator)._keep_best
-
-    def keep_affordable(
-        self: RankAllocator, factors: object, scores: Tensor, budget: int, *, spares: bool = True
-    ) -> None:
-        scores = scores / per_triplet
-        kept = affordable(scores, per_triplet, round(budget * of_one))
-        keep_best(self, factors, scores, kept, spares=spares)
-
-    allocator._keep_best = MethodType(keep_affordable, allocator)
