@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FILE = Path(__file__).parents[2] / "differential" / "disagreements.json"
 LISTED: list[dict[str, Any]] = json.loads(FILE.read_text("utf-8"))
 
-MOST = 15
+MOST = 10
 """Limit on the entries: more would be a rule that is wrong."""
 
 
