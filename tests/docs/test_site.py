@@ -128,6 +128,17 @@ def test_pages_name_their_card_for_those_who_share_them(site):
         assert (site / name).parent.joinpath(card).is_file()
 
 
+def test_codes_of_rules_are_links_but_in_code_headings_and_their_own_page(site):
+    def links_of(page: str) -> list[str]:
+        text = (site / page / "index.html").read_text(encoding="utf-8")
+        return re.findall(r'<a href="([./]*(?:rules/)?ADA\d+/)">ADA', text.partition("<article")[2])
+
+    assert "../rules/ADA803/" in links_of("glossary")
+    assert "ADA202/" in links_of("rules")
+    assert links_of("start-here") == []  # ADA202 is in blocks and in a command
+    assert links_of("rules/ADA202") == []
+
+
 def test_search_finds_rules(site):
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     found = {each["location"] for each in index["docs"] if "no-budgeting-phase" in each["title"]}

@@ -79,32 +79,25 @@ def test_hover_over_a_finding_shows_the_cause_the_field_and_the_page(server, new
     shown = server.at("hover", uri, line_of(text, "init_r"), number)["contents"]["value"]
     cause, field, rest = shown.split("\n\n---\n\n")
     one, other = cause.split("\n\n")
-    assert one.startswith("**ADA302** ")
-    assert other.startswith("**What to do:** ")
-    assert one.removeprefix("**ADA302** ") in found["message"]
-    assert other.removeprefix("**What to do:** ") in found["message"]
+    assert one.startswith("ADA302 ")
+    assert other.startswith("What to do: ")
+    assert one.removeprefix("ADA302 ") in found["message"]
+    assert other.removeprefix("What to do: ") in found["message"]
     assert "Rank of every matrix at the start." in field
     rule = BY_CODE["ADA302"]
     assert rest == page(rule, with_examples=suffix == ".json")
     assert page(rule).startswith(rest)
-    assert ("## Right" in rest) == (suffix == ".json")
+    assert ("\nRight:\n" in rest) == (suffix == ".json")
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("![a](https://example.org/a.png)", r"'!\[a\](https://example.org/a.png)'"),
-        ("```[a](b)`", r"'\`\`\`\[a\](b)\`'"),
-        ("<b> *b* __b__", r"'\<b\> \*b\* \_\_b\_\_'"),
-    ],
-)
-def test_hover_quotes_a_hostile_value_as_text(server, new_uri, value, shown):
-    text = json_text(SOUND | {"bias": value})
+def test_hover_quotes_a_hostile_value_as_text(server, new_uri):
+    text = json_text(SOUND | {"bias": "![a](https://example.org/a.png)"})
     uri = new_uri()
     server.open_text(uri, "json", text)
-    cause = hovered(server, uri, text, '"bias"', len('"bias": "')).split("\n")[0]
-    assert "`bias` should be" in cause
-    assert shown in cause
+    at = column_of(text, '"bias"') + len('"bias": "')
+    contents = server.at("hover", uri, line_of(text, '"bias"'), at)["contents"]
+    assert "'![a](https://example.org/a.png)'" in contents["value"]
+    assert contents["kind"] == "plaintext"
 
 
 def test_hover_in_a_cell(server, new_uri):
@@ -340,7 +333,7 @@ def test_proposals_explain_themselves(server, new_uri):
     found = server.at("completion", uri, 0, 25)["items"]
     shown = {each["label"]: each for each in found}["tfinal"]
     assert shown["detail"] == "an integer; default 0"
-    assert "a duration" in shown["documentation"]["value"]
+    assert "a duration" in shown["documentation"]
     first = min(found, key=lambda each: each["sortText"])
     assert first["label"] == "target_r"  # AdaLoRA's own fields come first
 

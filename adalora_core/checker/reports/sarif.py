@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
 
 from adalora_core.checker.reports.text import NO_NAME, fingerprint, name_below, with_hint
-from adalora_core.checker.rules import RULES
+from adalora_core.checker.rules import BY_CODE
 from adalora_core.checker.rules.pages import page
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from adalora_core.checker.reports import Notice, Outcome
     from adalora_core.config.findings import Checked, Diagnostic, Fix
     from adalora_core.floor.places import Span
@@ -23,22 +25,22 @@ SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
-_INDEX = {rule.code: index for index, rule in enumerate(RULES)}
 
 
 def render(outcome: Outcome) -> str:
-    """Write one run with all rules and all findings in ASCII."""
+    """Write one run with all findings, and the rules that they break, in ASCII."""
     seen: dict[str, int] = {}
+    codes = sorted({each.code for _, each in outcome.findings})
     invocation = {
         "executionSuccessful": not outcome.failures,
         "toolExecutionNotifications": [_notice(each) for each in outcome.notices],
     }
     run = {
-        "tool": {"driver": _driver()},
+        "tool": {"driver": _driver(codes)},
         "invocations": [invocation],
         "columnKind": "unicodeCodePoints",  # the default would be UTF-16 units
         "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "working folder"}}},
-        "results": [_result(report, each, seen) for report, each in outcome.findings],
+        "results": [_result(report, each, codes, seen) for report, each in outcome.findings],
     }
     log = {
         "$schema": SCHEMA,
@@ -59,7 +61,7 @@ def _notice(notice: Notice) -> dict[str, Any]:
     return found
 
 
-def _driver() -> dict[str, Any]:
+def _driver(codes: Sequence[str]) -> dict[str, Any]:
     return {
         "name": "adalora check",
         "version": version("adalora-core"),
@@ -70,18 +72,20 @@ def _driver() -> dict[str, Any]:
                 "shortDescription": {"text": rule.summary},
                 "fullDescription": {"text": rule.why},
                 # The page instead of its address, so that it matches the version that checked.
-                "help": {"text": rule.hint, "markdown": page(rule)},
+                "help": {"text": page(rule)},
                 "defaultConfiguration": {"level": _LEVELS[rule.severity]},
             }
-            for rule in RULES
+            for rule in map(BY_CODE.__getitem__, codes)
         ],
     }
 
 
-def _result(report: Checked, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
+def _result(
+    report: Checked, diagnostic: Diagnostic, codes: Sequence[str], seen: dict[str, int]
+) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": diagnostic.code,
-        "ruleIndex": _INDEX[diagnostic.code],
+        "ruleIndex": codes.index(diagnostic.code),
         "level": _LEVELS[diagnostic.severity],
         "message": {"text": with_hint(diagnostic)},
         "locations": [_location(report, diagnostic.span)],

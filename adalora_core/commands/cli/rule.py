@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_text, wrapped
 from adalora_core.commands.session import SESSION
-from adalora_core.floor.files import write_files
 
 
 def run(argv: Sequence[str]) -> int:
@@ -20,18 +18,12 @@ def run(argv: Sequence[str]) -> int:
         prog="adalora rule",
     )
     page_ = {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}
-    all_ = text("FOLDER", "write the pages of all rules and their index to FOLDER")
-    add(parser, {"rule": page_, "--write": {"type": Path, **all_}})
-    options = parser.parse_args(argv)
-    wanted = options.rule
+    add(parser, {"rule": page_})
+    wanted = parser.parse_args(argv).rule
 
     from adalora_core.checker.rules import RULES
-    from adalora_core.checker.rules.pages import page, pages
+    from adalora_core.checker.rules.pages import page
 
-    if options.write is not None:
-        options.write.mkdir(parents=True, exist_ok=True)
-        write_files({options.write / name: shown.encode() for name, shown in pages(RULES).items()})
-        return FINE
     if wanted is None:
         width = max(len(rule.name) for rule in RULES)
         lines = [
@@ -42,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
         return FINE
     for rule in RULES:
         if wanted.lower() in (rule.code.lower(), rule.name):
-            print_text(page(rule))
+            print_text(wrapped(page(rule)))
             return FINE
     from adalora_core.checker.pipeline.selection import unknown_rule
 

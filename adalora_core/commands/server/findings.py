@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,11 +32,6 @@ FIX_ALL = "source.fixAll.adalora"
 ACTION_KINDS = (types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll)
 MOST_ACTIONS = 20
 """The most fixes that are tried for one request; each is applied and read again."""
-
-_CODE_OR_MARK = re.compile(
-    r"(?P<code>(?<!`)`(?!`)[^`]+(?<!`)`(?!`))"
-    r"|[\\`\[\]<>~&]|(?<!\s)\*|\*(?!\s)|(?<![^\W_])_|_(?![^\W_])"  # a_b and a * b mark nothing
-)
 
 _SEVERITIES = {
     "error": types.DiagnosticSeverity.Error,
@@ -172,9 +166,8 @@ def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover
     for each in checked.found.report.diagnostics:
         place = checked.snapshot.place(each.span)
         if place is not None and place.holds(uri, position):
-            cause = f"**{each.code}** {_escaped(each.message)}"
-            what_to_do = f"\n\n**What to do:** {_escaped(each.hint)}" if each.hint else ""
-            causes.append(cause + what_to_do)
+            what_to_do = f"\n\nWhat to do: {visible(each.hint)}" if each.hint else ""
+            causes.append(f"{each.code} {visible(each.message)}{what_to_do}")
             rule = BY_CODE[each.code]
             # With its examples if they are in the document's language.
             pages[each.code] = page(rule, with_examples=rule.language == language)
@@ -187,21 +180,13 @@ def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover
             break
     if around is None:
         return None
-    content = types.MarkupContent(
-        types.MarkupKind.Markdown, "\n\n---\n\n".join([*causes, *fields, *pages.values()])
-    )
-    return types.Hover(content, range_of(around))
-
-
-def _escaped(text: str) -> str:
-    """Return a text, which may quote a hostile document, as Markdown with nothing but code."""
-    return _CODE_OR_MARK.sub(
-        lambda found: found[0] if found["code"] else f"\\{found[0]}", visible(text)
-    )
+    # Not Markdown: a message may quote a hostile document.
+    shown = "\n\n---\n\n".join([*causes, *fields, *pages.values()])
+    return types.Hover(types.MarkupContent(types.MarkupKind.PlainText, shown), range_of(around))
 
 
 def about(field: Field) -> str:
-    """Return the type, the default, the meaning and the use of a field, as Markdown."""
+    """Return the type, the default, the meaning and the use of a field."""
     lines = [
         f"`{field.name}`: {phrase_of(field.kinds)}; default `{json.dumps(field.default)}`",
         "",
