@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Literal
+
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from adalora_core.checker.plan.header import TensorInfo
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 Kind = Literal["linear", "embedding", "convolution", "attention", "parameter"]
 FACTOR = ".lora_"
 """Part of the name of each tensor of an adapter."""
+_OF_A_COPY = re.compile(r"\.base_layer|\.(modules_to_save|token_adapter)\..*")
+"""Parts of the name of a trained tensor that PEFT has put in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,12 @@ class Injected:
         """Number of trained numbers that are in no adapter."""
         found = self.trained.items()
         return sum(each.entries for name, each in found if FACTOR not in name)
+
+    @property
+    def whole(self) -> list[str]:
+        """The modules that are trained as a whole, and single parameters such as biases."""
+        names = (name.removeprefix(TENSOR_PREFIX) for name in self.trained if FACTOR not in name)
+        return list(dict.fromkeys(_OF_A_COPY.sub("", name) for name in names))
 
     @property
     def training_bytes(self) -> int:
