@@ -206,6 +206,36 @@ def test_fix_all_in_other_formats(server, new_uri, suffix, text, read):
     assert isinstance(read(applied(text, edits))["init_r"], int)
 
 
+@pytest.mark.parametrize("suffix", [".py", ".yaml", ".toml"])
+def test_finding_is_ignored_on_its_line_by_a_comment(server, new_uri, suffix):
+    signs = {".yaml": ": ", ".toml": " = "}
+    text = "# é\U0001f600\n" + (
+        python_text(WRONG)
+        if suffix == ".py"
+        else "".join(f"{k}{signs[suffix]}{json.dumps(v)}\r\n" for k, v in WRONG.items())
+    )
+    uri = new_uri(suffix)
+    server.open_text(uri, "any", text)
+    offered = actions(server, uri, line=line_of(text, "init_r"))
+    (ignore,) = (each for each in offered if "ignore" in each["title"])
+    assert ignore["title"] == "ADA302: ignore on this line"
+    assert "isPreferred" not in ignore
+    (edits,) = ignore["edit"]["changes"].values()
+    changed = applied(text.replace("\r", " "), edits).replace(" \n", "\n")
+    assert edits[0]["newText"] == "  # adalora: ignore[ADA302]"
+    server.change(uri, 2, {"text": changed})
+    assert server.diagnostics(uri, version=2) == []
+
+
+def test_finding_is_not_ignored_where_a_comment_would_not_be_one(server, new_uri):
+    block = "".join(f"  {k}: {json.dumps(v)}\n" for k, v in WRONG.items() if k != "bias")
+    for suffix, text in ((".json", json_text(WRONG)), (".yaml", f"a:\n{block}  bias: |\n   x\n")):
+        uri = new_uri(suffix)
+        lines = [each["range"]["end"]["line"] for each in server.open_text(uri, "any", text)]
+        titles = [each["title"] for each in actions(server, uri, line=max(lines))]
+        assert not any("ignore" in title for title in titles), (lines, titles)
+
+
 def test_fix_in_a_cell(server, new_uri):
     uri = new_uri(".ipynb")
     first, second = f"{uri}#a", f"{uri}#b"
