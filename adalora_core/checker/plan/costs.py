@@ -13,8 +13,7 @@ from adalora_core.checker.plan.modules import starred
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.injected import Injected
-    from adalora_core.checker.plan.modules import Module
+    from adalora_core.checker.plan.modules import Injected, Module
     from adalora_core.checker.plan.plan import Plan
 
 AVERAGES = {"adalora-core": 2, "peft": 3}

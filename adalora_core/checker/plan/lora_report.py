@@ -16,7 +16,7 @@ from adalora_core.floor.escaping import shortened, visible
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.injected import Adapted, Injected
+    from adalora_core.checker.plan.modules import Adapted, Injected
     from adalora_core.config.fields.block import Block
 
 _WIDTH = 79

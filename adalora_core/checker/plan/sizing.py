@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from adalora_core.checker.plan.costs import filled, size_of
 from adalora_core.checker.plan.header import TensorInfo, file_bytes
-from adalora_core.checker.plan.injected import FACTOR, Injected, RefusedError
+from adalora_core.checker.plan.modules import FACTOR, Injected, RefusedError
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
