@@ -10,7 +10,7 @@ import pytest
 from pages import FENCED, run_sessions
 
 from adalora_core.checker.reports import FORMATS
-from adalora_core.commands.cli import main, search_exclusions
+from adalora_core.commands.cli import main, settings
 from adalora_core.commands.cli.arguments import BOUNDS
 from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.limits import DEFAULT_LIMITS
@@ -50,7 +50,7 @@ def test_limits_shown_are_those_of_the_code():
 
 
 def test_folders_of_packages_shown_are_those_of_the_code():
-    assert all(f"`{name}`" in PAGES["read"] for name in search_exclusions.VENDORED)
+    assert all(f"`{name}`" in PAGES["read"] for name in settings.VENDORED)
 
 
 def test_formats_and_options_named_exist(check):

@@ -98,7 +98,6 @@ def lora_blocks(
     if document.script is None and not _LORA_WORD.search(document.text or str(document.value)):
         return []
     # Imported where LoRA is named only: the module takes time.
-    from adalora_core.checker.pipeline.discovery import LoraSearch
 
     found = LoraSearch(document, options).found()
     return [

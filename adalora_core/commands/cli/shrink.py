@@ -1,4 +1,4 @@
-"""Run `adalora shrink` and `export-lora`: write an adapter smaller, or as plain LoRA, from files."""
+"""Run `adalora shrink` and `export-lora`: write an adapter smaller or as LoRA, from its files."""
 
 from __future__ import annotations
 

@@ -17,8 +17,7 @@ from adalora_core.checker.pipeline.selection import fits
 from adalora_core.commands.cli.check import options_in
 from adalora_core.commands.cli.check_job import inspector_of
 from adalora_core.commands.cli.output import in_one_line
-from adalora_core.commands.cli.search_exclusions import SearchExclusions
-from adalora_core.commands.cli.settings import Settings, project_settings
+from adalora_core.commands.cli.settings import SearchExclusions, Settings, project_settings
 from adalora_core.commands.server.findings import diagnostics
 from adalora_core.commands.server.snapshots import CheckedSnapshot, Position, Snapshot
 from adalora_core.commands.session import OF_A_CHECK

@@ -20,7 +20,7 @@ from pygls.uris import to_fs_path
 from pygls.workspace import TextDocument, Workspace
 
 from adalora_core.checker.documents.document import SUFFIXES, Format
-from adalora_core.commands.cli.search_exclusions import IGNORE_FILE
+from adalora_core.commands.cli.settings import IGNORE_FILE
 from adalora_core.commands.server.findings import ACTION_KINDS, actions, hover, lenses
 from adalora_core.commands.server.snapshots import ClientRange, Encoding, Part, Snapshot, Text
 from adalora_core.commands.server.worker import Answer, RemoteChecker, Schedule
