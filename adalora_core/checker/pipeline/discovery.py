@@ -97,8 +97,6 @@ def lora_blocks(
     """Return the configurations of LoRA in the order of the text."""
     if document.script is None and not _LORA_WORD.search(document.text or str(document.value)):
         return []
-    # Imported where LoRA is named only: the module takes time.
-
     found = LoraSearch(document, options).found()
     return [
         block
