@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 
 def mistakes(rules: Sequence[Rule]) -> str:
     """Return the table of mistakes in training runs that `docs/runs-that-go-wrong.md` holds."""
-    rows = [
-        f"| [{rule.code}](rules/{rule.code}.md) {rule.severity} | {rule.summary} | {rule.hint} |"
-        for rule in rules
-    ]
+    rows = [f"| {rule.code} {rule.severity} | {rule.summary} | {rule.hint} |" for rule in rules]
     head = ("| Code | What you see | What to do |", "|---|---|---|")
     return "\n".join((*head, *rows))
 

@@ -81,12 +81,15 @@ _CHECK = (
 
 
 def _record_texts(out: Path) -> None:
+    from adalora_core.checker.rules import RULES
+
     out.mkdir()
     _write(out / "help", ["--help"], out)
     for command in COMMANDS:
         _write(out / f"help-{command}", [command, "--help"], out)
     _write(out / "rules", ["rule"], out)
-    _write(out / "rule-pages", ["rule", "--write", "pages"], out)
+    for rule in RULES:
+        _write(out / rule.code, ["rule", rule.code], out)
     for schema in sorted((ROOT / "schemas").glob("*.json")):
         shutil.copy(schema, out)
 

@@ -44,22 +44,21 @@ class Picture:
         return hashlib.sha256(b"".join(path.read_bytes() for path in self.sources)).hexdigest()
 
 
-Content = str | Picture | None
-"""What a file has to hold; None if there must be no such file."""
+Content = str | Picture
+"""What a file has to hold."""
 
 
 def rule_pages() -> dict[Path, Content]:
-    """Return docs/rules."""
+    """Return the table of the rules, which are refused where the site could not show them."""
+    sys.path.insert(0, str(DOCS / "site"))
     from rule_classes import refusals, rule_classes
+    from rule_pages import table
 
     from adalora_core.checker.rules import RULES
-    from adalora_core.checker.rules.pages import pages
 
     if refused := list(refusals(rule_classes(), RULES)):
         sys.exit("no page of a rule is written:\n" + "\n".join(refused))
-    folder = DOCS / "rules"
-    files: dict[Path, Content] = dict.fromkeys(folder.glob("*.md"))
-    return files | {folder / name: text for name, text in pages(RULES).items()}
+    return {DOCS / "rules" / "README.md": table()}
 
 
 def schemas() -> dict[Path, Content]:
@@ -340,21 +339,15 @@ def differing(files: dict[Path, Content]) -> Iterator[Path]:
     """Yield the files that do not hold what they have to."""
     for path, content in files.items():
         held = path.read_bytes() if path.is_file() else None
-        if content is None or held is None:
-            if held != content:
-                yield path
-        elif isinstance(content, Picture):
-            if content.digest.encode() not in held:
+        if isinstance(content, Picture):
+            if held is None or content.digest.encode() not in held:
                 yield path
         elif content.encode() != held:
             yield path
 
 
 def write(path: Path, content: Content) -> None:
-    """Write a file, or remove it if there must be none."""
-    if content is None:
-        path.unlink()
-        return
+    """Write a file."""
     from adalora_core.floor.files import write_file
 
     if isinstance(content, Picture):
@@ -388,7 +381,7 @@ def main(arguments: Sequence[str]) -> int:
                     exit_code = EXIT_DIFFERS
                 else:
                     write(path, files[path])
-                    print(f"{'wrote' if files[path] is not None else 'removed'} {name}")
+                    print(f"wrote {name}")
         except ModuleNotFoundError as error:
             if f"{error.name}".startswith("adalora_core."):
                 raise  # a module of this project that has moved

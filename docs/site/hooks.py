@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import field_pages
+import rule_pages
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ FAMILIES = "rules/ADA*.md"
 """Stands for the rules in the sections of their families."""
 LISTS = {"rules/README.md": "rules", "fields.md": "fields"}
 SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": "toml"}
-ERRORS = re.compile(r"^\*\*Error that may follow:\*\* (.*)$", re.MULTILINE)
 BOOST = {
     "build.md": 4,
     "contract/select.md": 2,
@@ -54,6 +54,10 @@ CARETS = re.compile(r'(<span class="go"> *\| +)(\^+)')
 RULE = re.compile(r"<p>Severity: (error|warning|info)\.")
 GRADE = re.compile("<td>(error|warning|info)</td>")
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
+# Blocks and spans of code, headings, links and tags; or the code of a rule.
+CODE = re.compile(
+    r"(?ms)^ *(```+).*?^ *\1|(`+).*?\2|^#[^\n]*|\[[^\]]*\]\([^)]*\)|<[^>]*>|\b(?P<code>ADA\d{3})\b"
+)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -72,6 +76,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and every file of the repository that a page links to."""
     files.append(File.generated(config, "commands.md", content=_commands_page()))
     files.append(File.generated(config, "fields.md", content=field_pages.table()))
+    for uri, content in rule_pages.pages().items():
+        files.append(File.generated(config, uri, content=content))
     for uri, content in field_pages.pages().items():
         page = File.generated(config, uri, content=content)
         page.inclusion = InclusionLevel.NOT_IN_NAV
@@ -92,8 +98,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Turn links between files of the repository into links between pages of the site."""
+def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
+    """Link files of the repository as pages of the site, and codes of rules to theirs."""
     here = page.file.src_uri
     path = here if _is_added(page.file) else f"{DOCS}/{here}"
 
@@ -107,7 +113,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
             return match[0]
         return match[1] + os.path.relpath(_site_uri(target), PurePosixPath(here).parent)
 
-    return LINK.sub(relinked, ERRORS.sub(_as_headings, markdown))
+    def linked(match: re.Match[str]) -> str:
+        uri = f"rules/{match['code']}.md"
+        if uri == here or uri not in files.src_uris:
+            return match[0]
+        return f"[{match[0]}]({os.path.relpath(uri, PurePosixPath(here).parent)})"
+
+    return CODE.sub(linked, LINK.sub(relinked, markdown))
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
@@ -148,12 +160,6 @@ def playground_fragment(page: PurePosixPath) -> str:
     return f"play={base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
 
 
-def _as_headings(match: re.Match[str]) -> str:
-    """Return the errors on a rule's page as headings: a search ranks these first."""
-    headings = [f"## {error}" for error in match[1].split("; ")]
-    return "\n\n".join(["**Errors that may follow:**", *headings])
-
-
 def _expanded(item: Any) -> Any:
     if isinstance(item, list):
         return [each for part in item for each in _matching(part)]
@@ -166,10 +172,7 @@ def _matching(item: Any) -> list[Any]:
     if not (isinstance(item, str) and "*" in item):
         return [_expanded(item)]
     if item == FAMILIES:
-        from adalora_core.checker.rules import RULES
-        from adalora_core.checker.rules.pages import families
-
-        groups = families(RULES).items()
+        groups = rule_pages.families().items()
         return [{title: [f"rules/{each.code}.md" for each in rules]} for title, rules in groups]
     pages = [path.relative_to(ROOT / DOCS).as_posix() for path in (ROOT / DOCS).rglob("*.md")]
     return sorted(page for page in pages if fnmatch(page, item))

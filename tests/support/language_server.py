@@ -53,6 +53,8 @@ class LanguageServer:
         self.settings = settings or {}
         self.shown: list[str] = []
         """The messages that the server has shown to the user."""
+        self.registered: list[dict[str, Any]] = []
+        """What the server has asked the editor to report."""
         self.published: dict[str, list[dict[str, Any]]] = {}
         """What the server has published on each document, the newest last."""
         with contextlib.ExitStack() as stack:
@@ -178,6 +180,8 @@ class LanguageServer:
             self.shown.append(message["params"]["message"])
         if "id" not in message or "method" not in message:
             return
+        if message["method"] == "client/registerCapability":
+            self.registered.append(message["params"])
         result: Any = None
         if message["method"] == "workspace/configuration":
             result = [

@@ -126,7 +126,7 @@ def _lines() -> Iterator[str]:
         runs = RAISES[name].partition(":")[0] if name in RAISES else "runs"
         faults = ", ".join(sorted(DIFFERENCES.get(name, ())))
         cell = f"better: *{faults}*" if faults else "same"
-        links = ", ".join(f"[{code}](rules/{code}.md)" for code in REPORTED.get(name, ()))
+        links = ", ".join(REPORTED.get(name, ()))
         yield f"| `{name}` | {_origin(name)} | {runs} | {cell} | {links} |"
     yield ""
 

@@ -23,9 +23,9 @@ from adalora_core.checker.documents.problems import (
     too_many_findings,
 )
 from adalora_core.checker.documents.writing import edit
-from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.checker.pipeline.lora import (
+from adalora_core.checker.pipeline.discovery import (
     file_findings,
+    find_blocks,
     has_state,
     is_empty_config,
     is_untyped,

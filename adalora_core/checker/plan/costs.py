@@ -13,13 +13,13 @@ from adalora_core.checker.plan.modules import starred
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.injected import Injected
-    from adalora_core.checker.plan.modules import Module
+    from adalora_core.checker.plan.modules import Injected, Module
     from adalora_core.checker.plan.plan import Plan
 
 AVERAGES = {"adalora-core": 2, "peft": 3}
 """Numbers that the allocator keeps per entry until the final phase: smoothed sensitivity and
 uncertainty; PEFT also keeps the last sensitivity."""
+_NAMES_SHOWN = 8
 _ENTRY_BYTES = {"F64": 8, "F32": 4}
 _AFTER_ATTENTION = re.compile(
     r"att(n|ention)\w*\.((output\.)?dense|o|wo|c_proj|o_proj|out_(proj|lin))$", re.IGNORECASE
@@ -116,9 +116,7 @@ def as_text(costs: Costs, found: Injected, plan: Plan) -> str:
         f"left at the end: {end} {spread}",
     ]
     if costs.whole:
-        lines.append(
-            f"both include {costs.whole:,} trained without an adapter (modules_to_save, biases)"
-        )
+        lines.append(f"both include {costs.whole:,} trained {without_adapter(found)}")
     lines += [
         f"adapter: {adapter} at the start, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
@@ -132,19 +130,29 @@ def as_text(costs: Costs, found: Injected, plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def without_adapter(found: Injected) -> str:
+    """Return which modules and parameters are trained without an adapter, as text."""
+    names = [visible(each) for each in dict.fromkeys(map(starred, found.whole))]
+    more = f" and {len(names) - _NAMES_SHOWN} more names" if len(names) > _NAMES_SHOWN else ""
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return f"without an adapter (modules_to_save, biases, tokens): {shown}{more}"
+
+
 def share(part: int, total: int) -> str:
     """Return a part of the parameters as a percentage."""
     # A header may name empty tensors alone.
     return f"{part / total:.2%}" if total else "the model has no parameters"
 
 
-def size_of(count: float) -> str:
-    """Return a number of bytes with three digits and its unit."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:  # noqa: PLR2004 - the step between units
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.2f} GB"
+def size_of(count: float, *, binary: bool = False) -> str:
+    """Return a number of bytes with at least three digits and its unit: MB or, by 1024, MiB."""
+    step, units = (1024, ("KiB", "MiB", "GiB")) if binary else (1000, ("kB", "MB", "GB"))
+    for unit in ("bytes", *units[:2]):
+        if count < step:
+            digits = max(3, len(f"{count:.0f}"))
+            return f"{count:.{digits}g} {unit}"
+        count /= step
+    return f"{count:,.2f} {units[2]}"
 
 
 def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
@@ -172,6 +180,7 @@ def as_dict(costs: Costs, found: Injected) -> dict[str, Any]:
             "end_most": costs.end_most,
             "trained_whole": costs.whole,
         },
+        "trained_whole_names": found.whole,
         "adapter_bytes": costs.adapter_bytes,
         "allocator_bytes": costs.allocator_bytes,
         "saved_bytes": costs.saved_bytes,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.plan.costs import share, size_of
+from adalora_core.checker.plan.costs import share, size_of, without_adapter
 from adalora_core.checker.plan.header import file_bytes
 from adalora_core.checker.plan.modules import layer_of, starred
 from adalora_core.config.fields.value_kinds import name_of_value
@@ -16,7 +16,7 @@ from adalora_core.floor.escaping import shortened, visible
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.injected import Adapted, Injected
+    from adalora_core.checker.plan.modules import Adapted, Injected
     from adalora_core.config.fields.block import Block
 
 _WIDTH = 79
@@ -86,9 +86,7 @@ def _table(found: Injected) -> list[str]:
     trained = f"trained: {found.count:,} numbers ({share(found.count, parameters)})"
     lines += ["", f"{trained} in {', '.join(tensors)}"]
     if found.beside:
-        lines.append(
-            f"{found.beside:,} of them without an adapter (modules_to_save, biases, tokens)"
-        )
+        lines.append(f"{found.beside:,} of them {without_adapter(found)}")
     lines.append(f"file: {size_of(file_bytes(found.file))}")
     if found.carried:
         size = size_of(sum(found.file[name].data_bytes for name in found.carried))
@@ -214,6 +212,7 @@ def as_dict(block: Block, found: Injected | None, notes: Sequence[str]) -> dict[
         "usual_not_adapted": [each.path for each in found.missed],
         "trained_parameters": found.count,
         "trained_whole": found.beside,
+        "trained_whole_names": found.whole,
         "file_bytes": file_bytes(found.file),
         "training_bytes": found.training_bytes,
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from adalora_core.checker.plan.costs import filled, size_of
 from adalora_core.checker.plan.header import TensorInfo, file_bytes
-from adalora_core.checker.plan.injected import FACTOR, Injected, RefusedError
+from adalora_core.checker.plan.modules import FACTOR, Injected, RefusedError
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
@@ -30,10 +30,14 @@ class Limit(NamedTuple):
 
     amount: int
     unit: Unit
+    is_binary: bool = False
+    """Whether bytes are shown by 1024, in KiB and MiB."""
 
     def shown(self, amount: int) -> str:
         """Return an amount in the unit, for a text."""
-        return size_of(amount) if self.unit == "bytes" else f"{amount:,} {self.unit}"
+        if self.unit == "bytes":
+            return size_of(amount, binary=self.is_binary)
+        return f"{amount:,} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class Proposal:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the proposal as JSON values."""
-        (limit, unit), fits = self.limit, self.dearest <= self.limit.amount
+        limit, unit, _ = self.limit
+        fits = self.dearest <= limit
         return {"unit": unit, **asdict(self), "limit": limit, "dearest_fits": fits}
 
 

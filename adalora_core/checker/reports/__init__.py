@@ -30,7 +30,7 @@ _WRITERS = {
     "full": ("text", "render"),
     "concise": ("text", "render_concise"),
     "json": ("json_report", "render"),
-    "sarif": ("sarif", "render"),
+    "sarif": ("services", "render_sarif"),
     "github": ("services", "render_github"),
     "gitlab": ("services", "render_gitlab"),
 }

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 NO_NAME = "<config>"
 """The name of a source that is not a file."""
-LONGEST_SETTING, LONGEST_HIDING_SETTING = 100, 2000
+LONGEST_SETTING, LONGEST_HIDING_SETTING = 100, 300
 """Largest number of characters of one setting that are shown."""
 _HIDING = frozenset({"exclude", "ignore", "per-file-ignores", "select"})
-"""The settings that hide findings; they are shown in whole entries."""
+"""The settings that hide findings; they are shown in whole entries, and what is left is counted."""
 WIDEST = 100
 """Largest number of source columns in an excerpt."""
 

@@ -15,7 +15,6 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     usage_order,
     usage_setup,
     usage_steps,
-    yaml_traps,
 )
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule, is_expected, is_used
 from adalora_core.checker.scripts.usage import Usage

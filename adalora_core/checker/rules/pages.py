@@ -1,63 +1,50 @@
-"""Write a rule as a page of Markdown, and name the rules about an error."""
+"""Write a rule as a page of plain text, and name the rules about an error."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adalora_core.config.rules.base import Example, Rule
 
 
-def page(rule: Rule, *, with_examples: bool = True, of_site: bool = False) -> str:
-    """Return the rule's page, also without its last part, the examples.
-
-    On the site the wrong lines are marked, by a mark that other readers of Markdown would show.
-    """
-    shown = [f"`` {each} ``" if "`" in each else f"`{each}`" for each in rule.errors]
-    errors = f"\n**Error that may follow:** {'; '.join(shown)}\n" if shown else ""
+def page(rule: Rule, *, with_examples: bool = True) -> str:
+    """Return a rule as plain text, also without its last part, the examples."""
+    errors = "\n".join(f"    {each}" for each in rule.errors)
     options = (("--fix", rule.safe_fix), ("--fix --unsafe-fixes", rule.unsafe_fix))
-    fixes = "".join(f"\n**With `{option}`:** {what}.\n" for option, what in options if what)
-    text = f"""# {rule.code} {rule.name}
+    parts = [
+        f"{rule.code} {rule.name}: {rule.severity}, since {rule.since}",
+        f"What: {rule.summary}.",
+        f"Why: {rule.why}",
+        *([f"Error that may follow:\n\n{errors}"] if errors else []),
+        f"What to do: {rule.hint}.",
+        *(f"With {option}: {what}." for option, what in options if what),
+        *([] if rule.can_be_ignored else [_NOT_IGNORED]),
+    ]
+    if with_examples:
+        given = "".join(
+            f", with {name} {value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in rule.example_options.items()
+        )
+        bad = example_text(rule.bad).splitlines()
+        for title, lines in ((f"Wrong{given}", bad), ("Right", changed_lines(rule))):
+            indented = "\n".join(f"    {line}".rstrip() for line in lines)
+            parts.append(f"{title}:\n\n{indented}")
+    return "\n\n".join(parts) + "\n"
 
-Severity: {rule.severity}. Since: {rule.since}.
 
-**What:** {rule.summary}.
-
-**Why:** {rule.why}
-{errors}
-**What to do:** {rule.hint}.
-{fixes}{"" if rule.can_be_ignored else _NOT_IGNORED}"""
-    return f"{text}\n{_examples(rule, of_site=of_site)}" if with_examples else text
+_NOT_IGNORED = "Cannot be ignored or suppressed: what could not be checked must not pass."
 
 
-def _examples(rule: Rule, *, of_site: bool) -> str:
-    options = "".join(
-        f", with `{name}` `{value if isinstance(value, str) else json.dumps(value)}`"
-        for name, value in rule.example_options.items()
-    )
-    from difflib import SequenceMatcher, unified_diff  # imported for pages only: it takes time
+def changed_lines(rule: Rule) -> list[str]:
+    """Return the change of a rule's wrong example to the right one, as the lines of a diff."""
+    from difflib import unified_diff  # imported for pages only: it takes time
 
     bad, good = (example_text(each).splitlines() for each in (rule.bad, rule.good))
-    changes = SequenceMatcher(None, bad, good, autojunk=False).get_opcodes()
-    wrong = [
-        str(n + 1) for tag, first, end, *_ in changes if tag != "equal" for n in range(first, end)
-    ]
-    marks = f' hl_lines="{" ".join(wrong)}"' if wrong and of_site else ""
-    change = list(unified_diff(bad, good, lineterm=""))[2:]
-    return f"""## Wrong{options}
-
-{_fenced(bad, f"{rule.language}{marks}")}
-## Right
-
-{_fenced([line for line in change if not line.startswith("@@")], "diff")}"""
-
-
-_NOT_IGNORED = """
-**Cannot be ignored or suppressed:** a file in which nothing could be checked must not pass.
-"""
+    lines = list(unified_diff(bad, good, lineterm=""))[2:]
+    return [line for line in lines if not line.startswith("@@")]
 
 
 def example_text(example: Example) -> str:
@@ -67,62 +54,6 @@ def example_text(example: Example) -> str:
     # Short lists stay on one line, as people write them.
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in example.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-FAMILIES = {
-    "ADA0": "Texts and comments",
-    "ADA1": "Keys and values",
-    "ADA2": "Schedule",
-    "ADA3": "Ranks",
-    "ADA4": "Settings",
-    "ADA5": "Targets",
-    "ADA6": "YAML",
-    "ADA7": "Releases of PEFT",
-    "ADA8": "Runs and saved adapters",
-    "ADA9": "Scripts",
-    "ADA95": "Plain LoRA",
-}
-"""How the codes of a family begin, and its title; the longest beginning counts."""
-
-
-def families(rules: Sequence[Rule]) -> dict[str, list[Rule]]:
-    """Return the rules by the titles of their families."""
-    found: dict[str, list[Rule]] = {}
-    for rule in rules:
-        start = max(filter(rule.code.startswith, FAMILIES), key=len)
-        found.setdefault(FAMILIES[start], []).append(rule)
-    return found
-
-
-def index(rules: Sequence[Rule]) -> str:
-    """Return the tables of all rules that `docs/rules/README.md` holds."""
-    head = "| Code | Name | Severity | Fix | What |\n|---|---|---|---|---|\n"
-    tables = "\n".join(
-        f"## {title}\n\n{head}{''.join(map(_row, family))}"
-        for title, family in families(rules).items()
-    )
-    return f"""# Rules
-
-Generated from the rule classes: `adalora rule CODE` prints the same pages.
-
-{tables}"""
-
-
-def _row(rule: Rule) -> str:
-    fix = "safe" if rule.safe_fix else "unsafe" if rule.unsafe_fix else ""
-    link = f"[{rule.code}]({rule.code}.md)"
-    return f"| {link} | {rule.name} | {rule.severity} | {fix} | {rule.summary} |\n"
-
-
-def pages(rules: Sequence[Rule]) -> dict[str, str]:
-    """Return every file of `docs/rules/` by its name."""
-    return {"README.md": index(rules)} | {
-        f"{rule.code}.md": page(rule, of_site=True) for rule in rules
-    }
-
-
-def _fenced(lines: Sequence[str], language: str) -> str:
-    return "\n".join([f"```{language}", *lines, "```\n"])
 
 
 _NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\u2500-\u257f]|\[rank\d+\]:?")

@@ -20,14 +20,20 @@ from adalora_core.commands.cli.output import (
 
 COMMANDS = {
     "check": ("commands.cli.check", "check configurations, scripts, notebooks and saved LoRA"),
-    "rule": ("commands.cli.rule", "explain one rule, or list them all"),
-    "explain": ("commands.cli.rule:run_explain", "name the rule about an error of PEFT or torch"),
+    "rule": ("commands.cli.rule_and_schema", "explain one rule, or list them all"),
+    "explain": (
+        "commands.cli.rule_and_schema:run_explain",
+        "name the rule about an error of PEFT or torch",
+    ),
     "plan": ("commands.cli.plan", "show what AdaLoRA or LoRA will train, and which rank fits"),
-    "schema": ("commands.cli.schema", "print the JSON Schema of a configuration"),
+    "schema": (
+        "commands.cli.rule_and_schema:run_schema",
+        "print the JSON Schema of a configuration",
+    ),
     "server": ("commands.server", "serve an editor while you type"),
     "env": ("commands.cli.env", "print versions and backends, and why a backend is missing"),
     "report": ("commands.cli.report", "print or draw the ranks of a saved adapter"),
-    "export-lora": ("commands.cli.export_lora", "write a saved adapter as plain LoRA"),
+    "export-lora": ("commands.cli.shrink:run_export", "write a saved adapter as plain LoRA"),
     "shrink": ("commands.cli.shrink", "write a trained LoRA or AdaLoRA adapter smaller"),
     "demo": ("demo", "fine-tune a real sentence encoder with AdaLoRA"),
 }

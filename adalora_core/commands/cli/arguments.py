@@ -68,18 +68,21 @@ def part(value: str) -> float:
         raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}") from None
 
 
-def budget(value: str) -> tuple[int, str]:
-    """Read bytes as `size` does, or a number of parameters or triplets, and return the unit too."""
+def budget(value: str) -> tuple[int, str, bool]:
+    """Read bytes as `size` does, or a number of parameters or triplets.
+
+    Return it with its unit, and whether bytes are counted by 1024.
+    """
     amount, unit = _amount(value)
     count, _, what = unit.rpartition(" ")
     if count in {"", *_COUNTS} and what in {"parameters", "triplets"}:
-        return int(amount * _COUNTS.get(count, 1)), what
+        return int(amount * _COUNTS.get(count, 1)), what, False
     if unit in _COUNTS:
-        return int(amount * _COUNTS[unit]), "parameters"
+        return int(amount * _COUNTS[unit]), "parameters", False
     if unit not in _UNITS:
         expected = "an amount such as 20MB, 2M, 2000000 parameters or 500 triplets"
         raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
-    return int(amount * _UNITS[unit]), "bytes"
+    return int(amount * _UNITS[unit]), "bytes", unit.endswith("ib")
 
 
 def _amount(value: str) -> tuple[float, str]:

@@ -29,8 +29,7 @@ from adalora_core.commands.cli.output import (
     print_text,
     wants_colour,
 )
-from adalora_core.commands.cli.search_exclusions import EXCLUDED, SearchExclusions
-from adalora_core.commands.cli.settings import POLICY_METHODS
+from adalora_core.commands.cli.settings import EXCLUDED, POLICY_METHODS, SearchExclusions
 from adalora_core.commands.session import OF_A_CHECK, SESSION
 from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.errors import PolicyError

@@ -20,7 +20,7 @@ from adalora_core.checker.pipeline.selection import WILDCARDS, fits
 from adalora_core.floor.files import is_inside, write_file
 
 if TYPE_CHECKING:
-    from adalora_core.commands.cli.search_exclusions import SearchExclusions
+    from adalora_core.commands.cli.settings import SearchExclusions
     from adalora_core.floor.limits import Limits
 
 STDIN = "-"

@@ -18,8 +18,7 @@ from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.plan import costs as weights_costs
 from adalora_core.checker.plan import lora_report
 from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
-from adalora_core.checker.plan.injected import Adapted, Injected, RefusedError
-from adalora_core.checker.plan.modules import BaseModel, Module
+from adalora_core.checker.plan.modules import Adapted, BaseModel, Injected, Module, RefusedError
 from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, budget, choice, text

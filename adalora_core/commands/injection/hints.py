@@ -18,8 +18,7 @@ from adalora_core.config.fields.known_modules import kind_of, usual_targets
 from adalora_core.floor.module_selection import endings, is_all_linear
 
 if TYPE_CHECKING:
-    from adalora_core.checker.plan.injected import Injected
-    from adalora_core.checker.plan.modules import BaseModel, Kind, Module
+    from adalora_core.checker.plan.modules import BaseModel, Injected, Kind, Module
     from adalora_core.config.fields.block import Block
 
 _NAMES_SHOWN = 12

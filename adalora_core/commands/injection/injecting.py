@@ -15,11 +15,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import set_peft_model_state_dict
 from torch import nn
 
-from adalora_core.checker.plan.injected import (
+from adalora_core.checker.plan.modules import (
     FACTOR,
     Adapted,
+    AdapterKind,
     Injected,
-    Kind,
     Mismatch,
     RefusedError,
 )
@@ -55,7 +55,7 @@ targets inside with exclude_modules; PEFT takes every path that ends with an ent
     "\n", " "
 )
 _LONGEST = 400
-_LAYERS_OF: dict[str, Kind] = {
+_LAYERS_OF: dict[str, AdapterKind] = {
     "matrix": "linear", "embedding": "embedding", "convolution": "convolution"
 }  # fmt: skip
 _WITHOUT_WEIGHTS = ("meta tensor", "meta device", "register_meta", "cuda", "no data")
@@ -207,7 +207,7 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
         if owner not in tensors or not hasattr(layer, "scale" if is_ours else "scaling"):
             continue
         path = owner.replace(".base_layer", "")
-        kind: Kind = "attention"
+        kind: AdapterKind = "attention"
         if hasattr(layer, "parameter_name"):
             path, kind = f"{path}.{layer.parameter_name}", "parameter"
         elif path in base.described.modules:

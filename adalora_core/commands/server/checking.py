@@ -11,15 +11,13 @@ import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.pipeline.selection import fits
 from adalora_core.commands.cli.check import options_in
 from adalora_core.commands.cli.check_job import inspector_of
 from adalora_core.commands.cli.output import in_one_line
-from adalora_core.commands.cli.search_exclusions import IGNORE_FILE, SearchExclusions
-from adalora_core.commands.cli.settings import Settings, project_settings
+from adalora_core.commands.cli.settings import SearchExclusions, Settings, project_settings
 from adalora_core.commands.server.findings import diagnostics
 from adalora_core.commands.server.snapshots import CheckedSnapshot, Position, Snapshot
 from adalora_core.commands.session import OF_A_CHECK
@@ -29,13 +27,13 @@ from adalora_core.floor.worker import OUT_OF_MEMORY, Channel, limit_this_process
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from pathlib import Path
 
     from adalora_core.checker.pipeline.inspection import Inspector
 
 _LOG = logging.getLogger(__name__)
 MOST_KEPT = 32
 """The number of documents that a worker keeps."""
-_Stamp = tuple[tuple[str, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +63,14 @@ class Project:
 
 
 class Checker:
-    """Checks snapshots with the settings of their projects, which are read when they change."""
+    """Checks snapshots with the settings of their projects, which are read for each check."""
 
     def __init__(self) -> None:
+        self.folders: tuple[Path, ...] = ()
+        """The folders that the editor has open."""
         self.with_related = False
         """Whether the client shows further places of a finding."""
-        self._folders: tuple[Path, ...] = ()
-        self._known: dict[Path | None, tuple[_Stamp, Project]] = {}
-        self._left_out: dict[Path, bool] = {}
         self._checked: dict[str, tuple[int, CheckedSnapshot]] = {}
-
-    def open_folders(self, folders: tuple[Path, ...]) -> None:
-        """Set the folders that the editor has open."""
-        self._folders = folders
-        self.forget()
-
-    def forget(self) -> None:
-        """Read the settings of every project again for the next check."""
-        self._known, self._left_out = {}, {}
-
-    def reads(self, path: Path) -> bool:
-        """Return whether a file may change what is checked, and how."""
-        stamps = [state for stamp, _ in self._known.values() for state in stamp if state]
-        names = {"pyproject.toml", IGNORE_FILE}
-        return path.name in names or any(str(path) == name for name, _, _ in stamps)
 
     def check(self, snapshot: Snapshot, number: int = 0) -> CheckedSnapshot:
         """Check a document, and keep the result under a number.
@@ -128,39 +110,24 @@ class Checker:
         """Return the proposals for a place of a snapshot."""
         from adalora_core.commands.server.completing import completions
 
-        inspector = self.inspector_of(snapshot)
-        return [] if inspector is None else completions(snapshot, inspector, uri, place)
-
-    def inspector_of(self, snapshot: Snapshot) -> Inspector | None:
-        """Return what checks a document; None: a search leaves the file out."""
-        path, project = snapshot.path, self._project_of(snapshot.path)
-        if path is not None and path not in self._left_out:
-            self._left_out[path] = project.leaves_out(path)
-        return None if path is not None and self._left_out[path] else project.inspector
+        project = self._project_of(snapshot.path)
+        if snapshot.path is not None and project.leaves_out(snapshot.path):
+            return []
+        return completions(snapshot, project.inspector, uri, place)
 
     def _check(self, snapshot: Snapshot) -> CheckedSnapshot:
         project = self._project_of(snapshot.path)
-        inspector = self.inspector_of(snapshot)
-        if inspector is None:
+        if snapshot.path is not None and project.leaves_out(snapshot.path):
             return CheckedSnapshot(snapshot, problem=project.problem)
-        found = inspector.inspect(snapshot.raw, snapshot.name, was_named=False)
-        return CheckedSnapshot(snapshot, inspector, found, project.problem)
+        found = project.inspector.inspect(snapshot.raw, snapshot.name, was_named=False)
+        return CheckedSnapshot(snapshot, project.inspector, found, project.problem)
 
     def _project_of(self, path: Path | None) -> Project:
         """Return the project of a file; of a document without one, that of the first folder."""
-        top = self._top(path)
-        known = self._known.get(top)
-        if known is None or known[0] != _stamp(top, known[1]):
-            project = _read(top)
-            known = self._known[top] = _stamp(top, project), project
-            self._left_out = {}
-        return known[1]
-
-    def _top(self, path: Path | None) -> Path | None:
         if path is None:
-            return next(iter(self._folders), None)
-        above = [folder for folder in self._folders if path.is_relative_to(folder)]
-        return max(above, key=lambda folder: len(folder.parts), default=path.parent)
+            return _read(next(iter(self.folders), None))
+        above = [folder for folder in self.folders if path.is_relative_to(folder)]
+        return _read(max(above, key=lambda folder: len(folder.parts), default=path.parent))
 
 
 def _read(top: Path | None) -> Project:
@@ -175,35 +142,15 @@ def _read(top: Path | None) -> Project:
         return Project(top, options, inspector_of(options), problem)
 
 
-def _stamp(top: Path | None, project: Project) -> _Stamp:
-    """Return what changes with the files of the settings."""
-    files = [] if top is None else [folder / "pyproject.toml" for folder in (top, *top.parents)]
-    if project.options.policy is not None:
-        files.append(Path(project.options.policy))
-    return tuple(_state(file) for file in files)
-
-
-def _state(file: Path) -> tuple[str, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return str(file), found.st_mtime_ns, found.st_size
-
-
 def work(reading: int, writing: int) -> None:
     """Answer the requests of a server until there are no more."""
     # A stray print must not reach the client, and its messages are the server's.
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    channel, checker, known = Channel(reading, writing), Checker(), None
+    channel, checker = Channel(reading, writing), Checker()
     while (frame := channel.receive()) is not None:
-        settings, method, given = pickle.loads(frame)  # noqa: S301 - of the server
+        checker.folders, checker.with_related, method, given = pickle.loads(frame)  # noqa: S301
         limit_this_process(OF_A_CHECK)
-        if settings != known:
-            known = settings
-            _, folders, checker.with_related = settings
-            checker.open_folders(folders)
         try:
             answer = getattr(checker, method)(*given)
             if method == "check":

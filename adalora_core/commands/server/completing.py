@@ -199,7 +199,7 @@ def _keys(
             name,
             kind=types.CompletionItemKind.Property,
             detail=f"{kinds.phrase_of(field.kinds)}; default {json.dumps(field.default)}",
-            documentation=types.MarkupContent(types.MarkupKind.Markdown, about(field)),
+            documentation=about(field),
             sort_text=f"{number:02}",
             filter_text=key,
             text_edit=types.TextEdit(where, text),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from lsprotocol import types
 from adalora_core.checker.plan.plan import Plan, plan_of
 from adalora_core.checker.rules import BY_CODE, findings
 from adalora_core.checker.rules.pages import page
+from adalora_core.commands.server.snapshots import Replacement
 from adalora_core.config.fields.table import Field, use_of
 from adalora_core.config.fields.value_kinds import phrase_of
 from adalora_core.config.schemas.editor import CHOICES, description_of
@@ -19,12 +19,7 @@ from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
     from adalora_core.checker.reports import Examined
-    from adalora_core.commands.server.snapshots import (
-        CheckedSnapshot,
-        ClientRange,
-        Position,
-        Replacement,
-    )
+    from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange, Position
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Diagnostic
 
@@ -32,12 +27,9 @@ SOURCE = "adalora"
 FIX_ALL = "source.fixAll.adalora"
 ACTION_KINDS = (types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll)
 MOST_ACTIONS = 20
-"""The most fixes that are tried for one request; each is applied and read again."""
-
-_CODE_OR_MARK = re.compile(
-    r"(?P<code>(?<!`)`(?!`)[^`]+(?<!`)`(?!`))"
-    r"|[\\`\[\]<>~&]|(?<!\s)\*|\*(?!\s)|(?<![^\W_])_|_(?![^\W_])"  # a_b and a * b mark nothing
-)
+"""The most findings whose changes are tried for one request; each is made and read again."""
+_BEHIND_A_LINE = 1 << 30
+"""A column beyond the end of every line, which stands for its end."""
 
 _SEVERITIES = {
     "error": types.DiagnosticSeverity.Error,
@@ -87,8 +79,9 @@ def _diagnostic(
 def actions(
     checked: CheckedSnapshot, place: ClientRange, kinds: Sequence[str] | None, *, versioned: bool
 ) -> list[types.CodeAction]:
-    """Return the fixes of the findings on the lines of a place, and the one of all findings.
+    """Return for the findings on the lines of a place their fixes and comments that ignore them.
 
+    The fix of all findings comes last.
     `kinds` are those that the client asks for, None for every kind. It may take edits of a version.
     """
     found = checked.found
@@ -113,25 +106,54 @@ def _wants(kinds: Sequence[str] | None, kind: str) -> bool:
 def _quick_fixes(
     checked: CheckedSnapshot, found: Examined, place: ClientRange, *, versioned: bool
 ) -> Iterator[types.CodeAction]:
-    """Yield the fixes on the lines of a place; those at the place itself come first."""
+    """Yield the changes on the lines of a place, those at the place itself first, fixes first.
+
+    Nothing is offered if the result is not as promised.
+    """
     near = []
     for each in found.report.diagnostics:
         there = checked.snapshot.place(each.span)
-        if each.fix is None or each.fix.obstacle or there is None or not there.shares_line(place):
-            continue
-        near.append((each, each.fix, there))
-    near.sort(key=lambda one: not one[2].meets(place))
-    for each, fix, there in near[:MOST_ACTIONS]:
-        # Nothing is replaced if the result is not as promised.
-        if replaced := _replaced(checked, found, only=each):
+        if there is not None and there.shares_line(place):
+            near.append((each, there))
+    near = sorted(near, key=lambda one: not one[1].meets(place))[:MOST_ACTIONS]
+    offered: list[tuple[Diagnostic, ClientRange, str, bool, list[Replacement]]] = []
+    for each, there in near:
+        if (fix := each.fix) and not fix.obstacle:
+            title = f"{each.code}: {visible(fix.description)}"
+            title += "" if fix.is_safe else " (may change what the file means)"
+            replaced = _replaced(checked, found, only=each)
+            offered.append((each, there, title, fix.is_safe, replaced))
+    for each, there in near:
+        title = f"{each.code}: ignore on this line"
+        offered.append((each, there, title, False, _ignoring(checked, found, each, there)))
+    for each, there, title, is_preferred, replaced in offered:
+        if replaced:
             yield types.CodeAction(
-                f"{each.code}: {visible(fix.description)}"
-                + ("" if fix.is_safe else " (may change what the file means)"),
+                title,
                 types.CodeActionKind.QuickFix,
                 diagnostics=[_diagnostic(checked, each, there, with_related=False)],
-                is_preferred=fix.is_safe or None,
+                is_preferred=is_preferred or None,
                 edit=_workspace_edit(checked, replaced, versioned=versioned),
             )
+
+
+def _ignoring(
+    checked: CheckedSnapshot, found: Examined, finding: Diagnostic, there: ClientRange
+) -> list[Replacement]:
+    """Return the comment that suppresses a finding at the end of its line, and nothing else."""
+    snapshot, inspector = checked.snapshot, checked.inspector
+    part = snapshot.part(there.uri)
+    assert part is not None  # noqa: S101 - a place is in a part
+    assert inspector is not None  # noqa: S101 - the caller has tested it
+    end = part.text.offset((there.end[0], _BEHIND_A_LINE), snapshot.encoding)
+    comment, text = f"  # adalora: ignore[{finding.code}]", str(part.text)
+    changed = snapshot.with_text(there.uri, f"{text[:end]}{comment}{text[end:]}")
+    again = inspector.inspect(changed.raw, snapshot.name, was_named=False)
+    before = {each.message: each.code for each in found.report.diagnostics}
+    left = set() if again is None else {each.message for each in again.report.diagnostics}
+    others = {message for message, code in before.items() if code != finding.code}
+    is_ignored = finding.message not in left and others <= left <= before.keys()
+    return [Replacement(snapshot.stretch(part, end, end), comment)] if is_ignored else []
 
 
 def _replaced(
@@ -172,9 +194,8 @@ def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover
     for each in checked.found.report.diagnostics:
         place = checked.snapshot.place(each.span)
         if place is not None and place.holds(uri, position):
-            cause = f"**{each.code}** {_escaped(each.message)}"
-            what_to_do = f"\n\n**What to do:** {_escaped(each.hint)}" if each.hint else ""
-            causes.append(cause + what_to_do)
+            what_to_do = f"\n\nWhat to do: {visible(each.hint)}" if each.hint else ""
+            causes.append(f"{each.code} {visible(each.message)}{what_to_do}")
             rule = BY_CODE[each.code]
             # With its examples if they are in the document's language.
             pages[each.code] = page(rule, with_examples=rule.language == language)
@@ -187,21 +208,13 @@ def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover
             break
     if around is None:
         return None
-    content = types.MarkupContent(
-        types.MarkupKind.Markdown, "\n\n---\n\n".join([*causes, *fields, *pages.values()])
-    )
-    return types.Hover(content, range_of(around))
-
-
-def _escaped(text: str) -> str:
-    """Return a text, which may quote a hostile document, as Markdown with nothing but code."""
-    return _CODE_OR_MARK.sub(
-        lambda found: found[0] if found["code"] else f"\\{found[0]}", visible(text)
-    )
+    # Not Markdown: a message may quote a hostile document.
+    shown = "\n\n---\n\n".join([*causes, *fields, *pages.values()])
+    return types.Hover(types.MarkupContent(types.MarkupKind.PlainText, shown), range_of(around))
 
 
 def about(field: Field) -> str:
-    """Return the type, the default, the meaning and the use of a field, as Markdown."""
+    """Return the type, the default, the meaning and the use of a field."""
     lines = [
         f"`{field.name}`: {phrase_of(field.kinds)}; default `{json.dumps(field.default)}`",
         "",

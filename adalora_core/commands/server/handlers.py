@@ -20,11 +20,13 @@ from pygls.uris import to_fs_path
 from pygls.workspace import TextDocument, Workspace
 
 from adalora_core.checker.documents.document import SUFFIXES, Format
+from adalora_core.commands.cli.settings import IGNORE_FILE
 from adalora_core.commands.server.findings import ACTION_KINDS, actions, hover, lenses
 from adalora_core.commands.server.snapshots import ClientRange, Encoding, Part, Snapshot, Text
 from adalora_core.commands.server.worker import Answer, RemoteChecker, Schedule
 
 _LOG = logging.getLogger(__name__)
+_SETTINGS = ("pyproject.toml", IGNORE_FILE)
 _NOTEBOOKS = types.NotebookDocumentSyncOptions(
     [
         types.NotebookDocumentFilterWithNotebook(
@@ -158,14 +160,23 @@ class Server(LanguageServer):
         self.documents = self.protocol._workspace = Documents(  # noqa: SLF001
             given.root_uri, workspace_folders=folders, position_encoding=given.position_encoding
         )
+        shows = self.has_client("text_document", "publish_diagnostics", "related_information")
+        self.checker.with_related = shows
         self.note_folders()
+
+    def watch_settings(self) -> None:
+        """Ask the client to report changes of the files that change what is checked, and how."""
+        if self.has_client("workspace", "did_change_watched_files", "dynamic_registration"):
+            watchers = [types.FileSystemWatcher(f"**/{name}") for name in _SETTINGS]
+            options = types.DidChangeWatchedFilesRegistrationOptions(watchers)
+            method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+            asked = types.RegistrationParams([types.Registration("settings", method, options)])
+            self.client_register_capability(asked)
 
     def note_folders(self) -> None:
         """Take over the folders that the client has open."""
         uris = [*self.workspace.folders] or [self.workspace.root_uri or ""]
-        folders = tuple(path for uri in uris if (path := path_of(uri)))
-        shows = self.has_client("text_document", "publish_diagnostics", "related_information")
-        self.checker.open_folders(folders, with_related=shows)
+        self.checker.folders = tuple(path for uri in uris if (path := path_of(uri)))
 
     def has_client(self, *names: str) -> bool:
         """Return whether the client has a capability."""
@@ -214,14 +225,6 @@ def _text_changed(
     ls: Server, params: types.DidOpenTextDocumentParams | types.DidChangeTextDocumentParams
 ) -> None:
     ls.schedule.changed(params.text_document.uri)
-
-
-async def _text_saved(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
-    path = path_of(params.text_document.uri)
-    is_setting = path is not None and await ls.schedule.beside(partial(ls.checker.reads, path))
-    ls.checker.forget()
-    if is_setting:
-        ls.check_again()
 
 
 def _text_closed(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
@@ -284,10 +287,13 @@ async def _completion(ls: Server, params: types.CompletionParams) -> types.Compl
 
 _HANDLERS: dict[str, tuple[Callable[..., Any], Any]] = {
     types.INITIALIZE: (lambda ls, _: ls.begin(), None),
+    types.INITIALIZED: (lambda ls, _: ls.watch_settings(), None),
     types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: (_folders_changed, None),
+    types.WORKSPACE_DID_CHANGE_WATCHED_FILES: (lambda ls, _: ls.check_again(), None),
     types.TEXT_DOCUMENT_DID_OPEN: (_text_changed, None),
     types.TEXT_DOCUMENT_DID_CHANGE: (_text_changed, None),
-    types.TEXT_DOCUMENT_DID_SAVE: (_text_saved, None),
+    # A policy has any name.
+    types.TEXT_DOCUMENT_DID_SAVE: (lambda ls, _: ls.check_again(), None),
     types.TEXT_DOCUMENT_DID_CLOSE: (_text_closed, None),
     types.NOTEBOOK_DOCUMENT_DID_OPEN: (
         lambda ls, params: ls.schedule.changed(params.notebook_document.uri),

@@ -57,18 +57,10 @@ class RemoteChecker:
     def __init__(self) -> None:
         self._worker = Worker(PROGRAM, OF_A_CHECK)
         self._number = 0
-        self._folders: tuple[Path, ...] = ()
-        self._with_related = False
-        self._changes = 0
-
-    def open_folders(self, folders: tuple[Path, ...], *, with_related: bool) -> None:
-        """Set the folders that the editor has open, and whether it shows related places."""
-        self._folders, self._with_related = folders, with_related
-        self.forget()
-
-    def forget(self) -> None:
-        """Read the settings of every project again for the next check."""
-        self._changes += 1
+        self.folders: tuple[Path, ...] = ()
+        """The folders that the editor has open."""
+        self.with_related = False
+        """Whether the editor shows further places of a finding."""
 
     def check(self, snapshot: Snapshot) -> Answer:
         """Check a document; where that exceeds a bound, this is the finding."""
@@ -104,14 +96,10 @@ class RemoteChecker:
             return []
         return found
 
-    def reads(self, path: Path) -> bool:
-        """Return whether a file may change what is checked, and how."""
-        return bool(self._ask("reads", path))
-
     def _ask(self, method: str, *given: Any) -> Any:
-        settings = self._changes, self._folders, self._with_related
         try:
-            self._worker.send(pickle.dumps((settings, method, given)))
+            request = self.folders, self.with_related, method, given
+            self._worker.send(pickle.dumps(request))
             content = self._worker.answer()
         except BrokenPipeError:
             content = None

@@ -91,7 +91,7 @@ Findings = Iterator[Finding]
 class Rule:
     """One fault a configuration can have. Subclasses fill the attributes and `check`.
 
-    The documentation page, `adalora rule CODE`, the SARIF rule entry and two tests (`bad` yields
+    The page of the site, `adalora rule CODE`, the SARIF rule entry and two tests (`bad` yields
     exactly this code, `good` yields nothing) all come from the attributes.
     """
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adalora_core.checker.plan.adapter_tensors import WEIGHTS, SavedLora, TensorFault
-from adalora_core.checker.plan.injected import RefusedError
+from adalora_core.checker.plan.modules import RefusedError
 from adalora_core.commands.injection.base_model import class_of_saved, read_base
 from adalora_core.commands.injection.injecting import inject
 from adalora_core.config.fields.block import Block

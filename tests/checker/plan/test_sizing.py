@@ -11,7 +11,7 @@ from header_files import small_llama, write_model
 from injections import base_of, drawn
 
 from adalora_core.checker.plan.header import file_bytes
-from adalora_core.checker.plan.injected import RefusedError
+from adalora_core.checker.plan.modules import RefusedError
 from adalora_core.checker.plan.sizing import Limit, for_adalora, for_lora
 from adalora_core.commands.injection.base_model import read_base
 from adalora_core.commands.injection.injecting import inject

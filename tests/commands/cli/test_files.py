@@ -130,19 +130,6 @@ def test_nothing_matched_exits_2_unless_allowed(check, tmp_path):
     assert check(tmp_path)[0] == 2
 
 
-def test_named_file_without_a_block_fails_unless_allowed(check, write):
-    path = write({"name": "no adapter"})
-    assert check(path)[0] == 1
-    assert check(path, "--ignore-unmatched")[0] == 0
-    assert check(path, "--ignore-unmatched", "--key", "/peft")[0] == 0
-
-
-def test_unreadable_file_among_others_exits_2_and_the_others_are_reported(check, write, tmp_path):
-    code, out, err = check(tmp_path / "none.json", write(BAD), "-o", "json")
-    assert (code, _sources(out)) == (2, ["adapter_config.json"])
-    assert err.count("\n") == 1
-
-
 def test_device_pipe_and_dangling_link_exit_2_at_once(check, tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "link.json").symlink_to(tmp_path / "gone.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from header_files import small_llama, write_model
@@ -28,6 +29,10 @@ def test_plan_shows_the_proposal_and_what_it_comes_to(write, tmp_path, capsys):
     found = json.loads(shown.out)
     assert found["proposal"]["values"] == {"init_r": 8, "target_r": 5, "lora_alpha": 11}
     assert found["average_rank"] == {"start": 8, "end": 5}
+    for given in ("4KiB", "0.005 mib"):
+        _, shown = _plan(write, capsys, tmp_path, SOUND, "--budget", given)
+        amounts = re.findall(r"[\d.]+ (\w+)(?= at the end|: init_r)", shown.out)
+        assert amounts == ["KiB"] * 2, shown.out
     _, shown = _plan(write, capsys, tmp_path, LORA, "--budget", "1k parameters")
     assert shown.out.startswith("proposal for at most 1,000 parameters: r 8, lora_alpha 16\n")
     assert "trained: 896 numbers" in shown.out

@@ -201,6 +201,7 @@ def test_conv1d_of_gpt2_is_known_by_its_bias(plan):
     fields = {"target_modules": ["h.0.attn.c_attn"], "use_dora": True, "bias": "all"}
     found = _of(plan, fields, tensors)
     assert found["trained_whole"] == 48
+    assert found["trained_whole_names"] == ["h.0.attn.c_attn.bias"]
     assert found["modules"][0]["tensors"]["lora_magnitude_vector"] == [48]
 
 

@@ -98,10 +98,15 @@ def test_targets_that_are_not_set_come_from_the_model_type(plan):
     assert "Please specify `target_modules`" in out
 
 
-def test_what_is_trained_whole_is_counted(plan):
+def test_what_is_trained_whole_is_counted_and_named(plan):
     whole = {"modules_to_save": ["lm_head"], "task_type": "SEQ_CLS", "bias": "lora_only"}
     weights = _weights(plan, whole)
     assert weights["trainable_parameters"]["trained_whole"] == 32 * 16 + 2 * 8
+    attention = [f"model.layers.{n}.self_attn.{x}_proj.bias" for n in (0, 1) for x in "qv"]
+    assert set(weights["trained_whole_names"]) <= {"lm_head", *attention}
+    assert "lm_head" in weights["trained_whole_names"]
+    (line,) = (each for each in plan(whole)[1].splitlines() if "without an adapter" in each)
+    assert line.endswith("model.layers.*.self_attn.v_proj.bias, lm_head")
     assert any("has no 'classifier'" in note for note in weights["notes"])
     everywhere = small_llama() | {"model.norm.bias": ("F32", [5])}
     weights = _weights(plan, {"bias": "all"}, tensors=everywhere)

@@ -12,7 +12,7 @@ from injections import base_of
 from safetensors.torch import save_file
 from tiny_classes import save_tiny
 
-from adalora_core.checker.plan.injected import RefusedError
+from adalora_core.checker.plan.modules import RefusedError
 from adalora_core.commands.cli import main
 from adalora_core.commands.injection import injecting
 from adalora_core.commands.injection.base_model import read_base

@@ -51,6 +51,21 @@ def test_settings_of_the_project_apply_and_change(server, root, opened, settings
     assert opened(server, "other.json") == ["ADA302"]
 
 
+def test_changes_of_the_settings_are_watched(root, opened):
+    watching = {"workspace": {"didChangeWatchedFiles": {"dynamicRegistration": True}}}
+    with LanguageServer(COMMAND, root, capabilities=watching) as server:
+        assert opened(server, "watched.json") == ["ADA302"]
+        ((asked,),) = (each["registrations"] for each in server.registered)
+        patterns = [each["globPattern"] for each in asked["registerOptions"]["watchers"]]
+        assert patterns == ["**/pyproject.toml", "**/.gitignore"]
+        settings = root / "pyproject.toml"
+        settings.write_text('[tool.adalora]\nignore = ["ADA302"]\n')
+        changed = {"changes": [{"uri": settings.as_uri(), "type": 1}]}
+        server.notify(asked["method"], changed)
+        assert server.diagnostics((root / "watched.json").as_uri(), after=1) == []
+        settings.unlink()
+
+
 def test_changed_settings_apply_to_the_next_edit_without_a_message(server, root, opened):
     assert opened(server, "next.json") == ["ADA302"]
     path = root / "pyproject.toml"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.plan.injected import RefusedError
+from adalora_core.checker.plan.modules import RefusedError
 from adalora_core.commands.injection.injecting import inject
 from adalora_core.config.fields.block import Block, BlockOptions
 from adalora_core.config.fields.table import LORA, PEFT_TYPE
