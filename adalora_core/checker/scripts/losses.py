@@ -29,6 +29,7 @@ _NO_PENALTY = frozenset({"orth_reg_weight", "orthogonal_", "regularization"})
 _CRITERION = re.compile("loss|criterion|cross_entropy|mse|l1|nll|kl_div|bce", re.IGNORECASE)
 _REDUCTIONS = frozenset({
     "mean", "sum", "float", "to", "div", "mul", "square", "pow", "abs", "type", "view", "item",
+    "gather", "neg", "squeeze",
 })  # fmt: skip
 
 _JOINS = frozenset({"stack", "cat", "tensor", "as_tensor", "zeros"})
@@ -185,6 +186,8 @@ def _origin(usage: Usage, node: ast.expr) -> Origin:
             return "model"
         case ast.BinOp(op=ast.Sub() | ast.Pow() | ast.MatMult()):
             return "model" if _reads_loss(node) else "script"
+        case ast.UnaryOp():
+            return _of_any(usage, node.operand)
         case ast.BinOp():
             return _of_any(usage, node.left, node.right)
         case ast.Call():
