@@ -208,6 +208,14 @@ def test_base_that_a_function_wraps_in_each_round():
     assert codes(head + rounds.replace("(base)", "(load())")) == set()
 
 
+@pytest.mark.parametrize("targets", ["blocks.[0-9].to_key", "to_key|to_value"])
+def test_expression_that_names_a_layer_of_the_scripts_own_model(targets):
+    head = HEAD.replace('["q_proj", "v_proj"]', f'"{targets}"')
+    own = "class Net(nn.Module):\n    def __init__(self):\n        self.to_key = nn.Linear(8, 8)\n"
+    assert codes(head + LOOP) == {"ADA508"}
+    assert codes(own + head + LOOP) == set()
+
+
 def test_script_that_loads_an_adapter_and_merges_it_needs_no_configuration():
     text = (
         "from peft import PeftModel\nPeftModel.from_pretrained(base, folder).merge_and_unload()\n"

@@ -37,8 +37,9 @@ from adalora_core.checker.scripts.sources import (
 )
 
 EventKind = Literal[
-    "allocate", "backward", "count", "merge", "optimizer", "set", "step", "train", "wrap", "zero"
-]
+    "allocate", "backward", "count", "merge", "mode", "optimizer", "set", "step", "train", "wrap",
+    "zero",
+]  # fmt: skip
 Level = Literal["same", "inside", "outside"]
 _DEEPEST = 5
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
@@ -281,10 +282,12 @@ class _Tracer:
             return KINDS[name]
         if name in {"step", "optimizer_step"} and self._is_optimizer(call, name):
             return "step"
-        if name in TRAINS and isinstance(call.func, ast.Attribute):
-            is_own = self.sources.called(call) is not None
-            is_trainer = not is_own and trainer_calls(self.sources, call.func.value)
-            return "train" if is_trainer else None
+        if name in TRAINS | {"eval"} and isinstance(call.func, ast.Attribute):
+            if self.sources.called(call) is not None:
+                return None
+            if name != "eval" and trainer_calls(self.sources, call.func.value):
+                return "train"
+            return "mode" if name in {"eval", "train"} else None
         is_made = OPTIMIZER.match(name) is not None
         if not is_made and "optim" in name.lower():
             words = {last_name(node) for given in passed(call) for node in _expressions(given)}
