@@ -31,9 +31,7 @@ from adalora_core.checker.pipeline.lora import (
     is_untyped,
 )
 from adalora_core.checker.reports import Examined, Report
-from adalora_core.checker.rules import BY_CODE, findings, usage_findings
-from adalora_core.checker.rules.usage_frozen import own_layers
-from adalora_core.checker.rules.usage_steps import TotalStepCountsSamples
+from adalora_core.checker.rules import BY_CODE, findings, usage_findings, with_document
 from adalora_core.config.changes import ConflictError
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, PEFT_TYPE
@@ -41,7 +39,6 @@ from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules import with_causes
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.rank_patterns import RankPatternSum
-from adalora_core.config.rules.targets import ExpressionMatchesNothing
 from adalora_core.floor.places import Path as Steps
 from adalora_core.floor.places import Span, to_pointer
 
@@ -124,7 +121,7 @@ def _report(
     room = max(0, limit - len(problems))
     in_blocks = _findings(blocks, options, room + 1)
     beside = chain(usage_findings(document), file_findings(name, blocks))
-    found = _with_cause(document, list(islice(chain(in_blocks, beside), room + 1)))
+    found = with_document(document, list(islice(chain(in_blocks, beside), room + 1)))
     if any(each.rule is RankPatternSum for each in found) and has_state(name):
         found = [each for each in found if each.rule is not RankPatternSum]
     if len(problems) > limit or len(found) > room:
@@ -154,26 +151,6 @@ def _report(
         method=PEFT_TYPE if first is None else first.method,
         lacks_total=any("total_step" in each.deferred for each in blocks if each.values),
     )
-
-
-def _with_cause(document: Document, found: list[Finding]) -> list[Finding]:
-    """Return the findings; those on the value of a total that counts something else follow.
-
-    One on an expression that names a layer of the script's own model is left out.
-    """
-    layers = set(own_layers(document.script.scopes) if document.script else ())
-    found = [
-        each
-        for each in found
-        if each.rule is not ExpressionMatchesNothing
-        or layers.isdisjoint(re.findall(r"[a-z]\w+", each.message, re.IGNORECASE))
-    ]
-    totals = {f.extent[0]: f for f in found if f.extent and f.rule is TotalStepCountsSamples}
-    for index, each in enumerate(found) if totals else ():
-        span = document.span_of(each.path, "key") if each.path else None
-        if span is not None and span.start in totals and each.cause is None:
-            found[index] = replace(each, cause=totals[span.start])
-    return found
 
 
 def _merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:

@@ -138,12 +138,6 @@ def _message(training: Training) -> str:
 
 
 def _hint(usage: Usage, training: Training) -> str:
-    wraps = [wrap for wrap in usage.wraps if wrap.is_adalora]
-    if wraps and all(wrap.is_injected for wrap in wraps):
-        return (
-            "an injected adapter has no update_and_allocate: use adalora_core's "
-            "allocate_on_step(optimizer, attach(model)), or get_peft_model"
-        )
     if usage.our_names and training.kind == "trainer":
         return "call adalora_core.AdaLoraCallback().add_to(trainer) before trainer.train()"
     return PLACES[training.kind]

@@ -149,13 +149,10 @@ def _trainer(usage: Usage, event: Event) -> Training | None:
 
 
 def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
-    """Yield the models that a trainer is given, or that a function makes for it."""
+    """Yield the model that a trainer is given."""
     given = usage.keywords(trainer)
     if "model" in given or trainer.args:
         yield given.get("model") or trainer.args[0]
-    for leaf in usage.origins(given.get("model_init")):
-        if (function := usage.scopes.function(leaf)) is not None:
-            yield from usage.returned(function)
 
 
 def _of_class(usage: Usage, made: ast.expr) -> bool | None:
