@@ -179,7 +179,8 @@ def _of_length(usage: Usage, measured: ast.expr) -> Unit:
     leaves = usage.origins(measured)
     is_list = any(isinstance(leaf, ast.ListComp) for leaf in leaves)
     texts = [ast.unparse(measured)[:200], *map(called_name, leaves)]
-    if any(map(_LOADER.search, texts)):
+    chunks = (getattr(getattr(leaf, "elt", None), "slice", None) for leaf in leaves)
+    if any(map(_LOADER.search, texts)) or any(isinstance(each, ast.Slice) for each in chunks):
         return "micro-batches"
     is_list |= any(map(_DATA.search, texts))
     made = (called_name(call) for call in usage.mentions(measured, ast.Call))

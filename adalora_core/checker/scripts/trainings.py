@@ -169,7 +169,8 @@ def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
     known, others = usage.scopes.bases(owner)
     methods = {m for each in known for m in each.body if isinstance(m, FUNCTION)}
     for event in usage.events("allocate"):
-        if usage.scopes.of[event.node].class_ in known or event.trace.function in methods:
+        above = usage.scopes.above(event.node)  # the class of a callback may be inside of it
+        if not above.isdisjoint(known) or event.trace.function in methods:
             return True
     roots = {other.partition(".")[0] for other in others}
     return False if roots <= KNOWN_MODULES | {"object", "nn"} else None
