@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1100,
     "adalora_core/bridge": 1993,
-    "adalora_core/checker": 13806,
+    "adalora_core/checker": 13751,
     "adalora_core/commands": 6381,
     "adalora_core/config": 7541,
     "adalora_core/demo": 394,
@@ -28,7 +28,7 @@ LINES = {
     "tests/architecture": 976,
     "tests/benchmarks": 677,
     "tests/bridge": 1053,
-    "tests/checker": 3377,
+    "tests/checker": 3382,
     "tests/commands": 4062,
     "tests/config": 2050,
     "tests/contract": 5288,
@@ -53,7 +53,7 @@ LINES = {
     "tests/tools": 122,
     "tests/trainers": 1066,
     "tests/training": 3201,
-    "tests/usage": 17908,
+    "tests/usage": 17820,
     "benchmarks/studies": 2996,
     "tools": 5196,
 }
