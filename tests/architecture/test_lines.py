@@ -53,7 +53,7 @@ LINES = {
     "tests/tools": 116,
     "tests/trainers": 1066,
     "tests/training": 3201,
-    "tests/usage": 17908,
+    "tests/usage": 17820,
     "benchmarks/studies": 2996,
     "tools": 5189,
 }

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from usage_texts import codes
 
-from adalora_core.checker.check import check_config
 from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, LOOP, example
-
-
-def codes(text: str) -> set[str]:
-    """The codes of a script, without what is only worth knowing."""
-    report = check_config(text, format="python")
-    return {each.code for each in report.diagnostics if each.severity != "info"}
 
 
 @pytest.mark.parametrize(
@@ -132,12 +126,3 @@ def test_base_that_a_trainer_is_given_by_its_name():
         "from trl import SFTTrainer",
     ).replace("model = get_peft_model(base, config)\noptimizer = AdamW(model.parameters())\n", "")
     assert "ADA921" in codes(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "is_fault"), [('"""Goes on with AdaLoRA."""\n', True), ("", False)]
-)
-def test_script_on_adalora_that_loads_a_frozen_adapter_and_trains_it(text, is_fault):
-    loop = LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
-    text += "from peft import PeftModel\nmodel = PeftModel.from_pretrained(base, folder)\n"
-    assert ("ADA920" in codes(f"{text}optimizer = AdamW(model.parameters())\n{loop}")) is is_fault

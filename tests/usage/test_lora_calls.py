@@ -22,6 +22,15 @@ ON_ONE_WAY = (
     "if twice:\n    model = get_peft_model(model, config)\n",
 )
 TRAINED = "Trainer(model=model, train_dataset=rows).train()\n"
+TAUGHT = LORA.replace("base,", "teacher,").replace("base =", "teacher =")
+DISTILLED = """\
+for batch in loader:
+    goal = teacher(**batch)
+    distance(model(**batch).logits, goal.logits).backward()
+    optimizer.step()
+"""
+SWITCHED = DISTILLED.replace("    goal", "    with model.disable_adapter():\n        goal")
+LOADED = "from peft import PeftModel\nmodel = PeftModel.from_pretrained(base, folder)\n"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +41,12 @@ TRAINED = "Trainer(model=model, train_dataset=rows).train()\n"
         (LORA + "for p in model.parameters():\n    p.requires_grad = False\n" + TRAINED, "ADA932"),
         (LORA + TRAINED + "model.merge_and_unload()\nmodel.save_pretrained('o')\n", "ADA933"),
         (LORA + TRAINED + "model = model.merge_and_unload()\nmodel.save_pretrained('o')\n", None),
+        (TAUGHT + DISTILLED, "ADA914"),
+        (TAUGHT.replace("teacher,", "deepcopy(teacher),") + DISTILLED, None),
+        (TAUGHT + f"teacher = load()\n{DISTILLED}", None),
+        (TAUGHT + SWITCHED, None),
+        (LOADED + "model.merge_and_unload()\nmodel.save_pretrained('o')\n", "ADA933"),
+        (LOADED + "model = model.merge_and_unload()\nmodel.save_pretrained('o')\n", None),
         (LORA + "SFTTrainer(model=model, peft_config=config).train()\n", "ADA914"),
         (LORA + "SFTTrainer(model=base, peft_config=None).train()\n", None),
         (LORA.replace("model = get", "for r in ranks:\n    model = get"), "ADA914"),

@@ -20,6 +20,7 @@ from adalora_core.checker.scripts.trainings import trainings
         ("criterion(model(x).logits, y)", True),
         ("nn.functional.cross_entropy(model(x).logits, y) / 4", True),
         ("((model(x)[0] - y) ** 2).mean()", True),
+        ("-nn.functional.log_softmax(model(x).logits, -1).gather(1, y).squeeze(1).mean()", True),
         ("imported(model, batch)", False),
     ],
 )

@@ -62,11 +62,26 @@ def test_error_in_a_function_that_nobody_calls_is_no_error():
 
 @pytest.mark.parametrize(
     ("tasks", "is_fault"),
-    [("['a', 'b']", False), ("load_dataset('x')", True), ("[row for row in rows]", True)],
+    [
+        ("['a', 'b']", False),
+        ("load_dataset('x')", True),
+        ("[row for row in rows]", True),
+        ("[rows[i : i + 8] for i in range(0, 80, 8)]", False),
+    ],
 )
 def test_number_of_tasks_is_not_one_of_samples(tasks, is_fault):
     text = f"TASKS = {tasks}\n" + HEAD.replace("total_step=1000", "total_step=len(TASKS) * 500")
     assert ("ADA911" in codes(text + LOOP)) is is_fault
+
+
+def test_callback_that_a_class_of_trainer_defines_and_adds():
+    callback, trained = CALLBACK.split("Trainer(model", 1)
+    lines = f"def __init__(self, **given):\n{textwrap.indent(callback.strip(), '    ')}\n"
+    own = textwrap.indent(f"{lines}\n    self.add_callback(Allocate())\n", "    ")
+    trained = trained.replace(", callbacks=[Allocate()]", "")
+    text = f"class Own(Trainer):\n{own}\n\nOwn(model{trained}"
+    assert codes(example(text, IMPORTED)) == set()
+    assert codes(example(text.replace("update_and_allocate", "print"), IMPORTED)) == {"ADA901"}
 
 
 def test_round_that_is_trained_several_times_is_not_the_run():
@@ -206,6 +221,14 @@ def test_base_that_a_function_wraps_in_each_round():
     head = HEAD.partition("model = ")[0] + run
     assert codes(f"{head}base = load()\n{rounds}") == {"ADA914"}
     assert codes(head + rounds.replace("(base)", "(load())")) == set()
+
+
+@pytest.mark.parametrize("targets", ["blocks.[0-9].to_key", "to_key|to_value"])
+def test_expression_that_names_a_layer_of_the_scripts_own_model(targets):
+    head = HEAD.replace('["q_proj", "v_proj"]', f'"{targets}"')
+    own = "class Net(nn.Module):\n    def __init__(self):\n        self.to_key = nn.Linear(8, 8)\n"
+    assert codes(head + LOOP) == {"ADA508"}
+    assert codes(own + head + LOOP) == set()
 
 
 def test_script_that_loads_an_adapter_and_merges_it_needs_no_configuration():

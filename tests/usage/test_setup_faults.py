@@ -67,6 +67,52 @@ def test_loaded_adapter_that_is_trained(given, after, is_fault):
     assert ("ADA920" in codes(f"# AdaLoRA\n{head}Trainer(model).train()\n")) is is_fault
 
 
+@pytest.mark.parametrize(("asked", "is_fault"), [("args.resume", True), ("args.merge", False)])
+def test_adapter_that_is_loaded_to_go_on_is_trained(asked, is_fault):
+    load = '    model = PeftModel.from_pretrained(base, "a")\n'
+    made = f"if {asked}:\n{load}else:\n    model = get_peft_model(base, config)\n"
+    text = HEAD.replace("model = get_peft_model(base, config)\n", made)
+    text = text.replace("import ", "import PeftModel, ", 1) + LOOP
+    assert codes(text) == ({"ADA920"} if is_fault else set())
+    load, other = "PeftModel.from_pretrained(base, 'a')", "get_peft_model(base, config)"
+    function = (
+        f"def load():\n    if {asked}:\n        return {load}, 1\n    return {other}, 0\n\n\n"
+    )
+    function += "model, start = load()\n"
+    assert codes(text.replace(made, function)) == ({"ADA920"} if is_fault else set())
+    assert codes(text.replace('"a"', '"a", is_trainable=True')) == set()
+
+
+EVALUATION = "def evaluate(net):\n    net.eval()\n\n\n"
+
+
+@pytest.mark.parametrize(
+    ("inside", "is_fault"),
+    [
+        ("if step % 100 == 0:\n            evaluate(model)", True),
+        ("if step % 100 == 0:\n            evaluate(model)\n            model.train()", False),
+        ("if step == last:\n            evaluate(model)\n            break", False),
+        ("evaluate(teacher)", False),
+        ("model.train()\n        evaluate(model)", False),
+    ],
+)
+def test_model_that_a_loop_leaves_in_evaluation_mode(inside, is_fault):
+    text = EVALUATION + HEAD + EPOCHS.replace("step += 1", f"step += 1\n        {inside}")
+    assert codes(text) == ({"ADA934"} if is_fault else set())
+    assert codes(text.replace("    for batch", "    model.train()\n    for batch")) == codes(text)
+    trained = text.replace("        model(**", "        model.train()\n        model(**")
+    assert codes(trained) == set()
+
+
+def test_evaluation_after_the_last_epoch_leaves_nothing():
+    text = HEAD + EPOCHS + "    model.eval()\n"
+    assert codes(text) == {"ADA934"}
+    assert codes(text.replace("range(3)", "range(1)")) == set()
+    assert codes(text.replace("    model.eval", "model.eval")) == set()
+    plain = text.replace("from peft", "from transformers import AutoModelForCausalLM\nfrom peft")
+    assert codes(plain) == set()  # most have no dropout, and the adapter has none here
+
+
 @pytest.mark.parametrize(
     ("base", "is_fault"),
     [('"gpt2"', True), ("name", True), ('"facebook/opt-350m"', False), ("sys.argv[1]", False)],

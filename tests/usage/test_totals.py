@@ -7,6 +7,7 @@ import textwrap
 import pytest
 from usage_texts import codes
 
+from adalora_core.checker.check import check_config
 from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, example
 
 
@@ -58,6 +59,14 @@ def test_total_of_other_epochs_than_trainer(settings, is_fault):
     text = example(f'settings = TrainingArguments("out", {settings})\n{trainer}', imports)
     text = text.replace("total_step=1000", "total_step=len(loader) * 3")
     assert codes(text) == ({"ADA912"} if is_fault else set())
+
+
+def test_schedule_of_a_total_in_epochs_follows_from_the_unit():
+    text = _script("EPOCHS", EPOCHS.replace("range(3)", "range(EPOCHS)"), before="EPOCHS = 3\n")
+    found = check_config(text, format="python").diagnostics
+    assert {each.code: each.cause and each.cause.code for each in found} == {
+        "ADA911": None, "ADA202": "ADA911",
+    }  # fmt: skip
 
 
 SAMPLES = 'rows = load_dataset("x")["train"]\nloader = DataLoader(rows, batch_size=16)\n'

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from usage_texts import codes
 
-from adalora_core.checker.check import check_config
 from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, LOOP, example
 
 LOADED = HEAD.replace("\nconfig", "\nbase = AutoModelForCausalLM.from_pretrained(name)\nconfig")
 PARALLEL = "from torch.nn.parallel import DistributedDataParallel as DDP\n" + HEAD.replace(
     "optimizer =", "model = DDP(model)\noptimizer ="
 )
-
-
-def codes(text: str) -> set[str]:
-    """The codes of a script, without what is only worth knowing."""
-    report = check_config(text, format="python")
-    return {each.code for each in report.diagnostics if each.severity != "info"}
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from adalora_core.checker.pipeline.discovery import (
     is_untyped,
 )
 from adalora_core.checker.reports import Examined, Report
-from adalora_core.checker.rules import BY_CODE, findings, usage_findings
+from adalora_core.checker.rules import BY_CODE, findings, usage_findings, with_document
 from adalora_core.config.changes import ConflictError
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, PEFT_TYPE
@@ -121,7 +121,7 @@ def _report(
     room = max(0, limit - len(problems))
     in_blocks = _findings(blocks, options, room + 1)
     beside = chain(usage_findings(document), file_findings(name, blocks))
-    found = list(islice(chain(in_blocks, beside), room + 1))
+    found = with_document(document, list(islice(chain(in_blocks, beside), room + 1)))
     if any(each.rule is RankPatternSum for each in found) and has_state(name):
         found = [each for each in found if each.rule is not RankPatternSum]
     if len(problems) > limit or len(found) > room:

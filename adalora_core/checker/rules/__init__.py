@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.python.syntax import unless_too_deep
@@ -17,10 +19,13 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     usage_steps,
 )
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule, is_expected, is_used
+from adalora_core.checker.rules.usage_frozen import own_layers
+from adalora_core.checker.rules.usage_steps import TotalStepCountsSamples
 from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.rules import Engine
 from adalora_core.config.rules.base import BOTH, Finding, Rule, defined_rules
+from adalora_core.config.rules.targets import ExpressionMatchesNothing
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
@@ -77,3 +82,23 @@ def _placed(rule: UsageRule, fault: CodeFault, script: Script) -> Finding:
         remedy=remedy,
         severity=severity,
     )
+
+
+def with_document(document: Document, found: list[Finding]) -> list[Finding]:
+    """Return the findings; those on the value of a total that counts something else follow.
+
+    One on an expression that names a layer of the script's own model is left out.
+    """
+    layers = set(own_layers(document.script.scopes) if document.script else ())
+    found = [
+        each
+        for each in found
+        if each.rule is not ExpressionMatchesNothing
+        or layers.isdisjoint(re.findall(r"[a-z]\w+", each.message, re.IGNORECASE))
+    ]
+    totals = {f.extent[0]: f for f in found if f.extent and f.rule is TotalStepCountsSamples}
+    for index, each in enumerate(found) if totals else ():
+        span = document.span_of(each.path, "key") if each.path else None
+        if span is not None and span.start in totals and each.cause is None:
+            found[index] = replace(each, cause=totals[span.start])
+    return found

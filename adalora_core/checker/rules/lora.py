@@ -278,7 +278,8 @@ class LoraTrainedForInference(TrainedForInference):
     errors = ("element 0 of tensors does not require grad",)
     methods = (LORA,)
     needs = "nothing"  # configurations are judged too
-    summary = "inference_mode is true in a configuration of LoRA that is trained with"
+    summary = """inference_mode is true in a configuration of LoRA that is trained with, or a loop
+    trains on in evaluation mode"""
     why = """PEFT freezes the factors of such an adapter without a word: no parameter has a
     gradient, so nothing is trained, or `loss.backward()` raises. A saved adapter has the setting
     rightly, and so has a configuration with which an adapter is loaded, but not one that is read

@@ -7,17 +7,19 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import called_name, keyword, last_name, walk
+from adalora_core.checker.documents.python.syntax import Loop, called_name, keyword, last_name, walk
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.rules.usage_calls import is_after_the_wrap
 from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import sets_gradient, takes_e, unfrozen, words_in
+from adalora_core.checker.scripts.events import Event, receiver
 from adalora_core.checker.scripts.trainings import held_models, trainings
 from adalora_core.config.fields.known_modules import modules_of
 from adalora_core.config.rules.base import BOTH
 from adalora_core.floor.module_selection import heads_of, saved_module_names
 
 if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.scopes import Scopes
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
@@ -69,9 +71,12 @@ def _runs_over_factors(usage: Usage, loop: ast.For) -> bool:
 
 class TrainedForInference(UsageRule):
     code = "ADA934"
-    summary = "inference_mode is true in a configuration that is trained with"
+    summary = """inference_mode is true in a configuration that is trained with, or a loop trains
+    on in evaluation mode"""
     why = """PEFT freezes the factors of such an adapter: no parameter has a gradient, so nothing is
-    trained, or `loss.backward()` raises. A saved configuration has the setting too."""
+    trained, or `loss.backward()` raises. A saved configuration has the setting too. A model that an
+    evaluation between two steps has put into evaluation mode has no dropout in the steps after it,
+    and cuDNN refuses the backward pass of a recurrent layer."""
     bad = HEAD.replace("init_r", "inference_mode=True,\n    init_r") + LOOP
     hint = "remove inference_mode; set it to False in a configuration that PEFT has saved"
 
@@ -93,6 +98,40 @@ class TrainedForInference(UsageRule):
             if not unfrozen(usage, wrap.call, of_factors=True):
                 message = "the adapter is made for inference, and trained afterwards"
                 yield CodeFault(key, message, note=(wrap.call, "it is added here"))
+        for event, step in _left_in_evaluation(usage):
+            message = "the model stays in evaluation mode, and the loop goes on training it"
+            hint = "call model.train() after the evaluation"
+            yield CodeFault(event.node, message, hint, note=(step.node, "the next step"))
+
+
+def _left_in_evaluation(usage: Usage) -> Iterator[tuple[Event, Event]]:
+    """Yield calls of `eval` after which a loop trains on, each with the step of the loop.
+
+    Nothing in that loop calls `train`, and a model with dropout is trained.
+    """
+    found: dict[ast.AST, tuple[Event, Event]] = {}
+    has_dropout = "dropout" in usage.script.code or "CausalLM" not in usage.script.code
+    for training in usage.once(trainings) if has_dropout or usage.our_names else ():
+        step, modes = training.event, training.event.trace.of("mode")
+        for event in modes:
+            loops = [a for a, b in zip(event.loops, step.loops, strict=False) if a is b]
+            known = {guard.test for guard in step.guards}
+            guards = [each.test for each in event.guards if each.test not in known]
+            is_asked = all(any(walk(test, ast.Mod)) for test in guards)
+            is_again = any(
+                called_name(e.node) == "train" and [*e.loops[: len(loops)]] == loops for e in modes
+            )
+            is_run = not loops or loops[-1] in step.trace.runs or _is_single(usage, loops[-1])
+            is_left = called_name(event.node) == "eval" and is_asked and not (is_again or is_run)
+            if is_left and usage.is_adalora_model(receiver(event.call)):
+                found.setdefault(event.node, (event, step))
+    yield from found.values()
+
+
+def _is_single(usage: Usage, loop: Loop) -> bool:
+    """Return whether a loop may have one round alone: `range(epochs)` of one epoch."""
+    calls = [] if isinstance(loop, ast.While) else usage.calls(loop.iter)
+    return any(called_name(e) == "range" and usage.value(e.args[-1]) == 1 for e in calls if e.args)
 
 
 def configured(usage: Usage) -> Iterator[tuple[Wrap, Call]]:
@@ -191,13 +230,17 @@ def _new_layers(usage: Usage, model: ast.expr) -> list[str]:
     owner = usage.class_of_value(model.value) if isinstance(model, ast.Attribute) else None
     if owner is None or not usage.is_adalora_model(model):
         return []
-    stored = (
-        (name, each.value)
-        for (of, name), bindings in usage.scopes.attributes.items()
-        for each in bindings
-        if of == owner.name and each.value is not None
-    )
-    return [name for name, value in stored if "Linear" in map(called_name, walk(value, ast.Call))]
+    return own_layers(usage.scopes, owner.name)
+
+
+def own_layers(scopes: Scopes, owner: str | None = None) -> list[str]:
+    """Return the attributes in which a class, or any, of the script keeps linear layers."""
+    return [
+        name
+        for (of, name), bindings in scopes.attributes.items()
+        for value in (each.value for each in bindings if each.value is not None)
+        if owner in {None, of} and "Linear" in map(called_name, walk(value, ast.Call))
+    ]
 
 
 def _is_part(usage: Usage, model: ast.expr) -> bool:

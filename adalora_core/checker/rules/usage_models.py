@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import called_name, keyword, only
+from adalora_core.checker.documents.python.syntax import called_name, keyword, last_name, only
 from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, shown
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.trainings import (
@@ -117,10 +117,10 @@ class OptimizerBeforeAdapter(UsageRule):
 class WrappedTwice(UsageRule):
     code = "ADA914"
     methods = BOTH
-    summary = "a model that is wrapped already is wrapped again"
+    summary = "a model that is wrapped already is wrapped again, or used as if it were not"
     why = """get_peft_model changes the layers of the model that it is given. A second call adapts
     the layers inside the first adapter, or trains beside an adapter that it neither saves nor
-    prunes."""
+    prunes. A teacher that is wrapped as its own student is that student."""
     bad = HEAD.replace("optimizer =", "model = get_peft_model(model, config)\noptimizer =") + LOOP
     hint = "load the base model again, or call model.unload() before"
 
@@ -129,6 +129,30 @@ class WrappedTwice(UsageRule):
             note = (first, "the first adapter") if first is not call else None
             message = "the model that is wrapped here has an adapter already"
             yield CodeFault(call, message, note=note)
+        for call, wrap in _used_unwrapped(usage):
+            message = f"{shown(call.func)} is called beside the wrapped model, and has its adapter"
+            hint = "load the other model again, or call it in `with model.disable_adapter():`"
+            yield CodeFault(call, message, hint, note=(wrap, "the adapter is added here"))
+
+
+def _used_unwrapped(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
+    """Yield calls of a model by the name that it had before, each with what wrapped it.
+
+    The loop calls the wrapped model too, and the script never switches an adapter off.
+    """
+    scopes = usage.scopes
+    is_switched = not {"disable_adapter", "disable_adapter_layers"}.isdisjoint(scopes.callers)
+    for wrap in usage.wraps if not is_switched else ():
+        made, model = scopes.parents[wrap.call], wrap.model
+        new = last_name(made.targets[0]) if isinstance(made, ast.Assign) else ""
+        if called_name(wrap.call) != "get_peft_model" or not isinstance(model, ast.Name):
+            continue
+        for call in scopes.callers.get(model.id, ()) if new != model.id else ():
+            loops = {e for e in scopes.above(call) if isinstance(e, ast.For | ast.While)}
+            is_beside = any(loops & scopes.above(each) for each in scopes.callers.get(new, ()))
+            is_beside &= isinstance(call.func, ast.Name) and scopes.is_before(wrap.call, call)
+            if is_beside and usage.origins(call.func) == usage.origins(model):
+                yield call, wrap.call
 
 
 class RanksWithoutAllocation(UsageRule):

@@ -141,12 +141,22 @@ class LoadedAdapterTrained(UsageRule):
         given = [m for e in usage.events("optimizer") for m in held_models(usage, e.call)]
         made = (trainer_calls(usage, receiver(event.call)) for event in usage.events("train"))
         given += [m for trainer in chain(*made) for m in models_of_trainer(usage, trainer)]
-        alone = (m for m in given if usage.wrap_of.keys().isdisjoint(usage.origins(m)))
-        calls = dict.fromkeys(call for model in alone for call in usage.calls(model))
+        calls = dict.fromkeys(
+            call
+            for model in given
+            for call in usage.calls(model)
+            if usage.wrap_of.keys().isdisjoint(usage.origins(model)) or _resumes(usage, call)
+        )
         wrapped = {leaf for wrap in usage.wraps for leaf in usage.origins(wrap.model)}
         for call in calls:
             if call not in wrapped and _loads_frozen(usage, call) and not unfrozen(usage, call):
                 yield CodeFault(call, "the adapter is loaded for inference, and trained afterwards")
+
+
+def _resumes(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call is under a condition that asks for a resumed training."""
+    around = [each for each in usage.scopes.above(call) if isinstance(each, ast.If)]
+    return any("resume" in ast.unparse(each.test).lower() for each in around)
 
 
 def _loads_frozen(usage: Usage, call: ast.Call) -> bool:

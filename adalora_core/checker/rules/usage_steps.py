@@ -27,7 +27,6 @@ from adalora_core.checker.rules.usage_base import (
     shown,
 )
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
-from adalora_core.checker.scripts.frameworks import ALLOCATE
 from adalora_core.checker.scripts.step_order import (
     accumulation,
     epochs_of_run,
@@ -55,8 +54,6 @@ for i, batch in enumerate(loader):
         optimizer.zero_grad()
         step += 1
 """
-_NEARLY = 0.93
-"""Similarity of a name to another with up to two slips in it."""
 
 
 class AllocationNeverCalled(UsageRule):
@@ -69,12 +66,8 @@ class AllocationNeverCalled(UsageRule):
     hint = PLACES["loop"]
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
-        misspelt = _misspelt(usage)
-        for call in misspelt:
-            message = f"{shown(call.func)} is not a method of the model; did you mean `{ALLOCATE}`?"
-            yield CodeFault(call, message, f"write {ALLOCATE}")
         found: dict[ast.AST, Training] = {}
-        made = usage.once(trainings) if not misspelt else []
+        made = usage.once(trainings)
         for training in made:
             if training.allocates is False and not _trains_others(usage, training, made):
                 event, is_loop = training.event, training.kind in {"loop", "accelerate"}
@@ -107,25 +100,6 @@ def _freezes(function: Function | None) -> bool:
     )
 
 
-def _misspelt(usage: Usage) -> list[ast.Call]:
-    """Return the calls of a method whose name is nearly `update_and_allocate`, and not defined."""
-    defined = {node.name for node in usage.scopes.functions}
-    near = [
-        call
-        for call in usage.scopes.calls
-        if isinstance(call.func, ast.Attribute)
-        and call.func.attr != ALLOCATE
-        and abs(len(call.func.attr) - len(ALLOCATE)) <= 2  # noqa: PLR2004 - slips of typing
-        and call.func.attr not in defined
-    ]
-    if not near:
-        return []
-    # Imported for few scripts only: importing difflib takes time.
-    from difflib import get_close_matches
-
-    return [c for c in near if get_close_matches(last_name(c.func), [ALLOCATE], 1, _NEARLY)]
-
-
 def _message(training: Training) -> str:
     function = training.event.call.func
     call = shown(function) if isinstance(function, ast.Name) else f"`{last_name(function)}`"
@@ -138,12 +112,6 @@ def _message(training: Training) -> str:
 
 
 def _hint(usage: Usage, training: Training) -> str:
-    wraps = [wrap for wrap in usage.wraps if wrap.is_adalora]
-    if wraps and all(wrap.is_injected for wrap in wraps):
-        return (
-            "an injected adapter has no update_and_allocate: use adalora_core's "
-            "allocate_on_step(optimizer, attach(model)), or get_peft_model"
-        )
     if usage.our_names and training.kind == "trainer":
         return "call adalora_core.AdaLoraCallback().add_to(trainer) before trainer.train()"
     return PLACES[training.kind]

@@ -17,7 +17,7 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import Event, Frame, adds_to_itself, receiver
+from adalora_core.checker.scripts.events import Event, Frame, receiver
 from adalora_core.checker.scripts.frameworks import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.checker.scripts.step_order import Unit, accumulation_guards, placement
 
@@ -121,7 +121,7 @@ class _Reader:
     def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
         if not bindings:
             return STEPS if node.attr == "global_step" else UNKNOWN
-        if any(map(_is_count, bindings)):
+        if "added" in (each.kind for each in bindings):
             return self._counted(ast.unparse(node))
         owners = [self.usage.scopes.of[each.node].function for each in bindings]
         is_set_once = all(isinstance(f, FUNCTION) and f.name == "__init__" for f in owners)
@@ -133,7 +133,7 @@ class _Reader:
         targets = [each.node for each in bindings if each.kind == "loop"]
         if loop := next((loop for loop in self.event.loops if loop in targets), None):
             return self._of_loop(loop)
-        if any(map(_is_count, bindings)) and not self._is_lost(bindings, frame):
+        if "added" in (each.kind for each in bindings) and not self._is_lost(bindings, frame):
             return self._counted(node.id)
         if any(each.kind == "parameter" for each in bindings):
             return self._parameter(node, frame)
@@ -262,7 +262,3 @@ def _starts(usage: Usage, over: ast.expr) -> Iterator[ast.expr]:
             yield keyword(call, "start", at=1) or ast.Constant(0)
         elif called_name(call) == "range":
             yield call.args[0] if len(call.args) > 1 else ast.Constant(0)
-
-
-def _is_count(binding: Binding) -> bool:
-    return binding.kind == "added" or adds_to_itself(binding.node)

@@ -19,7 +19,6 @@ from adalora_core.checker.documents.python.syntax import (
     keyword,
     last_name,
     passed,
-    walk,
 )
 from adalora_core.checker.scripts.frameworks import (
     ALLOCATE,
@@ -29,16 +28,12 @@ from adalora_core.checker.scripts.frameworks import (
     TRAINS,
     may_be_an_event,
 )
-from adalora_core.checker.scripts.sources import (
-    Sources,
-    eventful,
-    is_the_method,
-    may_have_other_name,
-)
+from adalora_core.checker.scripts.sources import Sources, eventful
 
 EventKind = Literal[
-    "allocate", "backward", "count", "merge", "optimizer", "set", "step", "train", "wrap", "zero"
-]
+    "allocate", "backward", "count", "merge", "mode", "optimizer", "set", "step", "train", "wrap",
+    "zero",
+]  # fmt: skip
 Level = Literal["same", "inside", "outside"]
 _DEEPEST = 5
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
@@ -167,7 +162,6 @@ class _Tracer:
         self.sources = sources
         self.visited: set[Function] = set()
         self.traces: list[Trace] = []
-        self.may_have_other_name = may_have_other_name(sources.scopes)
         names = sources.scopes.words.get("__name__", ())
         self.around_name = set[ast.AST]().union(*map(sources.scopes.above, names))
 
@@ -230,13 +224,13 @@ class _Tracer:
         # A loop over optimizers, hooks, or parts of a model, belongs to one step of training.
         parts = [*_expressions(over), *(() if isinstance(node, ast.While) else [node.target])]
         is_one_step = any(map(OF_ONE_STEP.search, map(last_name, parts)))
-        if not is_one_step and not _allocates_target(node):
+        if not is_one_step:
             at = replace(at, loops=(*at.loops, node))
         self._block(node.body, at)
         self._block(node.orelse, at)
 
     def _assignment(self, node: ast.stmt, at: Event) -> None:
-        if isinstance(node, ast.AugAssign) or adds_to_itself(node):
+        if isinstance(node, ast.AugAssign):
             self._add("count", node, at)
         elif isinstance(node, ast.Assign) and all(
             isinstance(each, ast.Constant) for each in getattr(node.value, "elts", [node.value])
@@ -281,10 +275,12 @@ class _Tracer:
             return KINDS[name]
         if name in {"step", "optimizer_step"} and self._is_optimizer(call, name):
             return "step"
-        if name in TRAINS and isinstance(call.func, ast.Attribute):
-            is_own = self.sources.called(call) is not None
-            is_trainer = not is_own and trainer_calls(self.sources, call.func.value)
-            return "train" if is_trainer else None
+        if name in TRAINS | {"eval"} and isinstance(call.func, ast.Attribute):
+            if self.sources.called(call) is not None:
+                return None
+            if name != "eval" and trainer_calls(self.sources, call.func.value):
+                return "train"
+            return "mode" if name in {"eval", "train"} else None
         is_made = OPTIMIZER.match(name) is not None
         if not is_made and "optim" in name.lower():
             words = {last_name(node) for given in passed(call) for node in _expressions(given)}
@@ -295,13 +291,7 @@ class _Tracer:
         function = self.sources.scopes.of[call].function
         if isinstance(function, FUNCTION) and function.name == ALLOCATE:
             return False  # a class that offers the method
-        if name == ALLOCATE:
-            return len(call.args) <= 1
-        return (
-            isinstance(call.func, ast.Name)
-            and self.may_have_other_name
-            and any(is_the_method(leaf) for leaf in self.sources.origins(call.func))
-        )
+        return name == ALLOCATE and len(call.args) <= 1
 
     def _is_optimizer(self, call: ast.Call, name: str) -> bool:
         if name == "optimizer_step":
@@ -338,15 +328,6 @@ def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
     return found
 
 
-def _allocates_target(loop: Loop) -> bool:
-    """Return whether a loop calls `update_and_allocate` of the objects that it runs over."""
-    target = last_name(getattr(loop, "target", None))
-    return bool(target) and any(
-        node.attr == ALLOCATE and any(part.id == target for part in walk(node, ast.Name))
-        for node in walk(loop, ast.Attribute)
-    )
-
-
 def _expressions(node: ast.expr) -> list[ast.expr]:
     """Return the expressions of one, without the bodies of lambdas; the outer ones come first."""
     found: list[ast.expr] = []
@@ -358,11 +339,3 @@ def _expressions(node: ast.expr) -> list[ast.expr]:
         if not isinstance(each, ast.Lambda):
             stack += children(each)
     return found
-
-
-def adds_to_itself(node: ast.AST) -> bool:
-    """Return whether a statement is `x = x + ...`."""
-    match node:
-        case ast.Assign(targets=[target, *_], value=ast.BinOp(left, ast.Add(), right)):
-            return ast.unparse(target) in {ast.unparse(left), ast.unparse(right)}
-    return False

@@ -105,7 +105,7 @@ KINDS: dict[str, Literal["backward", "merge", "wrap", "zero"]] = {
 """Events that are known by the name of what is called."""
 TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
 """Methods of trainers that train."""
-_EVENTS = TRAINS | KINDS.keys() | {ALLOCATE, "optimizer_step", "step"}
+_EVENTS = TRAINS | KINDS.keys() | {ALLOCATE, "eval", "optimizer_step", "step"}
 
 
 @lru_cache(maxsize=4096)

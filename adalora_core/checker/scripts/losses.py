@@ -29,6 +29,7 @@ _NO_PENALTY = frozenset({"orth_reg_weight", "orthogonal_", "regularization"})
 _CRITERION = re.compile("loss|criterion|cross_entropy|mse|l1|nll|kl_div|bce", re.IGNORECASE)
 _REDUCTIONS = frozenset({
     "mean", "sum", "float", "to", "div", "mul", "square", "pow", "abs", "type", "view", "item",
+    "gather", "neg", "squeeze",
 })  # fmt: skip
 
 _JOINS = frozenset({"stack", "cat", "tensor", "as_tensor", "zeros"})
@@ -136,15 +137,6 @@ def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
         for function in (method, *map(usage.scopes.function, given)):
             if function is not None:
                 yield from _returned(usage, function)
-    if training.kind == "lightning":
-        model = keyword(training.event.call, "model", at=0)
-        owner = usage.class_of_value(model) if model is not None else None
-        method = usage.scopes.method(owner, "training_step")
-        if method is not None:
-            yield from _returned(usage, method)
-            for event in usage.events("backward"):
-                if event.trace.function is method:
-                    yield from _differentiated(event.call)
 
 
 def _backwards(training: Training) -> Iterator[Event]:
@@ -180,11 +172,13 @@ def _returned(usage: Usage, function: Function) -> Iterator[ast.expr]:
 def _origin(usage: Usage, node: ast.expr) -> Origin:
     match node:
         case ast.Attribute(attr="loss"):
-            return _of_attribute(usage, node)
+            return "model"
         case ast.Subscript(slice=ast.Constant("loss" | 0)):
             return "model"
         case ast.BinOp(op=ast.Sub() | ast.Pow() | ast.MatMult()):
             return "model" if _reads_loss(node) else "script"
+        case ast.UnaryOp():
+            return _of_any(usage, node.operand)
         case ast.BinOp():
             return _of_any(usage, node.left, node.right)
         case ast.Call():
@@ -195,18 +189,6 @@ def _origin(usage: Usage, node: ast.expr) -> Origin:
 def _of_any(usage: Usage, *parts: ast.expr) -> Origin:
     found = {_origin(usage, leaf) for part in parts for leaf in usage.origins(part)}
     return "model" if "model" in found else "script" if "script" in found else "unknown"
-
-
-def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
-    for call in usage.calls(node.value):
-        # The base model's forward, in the place of AdaLoRA's.
-        if ast.unparse(call.func).endswith((".base_model.model", ".get_base_model()")):
-            return "script"
-        given = keyword(call, "loss")
-        if given is not None:  # the output of a module of the script
-            found = {_origin(usage, each) for each in usage.origins(given)}
-            return "script" if found == {"script"} else "model"
-    return "model"
 
 
 def _of_call(usage: Usage, node: ast.Call) -> Origin:

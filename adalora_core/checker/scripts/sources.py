@@ -122,10 +122,6 @@ class Sources:
         """Return the class of this script that a value is an instance of."""
         if isinstance(expression, ast.Name) and expression.id == "self":
             return self.scopes.of[expression].class_
-        if called_name(expression) == "super":
-            owner = self.scopes.of[expression].class_
-            bases = self.scopes.bases(owner)[0][1:] if owner is not None else []
-            return bases[0] if bases else None
         if isinstance(expression, ast.Attribute) and expression.attr not in self._attributes:
             return None
         if isinstance(expression, ast.Name) and self.scopes.find(expression) is None:
@@ -186,7 +182,7 @@ class Sources:
         if isinstance(node, ast.Name) and binding.kind == "parameter":
             yield from self._of_parameter(node, binding.node, item, seen)
         elif binding.kind == "loop" and binding.value is not None:
-            yield from self._elements(node, binding.value, binding.item, seen)
+            yield node
         elif binding.value is not None:
             inner = binding.item if binding.item is not None else item
             yield from self._follow(binding.value, inner, seen)
@@ -222,13 +218,6 @@ class Sources:
             yield from self._of_binding(node, binding, item, seen)
         if bindings:
             return
-        if node.attr == "model":
-            for leaf in self.calls(node.value):
-                given = keyword(leaf, "model", at=0)
-                if keyword(leaf, "peft_config") is not None:
-                    yield leaf
-                elif given is not None:
-                    yield from self._follow(given, None, seen)
         if node.attr in {"base_model", "module"}:
             yield from self._follow(node.value, None, seen)
             return
@@ -256,10 +245,6 @@ class Sources:
                     wanted = key is None or not isinstance(name, ast.Constant) or name.value == key
                     if wanted:
                         yield from self._follow(value, item, seen)
-            elif isinstance(base, ast.List | ast.Tuple):
-                found = True
-                for value in base.elts:
-                    yield from self._follow(value, item, seen)
         if not found:
             yield node
 
@@ -291,22 +276,6 @@ class Sources:
                 yield node.value
             if not isinstance(node, (*FUNCTION, ast.ClassDef, ast.Lambda)):
                 stack += ast.iter_child_nodes(node)
-
-    def _elements(self, node: ast.expr, over: ast.expr, item: int | None, seen: _Path) -> _Leaves:
-        view = ""
-        if isinstance(over, ast.Call) and isinstance(over.func, ast.Attribute):
-            view = over.func.attr if over.func.attr in {"items", "values"} else ""
-            over = over.func.value if view else over
-        found = False
-        for base in self._follow(over, None, seen):
-            entries = base.elts if isinstance(base, ast.List | ast.Tuple | ast.Set) else []
-            if isinstance(base, ast.Dict) and view and item != 0:
-                entries = base.values
-            for entry in entries:
-                found = True
-                yield from self._follow(entry, None if view else item, seen)
-        if not found:
-            yield node
 
     def _reaching(self, node: ast.Name, bindings: list[Binding]) -> list[Binding]:
         """Return the bindings of a scope that can reach a name of the same scope."""
@@ -345,14 +314,6 @@ class Sources:
         return self._block(block) if isinstance(block, ast.With | ast.AsyncWith) else block
 
 
-def may_have_other_name(scopes: Scopes) -> bool:
-    """Return whether a name may stand for `update_and_allocate`: it is read without a call."""
-    return "getattr" in scopes.callers or any(
-        isinstance(each, ast.Attribute) and getattr(scopes.parents[each], "func", None) is not each
-        for each in scopes.words.get(ALLOCATE, ())
-    )
-
-
 def is_the_method(node: ast.expr) -> bool:
     """Return whether an expression reads `update_and_allocate`."""
     if isinstance(node, ast.Attribute):
@@ -367,10 +328,6 @@ def eventful(scopes: Scopes) -> list[Function]:
     A function is one if it has a word of an event, or the name of such a function.
     """
     queue = ["grad", *filter(may_be_an_event, scopes.words)]
-    for scope in (scopes.module, *scopes.inner.values()):
-        for name, bindings in scope.names.items():
-            origins = (each.origin.rpartition(".")[2] for each in bindings if each.origin)
-            queue += [name for origin in origins if may_be_an_event(origin)]
     found: set[ast.AST] = set()
     seen: set[str] = set()
     while queue:
@@ -385,5 +342,4 @@ def eventful(scopes: Scopes) -> list[Function]:
     # What an instance of the script's own classes does is in one of these.
     names = {"forward", "__call__"}
     is_module = any(each.name in names and each in found for each in scopes.functions)
-    is_all = is_module or may_have_other_name(scopes)
-    return [each for each in scopes.functions if is_all or each in found]
+    return [each for each in scopes.functions if is_module or each in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
@@ -179,7 +179,8 @@ def _of_length(usage: Usage, measured: ast.expr) -> Unit:
     leaves = usage.origins(measured)
     is_list = any(isinstance(leaf, ast.ListComp) for leaf in leaves)
     texts = [ast.unparse(measured)[:200], *map(called_name, leaves)]
-    if any(map(_LOADER.search, texts)):
+    chunks = (getattr(getattr(leaf, "elt", None), "slice", None) for leaf in leaves)
+    if any(map(_LOADER.search, texts)) or any(isinstance(each, ast.Slice) for each in chunks):
         return "micro-batches"
     is_list |= any(map(_DATA.search, texts))
     made = (called_name(call) for call in usage.mentions(measured, ast.Call))
@@ -216,9 +217,6 @@ def _max_steps(usage: Usage) -> int | None:
 
 def _loop_length(usage: Usage, training: Training) -> int | None:
     event = training.event
-    bounds = {bound for loop in event.loops for bound in _bounds(usage, loop)}
-    if len(bounds) == 1:
-        return bounds.pop()
     length = 1
     keeps = any("save" in name for name in usage.scopes.callers)
     if not keeps or len(usage.once(trainings)) > 1:
@@ -234,16 +232,6 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
         if loop not in event.trace.runs or isinstance(loop, ast.While):
             length *= rounds or 0
     return length if length > 1 else None  # one step is not a run
-
-
-def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
-    """Yield the numbers of steps at which a loop ends: `while step < 500`, or a break."""
-    inside = (n for n in walk(loop, ast.If) if any(isinstance(e, ast.Break) for e in n.body))
-    for test in (getattr(loop, "test", None), *(node.test for node in inside)):
-        if isinstance(test, ast.Compare) and "step" in last_name(test.left):
-            bound = usage.value(test.comparators[0])
-            if bound is not None and bound > 1:
-                yield bound
 
 
 def _rounds(usage: Usage, loop: Loop) -> int | None:

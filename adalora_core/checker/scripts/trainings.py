@@ -149,13 +149,10 @@ def _trainer(usage: Usage, event: Event) -> Training | None:
 
 
 def models_of_trainer(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
-    """Yield the models that a trainer is given, or that a function makes for it."""
+    """Yield the model that a trainer is given."""
     given = usage.keywords(trainer)
     if "model" in given or trainer.args:
         yield given.get("model") or trainer.args[0]
-    for leaf in usage.origins(given.get("model_init")):
-        if (function := usage.scopes.function(leaf)) is not None:
-            yield from usage.returned(function)
 
 
 def _of_class(usage: Usage, made: ast.expr) -> bool | None:
@@ -172,7 +169,8 @@ def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
     known, others = usage.scopes.bases(owner)
     methods = {m for each in known for m in each.body if isinstance(m, FUNCTION)}
     for event in usage.events("allocate"):
-        if usage.scopes.of[event.node].class_ in known or event.trace.function in methods:
+        above = usage.scopes.above(event.node)  # the class of a callback may be inside of it
+        if not above.isdisjoint(known) or event.trace.function in methods:
             return True
     roots = {other.partition(".")[0] for other in others}
     return False if roots <= KNOWN_MODULES | {"object", "nn"} else None

@@ -108,12 +108,7 @@ class Usage(Sources):
         return found
 
     def _is_config(self, config: ast.expr | None) -> bool:
-        return any(self.makes_config(leaf) for leaf in self.origins(config)) or any(
-            self.makes_config(node)
-            for leaf in self.origins(config)
-            if not isinstance(leaf, ast.Call)
-            for node in self.mentions(leaf, ast.Call)
-        )
+        return any(map(self.makes_config, self.origins(config)))
 
     def once(self, read: Callable[[Usage], _Found]) -> _Found:
         """Return what a function reads from the script; it is called once."""
@@ -184,21 +179,11 @@ class Usage(Sources):
             found |= {name: value for name, (_, value) in given.items() if value is not None}
         return found
 
-    @cached_property
-    def _in_place(self) -> set[int]:
-        """The models that `add_adapter` and `inject_adapter_in_model` change where they are."""
-        return {
-            id(leaf)
-            for wrap in self.wraps
-            if wrap.is_adalora and wrap.is_injected
-            for leaf in self.origins(wrap.model)
-        }
-
     def is_adalora_model(self, expression: ast.expr | None) -> bool:
         """Return whether a value can be a model with an adapter of AdaLoRA."""
         for leaf in self.origins(expression):
             wrap = self.wrap_of.get(leaf)
-            if (wrap is not None and wrap.is_adalora) or id(leaf) in self._in_place:
+            if wrap is not None and wrap.is_adalora:
                 return True
             is_self = isinstance(leaf, ast.Name) and leaf.id == "self"
             owner = self.scopes.of[leaf].class_ if is_self else self.class_of_call(leaf)
@@ -208,18 +193,7 @@ class Usage(Sources):
 
     def _wraps_inside(self, owner: ast.ClassDef) -> bool:
         known = self.scopes.bases(owner)[0]
-        return any(
-            wrap.is_adalora and self.scopes.of[wrap.call].class_ in known for wrap in self.wraps
-        ) or any(
-            self.is_adalora_model(binding.value)
-            for each in known
-            for (name, _), bindings in list(self.scopes.attributes.items())
-            for binding in (bindings if name == each.name else ())
-            if binding.kind == "value"
-            and isinstance(binding.value, ast.Name | ast.Call)
-            and self.scopes.of[binding.node].class_ is each
-            and self.class_of_call(binding.value) is None
-        )
+        return any(w.is_adalora and self.scopes.of[w.call].class_ in known for w in self.wraps)
 
     def value(self, expression: ast.expr | None) -> int | None:
         """Return the number that an expression must be; None if that cannot be known."""

@@ -48,6 +48,8 @@ _MAPPINGS = frozenset({
 })  # fmt: skip
 """Functions that make a mapping of their keywords or of another one; `create` is OmegaConf's."""
 
+_AS_MAPPING = {"dataclasses.asdict", "vars"}
+"""Functions that return the fields of an object."""
 _MOST_HOPS = 6
 """Bound on the names of an object, and on the attributes of attributes."""
 
@@ -100,20 +102,21 @@ class Origins:
             self._depth -= 1
         return self._entries_of[node]
 
-    def _entries(self, node: ast.expr) -> Entries:  # noqa: C901 - one case per expression
+    def _entries(self, node: ast.expr) -> Entries:
+        open_: Entries = {UNKNOWN: (node, None)}
         match node:
             case ast.Dict():
                 return self._of_pairs(zip(node.keys, node.values, strict=True))
             case ast.Call() if last_name(node.func) in _MAPPINGS and len(node.args) <= 1:
                 found = dict(self.entries(node.args[0])) if node.args else {}
                 return self._with(found, node.keywords)
-            case ast.Call(args=[made]) if self.scopes.qualified(node.func) == "dataclasses.asdict":
-                return self._fields(made) or {UNKNOWN: (node, None)}
+            case ast.Call(args=[made]) if self.scopes.qualified(node.func) in _AS_MAPPING:
+                return self._fields(made) or open_
             case ast.Call(ast.Attribute(made, "to_dict")):
                 made = self.source(made) or made
                 if self.scopes.qualified(getattr(made, "func", made)) in _SAVED:
                     saved = ast.copy_location(ast.Constant(value=True), node)
-                    return {UNKNOWN: (node, None), "inference_mode": (node, saved)}
+                    return open_ | {"inference_mode": (node, saved)}
             case ast.BinOp(op=ast.BitOr()):
                 return _joined(dict(self.entries(node.left)), self.entries(node.right))
             case ast.Name():
@@ -122,9 +125,8 @@ class Origins:
                     return self._changed(node, dict(self.entries(source)))
             case ast.Subscript() | ast.Attribute():
                 source = self.source(node)
-                if source is not None:
-                    return self.entries(source)
-        return {UNKNOWN: (node, None)}
+                return self.entries(source) if source else self._fields(node) or open_
+        return open_
 
     def _with(self, found: Entries, keywords: list[ast.keyword]) -> Entries:
         """Return entries with those that keywords give."""
@@ -295,8 +297,11 @@ class Origins:
             name = last_name(node)
             made = self.scopes.of[node].class_ if name == "self" else None
             note = next((a.annotation for a in binding.node.args.args if a.arg == name), None)
-            marks = map(called_name, binding.node.decorator_list)
-            stored = self.scopes.callers.get("store", ()) if "main" in marks else ()
+            marks = [e for e in binding.node.decorator_list if isinstance(e, ast.Call)]
+            files = [keyword(e, "config_path", at=0) for e in marks if called_name(e) == "main"]
+            if not all(each is None or is_none(each) for each in files):
+                return None  # a file gives other values
+            stored = self.scopes.callers.get("store", ()) if files else ()
             nodes = [keyword(call, "node") for call in stored]  # hydra's ConfigStore
             note = nodes[0] if len(nodes) == 1 else note
         made = self._class_of(note) if note is not None else made
@@ -317,7 +322,7 @@ class Origins:
     def _fields(self, node: ast.expr) -> Entries:
         """Return the fields of an object of a dataclass of this script; none: another object."""
         made = self._followed(node)[-1]
-        owner = self._class_of(made.func) if isinstance(made, ast.Call) else None
+        owner = self._class_of(made.func) if isinstance(made, ast.Call) else self._given(made)
         found: Entries = {}
         if owner is None or self.scopes.bases(owner)[1]:
             return found

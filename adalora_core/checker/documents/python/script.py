@@ -32,6 +32,8 @@ _LOADS = ("peft.PeftModel", "peft.AutoPeft")
 _ABOUT = re.compile("adalora", re.IGNORECASE)
 _OF_ANOTHER = "AdamssConfig"
 """A class of PEFT whose models have `update_and_allocate` too."""
+_USES = frozenset({"train", "backward", "merge_and_unload"})
+"""What a script does with a loaded adapter that rules judge."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CHARACTER = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
@@ -208,7 +210,7 @@ def find_loads(values: Values, name: str) -> list[Call]:
     found, scopes = [], values.scopes
     # A base model is named by what PEFT has saved beside an adapter, and hardly by another text.
     is_saved = name == LORA_CLASS and "base_model_name_or_path" in scopes.words
-    is_trained = name == LORA_CLASS and not scopes.callers.keys().isdisjoint({"train", "backward"})
+    is_used = name == LORA_CLASS and not _USES.isdisjoint(scopes.callers)
     for node in scopes.callers.get("from_pretrained", []):
         owner, parent = getattr(node.func, "value", node.func), scopes.parents[node]
         targets = getattr(parent, "targets", [getattr(parent, "target", None)])
@@ -220,7 +222,7 @@ def find_loads(values: Values, name: str) -> list[Call]:
             saved = ast.copy_location(ast.Constant(value=True), node)
             found.append(Call(node, door, {"inference_mode": (node, saved)}, is_open=True))
             _evaluate(found[-1], values, set())
-        elif is_trained and str(scopes.qualified(owner)).startswith(_LOADS):
+        elif is_used and str(scopes.qualified(owner)).startswith(_LOADS):
             found.append(Call(node, "peft", is_open=True))
     return found
 

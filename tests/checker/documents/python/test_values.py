@@ -325,6 +325,8 @@ def test_text_of_the_script_that_is_loaded_holds_its_values(loaded, values):
     assert _call(changed).values == {}
 
 
+FIELDS = CLASS.replace(" r:", " init_r:")
+NESTED = f"{FIELDS}@dataclass\nclass D:\n    ada: C = field(default_factory=C)\ns.store(node=D)\n"
 MAKE = "def make(r=8, t=4):\n    return AdaLoraConfig(init_r=r)\n"
 
 
@@ -351,6 +353,9 @@ MAKE = "def make(r=8, t=4):\n    return AdaLoraConfig(init_r=r)\n"
         ("c = EasyDict(r=8)\nAdaLoraConfig(init_r=c['r'])", 8),
         ("BIG = True\nAdaLoraConfig(init_r=8 if BIG else 4)", 8),
         (f"{CLASS}s.store(node=C)\n@hydra.main()\ndef f(c): AdaLoraConfig(init_r=c.r)", 8),
+        (f"{NESTED}@hydra.main(config_path=None)\ndef f(c): AdaLoraConfig(**c.ada)", 8),
+        (f"{NESTED}@hydra.main('conf')\ndef f(c): AdaLoraConfig(init_r=c.ada.init_r)", UNKNOWN),
+        (f"{NESTED}def f(c: D): AdaLoraConfig(**vars(c.ada))", 8),
     ],
 )
 def test_value_that_a_function_a_command_or_a_mapping_is_given(code, value):
