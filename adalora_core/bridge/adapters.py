@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
@@ -21,14 +21,12 @@ from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.nn.wrapping import return_to_fast_path
 from adalora_core.training.adapter import Adapter, use_plain_numbers, written_values
+from adalora_core.training.adapter_file.folder import SavedAdapter
 from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
 from adalora_core.training.host import Host, TrainingRun
 from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import candidates, unmatched_entries
 from adalora_core.training.training_state.state import TrainingState, restore_allocator
-
-if TYPE_CHECKING:
-    from adalora_core.training.adapter_file.folder import SavedAdapter
 
 _ATTRIBUTE = "_adalora_bridge"
 

@@ -28,10 +28,8 @@ from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import may_keep_output
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding import are_sharded, whole
+from adalora_core.training.host import Host
 from adalora_core.training.run.reporting import report
-
-if TYPE_CHECKING:
-    from adalora_core.training.host import Host
 
 INITIAL_RANKS = "_adalora_initial_ranks"
 """Attribute of a bridged layer: `{adapter: init_r}`, the divisor of its scale."""

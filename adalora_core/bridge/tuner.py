@@ -8,11 +8,13 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
+from torch import nn
 
 from adalora_core.bridge import adapters
 from adalora_core.bridge.layers import adalora_layers, injecting
@@ -21,18 +23,13 @@ from adalora_core.nn.adapter_layer import refuse_computed_weight
 from adalora_core.nn.wrapping import leave_fast_path, loaded, return_to_fast_path
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding import are_sharded
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.compaction import CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_dropped_are_live, warn_if_unfinished
 from adalora_core.training.tuner import refuse_shared_modules
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from adalora_core.training.adapter import Adapter
 
 _peft_init: Any = AdaLoraModel.__init__
 _peft_inject: Any = AdaLoraModel.inject_adapter

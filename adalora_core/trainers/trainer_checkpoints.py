@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from adalora_core.floor.errors import CheckpointError, ParallelismError
 from adalora_core.sharding import are_sharded
@@ -20,7 +20,6 @@ from adalora_core.training.adapter_file.folder import folder_of, states_in
 from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import Trainer
 
 

@@ -7,7 +7,9 @@ import dataclasses
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from adalora_core.allocation import AdaptedMatrix, AllocationReport, RankAllocator
 from adalora_core.config.fields.block import AUTO
@@ -19,17 +21,13 @@ from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import whole
 from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run.watch import RunWatch
 from adalora_core.training.run.watchers import WATCHERS
-
-if TYPE_CHECKING:
-    import torch
-
-    from adalora_core.nn import AdaLoraLayer
 
 SCHEDULE_FIELDS = (
     "target_r",

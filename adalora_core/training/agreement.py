@@ -7,7 +7,7 @@ import json
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -16,11 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from adalora_core.floor.adapter_spec import criterion_name
 from adalora_core.floor.errors import ParallelismError, RankDisagreementError
 from adalora_core.sharding import are_sharded, device_of, is_sharded
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
-    from adalora_core.training.adapter import Adapter
+from adalora_core.training.adapter import Adapter
 
 PATIENCE_S = 600
 """How long a process waits for the others; the usual limit of a collective on GPUs."""
@@ -49,7 +45,7 @@ class AgreementCheck:
         group: the processes that train the model together; None means all.
     """
 
-    def __init__(self, group: ProcessGroup | None = None) -> None:
+    def __init__(self, group: distributed.ProcessGroup | None = None) -> None:
         self.group = group
         self._calls = 0
         self._allocations: set[int] = set()
@@ -141,7 +137,10 @@ def _kept_set(adapter: Adapter) -> str:
 
 
 def compare(
-    mine: dict[str, str], adapters: Sequence[Adapter], group: ProcessGroup | None, purpose: str
+    mine: dict[str, str],
+    adapters: Sequence[Adapter],
+    group: distributed.ProcessGroup | None,
+    purpose: str,
 ) -> None:
     """Compare `mine` with what the other processes of `group` hold; all of them must call it.
 
@@ -163,7 +162,7 @@ def compare(
     raise RankDisagreementError(f"{purpose}: {_difference(found)}")
 
 
-def _wait_for_all(work: Any, group: ProcessGroup | None, purpose: str) -> None:
+def _wait_for_all(work: Any, group: distributed.ProcessGroup | None, purpose: str) -> None:
     """Wait for the collective `work`, which ends only if every process of `group` is in it."""
     latest = time.monotonic() + PATIENCE_S
     while not work.is_completed():

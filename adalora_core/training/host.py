@@ -14,6 +14,7 @@ from torch import nn
 from adalora_core.config.rules.runs import NothingTrainable
 from adalora_core.floor.errors import RunError
 from adalora_core.sharding import add_orthogonality_gradient_, is_distributed, orthogonality_penalty
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
@@ -21,8 +22,6 @@ from adalora_core.training.run.reporting import explain_backward, text_of
 from adalora_core.training.run_end import RunReport, run_report
 
 if TYPE_CHECKING:
-    from adalora_core.training.adapter import Adapter
-
     _Module = nn.Module
 else:
     _Module = object

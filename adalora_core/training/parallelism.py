@@ -9,19 +9,16 @@ import gc
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import distributed, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from adalora_core import sharding
 from adalora_core.floor.errors import ParallelismError
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import FACTORS
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-
-    from adalora_core.nn import AdaLoraLayer
-    from adalora_core.training.adapter import Adapter
+from adalora_core.training.adapter import Adapter
 
 _FSDP1 = "FullyShardedDataParallel"
 _WRAPPERS = {"DistributedDataParallel", _FSDP1}

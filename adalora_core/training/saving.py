@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from adalora_core.config.fields.block import AUTO
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 from adalora_core.sharding import are_sharded, is_sharded, meet, reshard
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
@@ -51,16 +53,9 @@ from adalora_core.training.training_state.state import (
     restore_allocator,
     run_is_unfinished,
 )
+from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
-    from adalora_core.config.model import AdaLoraConfig
-    from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.tuner import AdaLoraTuner
-
     Gathered = Mapping[str, torch.Tensor] | None
 
 

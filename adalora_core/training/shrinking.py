@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,8 +30,6 @@ from adalora_core.training.adapter_file.checks import FACTOR_DTYPES
 from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
 
 if TYPE_CHECKING:
-    import os
-
     Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
 
 _FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")

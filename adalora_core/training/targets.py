@@ -6,10 +6,11 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.errors import TargetError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import (
@@ -24,9 +25,6 @@ from adalora_core.floor.module_selection import (
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
-
-if TYPE_CHECKING:
-    from adalora_core.config.model import AdaLoraConfig
 
 _OF_PEFT = ("layer_replication", "ensure_weight_tying", "trainable_token_indices")
 

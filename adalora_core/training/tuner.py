@@ -7,11 +7,12 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.errors import TargetError
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
@@ -29,9 +30,6 @@ from adalora_core.training.targets import (
     refuse_unsupported,
     unmatched_entries,
 )
-
-if TYPE_CHECKING:
-    from adalora_core.config.model import AdaLoraConfig
 
 
 class AdaLoraTuner(Host, nn.Module):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -26,10 +28,6 @@ from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 from adalora_core.bridge import attach, detach, install, is_attached, uninstall
 from adalora_core.bridge.versions import TRIED, UnsupportedPeftError, require_supported_peft
 from adalora_core.floor.errors import RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 CLASSES = [peft.PeftModel, AdaLoraModel, AdaLoraLayer, SVDLinear]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,6 @@ from adalora_core.bridge.tuner import TunerOverrides
 from adalora_core.bridge.versions import require_supported_peft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     Patch = Callable[[], None]
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import io
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -23,9 +24,6 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from adalora_core import AdaLoraCallback, allocate_on_step
 from adalora_core.bridge import attach, detach, install, is_attached, uninstall
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TOTAL = 30
 

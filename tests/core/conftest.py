@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import pytest
 from backends import op_backend
 from op_devices import DEVICES, device, emulated_core, interpreted_core, new_tensors
-
-if TYPE_CHECKING:
-    import pytest
 
 __all__ = ["device", "emulated_core", "interpreted_core", "new_tensors", "op_backend"]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from adalora_runs import LOADERS, TARGET_BUDGET, final_ranks, live_ranks, make, optimizer_of, train
 from toy_models import TwoLayer, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def fresh_base() -> TwoLayer:

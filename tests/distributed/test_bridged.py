@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -10,9 +11,6 @@ from distributed_checks import load_and_train, save_at, train_and_save
 from distributed_runs import Blocks, assert_same, attached, run
 from process_groups import run_processes
 from saved_folders import assert_same_folders
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [
     # The runs of test_equal_runs.py once more.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,9 +25,6 @@ from process_groups import run_processes
 
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # One process speaks with nobody, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from adalora_runs import OURS
 from distributed_checks import save_and_read_at_once, save_pretrained_at
 from process_groups import run_processes
 from saved_folders import assert_same_folders
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("stop", [10, 30], ids=["unfinished", "finished"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,6 @@ import torch
 import adalora_core
 from adalora_core import AdaLoraModel, ConfigError
 from tests.support.toy_models import TwoLayer, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 peft = pytest.importorskip("peft")
 

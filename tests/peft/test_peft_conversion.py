@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -10,9 +11,6 @@ import torch
 from adalora_runs import make, train
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytest.importorskip("peft.tuners.lora.conversion", reason="PEFT before 0.19")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
@@ -15,9 +16,6 @@ from toy_models import TwoLayer
 
 from adalora_core.bridge import attach
 from adalora_core.config.findings import ConfigWarning
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def config(**changes: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import ms_swift_patch
 import peft
@@ -26,9 +27,6 @@ from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core.bridge import attach, detach, install, uninstall
 from adalora_core.floor.errors import RunError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def fresh(library: str = "peft", **changes: Any) -> Any:

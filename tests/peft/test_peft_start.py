@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -19,9 +20,6 @@ from transformers.pytorch_utils import Conv1D
 
 import adalora_core
 from adalora_core.bridge import attach, detach, uninstall
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["op_backend"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,6 @@ from uncalled_runs import assert_same, begin, called, doors, is_automatic, run_o
 
 import adalora_core
 from adalora_core.floor.errors import RunWarning
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["switch"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from adalora_runs import make, optimizer_of
@@ -20,9 +21,6 @@ from run_loops import (
     without_calls,
 )
 from toy_models import TwoLayer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def through_pickle(model: Any) -> Any:

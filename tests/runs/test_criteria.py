@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -17,10 +19,6 @@ from adalora_core.bridge import attach, to_peft_config
 from adalora_core.floor.adapter_spec import CRITERIA
 from adalora_core.floor.errors import CheckpointError, RunError
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 STEPS = 20
 HALF = 9

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,6 @@ from torch.utils.checkpoint import checkpoint
 from toy_models import Output
 
 from adalora_core import AdaLoraModel
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["op_backend"]
 

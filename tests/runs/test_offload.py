@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,6 @@ from toy_models import tiny_llama, token_batch
 
 from adalora_core.bridge import attach
 from adalora_core.floor.errors import TargetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TARGETS = ["q_proj", "up_proj"]
 CPU = torch.device("cpu")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,9 +23,6 @@ from resumed_runs import (
     optimizer_of,
     train,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["op_backend"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,6 @@ from adalora_runs import LOADERS, OURS, make, optimizer_of
 from run_loops import STEPS, backward, codes, counts_from_1, right, run_of
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def scaled(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -37,10 +39,6 @@ from adalora_core import RunWarning, ignore_run_findings
 from adalora_core.bridge import attach
 from adalora_core.floor.errors import CheckpointError, RunError
 from adalora_core.training.run import reporting
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 FAULTY_LOOPS = {
     "ADA803 before": allocates_before_step,

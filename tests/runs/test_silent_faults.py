@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -14,10 +16,6 @@ from toy_models import TwoLayer, two_layer_batch
 from adalora_core import allocate_on_step
 from adalora_core.bridge import attach
 from adalora_core.floor.errors import RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 STEPS = 60
 SCHEDULE = {"total_step": STEPS, "tinit": 4, "tfinal": 20}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -11,9 +12,6 @@ from adalora_runs import SETTINGS, train
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, RunWarning, get_peft_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def config(**changes: Any) -> AdaLoraConfig:

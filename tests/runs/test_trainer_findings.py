@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +22,6 @@ from adalora_core import allocate_on_step
 from adalora_core.floor.errors import RunError
 from adalora_core.trainers.distributed import AdapterState
 from adalora_core.trainers.transformers import AdaLoraCallback
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -17,9 +18,6 @@ from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.shrinking import read_trained
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def messages(run: Any) -> list[str]:

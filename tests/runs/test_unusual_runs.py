@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +16,6 @@ from torch.func import functional_call
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 STEPS = 60
 SCHEDULE = {"total_step": STEPS, "tinit": 4, "tfinal": 20}

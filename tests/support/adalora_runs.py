@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import peft
 import torch
+from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
 import adalora_core
 from adalora_core import bridge
 from adalora_core.config.findings import ConfigWarning
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-
-    from torch import nn
 
 
 class Attached:

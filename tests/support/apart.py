@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from adalora_runs import allocator_of, make, optimizer_of
@@ -28,10 +30,6 @@ from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 
 from adalora_core.trainers.distributed import AdapterState, allocate_within
 from adalora_core.training import agreement
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 FIRST_ALLOCATION = 4
 

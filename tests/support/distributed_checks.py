@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -34,11 +36,6 @@ from torch.distributed.fsdp import fully_shard
 
 from adalora_core.floor.errors import AdaLoraError
 from adalora_core.trainers.distributed import AdapterState, allocate_within, check_agreement
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 
 # --- checkpoints ---------------------------------------------------------------------------------
 

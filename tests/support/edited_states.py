@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from adalora_runs import make, train
@@ -10,10 +12,6 @@ from saved_folders import state_in
 from toy_models import TwoLayer
 
 from adalora_core.training.training_state.state import decode_file, encode_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 SCHEDULE = {"tinit": 8, "tfinal": 12, "total_step": 40, "deltaT": 5}
 AFTER_AN_ALLOCATION = 21

@@ -16,14 +16,12 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_runs import make, train
 from edited_states import SCHEDULE, base
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 KILLED = 77
 CALLS = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -14,10 +16,6 @@ from toy_models import Output
 
 from adalora_core import AdaLoraModel
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 STEPS = 60
 SCHEDULES: dict[str, dict[str, Any]] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from adalora_runs import make, optimizer_of
@@ -12,9 +13,6 @@ from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import RunWarning, allocate_automatically
 from adalora_core.bridge import install
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 STEPS = 30
 

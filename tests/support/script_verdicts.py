@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from script_runs import script_names, source
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from script_runs import Outcome
+from script_runs import Outcome, script_names, source
 
 CLOSE = 2e-3
 CLOSE_WITH_DROPOUT = 2e-2

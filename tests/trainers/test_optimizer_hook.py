@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,6 @@ from toy_models import TwoLayer, two_layer_batch
 from adalora_core import allocate_on_step
 from adalora_core.floor.errors import RunWarning
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -15,9 +16,6 @@ from toy_models import TwoLayer, two_layer_batch
 from adalora_core import AdaLoraModel
 from adalora_core.config.fields.table import as_written
 from adalora_core.floor.errors import CheckpointError, RunWarning
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TENSORS = "adapter_model.safetensors"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -19,9 +20,6 @@ from adalora_core import AdaLoraConfig, RunWarning, get_peft_model
 from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.lora_export import export_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def fresh_base() -> TwoLayer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import zlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,6 @@ from adalora_core import AdaLoraModel
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.training_state import contents as state_tensors
 from adalora_core.training.training_state.state import read_state
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
 from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, TENSOR_PREFIX, module_path
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS
 from adalora_core.nn.wrapping import wrap_layer
 from adalora_core.sharding import part_of
+from adalora_core.training.adapter_file.folder import SavedAdapter
 from adalora_core.training.adapter_file.tensors import embeddings_of, without_wrapper
 from adalora_core.training.targets import (
     Targets,
@@ -20,10 +20,6 @@ from adalora_core.training.targets import (
     resolve_saved_modules,
     resolve_targets,
 )
-
-if TYPE_CHECKING:
-    from adalora_core.nn import AdaLoraLayer
-    from adalora_core.training.adapter_file.folder import SavedAdapter
 
 FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MOST_FLAGS = 32 * MOST_TRIPLETS

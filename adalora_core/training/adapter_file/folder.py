@@ -15,8 +15,9 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from mmap import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,16 +26,12 @@ from safetensors.torch import load_file, save
 from adalora_core.config.fields.table import as_written
 from adalora_core.config.json_file import object_in
 from adalora_core.config.loading import config_of, read_config
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import is_inside, locked, rename, staged, sync_folder
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER, FACTORS
-
-if TYPE_CHECKING:
-    from mmap import mmap
-
-    from adalora_core.config.model import AdaLoraConfig
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"

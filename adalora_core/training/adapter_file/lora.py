@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -19,6 +20,7 @@ from torch.nn import functional
 from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.module_selection import lacks_all_of, saved_module_names, settings_of_ranks
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.adapter_file.folder import (
     WEIGHTS_NAME,
     SavedAdapter,
@@ -28,10 +30,6 @@ from adalora_core.training.adapter_file.folder import (
 )
 
 if TYPE_CHECKING:
-    import os
-
-    from adalora_core.nn import AdaLoraLayer
-
     Factors = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
 
 _KERNELS = "lora_kernels"

@@ -5,26 +5,22 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.sharding import fill, whole
+from adalora_core.training.adapter import Adapter
+from adalora_core.training.adapter_file.folder import SavedAdapter
 from adalora_core.training.compaction import keep_rows
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from adalora_core.config.model import AdaLoraConfig
-    from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.adapter import Adapter
-    from adalora_core.training.adapter_file.folder import SavedAdapter
-    from adalora_core.training.tuner import AdaLoraTuner
+from adalora_core.training.tuner import AdaLoraTuner
 
 Saved = bool | Literal["auto"]
 """PEFT's `save_embedding_layers`: "auto" saves embeddings whose vocabulary was resized."""

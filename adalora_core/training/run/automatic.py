@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import distributed
 
+from adalora_core.allocation import RankAllocator
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.config.rules import runs
+from adalora_core.config.rules.base import Rule
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import AdaLoraError, RankDisagreementError
 from adalora_core.sharding import reshard
-
-if TYPE_CHECKING:
-    from adalora_core.allocation import RankAllocator
-    from adalora_core.config.rules.base import Rule
 
 MISSED_STEPS = 30
 """Most steps without a call, or without a change, before it counts as a fault."""

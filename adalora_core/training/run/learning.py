@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
@@ -23,9 +24,6 @@ from adalora_core.training.run.watch import (
     calls_between_looks,
     first_gradient,
 )
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
 
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
@@ -225,7 +223,7 @@ class _AdapterLearns(Watcher):
         if optimizer is None or not 9 * total <= 20 * call.number <= 10 * total:
             return ""
         now, base = _rate_of(optimizer, values), _rate_of(optimizer, values, "initial_lr")
-        if not (now and base):  # a rate of 0 is told by E, which does not change
+        if not (now and base):  # at a rate of 0 E does not change, which `_standstill` reports
             return ""
         self._shares.append(now / base)
         is_rising = self._shares[-1] > self._shares[0]

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
+from adalora_core.allocation import AllocationReport, RankAllocator
 from adalora_core.config.rules import runs
+from adalora_core.config.rules.base import Rule
 from adalora_core.floor.budget import Phase
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.sharding import local_part
 from adalora_core.training.run.automatic import (
     CERTAIN,
@@ -23,10 +26,6 @@ from adalora_core.training.run.optimizers import held_at_step, was_skipped, watc
 from adalora_core.training.run.reporting import report
 
 if TYPE_CHECKING:
-    from adalora_core.allocation import AllocationReport, RankAllocator
-    from adalora_core.config.rules.base import Rule
-    from adalora_core.nn import AdaLoraLayer
-
     _Gradient = tuple[torch.Tensor, torch.Tensor, int]
 
 

@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,14 +31,12 @@ from adalora_core.floor.adapter_spec import (
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import divided_like, local_part, whole
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.adapter_file.tensors import whole_factors
 from adalora_core.training.compaction import keep_rows
-
-if TYPE_CHECKING:
-    from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.adapter import Adapter
 
 CRITERION = "importance_criterion"
 """The entry of the progress that names the criterion, if it is not the default."""

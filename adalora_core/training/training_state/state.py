@@ -21,7 +21,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load
@@ -32,17 +33,13 @@ from adalora_core.config.loading import config_of
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.sharding import part_of
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.training_state import contents
 from adalora_core.training.training_state.contents import require
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.adapter import Adapter
 
 STATE_VERSION = 3
 _BY_MODULE = {"mask": torch.bool, "ranks": torch.int16}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.config.fields.table import FIELDS
 from differential import bases, outcomes
 from differential.cases import ABSENT, Case, Change
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 NUMBERS = (
     0,

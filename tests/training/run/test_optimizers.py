@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -17,9 +18,6 @@ from transformers import Trainer, TrainingArguments
 import adalora_core
 from adalora_core import AdaLoraCallback, factor_groups
 from adalora_core.bridge import attach, install, uninstall
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MORE: dict[str, Any] = {"modules_to_save": ["head"], "bias": "lora_only"}
 
