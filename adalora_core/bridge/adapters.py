@@ -105,7 +105,8 @@ def adapter_of(tuner: Host, name: str) -> Adapter:
             if name in layer.lora_A:
                 rank = int(layer.lora_E[name].shape[0])
                 rows = known.get(path, [])
-                adapter.add_layer(path, layer, rows if len(rows) == rank else list(range(rank)))
+                adapter.layers[path] = layer
+                adapter.positions[path] = rows if len(rows) == rank else list(range(rank))
         if adapter.is_trainable:
             adapter.start_allocation()
             show_averages(tuner, adapter)
@@ -220,8 +221,7 @@ def report_unmatched(tuner: Host) -> None:
     paths = [path for path, _ in candidates(tuner.model, (AdaLoraLayer, ModulesToSaveWrapper))]
     for adapter in trained_adapters(tuner):
         config = adapter.config
-        unmatched = [] if config.rank_pattern else unmatched_entries(config, paths)
-        if unmatched:
+        if not config.rank_pattern and (unmatched := unmatched_entries(config, paths)):
             adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))
 
 

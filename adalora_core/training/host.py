@@ -169,11 +169,7 @@ class TrainingRun:
         self.allocates_automatically: bool | None = None
         self.penalty = PenaltyPerStep()
         self.checked: set[str] = set()
-
-    @functools.cached_property
-    def agreement(self) -> AgreementCheck:
-        """Compares the processes of a run."""
-        return AgreementCheck()
+        self.agreement = AgreementCheck()
 
 
 class Host(_Module):

@@ -221,15 +221,6 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
             )
 
 
-def refuse_state_of_one_process(is_asked: bool | None) -> None:
-    """Refuse to write the training state of a divided model from given tensors."""
-    if is_asked:
-        raise ParallelismError(
-            "save_pretrained: got state_dict and save_training_state=True, but the averages are "
-            "divided over processes; leave state_dict out, and call it on every process"
-        )
-
-
 def _is_wrapper(candidate: object) -> bool:
     # By the type alone: isinstance may run code of an arbitrary object.
     kind = type(candidate)

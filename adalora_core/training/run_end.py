@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
@@ -96,11 +94,6 @@ def run_report(adapter: Adapter) -> RunReport:
         dict(run.findings),
         run.automatic.message,
     )
-
-
-def is_checkpoint_folder(folder: Path) -> bool:
-    """Return whether `folder` has the name that Trainer gives to what a run can resume from."""
-    return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
 def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:

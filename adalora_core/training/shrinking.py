@@ -26,8 +26,8 @@ from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training import lora_export
 from adalora_core.training.adapter_file import folder as files
-from adalora_core.training.adapter_file.checks import FACTOR_DTYPES
 from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
+from adalora_core.training.adapter_file.tensors import FACTOR_DTYPES
 
 if TYPE_CHECKING:
     Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]

@@ -87,9 +87,8 @@ class AdaLoraTuner(Host, nn.Module):
         refuse_unsupported(config)
         refuse_divided_base(self.model)
         refuse_offloaded(self.model)
-        unmatched = []
-        if positions is None:
-            unmatched = unmatched_entries(config, [path for path, _ in candidates(self.model)])
+        paths = [path for path, _ in candidates(self.model)]
+        unmatched = unmatched_entries(config, paths) if positions is None else []
         # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
         refuse_shared_modules(self.model, [*targets.layers, *targets.saved])
@@ -111,7 +110,8 @@ class AdaLoraTuner(Host, nn.Module):
                 device=device,
             )
             self._replace(path, layer)
-            adapter.add_layer(path, layer, list(range(layer.rank)) if rows is None else rows)
+            adapter.layers[path] = layer
+            adapter.positions[path] = list(range(layer.rank)) if rows is None else rows
         for path in targets.saved:
             self._replace(path, ModulesToSave(self.model.get_submodule(path)))
         leave_fast_path(self.model, AdaLoraLayer)

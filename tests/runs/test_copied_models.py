@@ -97,9 +97,7 @@ def test_copy_of_a_run_without_calls_is_told_at_its_save(door: str, tmp_path: Pa
     assert codes(lambda: other.save_pretrained(str(tmp_path))) == ["ADA811"]
 
 
-def test_copy_of_a_long_run_is_allocated_after_more_steps_than_an_inner_loop_has(
-    door: str,
-) -> None:
+def test_copy_of_a_long_run_is_allocated_after_more_steps_than_an_inner_loop_has(door: str) -> None:
     model = make(door, TwoLayer(), total_step=60).train()
     optimizer = optimizer_of(model)
     for step in range(4):

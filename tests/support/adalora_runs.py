@@ -38,11 +38,7 @@ class Attached:
 
 
 LIBRARIES = {"peft": peft, "adalora_core": adalora_core, "attached": Attached}
-LOADERS = {
-    "peft": peft.PeftModel,
-    "adalora_core": adalora_core.AdaLoraModel,
-    "attached": Attached,
-}
+LOADERS = {"peft": peft.PeftModel, "adalora_core": adalora_core.AdaLoraModel, "attached": Attached}
 OURS = ["adalora_core", "attached"]
 """What has our allocator: models of ours, and models of PEFT that are attached."""
 

@@ -79,10 +79,7 @@ SCENARIOS: dict[str, tuple[Callable[[], Save] | None, Callable[[], Save]]] = {
     "finished to unfinished": (lambda: saved(WHOLE), lambda: saved(21, lora_alpha=4)),
     "finished to another alpha": (lambda: saved(WHOLE), lambda: saved(WHOLE, lora_alpha=4)),
     "the same again": (lambda: saved(21), lambda: saved(21)),
-    "equal weights": (
-        lambda: untrained(8, with_state=True),
-        lambda: untrained(4, with_state=True),
-    ),
+    "equal weights": (lambda: untrained(8, with_state=True), lambda: untrained(4, with_state=True)),
     "equal weights without a state": (
         lambda: untrained(8, with_state=False),
         lambda: untrained(4, with_state=False),

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import read_adapter
+from adalora_core.training.adapter_file.tensors import row_positions
 from adalora_core.training.training_state.state import read_state
 
 WEIGHTS = "adapter_model.safetensors"

@@ -36,7 +36,7 @@ DIFFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
 """The values of each script that differ from PEFT's, by the fault; others have no difference."""
 
 RAISES = {
-    "glue_step_end": "TypeError: unsupported operand type(s) for *: 'Parameter' and 'NoneType'",
+    "glue_step_end": "TypeError: unsupported operand type(s) for *: 'Parameter' and 'NoneType'"
 }
 """What ends a script under PEFT."""
 

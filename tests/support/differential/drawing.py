@@ -143,8 +143,7 @@ def draw(seed: int) -> Case:
     changes: list[Change] = []
     for _ in range(1 if random.random() < 0.6 else 2):
         changes += random.choices(
-            [_plain, targets, _schedule, _number, _unknown, _absent],
-            [30, 30, 14, 20, 3, 3],
+            [_plain, targets, _schedule, _number, _unknown, _absent], [30, 30, 14, 20, 3, 3]
         )[0](random, base)
     # With inference_mode the contract takes the file for that of a saved adapter.
     kept = {k: v for k, v in changes if k != "inference_mode" or not v}
