@@ -23,7 +23,6 @@ from adalora_core.nn.adapter_layer import refuse_computed_weight
 from adalora_core.nn.wrapping import leave_fast_path, loaded, return_to_fast_path
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding import are_sharded
-from adalora_core.training.adapter import Adapter
 from adalora_core.training.compaction import CompactionReport, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward
 from adalora_core.training.parallelism import refuse_merging
@@ -108,9 +107,7 @@ class TunerOverrides(Host):
         adapters.follow_reset(self, adapters.state_of(self).adapters.values())
         Host.update_and_allocate(self, global_step)
 
-    def trained_adapters(self) -> list[Adapter]:
-        """Return the active adapters that are made for training."""
-        return adapters.trained_adapters(self)
+    trained_adapters = adapters.trained_adapters
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" in the configuration that is trained."""
@@ -255,17 +252,12 @@ def _all_or_none(layers: Iterable[Any]) -> Iterator[None]:
     except BaseException:
         for layer, count in before:
             if len(layer.merged_adapters) > count:
-                _unmerge(layer, count)
+                kept = layer.merged_adapters[:count]
+                del layer.merged_adapters[:count]
+                with onload_layer(layer):
+                    layer.unmerge()
+                layer.merged_adapters[:0] = kept
         raise
-
-
-def _unmerge(layer: Any, keep: int) -> None:
-    """Unmerge a layer of PEFT but for its first `keep` adapters."""
-    kept = layer.merged_adapters[:keep]
-    del layer.merged_adapters[:keep]
-    with onload_layer(layer):
-        layer.unmerge()
-    layer.merged_adapters[:0] = kept
 
 
 @contextlib.contextmanager

@@ -106,8 +106,9 @@ class Adapter:
         """Return the places of the factors of every matrix."""
         # nn.Module keeps these private dictionaries when parameters are replaced.
         return [
-            AdaptedMatrix(path, *(getattr(each, name)._parameters for name in FACTORS), self.name)  # noqa: SLF001
+            AdaptedMatrix(path, A._parameters, E._parameters, B._parameters, self.name)  # noqa: SLF001
             for path, each in self.layers.items()
+            for A, E, B in [(each.lora_A, each.lora_E, each.lora_B)]
         ]
 
     def factors(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

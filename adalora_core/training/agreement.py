@@ -139,7 +139,7 @@ def compare(
     digest = hashlib.sha256(json.dumps(mine).encode()).digest()
     number = int.from_bytes(digest[:7])
     factors: list[Any] = [each for adapter in adapters for each in adapter.factors()[0]]
-    first = factors[0] if factors else torch.empty(0, device="cpu")
+    first: Any = factors[0] if factors else torch.empty(0, device="cpu")
     device = device_of(first.device_mesh) if is_sharded(first) else first.device
     both = torch.tensor([number, -number], device=device)
     work = distributed.all_reduce(both, distributed.ReduceOp.MAX, group=group, async_op=True)

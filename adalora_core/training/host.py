@@ -60,12 +60,9 @@ class PenaltyPerStep:
 
     Attributes:
         forwards: training forwards so far, without those of compiled models.
-        was_in_a_loss: whether a backward pass has reached a penalty so far.
-        was_added: whether its gradient was added after a backward pass so far.
-        additions: how often it was added to the present gradients, unscaled.
+        additions: how often its gradient was added to the present gradients, unscaled.
         was_counted_twice: whether one forward's losses had the penalty of `outputs.loss` and one
             that the caller added.
-        is_left_out: whether forwards add no penalty to the losses.
         is_first: whether the next forward is the first of its step; None without calls of
             `begin_step`.
         reached: the last forward whose penalty a backward pass of the step has reached, by whether

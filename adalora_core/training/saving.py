@@ -37,15 +37,8 @@ class Save:
     """A save of adapters in one order: reshard, judge, and for each adapter stage and commit.
 
     The caller stages: an own model encodes its files, and PEFT and other libraries write theirs.
-
-    Args:
-        model: the model, divided by FSDP2 or not.
-        adapters: what is judged.
-        folder: where the save will be.
-        with_state: whether the save is a checkpoint, with the training state of an unfinished run;
-            None writes that too.
-        is_main_process: whether this process writes.
-        has_tensors: whether the caller has the whole tensors of a divided model.
+    `with_state` marks a checkpoint, with the training state of an unfinished run; None writes that
+    too. `has_tensors`: the caller has the whole tensors of a divided model.
 
     Attributes:
         gathers: whether every process takes part, and the first one writes.

@@ -162,7 +162,8 @@ def _within(budget: int, adapter: TrainedAdapter, *, pad_ranks: bool) -> dict[st
                 return ranks
         return {}
     largest, ranks = adapter.file(most), dict.fromkeys(most, 0)
-    costs = {path: each.triplet_bytes for path, each in adapter.modules.items()}
+    # The bytes of a row of A and a column of B.
+    costs = {p: each.A[:1].nbytes + each.B[:, :1].nbytes for p, each in adapter.modules.items()}
     more = {path: largest.entry_bytes.get(path, 0) for path in most}
     # What is not of a module is never more than in the largest file, but for its padding.
     modules = sum(costs[path] * each + more[path] for path, each in most.items())

@@ -222,16 +222,12 @@ class AutomaticAllocation:
             )
             self._is_over = True
         if not allocator.target_reached:
-            self._observe(allocator)
+            if self._statistics is None:  # averages that nobody else reads; a resumed run's go on
+                self._statistics = ImportanceStatistics(allocator.spec)
+                averages = allocator.statistics.smoothed, allocator.statistics.uncertainty
+                self._statistics.restore(*([each.clone() for each in kind] for kind in averages))
+            allocator.observe_into(self._statistics)
         return False
-
-    def _observe(self, allocator: RankAllocator) -> None:
-        """Update averages that nobody else reads; those of a resumed run go on as a copy."""
-        if self._statistics is None:
-            self._statistics = ImportanceStatistics(allocator.spec)
-            averages = allocator.statistics.smoothed, allocator.statistics.uncertainty
-            self._statistics.restore(*([each.clone() for each in kind] for kind in averages))
-        allocator.observe_into(self._statistics)
 
     def _begin_calls(self, run: _Run, allocator: RankAllocator) -> None:
         step = self.step

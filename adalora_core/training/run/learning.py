@@ -13,17 +13,9 @@ from torch.utils.hooks import RemovableHandle
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
 from adalora_core.sharding import are_sharded, local_part
+from adalora_core.training.run import watch
 from adalora_core.training.run.automatic import CERTAIN, MISSED_STEPS, is_captured
-from adalora_core.training.run.watch import (
-    Call,
-    DeferredInt,
-    End,
-    RunWatch,
-    Step,
-    Watcher,
-    calls_between_looks,
-    first_gradient,
-)
+from adalora_core.training.run.watch import Call, DeferredInt, End, RunWatch, Step, Watcher
 
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
@@ -106,7 +98,7 @@ class _GradientsAreCleared(Watcher):
         self._is_over = False
 
     def step(self, run: RunWatch, step: Step) -> str:
-        found = None if self._is_over or not step.counts else first_gradient(step.allocator)
+        found = None if self._is_over or not step.counts else watch.first_gradient(step.allocator)
         if found is None:
             return ""
         values, gradient, version = found
@@ -241,7 +233,7 @@ class _AdapterLearns(Watcher):
         if int(call.changed):
             self._unchanged, self._has_changed = 0, True
             return ""
-        self._unchanged += calls_between_looks(call.allocator)
+        self._unchanged += watch.calls_between_looks(call.allocator)
         later = max(CERTAIN, call.allocator.schedule.total_step // 4)
         if self._unchanged < (later if self._has_changed else min(MISSED_STEPS, later)):
             return ""
