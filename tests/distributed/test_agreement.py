@@ -131,7 +131,6 @@ def test_a_loaded_state_moves_no_comparison(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("library", ["adalora_core", "attached"])
 def test_a_copy_of_a_model_stays_in_the_group(library: str) -> None:
     model = adapted(library=library)
     group: Any = threading.Lock()  # no copies either

@@ -32,23 +32,23 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 @pytest.mark.parametrize("stop", [9, 27], ids=["while-budgeting", "in-the-final-phase"])
 @pytest.mark.parametrize(
-    ("saved", "resumed"),
+    ("saved", "resumed", "make"),
     [
-        (("fsdp2", 2), ("fsdp2", 4)),
-        (("fsdp2", 2), ("single", 1)),
-        (("single", 1), ("fsdp2", 2)),
-        (("ddp", 2), ("hsdp", 4)),
+        (("fsdp2", 2), ("fsdp2", 4), adapted),
+        (("fsdp2", 2), ("single", 1), adapted),
+        (("single", 1), ("fsdp2", 2), adapted),
+        (("ddp", 2), ("hsdp", 4), adapted),
+        pytest.param(("fsdp2", 2), ("ddp", 2), attached, marks=pytest.mark.slow),
+        pytest.param(("fsdp2", 2), ("fsdp2", 1), attached, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(
-    saved: tuple[str, int], resumed: tuple[str, int], stop: int, tmp_path: Path
+    saved: tuple[str, int], resumed: tuple[str, int], make: Any, stop: int, tmp_path: Path
 ) -> None:
-    expected = run(0, "single", {})
-    folder = tmp_path / "checkpoint"
-    run_processes(saved[1], train_and_save, tmp_path / "save", saved[0], stop, folder)
-    for found in run_processes(
-        resumed[1], load_and_train, tmp_path / "load", resumed[0], stop, folder
-    ):
+    expected = run(0, "single", {}, make)
+    rest = (stop, tmp_path / "checkpoint", make)
+    run_processes(saved[1], train_and_save, tmp_path / "save", saved[0], *rest)
+    for found in run_processes(resumed[1], load_and_train, tmp_path / "load", resumed[0], *rest):
         assert_same(found, expected, stop)
 
 

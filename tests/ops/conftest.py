@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from backends import op_backend
 from op_devices import DEVICES, device, emulated_core, interpreted_core, new_tensors
 
-__all__ = ["device", "emulated_core", "interpreted_core", "new_tensors", "op_backend"]
+__all__ = ["device", "emulated_core", "interpreted_core", "new_tensors"]
 
 OPS = {
     "test_importance",

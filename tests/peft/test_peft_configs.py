@@ -13,7 +13,7 @@ import torch
 
 import adalora_core
 from adalora_core import AdaLoraModel, ConfigError
-from tests.support.toy_models import TwoLayer, two_layer_batch
+from tests.support.toy_models import TwoLayer, outputs, two_layer_batch
 
 peft = pytest.importorskip("peft")
 
@@ -39,11 +39,6 @@ def train(model: Any) -> Any:
         model.base_model.update_and_allocate(step)
         optimizer.zero_grad()
     return model
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(two_layer_batch(99)["x"]).logits  # type: ignore[no-any-return]
 
 
 def loaded_by_both(folder: Path) -> list[torch.Tensor]:

@@ -11,7 +11,6 @@ import peft
 import pytest
 import torch
 from adalora_runs import SETTINGS, TARGET_BUDGET, final_ranks, live_ranks, optimizer_of, train
-from backends import op_backend
 from peft.tuners.adalora import layer as peft_layers
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -20,8 +19,6 @@ from transformers.pytorch_utils import Conv1D
 
 import adalora_core
 from adalora_core.bridge import attach, detach, uninstall
-
-__all__ = ["op_backend"]
 
 LORA = SETTINGS | {"init_lora_weights": "lora"}  # adalora: ignore[ADA407] - bridged or attached
 INIT_R, ALPHA = SETTINGS["init_r"], SETTINGS["lora_alpha"]

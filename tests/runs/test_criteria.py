@@ -11,7 +11,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from adalora_runs import allocator_of, load_again
+from adalora_runs import allocator_of, end_step, load_again
 from torch import nn
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
@@ -56,9 +56,7 @@ def train(model: Any, steps: range) -> None:
     for step in steps:
         x = torch.randn(5, 6, generator=torch.Generator().manual_seed(step))
         model(x).square().sum().backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
 
 
 def assert_equal_runs(one: Any, other: Any) -> None:

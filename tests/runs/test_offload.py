@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
-from adalora_runs import LOADERS, make, optimizer_of
+from adalora_runs import LOADERS, end_step, make, optimizer_of
 from toy_models import tiny_llama, token_batch
 
 from adalora_core.bridge import attach
@@ -55,9 +55,7 @@ def trained(model: Any) -> torch.Tensor:
     model.train()
     for step in range(3):
         model(**token_batch(step)).loss.backward()
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
     return logits(model)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from backends import op_backend
 from resumed_runs import (
     LIKE_IN_A_MODEL,
     NOT_SORTED,
@@ -23,8 +22,6 @@ from resumed_runs import (
     optimizer_of,
     train,
 )
-
-__all__ = ["op_backend"]
 
 # One process speaks with nobody, and says so.
 pytestmark = [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adalora_runs import allocator_of, make, optimizer_of
+from adalora_runs import allocator_of, end_step, make, optimizer_of
 from distributed_checks import refusal
 from distributed_runs import (
     SETTINGS,
@@ -232,9 +232,7 @@ def both_stages() -> list[Trace]:
         given = batch(step)
         nn.functional.cross_entropy(second(first(given["x"])), given["labels"]).backward()
         for model, optimizer, trace in zip(stages, optimizers, traces, strict=True):
-            optimizer.step()
-            model.update_and_allocate(step)
-            optimizer.zero_grad()
+            end_step(model, optimizer, step)
             trace.note(model)
     for model, trace in zip(stages, traces, strict=True):
         trace.parameters = whole_parameters(model)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from adalora_runs import make, optimizer_of
+from adalora_runs import end_step, make, optimizer_of
 from torch import nn
 from toy_models import Output
 
@@ -96,9 +96,7 @@ def train(model: Any, optimizer: torch.optim.Optimizer, steps: range) -> None:
     model.train()
     for step in steps:
         (model(_batch(step)).loss * 10).backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
 
 
 def everything(model: Any) -> dict[str, Any]:
