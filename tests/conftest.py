@@ -172,3 +172,19 @@ def door(request: pytest.FixtureRequest) -> str:
     if request.param == "import":
         request.getfixturevalue("installed")
     return {"own": "adalora_core", "import": "peft", "attach": "attached"}[request.param]
+
+
+@pytest.fixture(params=["adalora_core", "attached"])
+def library(request: pytest.FixtureRequest) -> str:
+    """Make the models of a test by what has our allocator; a key of `LIBRARIES`."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=["native", "portable"])
+def op_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Serve every call of a test by the compiled core, or by torch's operations."""
+    name: str = request.param
+    if name == "portable":
+        monkeypatch.setattr("adalora_core.ops._backend.HAS_CORE", False)
+    return name

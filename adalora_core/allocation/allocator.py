@@ -5,18 +5,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from adalora_core.allocation.criteria import Factors, costs, criterion_of
 from adalora_core.allocation.factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.budget import Phase, ScheduledStep
 from adalora_core.sharding import are_sharded
-
-if TYPE_CHECKING:
-    from adalora_core.floor.adapter_spec import AdapterSpec
 
 MASKS_AT_ONCE = 64
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.ops import averages_of, update_importance
-
-if TYPE_CHECKING:
-    from adalora_core.floor.adapter_spec import AdapterSpec
 
 _PLACE = operator.attrgetter("device", "dtype")
 

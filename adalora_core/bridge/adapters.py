@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
 
-from adalora_core.bridge.layers import adalora_layers, clear_initial_ranks, set_rank, watch_states
+from adalora_core.bridge.layers import INITIAL_RANKS, adalora_layers, set_rank, watch_states
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.loading import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing
@@ -21,14 +21,12 @@ from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.nn.wrapping import return_to_fast_path
 from adalora_core.training.adapter import Adapter, use_plain_numbers, written_values
+from adalora_core.training.adapter_file.folder import SavedAdapter
 from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
 from adalora_core.training.host import Host, TrainingRun
 from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import candidates, unmatched_entries
 from adalora_core.training.training_state.state import TrainingState, restore_allocator
-
-if TYPE_CHECKING:
-    from adalora_core.training.adapter_file.folder import SavedAdapter
 
 _ATTRIBUTE = "_adalora_bridge"
 
@@ -107,7 +105,8 @@ def adapter_of(tuner: Host, name: str) -> Adapter:
             if name in layer.lora_A:
                 rank = int(layer.lora_E[name].shape[0])
                 rows = known.get(path, [])
-                adapter.add_layer(path, layer, rows if len(rows) == rank else list(range(rank)))
+                adapter.layers[path] = layer
+                adapter.positions[path] = rows if len(rows) == rank else list(range(rank))
         if adapter.is_trainable:
             adapter.start_allocation()
             show_averages(tuner, adapter)
@@ -222,8 +221,7 @@ def report_unmatched(tuner: Host) -> None:
     paths = [path for path, _ in candidates(tuner.model, (AdaLoraLayer, ModulesToSaveWrapper))]
     for adapter in trained_adapters(tuner):
         config = adapter.config
-        unmatched = [] if config.rank_pattern else unmatched_entries(config, paths)
-        if unmatched:
+        if not config.rank_pattern and (unmatched := unmatched_entries(config, paths)):
             adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))
 
 
@@ -234,11 +232,17 @@ def return_to_peft(tuner: Host) -> None:
     as zeros, in the parameters and in the state of the optimizer that was cut with them.
     """
     adapters = trained_adapters(tuner)
-    copy_averages_to_peft(tuner, adapters)
+    for adapter in adapters:
+        allocator = _allocator_of(tuner, adapter)
+        for name in _AVERAGES if allocator is not None else ():
+            # PEFT overwrites its sensitivities, and needs all three averages or none of a factor.
+            shown = AverageView(adapter, "exp_avg_ipt" if name == "ipt" else name)
+            setattr(allocator, name, {key: each.clone() for key, each in shown.items()})
     sync_patterns(tuner)
     for each in (_ATTRIBUTE, CONFIGS):
         tuner.__dict__.pop(each, None)
-    clear_initial_ranks(tuner.model)
+    for _, layer in adalora_layers(tuner.model):
+        layer.__dict__.pop(INITIAL_RANKS, None)  # PEFT's forward again
     return_to_fast_path(tuner.model)
     optimizer = compacted.pop(tuner, lambda: None)()
     for adapter in adapters:
@@ -292,11 +296,8 @@ class AverageView(Mapping[str, "torch.Tensor"]):
         allocator = self._adapter.allocator
         if allocator is None:
             return {}
-        names = [
-            f"{matrix.path}.{factor}.{matrix.adapter_name}"
-            for matrix in allocator.matrices
-            for factor in FACTORS
-        ]
+        paths = [matrix.path for matrix in allocator.matrices]
+        names = [f"{path}.{factor}.{self._adapter.name}" for path in paths for factor in FACTORS]
         source = _AVERAGES[self._name]
         if source is not None:
             return dict(zip(names, getattr(allocator.statistics, source), strict=False))
@@ -323,16 +324,6 @@ def follow_reset(tuner: Host, adapters: Iterable[Adapter]) -> None:
         if adapter.allocator is not None:
             adapter.allocator.statistics.release()
         show_averages(tuner, adapter)
-
-
-def copy_averages_to_peft(tuner: Host, adapters: Iterable[Adapter]) -> None:
-    """Give copies of the averages to PEFT's allocator, which goes on with them."""
-    for adapter in adapters:
-        allocator = _allocator_of(tuner, adapter)
-        for name in _AVERAGES if allocator is not None else ():
-            # PEFT overwrites its sensitivities, and needs all three averages or none of a factor.
-            shown = AverageView(adapter, "exp_avg_ipt" if name == "ipt" else name)
-            setattr(allocator, name, {key: each.clone() for key, each in shown.items()})
 
 
 def _allocator_of(tuner: Host, adapter: Adapter) -> Any:

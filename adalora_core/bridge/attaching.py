@@ -10,21 +10,11 @@ from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
-from adalora_core.bridge import adapters, injected
+from adalora_core.bridge import adapters, injected, layers
+from adalora_core.bridge import model as models
 from adalora_core.bridge.configurations import BuiltConfigOverrides
-from adalora_core.bridge.layers import (
-    OVERRIDES,
-    LayerOverrides,
-    adalora_layers,
-    start_fresh_adapters,
-    store_initial_rank,
-)
-from adalora_core.bridge.model import (
-    BuiltModelOverrides,
-    ModelOverrides,
-    PlainModelOverrides,
-    is_adalora,
-)
+from adalora_core.bridge.layers import OVERRIDES, LayerOverrides, adalora_layers
+from adalora_core.bridge.model import is_adalora
 from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
 from adalora_core.nn.wrapping import execution_device, leave_fast_path
 from adalora_core.training.host import TUNER, Host, register
@@ -34,7 +24,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 _INSTALLED: dict[type, type] = {
     AdaLoraConfig: BuiltConfigOverrides,
-    PeftModel: BuiltModelOverrides,
+    PeftModel: models.BuiltModelOverrides,
     AdaLoraModel: BuiltTunerOverrides,
     AdaLoraLayer: LayerOverrides,
     **OVERRIDES,
@@ -112,7 +102,7 @@ def attach(model: Module) -> Module:
     if is_adalora(model):
         _attach_tuner(model.base_model, TunerOverrides)
         plain = type(model).forward is PeftModel.forward
-        injected.override(model, PlainModelOverrides if plain else ModelOverrides)
+        injected.override(model, models.PlainModelOverrides if plain else models.ModelOverrides)
         register(model)
     else:
         _attach_inside(model)
@@ -137,27 +127,31 @@ def _attach_inside(model: nn.Module) -> None:
 
 
 def _models_inside(module: Any) -> list[Any]:
-    return (
-        [each for each in module.modules() if is_adalora(each)]
-        if isinstance(module, nn.Module)
-        else []
-    )
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    return [each for each in parts if is_adalora(each)]
 
 
 def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
     _refuse_nested(tuner)
     adapters.refuse_changed_allocator(tuner, "attach")
     for path, layer in adalora_layers(tuner.model):
-        _refuse_lost_factors(path, layer)
+        is_offloaded = execution_device(layer.get_base_layer()) is not None
+        if is_offloaded and any(each.is_meta for each in layer.lora_A.values()):
+            raise ValueError(
+                f"attach: accelerate offloads the base layer of {path}, and PEFT has put the "
+                "factors on the meta device, where they have no values; change the import to "
+                "adalora_core.peft before the adapter is added, or add it before the model is "
+                "dispatched"
+            )
     configs = adapters.configs_of(tuner)
-    start_fresh_adapters(tuner, configs)
+    layers.start_fresh_adapters(tuner, configs)
     injected.override(tuner, overrides)
     tuner.peft_config = configs
     for _, layer in list(adalora_layers(tuner.model)):
         injected.override(layer, OVERRIDES.get(type(layer), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
-            store_initial_rank(layer, name, configs[name].init_r)
+            layers.store_initial_rank(layer, name, configs[name].init_r)
     leave_fast_path(tuner.model, AdaLoraLayer)
     adapters.state_of(tuner)
     adapters.report_faults(tuner)
@@ -166,25 +160,13 @@ def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
 
 def _refuse_nested(tuner: Host) -> None:
     """Refuse a tuner whose base model is a model of PEFT, or whose layers another tuner adapted."""
-    layers = dict(adalora_layers(tuner.model))
+    known = dict(adalora_layers(tuner.model))
     for path, module in tuner.model.named_modules():
         if isinstance(module, PeftModel | BaseTuner):
             refuse_adapted(module)
-        others = path in layers and set(module.lora_A) - set(adapters.configs_of(tuner))
+        others = path in known and set(module.lora_A) - set(adapters.configs_of(tuner))
         if others or isinstance(module, injected.Attached):
             refuse_adapted(module)
-
-
-def _refuse_lost_factors(path: str, layer: Any) -> None:
-    """Refuse factors that PEFT has put beside an offloaded base layer, on the meta device."""
-    is_offloaded = execution_device(layer.get_base_layer()) is not None
-    if is_offloaded and any(each.is_meta for each in layer.lora_A.values()):
-        raise ValueError(
-            f"attach: accelerate offloads the base layer of {path}, and PEFT has put the factors "
-            "on the meta device, where they have no values; change the import to "
-            "adalora_core.peft before the adapter is added, or add it before the model is "
-            "dispatched"
-        )
 
 
 def detach(model: Module) -> Module:

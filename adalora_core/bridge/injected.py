@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import peft
 from peft.tuners.adalora.layer import RankAllocator
@@ -18,12 +18,10 @@ from adalora_core.bridge.layers import adalora_layers, watch_states
 from adalora_core.bridge.model import checked_save, commit_staged
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.floor.errors import CheckpointError
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.derived_classes import class_like
 from adalora_core.training.host import TUNER, add_penalty, check_forward
 from adalora_core.training.saving import Save
-
-if TYPE_CHECKING:
-    from adalora_core.training.adapter import Adapter
 
 
 class InjectedTunerOverrides(TunerOverrides):

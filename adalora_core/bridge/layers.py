@@ -15,23 +15,15 @@ from torch import nn
 from adalora_core.config.rules.runs import MergedStateLoaded
 from adalora_core.floor.adapter_spec import LORA_START, scale_of
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.nn.adapter_layer import (
-    FACTORS,
-    TRIPLET_AXES,
-    Product,
-    dropout_of,
-    lora_start,
-    rounding_dtype,
-)
+from adalora_core.nn import adapter_layer
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, Product, dropout_of
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import may_keep_output
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding import are_sharded, whole
+from adalora_core.training.host import Host
 from adalora_core.training.run.reporting import report
-
-if TYPE_CHECKING:
-    from adalora_core.training.host import Host
 
 INITIAL_RANKS = "_adalora_initial_ranks"
 """Attribute of a bridged layer: `{adapter: init_r}`, the divisor of its scale."""
@@ -145,12 +137,6 @@ def store_initial_rank(layer: Any, name: str, rank: int) -> None:
     layer.__dict__.setdefault(INITIAL_RANKS, {})[name] = rank
 
 
-def clear_initial_ranks(model: nn.Module) -> None:
-    """Make every layer of `model` use PEFT's forward again."""
-    for _, layer in adalora_layers(model):
-        layer.__dict__.pop(INITIAL_RANKS, None)
-
-
 def adalora_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield path and layer of every adapted layer of PEFT, in the model's order."""
     for path, module in model.named_modules():
@@ -164,8 +150,10 @@ def draw_lora_start(layer: Any, name: str) -> None:
     factors = {factor: getattr(layer, factor)[name] for factor in FACTORS}
     if factors["lora_A"].is_meta:
         return  # values come later, from a file or from `reset_lora_parameters`
-    drawn = lora_start({factor: tuple(each.shape) for factor, each in factors.items()})
-    dtype = rounding_dtype(layer.get_base_layer())
+    drawn = adapter_layer.lora_start(
+        {factor: tuple(each.shape) for factor, each in factors.items()}
+    )
+    dtype = adapter_layer.rounding_dtype(layer.get_base_layer())
     for factor, each in factors.items():
         each.copy_(drawn[factor].to(dtype))
 
@@ -191,7 +179,7 @@ def injecting(model: nn.Module, name: str, config: Any) -> Iterator[None]:
     Of an adapter that starts like LoRA the draws of PEFT leave no trace in the generator.
     """
     _mark(model, name, like_lora=False)  # while PEFT injects, its draws are its own
-    if not _is_like_lora(config):
+    if config.init_lora_weights != LORA_START:
         yield
         return
     device = torch.get_default_device()
@@ -204,8 +192,8 @@ def injecting(model: nn.Module, name: str, config: Any) -> Iterator[None]:
 
 def start_fresh_adapters(tuner: Host, configs: dict[str, Any]) -> None:
     """Give adapters that PEFT has made, and nobody has trained or loaded, the start of LoRA."""
-    like_lora = {name: each for name, each in configs.items() if _is_like_lora(each)}
-    fresh = [name for name, config in like_lora.items() if _is_fresh(tuner, name, config)]
+    like_lora = [name for name, each in configs.items() if each.init_lora_weights == LORA_START]
+    fresh = [name for name in like_lora if _is_fresh(tuner, name, configs[name])]
     for name in fresh:
         E = _singular_values(tuner.model, name)
         if are_sharded(E) or any(hasattr(each, "ds_id") for each in E):
@@ -220,10 +208,6 @@ def start_fresh_adapters(tuner: Host, configs: dict[str, Any]) -> None:
             _draw_all(tuner.model, name)
 
 
-def _is_like_lora(config: Any) -> bool:
-    return bool(config.init_lora_weights == LORA_START)
-
-
 def _is_fresh(tuner: Host, name: str, config: Any) -> bool:
     """Return whether an adapter is as PEFT makes it; divided E are gathered."""
     if config.inference_mode or config.rank_pattern:
@@ -231,9 +215,8 @@ def _is_fresh(tuner: Host, name: str, config: Any) -> bool:
     allocator: Any = vars(tuner).get("rankallocator")
     if getattr(allocator, "adapter_name", None) == name and allocator.ipt:
         return False
-    return not any(
-        not each.is_meta and whole(each).any() for each in _singular_values(tuner.model, name)
-    )
+    values = _singular_values(tuner.model, name)
+    return not any(not each.is_meta and whole(each).any() for each in values)
 
 
 def _singular_values(model: nn.Module, name: str) -> list[torch.Tensor]:

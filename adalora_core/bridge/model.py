@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
+from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from adalora_core.bridge import adapters
@@ -26,19 +28,15 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import locked, staging_folder, write_file
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded, reshard, whole
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.adapter_file import folder as files
-from adalora_core.training.adapter_file.checks import row_positions
+from adalora_core.training.adapter_file.tensors import row_positions
 from adalora_core.training.host import Host, add_penalty, check_forward, model_around, register
 from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.run_end import begin_loaded_run, warn_if_untrained_is_chosen
 from adalora_core.training.saving import Files, Save
 from adalora_core.training.training_state.contents import fingerprint, refuse_other_criterion
 from adalora_core.training.training_state.state import TrainingState, read_state
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from adalora_core.training.adapter import Adapter
 
 _peft_init: Any = PeftModel.__init__
 _peft_from_pretrained: Any = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]
@@ -118,7 +116,8 @@ class ModelOverrides(BridgedModel):
             for name, folder in folders.items():
                 if save.writes:
                     place = staging / folder.relative_to(target)
-                    files.write_config_anew(place)
+                    config = place / files.CONFIG_NAME  # as this package writes it
+                    config.write_bytes(files.encode_config(json.loads(config.read_bytes())))
                     commit_staged(save, place, folder, trained.get(name))
                 elif save.gathers and name in trained:
                     save.commit(folder, trained[name], Files(b"", b"{}", list))

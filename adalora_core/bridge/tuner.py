@@ -8,11 +8,13 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
+from torch import nn
 
 from adalora_core.bridge import adapters
 from adalora_core.bridge.layers import adalora_layers, injecting
@@ -27,12 +29,6 @@ from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_dropped_are_live, warn_if_unfinished
 from adalora_core.training.tuner import refuse_shared_modules
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from adalora_core.training.adapter import Adapter
 
 _peft_init: Any = AdaLoraModel.__init__
 _peft_inject: Any = AdaLoraModel.inject_adapter
@@ -111,9 +107,7 @@ class TunerOverrides(Host):
         adapters.follow_reset(self, adapters.state_of(self).adapters.values())
         Host.update_and_allocate(self, global_step)
 
-    def trained_adapters(self) -> list[Adapter]:
-        """Return the active adapters that are made for training."""
-        return adapters.trained_adapters(self)
+    trained_adapters = adapters.trained_adapters
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" in the configuration that is trained."""
@@ -258,17 +252,12 @@ def _all_or_none(layers: Iterable[Any]) -> Iterator[None]:
     except BaseException:
         for layer, count in before:
             if len(layer.merged_adapters) > count:
-                _unmerge(layer, count)
+                kept = layer.merged_adapters[:count]
+                del layer.merged_adapters[:count]
+                with onload_layer(layer):
+                    layer.unmerge()
+                layer.merged_adapters[:0] = kept
         raise
-
-
-def _unmerge(layer: Any, keep: int) -> None:
-    """Unmerge a layer of PEFT but for its first `keep` adapters."""
-    kept = layer.merged_adapters[:keep]
-    del layer.merged_adapters[:keep]
-    with onload_layer(layer):
-        layer.unmerge()
-    layer.merged_adapters[:0] = kept
 
 
 @contextlib.contextmanager

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
 from torch.nn import functional
 
 from adalora_core.floor.errors import TargetError
 from adalora_core.nn.adapter_layer import AdaLoraLayer, Product
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 
 def plus_convolutions(

@@ -62,17 +62,14 @@ def adapted_output(
         is_frozen = weight is not None and not (
             weight.requires_grad or (bias is not None and bias.requires_grad)
         )
-        if is_frozen and _is_one_product(base_layer):
+        entries = base_layer.__dict__  # is a call of it its product and nothing else?
+        if is_frozen and not (
+            entries["_forward_pre_hooks"] or "forward" in entries or is_hooked(base_layer)
+        ):
             A, E, B, scale, dropout = products[0]
             return adapted_linear(x, weight, bias, A, E, B, scale, dropout=dropout)  # type: ignore[arg-type] # it is there
     inplace = not (keeps_output or is_hooked(base_layer))
     return plus_products(base_layer(x, *args, **kwargs), x, products, inplace=inplace)
-
-
-def _is_one_product(layer: nn.Linear) -> bool:
-    """Return whether calling `layer` is its product and nothing else."""
-    entries = layer.__dict__
-    return not (entries["_forward_pre_hooks"] or "forward" in entries or is_hooked(layer))
 
 
 class SVDLinear(AdaLoraLayer):

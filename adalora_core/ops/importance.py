@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from adalora_core.ops import _backend
-from adalora_core.ops._cuda import importance as _cuda
+from adalora_core.ops import _backend, _cuda
 from adalora_core.ops._portable.grouping import averages_of
 
 

@@ -6,18 +6,16 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from adalora_core.ops import _backend, _watched
 from adalora_core.ops._portable.orthogonality import recorded_gradients
-
-if TYPE_CHECKING:
-    from torch.autograd.function import FunctionCtx
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from axolotl.integrations.base import AdapterCapabilities, BasePlugin
 from pydantic import BaseModel, model_validator
+from torch import nn
 
 from adalora_core.trainers.new_models import adapted, checked_config, loaded
 from adalora_core.trainers.transformers import AdaLoraCallback
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import Trainer
 
 _OF_LORA = (

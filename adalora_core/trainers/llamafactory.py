@@ -8,20 +8,18 @@ In the YAML, `peft_config` holds `name: adalora` and the fields of `AdaLoraConfi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from llamafactory.v1.core.utils import checkpoint
 from llamafactory.v1.plugins.model_plugins.peft import PeftPlugin
 from llamafactory.v1.trainers import sft_trainer
+from torch import nn
 
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.trainers.new_models import adapted, checked_config, loaded
 from adalora_core.trainers.optimizer_hook import allocate_on_step, bind_total_step
 from adalora_core.training.host import host_of, unwrapped
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @PeftPlugin("adalora").register()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import peft
+from torch import nn
 
 from adalora_core.bridge import install, to_peft_config
 from adalora_core.config.model import AdaLoraConfig
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def checked_config(**fields: Any) -> AdaLoraConfig:

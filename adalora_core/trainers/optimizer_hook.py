@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import sys
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import torch
 from torch.utils.hooks import RemovableHandle
 
 from adalora_core.config.rules.runs import ScheduleDoesNotFit, TwoHooks
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.host import Host, allocate_next, host_of, learning_adapters
 from adalora_core.training.parallelism import is_in_zero
 from adalora_core.training.run import automatic
 from adalora_core.training.run.optimizers import show_step
 from adalora_core.training.run.reporting import refusal, refuse
 from adalora_core.training.tuner import AdaLoraTuner
-
-if TYPE_CHECKING:
-    import torch
-
-    from adalora_core.training.adapter import Adapter
 
 
 def allocate_automatically(enabled: bool, model: object = None) -> None:

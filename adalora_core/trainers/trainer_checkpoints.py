@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
-from adalora_core.floor.errors import CheckpointError, ParallelismError
+from adalora_core.floor.errors import CheckpointError
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.folder import folder_of, states_in
-from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
+from adalora_core.training.host import add_to_loss, host_of, unwrapped
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import Trainer
 
 
@@ -84,15 +83,6 @@ def resume(model: object, checkpoint: Path, *, is_in_zero: bool) -> None:
                 "AdaLoraCallback().add_to(trainer). Nothing was changed"
             )
         inner.load_adapter(str(folder), adapter.name, is_trainable=True)
-
-
-def refuse_divided_injected(model: object) -> None:
-    """Refuse a divided module with injected adapters: nothing saves and loads these."""
-    if TUNER in vars(unwrapped(model)) and is_divided(model):
-        raise ParallelismError(
-            "AdaLoraCallback: Trainer cannot resume injected adapters that FSDP2 has divided; make "
-            "the model with get_peft_model, or train with DDP"
-        )
 
 
 def complete_loss(trainer: Trainer) -> None:

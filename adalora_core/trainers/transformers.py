@@ -12,22 +12,10 @@ from adalora_core.config.rules.runs import PenaltyMissing, TwoHooks
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
 from adalora_core.sharding import reshard
-from adalora_core.trainers.optimizer_hook import (
-    ZeroHook,
-    bind_total_step,
-    host_in_peft,
-    refuse_second_hook,
-    zero_optimizer,
-)
-from adalora_core.trainers.trainer_checkpoints import (
-    complete_loss,
-    is_divided,
-    refuse_divided_injected,
-    resume,
-    show_checkpoint,
-)
+from adalora_core.trainers import optimizer_hook as hooks
+from adalora_core.trainers import trainer_checkpoints as checkpoints
 from adalora_core.training.adapter_file.folder import states_in
-from adalora_core.training.host import Host, host_of, learning_adapters, unwrapped
+from adalora_core.training.host import TUNER, Host, host_of, learning_adapters, unwrapped
 from adalora_core.training.parallelism import refuse_fsdp1
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run_end import warn_if_best_is_unpruned
@@ -73,7 +61,7 @@ class AdaLoraCallback(TrainerCallback):
         super().__init__()
         self.checkpoint: Path | None = None
         self._loss_scale = 0.0
-        self._zero: ZeroHook | None = None
+        self._zero: hooks.ZeroHook | None = None
 
     def add_to(self, trainer: Trainer) -> None:
         """Add the callback before those that write logs, so that these see its numbers.
@@ -91,14 +79,14 @@ class AdaLoraCallback(TrainerCallback):
         others = [each for each in handler.callbacks if not isinstance(each, AdaLoraCallback)]
         handler.callbacks = [self, *others]
         self.on_init_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
-        complete_loss(trainer)
-        show_checkpoint(trainer, self)
+        checkpoints.complete_loss(trainer)
+        checkpoints.show_checkpoint(trainer, self)
 
     # --- Trainer's events -----------------------------------------------------------------------
 
     def on_init_end(self, *_: Any, model: object = None, **__: Any) -> None:
         """Refuse a model whose ranks cannot be allocated, or that Trainer would save whole."""
-        host_in_peft(model, "AdaLoraCallback")
+        hooks.host_in_peft(model, "AdaLoraCallback")
 
     def on_train_begin(
         self,
@@ -120,22 +108,22 @@ class AdaLoraCallback(TrainerCallback):
                 factors, or a hook allocates its ranks already.
         """
         # Trainer.add_callback and model_init come after on_init_end.
-        tuner = host_in_peft(model, "AdaLoraCallback")
-        zero = zero_optimizer(optimizer)
+        tuner = hooks.host_in_peft(model, "AdaLoraCallback")
+        zero = hooks.zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
         learning_adapters(tuner, "AdaLoraCallback")  # there are some
         if state.global_step:
             folder = self.checkpoint or _checkpoint_of(args, state.global_step)
-            resume(model, folder, is_in_zero=zero is not None)
+            checkpoints.resume(model, folder, is_in_zero=zero is not None)
         for adapter in tuner.trained_adapters():
-            refuse_second_hook(adapter)
+            hooks.refuse_second_hook(adapter)
             if optimizer is not None and zero is None:
                 adapter.refuse_optimizer(getattr(optimizer, "optimizer", optimizer))
             adapter.run.driver = self
             adapter.run.saves_are_checkpoints = True
         if zero is not None:
-            self._zero = ZeroHook(zero, tuner)
-        bind_total_step(tuner, state.max_steps, "Trainer")
+            self._zero = hooks.ZeroHook(zero, tuner)
+        hooks.bind_total_step(tuner, state.max_steps, "Trainer")
 
     def on_step_begin(
         self,
@@ -184,7 +172,7 @@ class AdaLoraCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, *_: Any, model: object = None, **__: Any
     ) -> None:
         """Complete the checkpoint of a model that FSDP2 has divided."""
-        if not is_divided(model):
+        if not checkpoints.is_divided(model):
             return
         folder = _checkpoint_of(args, state.global_step)
         unwrapped(model).save_pretrained(folder, save_training_state=True)  # type: ignore[operator]
@@ -239,7 +227,7 @@ class AdaLoraCallback(TrainerCallback):
             return
         best = Path(state.best_model_checkpoint)
         if states_in(best):
-            resume(model, best, is_in_zero=zero is not None)
+            checkpoints.resume(model, best, is_in_zero=zero is not None)
         for adapter in tuner.trained_adapters():
             warn_if_best_is_unpruned(adapter, state.best_model_checkpoint)
 
@@ -291,4 +279,8 @@ def _refuse_division(args: TrainingArguments, model: object, *, is_in_zero: bool
             "allocator; use stage 1 or 2, or train with DDP"
         )
     refuse_fsdp1(model, "AdaLoraCallback")
-    refuse_divided_injected(model)
+    if TUNER in vars(unwrapped(model)) and checkpoints.is_divided(model):
+        raise ParallelismError(
+            "AdaLoraCallback: Trainer cannot resume injected adapters that FSDP2 has divided; make "
+            "the model with get_peft_model, or train with DDP"
+        )

@@ -7,7 +7,9 @@ import dataclasses
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from adalora_core.allocation import AdaptedMatrix, AllocationReport, RankAllocator
 from adalora_core.config.fields.block import AUTO
@@ -19,6 +21,7 @@ from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import whole
 from adalora_core.training.run.optimizers import held_by
@@ -26,22 +29,10 @@ from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run.watch import RunWatch
 from adalora_core.training.run.watchers import WATCHERS
 
-if TYPE_CHECKING:
-    import torch
-
-    from adalora_core.nn import AdaLoraLayer
-
 SCHEDULE_FIELDS = (
-    "target_r",
-    "tinit",
-    "tfinal",
-    "deltaT",
-    "beta1",
-    "beta2",
-    "orth_reg_weight",
-    "total_step",
+    "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "total_step",
     "importance_criterion",
-)
+)  # fmt: skip
 """Fields that may be assigned until the first step."""
 
 _KEEPING: weakref.WeakSet[Adapter] = weakref.WeakSet()
@@ -85,11 +76,6 @@ class Adapter:
         """Whether the adapter is made for training, by its `inference_mode`."""
         return not self.config.inference_mode
 
-    def add_layer(self, path: str, layer: AdaLoraLayer, positions: list[int]) -> None:
-        """Add `layer`, whose rows are the original triplets `positions`."""
-        self.layers[path] = layer
-        self.positions[path] = positions
-
     def start_allocation(self) -> None:
         """Make the allocator, unless `total_step` is "auto": the schedule is not known yet.
 
@@ -120,14 +106,9 @@ class Adapter:
         """Return the places of the factors of every matrix."""
         # nn.Module keeps these private dictionaries when parameters are replaced.
         return [
-            AdaptedMatrix(
-                path,
-                layer.lora_A._parameters,  # noqa: SLF001
-                layer.lora_E._parameters,  # noqa: SLF001
-                layer.lora_B._parameters,  # noqa: SLF001
-                self.name,
-            )
-            for path, layer in self.layers.items()
+            AdaptedMatrix(path, A._parameters, E._parameters, B._parameters, self.name)  # noqa: SLF001
+            for path, each in self.layers.items()
+            for A, E, B in [(each.lora_A, each.lora_E, each.lora_B)]
         ]
 
     def factors(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -156,31 +137,25 @@ class Adapter:
         if values == self._followed:
             return
         wanted = AdapterSpec.of(self.config)
-        changes = {
-            field: getattr(wanted, field)
-            for field in SCHEDULE_FIELDS
-            if getattr(wanted, field) != getattr(self.spec, field)
-        }
-        if not changes:
-            self._followed = values
-            return
-        if self.allocator is not None and self.allocator.last_step is not None:
-            was = ", ".join(
-                f"{field} from {getattr(self.spec, field)} to {value}"
-                for field, value in changes.items()
-            )
+        new, old = (
+            {each: getattr(s, each) for each in SCHEDULE_FIELDS} for s in (wanted, self.spec)
+        )
+        changed = [field for field in SCHEDULE_FIELDS if new[field] != old[field]]
+        if changed and self.allocator is not None and self.allocator.last_step is not None:
+            was = ", ".join(f"{field} from {old[field]} to {new[field]}" for field in changed)
             refuse(
                 runs.ScheduleChanged,
                 f"after step {self.allocator.last_step} of the adapter {self.name!r} its "
                 f"configuration was changed: {was}",
             )
             return
-        if isinstance(self.config, AdaLoraConfig):
+        if changed and isinstance(self.config, AdaLoraConfig):
             checked_copy(self.config)
-        self.spec = dataclasses.replace(self.spec, **changes)
         self._followed = values
-        if self.is_trainable:
-            self.start_allocation()
+        if changed:
+            self.spec = dataclasses.replace(self.spec, **new)
+            if self.is_trainable:
+                self.start_allocation()
 
     def allocate(self, step: int, penalties: int, additions: int = 0) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
@@ -325,11 +300,8 @@ def checked_copy(config: Any, **changes: Any) -> AdaLoraConfig:
 
 def check_in_place(config: Any) -> Any:
     """Return `config` itself after `checked_copy`, so that later assignments count."""
-    checked = checked_copy(config)
-    for name, field in FIELDS.items():
-        if field.is_number and getattr(config, name) is not None:
-            # PEFT's class takes 8.0 and a number of NumPy for 8; a shape needs 8.
-            setattr(config, name, getattr(checked, name))
+    checked_copy(config)
+    use_plain_numbers(config)
     return config
 
 

@@ -7,7 +7,7 @@ import json
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -16,11 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from adalora_core.floor.adapter_spec import criterion_name
 from adalora_core.floor.errors import ParallelismError, RankDisagreementError
 from adalora_core.sharding import are_sharded, device_of, is_sharded
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
-    from adalora_core.training.adapter import Adapter
+from adalora_core.training.adapter import Adapter
 
 PATIENCE_S = 600
 """How long a process waits for the others; the usual limit of a collective on GPUs."""
@@ -49,7 +45,7 @@ class AgreementCheck:
         group: the processes that train the model together; None means all.
     """
 
-    def __init__(self, group: ProcessGroup | None = None) -> None:
+    def __init__(self, group: distributed.ProcessGroup | None = None) -> None:
         self.group = group
         self._calls = 0
         self._allocations: set[int] = set()
@@ -86,15 +82,8 @@ def _calls_before(adapters: Sequence[Adapter], step: int) -> list[int]:
     schedules = [each.allocator.schedule for each in adapters if each.allocator is not None]
     # Without a final phase the last step of the run takes its place.
     last = max((min(each.final_start, each.total_step - 1) for each in schedules), default=0)
-    first = next(
-        (
-            later
-            for later in range(step, last + 1)
-            if any(each.at(later).allocates for each in schedules)
-        ),
-        last,
-    )
-    return [first - step, last - step]
+    due = (each for each in range(step, last + 1) if any(s.at(each).allocates for s in schedules))
+    return [next(due, last) - step, last - step]
 
 
 def comparable_state(
@@ -103,35 +92,29 @@ def comparable_state(
     """Return what all processes must hold alike, as text to compare and to print."""
     found = {"adapters": ", ".join(repr(each.name) for each in adapters)}
     for adapter in adapters:
-        for what, value in _comparable_state_of(adapter, with_gradients=with_gradients).items():
-            found[f"{what} of adapter {adapter.name!r}"] = value
+        if (allocator := adapter.allocator) is None:
+            continue
+        parameters = allocator.parameters()
+        paths = [matrix.path for matrix in allocator.matrices]
+        shapes = [list(each.shape) for each in parameters]
+        history = [(each.step, each.budget) for each in allocator.history]
+        state = {
+            "modules": f"{len(paths)} from {paths[0]!r} with A {shapes[0]} and B {shapes[2]}, "
+            f"{_of_values([paths, shapes])}",
+            **{name: str(value) for name, value in adapter.spec.numbers().items()},
+            "importance_criterion": criterion_name(adapter.spec.importance_criterion),
+            "step": str(allocator.last_step),
+            "allocations": f"{len(history)}, {_of_values([allocator.target_reached, history])}",
+            "kept set": _kept_set(adapter),
+        }
+        if not are_sharded(parameters):
+            statistics = allocator.statistics
+            state["averages"] = _of_tensors([*statistics.smoothed, *statistics.uncertainty])
+            state["factors"] = _of_tensors(parameters)
+            if with_gradients:
+                state["gradients"] = _of_tensors([each.grad for each in parameters])
+        found |= {f"{what} of adapter {adapter.name!r}": each for what, each in state.items()}
     return found
-
-
-def _comparable_state_of(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
-    allocator = adapter.allocator
-    if allocator is None:
-        return {}
-    parameters = allocator.parameters()
-    paths = [matrix.path for matrix in allocator.matrices]
-    shapes = [list(each.shape) for each in parameters]
-    history = [(each.step, each.budget) for each in allocator.history]
-    state = {
-        "modules": f"{len(paths)} from {paths[0]!r} with A {shapes[0]} and B {shapes[2]}, "
-        f"{_of_values([paths, shapes])}",
-        **{name: str(value) for name, value in adapter.spec.numbers().items()},
-        "importance_criterion": criterion_name(adapter.spec.importance_criterion),
-        "step": str(allocator.last_step),
-        "allocations": f"{len(history)}, {_of_values([allocator.target_reached, history])}",
-        "kept set": _kept_set(adapter),
-    }
-    if not are_sharded(parameters):
-        statistics = allocator.statistics
-        state["averages"] = _of_tensors([*statistics.smoothed, *statistics.uncertainty])
-        state["factors"] = _of_tensors(parameters)
-        if with_gradients:
-            state["gradients"] = _of_tensors([each.grad for each in parameters])
-    return state
 
 
 def _kept_set(adapter: Adapter) -> str:
@@ -141,7 +124,10 @@ def _kept_set(adapter: Adapter) -> str:
 
 
 def compare(
-    mine: dict[str, str], adapters: Sequence[Adapter], group: ProcessGroup | None, purpose: str
+    mine: dict[str, str],
+    adapters: Sequence[Adapter],
+    group: distributed.ProcessGroup | None,
+    purpose: str,
 ) -> None:
     """Compare `mine` with what the other processes of `group` hold; all of them must call it.
 
@@ -152,7 +138,10 @@ def compare(
     """
     digest = hashlib.sha256(json.dumps(mine).encode()).digest()
     number = int.from_bytes(digest[:7])
-    both = torch.tensor([number, -number], device=_device_of_exchanges(adapters))
+    factors: list[Any] = [each for adapter in adapters for each in adapter.factors()[0]]
+    first: Any = factors[0] if factors else torch.empty(0, device="cpu")
+    device = device_of(first.device_mesh) if is_sharded(first) else first.device
+    both = torch.tensor([number, -number], device=device)
     work = distributed.all_reduce(both, distributed.ReduceOp.MAX, group=group, async_op=True)
     _wait_for_all(work, group, purpose)
     largest, minus_smallest = both.tolist()
@@ -163,7 +152,7 @@ def compare(
     raise RankDisagreementError(f"{purpose}: {_difference(found)}")
 
 
-def _wait_for_all(work: Any, group: ProcessGroup | None, purpose: str) -> None:
+def _wait_for_all(work: Any, group: distributed.ProcessGroup | None, purpose: str) -> None:
     """Wait for the collective `work`, which ends only if every process of `group` is in it."""
     latest = time.monotonic() + PATIENCE_S
     while not work.is_completed():
@@ -176,14 +165,6 @@ def _wait_for_all(work: Any, group: ProcessGroup | None, purpose: str) -> None:
             )
         time.sleep(_PAUSE_S)
     work.wait()
-
-
-def _device_of_exchanges(adapters: Sequence[Adapter]) -> torch.device:
-    factors = [factor for adapter in adapters for factor in adapter.factors()[0]]
-    if not factors:
-        return torch.device("cpu")
-    first: Any = factors[0]
-    return device_of(first.device_mesh) if is_sharded(first) else first.device
 
 
 def _difference(found: list[dict[str, str]]) -> str:
@@ -253,7 +234,10 @@ def refuse_unsynchronised(model: nn.Module, adapters: Sequence[Adapter]) -> None
             "without join()"
         )
     if wrapper not in _synchronised:
-        _synchronised[wrapper] = _synchronised_by(wrapper)
+        buckets = wrapper.reducer._get_zeros_like_grad_buckets()  # noqa: SLF001 - as DDP's join()
+        inside = {id(each) for bucket in buckets for each in bucket.parameters()}
+        delayed = getattr(wrapper, "_delay_all_reduce_params", ())
+        _synchronised[wrapper] = frozenset(inside.union(map(id, delayed)))
         learning: list[Tensor] = [each for each in model.parameters() if each.requires_grad]
     else:
         allocators = [each.allocator for each in adapters if each.allocator is not None]
@@ -262,13 +246,6 @@ def refuse_unsynchronised(model: nn.Module, adapters: Sequence[Adapter]) -> None
     known = _synchronised[wrapper]
     if not all(id(each) in known for each in learning):
         _refuse(model, wrapper, known)
-
-
-def _synchronised_by(wrapper: DistributedDataParallel) -> frozenset[int]:
-    buckets = wrapper.reducer._get_zeros_like_grad_buckets()  # noqa: SLF001 - as DDP's join() does
-    inside = {id(each) for bucket in buckets for each in bucket.parameters()}
-    delayed = getattr(wrapper, "_delay_all_reduce_params", ())
-    return frozenset(inside.union(map(id, delayed)))
 
 
 def _refuse(model: nn.Module, wrapper: DistributedDataParallel, known: frozenset[int]) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import are_sharded
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import refuse_compacting
 from adalora_core.training.run.optimizers import stepped_instead
-
-if TYPE_CHECKING:
-    from adalora_core.training.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
+from torch import nn
 
 _made: dict[tuple[Callable[..., type], type, type], type] = {}
 """The results of `class_like`: two models of one class share one wrapper class."""

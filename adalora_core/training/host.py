@@ -14,6 +14,7 @@ from torch import nn
 from adalora_core.config.rules.runs import NothingTrainable
 from adalora_core.floor.errors import RunError
 from adalora_core.sharding import add_orthogonality_gradient_, is_distributed, orthogonality_penalty
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
@@ -21,8 +22,6 @@ from adalora_core.training.run.reporting import explain_backward, text_of
 from adalora_core.training.run_end import RunReport, run_report
 
 if TYPE_CHECKING:
-    from adalora_core.training.adapter import Adapter
-
     _Module = nn.Module
 else:
     _Module = object
@@ -61,12 +60,9 @@ class PenaltyPerStep:
 
     Attributes:
         forwards: training forwards so far, without those of compiled models.
-        was_in_a_loss: whether a backward pass has reached a penalty so far.
-        was_added: whether its gradient was added after a backward pass so far.
-        additions: how often it was added to the present gradients, unscaled.
+        additions: how often its gradient was added to the present gradients, unscaled.
         was_counted_twice: whether one forward's losses had the penalty of `outputs.loss` and one
             that the caller added.
-        is_left_out: whether forwards add no penalty to the losses.
         is_first: whether the next forward is the first of its step; None without calls of
             `begin_step`.
         reached: the last forward whose penalty a backward pass of the step has reached, by whether
@@ -170,11 +166,7 @@ class TrainingRun:
         self.allocates_automatically: bool | None = None
         self.penalty = PenaltyPerStep()
         self.checked: set[str] = set()
-
-    @functools.cached_property
-    def agreement(self) -> AgreementCheck:
-        """Compares the processes of a run."""
-        return AgreementCheck()
+        self.agreement = AgreementCheck()
 
 
 class Host(_Module):

@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import distributed
 
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules.runs import BudgetNotReached
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
@@ -22,29 +24,17 @@ from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter import written_values
-from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter
 from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
-from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.adapter_file.tensors import collect_tensors, row_positions
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import warn_if_unfinished
-
-if TYPE_CHECKING:
-    import os
-
-    from adalora_core.config.model import AdaLoraConfig
-    from adalora_core.training.tuner import AdaLoraTuner
+from adalora_core.training.tuner import AdaLoraTuner
 
 CARRIED_OVER = (
-    "base_model_name_or_path",
-    "bias",
-    "fan_in_fan_out",
-    "lora_dropout",
-    "modules_to_save",
-    "revision",
-    "task_type",
-    "trainable_token_indices",
-)
+    "base_model_name_or_path", "bias", "fan_in_fan_out", "lora_dropout", "modules_to_save",
+    "revision", "task_type", "trainable_token_indices",
+)  # fmt: skip
 """Fields with the same meaning for LoRA."""
 
 

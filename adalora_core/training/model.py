@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import torch
 from torch import nn
 
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 from adalora_core.sharding import reshard
 from adalora_core.training import saving
 from adalora_core.training.adapter import check_in_place
+from adalora_core.training.adapter_file.tensors import Saved
+from adalora_core.training.compaction import CompactionReport
 from adalora_core.training.derived_classes import class_with_signature_of
 from adalora_core.training.host import model_around, register
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.run import reporting
+from adalora_core.training.run_end import RunReport
 from adalora_core.training.tuner import AdaLoraTuner
-
-if TYPE_CHECKING:
-    import os
-
-    import torch
-
-    from adalora_core.config.model import AdaLoraConfig
-    from adalora_core.training.adapter_file.tensors import Saved
-    from adalora_core.training.compaction import CompactionReport
-    from adalora_core.training.run_end import RunReport
 
 
 class AdaLoraModel(nn.Module):

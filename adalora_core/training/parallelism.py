@@ -9,19 +9,16 @@ import gc
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import distributed, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from adalora_core import sharding
 from adalora_core.floor.errors import ParallelismError
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import FACTORS
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-
-    from adalora_core.nn import AdaLoraLayer
-    from adalora_core.training.adapter import Adapter
+from adalora_core.training.adapter import Adapter
 
 _FSDP1 = "FullyShardedDataParallel"
 _WRAPPERS = {"DistributedDataParallel", _FSDP1}
@@ -222,15 +219,6 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
                 "the sizes of the present parameters. Take the model out (model = wrapped.module; "
                 "del wrapped), call compact on every process, and wrap it again"
             )
-
-
-def refuse_state_of_one_process(is_asked: bool | None) -> None:
-    """Refuse to write the training state of a divided model from given tensors."""
-    if is_asked:
-        raise ParallelismError(
-            "save_pretrained: got state_dict and save_training_state=True, but the averages are "
-            "divided over processes; leave state_dict out, and call it on every process"
-        )
 
 
 def _is_wrapper(candidate: object) -> bool:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from torch import nn
 
 from adalora_core.allocation.criteria import costs
 from adalora_core.config.fields.block import AUTO
 from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import PER_PARAMETER
+from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.sharding import are_sharded, local_part
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.run.automatic import CERTAIN
 from adalora_core.training.run.optimizers import was_held
 from adalora_core.training.run.watch import End
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
-    from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.adapter import Adapter
 
 _IN_FILES = (".lora_", ".modules_to_save.", ".token_adapter.", ".ranknum.")
 """Parts of the names of parameters that files of adapters hold, or that PEFT computes anew."""
@@ -109,11 +103,6 @@ def run_report(adapter: Adapter) -> RunReport:
         run.automatic.message,
         unit,
     )
-
-
-def is_checkpoint_folder(folder: Path) -> bool:
-    """Return whether `folder` has the name that Trainer gives to what a run can resume from."""
-    return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
 def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:

@@ -3,64 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from adalora_core.config.fields.block import AUTO
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
-from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.errors import CheckpointError, ParallelismError
 from adalora_core.floor.files import locked
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 from adalora_core.sharding import are_sharded, is_sharded, meet, reshard
+from adalora_core.training import run_end
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
-from adalora_core.training.adapter_file.checks import row_positions, targets_in
-from adalora_core.training.adapter_file.folder import (
-    WEIGHTS_NAME,
-    SavedAdapter,
-    commit,
-    encode_config,
-    encode_tensors,
-    read_adapter,
-)
+from adalora_core.training.adapter_file import folder as folders
+from adalora_core.training.adapter_file import tensors as converting
 from adalora_core.training.adapter_file.lora import encoded_kernels
-from adalora_core.training.adapter_file.tensors import (
-    Saved,
-    collect_tensors,
-    divided_places,
-    fill_divided,
-    load_embeddings,
-    load_tensors,
-    pretrained_name,
-)
-from adalora_core.training.parallelism import refuse_state_of_one_process
-from adalora_core.training.run_end import (
-    begin_loaded_run,
-    is_checkpoint_folder,
-    warn_if_file_lacks_trained,
-    warn_if_unfinished,
-)
 from adalora_core.training.targets import refuse_unsupported
 from adalora_core.training.training_state import contents
-from adalora_core.training.training_state.state import (
-    encode_state,
-    read_state,
-    restore_allocator,
-    run_is_unfinished,
-)
+from adalora_core.training.training_state import state as states
+from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
-    from adalora_core.config.model import AdaLoraConfig
-    from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.tuner import AdaLoraTuner
-
     Gathered = Mapping[str, torch.Tensor] | None
 
 
@@ -68,15 +37,8 @@ class Save:
     """A save of adapters in one order: reshard, judge, and for each adapter stage and commit.
 
     The caller stages: an own model encodes its files, and PEFT and other libraries write theirs.
-
-    Args:
-        model: the model, divided by FSDP2 or not.
-        adapters: what is judged.
-        folder: where the save will be.
-        with_state: whether the save is a checkpoint, with the training state of an unfinished run;
-            None writes that too.
-        is_main_process: whether this process writes.
-        has_tensors: whether the caller has the whole tensors of a divided model.
+    `with_state` marks a checkpoint, with the training state of an unfinished run; None writes that
+    too. `has_tensors`: the caller has the whole tensors of a divided model.
 
     Attributes:
         gathers: whether every process takes part, and the first one writes.
@@ -94,15 +56,23 @@ class Save:
         has_tensors: bool = False,
     ) -> None:
         reshard(model)
-        is_checkpoint = with_state is True or is_checkpoint_folder(folder)
+        # Trainer gives such names to what a run can resume from.
+        names = folder.name, folder.parent.name
+        is_named = any(re.fullmatch(r"checkpoint-\d+", each) for each in names)
+        is_checkpoint = with_state is True or is_named
         for adapter in adapters:
-            warn_if_unfinished(adapter, "saved", is_checkpoint=is_checkpoint)
+            run_end.warn_if_unfinished(adapter, "saved", is_checkpoint=is_checkpoint)
             adapter.drop_again()
         is_divided = are_sharded(model.parameters())
         self.gathers = is_divided and not has_tensors
         self.writes = distributed.get_rank() == 0 if self.gathers else is_main_process
         if is_divided and has_tensors:
-            refuse_state_of_one_process(with_state)
+            if with_state:
+                raise ParallelismError(
+                    "save_pretrained: got state_dict and save_training_state=True, but the "
+                    "averages are divided over processes; leave state_dict out, and call it on "
+                    "every process"
+                )
             with_state = False
         self._model, self._with_state = model, with_state
 
@@ -110,17 +80,19 @@ class Save:
         """Replace the save in `target` by `files`, with the training state of a trained adapter."""
         state = None
         if adapter is not None and self.writes:
-            warn_if_file_lacks_trained(self._model, adapter, files.names)
+            run_end.warn_if_file_lacks_trained(self._model, adapter, files.names)
         is_checkpoint = self._with_state is True
         if (
             adapter is not None
             and self._with_state is not False
-            and run_is_unfinished(adapter, is_checkpoint=is_checkpoint)
+            and states.run_is_unfinished(adapter, is_checkpoint=is_checkpoint)
         ):
             pattern = adapter.rank_pattern(live=True)
-            state = encode_state(adapter, pattern, files.weights, files.config)
+            state = states.encode_state(adapter, pattern, files.weights, files.config)
         if self.writes:
-            commit(target, files.weights, files.config, state, weights_name=files.weights_name)
+            folders.commit(
+                target, files.weights, files.config, state, weights_name=files.weights_name
+            )
 
 
 class Files(NamedTuple):
@@ -129,11 +101,11 @@ class Files(NamedTuple):
     weights: bytes
     config: bytes
     names: Callable[[], Collection[str]]
-    weights_name: str = WEIGHTS_NAME
+    weights_name: str = folders.WEIGHTS_NAME
 
 
 def save_adapter(
-    tuner: AdaLoraTuner, save: Save, folder: Path, whole: Gathered, embeddings: Saved
+    tuner: AdaLoraTuner, save: Save, folder: Path, whole: Gathered, embeddings: converting.Saved
 ) -> None:
     """Write the adapter of `tuner` into `folder`; see `AdaLoraModel.save_pretrained`.
 
@@ -151,9 +123,10 @@ def save_adapter(
     }
     try:
         pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
-        tensors = collect_tensors(tuner, adapter, pattern, whole, embeddings)
-        weights = encode_tensors(tensors, {"format": "pt", **encoded_kernels(adapter.layers)})
-        config = encode_config(_config_values(tuner, adapter, pattern))
+        tensors = converting.collect_tensors(tuner, adapter, pattern, whole, embeddings)
+        metadata = {"format": "pt", **encoded_kernels(adapter.layers)}
+        weights = folders.encode_tensors(tensors, metadata)
+        config = folders.encode_config(_config_values(tuner, adapter, pattern))
         save.commit(folder, adapter, Files(weights, config, tensors.keys))
     finally:
         if save.gathers:
@@ -166,7 +139,7 @@ def _config_values(
     base = tuner.model
     values = written_values(adapter.config)
     values |= {"rank_pattern": pattern, "inference_mode": True}
-    values["base_model_name_or_path"] = pretrained_name(adapter.config, base)
+    values["base_model_name_or_path"] = converting.pretrained_name(adapter.config, base)
     if values.get("task_type") is None:
         values["auto_mapping"] = {
             "base_model_class": type(base).__name__,
@@ -188,26 +161,19 @@ def load_adapter(
     Everything is read and checked first. A trainable adapter continues from the training state in
     the folder, if there is one. An adapter that is there takes the values of the file, and stays
     trainable.
-
-    Args:
-        tuner: the model.
-        folder: folder of the adapter.
-        is_trainable: whether a new adapter is trainable.
-        autocast: use float32 factors on a base of lower precision.
-        config: the configuration to use instead of the one in the folder.
     """
     existing = tuner.adapter if tuner.adapters else None
     learns = is_trainable or existing is not None
     given = None if config is None else checked_copy(config, inference_mode=not learns)
     with locked(folder, shared=True):
-        state = read_state(folder) if learns else None
+        state = states.read_state(folder) if learns else None
         fallback = None if state is None else state.config
         changes = {"inference_mode": False} if learns else {}
-        saved = read_adapter(folder, fallback, config=given, **changes)
+        saved = folders.read_adapter(folder, fallback, config=given, **changes)
     saved.config.inference_mode = not learns
     refuse_unsupported(saved.config)
-    positions = row_positions(saved)
-    targets = targets_in(tuner.model, saved, positions)
+    positions = converting.row_positions(saved)
+    targets = converting.targets_in(tuner.model, saved, positions)
     if given is None:
         # PEFT's file cannot name it.
         if existing is not None:
@@ -223,24 +189,24 @@ def load_adapter(
         # The values come from the file: no random numbers, no memory twice.
         meta = torch.device("meta")
         adapter = tuner.inject(saved.config, targets=targets, positions=positions, device=meta)
-        load_tensors(tuner, adapter, saved, autocast=autocast)
+        converting.load_tensors(tuner, adapter, saved, autocast=autocast)
     elif are_sharded(existing.factors()[0]):
-        places = divided_places(tuner.model, DEFAULT_ADAPTER, saved.tensors, folder)
+        places = converting.divided_places(tuner.model, DEFAULT_ADAPTER, saved.tensors, folder)
         adapter = _reuse_adapter(existing, saved, positions)
-        fill_divided(places)
+        converting.fill_divided(places)
     else:
         adapter = _reuse_adapter(existing, saved, positions)
-        load_tensors(tuner, adapter, saved, autocast=autocast)
-    load_embeddings(tuner.model, saved.embeddings)
+        converting.load_tensors(tuner, adapter, saved, autocast=autocast)
+    converting.load_embeddings(tuner.model, saved.embeddings)
     if learns:
         adapter.start_allocation()
-        begin_loaded_run(adapter, has_state=state is not None)
+        run_end.begin_loaded_run(adapter, has_state=state is not None)
     if state is not None:
-        restore_allocator(adapter, state)
+        states.restore_allocator(adapter, state)
 
 
 def _reuse_adapter(
-    adapter: Adapter, saved: SavedAdapter, positions: dict[str, list[int]]
+    adapter: Adapter, saved: folders.SavedAdapter, positions: dict[str, list[int]]
 ) -> Adapter:
     """Give `adapter` the configuration and the positions of the file; refuse another shape."""
     spec = AdapterSpec.of(saved.config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,12 +26,10 @@ from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training import lora_export
 from adalora_core.training.adapter_file import folder as files
-from adalora_core.training.adapter_file.checks import FACTOR_DTYPES
 from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
+from adalora_core.training.adapter_file.tensors import FACTOR_DTYPES
 
 if TYPE_CHECKING:
-    import os
-
     Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
 
 _FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")
@@ -163,7 +162,8 @@ def _within(budget: int, adapter: TrainedAdapter, *, pad_ranks: bool) -> dict[st
                 return ranks
         return {}
     largest, ranks = adapter.file(most), dict.fromkeys(most, 0)
-    costs = {path: each.triplet_bytes for path, each in adapter.modules.items()}
+    # The bytes of a row of A and a column of B.
+    costs = {p: each.A[:1].nbytes + each.B[:, :1].nbytes for p, each in adapter.modules.items()}
     more = {path: largest.entry_bytes.get(path, 0) for path in most}
     # What is not of a module is never more than in the largest file, but for its padding.
     modules = sum(costs[path] * each + more[path] for path, each in most.items())

@@ -6,27 +6,18 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from adalora_core.config.model import AdaLoraConfig
+from adalora_core.floor import module_selection
 from adalora_core.floor.errors import TargetError
 from adalora_core.floor.expressions.matching import Matcher
-from adalora_core.floor.module_selection import (
-    DEFAULT_TARGETS,
-    ModuleSelection,
-    PathEnds,
-    ends_with,
-    is_all_linear,
-    outermost,
-    saved_module_names,
-)
+from adalora_core.floor.module_selection import DEFAULT_TARGETS, ModuleSelection, ends_with
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
-
-if TYPE_CHECKING:
-    from adalora_core.config.model import AdaLoraConfig
 
 _OF_PEFT = ("layer_replication", "ensure_weight_tying", "trainable_token_indices")
 
@@ -96,7 +87,7 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
 
 def _saved_names(config: AdaLoraConfig) -> list[str]:
     task = config.task_type
-    return saved_module_names(config.modules_to_save, getattr(task, "value", task))
+    return module_selection.saved_module_names(config.modules_to_save, getattr(task, "value", task))
 
 
 def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
@@ -107,9 +98,9 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     Raises:
         TargetError: a module cannot be trained whole.
     """
-    names = PathEnds(_saved_names(config))
+    names = module_selection.PathEnds(_saved_names(config))
     found = {path: each for path, each in candidates(model) if names.end_of(path) is not None}
-    saved = list(outermost(found))
+    saved = list(module_selection.outermost(found))
     for path in saved:
         module = found[path]
         is_adapted = any(isinstance(each, AdaLoraLayer) for each in module.modules())
@@ -161,7 +152,9 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             yield field, [] if field == "target_modules" else [value]
         else:
             # PEFT adds the heads of the task to modules_to_save, whether the model has them or not.
-            heads = saved_module_names((), getattr(config.task_type, "value", config.task_type))
+            heads = module_selection.saved_module_names(
+                (), getattr(config.task_type, "value", config.task_type)
+            )
             yield field, sorted(set(value or ()) - set(heads))
     for field in ("rank_pattern", "alpha_pattern"):
         yield field, sorted(getattr(config, field) or ())
@@ -185,7 +178,7 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool)
 
 def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
     targets = config.target_modules
-    if is_all_linear(targets):
+    if module_selection.is_all_linear(targets):
         return _all_linear(model)
     if targets is not None:
         return targets if isinstance(targets, str) else list(targets)

@@ -7,31 +7,23 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.errors import TargetError
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER, dense_weight
 from adalora_core.nn.wrapping import leave_fast_path, refuse_offloaded, return_to_fast_path
+from adalora_core.training import targets as selection
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward
 from adalora_core.training.parallelism import refuse_divided_base, refuse_merging
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import warn_if_unfinished
-from adalora_core.training.targets import (
-    Targets,
-    candidates,
-    find_targets,
-    refuse_unsupported,
-    unmatched_entries,
-)
-
-if TYPE_CHECKING:
-    from adalora_core.config.model import AdaLoraConfig
 
 
 class AdaLoraTuner(Host, nn.Module):
@@ -73,7 +65,7 @@ class AdaLoraTuner(Host, nn.Module):
         config: AdaLoraConfig,
         *,
         autocast_adapter_dtype: bool = True,
-        targets: Targets | None = None,
+        targets: selection.Targets | None = None,
         positions: dict[str, list[int]] | None = None,
         device: torch.device | None = None,
     ) -> Adapter:
@@ -86,14 +78,13 @@ class AdaLoraTuner(Host, nn.Module):
             TargetError: a target cannot be adapted, or nothing matches; the model is unchanged.
             ValueError: a field of `config` is for models of PEFT alone.
         """
-        refuse_unsupported(config)
+        selection.refuse_unsupported(config)
         refuse_divided_base(self.model)
         refuse_offloaded(self.model)
-        unmatched = []
-        if positions is None:
-            unmatched = unmatched_entries(config, [path for path, _ in candidates(self.model)])
+        paths = [path for path, _ in selection.candidates(self.model)]
+        unmatched = selection.unmatched_entries(config, paths) if positions is None else []
         # All targets before any change: an unsupported target leaves the model as it is.
-        targets = targets or find_targets(self.model, config)
+        targets = targets or selection.find_targets(self.model, config)
         refuse_shared_modules(self.model, [*targets.layers, *targets.saved])
         adapter = Adapter.keeping(DEFAULT_ADAPTER, config)
         adapter.run.automatic.host = weakref.ref(self)
@@ -113,7 +104,8 @@ class AdaLoraTuner(Host, nn.Module):
                 device=device,
             )
             self._replace(path, layer)
-            adapter.add_layer(path, layer, list(range(layer.rank)) if rows is None else rows)
+            adapter.layers[path] = layer
+            adapter.positions[path] = list(range(layer.rank)) if rows is None else rows
         for path in targets.saved:
             self._replace(path, ModulesToSave(self.model.get_submodule(path)))
         leave_fast_path(self.model, AdaLoraLayer)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,6 @@ from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.allocation.criteria import _NAMED
 from adalora_core.floor.adapter_spec import CRITERIA, PER_PARAMETER, AdapterSpec
 from adalora_core.floor.errors import CriterionError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 VALUES = (4.0, -3.0, 1.0, 2.0)
 """The singular values of two matrices with two triplets each."""

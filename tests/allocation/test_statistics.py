@@ -7,15 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from backends import op_backend
 from tolerances import assert_all_equal
 from torch import nn
 
 from adalora_core.allocation import AdaptedMatrix, ImportanceStatistics, RankAllocator
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.ops import _backend
-
-__all__ = ["op_backend"]
 
 SPEC = AdapterSpec(init_r=6, target_r=2, tinit=2, tfinal=5, total_step=20, deltaT=2)
 WIDTHS = [(500, 700), (300, 400), (800, 200)]

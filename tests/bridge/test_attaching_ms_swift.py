@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from adalora_runs import TARGET_BUDGET, final_ranks, make, optimizer_of
+from adalora_runs import TARGET_BUDGET, end_step, final_ranks, make, optimizer_of
 from ms_swift_patch import adalora_forward, patch_peft
 from peft.tuners.adalora import AdaLoraModel
 from programs import output_of_python
@@ -21,8 +22,6 @@ from adalora_core.bridge.tuner import TunerOverrides
 from adalora_core.bridge.versions import require_supported_peft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     Patch = Callable[[], None]
 
 
@@ -53,9 +52,7 @@ def run(model: Any) -> tuple[list[float], list[int]]:
     for step in range(30):
         loss = model.train()(**token_batch(step)).loss
         loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
         losses.append(float(loss.detach()))
     return losses, final_ranks(model)
 
@@ -138,9 +135,7 @@ def trained(forward, mask_to_budget):
     for step in range(12):
         loss = model(**token_batch(step)).loss
         loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
         found += [loss.item(), str(model.peft_config["default"].rank_pattern)]
     return found
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -15,9 +16,6 @@ from adalora_core import AdaLoraConfig, ConfigError
 from adalora_core.bridge import attach, to_peft_config
 from adalora_core.config.fields.table import as_written
 from adalora_core.floor.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 AUTO = SETTINGS | {"total_step": "auto"}
 

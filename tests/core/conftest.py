@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from backends import op_backend
+import pytest
 from op_devices import DEVICES, device, emulated_core, interpreted_core, new_tensors
 
-if TYPE_CHECKING:
-    import pytest
-
-__all__ = ["device", "emulated_core", "interpreted_core", "new_tensors", "op_backend"]
+__all__ = ["device", "emulated_core", "interpreted_core", "new_tensors"]
 
 # Emulated kernels see as many matrices in tests/csrc/cuda; a thread has its own default device.
 DEVICES_OF = {

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
 from adalora_runs import allocator_of
 from counted_operations import Counted
+from cuda_stand_in import StandIn
 from tolerances import assert_all_equal
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import AdaLoraConfig, get_peft_model, ops
 from adalora_core.ops import _backend, _watched
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from cuda_stand_in import StandIn
 
 STREAM = 5
 LAYER_FORWARD = ["fold_factors: fold", "drop: drop"]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from tolerances import assert_all_equal
 
 from adalora_core import ops
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 THREADS = 4
 CALLS = 15

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import peft
 import pytest
 import torch
 from adalora_runs import TARGET_BUDGET, allocator_of, final_ranks, live_ranks, make, train
 from packaging.version import Version
+from torch import nn
 from toy_models import TwoLayer
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
 
 STEPS = range(30)
 OVERFLOW_STEP = 10

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from adalora_runs import LOADERS, TARGET_BUDGET, final_ranks, live_ranks, make, optimizer_of, train
-from toy_models import TwoLayer, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-def fresh_base() -> TwoLayer:
-    torch.manual_seed(7)
-    return TwoLayer()
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(two_layer_batch(99)["x"]).logits
+from toy_models import outputs, two_layer
 
 
 def reload(library: str, folder: Path, **options: Any) -> Any:
-    return LOADERS[library].from_pretrained(fresh_base(), folder, **options)
+    return LOADERS[library].from_pretrained(two_layer(), folder, **options)
 
 
 def trained(library: str, **changes: Any) -> Any:
-    model = make(library, fresh_base(), **changes)
+    model = make(library, two_layer(), **changes)
     train(model, range(30))
     return model
 
@@ -38,7 +26,7 @@ class TestResume:
     """Stop in the middle of the schedule, load, go on."""
 
     def stopped_and_resumed(self, library: str, folder: Path) -> Any:
-        model = make(library, fresh_base())
+        model = make(library, two_layer())
         train(model, range(15))
         model.save_pretrained(folder)
         resumed = reload(library, folder, is_trainable=True)
@@ -51,7 +39,7 @@ class TestResume:
     def test_ours_reaches_the_budget_and_the_ranks_of_one_run(
         self, library: str, tmp_path: Path
     ) -> None:
-        whole = make(library, fresh_base())
+        whole = make(library, two_layer())
         optimizer = optimizer_of(whole)
         train(whole, range(15), optimizer=optimizer)
         whole.save_pretrained(tmp_path)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import peft
 import pytest
 import torch
 from adalora_runs import LOADERS, make, train
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LLAMA = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "v_proj"]}
 

@@ -6,7 +6,8 @@ import copy
 import pickle
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import apart
 import pytest
@@ -15,9 +16,6 @@ from distributed_runs import adapted, assert_same
 from process_groups import run_processes
 
 from adalora_core.trainers.distributed import allocate_within
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 slow = pytest.mark.slow
 
@@ -133,7 +131,6 @@ def test_a_loaded_state_moves_no_comparison(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("library", ["adalora_core", "attached"])
 def test_a_copy_of_a_model_stays_in_the_group(library: str) -> None:
     model = adapted(library=library)
     group: Any = threading.Lock()  # no copies either

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,32 +26,29 @@ from process_groups import run_processes
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.trainers.distributed import AdapterState
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 # One process speaks with nobody, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 
 @pytest.mark.parametrize("stop", [9, 27], ids=["while-budgeting", "in-the-final-phase"])
 @pytest.mark.parametrize(
-    ("saved", "resumed"),
+    ("saved", "resumed", "make"),
     [
-        (("fsdp2", 2), ("fsdp2", 4)),
-        (("fsdp2", 2), ("single", 1)),
-        (("single", 1), ("fsdp2", 2)),
-        (("ddp", 2), ("hsdp", 4)),
+        (("fsdp2", 2), ("fsdp2", 4), adapted),
+        (("fsdp2", 2), ("single", 1), adapted),
+        (("single", 1), ("fsdp2", 2), adapted),
+        (("ddp", 2), ("hsdp", 4), adapted),
+        pytest.param(("fsdp2", 2), ("ddp", 2), attached, marks=pytest.mark.slow),
+        pytest.param(("fsdp2", 2), ("fsdp2", 1), attached, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(
-    saved: tuple[str, int], resumed: tuple[str, int], stop: int, tmp_path: Path
+    saved: tuple[str, int], resumed: tuple[str, int], make: Any, stop: int, tmp_path: Path
 ) -> None:
-    expected = run(0, "single", {})
-    folder = tmp_path / "checkpoint"
-    run_processes(saved[1], train_and_save, tmp_path / "save", saved[0], stop, folder)
-    for found in run_processes(
-        resumed[1], load_and_train, tmp_path / "load", resumed[0], stop, folder
-    ):
+    expected = run(0, "single", {}, make)
+    rest = (stop, tmp_path / "checkpoint", make)
+    run_processes(saved[1], train_and_save, tmp_path / "save", saved[0], *rest)
+    for found in run_processes(resumed[1], load_and_train, tmp_path / "load", resumed[0], *rest):
         assert_same(found, expected, stop)
 
 

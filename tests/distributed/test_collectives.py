@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from distributed_runs import STEPS, adapted
 from exchanges import averages_and_penalty_flops, count_collectives, count_collectives_of_lora
 from process_groups import run_processes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SCHEDULE = adapted().base_model.adapters["default"].allocator.schedule
 ALLOCATIONS = [int(SCHEDULE.at(step).allocates) for step in range(STEPS)]

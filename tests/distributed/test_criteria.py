@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from process_groups import run_processes
 from run_cases import energy_and_gradient, scores_in_process, scores_of, train_by_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CRITERIA = ["per-parameter", "magnitude", "snr", "random", energy_and_gradient]
 slow = pytest.mark.slow

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from distributed_runs import assert_same, run
+from distributed_runs import Trace, assert_same, run
 from process_groups import run_processes
 from run_cases import run_checkpointed, run_compiled, run_leaving_one_out, run_with_options
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from distributed_runs import Trace
 
 
 def named_as_plain(trace: Trace) -> Trace:

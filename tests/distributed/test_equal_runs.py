@@ -1,15 +1,13 @@
-"""One process, DDP and FSDP2 with the same global batch take the same way."""
+"""One process, DDP and FSDP2 with the same global batch take the same way, through each door."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from distributed_runs import assert_same, run
+from distributed_runs import adapted, assert_same, attached, run
 from process_groups import run_processes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -21,13 +19,20 @@ if TYPE_CHECKING:
     ],
 )
 @pytest.mark.parametrize(
-    ("kind", "world"),
-    [("ddp", 2), ("fsdp2", 2), ("fsdp2", 4), ("fsdp2", 1), ("fsdp2-columns", 2), ("hsdp", 4)],
+    ("kind", "world", "make"),
+    [
+        *((kind, 2, adapted) for kind in ("ddp", "fsdp2", "fsdp2-columns")),
+        ("fsdp2", 4, adapted),
+        ("fsdp2", 1, adapted),
+        ("hsdp", 4, adapted),
+        *(pytest.param(kind, 2, attached, marks=pytest.mark.slow) for kind in ("ddp", "fsdp2")),
+        ("hsdp", 4, attached),
+    ],
 )
 def test_every_process_goes_the_way_of_the_single_one(
-    kind: str, world: int, changes: dict[str, Any], tmp_path: Path
+    kind: str, world: int, make: Any, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    expected = run(0, "single", changes)
+    expected = run(0, "single", changes, make)
     assert len(set(expected.budgets)) > 5
-    for found in run_processes(world, run, tmp_path, kind, changes):
+    for found in run_processes(world, run, tmp_path, kind, changes, make):
         assert_same(found, expected)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed_checks import (
@@ -12,10 +13,6 @@ from distributed_checks import (
     run_with_bad_gradients,
 )
 from process_groups import run_processes
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 VALUES = {
     "kept set": "13 triplets, checksum ",

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
+import peft
 import pytest
-from adalora_runs import OURS
 from distributed_checks import save_and_read_at_once, save_pretrained_at
+from distributed_runs import Blocks, adapted, attached
 from process_groups import run_processes
 from saved_folders import assert_same_folders
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-@pytest.mark.parametrize("stop", [10, 30], ids=["unfinished", "finished"])
-def test_a_sharded_model_writes_the_files_of_a_whole_one(stop: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stop", "make"),
+    [(10, adapted), (30, adapted), pytest.param(10, attached, marks=pytest.mark.slow)],
+    ids=["unfinished", "finished", "attached"],
+)
+def test_a_sharded_model_writes_the_files_of_a_whole_one(
+    stop: int, make: Any, tmp_path: Path
+) -> None:
     for kind in ("ddp", "fsdp2"):
-        run_processes(2, save_pretrained_at, tmp_path / kind, kind, stop, tmp_path)
+        run_processes(2, save_pretrained_at, tmp_path / kind, kind, stop, tmp_path, make)
     names = {"adapter_config.json", "adapter_model.safetensors"}
+    names |= {"README.md"} if make is attached else set()
     found, expected = tmp_path / "by-fsdp2", tmp_path / "by-ddp"
     assert_same_folders(found, expected, names, with_state=stop < 30)
+    peft.PeftModel.from_pretrained(Blocks(), found)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_processes_that_save_into_one_folder_leave_one_save_whole(
     library: str, tmp_path: Path
 ) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import launched_runs
 import pytest
@@ -14,9 +15,6 @@ from programs import output_of_python
 from saved_folders import assert_same_folders
 
 from adalora_core import RunWarning
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import refused_divisions as divisions
 from distributed_checks import refusal
 from distributed_runs import adapted, attached
 from process_groups import run_processes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ON_TWO = {
     "fsdp1_flat": (divisions.fsdp1_flat, "ParallelismError: forward:", "use FSDP2"),

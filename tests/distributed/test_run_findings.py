@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from process_groups import run_processes
@@ -13,9 +13,6 @@ from run_cases import (
     findings_of_a_right_run,
     findings_of_ignored_fsdp,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KINDS = ["ddp", "fsdp2"]
 

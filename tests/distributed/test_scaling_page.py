@@ -7,17 +7,13 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from programs import LEAVING_RANKS, run
+from programs import LEAVING_RANKS, Finished, run
 from safetensors.torch import load_file
 from walkthroughs import blocks_of
-
-if TYPE_CHECKING:
-    from programs import Finished
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 NAMED = re.compile(r"# (\S+\.(?:py|yaml))\n")

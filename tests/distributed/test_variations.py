@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +15,6 @@ from distributed_checks import (
 from distributed_runs import assert_same, run
 from process_groups import run_processes
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from adalora_core.floor.files import write_file, write_files
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OLD, NEW = b"old\n", b"new\n"
 ON_POSIX = pytest.mark.skipif(os.name == "nt", reason="would have shown links and permissions")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from backends import op_backend
-
-__all__ = ["op_backend"]
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from adalora_runs import SETTINGS
+from adalora_runs import SETTINGS, end_step
 from torch import nn
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
@@ -36,9 +36,7 @@ def trained() -> Any:
         x = torch.randn(16, 32, generator=torch.Generator().manual_seed(step))
         loss = (model(x) - x).square().mean()
         (loss + model.orthogonality_penalty()).backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
         first, last = (loss.item() if first is None else first), loss.item()
     assert last < first
     return model

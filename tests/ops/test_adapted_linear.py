@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,6 @@ from tolerances import DTYPES, assert_all_close, assert_close
 from torch.nn import functional
 
 from adalora_core import ops
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # (leading dimensions, in, rank, out)
 SHAPES = [

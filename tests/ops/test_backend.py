@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,6 @@ from programs import Finished, output_of, run_python
 
 from adalora_core import ops, reference
 from adalora_core.ops import _backend
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WITHOUT_CORE = """
 import sys

@@ -13,7 +13,7 @@ from tolerances import DTYPES, assert_all_equal, assert_close
 
 from adalora_core import ops, reference
 from adalora_core.ops import _backend
-from adalora_core.ops._cuda.importance import update_importance as update_on_gpu
+from adalora_core.ops._cuda import update_importance as update_on_gpu
 
 # [(in, r, out) of each matrix]: odd, rank 0 and 1, empty sides, rows longer than a block
 MODELS = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,6 @@ from torch import nn
 
 from adalora_core import ops
 from adalora_core.ops import orthogonality
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.cpu_core
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,7 @@ import torch
 
 import adalora_core
 from adalora_core import AdaLoraModel, ConfigError
-from tests.support.toy_models import TwoLayer, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.toy_models import TwoLayer, outputs, two_layer_batch
 
 peft = pytest.importorskip("peft")
 
@@ -41,11 +39,6 @@ def train(model: Any) -> Any:
         model.base_model.update_and_allocate(step)
         optimizer.zero_grad()
     return model
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(two_layer_batch(99)["x"]).logits  # type: ignore[no-any-return]
 
 
 def loaded_by_both(folder: Path) -> list[torch.Tensor]:

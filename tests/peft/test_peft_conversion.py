@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
 from adalora_runs import make, train
 from torch import nn
-from toy_models import TwoLayer, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from toy_models import two_layer, two_layer_batch
 
 pytest.importorskip("peft.tuners.lora.conversion", reason="PEFT before 0.19")
 
@@ -20,18 +18,13 @@ pytest.importorskip("peft.tuners.lora.conversion", reason="PEFT before 0.19")
 DOORS = pytest.mark.parametrize("door", ["import", "attach"], indirect=True)
 
 
-def base() -> TwoLayer:
-    torch.manual_seed(7)
-    return TwoLayer()
-
-
 @DOORS
 @pytest.mark.parametrize("changes", [{}, {"target_modules": "first|second"}], ids=["names", "text"])
 def test_the_lora_computes_the_same(door: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    model = make(door, base(), modules_to_save=["head"], **changes)
+    model = make(door, two_layer(), modules_to_save=["head"], **changes)
     train(model, range(30))
     peft.save_as_lora(tmp_path, model, rank=12)
-    loaded = peft.PeftModel.from_pretrained(base(), tmp_path)
+    loaded = peft.PeftModel.from_pretrained(two_layer(), tmp_path)
     x = two_layer_batch(99)["x"]
     assert isinstance(loaded.base_model, peft.LoraModel)
     torch.testing.assert_close(loaded.eval()(x).logits, model.eval()(x).logits)

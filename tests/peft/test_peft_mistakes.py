@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
 import pytest
 import torch
-from adalora_runs import OURS, SETTINGS, TARGET_BUDGET, final_ranks, make, train
+from adalora_runs import SETTINGS, TARGET_BUDGET, final_ranks, make, train
 from toy_models import TwoLayer
 
 from adalora_core.bridge import attach
 from adalora_core.config.findings import ConfigWarning
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def config(**changes: Any) -> Any:
@@ -66,7 +64,6 @@ def test_saved_pattern_is_loaded_without_a_warning_of_peft(tmp_path: Path) -> No
         peft.PeftModel.from_pretrained(TwoLayer(), tmp_path, is_trainable=True)
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("step", ["0", None, [1]])
 def test_step_that_is_not_a_number_is_named(library: str, step: Any) -> None:
     model = make(library, TwoLayer())
@@ -77,7 +74,6 @@ def test_step_that_is_not_a_number_is_named(library: str, step: Any) -> None:
     assert model.base_model.trained_adapters()[0].allocator.last_step == 2
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_call_without_a_step_names_a_class_that_the_script_knows(library: str) -> None:
     with pytest.raises(TypeError, match=r"^AdaLoraModel\.update_and_allocate\(\) missing"):
         make(library, TwoLayer()).update_and_allocate()

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 import peft
 import pytest
 import torch
-from backends import op_backend
+from adalora_runs import end_step
 from toy_models import tiny_llama, token_batch
 
 import adalora_core
-
-__all__ = ["op_backend"]
 
 pytestmark = pytest.mark.usefixtures("op_backend")
 
@@ -63,9 +61,7 @@ def train(model: torch.nn.Module, start: dict[str, torch.Tensor]) -> Run:
     model.train()
     for step in range(STEPS):
         model(**token_batch(step)).loss.backward()
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
         run.patterns.append(copy.deepcopy(model.peft_config["default"].rank_pattern))
     run.parameters = {name: each.detach().clone() for name, each in parameters.items()}
     return run

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from peft_releases import ROOT, environment_of, requirements_of, run_tests
 
 from adalora_core.bridge.versions import TRIED
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CORE = [
     *(f"tests/bridge/test_{name}.py" for name in ("attaching", "injected", "layers")),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import ms_swift_patch
 import peft
@@ -14,6 +15,7 @@ from adalora_runs import (
     SETTINGS,
     TARGET_BUDGET,
     allocator_of,
+    end_step,
     final_ranks,
     live_ranks,
     make,
@@ -22,24 +24,15 @@ from adalora_runs import (
 )
 from peft.tuners.adalora import layer as peft_layers
 from peft.tuners.adalora.layer import AdaLoraLayer, RankAllocator
-from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
+from toy_models import TwoLayer, tiny_llama, token_batch, two_layer, two_layer_batch
 
 from adalora_core.bridge import attach, detach, install, uninstall
 from adalora_core.floor.errors import RunError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def fresh(library: str = "peft", **changes: Any) -> Any:
     torch.manual_seed(7)
     return make(library, TwoLayer(), **changes)
-
-
-def base() -> TwoLayer:
-    """Return the base model of `fresh()`."""
-    torch.manual_seed(7)
-    return TwoLayer()
 
 
 def parameters_of(model: Any) -> dict[str, torch.Tensor]:
@@ -62,9 +55,7 @@ def train_language(model: Any, steps: range) -> None:
     optimizer = optimizer_of(model)
     for step in steps:
         model.train()(**token_batch(step)).loss.backward()
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
 
 
 @pytest.mark.usefixtures("installed")
@@ -98,11 +89,11 @@ class TestBaseThatHasTheAdapter:
             make("peft", TwoLayer(), init_lora_weights=False).save_pretrained(
                 tmp_path / str(number)
             )
-        module = base()
+        module = two_layer()
         x = two_layer_batch(0)["x"]
         peft.PeftModel.from_pretrained(module, tmp_path / "0")
         second = peft.PeftModel.from_pretrained(module, tmp_path / "1")
-        expected = peft.PeftModel.from_pretrained(base(), tmp_path / "1")
+        expected = peft.PeftModel.from_pretrained(two_layer(), tmp_path / "1")
         torch.testing.assert_close(second(x).logits, expected(x).logits)
         assert second.peft_config["default"].inference_mode
 
@@ -122,7 +113,7 @@ class TestBaseThatHasTheAdapter:
             peft.PeftModel.from_pretrained(base, tmp_path, adapter_name="other")
 
     def test_configurations_that_a_base_brings_along_are_used(self) -> None:
-        module = base()
+        module = two_layer()
         configs = dict(fresh().peft_config)
         module.peft_config = configs  # type: ignore[assignment]
         with pytest.warns(UserWarning, match="Already found a `peft_config` attribute"):
@@ -253,7 +244,7 @@ class TestAdapterWithoutTotalStep:
         return tmp_path
 
     def test_it_loads_for_inference(self, folder: Path) -> None:
-        model = peft.PeftModel.from_pretrained(base(), folder)
+        model = peft.PeftModel.from_pretrained(two_layer(), folder)
         x = two_layer_batch(0)["x"]
         torch.testing.assert_close(model(x).logits, fresh(init_lora_weights=False)(x).logits)
         assert model.peft_config["default"].total_step is None
@@ -262,7 +253,7 @@ class TestAdapterWithoutTotalStep:
 
     def test_training_it_is_refused(self, folder: Path) -> None:
         with pytest.raises(ValueError, match="total_step is not set"):
-            peft.PeftModel.from_pretrained(base(), folder, is_trainable=True)
+            peft.PeftModel.from_pretrained(two_layer(), folder, is_trainable=True)
 
     def test_new_configuration_without_total_step_stays_peft_s_error(self) -> None:
         with pytest.raises(ValueError, match="AdaLoRA does not work when `total_step` is None"):
@@ -287,7 +278,7 @@ class TestCompactAndDetach:
         assert sum(live_ranks(model)) == TARGET_BUDGET
         assert {len(each) for each in model.peft_config["default"].rank_pattern.values()} == {12}
         model.save_pretrained(tmp_path)
-        loaded = peft.PeftModel.from_pretrained(base(), tmp_path)
+        loaded = peft.PeftModel.from_pretrained(two_layer(), tmp_path)
         torch.testing.assert_close(loaded.eval()(x).logits, model.eval()(x).logits)
 
     def test_uninstall_does_the_same(self) -> None:

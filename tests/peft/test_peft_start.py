@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
 from adalora_runs import SETTINGS, TARGET_BUDGET, final_ranks, live_ranks, optimizer_of, train
-from backends import op_backend
 from peft.tuners.adalora import layer as peft_layers
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -19,11 +19,6 @@ from transformers.pytorch_utils import Conv1D
 
 import adalora_core
 from adalora_core.bridge import attach, detach, uninstall
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["op_backend"]
 
 LORA = SETTINGS | {"init_lora_weights": "lora"}  # adalora: ignore[ADA407] - bridged or attached
 INIT_R, ALPHA = SETTINGS["init_r"], SETTINGS["lora_alpha"]

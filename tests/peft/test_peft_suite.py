@@ -14,16 +14,13 @@ import tarfile
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from peft_releases import environment_of, requirements_of
 
 from adalora_core.bridge.versions import TRIED
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FILES = ["test_custom_models", "test_config", "test_initialization", "test_mixed"]
 

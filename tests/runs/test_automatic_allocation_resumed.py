@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from adalora_runs import LOADERS, TARGET_BUDGET, allocator_of, optimizer_of
 from run_loops import found
-from toy_models import TwoLayer
+from toy_models import two_layer
 from uncalled_runs import assert_same, begin, called, doors, is_automatic, run_of, silent, switch
 
 import adalora_core
 from adalora_core.floor.errors import RunWarning
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["switch"]
 
@@ -50,16 +47,11 @@ def test_resumed_run_equals_the_uninterrupted_one(library: str, at: int, tmp_pat
     model.save_pretrained(str(tmp_path), save_training_state=True)
     its_state = copy.deepcopy(optimizer.state_dict())
     silent(model, optimizer, range(at, 40))
-    resumed = LOADERS[library].from_pretrained(_base(), tmp_path, is_trainable=True).train()
+    resumed = LOADERS[library].from_pretrained(two_layer(), tmp_path, is_trainable=True).train()
     optimizer = optimizer_of(resumed)
     optimizer.load_state_dict(its_state)
     assert not found(lambda: silent(resumed, optimizer, range(at, 40)))
     assert_same(model, resumed)
-
-
-def _base() -> TwoLayer:
-    torch.manual_seed(7)
-    return TwoLayer()
 
 
 @doors
@@ -67,7 +59,7 @@ def test_script_that_calls_after_a_resume_is_not_called_for(library: str, tmp_pa
     model, optimizer = begin(library)
     called(model, optimizer, range(20), lambda _: True)
     model.save_pretrained(str(tmp_path), save_training_state=True)
-    resumed = LOADERS[library].from_pretrained(_base(), tmp_path, is_trainable=True).train()
+    resumed = LOADERS[library].from_pretrained(two_layer(), tmp_path, is_trainable=True).train()
     its = optimizer_of(resumed)
     called(resumed, its, range(20, 40), lambda _: True)
     assert not run_of(resumed).automatic.message

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -16,10 +18,6 @@ from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 from trainer_runs import STEPS, TARGET_BUDGET, Sequences, llama, trainer_for
 
 from adalora_core import allocate_on_step, bridge
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from adalora_runs import make, optimizer_of
-from backends import op_backend
+from adalora_runs import end_step, make, optimizer_of
 from toy_models import tiny_llama, token_batch
-
-__all__ = ["op_backend"]
 
 # The name that training scripts use; transformers 5.24 has begun to rename it.
 pytestmark = [
@@ -55,8 +52,6 @@ def test_a_run_reaches_its_budget(reentrant: bool) -> None:
     model.train()
     for step in range(30):
         model(**token_batch(step)).loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
     allocator = model.base_model.adapters["default"].allocator
     assert allocator.budget == 3 * len(allocator.matrices)

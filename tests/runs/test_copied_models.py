@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from adalora_runs import make, optimizer_of
@@ -15,14 +16,13 @@ from run_loops import (
     backward,
     codes,
     found,
+    ready,
     report_without_calls,
     right,
+    train_rightly,
     without_calls,
 )
 from toy_models import TwoLayer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def through_pickle(model: Any) -> Any:
@@ -42,10 +42,8 @@ def test_mistake_with_a_copy_is_told_as_with_its_original(door: str, copied: Any
 
 @pytest.mark.parametrize(("copied_at", "clears"), [(0, "model"), (12, "model"), (12, "optimizer")])
 def test_optimizer_of_the_original_is_told(door: str, copied_at: int, clears: str) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
-    for step in range(copied_at):
-        right(model, optimizer, step)
+    model, optimizer = ready(door)
+    train_rightly(model, optimizer, range(copied_at))
     model = copy.deepcopy(model)
     cleared = model if clears == "model" else optimizer
 
@@ -80,8 +78,7 @@ def test_model_that_another_process_gets_is_allocated_there(door: str, tmp_path:
 
 
 def test_copies_that_learn_in_an_inner_loop_are_quiet(door: str) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(door)
     for step in range(STEPS):
         right(model, optimizer, step)
         learner = copy.deepcopy(model)
@@ -90,30 +87,23 @@ def test_copies_that_learn_in_an_inner_loop_are_quiet(door: str) -> None:
 
 
 def test_copy_of_a_run_without_calls_is_told_at_its_save(door: str, tmp_path: Path) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
-    for step in range(4):
-        right(model, optimizer, step)
+    model, optimizer = ready(door)
+    train_rightly(model, optimizer, range(4))
     other = copy.deepcopy(model)
     without_calls(other, optimizer_of(other), 20)
     assert codes(lambda: other.save_pretrained(str(tmp_path))) == ["ADA811"]
 
 
-def test_copy_of_a_long_run_is_allocated_after_more_steps_than_an_inner_loop_has(
-    door: str,
-) -> None:
-    model = make(door, TwoLayer(), total_step=60).train()
-    optimizer = optimizer_of(model)
-    for step in range(4):
-        right(model, optimizer, step)
+def test_copy_of_a_long_run_is_allocated_after_more_steps_than_an_inner_loop_has(door: str) -> None:
+    model, optimizer = ready(door, total_step=60)
+    train_rightly(model, optimizer, range(4))
     other = copy.deepcopy(model)
     without_calls(other, optimizer_of(other), 56)
     assert other.run_report().is_budget_reached
 
 
 def test_best_copy_that_goes_on_with_an_optimizer_of_its_own_is_quiet(door: str) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(door)
     for step in range(STEPS):
         right(model, optimizer, step)
         if step == 3:
@@ -126,10 +116,8 @@ def test_best_copy_that_goes_on_with_an_optimizer_of_its_own_is_quiet(door: str)
 
 @pytest.mark.parametrize("own_steps", [0, 1])
 def test_merge_of_a_copy_is_told_where_the_copy_has_made_steps(door: str, own_steps: int) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
-    for step in range(4):
-        right(model, optimizer, step)
+    model, optimizer = ready(door)
+    train_rightly(model, optimizer, range(4))
     other = copy.deepcopy(model)
     without_calls(other, optimizer_of(other), own_steps)
     assert codes(lambda: other.eval().merge_and_unload()) == ["ADA811"] * own_steps

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
-from adalora_runs import allocator_of, load_again
+from adalora_runs import allocator_of, end_step, load_again
 from torch import nn
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
@@ -17,10 +19,6 @@ from adalora_core.bridge import attach, to_peft_config
 from adalora_core.floor.adapter_spec import CRITERIA
 from adalora_core.floor.errors import CheckpointError, RunError
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 STEPS = 20
 HALF = 9
@@ -58,9 +56,7 @@ def train(model: Any, steps: range) -> None:
     for step in steps:
         x = torch.randn(5, 6, generator=torch.Generator().manual_seed(step))
         model(x).square().sum().backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
 
 
 def assert_equal_runs(one: Any, other: Any) -> None:

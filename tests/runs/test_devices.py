@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from adalora_runs import allocator_of
+from adalora_runs import allocator_of, end_step
 from op_devices import DEVICES, device, emulated_core, interpreted_core
 from toy_models import tiny_llama, token_batch
 
@@ -31,9 +31,7 @@ def train(dtype: torch.dtype, place: str, steps: int) -> tuple[list[Any], dict[s
     for step in range(steps):
         batch = {name: each.to(place) for name, each in token_batch(step).items()}
         model(**batch).loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
         if step % 20 == 0 or step == steps - 1:
             patterns.append(allocator_of(model).kept())
     factors = {

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from adalora_runs import final_ranks, live_ranks, make, optimizer_of
-from backends import op_backend
-from run_loops import codes, found, right
+from adalora_runs import end_step, final_ranks, live_ranks, make, optimizer_of
+from run_loops import codes, found, train_rightly
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from toy_models import Output
 
 from adalora_core import AdaLoraModel
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["op_backend"]
 
 STEPS = 30
 FIRST_TOKEN = 15
@@ -63,8 +58,7 @@ def trained(library: str, way: str, steps: int = STEPS, **changes: Any) -> Any:
     changes = {"init_r": INIT_R, "target_r": TARGET_R, "orth_reg_weight": 0.5} | changes
     model = make(library, TwoPaths(way), **changes).train()
     optimizer = optimizer_of(model)
-    for step in range(steps):
-        right(model, optimizer, step)
+    train_rightly(model, optimizer, range(steps))
     return model
 
 
@@ -93,9 +87,7 @@ def test_torchs_attention_reads_the_weight_of_out_proj(criterion: str) -> None:
     for step in range(STEPS):
         x = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(step))
         (model(x).square().mean() + model.orthogonality_penalty()).backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
     ranks = model.base_model.adapters["default"].allocator.active_ranks()
     assert sum(ranks.values()) == 12
     assert [rank for path, rank in ranks.items() if "out_proj" in path] == [0, 0]
@@ -122,8 +114,7 @@ def test_until_then_it_keeps_its_values(door: str) -> None:
     second = model.base_model.model.second.lora_E["default"]
     assert torch.equal(second, first["default"])
     optimizer = optimizer_of(model)
-    for step in range(FIRST_TOKEN, STEPS):
-        right(model, optimizer, step)
+    train_rightly(model, optimizer, range(FIRST_TOKEN, STEPS))
     assert live_ranks(model) == final_ranks(model)
     assert sum(final_ranks(model)) == 2 * TARGET_R
 
@@ -134,8 +125,7 @@ def test_a_matrix_that_was_loaded_without_triplets_is_not_reported(tmp_path: Pat
     loaded = AdaLoraModel.from_pretrained(TwoPaths("called"), tmp_path, is_trainable=True).train()
     assert loaded.base_model.model.second.lora_E["default"].shape == (0, 1)
     optimizer = optimizer_of(loaded)
-    for step in range(STEPS):
-        right(loaded, optimizer, step)
+    train_rightly(loaded, optimizer, range(STEPS))
     assert codes(lambda: loaded.save_pretrained(tmp_path)) == []
 
 
@@ -145,6 +135,5 @@ def test_a_layer_that_is_frozen_on_purpose_is_not_reported(door: str, tmp_path: 
         if "second" in name:
             parameter.requires_grad_(False)
     optimizer = optimizer_of(model)
-    for step in range(STEPS):
-        right(model, optimizer, step)
+    train_rightly(model, optimizer, range(STEPS))
     assert codes(lambda: model.save_pretrained(tmp_path)) == []

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
-from adalora_runs import LOADERS, make, optimizer_of
+from adalora_runs import LOADERS, end_step, make, optimizer_of
 from toy_models import tiny_llama, token_batch
 
 from adalora_core.bridge import attach
 from adalora_core.floor.errors import TargetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TARGETS = ["q_proj", "up_proj"]
 CPU = torch.device("cpu")
@@ -57,9 +55,7 @@ def trained(model: Any) -> torch.Tensor:
     model.train()
     for step in range(3):
         model(**token_batch(step)).loss.backward()
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
     return logits(model)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import peft
 import pytest
@@ -17,9 +18,6 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.budget import Phase
 from adalora_core.ops import _backend, _watched
 from adalora_core.training.run.watch import RunWatch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FEW, MORE, MANY = 56, 224, 896
 PER_LAYER = 7

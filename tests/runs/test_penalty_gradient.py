@@ -5,34 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import peft
 import pytest
 import torch
-from adalora_runs import OURS, SETTINGS, make, optimizer_of
-from backends import op_backend
+from adalora_runs import OURS, end_step, make, optimizer_of
 from run_loops import STEPS, codes
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
-from adalora_core.bridge import attach
 from adalora_core.trainers.trainer_checkpoints import complete_loss
 from adalora_core.training.host import PenaltyPerStep
 
-__all__ = ["op_backend"]
-
 MICRO_BATCHES = 3
 CLIP = 0.5
-
-
-def injected() -> Any:
-    """Return a module that PEFT has injected adapters into."""
-    return attach(peft.inject_adapter_in_model(peft.AdaLoraConfig(**SETTINGS), TwoLayer()))
-
-
-MAKERS: dict[str, Any] = {
-    **{library: lambda library=library: make(library, TwoLayer()) for library in OURS},
-    "injected": injected,
-}
+DOORS = pytest.mark.parametrize("door", [*OURS, "injected"])
 
 
 def batches(step: int) -> list[dict[str, torch.Tensor]]:
@@ -69,10 +54,10 @@ def scaled(model: Any, step: int, *, adds: bool) -> None:
             each.grad /= scale
 
 
-def trained(maker: str, backward: Any, *, adds: bool) -> list[torch.Tensor]:
+def trained(door: str, backward: Any, *, adds: bool) -> list[torch.Tensor]:
     """Return what a run has trained, in float64."""
     torch.manual_seed(7)
-    model = MAKERS[maker]().double().train()
+    model = make(door, TwoLayer()).double().train()
     if adds:
         model.leave_penalty_out_of_loss()
     optimizer = optimizer_of(model)
@@ -80,9 +65,7 @@ def trained(maker: str, backward: Any, *, adds: bool) -> list[torch.Tensor]:
     def run() -> None:
         for step in range(STEPS):
             backward(model, step, adds=adds)
-            optimizer.step()
-            model.update_and_allocate(step)
-            optimizer.zero_grad()
+            end_step(model, optimizer, step)
 
     torch.set_default_dtype(torch.float64)
     try:
@@ -94,16 +77,16 @@ def trained(maker: str, backward: Any, *, adds: bool) -> list[torch.Tensor]:
 
 @pytest.mark.usefixtures("op_backend")
 @pytest.mark.parametrize("backward", [plain, accumulated, clipped, scaled])
-@pytest.mark.parametrize("maker", MAKERS)
-def test_run_is_that_of_the_penalty_in_the_loss(maker: str, backward: Any) -> None:
-    expected = trained(maker, backward, adds=False)
-    for one, other in zip(trained(maker, backward, adds=True), expected, strict=True):
+@DOORS
+def test_run_is_that_of_the_penalty_in_the_loss(door: str, backward: Any) -> None:
+    expected = trained(door, backward, adds=False)
+    for one, other in zip(trained(door, backward, adds=True), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-def test_the_penalty_is_returned_without_a_graph_and_changes_gradients_alone(maker: str) -> None:
-    model = MAKERS[maker]().train()
+@DOORS
+def test_the_penalty_is_returned_without_a_graph_and_changes_gradients_alone(door: str) -> None:
+    model = make(door, TwoLayer()).train()
     before = [each.detach().clone() for each in model.parameters()]
     expected = model.orthogonality_penalty()
     found = model.add_orthogonality_gradient_()
@@ -118,9 +101,9 @@ def test_the_penalty_is_returned_without_a_graph_and_changes_gradients_alone(mak
             torch.testing.assert_close(each.grad, gradient)
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-def test_a_penalty_that_is_in_the_loss_already_is_not_added_again(maker: str) -> None:
-    model = MAKERS[maker]().train()
+@DOORS
+def test_a_penalty_that_is_in_the_loss_already_is_not_added_again(door: str) -> None:
+    model = make(door, TwoLayer()).train()
     plain(model, 0, adds=False)
     before = [each.grad.clone() for each in model.parameters() if each.grad is not None]
     with pytest.raises(ValueError, match="add_orthogonality_gradient_: the penalty must be in no"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,6 @@ from toy_models import TwoLayer
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, ConfigError, get_peft_model
 from adalora_core.floor.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def fresh(**changes: Any) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from backends import op_backend
 from resumed_runs import (
     LIKE_IN_A_MODEL,
     NOT_SORTED,
@@ -22,11 +22,6 @@ from resumed_runs import (
     optimizer_of,
     train,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["op_backend"]
 
 # One process speaks with nobody, and says so.
 pytestmark = [

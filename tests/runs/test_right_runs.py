@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from adalora_runs import LOADERS, OURS, make, optimizer_of
-from run_loops import STEPS, backward, codes, counts_from_1, right, run_of
+from adalora_runs import LOADERS, end_step, make, optimizer_of
+from run_loops import STEPS, backward, codes, counts_from_1, right, run_of, train_rightly
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def scaled(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -48,9 +46,7 @@ def accumulated(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None
 def clipped_and_evaluated(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     backward(model, step)
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
     with torch.no_grad():
         model.eval()(**two_layer_batch(step))
     model.train()
@@ -58,17 +54,13 @@ def clipped_and_evaluated(model: Any, optimizer: torch.optim.Optimizer, step: in
 
 def with_a_loss_of_ones_own(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     model(two_layer_batch(step)["x"]).logits.square().mean().backward()
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
 
 
 def with_the_penalty_apart(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     model(two_layer_batch(step)["x"]).logits.square().mean().backward()
     model.orthogonality_penalty().backward()
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
 
 
 def with_another_loss_than_that_of_the_outputs(
@@ -79,9 +71,7 @@ def with_another_loss_than_that_of_the_outputs(
     outputs = model(**two_layer_batch(step))
     loss = outputs.logits.square().mean() + penalty if step % 2 else outputs.loss
     loss.backward()
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
 
 
 RIGHT_LOOPS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -98,7 +88,6 @@ RIGHT_LOOPS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("loop", RIGHT_LOOPS)
 def test_right_run_is_quiet(library: str, loop: str, tmp_path: Path) -> None:
     steps, changes = RIGHT_LOOPS[loop]
@@ -108,7 +97,6 @@ def test_right_run_is_quiet(library: str, loop: str, tmp_path: Path) -> None:
     assert codes(model.merge_and_unload) == []
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("kind", [{"fused": True}, {"foreach": True}, {"lr": 0.0}])
 def test_right_run_of_another_optimizer_is_quiet(library: str, kind: dict[str, Any]) -> None:
     model = make(library, TwoLayer()).train()
@@ -119,7 +107,6 @@ def test_right_run_of_another_optimizer_is_quiet(library: str, kind: dict[str, A
             optimizer.param_groups[0]["lr"] = 1e-2
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_fused_optimizer_under_a_gradient_scaler_is_quiet(library: str) -> None:
     model = make(library, TwoLayer()).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -134,7 +121,6 @@ def test_fused_optimizer_under_a_gradient_scaler_is_quiet(library: str) -> None:
     assert model.run_report().nonfinite_steps > 0
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_steps_of_which_only_a_device_knows_whether_they_were_skipped_are_quiet(
     library: str,
 ) -> None:
@@ -151,12 +137,9 @@ def test_steps_of_which_only_a_device_knows_whether_they_were_skipped_are_quiet(
     optimizer = OnDevice(trained, {})
     for step in range(STEPS):
         backward(model, step, float("inf") if step < 20 else 1.0)
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_several_optimizers_are_quiet(library: str) -> None:
     """One of the head and a scheduler, two of the factors, and one of another model."""
     model = make(library, TwoLayer(), modules_to_save=["head"]).train()
@@ -185,7 +168,6 @@ def test_several_optimizers_are_quiet(library: str) -> None:
         model.zero_grad()
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_short_right_run_and_adapters_without_a_run_are_quiet(library: str, tmp_path: Path) -> None:
     make(library, TwoLayer()).save_pretrained(tmp_path / "new")
     LOADERS[library].from_pretrained(TwoLayer(), tmp_path / "new", is_trainable=True)
@@ -196,7 +178,6 @@ def test_short_right_run_and_adapters_without_a_run_are_quiet(library: str, tmp_
     loaded.save_pretrained(tmp_path / "again")
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_steps_counted_from_1_are_quiet(library: str) -> None:
     """PEFT's method_comparison/MetaMathQA/run.py counts so."""
     model, caught = run_of(library, counts_from_1)
@@ -204,14 +185,12 @@ def test_steps_counted_from_1_are_quiet(library: str) -> None:
     assert model.run_report().is_budget_reached
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_marked_checkpoint_and_resumed_run_are_quiet(library: str, tmp_path: Path) -> None:
     model, _ = run_of(library, right, 12)
     model.save_pretrained(tmp_path, save_training_state=True)
     resumed = LOADERS[library].from_pretrained(TwoLayer(), tmp_path, is_trainable=True).train()
     optimizer = optimizer_of(resumed)
-    for step in range(12, STEPS):
-        right(resumed, optimizer, step)
+    train_rightly(resumed, optimizer, range(12, STEPS))
     resumed.save_pretrained(tmp_path)
 
 

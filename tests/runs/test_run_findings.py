@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
-from adalora_runs import LOADERS, OURS, TARGET_BUDGET, final_ranks, make, optimizer_of
+from adalora_runs import LOADERS, TARGET_BUDGET, final_ranks, make, optimizer_of
 from run_loops import (
     STEPS,
     allocates_after_gradients_are_zeroed,
@@ -26,10 +28,12 @@ from run_loops import (
     is_never_allocated,
     jumps,
     leaves_the_penalty_out,
+    ready,
     right,
     run_of,
     starts_above_0,
     starts_again_each_epoch,
+    train_rightly,
 )
 from toy_models import TwoLayer, two_layer_batch
 
@@ -37,10 +41,6 @@ from adalora_core import RunWarning, ignore_run_findings
 from adalora_core.bridge import attach
 from adalora_core.floor.errors import CheckpointError, RunError
 from adalora_core.training.run import reporting
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 FAULTY_LOOPS = {
     "ADA803 before": allocates_before_step,
@@ -61,7 +61,6 @@ QUIET_ABOUT_THE_PENALTY = {"ADA805 missing", "ADA805 zero"}
 """Loops whose loss has no penalty by their fault: weight 0 leaves the fault alone."""
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("fault", FAULTY_LOOPS)
 def test_fault_of_a_loop_is_found_once_and_the_saved_budget_is_kept(
     fault: str, library: str, tmp_path: Path
@@ -81,10 +80,8 @@ def test_fault_of_a_loop_is_found_once_and_the_saved_budget_is_kept(
         assert sum(final_ranks(saved)) == TARGET_BUDGET
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_run_beyond_total_step_is_found_once_with_both_numbers(library: str) -> None:
-    model = make(library, TwoLayer()).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(library)
     (warning,) = found(lambda: [right(model, optimizer, step) for step in range(2 * STEPS)])
     assert f"got step {STEPS + 1}, and its total_step is {STEPS}" in str(warning.message)
 
@@ -93,10 +90,8 @@ def allocator_has_reached(model: Any) -> bool:
     return bool(model.base_model.trained_adapters()[0].allocator.target_reached)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_finding_begins_with_its_code_shows_numbers_a_remedy_and_the_line(library: str) -> None:
-    model = make(library, TwoLayer()).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(library)
     (warning,) = found(lambda: [is_never_allocated(model, optimizer, step) for step in range(9)])
     text = str(warning.message)
     assert text.startswith("ADA813: the optimizer made 3 steps on the adapter 'default'")
@@ -108,7 +103,6 @@ def test_finding_begins_with_its_code_shows_numbers_a_remedy_and_the_line(librar
 # --- the optimizer --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("is_fused", [False, True])
 @pytest.mark.parametrize("calls", [False, True])
 def test_optimizer_made_before_the_adapter_is_found_at_the_second_step(
@@ -136,7 +130,6 @@ def model_step(model: Any, optimizer: torch.optim.Optimizer, calls: bool) -> Non
         right(model, optimizer, 1)
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("kept", ["lora_A", "first.", "head"])
 def test_optimizer_of_some_or_none_of_the_factors_is_found(library: str, kept: str) -> None:
     model = make(library, TwoLayer(), modules_to_save=["head"]).train()
@@ -145,7 +138,6 @@ def test_optimizer_of_some_or_none_of_the_factors_is_found(library: str, kept: s
     assert codes(lambda: [right(model, optimizer, step) for step in range(2)]) == ["ADA802"]
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_optimizer_of_a_copy_is_found(library: str) -> None:
     model = make(library, TwoLayer()).train()
     optimizer = optimizer_of(copy.deepcopy(model))
@@ -155,7 +147,6 @@ def test_optimizer_of_a_copy_is_found(library: str) -> None:
 # --- models that have adapters already ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_model_with_adapter_is_not_adapted_again(library: str) -> None:
     model = make(library, TwoLayer())
     with pytest.raises(RunError, match=r"^ADA801: .*add_adapter.*set_adapter"):
@@ -179,7 +170,6 @@ def test_bridge_refuses_a_model_of_peft_in_a_model_of_peft() -> None:
 # --- entries without a module ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -203,7 +193,6 @@ def test_entry_that_matches_nothing_is_named_with_near_names(
 # --- resuming -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("stop", [2, 12])
 def test_run_resumed_without_its_state_is_found(library: str, stop: int, tmp_path: Path) -> None:
     model, _ = run_of(library, right, stop)
@@ -212,13 +201,11 @@ def test_run_resumed_without_its_state_is_found(library: str, stop: int, tmp_pat
     def resume() -> None:
         resumed = LOADERS[library].from_pretrained(TwoLayer(), tmp_path, is_trainable=True).train()
         optimizer = optimizer_of(resumed)
-        for step in range(stop, stop + 3):
-            right(resumed, optimizer, step)
+        train_rightly(resumed, optimizer, range(stop, stop + 3))
 
     assert codes(resume) == ["ADA809"]
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_run_resumed_with_half_of_its_state_gets_a_clear_answer(
     library: str, tmp_path: Path
 ) -> None:
@@ -233,7 +220,6 @@ def test_run_resumed_with_half_of_its_state_gets_a_clear_answer(
 # --- before the budget is reached -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_unfinished_run_is_named_when_saved_exported_or_merged(
     library: str, tmp_path: Path
 ) -> None:
@@ -250,7 +236,6 @@ def test_unfinished_run_is_named_when_saved_exported_or_merged(
             save(run_of(library, right, 12)[0])
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("steps", [1, 2])
 def test_short_run_without_an_allocation_is_named_when_saved_or_merged(
     library: str, steps: int, tmp_path: Path
@@ -266,7 +251,6 @@ def test_short_run_without_an_allocation_is_named_when_saved_or_merged(
             save(model)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_long_run_without_an_allocation_is_named_at_a_tenth_or_at_30_steps(library: str) -> None:
     for total_step, limit in ((30, 3), (100, 10), (2000, 30)):
         settings = {"total_step": total_step}
@@ -277,7 +261,6 @@ def test_long_run_without_an_allocation_is_named_at_a_tenth_or_at_30_steps(libra
 # --- errors ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_forward_with_adapter_names_is_refused(library: str) -> None:
     model = make(library, TwoLayer())
     with pytest.raises(RunError, match=r"^ADA815: .*set_adapter"):
@@ -295,7 +278,6 @@ def test_training_while_merged_is_refused() -> None:
     model(**two_layer_batch(0)).loss.backward()
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_training_with_nothing_trainable_is_refused(library: str, tmp_path: Path) -> None:
     make(library, TwoLayer()).save_pretrained(tmp_path)
     model = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
@@ -309,7 +291,6 @@ def test_training_with_nothing_trainable_is_refused(library: str, tmp_path: Path
         model(**two_layer_batch(0))
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize(("field", "value"), [("total_step", 40), ("target_r", 4), ("beta1", 0.5)])
 def test_schedule_assigned_takes_effect_before_the_first_step_and_is_refused_later(
     library: str, field: str, value: Any
@@ -317,8 +298,7 @@ def test_schedule_assigned_takes_effect_before_the_first_step_and_is_refused_lat
     model = make(library, TwoLayer()).train()
     setattr(model.peft_config["default"], field, value)
     optimizer = optimizer_of(model)
-    for step in range(40 if field == "total_step" else STEPS):
-        right(model, optimizer, step)
+    train_rightly(model, optimizer, range(40 if field == "total_step" else STEPS))
     assert sum(final_ranks(model)) == (8 if field == "target_r" else TARGET_BUDGET)
     before = getattr(model.peft_config["default"], field)
     model.peft_config["default"].tfinal = 7
@@ -330,7 +310,6 @@ def test_schedule_assigned_takes_effect_before_the_first_step_and_is_refused_lat
 # --- parameters that are not finite ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_saved_parameters_that_are_not_finite_are_named(library: str, tmp_path: Path) -> None:
     model, _ = run_of(library, right)
     with torch.no_grad():
@@ -365,7 +344,6 @@ def test_one_code_or_all_are_switched_off() -> None:
 # --- the report -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_report_of_a_run_gives_its_numbers(library: str) -> None:
     model, _ = run_of(library, right, 12)
     report = model.run_report()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
-from adalora_runs import LOADERS, TARGET_BUDGET, final_ranks, make, optimizer_of
-from run_loops import backward, codes, found, right
+from adalora_runs import LOADERS, TARGET_BUDGET, end_step, factors, final_ranks, make, optimizer_of
+from run_loops import backward, codes, found, right, train_rightly
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
 from adalora_core.bridge import attach
 from adalora_core.floor.errors import RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 STEPS = 60
 SCHEDULE = {"total_step": STEPS, "tinit": 4, "tfinal": 20}
@@ -28,16 +26,6 @@ def model_of(door: str, base: Any = None, **changes: Any) -> Any:
     return make(door, TwoLayer() if base is None else base, **SCHEDULE | changes).train()
 
 
-def steps(model: Any, optimizer: torch.optim.Optimizer, until: int = STEPS, start: int = 0) -> None:
-    for step in range(start, until):
-        right(model, optimizer, step)
-
-
-def factors(model: Any, kinds: str) -> list[Any]:
-    named = [(name, each) for name, each in model.named_parameters() if ".lora_" in name]
-    return [each for name, each in named if name.split(".lora_")[1][0] in kinds]
-
-
 # --- nothing is learned ---------------------------------------------------------------------------
 
 
@@ -46,7 +34,7 @@ def learns_at_rate_0(model: Any) -> None:
         {"params": factors(model, "AB")},
         {"params": factors(model, "E"), "lr": 0.0, "weight_decay": 0.0},
     ]
-    steps(model, torch.optim.AdamW(groups, lr=1e-2))
+    train_rightly(model, torch.optim.AdamW(groups, lr=1e-2), range(STEPS))
 
 
 def learns_for_a_quarter(model: Any) -> None:
@@ -60,7 +48,7 @@ def learns_for_a_quarter(model: Any) -> None:
 def unfreezes_a_and_b(model: Any) -> None:
     for name, each in model.named_parameters():
         each.requires_grad_("lora_A" in name or "lora_B" in name)
-    steps(model, optimizer_of(model))
+    train_rightly(model, optimizer_of(model), range(STEPS))
 
 
 def freezes_under_the_hook(model: Any) -> None:
@@ -80,9 +68,7 @@ def rounds_updates_away(model: Any) -> None:
     for step in range(STEPS):
         batch = two_layer_batch(step)
         model(batch["x"].bfloat16(), batch["labels"]).loss.backward()
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
 
 
 UNLEARNED: dict[str, tuple[Callable[[Any], None], str]] = {
@@ -141,9 +127,7 @@ def test_disabled_adapter_that_is_trained_is_found(door: str) -> None:
         for step in range(STEPS):
             batch = two_layer_batch(step)
             model(batch["x"].requires_grad_(), batch["labels"]).loss.backward()
-            optimizer.step()
-            model.base_model.update_and_allocate(step)
-            optimizer.zero_grad()
+            end_step(model, optimizer, step)
 
     with model.disable_adapter():
         if door == "adalora_core":  # whose factors stay trainable: the penalty reaches them
@@ -156,11 +140,11 @@ def test_disabled_adapter_that_is_trained_is_found(door: str) -> None:
 def test_adapter_frozen_after_it_has_learned_is_found_at_the_next_call(door: str) -> None:
     model = model_of(door, modules_to_save=["head"])
     optimizer = optimizer_of(model)
-    steps(model, optimizer, 10)
+    train_rightly(model, optimizer, range(10))
     freezes_by_hand(model)
     with pytest.warns(match=r"^ADA817: .*6 factors .*frozen"):
         right(model, optimizer, 10)
-    assert codes(lambda: steps(model, optimizer, 20, 11)) == []
+    assert codes(lambda: train_rightly(model, optimizer, range(11, 20))) == []
 
 
 @pytest.mark.parametrize("end", ["saved", "reported"])
@@ -174,9 +158,7 @@ def test_clones_of_the_factors_that_are_trained_instead_are_found_at_the_end(
     for step in range(STEPS):
         outputs = torch.func.functional_call(model, clones, kwargs=two_layer_batch(step))
         outputs.loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
     with pytest.warns(match=r"^ADA822: E of the adapter 'default' is 0 in every matrix after 60 "):
         model.save_pretrained(tmp_path) if end == "saved" else model.run_report()
 
@@ -201,12 +183,12 @@ def test_frozen_adapter_beside_a_trained_head_is_found_at_the_end(
 
 def unfreezes_everything(model: Any) -> None:
     model.requires_grad_(True)
-    steps(model, optimizer_of(model))
+    train_rightly(model, optimizer_of(model), range(STEPS))
 
 
 def unfreezes_the_head(model: Any) -> None:
     model.base_model.model.head.requires_grad_(True)
-    steps(model, optimizer_of(model))
+    train_rightly(model, optimizer_of(model), range(STEPS))
 
 
 def saves_the_average(model: Any) -> None:
@@ -220,9 +202,9 @@ def saves_the_average(model: Any) -> None:
 
 def saves_the_best(model: Any) -> None:
     optimizer = optimizer_of(model)
-    steps(model, optimizer, 12)
+    train_rightly(model, optimizer, range(12))
     best = {name: each.clone() for name, each in model.state_dict().items()}
-    steps(model, optimizer, STEPS, 12)
+    train_rightly(model, optimizer, range(12, STEPS))
     model.load_state_dict(best)
 
 
@@ -250,7 +232,7 @@ def test_file_that_lacks_what_was_trained_is_found_when_it_is_saved(
 def test_untouched_adapter_that_is_saved_alone_is_found(tmp_path: Path) -> None:
     model = model_of("attached")
     model.add_adapter("other", type(model.peft_config["default"])(**OTHER))
-    steps(model, optimizer_of(model))
+    train_rightly(model, optimizer_of(model), range(STEPS))
     assert codes(lambda: model.save_pretrained(tmp_path)) == []
     with pytest.warns(match=r"^ADA823: .*'other'.*'default'.* 60 steps"):
         model.save_pretrained(tmp_path, selected_adapters=["other"])
@@ -290,13 +272,13 @@ def test_steps_as_fractions_are_refused(door: str) -> None:
 def test_finalize_in_mid_run_is_found_and_the_budget_stays(door: str, tmp_path: Path) -> None:
     model = model_of(door)
     optimizer = optimizer_of(model)
-    steps(model, optimizer, 20)
+    train_rightly(model, optimizer, range(20))
     model.base_model.finalize()
     with pytest.warns(match=r"^ADA824: .*step 20 of 60.*finalize"):
         right(model, optimizer, 20)
-    assert codes(lambda: steps(model, optimizer, 30, 21)) == []
+    assert codes(lambda: train_rightly(model, optimizer, range(21, 30))) == []
     assert sum(final_ranks(model)) == TARGET_BUDGET
-    steps(model, optimizer, STEPS, 30)
+    train_rightly(model, optimizer, range(30, STEPS))
     assert sum(final_ranks(model)) == TARGET_BUDGET
     assert codes(lambda: model.save_pretrained(tmp_path)) == []
 
@@ -305,7 +287,7 @@ def test_finalize_in_mid_run_is_found_and_the_budget_stays(door: str, tmp_path: 
 def test_run_that_goes_on_without_its_adapter_is_refused(call: str, door: str) -> None:
     model = model_of(door, modules_to_save=["head"])
     optimizer = optimizer_of(model)
-    found(lambda: (steps(model, optimizer, 12), getattr(model, call)()))
+    found(lambda: (train_rightly(model, optimizer, range(12)), getattr(model, call)()))
     model.base_model.model.requires_grad_(True)
     backward(model, 12)
     with pytest.raises(RunError, match=rf"^ADA817: .*update_and_allocate.*{call}"):
@@ -319,14 +301,14 @@ def test_finished_run_that_is_resumed_is_named_as_finished(
     longer: bool, door: str, tmp_path: Path
 ) -> None:
     model = model_of(door)
-    steps(model, optimizer_of(model))
+    train_rightly(model, optimizer_of(model), range(STEPS))
     model.save_pretrained(tmp_path)
     resumed = LOADERS[door].from_pretrained(TwoLayer(), tmp_path, is_trainable=True).train()
     if longer:
         resumed.peft_config["default"].total_step = 2 * STEPS
     message = r"^ADA808: .*got step 60 first.* finished run of 60 steps"
     with pytest.warns(match=message):
-        steps(resumed, optimizer_of(resumed), STEPS + 5, STEPS)
+        train_rightly(resumed, optimizer_of(resumed), range(STEPS, STEPS + 5))
     assert [*resumed.run_report().findings] == ["ADA808"]
 
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
 from adalora_runs import SETTINGS, train
-from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
+from toy_models import TwoLayer, outputs, tiny_llama, token_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, RunWarning, get_peft_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def config(**changes: Any) -> AdaLoraConfig:
     return AdaLoraConfig(**{**SETTINGS, **changes})
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(two_layer_batch(99)["x"]).logits
 
 
 class TestModulesToSave:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
-from adalora_runs import LOADERS, OURS, make, optimizer_of
-from run_loops import backward, codes, found, right
+from adalora_runs import LOADERS, make, optimizer_of
+from run_loops import backward, codes, found, ready, right
 from toy_models import TwoLayer, two_layer_batch
 from trainer_runs import STEPS, llama, trainer_for
 from transformers import Trainer, TrainingArguments
@@ -21,9 +22,6 @@ from adalora_core import allocate_on_step
 from adalora_core.floor.errors import RunError
 from adalora_core.trainers.distributed import AdapterState
 from adalora_core.trainers.transformers import AdaLoraCallback
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +33,6 @@ def forget_dataloaders() -> None:
 # --- the hook -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize(("kept", "count"), [("head", 0), ("lora_A", 2), ("first.", 3)])
 def test_hook_on_an_optimizer_without_some_factors_is_refused(
     library: str, kept: str, count: int
@@ -46,7 +43,6 @@ def test_hook_on_an_optimizer_without_some_factors_is_refused(
         allocate_on_step(optimizer, model)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_hook_on_an_adapter_that_a_script_has_frozen_is_refused(library: str) -> None:
     model = make(library, TwoLayer()).requires_grad_(False)
     head = torch.optim.AdamW(model.base_model.model.head.requires_grad_().parameters())
@@ -54,10 +50,8 @@ def test_hook_on_an_adapter_that_a_script_has_frozen_is_refused(library: str) ->
         allocate_on_step(head, model)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_second_hook_is_refused_until_the_first_is_removed(library: str) -> None:
-    model = make(library, TwoLayer()).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(library)
     handle = allocate_on_step(optimizer, model)
     with pytest.raises(RunError, match=r"^ADA810: .*handle\.remove\(\)"):
         allocate_on_step(optimizer, model)
@@ -67,7 +61,6 @@ def test_second_hook_is_refused_until_the_first_is_removed(library: str) -> None
     allocate_on_step(optimizer_of(model), model)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_hook_on_a_frozen_adapter_is_refused(library: str, tmp_path: Path) -> None:
     make(library, TwoLayer()).save_pretrained(tmp_path)
     model = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
@@ -75,11 +68,9 @@ def test_hook_on_a_frozen_adapter_is_refused(library: str, tmp_path: Path) -> No
         allocate_on_step(torch.optim.AdamW(model.parameters()), model)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_faults_beside_the_hook_are_found(library: str) -> None:
     def steps_of(loop: Any) -> list[str]:
-        model = make(library, TwoLayer()).train()
-        optimizer = optimizer_of(model)
+        model, optimizer = ready(library)
         allocate_on_step(optimizer, model)
         return codes(lambda: [loop(model, optimizer, step) for step in range(6)])
 
@@ -187,7 +178,6 @@ def test_checkpoint_without_its_state_is_named_when_trainer_resumes(tmp_path: Pa
 # --- accelerate -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_right_run_under_accelerate_is_quiet(library: str, tmp_path: Path) -> None:
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     model = make(library, TwoLayer()).train()

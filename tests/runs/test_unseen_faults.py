@@ -5,21 +5,19 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
-from adalora_runs import LIBRARIES, LOADERS, SETTINGS, make, optimizer_of
-from run_loops import backward, codes, found, right, without_calls
+from adalora_runs import LIBRARIES, LOADERS, SETTINGS, end_step, make, optimizer_of
+from run_loops import backward, codes, found, ready, right, train_rightly, without_calls
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, OneCycleLR, StepLR
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.shrinking import read_trained
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def messages(run: Any) -> list[str]:
@@ -113,9 +111,7 @@ def test_gradient_of_the_penalty_at_each_micro_batch_is_told(
             for micro in range(4):
                 backward(model, 4 * step + micro, 0.25)
                 model.base_model.add_orthogonality_gradient_(scale)
-            optimizer.step()
-            model.base_model.update_and_allocate(step)
-            optimizer.zero_grad()
+            end_step(model, optimizer, step)
 
     found_here = messages(run)
     assert [each[:6] for each in found_here] == ["ADA820"] * told
@@ -125,8 +121,7 @@ def test_gradient_of_the_penalty_at_each_micro_batch_is_told(
 
 @pytest.mark.parametrize("call", ["by the loop", "by the package"])
 def test_gradients_that_are_never_cleared_are_told(door: str, call: str) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(door)
 
     def run() -> None:
         for step in range(30):
@@ -154,8 +149,7 @@ def zero_behind_autograd(model: Any, optimizer: torch.optim.Optimizer) -> None:
 
 @pytest.mark.parametrize("clear", [zero_in_place, zero_behind_autograd])
 def test_gradients_that_are_cleared_in_any_way_are_quiet(door: str, clear: Any) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(door)
     values = [each for name, each in model.named_parameters() if "lora_E" in name]
 
     def run() -> None:
@@ -255,10 +249,8 @@ def test_optimizers_that_step_and_clear_in_the_backward_pass_are_told_as_cleared
 
 
 def test_compaction_with_an_optimizer_that_made_no_step_is_refused(door: str) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
-    for step in range(30):
-        right(model, optimizer, step)
+    model, optimizer = ready(door)
+    train_rightly(model, optimizer, range(30))
     with pytest.raises(ValueError, match=r"compact: expected the optimizer that trains .* AdamW"):
         model.compact(torch.optim.SGD(model.parameters()))
     model.compact(optimizer)
@@ -286,8 +278,7 @@ def test_steps_that_are_all_skipped_are_told_by_their_cause(door: str) -> None:
 def test_number_of_micro_batches_as_the_step_is_told_by_its_cause_at_the_third_jump(
     door: str,
 ) -> None:
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(door)
 
     def run() -> None:
         for micro in range(16):
@@ -305,13 +296,10 @@ def test_number_of_micro_batches_as_the_step_is_told_by_its_cause_at_the_third_j
 def test_old_state_that_is_saved_is_told(door: str, tmp_path: Path) -> None:
     if door == "adalora_core":
         pytest.skip("a state_dict is for divided models there")
-    model = make(door, TwoLayer()).train()
-    optimizer = optimizer_of(model)
-    for step in range(12):
-        right(model, optimizer, step)
+    model, optimizer = ready(door)
+    train_rightly(model, optimizer, range(12))
     old = copy.deepcopy(model.state_dict())
-    for step in range(12, 30):
-        right(model, optimizer, step)
+    train_rightly(model, optimizer, range(12, 30))
     (message,) = messages(lambda: model.save_pretrained(str(tmp_path), state_dict=old))
     assert message.startswith("ADA823: ")
     assert "16 are saved, target 16" in message

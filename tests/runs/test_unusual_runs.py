@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from adalora_runs import LOADERS, TARGET_BUDGET, final_ranks, make, optimizer_of
-from run_loops import backward, codes, right
+from adalora_runs import LOADERS, TARGET_BUDGET, end_step, factors, final_ranks, make, optimizer_of
+from run_loops import backward, codes, right, train_rightly
 from torch import nn
 from torch.func import functional_call
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 STEPS = 60
 SCHEDULE = {"total_step": STEPS, "tinit": 4, "tfinal": 20}
-
-
-def factors(model: Any, kinds: str = "AEB") -> list[Any]:
-    named = [(name, each) for name, each in model.named_parameters() if ".lora_" in name]
-    return [each for name, each in named if name.split(".lora_")[1][0] in kinds]
-
-
-def allocate(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
 
 
 class Sam(torch.optim.Optimizer):
@@ -98,8 +85,7 @@ def sam(model: Any) -> None:
 
 def lookahead(model: Any) -> None:
     optimizer = Lookahead(factors(model))
-    for step in range(STEPS):
-        right(model, optimizer, step)
+    train_rightly(model, optimizer, range(STEPS))
 
 
 def gan(model: Any) -> None:
@@ -117,7 +103,7 @@ def gan(model: Any) -> None:
             each.requires_grad_(True)
         loss = critic(model(two_layer_batch(step)["x"]).logits).mean()
         (loss + model.base_model.orthogonality_penalty()).backward()
-        allocate(model, of_model, step)
+        end_step(model, of_model, step)
 
 
 def gradient_penalty(model: Any) -> None:
@@ -127,7 +113,7 @@ def gradient_penalty(model: Any) -> None:
         loss = model(batch["x"].requires_grad_(), batch["labels"]).loss
         (slope,) = torch.autograd.grad(loss, batch["x"], create_graph=True)
         (loss + slope.square().sum()).backward()
-        allocate(model, optimizer, step)
+        end_step(model, optimizer, step)
 
 
 def maml(model: Any) -> None:
@@ -141,7 +127,7 @@ def maml(model: Any) -> None:
             for (name, each), slope in zip(values.items(), slopes, strict=True)
         }
         functional_call(model, moved, kwargs=two_layer_batch(step + 1)).loss.backward()
-        allocate(model, optimizer, step)
+        end_step(model, optimizer, step)
 
 
 def shared_factors(model: Any) -> None:
@@ -151,7 +137,7 @@ def shared_factors(model: Any) -> None:
     for step in range(STEPS):
         backward(model, step)
         first.step()
-        allocate(model, second, step)
+        end_step(model, second, step)
         model.zero_grad()
 
 
@@ -186,8 +172,7 @@ def head_first(model: Any) -> None:
     for each in factors(model):
         each.requires_grad_(True)
     optimizer = optimizer_of(model)
-    for step in range(STEPS):
-        right(model, optimizer, step)
+    train_rightly(model, optimizer, range(STEPS))
 
 
 def head_first_under_the_hook(model: Any) -> None:
@@ -206,7 +191,7 @@ def several_epochs_on_one_batch(model: Any) -> None:
     optimizer = optimizer_of(model)
     for step in range(STEPS):
         backward(model, step // 4)
-        allocate(model, optimizer, step)
+        end_step(model, optimizer, step)
 
 
 def warm_up_from_0(model: Any) -> None:
@@ -224,8 +209,7 @@ def layer_frozen(model: Any) -> None:
         if "first" in name:
             each.requires_grad_(False)
     optimizer = optimizer_of(model)
-    for step in range(STEPS):
-        right(model, optimizer, step)
+    train_rightly(model, optimizer, range(STEPS))
 
 
 def average_swapped_in(model: Any) -> None:
@@ -270,7 +254,7 @@ def in_bfloat16(model: Any) -> None:
     for step in range(STEPS):
         batch = two_layer_batch(step)
         model(batch["x"].bfloat16(), batch["labels"]).loss.backward()
-        allocate(model, optimizer, step)
+        end_step(model, optimizer, step)
 
 
 def rate_falls_to_0(model: Any) -> None:

@@ -10,10 +10,11 @@ import malformed_adapters as bad
 import pytest
 import torch
 from adalora_runs import make, train
-from edited_states import AFTER_AN_ALLOCATION, SCHEDULE, base, edit, save_at, value
+from edited_states import AFTER_AN_ALLOCATION, SCHEDULE, edit, save_at, value
 from header_files import write_header
 from malformed_adapters import PREFIX, WEIGHTS, described, one, plus, without
 from saved_folders import state_in
+from toy_models import two_layer
 
 from adalora_core import AdaLoraModel
 from adalora_core.commands.cli import main
@@ -160,7 +161,7 @@ def saved(tmp_path_factory):
         key = repr(settings)
         if key not in made:
             made[key] = tmp_path_factory.mktemp("saved")
-            model = make("adalora_core", base(), **SCHEDULE | settings)
+            model = make("adalora_core", two_layer(), **SCHEDULE | settings)
             train(model, range(SCHEDULE["total_step"]))
             model.save_pretrained(made[key])
         shutil.copytree(made[key], folder)
@@ -172,9 +173,9 @@ def saved(tmp_path_factory):
 def attempts(folder, **settings):
     """Yield models, and calls that load `folder` into each."""
     for learns in (False, True):
-        model = base().train()
+        model = two_layer().train()
         yield model, partial(AdaLoraModel.from_pretrained, model, folder, is_trainable=learns)
-    adapted = make("adalora_core", base(), **SCHEDULE | settings)
+    adapted = make("adalora_core", two_layer(), **SCHEDULE | settings)
     train(adapted, range(2))
     yield adapted, partial(AdaLoraModel.from_pretrained, adapted, folder)
 
@@ -296,7 +297,7 @@ def test_a_bridged_adapter_is_as_before_a_refused_load(name, saved, tmp_path):
     spoil, message = BRIDGED[name]
     folder = saved(tmp_path / "adapter", modules_to_save=["head"])
     spoil(folder)
-    model = make("attached", base(), **SCHEDULE | {"modules_to_save": ["head"]})
+    model = make("attached", two_layer(), **SCHEDULE | {"modules_to_save": ["head"]})
     train(model, range(12))
     config, adapter = model.peft_config["default"], model.base_model.trained_adapters()[0]
     before = [*described(model), config.to_dict(), adapter.positions]

@@ -15,8 +15,7 @@ from programs import output_of_python
 
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.expressions import process
-from adalora_core.floor.expressions.cost import is_cheap
-from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.expressions.matching import Matcher, is_cheap
 
 ENDLESS = "(a|a)*b", "a" * 60
 APART = r"(?:\w+\.)+q"
@@ -259,7 +258,6 @@ SLOW = {
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("field", SLOW)
-@pytest.mark.parametrize("library", ["adalora_core", "attached"])
 def test_adapter_with_a_slow_expression_is_refused_and_the_model_unchanged(
     field, library, request, tmp_path
 ):

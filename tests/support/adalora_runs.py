@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import peft
 import torch
+from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
 import adalora_core
 from adalora_core import bridge
 from adalora_core.config.findings import ConfigWarning
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-
-    from torch import nn
+from adalora_core.training.host import host_of
 
 
 class Attached:
@@ -40,12 +38,19 @@ class Attached:
             bridge.uninstall()
 
 
+class Injected:
+    """PEFT's names, for modules that adapters are injected into, and that are then attached."""
+
+    AdaLoraConfig = peft.AdaLoraConfig
+
+    @staticmethod
+    def get_peft_model(base: nn.Module, config: peft.AdaLoraConfig) -> nn.Module:
+        """Return the module, attached."""
+        return bridge.attach(peft.inject_adapter_in_model(config, base))
+
+
 LIBRARIES = {"peft": peft, "adalora_core": adalora_core, "attached": Attached}
-LOADERS = {
-    "peft": peft.PeftModel,
-    "adalora_core": adalora_core.AdaLoraModel,
-    "attached": Attached,
-}
+LOADERS = {"peft": peft.PeftModel, "adalora_core": adalora_core.AdaLoraModel, "attached": Attached}
 OURS = ["adalora_core", "attached"]
 """What has our allocator: models of ours, and models of PEFT that are attached."""
 
@@ -63,8 +68,8 @@ TARGET_BUDGET = 16
 
 
 def make(library: str, base: nn.Module | None = None, **changes: Any) -> Any:
-    """Return a model with an adapter, made by `library`, a key of LIBRARIES."""
-    module = LIBRARIES[library]
+    """Return a model with an adapter, made by `library`: a key of LIBRARIES, or "injected"."""
+    module = LIBRARIES.get(library, Injected)
     with warnings.catch_warnings():
         # Advice about schedules as short as a test's.
         warnings.simplefilter("ignore", ConfigWarning)
@@ -75,6 +80,13 @@ def make(library: str, base: nn.Module | None = None, **changes: Any) -> Any:
 def optimizer_of(model: nn.Module, lr: float = 1e-2) -> torch.optim.Optimizer:
     """Return AdamW over what is trained."""
     return torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=lr)
+
+
+def end_step(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """End a step after its backward pass, as the documented loop does."""
+    optimizer.step()
+    model.update_and_allocate(step)
+    optimizer.zero_grad()
 
 
 def train(
@@ -95,8 +107,15 @@ def train(
         skipped = before_step is not None and before_step(step, model)
         if not skipped:
             optimizer.step()
-        model.base_model.update_and_allocate(step)
+        model.update_and_allocate(step)
         optimizer.zero_grad()
+
+
+def weaken_second(_: int, model: Any) -> bool:
+    """Let the second layer of `TwoLayer` lose all of its triplets; see `before_step`."""
+    for factor in "AEB":
+        getattr(model.base_model.model.second, f"lora_{factor}")["default"].grad.mul_(1e-3)
+    return False
 
 
 def load_again(model: Any, folder: Path) -> None:
@@ -115,7 +134,13 @@ def final_ranks(model: Any) -> list[int]:
 
 def allocator_of(model: Any) -> Any:
     """Return the allocator of the only trained adapter."""
-    return model.base_model.trained_adapters()[0].allocator
+    return host_of(model, "a test").trained_adapters()[0].allocator
+
+
+def factors(model: Any, kinds: str = "AEB") -> list[Any]:
+    """Return the factors of some kinds, in the order of the matrices."""
+    named = [(name, each) for name, each in model.named_parameters() if ".lora_" in name]
+    return [each for name, each in named if name.split(".lora_")[1][0] in kinds]
 
 
 def singular_values(model: nn.Module) -> dict[str, torch.Tensor]:

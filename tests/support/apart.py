@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
-from adalora_runs import allocator_of, make, optimizer_of
+from adalora_runs import allocator_of, end_step, make, optimizer_of
 from distributed_checks import refusal
 from distributed_runs import (
     SETTINGS,
@@ -28,10 +30,6 @@ from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 
 from adalora_core.trainers.distributed import AdapterState, allocate_within
 from adalora_core.training import agreement
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 FIRST_ALLOCATION = 4
 
@@ -234,9 +232,7 @@ def both_stages() -> list[Trace]:
         given = batch(step)
         nn.functional.cross_entropy(second(first(given["x"])), given["labels"]).backward()
         for model, optimizer, trace in zip(stages, optimizers, traces, strict=True):
-            optimizer.step()
-            model.update_and_allocate(step)
-            optimizer.zero_grad()
+            end_step(model, optimizer, step)
             trace.note(model)
     for model, trace in zip(stages, traces, strict=True):
         trace.parameters = whole_parameters(model)

@@ -11,16 +11,14 @@ from __future__ import annotations
 import random
 import re
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import binding_arguments
 import torch
 from module_files import module_of
 
 from adalora_core import _cpu
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OPS = (
     "svd_linear|update_importance|select_triplets|apply_mask|orthogonality|add_orthogonality"

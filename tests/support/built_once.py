@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import pytest
+import pytest
 
 
 def built_once(request: pytest.FixtureRequest, name: str, build: Callable[[Path], object]) -> Path:

@@ -10,12 +10,9 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from programs import Finished
+from programs import Finished
 
 needs_peft = pytest.mark.skipif(
     importlib.util.find_spec("peft") is None, reason="PEFT is not installed; would have planned"

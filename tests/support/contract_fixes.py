@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from contract_configs import configurations
@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
-
-if TYPE_CHECKING:
-    from adalora_core.checker.reports import Examined
+from adalora_core.checker.reports import Examined
 
 
 def _calls(code: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch._C import (
@@ -10,13 +11,9 @@ from torch._C import (
     _dispatch_has_kernel_for_dispatch_key,
     _len_torch_dispatch_stack,
 )
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch.autograd.profiler_util import FunctionEvent
 
 aten = torch.ops.aten
 

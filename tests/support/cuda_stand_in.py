@@ -9,17 +9,15 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from built_once import built_once
 from module_files import module_of
 from programs import output_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 SOURCES = Path(__file__).parents[1] / "csrc"
 LAUNCH = re.compile(r" _Z\S*?\d([a-z]+_kernel)\S*")

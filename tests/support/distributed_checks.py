@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -34,11 +36,6 @@ from torch.distributed.fsdp import fully_shard
 
 from adalora_core.floor.errors import AdaLoraError
 from adalora_core.trainers.distributed import AdapterState, allocate_within, check_agreement
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 
 # --- checkpoints ---------------------------------------------------------------------------------
 
@@ -342,9 +339,11 @@ def refusal(_rank: int, attempt: Callable[[], None]) -> str:
     return "no error"
 
 
-def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
+def save_pretrained_at(
+    rank: int, kind: str, stop: int, folder: Path, make: Callable[[], Any]
+) -> None:
     """Train until before `stop`, evaluate, and save in PEFT's format, as scripts do."""
-    model, wrapped, optimizer = prepare(kind)
+    model, wrapped, optimizer = prepare(kind, make)
     train(wrapped, model, range(stop), optimizer=optimizer)
     with torch.no_grad():
         wrapped.eval()(**mine(0))
@@ -354,15 +353,6 @@ def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
     )
     # A process that saved its part may load at once what the first one wrote.
     assert kind == "ddp" or (saved / "adapter_config.json").is_file()
-
-
-def save_at(rank: int, kind: str, stop: int, folder: Path, make: Callable[[], Any]) -> None:
-    """Train until before `stop` and save with PEFT's method, as scripts do."""
-    model, wrapped, optimizer = prepare(kind, make)
-    train(wrapped, model, range(stop), optimizer=optimizer)
-    model.save_pretrained(
-        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=stop < STEPS or None
-    )
 
 
 def save_and_read_at_once(rank: int, library: str, folder: Path) -> tuple[Any, set[Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from adalora_runs import allocator_of, make, optimizer_of
@@ -14,9 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core.sharding import whole
 from adalora_core.trainers.distributed import check_agreement, factor_placement
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
 
 STEPS = 30
 SAMPLES = 8

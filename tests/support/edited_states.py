@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from adalora_runs import make, train
 from saved_folders import state_in
-from toy_models import TwoLayer
+from toy_models import two_layer
 
 from adalora_core.training.training_state.state import decode_file, encode_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 SCHEDULE = {"tinit": 8, "tfinal": 12, "total_step": 40, "deltaT": 5}
 AFTER_AN_ALLOCATION = 21
@@ -22,15 +20,9 @@ AFTER_AN_ALLOCATION = 21
 Edit = "Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]"
 
 
-def base() -> TwoLayer:
-    """Return the base of every run here."""
-    torch.manual_seed(7)
-    return TwoLayer()
-
-
 def save_at(stop: int, folder: Path, **changes: Any) -> Any:
     """Train until before `stop`, save, and return the model."""
-    model = make("adalora_core", base(), **SCHEDULE | changes)
+    model = make("adalora_core", two_layer(), **SCHEDULE | changes)
     train(model, range(stop))
     model.save_pretrained(folder)
     return model

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import peft
 from adalora_runs import allocator_of, optimizer_of
 from distributed_runs import SETTINGS, STEPS, Blocks, adapted, mine, prepare, train, wrap
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.utils.flop_counter import FlopCounterMode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def counted_collectives(call: Callable[[], object]) -> int:

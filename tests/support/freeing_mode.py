@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import binding_arguments
 import torch
 from torch.overrides import TorchFunctionMode
 
 from adalora_core import _cpu
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NEVER = -1
 SIZE = 4096

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 BYTES = {"F64": 8, "F32": 4, "BF16": 2, "I32": 4, "U8": 1}
 

@@ -6,13 +6,14 @@ PEFT is asked in another process, on the weights, and without its mode for low m
 from __future__ import annotations
 
 import multiprocessing
+import random
 import re
 import tempfile
 import warnings
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import peft
 import torch
@@ -25,9 +26,6 @@ from adalora_core.checker.plan.modules import RefusedError
 from adalora_core.commands.injection.base_model import Base, read_base
 from adalora_core.commands.injection.injecting import inject
 from adalora_core.config.fields.block import Block
-
-if TYPE_CHECKING:
-    import random
 
 Model = tuple[str, str]
 """The class of a tiny model and its dtype."""

@@ -16,14 +16,13 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_runs import make, train
-from edited_states import SCHEDULE, base
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from edited_states import SCHEDULE
+from toy_models import two_layer
 
 KILLED = 77
 CALLS = (
@@ -40,7 +39,7 @@ Save = "Callable[[Path], Any]"
 
 def saved(stop: int, library: str = "adalora_core", **changes: Any) -> Save:
     """Return the save of a run that has made `stop` steps."""
-    model = make(library, base(), **{**SCHEDULE, **changes})
+    model = make(library, two_layer(), **{**SCHEDULE, **changes})
     train(model, range(stop))
     options = {"save_training_state": True} if library == "adalora_core" and stop == 0 else {}
     return lambda folder: model.save_pretrained(folder, **options)
@@ -48,7 +47,7 @@ def saved(stop: int, library: str = "adalora_core", **changes: Any) -> Save:
 
 def two_adapters(stop: int) -> Save:
     """Return the save of a run with a frozen adapter beside the one that is trained."""
-    model = make("attached", base(), **SCHEDULE)
+    model = make("attached", two_layer(), **SCHEDULE)
     config = model.peft_config["default"].__class__(**SCHEDULE, inference_mode=True)
     model.add_adapter("other", config)
     train(model, range(stop))
@@ -60,13 +59,13 @@ def untrained(alpha: int, *, with_state: bool) -> Save:
     import torch
 
     torch.manual_seed(1)
-    model = make("adalora_core", base(), **SCHEDULE, lora_alpha=alpha)
+    model = make("adalora_core", two_layer(), **SCHEDULE, lora_alpha=alpha)
     return lambda folder: model.save_pretrained(folder, save_training_state=with_state)
 
 
 def exported(stop: int) -> Save:
     """Return the export of a run as LoRA."""
-    model = make("adalora_core", base(), **SCHEDULE)
+    model = make("adalora_core", two_layer(), **SCHEDULE)
     train(model, range(stop))
     return model.export_lora
 
@@ -81,10 +80,7 @@ SCENARIOS: dict[str, tuple[Callable[[], Save] | None, Callable[[], Save]]] = {
     "finished to unfinished": (lambda: saved(WHOLE), lambda: saved(21, lora_alpha=4)),
     "finished to another alpha": (lambda: saved(WHOLE), lambda: saved(WHOLE, lora_alpha=4)),
     "the same again": (lambda: saved(21), lambda: saved(21)),
-    "equal weights": (
-        lambda: untrained(8, with_state=True),
-        lambda: untrained(4, with_state=True),
-    ),
+    "equal weights": (lambda: untrained(8, with_state=True), lambda: untrained(4, with_state=True)),
     "equal weights without a state": (
         lambda: untrained(8, with_state=False),
         lambda: untrained(4, with_state=False),

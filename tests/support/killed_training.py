@@ -9,7 +9,9 @@ import itertools
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -28,10 +30,6 @@ from torch.nn.parallel import DistributedDataParallel
 from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.demo.experiment import DemoSettings, accuracy
 from adalora_core.trainers.distributed import AdapterState, check_agreement
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 EVERY = 6
 """Steps between two checkpoints."""

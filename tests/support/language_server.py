@@ -7,12 +7,10 @@ import json
 import queue
 import subprocess
 import threading
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from types import TracebackType
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 LONGEST_WAIT = 600
 """Seconds; node starts in one, on a loaded machine in more."""

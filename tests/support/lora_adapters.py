@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import peft
 import torch
 import transformers
 from safetensors.torch import load_file
 from torch import nn
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import numpy as np
 
 
 class Case(NamedTuple):
@@ -91,8 +88,7 @@ _ADALORA = {"init_r": 8, "target_r": 3, "tinit": 2, "tfinal": 4, "total_step": 2
 SEEN = {
     "lora": Case(Blocks, {"r": 8, "lora_alpha": 16, "target_modules": ["q", "q+v", "head"]}),
     "rslora": Case(
-        _llama(),
-        {"r": 16, "lora_alpha": 20, "use_rslora": True, "target_modules": "all-linear"},
+        _llama(), {"r": 16, "lora_alpha": 20, "use_rslora": True, "target_modules": "all-linear"}
     ),
     "adalora": Case(
         _llama(), {**_ADALORA, "target_modules": ["q_proj", "v_proj"]}, peft.AdaLoraConfig
@@ -113,8 +109,7 @@ SEEN = {
         },
     ),
     "classifier": Case(
-        _bert,
-        {"r": 8, "target_modules": ["query", "value"], "task_type": "SEQ_CLS", "bias": "all"},
+        _bert, {"r": 8, "target_modules": ["query", "value"], "task_type": "SEQ_CLS", "bias": "all"}
     ),
     "half": Case(_llama(), {"r": 8, "target_modules": ["q_proj", "up_proj"]}, dtype=torch.bfloat16),
     "encoder and decoder": Case(_t5, {"r": 8, "target_modules": r".*\.(q|wo)"}),

@@ -7,17 +7,15 @@ import json
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from torch import nn
-
     Tensors = dict[str, torch.Tensor]
     Change = Callable[[torch.Tensor], torch.Tensor]
     Spoil = Callable[[Path], Any]

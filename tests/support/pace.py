@@ -10,12 +10,9 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FINDS_SUPPORT = {
     "PYTHONPATH": os.pathsep.join(

@@ -11,15 +11,12 @@ import multiprocessing
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import distributed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from typing import NoReturn
 
 PRELOADED = [
     "torch.distributed.fsdp",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import peft
 import torch
@@ -22,9 +23,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.bridge import attach
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 CONFIG = AdaLoraConfig(target_modules=["0", "head"], total_step=30, inference_mode=False)
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from adalora_runs import make, optimizer_of
+from adalora_runs import end_step, make, optimizer_of
 from torch import nn
 from toy_models import Output
 
 from adalora_core import AdaLoraModel
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 STEPS = 60
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -98,9 +96,7 @@ def train(model: Any, optimizer: torch.optim.Optimizer, steps: range) -> None:
     model.train()
     for step in steps:
         (model(_batch(step)).loss * 10).backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
 
 
 def everything(model: Any) -> dict[str, Any]:

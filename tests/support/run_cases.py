@@ -6,8 +6,10 @@ import copy
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from adalora_runs import allocator_of, optimizer_of
@@ -29,10 +31,6 @@ from torch.utils.checkpoint import checkpoint
 
 from adalora_core import allocate_on_step
 from adalora_core.floor.errors import RankDisagreementError, RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 # --- runs that nobody allocates -------------------------------------------------------------------
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from adalora_runs import make, optimizer_of
+from adalora_runs import end_step, make, optimizer_of
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import RunWarning, allocate_automatically
 from adalora_core.bridge import install
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 STEPS = 30
 
@@ -23,11 +21,20 @@ def backward(model: Any, step: int, factor: float = 1.0) -> None:
     (model(**two_layer_batch(step)).loss * factor).backward()
 
 
+def ready(library: str, **changes: Any) -> tuple[Any, torch.optim.Optimizer]:
+    """Return a model in training mode, and the optimizer of what it trains."""
+    model = make(library, TwoLayer(), **changes).train()
+    return model, optimizer_of(model)
+
+
 def right(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     backward(model, step)
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
+
+
+def train_rightly(model: Any, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        right(model, optimizer, step)
 
 
 def without_calls(model: Any, optimizer: torch.optim.Optimizer, steps: int = STEPS) -> None:
@@ -59,8 +66,7 @@ def codes(run: Callable[[], object]) -> list[str]:
 def run_of(library: str, loop: Any, steps: int = STEPS, **changes: Any) -> tuple[Any, list[str]]:
     """Return a model after a run of `loop`, and the codes of what was found."""
     torch.manual_seed(7)
-    model = make(library, TwoLayer(), **changes).train()
-    optimizer = optimizer_of(model)
+    model, optimizer = ready(library, **changes)
     return model, codes(lambda: [loop(model, optimizer, step) for step in range(steps)])
 
 
@@ -106,16 +112,12 @@ def has_no_gradient(model: Any, optimizer: torch.optim.Optimizer, step: int) -> 
 
 def has_zero_gradients(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     backward(model, step, 0.0)
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
 
 
 def has_a_loss_of_nan(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     backward(model, step, float("nan"))
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
 
 
 def is_never_allocated(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -144,14 +146,10 @@ def counts_from_1(model: Any, optimizer: torch.optim.Optimizer, step: int) -> No
 def leaves_the_penalty_out(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     batch = two_layer_batch(step)
     nn.functional.cross_entropy(model(batch["x"]).logits, batch["labels"]).backward()
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
 
 
 def counts_the_penalty_twice(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
     loss = model(**two_layer_batch(step)).loss
     (loss + model.base_model.orthogonality_penalty()).backward()
-    optimizer.step()
-    model.base_model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import read_adapter
+from adalora_core.training.adapter_file.tensors import row_positions
 from adalora_core.training.training_state.state import read_state
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import nn
+from torch import nn
 
 
 def kept_bytes(model: nn.Module, forward: Callable[[], Any]) -> int:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import random
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 from adalora_core.checker.documents.python.origins import UNKNOWN
 from adalora_core.checker.documents.python.script import Script
 from adalora_core.checker.documents.python.values import holds_unknown
-
-if TYPE_CHECKING:
-    import random
-    from types import FrameType
 
 MOST_LINES = 300
 """Of one run: a loop may add to the list that it runs over."""

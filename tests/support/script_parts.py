@@ -7,13 +7,11 @@ weights.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    import os
 
 VOCABULARY = 40
 WIDTH = 16

@@ -15,11 +15,9 @@ import tempfile
 import traceback
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+from typing import Any
 
 Outcome = dict[str, Any]
 FOLDER = Path(__file__).parents[1] / "scripts"

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from script_runs import script_names, source
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from script_runs import Outcome
+from script_runs import Outcome, script_names, source
 
 CLOSE = 2e-3
 CLOSE_WITH_DROPOUT = 2e-2
@@ -40,7 +36,7 @@ DIFFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
 """The values of each script that differ from PEFT's, by the fault; others have no difference."""
 
 RAISES = {
-    "glue_step_end": "TypeError: unsupported operand type(s) for *: 'Parameter' and 'NoneType'",
+    "glue_step_end": "TypeError: unsupported operand type(s) for *: 'Parameter' and 'NoneType'"
 }
 """What ends a script under PEFT."""
 

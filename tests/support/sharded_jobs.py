@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,10 +17,6 @@ from toy_models import token_batch
 from trainer_runs import STEPS, llama, trainer_for
 
 from adalora_core import allocate_on_step
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 GLOBAL_BATCH = 8
 ACCUMULATED = 2

@@ -12,13 +12,11 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.floor import files
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OLD, NEW = b"old\n", b"new\n"
 INTERRUPTED = 130

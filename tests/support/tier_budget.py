@@ -6,14 +6,11 @@ A newcomer runs the fast tier first. Each change adds a little to it, and nobody
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pytest
 from pace import processor_time, slowness
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MOST_SECONDS = 480
 """Processor time of the tier without ranks of process groups, in seconds of an idle machine.

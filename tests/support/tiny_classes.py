@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _NAMES = """
 LlamaForCausalLM GPT2LMHeadModel GPTNeoXForCausalLM GPTNeoForCausalLM GPTJForCausalLM

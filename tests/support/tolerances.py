@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 RELATIVE = {

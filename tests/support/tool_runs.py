@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +15,6 @@ from walkthroughs import DOCS, blocks_of
 from word_tokenizer import words
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
 STEPS = 12

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import pytest
 import torch
 from transformers import TrainerCallback as TransformersCallback
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pytest
 
 
 @dataclass(frozen=True)

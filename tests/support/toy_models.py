@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,6 +43,18 @@ def two_layer_batch(step: int, width: int = 16) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(step)
     x = torch.randn(8, width, generator=generator, dtype=torch.get_default_dtype())
     return {"x": x, "labels": (x[:, 0] > 0).long() + (x[:, 1] > 0).long()}
+
+
+def two_layer() -> TwoLayer:
+    """Return a base model that is always the same."""
+    torch.manual_seed(7)
+    return TwoLayer()
+
+
+@torch.no_grad()
+def outputs(model: Any) -> torch.Tensor:
+    """Return the logits of a model over `TwoLayer`, in evaluation mode."""
+    return model.eval()(two_layer_batch(99)["x"]).logits  # type: ignore[no-any-return]
 
 
 def tiny_llama(dtype: torch.dtype = torch.float32, layers: int = 2) -> nn.Module:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from adalora_runs import make
@@ -10,9 +11,6 @@ from toy_models import tiny_llama, token_batch
 from transformers import Trainer, TrainingArguments
 
 from adalora_core.trainers.transformers import AdaLoraCallback
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STEPS = 24
 LLAMA = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,6 @@ from run_loops import backward
 from toy_models import TwoLayer
 
 from adalora_core import allocate_automatically
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 doors = pytest.mark.parametrize(
     "library", ["attached", pytest.param("adalora_core", marks=pytest.mark.slow)]

@@ -11,15 +11,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from adalora_core.checker.documents import read
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.floor.limits import DEFAULT_LIMITS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Place = tuple[str, int | None, int]
 """The code of a finding, the number of its cell and its line there."""

@@ -7,6 +7,7 @@ those of plain torch if the way sees all that the function does.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +22,6 @@ from torch.utils.checkpoint import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     Tensors = Sequence[torch.Tensor]
     Function = Callable[..., torch.Tensor]
 

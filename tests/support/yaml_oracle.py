@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import random
+from typing import Any
 
 import yaml
 
 from adalora_core.checker.documents import decode, problems
+from adalora_core.checker.documents.document import Document
 from adalora_core.floor.limits import DEFAULT_LIMITS
-
-if TYPE_CHECKING:
-    import random
-
-    from adalora_core.checker.documents.document import Document
 
 _PARTS = [
     "a", "r", "rr", "b", "1", "-1", "0x1F", "1.5", "~", "null", "yes", "on", "<<", "=", "*a", "*b",

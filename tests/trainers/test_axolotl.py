@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from adalora_runs import live_ranks
@@ -28,9 +29,6 @@ from trainer_runs import Sequences
 from transformers import Trainer, TrainingArguments
 
 from adalora_core.bridge import uninstall
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAME = "adalora_core.trainers.axolotl"
 

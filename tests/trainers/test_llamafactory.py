@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -35,10 +37,6 @@ from toy_models import tiny_llama, token_batch
 
 from adalora_core.bridge import uninstall
 from adalora_core.floor.errors import ParallelismError, RunWarning
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 NAME = "adalora_core.trainers.llamafactory"
 

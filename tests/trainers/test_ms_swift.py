@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from adalora_runs import live_ranks
@@ -29,9 +30,6 @@ from trainer_runs import Sequences
 from transformers import Trainer, TrainingArguments
 
 from adalora_core.bridge import uninstall
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture

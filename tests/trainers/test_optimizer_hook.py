@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
-from adalora_runs import OURS, allocator_of, final_ranks, make, optimizer_of, train
+from adalora_runs import allocator_of, final_ranks, make, optimizer_of, train
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
 from adalora_core.floor.errors import RunWarning
 from adalora_core.trainers.distributed import AdapterState
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +49,6 @@ def test_hooked_run_equals_the_documented_loop() -> None:
     assert all(map(torch.equal, model.parameters(), expected.parameters()))
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_step_after_a_hook_that_raises_is_counted(library: str) -> None:
     model = make(library, TwoLayer()).train()
     optimizer = optimizer_of(model)
@@ -78,7 +75,6 @@ def test_removed_hook_allocates_no_more() -> None:
     assert model.base_model.adapters["default"].allocator.last_step == 1
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_loop_that_allocates_beside_the_hook_is_told_once(library: str) -> None:
     model = make(library, TwoLayer()).train()
     optimizer = optimizer_of(model)
@@ -112,7 +108,6 @@ def accumulated_run(library: str, micro_batches: int) -> Any:
     return accelerator.unwrap_model(model)
 
 
-@pytest.mark.parametrize("library", OURS)
 def test_accumulated_micro_batches_equal_the_batch_of_all(library: str) -> None:
     expected, model = accumulated_run(library, 1), accumulated_run(library, 4)
     assert allocator_of(model).last_step == 29
@@ -131,7 +126,6 @@ def accelerated(library: str) -> tuple[Accelerator, Any, torch.optim.Optimizer]:
     return accelerator, model, optimizer
 
 
-@pytest.mark.parametrize("library", OURS)
 @pytest.mark.parametrize("stop", [1, 12, 27], ids=["warm-up", "budgeting", "final phase"])
 def test_state_that_accelerate_saved_goes_on_as_if_never_stopped(
     library: str, stop: int, tmp_path: Path

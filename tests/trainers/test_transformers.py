@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,6 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from adalora_core import ConfigError
 from adalora_core.trainers.transformers import AdaLoraCallback
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def allocator_of(model: Any) -> Any:

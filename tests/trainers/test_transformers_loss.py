@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,6 @@ from trainer_runs import Sequences, llama
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from adalora_core.trainers.transformers import AdaLoraCallback
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # One step shows all; the schedule is made for more.
 pytestmark = pytest.mark.filterwarnings("ignore:ADA824. Trainer makes")

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
-from adalora_runs import TARGET_BUDGET, final_ranks, make, train
+from adalora_runs import TARGET_BUDGET, final_ranks, make, train, weaken_second
 from safetensors.torch import load_file
-from toy_models import TwoLayer, two_layer_batch
+from toy_models import outputs, two_layer
 
 from adalora_core import AdaLoraModel
 from adalora_core.config.fields.table import as_written
 from adalora_core.floor.errors import CheckpointError, RunWarning
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 TENSORS = "adapter_model.safetensors"
 
 
-def fresh_base() -> TwoLayer:
-    torch.manual_seed(7)
-    return TwoLayer()
-
-
 def trained(library: str, **changes: Any) -> Any:
-    model = make(library, fresh_base(), **changes)
+    model = make(library, two_layer(), **changes)
     train(model, range(30))
     return model.eval()
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model(two_layer_batch(99)["x"]).logits
 
 
 @pytest.fixture
@@ -48,28 +36,23 @@ class TestExchangeWithPeft:
     def test_ours_loads_in_peft_with_the_same_outputs(self, tmp_path: Path) -> None:
         model = trained("adalora_core")
         model.save_pretrained(tmp_path)
-        loaded = peft.PeftModel.from_pretrained(fresh_base(), tmp_path).eval()
+        loaded = peft.PeftModel.from_pretrained(two_layer(), tmp_path).eval()
         torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
 
     def test_theirs_loads_here_with_the_same_outputs(self, tmp_path: Path) -> None:
         model = trained("peft")
         model.save_pretrained(tmp_path)
-        loaded = AdaLoraModel.from_pretrained(fresh_base(), tmp_path)
+        loaded = AdaLoraModel.from_pretrained(two_layer(), tmp_path)
         torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
 
     @pytest.mark.parametrize("writer", ["peft", "adalora_core"])
     def test_a_module_at_rank_zero_loads_on_both_sides(self, writer: str, tmp_path: Path) -> None:
-        def weaken_second(_: int, model: Any) -> bool:
-            for factor in "AEB":
-                getattr(model.base_model.model.second, f"lora_{factor}")["default"].grad.mul_(1e-3)
-            return False
-
-        model = make(writer, fresh_base(), init_r=4, target_r=1)
+        model = make(writer, two_layer(), init_r=4, target_r=1)
         train(model, range(30), before_step=weaken_second)
         assert 0 in final_ranks(model)
         model.eval().save_pretrained(tmp_path)
-        theirs = peft.PeftModel.from_pretrained(fresh_base(), tmp_path).eval()
-        ours = AdaLoraModel.from_pretrained(fresh_base(), tmp_path)
+        theirs = peft.PeftModel.from_pretrained(two_layer(), tmp_path).eval()
+        ours = AdaLoraModel.from_pretrained(two_layer(), tmp_path)
         torch.testing.assert_close(outputs(ours), outputs(model), atol=1e-6, rtol=1e-6)
         torch.testing.assert_close(outputs(theirs), outputs(model), atol=1e-6, rtol=1e-6)
 
@@ -99,10 +82,10 @@ class TestExchangeWithPeft:
         assert model.peft_config["default"].to_json_dict() == before
 
     def test_going_on_from_pruned_files_keeps_the_budget(self, tmp_path: Path) -> None:
-        model = make("peft", fresh_base())
+        model = make("peft", two_layer())
         train(model, range(15))
         model.save_pretrained(tmp_path)
-        resumed = AdaLoraModel.from_pretrained(fresh_base(), tmp_path, is_trainable=True)
+        resumed = AdaLoraModel.from_pretrained(two_layer(), tmp_path, is_trainable=True)
         with pytest.warns(RunWarning, match="ADA809"):  # PEFT keeps no training state
             train(resumed, range(15, 30))
         assert sum(final_ranks(resumed)) == TARGET_BUDGET
@@ -112,7 +95,7 @@ def test_a_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for name, message in (("nowhere", "not there"), ("file", "is a file")):
         with pytest.raises(CheckpointError, match=message):
-            AdaLoraModel.from_pretrained(fresh_base(), tmp_path / name)
+            AdaLoraModel.from_pretrained(two_layer(), tmp_path / name)
 
 
 class TestLegacyWeights:
@@ -126,7 +109,7 @@ class TestLegacyWeights:
         torch.save({"x": Payload()}, saved / "adapter_model.bin")
         (saved / TENSORS).unlink()
         with pytest.raises(CheckpointError, match="cannot be read as weights"):
-            AdaLoraModel.from_pretrained(fresh_base(), saved)
+            AdaLoraModel.from_pretrained(two_layer(), saved)
         assert not marker.exists()
 
 

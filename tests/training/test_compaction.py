@@ -7,13 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from adalora_runs import TARGET_BUDGET, final_ranks, make, optimizer_of
-from backends import op_backend
+from adalora_runs import TARGET_BUDGET, end_step, final_ranks, make, optimizer_of
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import AdaLoraModel
-
-__all__ = ["op_backend"]
 
 pytestmark = pytest.mark.usefixtures("op_backend")
 
@@ -42,9 +39,7 @@ def step_once(model: Any, optimizer: Any, step: int, *, clip: float | None = Non
     model(**batch).loss.backward()
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(trained_parameters(model), clip)
-    optimizer.step()
-    model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
 
 
 def run(model: Any, optimizer: Any, steps: range) -> None:
@@ -64,9 +59,7 @@ def test_outputs_right_after_are_the_same() -> None:
     model.train()
     for step in range(FINAL_START + 1):
         model(**two_layer_batch(step)).loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
     x = two_layer_batch(99)["x"]
     model.eval()
     before = model(x).logits
@@ -132,9 +125,7 @@ def masked_reference_step(model: Any, optimizer: Any, step: int, weight: float) 
         scale = min(1.0, CLIP / (norm.item() + 1e-6))
         for each in trained_parameters(model):
             each.grad.mul_(scale)
-    optimizer.step()
-    model.update_and_allocate(step)
-    optimizer.zero_grad()
+    end_step(model, optimizer, step)
 
 
 @pytest.mark.filterwarnings("ignore:ADA808")  # beyond total_step, where nothing is allocated

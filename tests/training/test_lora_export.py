@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import peft
 import pytest
 import torch
-from adalora_runs import SETTINGS, final_ranks, make, train
+from adalora_runs import SETTINGS, end_step, final_ranks, make, train, weaken_second
 from run_loops import right, run_of
 from safetensors.torch import load_file, save_file
 from torch import nn
-from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
+from toy_models import outputs, tiny_llama, token_batch, two_layer
 
 from adalora_core import AdaLoraConfig, RunWarning, get_peft_model
 from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.lora_export import export_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-def fresh_base() -> TwoLayer:
-    torch.manual_seed(7)
-    return TwoLayer()
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(two_layer_batch(99)["x"]).logits
 
 
 def disturb(model: nn.Module) -> None:
@@ -41,29 +28,23 @@ def disturb(model: nn.Module) -> None:
                 parameter.normal_(std=0.3)
 
 
-def weaken_second(_: int, model: Any) -> bool:
-    for factor in "AEB":
-        getattr(model.base_model.model.second, f"lora_{factor}")["default"].grad.mul_(1e-3)
-    return False
-
-
 def test_several_ranks_give_the_same_outputs_in_peft(tmp_path: Path) -> None:
-    model = make("adalora_core", fresh_base())
+    model = make("adalora_core", two_layer())
     train(model, range(30))
     assert len(set(final_ranks(model))) > 1
     model.export_lora(tmp_path)
-    loaded = peft.PeftModel.from_pretrained(fresh_base(), tmp_path)
+    loaded = peft.PeftModel.from_pretrained(two_layer(), tmp_path)
     assert isinstance(loaded.base_model, peft.LoraModel)
     assert (outputs(loaded) - outputs(model)).abs().max() <= 1e-6
 
 
 def test_modules_at_rank_zero_are_left_out(tmp_path: Path) -> None:
-    model = make("adalora_core", fresh_base(), init_r=4, target_r=1)
+    model = make("adalora_core", two_layer(), init_r=4, target_r=1)
     train(model, range(30), before_step=weaken_second)
     assert final_ranks(model) == [2, 0]
     model.export_lora(tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == ["first"]
-    loaded = peft.PeftModel.from_pretrained(fresh_base(), tmp_path)
+    loaded = peft.PeftModel.from_pretrained(two_layer(), tmp_path)
     assert (outputs(loaded) - outputs(model)).abs().max() <= 1e-6
 
 
@@ -78,9 +59,7 @@ def test_a_convolution_at_rank_zero_is_left_out(tmp_path: Path) -> None:
         model(torch.randn(2, 4, 5, 5)).square().mean().backward()
         for factor in "AEB":
             getattr(model.base_model.model[0], f"lora_{factor}")["default"].grad.mul_(1e-3)
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
     assert final_ranks(model)[0] == 0
     model.eval()
     x = torch.randn(2, 4, 5, 5)
@@ -122,15 +101,15 @@ def test_convolutions_and_transposed_layers_give_the_same_outputs(tmp_path: Path
 
 
 def test_whole_trained_modules_and_biases_are_carried_over(tmp_path: Path) -> None:
-    model = make("adalora_core", fresh_base(), modules_to_save=["head"], bias="all")
+    model = make("adalora_core", two_layer(), modules_to_save=["head"], bias="all")
     train(model, range(30))
     model.export_lora(tmp_path)
-    loaded = peft.PeftModel.from_pretrained(fresh_base(), tmp_path)
+    loaded = peft.PeftModel.from_pretrained(two_layer(), tmp_path)
     assert (outputs(loaded) - outputs(model)).abs().max() <= 1e-6
 
 
 def test_from_files_alone_writes_what_the_model_writes(tmp_path: Path) -> None:
-    model = make("adalora_core", fresh_base())
+    model = make("adalora_core", two_layer())
     train(model, range(30))
     model.save_pretrained(tmp_path / "adalora")
     model.export_lora(tmp_path / "expected")
@@ -148,7 +127,7 @@ def test_from_files_alone_writes_what_the_model_writes(tmp_path: Path) -> None:
 
 
 def test_an_empty_adapter_is_refused(tmp_path: Path) -> None:
-    model = make("adalora_core", fresh_base())
+    model = make("adalora_core", two_layer())
     for layer in model.base_model.adapters["default"].layers.values():
         layer.set_factors(
             lora_A=torch.zeros(0, 16), lora_E=torch.zeros(0, 1), lora_B=torch.zeros(16, 0)
@@ -203,7 +182,7 @@ def test_a_layer_type_without_a_form_as_lora_is_refused(tmp_path: Path) -> None:
 
 
 def test_export_never_replaces_the_adapter_that_it_reads(tmp_path: Path) -> None:
-    model = make("adalora_core", fresh_base())
+    model = make("adalora_core", two_layer())
     train(model, range(30))
     model.save_pretrained(tmp_path / "adapter")
     before = {path.name: path.read_bytes() for path in (tmp_path / "adapter").iterdir()}
@@ -224,7 +203,7 @@ def test_checkpoint_exported_from_its_files_is_named(tmp_path: Path) -> None:
 def test_products_beyond_the_range_of_the_dtype_are_refused(
     dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    model = make("adalora_core", fresh_base())
+    model = make("adalora_core", two_layer())
     train(model, range(30))
     model.save_pretrained(tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_model.safetensors"

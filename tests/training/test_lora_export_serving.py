@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -18,10 +20,6 @@ from torch import nn
 
 from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.commands.cli import main
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 RANKS = {"layers.0.q": 5, "layers.0.v": 2, "layers.1.q": 1, "layers.1.v": 0}
 INIT_R = 6

@@ -11,16 +11,11 @@ import pytest
 import torch
 from adalora_runs import SETTINGS, make, train
 from torch import nn
-from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
+from toy_models import TwoLayer, outputs, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 
 LLAMA = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "k_proj", "v_proj"]}
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model(two_layer_batch(99)["x"]).logits
 
 
 def through_pickle(model: nn.Module) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from adalora_runs import end_step
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
@@ -39,9 +40,7 @@ def train_to_the_end(model: Any) -> None:
     model.train()
     for step in range(15, 30):
         model(**two_layer_batch(step, 8)).loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
+        end_step(model, optimizer, step)
 
 
 @pytest.mark.parametrize("name", ["one", "head", "several", "several/other", "named/other"])

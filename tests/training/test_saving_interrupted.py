@@ -16,10 +16,10 @@ import peft
 import pytest
 import torch
 from adalora_runs import make
-from edited_states import SCHEDULE, base
+from edited_states import SCHEDULE
 from interrupted_saves import SCENARIOS
 from resumed_runs import everything
-from toy_models import two_layer_batch
+from toy_models import outputs, two_layer
 
 from adalora_core import AdaLoraModel
 from adalora_core.bridge import attach
@@ -44,7 +44,7 @@ def digest_of(found: dict[str, Any]) -> str:
 def resumed(folder: Path) -> str:
     """What a run that resumes gets."""
     try:
-        model = AdaLoraModel.from_pretrained(base(), folder, is_trainable=True)
+        model = AdaLoraModel.from_pretrained(two_layer(), folder, is_trainable=True)
     except CheckpointError:
         return REFUSED
     config = model.peft_config["default"].to_json_dict()
@@ -54,7 +54,7 @@ def resumed(folder: Path) -> str:
 def used(folder: Path) -> str:
     """What inference gets."""
     try:
-        model = AdaLoraModel.from_pretrained(base(), folder)
+        model = AdaLoraModel.from_pretrained(two_layer(), folder)
     except CheckpointError:
         return REFUSED
     config = model.peft_config["default"].to_json_dict()
@@ -64,7 +64,7 @@ def used(folder: Path) -> str:
 def used_by_peft(folder: Path) -> str:
     """What PEFT gets, or any reader of its files."""
     try:
-        model = peft.PeftModel.from_pretrained(base(), str(folder))
+        model = peft.PeftModel.from_pretrained(two_layer(), str(folder))
     except ValueError as error:
         assert "adapter_config.json" in str(error)  # noqa: PT017 - any text would hide a fault
         return REFUSED
@@ -73,14 +73,9 @@ def used_by_peft(folder: Path) -> str:
 
 def reloaded_by_bridge(folder: Path) -> str:
     """What a bridged model gets that loads a checkpoint, as under Trainer."""
-    model = attach(make("peft", base(), **SCHEDULE))
+    model = attach(make("peft", two_layer(), **SCHEDULE))
     model.load_adapter(str(folder), "default", is_trainable=True)
     return digest_of(dict(model.named_parameters()))
-
-
-@torch.no_grad()
-def outputs(model: Any) -> torch.Tensor:
-    return model.eval()(two_layer_batch(99)["x"]).logits
 
 
 def interrupted(name: str, folder: Path) -> dict[str, Path]:
@@ -115,7 +110,7 @@ def check(name: str, folder: Path, capsys: pytest.CaptureFixture[str], every: in
     if "export" in name:
         return
     # The next save deletes what the killed one has left, and leaves nothing behind.
-    model = AdaLoraModel.from_pretrained(base(), folder / "new", is_trainable=True)
+    model = AdaLoraModel.from_pretrained(two_layer(), folder / "new", is_trainable=True)
     for torn in list(folders.values())[:: 5 * every]:
         model.save_pretrained(torn, save_training_state=True)
         model.save_pretrained(torn, save_training_state=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,6 @@ from safetensors.torch import load_file
 
 from adalora_core.training.adapter_file.lora import LoraModule
 from adalora_core.training.shrinking import TrainedAdapter, read_trained, shrink
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FAST = ("patterns", "convolutions", "adalora", "classifier")
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}

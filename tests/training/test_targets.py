@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pace
 import peft
@@ -19,9 +20,6 @@ from adalora_core.floor.errors import RunWarning, TargetError
 from adalora_core.floor.module_selection import ModuleSelection, PathEnds
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.targets import unmatched_entries
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SELECTIONS = [
     pytest.param({"target_modules": ["q_proj", "v_proj"]}, id="list"),

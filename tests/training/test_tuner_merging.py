@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,6 @@ from torch.nn.utils import parametrizations as new
 from torch.nn.utils import prune, spectral_norm, weight_norm
 
 from adalora_core.floor.errors import TargetError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 X = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
 MERGES = [

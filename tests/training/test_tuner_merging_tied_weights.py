@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from adalora_runs import make
 from toy_models import VOCABULARY
 from transformers import LlamaConfig, LlamaForCausalLM
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TOKENS = torch.tensor([[5, 6, 7, 8]])
 HEAD = {"target_modules": ["lm_head", "q_proj"]}

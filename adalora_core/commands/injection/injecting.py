@@ -29,7 +29,7 @@ from adalora_core.commands.injection.hints import hint_of, hint_without, missed,
 from adalora_core.commands.session import SESSION
 from adalora_core.config.fields.block import FaultKind
 from adalora_core.config.fields.table import FIELDS, LORA_FIELDS
-from adalora_core.floor.expressions.cost import is_cheap
+from adalora_core.floor.expressions.matching import is_cheap
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from adalora_core.floor.expressions.cost import OP, PARSER
+from adalora_core.floor.expressions.matching import OP, PARSER
 
 MOST_CLASSES = 64
 """The most character classes of an expression that is compiled: each costs up to 4 ms."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.config.changes import Remedy, Rename
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.rules.base import SOUND, Findings, Rule
-from adalora_core.floor.expressions.cost import is_cheap
+from adalora_core.floor.expressions.matching import is_cheap
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear, saved_module_names
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 

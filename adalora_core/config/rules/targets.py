@@ -14,7 +14,7 @@ from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
 from adalora_core.config.fields.table import LORA, Method
 from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
-from adalora_core.floor.expressions.cost import form_of, is_cheap
+from adalora_core.floor.expressions.matching import form_of, is_cheap
 from adalora_core.floor.module_selection import (
     PathEnds,
     ends_with,

@@ -1,14 +1,16 @@
-"""Match the regular expressions of one document within a bound of time."""
+"""Match regular expressions within a bound of time, and judge their cost without matching them."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import math
 import re
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from adalora_core.floor.errors import ExpressionError
-from adalora_core.floor.expressions.cost import is_cheap
 
 SECONDS_OF_MATCH = 1.0
 """The longest that one match may take."""
@@ -110,3 +112,184 @@ def _refusal(field: str, pattern: str, text: str, reason: str) -> ExpressionErro
 
 def _shown(text: str) -> str:
     return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
+
+
+# --- the steps of an expression in `re`, and what it can match -----------------------------------
+
+LONGEST = 4096
+"""The most characters of an expression that is judged here; a longer one is parsed elsewhere."""
+
+MOST_CLASSES = 16
+"""The most character classes of an expression that is compiled here: each costs up to 16 ms."""
+
+TOO_MANY = 4_000_000
+"""The number of steps, a tenth of a second, from which they are not counted any more."""
+
+# re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
+PARSER: Any = importlib.import_module("re._parser")
+OP: Any = importlib.import_module("re._constants")
+_SINGLE = (OP.LITERAL, OP.NOT_LITERAL, OP.ANY, OP.AT, OP.CATEGORY, OP.FAILURE)
+
+_Bound = tuple[float, float]
+"""Ways in which a part can match from one position, and steps that trying all of them takes."""
+
+_NO_BOUND: _Bound = (math.inf, math.inf)
+
+
+def is_cheap(pattern: str, length: int, *, anywhere: bool) -> bool:
+    r"""Return whether matching a text of `length` characters takes few steps in the worst case.
+
+    The judgement errs to one side: an expression called cheap is cheap, others need not be slow. A
+    match may begin `anywhere` for `re.search`.
+
+    Raises:
+        re.error: `pattern` is not a regular expression.
+
+    Example:
+        >>> is_cheap(r".*\.(q|v)_proj", 40, anywhere=False), is_cheap("(a+)+", 40, anywhere=False)
+        (True, False)
+    """
+    if len(pattern) > LONGEST or pattern.count("[") > MOST_CLASSES:
+        return False
+    # Powers of two, so that the cache holds few entries for one pattern.
+    longest = max(64, 1 << (length - 1).bit_length())
+    starts = longest + 1 if anywhere else 1
+    return starts * _most_steps(pattern, longest) < TOO_MANY
+
+
+@functools.lru_cache(maxsize=1024)
+def _most_steps(pattern: str, length: int) -> float:
+    try:
+        return _sequence(PARSER.parse(pattern), length)[1]
+    except RecursionError:
+        return math.inf
+
+
+def _sequence(nodes: Any, length: int) -> _Bound:
+    ways, steps = 1.0, 1.0
+    for operation, argument in nodes:
+        ways_here, steps_here = _node(operation, argument, length)
+        # Every way through the earlier parts tries this one anew.
+        steps += ways * steps_here
+        ways *= ways_here
+        if steps > TOO_MANY or ways > TOO_MANY:
+            return _NO_BOUND
+    return ways, steps
+
+
+def _node(operation: Any, argument: Any, length: int) -> _Bound:
+    if operation in _SINGLE:
+        return 1, 1
+    if operation is OP.IN:
+        return 1, len(argument)
+    if operation is OP.GROUPREF:
+        return 1, length + 1
+    if operation is OP.SUBPATTERN:
+        return _sequence(argument[-1], length)
+    if operation in {OP.BRANCH, OP.GROUPREF_EXISTS}:
+        branches = argument[1] if operation is OP.BRANCH else argument[1:]
+        bounds = [_sequence(branch or (), length) for branch in branches]
+        return sum(ways for ways, _ in bounds), sum(steps for _, steps in bounds)
+    if operation in {OP.ASSERT, OP.ASSERT_NOT}:
+        return 1, _sequence(argument[1], length)[1]
+    return _repeat_or_atom(operation, argument, length)
+
+
+def _repeat_or_atom(operation: Any, argument: Any, length: int) -> _Bound:
+    if operation is OP.ATOMIC_GROUP:
+        return 1, _sequence(argument, length)[1]
+    if operation in {OP.MAX_REPEAT, OP.MIN_REPEAT, OP.POSSESSIVE_REPEAT}:
+        least, most, body = argument
+        # Empty rounds end a repetition as soon as it has its minimum.
+        rounds = min(most, least + length + 1)
+        ways, steps = _sequence(body, length)
+        if operation is OP.POSSESSIVE_REPEAT:
+            return 1, 1 + rounds * steps
+        return _repeated(least, rounds, ways, steps)
+    return _NO_BOUND
+
+
+def _repeated(least: int, rounds: int, ways: float, steps: float) -> _Bound:
+    if ways == 1:
+        return rounds - least + 1, 1 + rounds * steps
+    all_ways, all_steps, ways_so_far = 0.0, 1.0, 1.0
+    for count in range(rounds + 1):
+        if count >= least:
+            all_ways += ways_so_far
+        all_steps += ways_so_far * steps
+        ways_so_far *= ways
+        if all_steps > TOO_MANY:
+            return _NO_BOUND
+    return all_ways, all_steps
+
+
+NOT_IN_NAMES = frozenset(" \t\r\n,;'\"\\^$*+?{}[]|()")
+"""Characters that no module's name has."""
+_OTHER_THAN_LETTERS = (OP.CATEGORY_NOT_DIGIT, OP.CATEGORY_NOT_SPACE, OP.CATEGORY_NOT_WORD)
+_DOT = ord(".")
+
+
+@functools.lru_cache(maxsize=256)
+def form_of(pattern: str) -> Literal["nothing", "name", "path"]:
+    r"""Return which paths of modules an expression may match whole: none, names alone, or any.
+
+    The judgement errs to one side: what it excludes is impossible.
+
+    Raises:
+        re.error: `pattern` is not a regular expression.
+
+    Example:
+        >>> form_of("q_proj|v_proj"), form_of(r".*\.q_proj"), form_of(".*q_proj, .*v_proj")
+        ('name', 'path', 'nothing')
+    """
+    try:
+        nodes = PARSER.parse(pattern)
+        if _needs_other_character(nodes):
+            return "nothing"
+        return "path" if _may_match_dot(nodes) else "name"
+    except RecursionError:
+        return "path"
+
+
+def _parts(operation: Any, argument: Any) -> list[Any]:
+    """Return the expressions inside an operation, of which a match has one."""
+    if operation in {OP.BRANCH, OP.GROUPREF_EXISTS}:
+        parts = argument[1] if operation is OP.BRANCH else argument[1:]
+        return [part or () for part in parts]
+    if operation in {OP.SUBPATTERN, OP.MAX_REPEAT, OP.MIN_REPEAT, OP.POSSESSIVE_REPEAT}:
+        return [argument[-1]]
+    return [argument] if operation is OP.ATOMIC_GROUP else []
+
+
+def _needs_other_character(nodes: Any) -> bool:
+    """Return whether each match has a character that no path has."""
+    for operation, argument in nodes:
+        if operation is OP.LITERAL and chr(argument) in NOT_IN_NAMES:
+            return True
+        is_optional = operation in {OP.MAX_REPEAT, OP.MIN_REPEAT} and not argument[0]
+        parts = [] if is_optional else _parts(operation, argument)
+        if parts and all(map(_needs_other_character, parts)):
+            return True
+    return False
+
+
+def _may_match_dot(nodes: Any) -> bool:
+    return any(
+        operation is OP.ANY
+        or (operation is OP.LITERAL and argument == _DOT)
+        or (operation is OP.NOT_LITERAL and argument != _DOT)
+        or (operation is OP.IN and _has_dot(argument))
+        or any(map(_may_match_dot, _parts(operation, argument)))
+        for operation, argument in nodes
+    )
+
+
+def _has_dot(items: Any) -> bool:
+    """Return whether a class of characters has the dot."""
+    is_listed = any(
+        (kind is OP.LITERAL and each == _DOT)
+        or (kind is OP.RANGE and each[0] <= _DOT <= each[1])
+        or each in _OTHER_THAN_LETTERS
+        for kind, each in items
+    )
+    return is_listed != (items[0][0] is OP.NEGATE)

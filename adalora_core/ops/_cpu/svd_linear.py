@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -18,9 +19,6 @@ from adalora_core.ops._portable.svd_linear import (
     with_merged_rows,
     without_autocast,
 )
-
-if TYPE_CHECKING:
-    from torch.autograd.function import FunctionCtx
 
 Numbers = tuple[float, float, int]
 """The scale, the probability of dropout, and the seed that selects the dropped entries."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
 from adalora_core.ops._portable.svd_linear import apply_node, as_under_autocast
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def adapted_linear(

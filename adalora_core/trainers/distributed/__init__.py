@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.distributed.checkpoint.stateful import Stateful
+from torch.distributed.tensor import Shard
 
 from adalora_core.floor.errors import CheckpointError, ParallelismError
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, is_distributed, local_part, reshard
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.agreement import comparable_state, compare
 from adalora_core.training.host import host_of, unwrapped
 from adalora_core.training.training_state import contents
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-    from torch.distributed.tensor import Shard
-
-    from adalora_core.training.adapter import Adapter
 
 _VERSION = 2
 _OTHERS = "others"
@@ -33,7 +29,7 @@ def trained_adapters(model: object, purpose: str) -> list[Adapter]:
     return [adapter for adapter in adapters if adapter.allocator is not None]
 
 
-def allocate_within(model: object, group: ProcessGroup | None) -> None:
+def allocate_within(model: object, group: distributed.ProcessGroup | None) -> None:
     """Name the processes that train `model` together, before training; the default is all.
 
     Stages of a pipeline on different processes are different models: each keeps a budget of its
@@ -53,7 +49,7 @@ def allocate_within(model: object, group: ProcessGroup | None) -> None:
     host_of(model, "allocate_within").training_run.agreement.group = group
 
 
-def check_agreement(model: object, group: ProcessGroup | None = None) -> None:
+def check_agreement(model: object, group: distributed.ProcessGroup | None = None) -> None:
     """Compare step, kept set and, where every process holds them whole, factors and averages.
 
     Training makes the same check, with gradients, at calls 1, 2, 4, 8 and so on, and at the first
@@ -103,8 +99,6 @@ def factor_placement(model: object, processes: int) -> Callable[[nn.Parameter], 
         >>> place(model.base_model.model[0].base_layer.weight) is None
         True
     """
-    from torch.distributed.tensor import Shard
-
     adapters = host_of(model, "factor_placement").trained_adapters()
     wide = {
         id(factor)

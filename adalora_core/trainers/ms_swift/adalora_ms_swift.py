@@ -5,20 +5,17 @@ The settings stay ms-swift's own: `adalora_init_r`, `adalora_target_r`, `lora_al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swift.callbacks.base import TrainerCallback
 from swift.callbacks.mapping import callbacks_map
 from swift.pipelines.train.tuner import get_modules_to_save, get_target_modules
 from swift.tuner_plugin import PeftTuner, tuners_map
+from torch import nn
 
 from adalora_core.config.fields.table import ADALORA_FIELDS
 from adalora_core.trainers.new_models import adapted, checked_config, loaded
 from adalora_core.trainers.transformers import AdaLoraCallback
-
-if TYPE_CHECKING:
-    from torch import nn
-
 
 _TASKS = {
     "EMBEDDING": None,

@@ -15,8 +15,9 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from mmap import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,16 +26,12 @@ from safetensors.torch import load_file, save
 from adalora_core.config.fields.table import as_written
 from adalora_core.config.json_file import object_in
 from adalora_core.config.loading import config_of, read_config
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import is_inside, locked, rename, staged, sync_folder
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER, FACTORS
-
-if TYPE_CHECKING:
-    from mmap import mmap
-
-    from adalora_core.config.model import AdaLoraConfig
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -148,9 +145,8 @@ def _are_equal(tensors: dict[str, torch.Tensor], other: Path) -> bool:
         others = _of_pickle(other)
     except CheckpointError:
         return True  # nobody loads it
-    return tensors.keys() == others.keys() and all(
-        each.equal(others[name]) for name, each in tensors.items()
-    )
+    are_equal = (each.equal(others[name]) for name, each in tensors.items())
+    return tensors.keys() == others.keys() and all(are_equal)
 
 
 def _of_pickle(path: Path) -> dict[str, torch.Tensor]:
@@ -185,9 +181,7 @@ def _unpickled(path: Path) -> dict[str, torch.Tensor]:
         if not is_dense or min(each.shape, default=0) < 0:  # torch takes such shapes
             raise ValueError(f"{name!r} is not a dense tensor")
     if (filled := sum(each.nbytes for each in found.values())) > MOST_SHARED * path.stat().st_size:
-        raise ValueError(
-            f"its tensors share their memory: copies of each would fill {filled} bytes"
-        )
+        raise ValueError(f"its tensors share their memory: copies would fill {filled} bytes")
     return {name: each.detach() for name, each in found.items()}
 
 
@@ -221,12 +215,6 @@ def folder_of(directory: str | os.PathLike[str], name: str) -> Path:
 def encode_config(values: Mapping[str, Any]) -> bytes:
     """Return the bytes of an `adapter_config.json` with sorted keys, as PEFT writes it."""
     return json.dumps(as_written(values), indent=2, sort_keys=True, allow_nan=False).encode()
-
-
-def write_config_anew(folder: Path) -> None:
-    """Write the configuration that PEFT has written into a folder as this package does."""
-    file = folder / CONFIG_NAME
-    file.write_bytes(encode_config(json.loads(file.read_bytes())))
 
 
 def encode_tensors(

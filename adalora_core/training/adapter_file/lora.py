@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -19,19 +20,11 @@ from torch.nn import functional
 from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.module_selection import lacks_all_of, saved_module_names, settings_of_ranks
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-from adalora_core.training.adapter_file.folder import (
-    WEIGHTS_NAME,
-    SavedAdapter,
-    commit,
-    encode_config,
-    weights_in,
-)
+from adalora_core.nn import AdaLoraLayer
+from adalora_core.training.adapter_file import folder as folders
+from adalora_core.training.adapter_file.folder import SavedAdapter
 
 if TYPE_CHECKING:
-    import os
-
-    from adalora_core.nn import AdaLoraLayer
-
     Factors = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
 
 _KERNELS = "lora_kernels"
@@ -49,11 +42,6 @@ class LoraModule(NamedTuple):
     B: torch.Tensor
     E: torch.Tensor | float
     scale: float
-
-    @property
-    def triplet_bytes(self) -> int:
-        """Bytes of a row of A and a column of B."""
-        return self.A[:1].nbytes + self.B[:, :1].nbytes
 
 
 def encoded_kernels(layers: Mapping[str, AdaLoraLayer]) -> dict[str, str]:
@@ -78,8 +66,8 @@ def kernels_in(saved: SavedAdapter) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: a layer cannot be LoRA, or the kernels do not fit the factors.
     """
-    path = weights_in(saved.folder)
-    if path is None or path.name != WEIGHTS_NAME:
+    path = folders.weights_in(saved.folder)
+    if path is None or path.name != folders.WEIGHTS_NAME:
         return {}
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(_KERNELS, "{}")
@@ -186,7 +174,7 @@ class LoraFile:
             )
         fixed = {"peft_type": "LORA", "inference_mode": True, "init_lora_weights": True}
         ranks = settings_of_ranks(self._all_ranks, lambda rank: rank)
-        config = encode_config({**settings, **fixed, **ranks})
+        config = folders.encode_config({**settings, **fixed, **ranks})
         owners = {name: path for path in self._ranks for name in self._modules[path].names}
         place = Path(folder).absolute()
         place = next(each for each in (place, *place.parents) if each.is_dir())
@@ -201,7 +189,7 @@ class LoraFile:
                 file.write(values.numpy().data)
             file.flush()
             weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            commit(Path(folder), weights, config)
+            folders.commit(Path(folder), weights, config)
 
     def _made(self, path: str, factors: Factors, command: str) -> dict[str, torch.Tensor]:
         """Return the factors of a module as they are written, by their names."""

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import distributed
 
+from adalora_core.allocation import RankAllocator
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.config.rules import runs
+from adalora_core.config.rules.base import Rule
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import AdaLoraError, RankDisagreementError
 from adalora_core.sharding import reshard
-
-if TYPE_CHECKING:
-    from adalora_core.allocation import RankAllocator
-    from adalora_core.config.rules.base import Rule
 
 MISSED_STEPS = 30
 """Most steps without a call, or without a change, before it counts as a fault."""
@@ -224,16 +222,12 @@ class AutomaticAllocation:
             )
             self._is_over = True
         if not allocator.target_reached:
-            self._observe(allocator)
+            if self._statistics is None:  # averages that nobody else reads; a resumed run's go on
+                self._statistics = ImportanceStatistics(allocator.spec)
+                averages = allocator.statistics.smoothed, allocator.statistics.uncertainty
+                self._statistics.restore(*([each.clone() for each in kind] for kind in averages))
+            allocator.observe_into(self._statistics)
         return False
-
-    def _observe(self, allocator: RankAllocator) -> None:
-        """Update averages that nobody else reads; those of a resumed run go on as a copy."""
-        if self._statistics is None:
-            self._statistics = ImportanceStatistics(allocator.spec)
-            averages = allocator.statistics.smoothed, allocator.statistics.uncertainty
-            self._statistics.restore(*([each.clone() for each in kind] for kind in averages))
-        allocator.observe_into(self._statistics)
 
     def _begin_calls(self, run: _Run, allocator: RankAllocator) -> None:
         step = self.step

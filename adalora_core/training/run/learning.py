@@ -5,27 +5,17 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
 from adalora_core.sharding import are_sharded, local_part
+from adalora_core.training.run import watch
 from adalora_core.training.run.automatic import CERTAIN, MISSED_STEPS, is_captured
-from adalora_core.training.run.watch import (
-    Call,
-    DeferredInt,
-    End,
-    RunWatch,
-    Step,
-    Watcher,
-    calls_between_looks,
-    first_gradient,
-)
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
+from adalora_core.training.run.watch import Call, DeferredInt, End, RunWatch, Step, Watcher
 
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
@@ -108,7 +98,7 @@ class _GradientsAreCleared(Watcher):
         self._is_over = False
 
     def step(self, run: RunWatch, step: Step) -> str:
-        found = None if self._is_over or not step.counts else first_gradient(step.allocator)
+        found = None if self._is_over or not step.counts else watch.first_gradient(step.allocator)
         if found is None:
             return ""
         values, gradient, version = found
@@ -225,7 +215,7 @@ class _AdapterLearns(Watcher):
         if optimizer is None or not 9 * total <= 20 * call.number <= 10 * total:
             return ""
         now, base = _rate_of(optimizer, values), _rate_of(optimizer, values, "initial_lr")
-        if not (now and base):  # a rate of 0 is told by E, which does not change
+        if not (now and base):  # at a rate of 0 E does not change, which `_standstill` reports
             return ""
         self._shares.append(now / base)
         is_rising = self._shares[-1] > self._shares[0]
@@ -243,7 +233,7 @@ class _AdapterLearns(Watcher):
         if int(call.changed):
             self._unchanged, self._has_changed = 0, True
             return ""
-        self._unchanged += calls_between_looks(call.allocator)
+        self._unchanged += watch.calls_between_looks(call.allocator)
         later = max(CERTAIN, call.allocator.schedule.total_step // 4)
         if self._unchanged < (later if self._has_changed else min(MISSED_STEPS, later)):
             return ""

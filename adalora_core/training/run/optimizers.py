@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from adalora_core.allocation import RankAllocator
+from adalora_core.allocation import RankAllocator
 
 _held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
     weakref.WeakKeyDictionary()

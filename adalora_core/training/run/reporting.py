@@ -6,18 +6,16 @@ import functools
 import sys
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import distributed, nn
 
 from adalora_core.config.rules import RULES, runs
+from adalora_core.config.rules.base import Rule
 from adalora_core.floor.errors import RunError, RunWarning
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
-
-if TYPE_CHECKING:
-    from adalora_core.config.rules.base import Rule
 
 _INSIDE = frozenset({"accelerate", "adalora_core", "contextlib", "peft", "torch", "transformers"})
 """Packages between the line of a user's script and a finding."""

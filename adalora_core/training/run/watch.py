@@ -10,23 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
+from adalora_core.allocation import AllocationReport, RankAllocator
 from adalora_core.config.rules import runs
+from adalora_core.config.rules.base import Rule
 from adalora_core.floor.budget import Phase
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.sharding import local_part
-from adalora_core.training.run.automatic import (
-    CERTAIN,
-    MISSED_STEPS,
-    AutomaticAllocation,
-    is_captured,
-)
+from adalora_core.training.run import automatic
 from adalora_core.training.run.optimizers import held_at_step, was_skipped, watch_steps
 from adalora_core.training.run.reporting import report
 
 if TYPE_CHECKING:
-    from adalora_core.allocation import AllocationReport, RankAllocator
-    from adalora_core.config.rules.base import Rule
-    from adalora_core.nn import AdaLoraLayer
-
     _Gradient = tuple[torch.Tensor, torch.Tensor, int]
 
 
@@ -164,7 +158,7 @@ class RunWatch:
         self.is_copy = self._is_idle = False
         self.driver: Any = None
         self.saves_are_checkpoints = False
-        self.automatic = AutomaticAllocation()
+        self.automatic = automatic.AutomaticAllocation()
         self._name, self._kinds = name, watchers
         self._watchers = [each() for each in watchers]
         self._allocator: RankAllocator | None = None
@@ -247,7 +241,7 @@ class RunWatch:
         A copy in the middle of a run may learn in an inner loop, which needs no calls.
         """
         is_in_the_middle = self.is_copy and allocator.last_step is not None
-        return MISSED_STEPS if is_in_the_middle else CERTAIN
+        return automatic.MISSED_STEPS if is_in_the_middle else automatic.CERTAIN
 
     @property
     def has_stepped(self) -> bool:
@@ -275,7 +269,7 @@ class RunWatch:
         if allocator is None or (skipped := was_skipped(optimizer)):
             return
         if self._is_idle and all(each.grad is None for each in allocator.parameters()):
-            if self._start is None and not is_captured():
+            if self._start is None and not automatic.is_captured():
                 self._start = self._singular_values()
             return  # many copies are never trained, and cost little
         self._is_idle = False

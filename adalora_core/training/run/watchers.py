@@ -9,22 +9,19 @@ import functools
 from collections import Counter
 from collections.abc import Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 
+from adalora_core.allocation import RankAllocator
 from adalora_core.config.rules import runs
 from adalora_core.floor.budget import Phase
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.run.automatic import CERTAIN, most_missed
 from adalora_core.training.run.learning import LEARNING, LONGEST_OVERFLOW
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run.watch import Call, End, RunWatch, Step, Watcher
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from adalora_core.allocation import RankAllocator
-    from adalora_core.nn import AdaLoraLayer
 
 
 class _OptimizerHoldsFactors(Watcher):

@@ -14,31 +14,23 @@ import warnings
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from adalora_core.allocation import AllocationReport, RankAllocator
 from adalora_core.allocation.statistics import average_dtype
-from adalora_core.floor.adapter_spec import (
-    CRITERIA,
-    SENSITIVITY,
-    AdapterSpec,
-    criterion_name,
-    names_one_function,
-)
+from adalora_core.floor import adapter_spec
+from adalora_core.floor.adapter_spec import CRITERIA, SENSITIVITY, AdapterSpec, criterion_name
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import divided_like, local_part, whole
-from adalora_core.training.adapter_file.tensors import whole_factors
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.compaction import keep_rows
-
-if TYPE_CHECKING:
-    from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.adapter import Adapter
 
 CRITERION = "importance_criterion"
 """The entry of the progress that names the criterion, if it is not the default."""
@@ -136,7 +128,7 @@ def refuse_other_criterion(values: Mapping[str, Any], adapter: str, config: Any)
             "saved one), or delete the training state to start a new allocation. Nothing was "
             "changed"
         )
-    if not names_one_function(given):
+    if not adapter_spec.names_one_function(given):
         warnings.warn(
             f"training state: the importance_criterion of the adapter {adapter!r} is {given!r}, a "
             "name that many functions have, so the run may go on with another score than it was "
@@ -257,7 +249,8 @@ def dropped_factors(adapter: Adapter, pattern: RankPattern | None) -> dict[str, 
         kept = set(adapter.rows_in(pattern, path))
         rows = [row for row in range(len(adapter.positions[path])) if row not in kept]
         if rows:
-            factors = keep_rows(whole_factors(layer, adapter.name), rows)
+            values = {name: getattr(layer, name)[adapter.name].detach() for name in FACTORS}
+            factors = keep_rows({name: whole(each) for name, each in values.items()}, rows)
             dropped |= {f"{DROPPED}{path}.{factor}": each for factor, each in factors.items()}
     return dropped
 
@@ -285,25 +278,12 @@ def joined_factors(
             if rest:
                 shape = list(part.shape)
                 shape[axis] = len(rest)
-                dropped = _take(tensors, f"{DROPPED}{path}.{factor}", part.dtype, shape)
-                require(
-                    bool(dropped.isfinite().all()),
-                    f"{DROPPED}{path}.{factor}",
-                    "finite numbers",
-                    "others",
-                )
+                dropped = take(tensors, f"{DROPPED}{path}.{factor}", part.dtype, shape)
+                is_finite = bool(dropped.isfinite().all())
+                require(is_finite, f"{DROPPED}{path}.{factor}", "finite numbers", "others")
                 part = torch.cat([part, dropped], axis).index_select(axis, order).contiguous()
             factors[f"{path}.{factor}"] = part
     return factors
-
-
-def take_lists(
-    tensors: dict[str, torch.Tensor], kind: str, dtype: torch.dtype
-) -> dict[str, list[int]]:
-    """Take the vectors `<kind>.<path>` out of `tensors`, and return them as lists by path."""
-    names = [name for name in tensors if name.startswith(f"{kind}.")]
-    taken = {name: _take(tensors, name, dtype) for name in names}
-    return {name.removeprefix(f"{kind}."): each.tolist() for name, each in taken.items()}
 
 
 def pack_averages(allocator: RankAllocator) -> dict[str, torch.Tensor]:
@@ -314,11 +294,9 @@ def pack_averages(allocator: RankAllocator) -> dict[str, torch.Tensor]:
     packed = {}
     names = factor_names(matrix.path for matrix in allocator.matrices)
     for kind in AVERAGES:
-        # There are no averages in the final phase.
-        for name, parameter, average in zip(
-            names, allocator.parameters(), getattr(allocator.statistics, kind), strict=False
-        ):
-            packed[f"{kind}.{name}"] = _packed(whole(divided_like(parameter, average)))
+        averages = getattr(allocator.statistics, kind)  # there are none in the final phase
+        for name, parameter, each in zip(names, allocator.parameters(), averages, strict=False):
+            packed[f"{kind}.{name}"] = _packed(whole(divided_like(parameter, each)))
     return packed
 
 
@@ -332,9 +310,7 @@ def take_averages(
     if not any(name.startswith(f"{kind}.") for kind in AVERAGES for name in tensors):
         return {kind: {} for kind in AVERAGES}
     return {
-        kind: {
-            name: _unpacked(tensors, f"{kind}.{name}", factor) for name, factor in factors.items()
-        }
+        kind: {name: _unpacked(tensors, f"{kind}.{name}", each) for name, each in factors.items()}
         for kind in AVERAGES
     }
 
@@ -349,7 +325,7 @@ def _packed(average: torch.Tensor) -> torch.Tensor:
 def _unpacked(tensors: dict[str, torch.Tensor], name: str, factor: torch.Tensor) -> torch.Tensor:
     dtype, count = average_dtype(factor.dtype), factor.numel()
     width = dtype.itemsize - 1
-    first, rest = np.split(_take(tensors, name, torch.uint8).numpy(), [count * width])
+    first, rest = np.split(take(tensors, name, torch.uint8).numpy(), [count * width])
     inflater = zlib.decompressobj()
     try:
         # Never more than there has to be: a few bytes can unfold to gigabytes.
@@ -366,7 +342,7 @@ def _unpacked(tensors: dict[str, torch.Tensor], name: str, factor: torch.Tensor)
     return average
 
 
-def _take(
+def take(
     tensors: dict[str, torch.Tensor],
     name: str,
     dtype: torch.dtype,

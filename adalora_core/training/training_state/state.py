@@ -21,7 +21,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load
@@ -32,17 +33,13 @@ from adalora_core.config.loading import config_of
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.sharding import part_of
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.adapter_file import folder as files
-from adalora_core.training.adapter_file.checks import row_positions
+from adalora_core.training.adapter_file.tensors import row_positions
 from adalora_core.training.training_state import contents
 from adalora_core.training.training_state.contents import require
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from adalora_core.floor.rank_pattern import RankPattern
-    from adalora_core.training.adapter import Adapter
 
 STATE_VERSION = 3
 _BY_MODULE = {"mask": torch.bool, "ranks": torch.int16}
@@ -92,7 +89,9 @@ class TrainingState:
             self._check_config(saved, in_file)
             rest = dict(self.tensors)
             for kind, dtype in _BY_MODULE.items():
-                self.values[kind] = contents.take_lists(rest, kind, dtype)
+                names = [name for name in rest if name.startswith(f"{kind}.")]
+                taken = {name: contents.take(rest, name, dtype).tolist() for name in names}
+                self.values[kind] = {name.partition(".")[2]: each for name, each in taken.items()}
             contents.check_progress(self.values, AdapterSpec.of(saved.config), in_file)
             self.factors = contents.joined_factors(rest, saved.tensors, self.positions, in_file)
             for path, flags in self.values["mask"].items():
@@ -193,12 +192,11 @@ def read_state(folder: Path) -> TrainingState | None:
 def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     """Restore the allocator of `adapter` from `state`, after `complete`."""
     allocator = contents.allocator_of(adapter)
+    names = contents.factor_names(adapter.layers)
     averages = (
         [
             part_of(each, values[name], name).to(each.device, average_dtype(each.dtype))
-            for name, each in zip(
-                contents.factor_names(adapter.layers), allocator.parameters(), strict=True
-            )
+            for name, each in zip(names, allocator.parameters(), strict=True)
             if values
         ]
         for values in (state.averages[kind] for kind in contents.AVERAGES)

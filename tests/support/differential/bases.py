@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 import transformers
+from torch import nn
 
 from adalora_core.commands.injection import base_model
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import nn
 
 TOKENS = 24
 """Size of the vocabulary of every text model."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.config.fields.table import FIELDS
 from differential import bases, outcomes
 from differential.cases import ABSENT, Case, Change
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 NUMBERS = (
     0,
@@ -145,8 +143,7 @@ def draw(seed: int) -> Case:
     changes: list[Change] = []
     for _ in range(1 if random.random() < 0.6 else 2):
         changes += random.choices(
-            [_plain, targets, _schedule, _number, _unknown, _absent],
-            [30, 30, 14, 20, 3, 3],
+            [_plain, targets, _schedule, _number, _unknown, _absent], [30, 30, 14, 20, 3, 3]
         )[0](random, base)
     # With inference_mode the contract takes the file for that of a saved adapter.
     kept = {k: v for k, v in changes if k != "inference_mode" or not v}

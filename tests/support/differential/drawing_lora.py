@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.config.fields.table import LORA_FIELDS
 from differential import bases
 from differential.cases import Case, Change
 from differential.drawing import MAPPING, NUMBERS, PLAIN, TEXT, UNKNOWN, targets
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _VALUES: dict[str, tuple[Any, ...]] = PLAIN | {
     "peft_type": ("LORA", "lora", "LORA ", "X", "Lora", *TEXT),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contract_fixes import fix
 
 from differential import bases, peft_runs
 from differential.cases import ABSENT, Case
 from differential.judging import verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 
 def faults_left(case: Case) -> Iterator[str]:

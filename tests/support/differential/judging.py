@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from adalora_core.checker.check import check_config
 from adalora_core.checker.plan.modules import RefusedError
 from adalora_core.commands.injection.injecting import inject
 from adalora_core.config.fields.block import Block, BlockOptions
-from adalora_core.config.fields.table import LORA, PEFT_TYPE
+from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method, Runtime
 from differential import bases, own_runs, peft_runs
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.table import Method, Runtime
-    from differential.cases import Case
-    from differential.outcomes import Outcome
+from differential.cases import Case
+from differential.outcomes import Outcome
 
 RUNNERS = {"peft": peft_runs.run, "adalora-core": own_runs.run}
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from differential.judging import Judgement
+from differential.judging import Judgement
 
 FILE = Path(__file__).parents[2] / "differential" / "disagreements.json"
 LISTED: list[dict[str, Any]] = json.loads(FILE.read_text("utf-8"))

@@ -7,21 +7,18 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from differential import bases
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from differential.cases import Case
+from differential.cases import Case
 
 TOLERANCE = 5e-6
 """The difference of outputs that saving and loading may make."""

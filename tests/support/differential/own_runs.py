@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
@@ -16,12 +17,8 @@ from adalora_core.config.fields.table import FIELDS
 from adalora_core.config.fields.value_kinds import wrong_at
 from adalora_core.training.adapter import written_values
 from differential import bases, outcomes
+from differential.cases import Case
 from differential.outcomes import Outcome, Wrong, outputs, stage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from differential.cases import Case
 
 STEPS_BETWEEN = 8
 """Steps of the budgeting phase if `total_step` is left to the trainer."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import peft
 
 from differential import bases, outcomes
+from differential.cases import Case
 from differential.outcomes import CONFIG, Outcome, Wrong, outputs, stage
-
-if TYPE_CHECKING:
-    from differential.cases import Case
 
 
 def run(case: Case, state: int = 0) -> Outcome:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +14,6 @@ from toy_models import TwoLayer, tiny_llama
 import adalora_core
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 from adalora_core.training.run.reporting import OF_PEFT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 DOOR = r"model with adalora_core\.peft, which has all of PEFT's$"
 
