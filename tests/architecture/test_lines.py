@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1094,
     "adalora_core/bridge": 1934,
-    "adalora_core/checker": 13658,
+    "adalora_core/checker": 13680,
     "adalora_core/commands": 6305,
     "adalora_core/config": 7541,
     "adalora_core/demo": 394,
@@ -23,7 +23,7 @@ LINES = {
     "adalora_core/reference": 188,
     "adalora_core/sharding": 346,
     "adalora_core/trainers": 1226,
-    "adalora_core/training": 6326,
+    "adalora_core/training": 6330,
     "tests/allocation": 683,
     "tests/architecture": 976,
     "tests/benchmarks": 672,
@@ -53,7 +53,7 @@ LINES = {
     "tests/tools": 116,
     "tests/trainers": 1047,
     "tests/training": 3115,
-    "tests/usage": 17820,
+    "tests/usage": 17837,
     "benchmarks/studies": 2940,
     "tools": 5189,
 }

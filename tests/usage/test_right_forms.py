@@ -223,12 +223,29 @@ def test_base_that_a_function_wraps_in_each_round():
     assert codes(head + rounds.replace("(base)", "(load())")) == set()
 
 
-@pytest.mark.parametrize("targets", ["blocks.[0-9].to_key", "to_key|to_value"])
-def test_expression_that_names_a_layer_of_the_scripts_own_model(targets):
-    head = HEAD.replace('["q_proj", "v_proj"]', f'"{targets}"')
+@pytest.mark.parametrize(
+    ("targets", "code"),
+    [
+        ('"blocks.[0-9].to_key"', "ADA508"),
+        ('"to_key|to_value"', "ADA508"),
+        ('"^to_k"', "ADA508"),
+        ('"to_key"', "ADA504"),
+    ],
+)
+def test_target_that_is_a_layer_of_the_scripts_own_model(targets, code):
+    head = HEAD.replace('["q_proj", "v_proj"]', targets)
     own = "class Net(nn.Module):\n    def __init__(self):\n        self.to_key = nn.Linear(8, 8)\n"
-    assert codes(head + LOOP) == {"ADA508"}
-    assert codes(own + head + LOOP) == set()
+    assert codes(head + LOOP) == {code}
+    is_prefix = targets == '"^to_k"'  # which matches no name whole
+    assert codes(own + head + LOOP) == ({code} if is_prefix else set())
+
+
+def test_loop_over_the_models_of_one_step_that_allocates_in_each():
+    loop = LOOP.replace(CALL, "    for model in models:\n    " + CALL)
+    text = HEAD.replace(
+        "model = get_peft_model(base, config)", "models = [get_peft_model(base, config)]"
+    )
+    assert codes(text.replace("model.parameters()", "models[0].parameters()") + loop) == set()
 
 
 def test_script_that_loads_an_adapter_and_merges_it_needs_no_configuration():

@@ -19,6 +19,7 @@ from adalora_core.checker.documents.python.syntax import (
     keyword,
     last_name,
     passed,
+    walk,
 )
 from adalora_core.checker.scripts.frameworks import (
     ALLOCATE,
@@ -224,7 +225,7 @@ class _Tracer:
         # A loop over optimizers, hooks, or parts of a model, belongs to one step of training.
         parts = [*_expressions(over), *(() if isinstance(node, ast.While) else [node.target])]
         is_one_step = any(map(OF_ONE_STEP.search, map(last_name, parts)))
-        if not is_one_step:
+        if not is_one_step and not _allocates_target(node):
             at = replace(at, loops=(*at.loops, node))
         self._block(node.body, at)
         self._block(node.orelse, at)
@@ -315,6 +316,15 @@ def excludes(one: Event, other: Event) -> bool:
 def receiver(call: ast.Call) -> ast.expr:
     """Return the object whose method is called, or the function."""
     return call.func.value if isinstance(call.func, ast.Attribute) else call.func
+
+
+def _allocates_target(loop: Loop) -> bool:
+    """Return whether a loop calls `update_and_allocate` of the objects that it runs over."""
+    target = last_name(getattr(loop, "target", None))
+    return bool(target) and any(
+        node.attr == ALLOCATE and any(part.id == target for part in walk(node, ast.Name))
+        for node in walk(loop, ast.Attribute)
+    )
 
 
 def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
