@@ -44,7 +44,7 @@ LINES = {
     "tests/nn": 633,
     "tests/ops": 2002,
     "tests/packaging": 1719,
-    "tests/peft": 1716,
+    "tests/peft": 1718,
     "tests/runs": 3877,
     "tests/scripts": 527,
     "tests/security": 2798,

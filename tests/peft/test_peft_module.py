@@ -50,7 +50,9 @@ TRAINING = """
     for step in range(3):
         loss = model(torch.ones(2, 4)).sum() + model.base_model.orthogonality_penalty()
         loss.backward()
-        end_step(model, optimizer, step)
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
     answer("training", sum(config.rank_pattern["0.lora_E.default"]) == 4)
 """
 START = """
