@@ -12,7 +12,7 @@ from rank_evidence import RESULTS, ROOT, more_parameters, percent  # sets the pa
 from claims import PAIRS, comparisons, differences, doubling_gain, in_parameters, pooled
 from intervals import paired, quantile
 from outcomes import Outcomes
-from runs import Plan
+from runs import Plan, best_try
 from studies import STUDIES, minutes, outcomes_of, reading
 from study_tables import interval
 from tasks import TASKS
@@ -40,7 +40,7 @@ def answers() -> str:
     reach = {
         name: _reach(each.share) for name, each in zip("asr", (own, start, ranks), strict=True)
     }
-    scored = _scored()
+    scored, halved = _answered("in-parameters"), _answered("half-rate")
     times = [
         math.exp(each.interval.mean)
         for each in comparisons(plan, outcomes)
@@ -65,6 +65,10 @@ def answers() -> str:
         f"**{_more(scored)}** more parameters ({_reach(scored)}) to reach its loss in 300 steps of "
         "two tasks. One test, [planned before](evidence-tables.md#studies-of-one-question), asked "
         "whether the gain is above 7 %. It is not the default, since PEFT has no such score.",
+        "Which learning rate?": f"Half as high [until the last triplet is dropped]"
+        f"(training.md#half-the-learning-rate-first): that is worth **{_more(halved)}** more "
+        f"parameters ({_reach(halved)}) beside AdaLoRA at one rate, in 300 steps of three tasks. "
+        f"One planned test asked whether it gains at all. {_edges('half-rate').capitalize()}.",
         "For how long?": f"It seems to fade; one task was run for longer. From Python to C++ the "
         f"loss of AdaLoRA minus that of LoRA (in nats per byte, 95 % interval) is {fading} steps. "
         "At 3,000 the learning rates were not tuned anew, which may explain it as well.",
@@ -128,9 +132,8 @@ def _visible(plan: Plan, outcomes: Outcomes, each: Comparison, tests: int) -> fl
     return in_parameters(reach / doubling_gain(plan, outcomes, each.block))
 
 
-def _scored() -> Interval:
-    """Return the gain of scores per parameter, as a share of that of the doubled rank."""
-    name = "in-parameters"
+def _answered(name: str) -> Interval:
+    """Return the gain of a study of one question, as a share of that of the doubled rank."""
     found = reading(STUDIES[name], outcomes_of(name))
     if found is None:
         raise SystemExit(f"rank_answers: the study {name!r} has runs that are missing")
@@ -163,9 +166,10 @@ def words() -> str:
     """Return what other pages say in a sentence."""
     plan, outcomes = Plan(), Outcomes(RESULTS)
     own = more_parameters(pooled(plan, outcomes, *PAIRS[0][1:]))
+    scored = _more(_answered("in-parameters"))
     return (
-        f"LoRA with {own} more parameters is as good, and with {_more(_scored())} more as good as "
-        "AdaLoRA that counts parameters"
+        f"LoRA with {own} more parameters is as good, and with {scored} more as good as AdaLoRA "
+        "that counts parameters"
     )
 
 
@@ -178,7 +182,7 @@ def questions() -> str:
         rows.append(
             f"| {study.question} | above {100 * study.bound:.0f} % "
             f"| {100 * low:.0f} to {100 * high:.0f} % "
-            f"| {minutes(study):.0f} | {_answer(study, found)} |"
+            f"| {minutes(study):.0f} | {_answer(name, study, found)} |"
         )
     return (
         "| question and test | yes, if the lower bound is | expected | minutes | answer |\n"
@@ -186,14 +190,32 @@ def questions() -> str:
     )
 
 
-def _answer(study: Study, found: Reading | None) -> str:
+def _answer(name: str, study: Study, found: Reading | None) -> str:
     if found is None:
         return "none: not all runs are made"
     text = "yes" if found.lower > study.bound else "not shown"
     text += f": {percent(found.interval)}, lower bound {100 * found.lower:.0f} %"
     for (one, other), each in zip(study.beside, found.beside, strict=True):
         text += f"; beside it `{one}` over `{other}` {percent(each)}"
-    return text
+    return f"{text}; {_edges(name)}"
+
+
+def _edges(name: str) -> str:
+    """Say on how many tasks the best learning rate of an arm is the lowest or highest tried."""
+    study, outcomes = STUDIES[name], outcomes_of(name)
+    tuned = [
+        (each, {job.learning_rate for job in study.plan.tuning(each, arm)}, arm)
+        for each in study.blocks
+        for arm in each.arms
+        if arm in study.weights and study.plan.tuning(each, arm)
+    ]
+    at_edge = sum(
+        best_try(block, arm, outcomes)[0] in {min(rates), max(rates)} for block, rates, arm in tuned
+    )
+    return (
+        "the best learning rate was at an edge of what was tried on "
+        f"{at_edge} of {len(tuned)} tasks"
+    )
 
 
 def draw() -> Figure:
