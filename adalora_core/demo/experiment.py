@@ -264,6 +264,10 @@ def _run(settings: DemoSettings, staging: Path) -> list[str]:
     target = f"{rank} x {matrices} = {schedule.target_budget}"
     _say("ranks", f"sum {kept} of {schedule.initial_budget}, target {target}")
     _say("PEFT", f"reloads the adapter; largest prediction difference {difference:.1e}")
+    _say(
+        "next",
+        'importance_criterion="per-parameter" gained more in our study, see docs/training.md',
+    )
     faults = ["the ranks do not sum to the target"] * (kept != schedule.target_budget)
     # NaN is a fault too.
     return faults + ["PEFT predicts otherwise"] * (not difference < TOLERANCE)

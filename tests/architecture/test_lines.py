@@ -16,7 +16,7 @@ LINES = {
     "adalora_core/checker": 13680,
     "adalora_core/commands": 6305,
     "adalora_core/config": 7541,
-    "adalora_core/demo": 394,
+    "adalora_core/demo": 398,
     "adalora_core/floor": 2016,
     "adalora_core/nn": 706,
     "adalora_core/ops": 2448,
