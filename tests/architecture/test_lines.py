@@ -49,7 +49,7 @@ LINES = {
     "tests/scripts": 527,
     "tests/security": 2798,
     "tests/shell": 1296,
-    "tests/support": 10295,
+    "tests/support": 10296,
     "tests/tools": 116,
     "tests/trainers": 1047,
     "tests/training": 3115,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from differential.judging import Judgement
+if TYPE_CHECKING:  # the list is read without PEFT too
+    from differential.judging import Judgement
 
 FILE = Path(__file__).parents[2] / "differential" / "disagreements.json"
 LISTED: list[dict[str, Any]] = json.loads(FILE.read_text("utf-8"))
