@@ -30,7 +30,7 @@ LINES = {
     "tests/bridge": 987,
     "tests/checker": 3380,
     "tests/commands": 4043,
-    "tests/config": 2005,
+    "tests/config": 2007,
     "tests/contract": 5288,
     "tests/core": 1036,
     "tests/csrc": 655,

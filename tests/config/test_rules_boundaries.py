@@ -235,6 +235,8 @@ def test_rows_of_an_embedding_that_is_trained_in_full_are_an_error(tokens, saved
     for runtime in ("peft", "adalora-core"):
         codes = {d.code for d in check_config(SOUND | fields, runtime=runtime).errors}
         assert codes == ({"ADA423"} if is_refused else set())
+    nothing = check_config(SOUND | {"trainable_token_indices": []}, runtime="adalora-core")
+    assert nothing.ok  # our own models refuse what is there, and ignore an empty list
 
 
 @pytest.mark.parametrize(
