@@ -206,6 +206,7 @@ KEYS = [
     ({"modules_to_save": ["*"]}, set()),
     ({"layers_to_transform": [0], "layers_pattern": "(?P<idx>a)"}, {"peft", "adalora-core"}),
     ({"layers_to_transform": [], "layers_pattern": "("}, set()),
+    ({"layers_to_transform": [], "layers_pattern": 3}, set()),
 ]
 
 

@@ -46,7 +46,10 @@ _FROM_DATA = {"corda", "eva", "loftq", "lora_ga"}
 """Values of `init_lora_weights` that need data, or the weights."""
 _ANY_SCHEDULE = {"tinit": 0, "tfinal": 0, "deltaT": 1, "total_step": 10}
 _OF_AVERAGES = {"beta1": 0.85, "beta2": 0.85}
-_OF_TRAINING = _OF_AVERAGES | {"target_r": 1, "orth_reg_weight": 0.5, "target_parameters": None}
+_OF_TRAINING = _OF_AVERAGES | {
+    "target_r": 1, "orth_reg_weight": 0.5, "target_parameters": None, "lora_dropout": 0.0,
+    "alpha_pattern": None,
+}  # fmt: skip
 """Values that are not looked at where a saved adapter is loaded, which an injection would judge."""
 _NEEDED = {"target_modules", "r", "lora_alpha", "init_r", "target_r", *_ANY_SCHEDULE}
 _REFUSES = "refuses it"
@@ -263,8 +266,8 @@ def _refuse_missing_rows(made: Any) -> None:
 
 
 def _refuse_ranks_of_others(block: Block, found: Injected) -> None:
-    """Refuse the pattern of a saved AdaLoRA that names modules without an adapter."""
-    if block.is_lora or not (block.is_saved and block["rank_pattern"]):
+    """Refuse the pattern of a saved AdaLoRA that names modules without an adapter, as PEFT does."""
+    if block.is_lora or block.runtime != "peft" or not (block.is_saved and block["rank_pattern"]):
         return
     paths = {each.path for each in found.adapted}
     for key in block["rank_pattern"]:

@@ -281,7 +281,9 @@ def _names(value: Any, *_: Any) -> Reading | None:
     return _keys(value)
 
 
-def _layers_pattern(value: Any, values: Mapping[str, Any], *_: Any) -> Reading | None:
+def _layers_pattern(value: Any, values: Mapping[str, Any], unread: Reading) -> Reading | None:
+    if values.get("layers_to_transform") == []:
+        return unread
     is_used = values.get("layers_to_transform") is not None
     if value in (0, {}) and not (is_used and value == 0):
         return Reading("", is_exact=False)

@@ -276,6 +276,19 @@ def test_setting_that_our_models_refuse_is_a_problem_of_the_plan(fields, plan):
     assert f"{next(iter(fields))}: adalora_core.get_peft_model does not follow it" in out
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        OF_THE_MODEL["a module without an adapter"][0],
+        SAVED | {"lora_dropout": float("nan")},
+        SAVED | {"alpha_pattern": {"(": 3}},
+    ],
+)
+def test_what_our_loading_does_not_read_is_no_problem_of_the_plan(fields, plan):
+    code, out, _ = plan(fields, None, "--runtime", "adalora-core")
+    assert code == 0, out
+
+
 def test_copy_and_target_inside_a_copy_are_right_for_our_models(plan):
     fields, _ = OF_THE_MODEL["a copy inside a copy"]
     assert plan(fields, None, "--runtime", "adalora-core")[0] == 0
