@@ -24,8 +24,6 @@ from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.rules import Engine
 from adalora_core.config.rules.base import BOTH, Finding, Rule, defined_rules
-from adalora_core.config.rules.patterns import NameAsRegex
-from adalora_core.config.rules.targets import ExpressionMatchesNothing, UnknownTarget
 from adalora_core.floor.expressions.matching import is_cheap
 
 if TYPE_CHECKING:
@@ -87,17 +85,15 @@ def _placed(rule: UsageRule, fault: CodeFault, script: Script) -> Finding:
 
 _LONGEST = 64
 """Bound on the characters of an attribute that an expression is matched with."""
-_ON_NAMES = (ExpressionMatchesNothing, NameAsRegex, UnknownTarget)
 
 
-def _names_one_of(attributes: set[str], message: str) -> bool:
-    """Return whether the target that a message quotes names or matches an attribute."""
-    quoted = re.search(r"'([^']*)'", message)
-    if quoted is None or not is_cheap(quoted[1], _LONGEST, anywhere=False):
+def _names_one_of(attributes: set[str], target: str) -> bool:
+    """Return whether a target names or matches an attribute."""
+    if not is_cheap(target, _LONGEST, anywhere=False):
         return False
     names = [name for name in attributes if len(name) <= _LONGEST]
-    words = set(re.findall(r"[a-z]\w+", quoted[1], re.IGNORECASE))
-    return any(name in words or re.fullmatch(quoted[1], name) for name in names)
+    words = set(re.findall(r"[a-z]\w+", target, re.IGNORECASE))
+    return any(name in words or re.fullmatch(target, name) for name in names)
 
 
 def with_document(document: Document, found: list[Finding]) -> list[Finding]:
@@ -107,7 +103,7 @@ def with_document(document: Document, found: list[Finding]) -> list[Finding]:
     """
     of_classes = document.script.scopes.attributes.items() if document.script else ()
     made = {name for (_, name), bound in of_classes if any(b.value is not None for b in bound)}
-    found = [e for e in found if e.rule not in _ON_NAMES or not _names_one_of(made, e.message)]
+    found = [e for e in found if e.target is None or not _names_one_of(made, e.target)]
     totals = {f.extent[0]: f for f in found if f.extent and f.rule is TotalStepCountsSamples}
     for index, each in enumerate(found) if totals else ():
         span = document.span_of(each.path, "key") if each.path else None

@@ -61,6 +61,7 @@ class Finding:
         extent: the place in the text, where no path names it.
         notes: other places in the text, each with a note.
         cause: the finding from which this one follows.
+        target: the target that names no known module; reports do not print it.
     """
 
     rule: type[Rule]
@@ -74,6 +75,7 @@ class Finding:
     extent: Extent | None = None
     notes: tuple[tuple[Extent, str], ...] = ()
     cause: Finding | None = None
+    target: str | None = None
 
 
 _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
@@ -170,9 +172,12 @@ class Rule:
         hint: str | None = None,
         related: tuple[tuple[Path, str], ...] = (),
         remedy: Remedy | None = None,
+        target: str | None = None,
     ) -> Finding:
         """Return a finding of this rule; the arguments are those of `Finding`."""
-        return Finding(type(self), path, message, at, severity, hint, related, remedy)
+        return Finding(
+            type(self), path, message, at, severity, hint, related, remedy, target=target
+        )
 
     def check(self, block: Block) -> Iterable[Finding]:
         """Yield the findings of this rule about the block."""

@@ -230,6 +230,7 @@ class NameAsRegex(Rule):
             severity="warning" if can_match or block.runtime != "peft" else None,
             hint=hint,
             remedy=self._remedy(block, value),
+            target=value,
         )
 
     def _remedy(self, block: Block, value: str) -> Remedy | None:

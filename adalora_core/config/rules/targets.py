@@ -86,6 +86,7 @@ class ExpressionMatchesNothing(Rule):
                     f"`target_modules` {value!r} matches no module: it has to match a whole path",
                     severity=by_names(block) if form == "name" else None,
                     remedy=_alternatives(block, value),
+                    target=value,
                 )
             return
         found = None if block.is_lora else known.fit(value)  # LoRA is used for many other models
@@ -96,6 +97,7 @@ class ExpressionMatchesNothing(Rule):
                 f"architectures of transformers {TRANSFORMERS} that are known by their paths",
                 severity="warning",
                 hint="compare it with the model: adalora plan FILE --weights MODEL",
+                target=value,
             )
 
 
@@ -211,6 +213,7 @@ class UnknownTarget(Rule):
                 severity="warning" if near or len(unknown) == len(names) else "info",
                 hint=f'did you mean "{meant}"?' if near else None,
                 remedy=Remedy(f"Write {meant}", Put(at, meant), is_safe=False) if near else None,
+                target=name,
             )
         if (more := unknown[_MOST_SHOWN:]) and not (block.is_saved or block.is_lora):
             names = [name for _, name in more]
