@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1094,
     "adalora_core/bridge": 1934,
-    "adalora_core/checker": 13680,
+    "adalora_core/checker": 13654,
     "adalora_core/commands": 6305,
-    "adalora_core/config": 7541,
+    "adalora_core/config": 7550,
     "adalora_core/demo": 398,
     "adalora_core/floor": 2016,
     "adalora_core/nn": 706,

@@ -198,9 +198,8 @@ class AllocationNeverReached(AllocationRule):
     hint = "call it without the condition, or ask model.base_model"
 
     def check_guard(self, usage: Usage, guard: Guard) -> str | None:
-        test = guard.test
-        is_asked = guard.holds and isinstance(test, ast.Call) and len(test.args) > 1
-        return f"{shown(test)} is never true" if is_asked and _fails(usage, test) else None
+        is_never = guard.holds and _fails(usage, guard.test)
+        return f"{shown(guard.test)} is never true" if is_never else None
 
 
 def _fails(usage: Usage, test: ast.expr) -> bool:

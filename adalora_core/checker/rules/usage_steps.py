@@ -74,7 +74,9 @@ class AllocationNeverCalled(UsageRule):
                 found.setdefault(event.loops[-1] if is_loop else event.node, training)
         severity: Severity | None = "info" if usage.is_called_for else None
         for training in found.values():
-            message, hint = _message(training), _hint(usage, training)
+            message, hint = _message(training), PLACES[training.kind]
+            if usage.our_names and training.kind == "trainer":
+                hint = "call adalora_core.AdaLoraCallback().add_to(trainer) before trainer.train()"
             if severity:
                 message = f"{message}; adalora_core calls it, after every step of the optimizer"
             yield CodeFault(training.event.node, message, hint, severity=severity)
@@ -109,12 +111,6 @@ def _message(training: Training) -> str:
         return f"{call} is called for an AdaLoRA model in a loop without update_and_allocate"
     caller = "hook of the module" if training.kind == "lightning" else "callback"
     return f"{call} trains an AdaLoRA model, and no {caller} calls update_and_allocate"
-
-
-def _hint(usage: Usage, training: Training) -> str:
-    if usage.our_names and training.kind == "trainer":
-        return "call adalora_core.AdaLoraCallback().add_to(trainer) before trainer.train()"
-    return PLACES[training.kind]
 
 
 class StepIsConstant(AllocationRule):

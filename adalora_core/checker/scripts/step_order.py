@@ -27,6 +27,8 @@ Unit = Literal["constant", "epochs", "micro-batches", "samples", "steps", "unkno
 
 _LOADER = re.compile("loader", re.IGNORECASE)
 _DATA = re.compile("data|train|rows|sample|example|corpus|texts|records|pairs", re.IGNORECASE)
+_SIZE = re.compile("batch_size|accum", re.IGNORECASE)
+"""The name of a batch size, or of the micro-batches of a step."""
 _LOADED = {"load_dataset", "load_from_disk"}
 _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
 
@@ -147,9 +149,9 @@ def _unit(usage: Usage, node: ast.expr) -> Unit:
             return unit(usage, given)
         case ast.BinOp(by, ast.Mult(), with_):
             left, right = unit(usage, by), unit(usage, with_)
-            sizes = [(left, with_), (right, by)]
-            if any(counted == "micro-batches" and _is_size(size) for counted, size in sizes):
-                return "samples"
+            for counted, size in ((left, with_), (right, by)):
+                if counted == "micro-batches" and _SIZE.search(last_name(size)):
+                    return "samples"
             return right if left == "unknown" else left
         case ast.BinOp(left_, ast.Add() | ast.Sub()):
             return unit(usage, left_)
@@ -167,12 +169,6 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
         # A number can be the product of batch size and accumulation.
         return "micro-batches" if is_size and "effective" not in words else "steps"
     return "steps" if left == "micro-batches" else "unknown"
-
-
-def _is_size(node: ast.expr) -> bool:
-    """Return whether a number is a batch size, or the micro-batches of a step, by its name."""
-    name = last_name(node).lower()
-    return "batch_size" in name or "accum" in name
 
 
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:

@@ -239,7 +239,9 @@ def allocates_loosely(usage: Usage) -> bool:
         if is_passed_on or is_of_object:  # somebody else may call a method, as `step`
             return True
         # An object of the script registers it: `@trainer.on("step")`.
-        if any(_is_of_the_script(usage, each) for each in function.decorator_list):
+        marks = [getattr(each, "func", each) for each in function.decorator_list]
+        owners = [each.value if isinstance(each, ast.Attribute) else each for each in marks]
+        if any(usage.class_of_value(o) or usage.scopes.function(o) for o in owners):
             return True
     return any(
         isinstance(node, ast.Attribute) and _is_loose(usage, node)
@@ -261,12 +263,6 @@ def _may_allocate(usage: Usage, call: ast.Call) -> bool:
     is_named = _ALLOCATES.search(name) is not None and not _MAKES.match(name)
     names = [given for given in call.args if isinstance(given, ast.Name)]
     return is_named or any(trainer_calls(usage, given) for given in names)
-
-
-def _is_of_the_script(usage: Usage, decorator: ast.expr) -> bool:
-    made = decorator.func if isinstance(decorator, ast.Call) else decorator
-    owner = made.value if isinstance(made, ast.Attribute) else made
-    return usage.class_of_value(owner) is not None or usage.scopes.function(owner) is not None
 
 
 def _is_loose(usage: Usage, method: ast.Attribute) -> bool:

@@ -187,13 +187,10 @@ class Usage(Sources):
                 return True
             is_self = isinstance(leaf, ast.Name) and leaf.id == "self"
             owner = self.scopes.of[leaf].class_ if is_self else self.class_of_call(leaf)
-            if owner is not None and self._wraps_inside(owner):
+            known = [] if owner is None else self.scopes.bases(owner)[0]
+            if any(w.is_adalora and self.scopes.of[w.call].class_ in known for w in self.wraps):
                 return True
         return False
-
-    def _wraps_inside(self, owner: ast.ClassDef) -> bool:
-        known = self.scopes.bases(owner)[0]
-        return any(w.is_adalora and self.scopes.of[w.call].class_ in known for w in self.wraps)
 
     def value(self, expression: ast.expr | None) -> int | None:
         """Return the number that an expression must be; None if that cannot be known."""

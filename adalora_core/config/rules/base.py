@@ -58,10 +58,10 @@ class Finding:
         hint: the hint, where it differs from the rule's.
         related: other places, each with a note.
         remedy: the change that corrects the fault.
+        target: the target that names no known module; reports do not print it.
         extent: the place in the text, where no path names it.
         notes: other places in the text, each with a note.
         cause: the finding from which this one follows.
-        target: the target that names no known module; reports do not print it.
     """
 
     rule: type[Rule]
@@ -72,10 +72,10 @@ class Finding:
     hint: str | None = None
     related: tuple[tuple[Path, str], ...] = ()
     remedy: Remedy | None = None
+    target: str | None = None
     extent: Extent | None = None
     notes: tuple[tuple[Extent, str], ...] = ()
     cause: Finding | None = None
-    target: str | None = None
 
 
 _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
@@ -175,9 +175,7 @@ class Rule:
         target: str | None = None,
     ) -> Finding:
         """Return a finding of this rule; the arguments are those of `Finding`."""
-        return Finding(
-            type(self), path, message, at, severity, hint, related, remedy, target=target
-        )
+        return Finding(type(self), path, message, at, severity, hint, related, remedy, target)
 
     def check(self, block: Block) -> Iterable[Finding]:
         """Yield the findings of this rule about the block."""

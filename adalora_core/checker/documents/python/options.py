@@ -104,7 +104,8 @@ class Options:
         calls = [c for c in scopes.callers.get(function.name, ()) if isinstance(c.func, ast.Name)]
         named = {call.func for call in calls}
         handed = [scopes.parents[w] for w in scopes.words[function.name] if w not in named]
-        if _is_command(function) or (
+        marks = {last_name(getattr(mark, "func", mark)) for mark in function.decorator_list}
+        if not marks.isdisjoint(_COMMANDS) or (
             handed
             and not calls
             and all(isinstance(e, ast.Call) and scopes.qualified(e.func) in _RUNS for e in handed)
@@ -120,11 +121,6 @@ class Options:
             return None
         given = {argument(call, function, name) for call in calls}
         return given.pop() if len(given) == 1 else None
-
-
-def _is_command(function: Function) -> bool:
-    marks = (getattr(mark, "func", mark) for mark in function.decorator_list)
-    return any(last_name(mark) in _COMMANDS for mark in marks)
 
 
 def _option(function: Function, name: str) -> ast.expr | None:

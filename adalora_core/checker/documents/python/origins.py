@@ -213,7 +213,9 @@ class Origins:
 
     def _of_attribute(self, node: ast.Attribute) -> ast.expr | None:
         objects = self._followed(node.value)
-        if any(isinstance(n, ast.Name) and self._is_stored(n, node.attr) for n in objects):
+        names = (each.id for each in objects if isinstance(each, ast.Name))
+        stores = (each for name in names for each in self.scopes.changed.get(name, ()))
+        if any(getattr(e, "attr", "__dict__") in {node.attr, "__dict__"} for e in stores):
             return None
         last = objects[-1]
         if isinstance(last, ast.Dict):
@@ -236,10 +238,6 @@ class Origins:
         while len(found) < _MOST_HOPS and (source := self.source(found[-1])) is not None:
             found.append(source)
         return found
-
-    def _is_stored(self, name: ast.Name, attribute: str) -> bool:
-        changes = self.scopes.changed.get(name.id, ())
-        return any(getattr(each, "attr", "__dict__") in {attribute, "__dict__"} for each in changes)
 
     def _of_call(self, call: ast.Call, item: int, attribute: str) -> ast.expr | None:
         """Return an attribute of what a call makes: an object, options, a namespace."""
