@@ -80,7 +80,7 @@ def module() -> str:
         is_known = names[name] >= FEWEST and name not in PLAIN_WORDS and not name.isdigit()
         if is_known and not adapted[name]:
             never.setdefault(usual, set()).add(name)
-    trees = "\n".join(_wrapped(f"{name} {_tree(walked[name][0])}") for name in SHOWN)
+    trees = "\n".join(f"{name} {_tree(walked[name][0])}" for name in SHOWN)
     parts = [
         f'TRANSFORMERS = "{transformers.__version__}"\n"""The release that was walked."""\n',
         f'ARCHITECTURES = {len(walked)}\n"""The number of model classes that were walked."""\n',
@@ -91,12 +91,9 @@ def module() -> str:
             _names(f"{kind.upper()}S", found, f"{_DESCRIBED[kind]} that are never linear.")
             for kind, found in sorted(never.items())
         ),
-        f'TREES = """\n{trees}\n"""\n{_TREES}\n',
+        f'TREES = """\n{trees}\n"""\n"""{_OF_TREES}"""\n',
     ]
     return HEAD + "\n".join(parts)
-
-
-_TREES = '"""Architectures as trees: children in brackets, ! behind a leaf that is not linear."""'
 
 
 HEAD = '''"""List the names of modules in the architectures of transformers, where 0 is any number.
@@ -104,10 +101,12 @@ HEAD = '''"""List the names of modules in the architectures of transformers, whe
 `python tools/regenerate.py modules` writes this file.
 """
 
+# ruff: noqa: E501 - an architecture is a line
 from __future__ import annotations
 
 '''
 
+_OF_TREES = "Architectures as trees: children in brackets, ! behind a leaf that is not linear."
 _DESCRIBED = {
     "block": "Names of blocks and functions",
     "embedding": "Names of embeddings",

@@ -63,7 +63,7 @@ def rule_pages() -> dict[Path, Content]:
 
 def schemas() -> dict[Path, Content]:
     """Return the schemas of a configuration and of a report."""
-    from adalora_core.checker.reports.json_report import report_schema_text
+    from adalora_core.checker.reports import report_schema_text
     from adalora_core.config.schemas.config import FILES, LORA_FILES, config_schema, to_text
     from adalora_core.config.schemas.editor import FILE, editor_schema
 

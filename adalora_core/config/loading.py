@@ -7,23 +7,19 @@ Every rule on configurations is run; findings have the path of their value, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from adalora_core.config.fields.block import Block, BlockOptions
 from adalora_core.config.fields.readings import plain
 from adalora_core.config.findings import Checked, ConfigError, Diagnostic, Related
-from adalora_core.config.json_file import object_in
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules import findings
+from adalora_core.config.rules.base import Finding
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.files import is_link_out
+from adalora_core.floor.files import is_link_out, object_in
 from adalora_core.floor.places import to_pointer
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from adalora_core.config.rules.base import Finding
 
 
 def config_of(values: Mapping[str, Any], source: str | None = None) -> AdaLoraConfig:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -26,11 +27,7 @@ from adalora_core.config.fields.readings import plain
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Runtime, as_written, fields_of
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.rules import findings
-
-if TYPE_CHECKING:
-    import os
-
-    from adalora_core.config.rules.base import Finding
+from adalora_core.config.rules.base import Finding
 
 
 def _wire(name: str) -> Any:
@@ -221,7 +218,7 @@ class AdaLoraConfig(BaseModel):
         Raises:
             ValueError: the file is missing, cannot be read, or has errors.
         """
-        from adalora_core.config.json_file import object_in
+        from adalora_core.floor.files import object_in
 
         path = Path(pretrained_model_name_or_path, subfolder or "", CONFIG_NAME)
         if not path.is_file():

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.floor.files import locked, refuse_links_out
+from adalora_core.floor.files import locked, object_in, refuse_links_out
 from adalora_core.floor.progress import with_progress
 from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.ops.selection import select_triplets

@@ -146,8 +146,7 @@ def playground_fragment(page: PurePosixPath) -> str:
     The playground has no run, no worker, no file names, no options but the runtime, and takes any
     text for one that may hold a configuration.
     """
-    from adalora_core.checker.rules import BY_CODE
-    from adalora_core.checker.rules.pages import example_text
+    from adalora_core.checker.rules import BY_CODE, example_text
 
     rule = BY_CODE.get(page.stem) if page.parent.name == "rules" else None
     hidden = {"run", "worker", "file", "command", "tool", "ADA007", "ADA009"}

@@ -139,8 +139,7 @@ def _library(whole: dict[str, bytes]) -> bytes:
 
 def _requests() -> list[dict[str, str]]:
     """Return what a page may ask: the examples of the page and of every rule, with their fixes."""
-    from adalora_core.checker.rules import RULES
-    from adalora_core.checker.rules.pages import example_text
+    from adalora_core.checker.rules import RULES, example_text
 
     asked = [{"text": path.read_text("utf-8")} for path in sorted((PAGE / "examples").iterdir())]
     for rule in RULES:

@@ -6,8 +6,7 @@ import json
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.rules import RULES
-from adalora_core.checker.rules.pages import changed_lines, example_text
+from adalora_core.checker.rules import RULES, changed_lines, example_text
 
 if TYPE_CHECKING:
     from adalora_core.config.rules.base import Rule

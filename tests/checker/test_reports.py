@@ -10,10 +10,15 @@ import pytest
 from contract_reports import github_commands, parse
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.reports import FORMATS, Outcome, Report, render
-from adalora_core.checker.reports.json_report import report_schema, report_schema_text
-from adalora_core.checker.rules import BY_CODE
-from adalora_core.checker.rules.pages import page
+from adalora_core.checker.reports import (
+    FORMATS,
+    Outcome,
+    Report,
+    render,
+    report_schema,
+    report_schema_text,
+)
+from adalora_core.checker.rules import BY_CODE, page
 from adalora_core.config.findings import Diagnostic, Related
 from adalora_core.config.rules.base import SOUND
 from adalora_core.floor.places import Span

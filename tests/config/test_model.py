@@ -33,18 +33,6 @@ def test_field_left_out_has_the_tables_default():
             assert getattr(config, name) == field.default, name
 
 
-def test_defaults_of_two_configurations_are_not_shared():
-    first, second = AdaLoraConfig(total_step=10), AdaLoraConfig(total_step=10)
-    first.alpha_pattern["q"] = 1
-    assert second.alpha_pattern == {}
-
-
-def test_usual_call_builds():
-    config = AdaLoraConfig(init_r=12, target_r=4, total_step=10000, target_modules=["q_proj"])
-    assert config.target_modules == ["q_proj"]
-    assert config.peft_type == "ADALORA"
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -221,16 +209,6 @@ def test_json_dict_written_has_the_fifty_keys_sorted_and_reads_back():
     assert len(content) == 50
     assert list(content) == sorted(content)
     assert AdaLoraConfig(**json.loads(json.dumps(content))) == config
-
-
-def test_copies_and_pickles_equal_the_original():
-    config = AdaLoraConfig(total_step=1000)
-    for other in (
-        copy.deepcopy(config),
-        config.model_copy(),
-        pickle.loads(pickle.dumps(config)),  # noqa: S301 - our own bytes
-    ):
-        assert other == config
 
 
 @given(configurations())

@@ -12,8 +12,7 @@ from contract_fixes import inspect
 from hypothesis import given
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.rules import BY_CODE, RULES, findings
-from adalora_core.checker.rules.pages import example_text
+from adalora_core.checker.rules import BY_CODE, RULES, example_text, findings
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment
 from adalora_core.config.rules.base import SOUND
@@ -126,34 +125,6 @@ def test_rule_on_two_fields_with_one_wrong_type_is_skipped_and_others_are_not():
     )
     codes = {diagnostic.code for diagnostic in report.errors}
     assert codes == {"ADA102", "ADA301"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "phrase"),
-    [
-        ({"total_step": None}, "AdaLoRA does not work when `total_step` is None, supply a value"),
-        ({"tinit": 900}, "The supplied schedule values don't allow for a budgeting phase"),
-        ({"use_dora": True}, "ADALORA does not support DoRA"),
-        ({"loftq_config": {"loftq_bits": 4}}, "ADALORA does not support LOFTQ"),
-        ({"r": 4}, "Note that `r` is not used in AdaLora and will be ignored"),
-        (
-            {"orth_reg_weight": -1},
-            "`orth_reg_weight` should be greater than or equal to 0, but the value passed is -1",
-        ),
-        (
-            {"target_modules": "q", "layers_to_transform": [1]},
-            "`layers_to_transform` cannot be used when `target_modules` is a str.",
-        ),
-        (
-            {"layers_pattern": "layers"},
-            "When `layers_pattern` is specified, `layers_to_transform` must also be specified.",
-        ),
-        ({"delta_t": 3}, "unexpected keyword argument"),
-    ],
-)
-def test_message_on_a_fault_that_peft_knows_contains_its_words(fields, phrase):
-    report = check_config(BY_CODE["ADA202"].good | fields)
-    assert any(phrase in diagnostic.message for diagnostic in report.diagnostics)
 
 
 def test_broken_schedule_checked_names_phases_and_largest_legal_values():

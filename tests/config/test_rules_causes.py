@@ -12,8 +12,7 @@ from hypothesis import given
 from adalora_core.checker.check import check_config
 from adalora_core.checker.reports import FORMATS, Outcome, render
 from adalora_core.checker.reports.text import _slips
-from adalora_core.checker.rules import RULES
-from adalora_core.checker.rules.pages import example_text
+from adalora_core.checker.rules import RULES, example_text
 from adalora_core.commands.cli import main
 from adalora_core.config.fields.block import Block
 from adalora_core.config.rules import findings, with_causes

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from adalora_core.checker.check import check_config
 from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.reports import FORMATS as OUTPUTS
-from adalora_core.checker.rules import RULES
-from adalora_core.checker.rules.pages import example_text
+from adalora_core.checker.rules import RULES, example_text
 
 INPUTS = 10_000
 """Of the long fuzz, for each of the formats."""

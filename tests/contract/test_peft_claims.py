@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.rules import BY_CODE, RULES
-from adalora_core.checker.rules.pages import explained
+from adalora_core.checker.rules import BY_CODE, RULES, explained
 from adalora_core.config.rules.base import SOUND
 
 SHORT = {"tinit": 2, "tfinal": 3, "total_step": 12, "deltaT": 1}

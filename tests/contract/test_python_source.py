@@ -17,9 +17,8 @@ from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.usage_base import CodeFault
-from adalora_core.config.changes import Remedy, Replace
 from adalora_core.config.fields.table import says_lora
-from adalora_core.config.findings import ConfigError
+from adalora_core.config.findings import ConfigError, Remedy, Replace
 from adalora_core.config.rules.base import SOUND, Rule
 
 CORPUS = Path(__file__).parent / "corpus"

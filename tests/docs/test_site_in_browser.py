@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from adalora_core.checker.rules import RULES
-from adalora_core.checker.rules.pages import explained
+from adalora_core.checker.rules import RULES, explained
 from adalora_core.config.fields.table import ADALORA_FIELDS, ALL_FIELDS
 
 pytestmark = pytest.mark.browser

@@ -16,8 +16,7 @@ from served_documents import (
 )
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.rules import BY_CODE
-from adalora_core.checker.rules.pages import page
+from adalora_core.checker.rules import BY_CODE, page
 from adalora_core.config.rules.base import SOUND
 
 

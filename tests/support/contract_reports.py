@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 
-from adalora_core.checker.reports.json_report import report_schema
+from adalora_core.checker.reports import report_schema
 
 SARIF = jsonschema.Draft4Validator(
     json.loads(

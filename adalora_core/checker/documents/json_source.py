@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document
@@ -18,11 +18,9 @@ from adalora_core.checker.documents.problems import (
     impossible_characters,
     values_of,
 )
-from adalora_core.config.changes import Remedy, Replace
+from adalora_core.config.findings import Remedy, Replace
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
-
-if TYPE_CHECKING:
-    from adalora_core.floor.places import Extent, Path
+from adalora_core.floor.places import Extent, Path
 
 _Member = tuple[str | int, "Extent | None", "Extent"]
 """Name or index of a value, extent of its key, extent of the value."""

@@ -9,12 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from adalora_core.config.changes import Remedy
-    from adalora_core.floor.limits import Limits
-    from adalora_core.floor.places import Extent, Path
+from adalora_core.config.findings import Remedy
+from adalora_core.floor.limits import Limits
+from adalora_core.floor.places import Extent, Path
 
 SYNTAX_ERROR = "ADA001"
 DUPLICATE_KEY = "ADA002"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adalora_core.checker.documents import problems
+from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.problems import Problem
+from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.search import Search, expanded
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import (
     DISTINCTIVE_FIELDS,
     LORA,
@@ -22,13 +25,7 @@ from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.runs import TensorsDoNotFit
 from adalora_core.floor.files import is_link_out, read_start
 from adalora_core.floor.module_selection import ALL_LINEAR
-from adalora_core.floor.places import to_pointer
-
-if TYPE_CHECKING:
-    from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.pipeline import CheckOptions
-    from adalora_core.config.fields.block import Block
-    from adalora_core.floor.places import Path
+from adalora_core.floor.places import Path, to_pointer
 
 _LORA_WORD = re.compile(r"lora|use_peft", re.IGNORECASE)
 

@@ -6,20 +6,16 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import decode
-from adalora_core.config.changes import ConflictError, changed, same
+from adalora_core.checker.documents.document import Document
+from adalora_core.checker.reports import Examined, Report
+from adalora_core.config.findings import ConflictError, Diagnostic, changed, same
 from adalora_core.floor.limits import DEFAULT_LIMITS
+from adalora_core.floor.places import Edit
 
-if TYPE_CHECKING:
-    from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.reports import Examined, Report
-    from adalora_core.config.findings import Diagnostic
-    from adalora_core.floor.places import Edit
-
-    Examine = Callable[[str], Examined]
-    """Decodes a text and checks its configurations."""
+Examine = Callable[[str], Examined]
+"""Decodes a text and checks its configurations."""
 
 MOST_ROUNDS = 10
 """Bound on the rounds. A fix may uncover the next finding, but a few rounds are enough."""

@@ -12,9 +12,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents import decode, excess_of, searchable
+from adalora_core.checker.documents import decode, edit, excess_of, searchable
 from adalora_core.checker.documents.document import CODE, SUFFIXES, Document, Format, format_of
 from adalora_core.checker.documents.problems import (
     BOUND_EXCEEDED,
@@ -22,7 +21,7 @@ from adalora_core.checker.documents.problems import (
     Problem,
     too_many_findings,
 )
-from adalora_core.checker.documents.writing import edit
+from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.discovery import (
     file_findings,
     find_blocks,
@@ -30,23 +29,18 @@ from adalora_core.checker.pipeline.discovery import (
     is_empty_config,
     is_untyped,
 )
+from adalora_core.checker.pipeline.selection import Selection, suppress, unused_file_ignores
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, usage_findings, with_document
-from adalora_core.config.changes import ConflictError
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import DISTINCTIVE_FIELDS, PEFT_TYPE
-from adalora_core.config.findings import Diagnostic, Fix, Related
+from adalora_core.config.fields.tools import Layout
+from adalora_core.config.findings import ConflictError, Diagnostic, Fix, Related
 from adalora_core.config.rules import with_causes
 from adalora_core.config.rules.base import Finding
 from adalora_core.config.rules.rank_patterns import RankPatternSum
 from adalora_core.floor.places import Path as Steps
 from adalora_core.floor.places import Span, to_pointer
-
-if TYPE_CHECKING:
-    from adalora_core.checker.pipeline import CheckOptions
-    from adalora_core.checker.pipeline.selection import Selection
-    from adalora_core.config.fields.tools import Layout
-
 
 _DISTINCTIVE = "|".join(sorted(DISTINCTIVE_FIELDS))
 _ADALORA_WORDS = re.compile(rf"adalora|\b(?:{_DISTINCTIVE})\b", re.IGNORECASE | re.ASCII)
@@ -338,8 +332,6 @@ class Inspector:
         )  # fmt: skip
         report = found.report
         if self.reads_comments and document.format != "json":  # JSON has no comments
-            from adalora_core.checker.pipeline.suppression import suppress
-
             report = suppress(document, report, self.is_active)
         return replace(found, report=self.selection.apply(report))
 
@@ -361,8 +353,6 @@ class Inspector:
         result = list(reports)
         if not self.selection.per_file:
             return result
-        from adalora_core.checker.pipeline.suppression import unused_file_ignores
-
         unused = unused_file_ignores(self.selection.per_file, reports, searched, self.is_active)
         for index, found in unused.items():
             diagnostics = (*found, *reports[index].diagnostics)

@@ -7,7 +7,8 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from os import PathLike
+from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
@@ -20,18 +21,14 @@ from referencing.jsonschema import DRAFT202012
 from adalora_core.checker import documents as text
 from adalora_core.checker.documents.document import CODE, Document, format_of
 from adalora_core.checker.rules.input import PolicyViolation
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.rules.base import Finding
 from adalora_core.floor.errors import PolicyError
 from adalora_core.floor.files import is_inside
 from adalora_core.floor.limits import DEFAULT_LIMITS
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from adalora_core.config.fields.block import Block
-    from adalora_core.floor.places import Path
+from adalora_core.floor.places import Path
 
 _NOTHING: dict[str, Any] = {"not": {}}
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.checker.rules import BY_CODE, RULES
+from adalora_core.checker.rules.input import CommandRule, InvalidSuppression, UnusedSuppression
+from adalora_core.config.findings import Diagnostic
+from adalora_core.floor.places import Extent, Span, content_end
 
 if TYPE_CHECKING:
+    from adalora_core.checker.documents.document import Document
     from adalora_core.checker.reports import Report
+    from adalora_core.config.rules.base import Rule
 
 
 WILDCARDS = frozenset("*?[")
@@ -169,3 +175,208 @@ def _codes(words: Iterable[str]) -> frozenset[str]:
             )
         found |= fitting
     return frozenset(found)
+
+
+_MARKER = re.compile(r"#\s*adalora\s*:", re.IGNORECASE)
+_REQUEST = re.compile(
+    r"#\s*adalora\s*:\s*(?P<keyword>[\w-]*)\s*(?:\[(?P<codes>[^\]\r\n]*)\])?", re.IGNORECASE
+)
+_CODE = re.compile(r"[^\s,][^,]*")
+_KEYWORDS = {"ignore": False, "ignore-file": True}
+"""The keywords, and whether each one suppresses in the whole file."""
+
+_BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
+_BY_NAME = {rule.name: rule for rule in RULES}
+
+Line = tuple[int, int]
+"""A line; first the number of its cell in a notebook, else 0."""
+_Place = tuple[str, Line | None]
+"""A code, and the line of the suppressed findings; None: the whole file."""
+
+
+class _NamedRule(NamedTuple):
+    """A rule that a suppressing comment names; `extent` is that of the name."""
+
+    code: str
+    line: Line | None
+    extent: Extent
+
+
+def suppress(document: Document, report: Report, is_active: Callable[[str], bool]) -> Report:
+    """Suppress the findings that comments of the document name, and report comments without effect.
+
+    A document in which nothing was checked keeps its findings. `is_active` tells whether this run
+    checks the rule of a code.
+    """
+    if not report.was_checked or not _MARKER.search(document.text):
+        return report
+    requests = _Requests(document)
+    places = {(named.code, named.line) for named in requests.named_rules}
+    used: set[_Place] = set()
+    kept: list[Diagnostic] = []
+    gone: list[Diagnostic] = []
+    for diagnostic in report.diagnostics:
+        covering = places.intersection(_places_of(diagnostic))
+        used |= covering
+        (gone if covering else kept).append(diagnostic)
+    kept += requests.invalid
+    kept += [
+        _unused(document, named)
+        for named in requests.named_rules
+        if (named.code, named.line) not in used and is_active(named.code)
+    ]
+    diagnostics = tuple(sorted(kept, key=lambda diagnostic: diagnostic.sort_key))
+    suppressed = (*report.suppressed, *gone)
+    return dataclasses.replace(report, diagnostics=diagnostics, suppressed=suppressed)
+
+
+def _places_of(diagnostic: Diagnostic) -> Iterator[_Place]:
+    yield diagnostic.code, None
+    if diagnostic.span is not None:
+        yield diagnostic.code, _line_of(diagnostic.span)
+        yield diagnostic.code, _line_of(diagnostic.span, is_end=True)
+
+
+def _line_of(span: Span, *, is_end: bool = False) -> Line:
+    """Return the line on which a stretch of the source starts or ends."""
+    where = span if span.cell is None else span.cell
+    number = 0 if span.cell is None else span.cell.number
+    return number, where.end_line if is_end else where.start_line
+
+
+def unused_file_ignores(
+    entries: Iterable[FileIgnore],
+    reports: Sequence[Report],
+    searched: Container[str | None],
+    is_active: Callable[[str], bool],
+) -> dict[int, list[Diagnostic]]:
+    """Return findings on entries that suppressed nothing, by the index of their report.
+
+    An entry without wildcards is checked whenever its file is. An entry with wildcards is checked
+    only if a search found all its files: a hook may get any part of them.
+    """
+    found: dict[int, list[Diagnostic]] = {}
+    for entry in entries:
+        fitting = [i for i, r in enumerate(reports) if r.source and fits(r.source, entry.pattern)]
+        is_whole = WILDCARDS.isdisjoint(entry.pattern) or all(
+            reports[index].source in searched for index in fitting
+        )
+        codes = {d.code for index in fitting for d in reports[index].suppressed}
+        if not fitting or not is_whole or not entry.codes.isdisjoint(codes):
+            continue
+        if any(map(is_active, entry.codes)):
+            message = (
+                f"--per-file-ignores {entry.pattern}:{entry.word} has no effect: no finding in "
+                f"{'the file' if len(fitting) == 1 else f'any of the {len(fitting)} files'}"
+            )
+            rule = UnusedSuppression
+            finding = Diagnostic(rule.code, rule.name, rule.severity, message, "", hint=rule.hint)
+            found.setdefault(fitting[0], []).append(finding)
+    return found
+
+
+class _Requests:
+    """The requests of a document to suppress findings.
+
+    Attributes:
+        named_rules: the rules that they name.
+        invalid: a finding on each request, or name in one, that has no effect.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._text = document.code
+        self._content: tuple[int, int, Line] = (0, 0, (0, 0))
+        self.named_rules: list[_NamedRule] = []
+        self.invalid: list[Diagnostic] = []
+        for comment in comments(document):
+            for match in _REQUEST.finditer(self._text, *comment):
+                self._read(comment, match)
+
+    def _read(self, comment: Extent, match: re.Match[str]) -> None:
+        keyword, codes = match["keyword"].lower(), match["codes"] or ""
+        named = list(_CODE.finditer(self._text, *match.span("codes"))) if codes else []
+        span = self._document.span_in_code(*match.span())
+        if keyword not in _KEYWORDS:
+            if "ADA" in codes.upper():
+                message = f"expected {' or '.join(_KEYWORDS)}, got {keyword!r}"
+                self._refuse(match.span(), message)
+        elif self._document.text[span.start : span.end] != match.group():
+            # Whoever reads the file, or a change of it, would not see the request.
+            message = f"{keyword} has no effect with escapes or in two strings; write it plainly"
+            self._refuse(match.span(), message)
+        elif not named:
+            self._refuse(match.span(), f"{keyword} has no effect without the codes of rules")
+        else:
+            line = None if _KEYWORDS[keyword] else self._line_meant(comment)
+            for each in named:
+                self._add(each.group().rstrip(), line, each.start())
+
+    def _add(self, name: str, line: Line | None, start: int) -> None:
+        extent = start, start + len(name)
+        rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
+        problem = _why_unsuppressible(rule, name)
+        if problem is not None:
+            self._refuse(extent, problem)
+        elif rule is not None:
+            self.named_rules.append(_NamedRule(rule.code, line, extent))
+
+    def _refuse(self, extent: Extent, message: str) -> None:
+        self.invalid.append(_diagnostic(self._document, InvalidSuppression, extent, message))
+
+    def _line_meant(self, comment: Extent) -> Line:
+        """Return the comment's line, or the next line with content if the comment is alone."""
+        document, text = self._document, self._text
+        before = content_end(text, 0, comment[0], " \t\f\ufeff")
+        if before and text[before - 1] not in "\r\n":
+            return _line_of(document.span_in_code(*comment))
+        start, end, line = self._content
+        if not start <= comment[1] <= end:  # else a comment above has found the same line
+            following = _BLANKS_AND_COMMENTS.match(text, comment[1])
+            end = following.end() if following else comment[1]
+            line = _line_of(document.span_in_code(end, end))
+            self._content = (comment[1], end, line)
+        return line
+
+
+def _why_unsuppressible(rule: Rule | None, text: str) -> str | None:
+    """Return why a comment cannot suppress a rule, under the name that it gives; None: it can."""
+    if rule is None:
+        return f"{unknown_rule(text)}; a family of rules cannot be suppressed"
+    if not rule.can_be_ignored:
+        return f"{rule.code} cannot be suppressed: it reports that nothing could be checked"
+    if isinstance(rule, CommandRule):
+        return f"{rule.code} cannot be suppressed by a comment; use --ignore {rule.code}"
+    return None
+
+
+def _unused(document: Document, named: _NamedRule) -> Diagnostic:
+    place = "in this file"
+    if named.line is not None:
+        cell, line = named.line
+        place = f"at line {line}" + (f" of cell {cell}" if cell else "")
+    message = f"{named.code} is suppressed, but there is no such finding {place}"
+    return _diagnostic(document, UnusedSuppression, named.extent, message)
+
+
+def _diagnostic(document: Document, rule: type[Rule], extent: Extent, message: str) -> Diagnostic:
+    span = document.span_in_code(*extent)
+    return Diagnostic(rule.code, rule.name, rule.severity, message, "", span, hint=rule.hint)
+
+
+def comments(document: Document) -> Iterator[Extent]:
+    """Yield the extents of all comments, hashes included, of a text that was decoded."""
+    if document.format == "toml":
+        from adalora_core.checker.documents.toml_source import STRING
+
+        pattern = rf"({STRING.pattern})|\#[^\r\n]*+"
+        found = re.finditer(pattern, document.text, STRING.flags)
+        yield from (match.span() for match in found if match[1] is None)
+    elif document.script is not None:
+        from adalora_core.checker.documents.python.lexical import comments as in_code
+
+        yield from in_code(document.script.code)
+    elif document.format == "yaml":
+        from adalora_core.checker.documents.yaml_source import comments as in_yaml
+
+        yield from in_yaml(document.text)

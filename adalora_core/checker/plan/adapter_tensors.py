@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from adalora_core.checker.plan.header import TensorInfo, read_header
 from adalora_core.checker.plan.modules import layer_of
 from adalora_core.config.fields.block import Block
+from adalora_core.config.findings import Severity
+from adalora_core.config.rules.base import Rule
 from adalora_core.config.rules.runs import (
     AdapterChangesNothing,
     ParametersNotFinite,
@@ -33,11 +35,7 @@ from adalora_core.floor.module_selection import (
 )
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScale, LoraScales, foreign_format
 
-if TYPE_CHECKING:
-    from adalora_core.config.findings import Severity
-    from adalora_core.config.rules.base import Rule
-
-    Factors = dict[str, TensorInfo]
+Factors = dict[str, TensorInfo]
 
 WEIGHTS = "adapter_model.safetensors"
 

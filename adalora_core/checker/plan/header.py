@@ -15,8 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from adalora_core.config.json_file import without_repetition
-from adalora_core.floor.files import open_regular_file, refuse_links_out
+from adalora_core.floor.files import open_regular_file, refuse_links_out, without_repetition
 from adalora_core.floor.progress import with_progress
 
 INDEX = "model.safetensors.index.json"

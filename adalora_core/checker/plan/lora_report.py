@@ -6,18 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from adalora_core.checker.plan.costs import share, size_of, without_adapter
 from adalora_core.checker.plan.header import file_bytes
-from adalora_core.checker.plan.modules import layer_of, starred
+from adalora_core.checker.plan.modules import Adapted, Injected, layer_of, starred
+from adalora_core.checker.plan.plan import share, size_of, without_adapter
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.floor.escaping import shortened, visible
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX, LoraScales
-
-if TYPE_CHECKING:
-    from adalora_core.checker.plan.modules import Adapted, Injected
-    from adalora_core.config.fields.block import Block
 
 _WIDTH = 79
 _NAMES_SHOWN = 8

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from adalora_core.checker.documents import read_bytes
 from adalora_core.checker.plan.header import TensorInfo, read_weights
 from adalora_core.floor.limits import DEFAULT_LIMITS
+from adalora_core.floor.places import Path as Steps
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-
-if TYPE_CHECKING:
-    import os
-
-    from adalora_core.floor.places import Path as Steps
 
 Kind = Literal["matrix", "convolution", "embedding", "packed", "other"]
 """The kind of a module; `packed` is a quantised matrix whose sizes are not in the header."""

@@ -6,15 +6,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from adalora_core.checker.plan.costs import filled, size_of
 from adalora_core.checker.plan.header import TensorInfo, file_bytes
 from adalora_core.checker.plan.modules import FACTOR, Injected, RefusedError
+from adalora_core.checker.plan.plan import filled, size_of
+from adalora_core.config.fields.block import Block
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
 
 Unit = Literal["bytes", "parameters", "triplets"]
 Inject = Callable[[int], Injected]

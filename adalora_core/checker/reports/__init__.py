@@ -1,9 +1,11 @@
-"""Hold the reports of a run, and write them as text: the formats' modules are imported on use."""
+"""Hold the reports of a run, and write them as text, JSON, or by the module of another format."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +19,7 @@ from adalora_core.config.findings import (
     ConfigError,
     ConfigWarning,
     Diagnostic,
+    Fix,
     Severity,
 )
 from adalora_core.floor.escaping import visible
@@ -25,16 +28,17 @@ if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
     from adalora_core.config.fields.block import Block
     from adalora_core.config.model import AdaLoraConfig
+    from adalora_core.floor.places import Span
+
 
 _WRITERS = {
     "full": ("text", "render"),
     "concise": ("text", "render_concise"),
-    "json": ("json_report", "render"),
     "sarif": ("services", "render_sarif"),
     "github": ("services", "render_github"),
     "gitlab": ("services", "render_gitlab"),
 }
-FORMATS = tuple(_WRITERS)
+FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab")
 FOR_PEOPLE = FORMATS[:2]
 
 
@@ -164,6 +168,11 @@ class Outcome:
         return [(report, each) for report in self.reports for each in report.diagnostics]
 
     @property
+    def counts(self) -> Counter[Severity]:
+        """How many findings of each severity there are."""
+        return Counter(each.severity for _, each in self.findings)
+
+    @property
     def failures(self) -> list[Notice]:
         """The notices for which the run fails."""
         return [each for each in self.notices if each.fails]
@@ -185,9 +194,175 @@ def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's n
     Raises:
         ValueError: the format is unknown.
     """
-    if format not in _WRITERS:
+    if format not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
+    if format == "json":
+        return json.dumps(to_json(outcome), indent=2) + "\n"
     module, function = _WRITERS[format]
     write = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     text: str = write(outcome)
     return text
+
+
+SCHEMA_VERSION = 1
+"""Increased when a key changes its meaning or is removed, but not when a key is added."""
+SCHEMA_FILE = "adalora-report.schema.json"
+_POSITION = {"offset": 0, "line": 1, "column": 1}
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as JSON values."""
+    found = outcome.counts
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "summary": {
+            "configurations": len(outcome.reports),
+            "errors": found["error"],
+            "warnings": found["warning"],
+            "infos": found["info"],
+            "skipped": outcome.skipped,
+            "too_large": outcome.too_large,
+            "left_out": sum(outcome.left_out.values()),
+            "unjudged": sum(report.unjudged for report in outcome.reports),
+            "suppressed": sum(len(report.suppressed) for report in outcome.reports),
+        },
+        "settings": {"file": outcome.settings_file, "values": dict(outcome.settings)},
+        "notices": [
+            {"source": each.source, "message": each.message, "fails": each.fails}
+            for each in outcome.notices
+        ],
+        "reports": [
+            {
+                "source": report.source,
+                "runtime": report.runtime,
+                "ok": report.ok,
+                "diagnostics": [diagnostic_to_json(d) for d in report.diagnostics],
+                "suppressed": [diagnostic_to_json(d) for d in report.suppressed],
+                # Without positions, which refer to the old text.
+                "fixed": [
+                    {**_named(d), "description": d.fix.description, "safe": d.fix.is_safe}
+                    for d in report.fixed
+                    if d.fix is not None
+                ],
+            }
+            for report in outcome.reports
+        ],
+    }
+
+
+def diagnostic_to_json(diagnostic: Diagnostic) -> dict[str, Any]:
+    """Return one finding as JSON values."""
+    return {
+        **_named(diagnostic),
+        "span": _span(diagnostic.span),
+        "hint": diagnostic.hint,
+        "related": [
+            {"message": r.message, "pointer": r.pointer, "span": _span(r.span)}
+            for r in diagnostic.related
+        ],
+        "fix": _fix(diagnostic.fix),
+    }
+
+
+def _named(diagnostic: Diagnostic) -> dict[str, str]:
+    names = ("code", "name", "severity", "message", "pointer")
+    return {name: getattr(diagnostic, name) for name in names}
+
+
+def _fix(fix: Fix | None) -> dict[str, Any] | None:
+    if fix is None:
+        return None
+    return {
+        "description": fix.description,
+        "safe": fix.is_safe,
+        "edits": [{"span": _span(e.span), "replacement": e.replacement} for e in fix.edits],
+        "obstacle": fix.obstacle,
+    }
+
+
+def _span(span: Span | None) -> dict[str, Any] | None:
+    if span is None:
+        return None
+    found: dict[str, Any] = {
+        "start": {"offset": span.start, "line": span.start_line, "column": span.start_column},
+        "end": {"offset": span.end, "line": span.end_line, "column": span.end_column},
+    }
+    if span.cell is not None:
+        cell = span.cell
+        found["cell"] = {
+            "number": cell.number,
+            "start": {"line": cell.start_line, "column": cell.start_column},
+            "end": {"line": cell.end_line, "column": cell.end_column},
+        }
+    return found
+
+
+def report_schema() -> dict[str, Any]:
+    """Return the schema of `--output-format json`, the text of a file under `schemas/`."""
+    from adalora_core.config.schemas.config import schema_id  # a check needs none
+
+    integers = {name: {"type": "integer", "minimum": least} for name, least in _POSITION.items()}
+    position = _object(integers)
+    text = {"type": "string"}
+    text_or_null = {"type": ["string", "null"]}
+    here = _object({name: integers[name] for name in ("line", "column")})
+    cell = _object({"number": {"type": "integer", "minimum": 1}, "start": here, "end": here})
+    stretch = _object({"start": position, "end": position})
+    # Only a place in a notebook has a cell.
+    stretch["properties"]["cell"] = {**cell, "description": "The place in a notebook's cell."}
+    span = {"anyOf": [stretch, {"type": "null"}]}
+    finding = {
+        "code": {"type": "string", "pattern": "^ADA[0-9]{3}$"},
+        "name": text,
+        "severity": {"enum": list(SEVERITIES)},
+        "message": text,
+        "pointer": {"type": "string", "description": "JSON pointer (RFC 6901)"},
+    }
+    remedy = {"description": text, "safe": {"type": "boolean"}}
+    edits = _list(_object({"span": span, "replacement": text}))
+    fix = _object({**remedy, "edits": edits, "obstacle": text_or_null})
+    diagnostic = {
+        **finding,
+        "span": span,
+        "hint": text_or_null,
+        "related": _list(_object({"message": text, "pointer": text, "span": span})),
+        "fix": {"anyOf": [fix, {"type": "null"}]},
+    }
+    notice = {"source": text_or_null, "message": text, "fails": {"type": "boolean"}}
+    report = {
+        "source": text_or_null,
+        "runtime": text,
+        "ok": {"type": "boolean"},
+        "diagnostics": _list({"$ref": "#/$defs/diagnostic"}),
+        "suppressed": _list({"$ref": "#/$defs/diagnostic"}),
+        "fixed": _list(_object({**finding, **remedy})),
+    }
+    count = {"type": "integer", "minimum": 0}
+    outcome = {
+        "schema_version": {"const": SCHEMA_VERSION},
+        "summary": _object(dict.fromkeys(to_json(Outcome(()))["summary"], count)),
+        "settings": _object({"file": text_or_null, "values": {"type": "object"}}),
+        "notices": _list(_object(notice), description="What could not be read, and the like."),
+        "reports": _list(_object(report)),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": schema_id("adalora-report", f"{SCHEMA_VERSION}.0", SCHEMA_FILE),
+        "title": "Report of adalora check",
+        **_object(outcome),
+        "$defs": {"diagnostic": _object(diagnostic)},
+    }
+
+
+def _list(items: dict[str, Any], **more: str) -> dict[str, Any]:
+    return {"type": "array", **more, "items": items}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object with all of these keys; later versions may add keys."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def report_schema_text() -> str:
+    """Return the schema as the text of its file."""
+    return json.dumps(report_schema(), indent=2) + "\n"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote_from_bytes
 
+from adalora_core.checker.reports import Notice, Outcome
 from adalora_core.checker.reports.text import (
     NO_NAME,
     closing_lines,
@@ -18,17 +20,10 @@ from adalora_core.checker.reports.text import (
     name_below,
     with_hint,
 )
-from adalora_core.checker.rules import BY_CODE
-from adalora_core.checker.rules.pages import page
-from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic, Severity
+from adalora_core.checker.rules import BY_CODE, page
+from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic, Fix, Severity
 from adalora_core.floor.escaping import visible
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.checker.reports import Notice, Outcome
-    from adalora_core.config.findings import Fix
-    from adalora_core.floor.places import Span
+from adalora_core.floor.places import Span
 
 MOST = 10
 """Number of annotations of one kind that GitHub shows for a step; it drops the rest silently."""

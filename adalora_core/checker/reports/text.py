@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic, Fix, Related
+from adalora_core.config.findings import Checked, Diagnostic, Fix, Related
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
@@ -180,15 +180,9 @@ def digest(key: Sequence[str], seen: dict[str, int]) -> str:
     return f"{found}:{seen[found]}"
 
 
-def counts(outcome: Outcome) -> dict[str, int]:
-    """Return how many findings of each severity there are."""
-    found = Counter(each.severity for _, each in outcome.findings)
-    return {severity: found[severity] for severity in SEVERITIES}
-
-
 def summary(outcome: Outcome) -> str:
     """Return the last line: `checked 2 configurations: 1 error, 0 warnings`."""
-    found = counts(outcome)
+    found = outcome.counts
     words = [_plural(found["error"], "error"), _plural(found["warning"], "warning")]
     if found["info"]:
         words.append(f"{found['info']} info")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.writing import portable_number
-from adalora_core.config.changes import Put, Remedy
+from adalora_core.checker.documents import portable_number, problems
 from adalora_core.config.fields import value_kinds as kinds
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import FIELDS, Field
+from adalora_core.config.findings import Put, Remedy
 from adalora_core.config.rules.base import BOTH, SOUND, SOUND_TEXT, Finding, Findings, Rule
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
-    from adalora_core.floor.places import AmbiguousScalar
+from adalora_core.floor.places import AmbiguousScalar
 
 _COMMENTED = """\
 peft_type: ADALORA

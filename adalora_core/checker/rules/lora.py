@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from adalora_core.checker.documents.python.script import Call
 from adalora_core.checker.documents.python.syntax import keyword, last_name
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule
 from adalora_core.checker.rules.usage_frozen import (
@@ -18,17 +19,14 @@ from adalora_core.checker.rules.usage_frozen import (
 )
 from adalora_core.checker.rules.usage_models import name_of_base
 from adalora_core.checker.rules.usage_setup import LoadedAdapterTrained, unfrozen
+from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.fields import known_modules as known
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import LORA
+from adalora_core.config.findings import Severity
+from adalora_core.config.rules.base import Findings
 from adalora_core.config.rules.targets import meant_name
 from adalora_core.floor.module_selection import is_all_linear
-
-if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.script import Call
-    from adalora_core.checker.scripts.usage import Usage
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Severity
-    from adalora_core.config.rules.base import Findings
 
 _SOUND = """\
 from peft import LoraConfig, get_peft_model

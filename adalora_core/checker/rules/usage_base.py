@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Scopes
     from adalora_core.checker.scripts.events import Event, Guard
     from adalora_core.checker.scripts.usage import Usage
-    from adalora_core.config.changes import Remedy
-    from adalora_core.config.findings import Severity
+    from adalora_core.config.findings import Remedy, Severity
     from adalora_core.config.rules.base import Needs
 
 _IMPORT = "from peft import AdaLoraConfig, get_peft_model\n"

@@ -32,7 +32,7 @@ from adalora_core.checker.scripts.step_order import (
     is_per_micro_batch,
     placement,
 )
-from adalora_core.config.changes import Remedy, Replace
+from adalora_core.config.findings import Remedy, Replace
 
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.events import Event, Guard, Placement

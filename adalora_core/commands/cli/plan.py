@@ -15,11 +15,10 @@ from adalora_core.checker.documents import read
 from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import examine
-from adalora_core.checker.plan import costs as weights_costs
 from adalora_core.checker.plan import lora_report
 from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
 from adalora_core.checker.plan.modules import Adapted, BaseModel, Injected, Module, RefusedError
-from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
+from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, costs_of, plan_of
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, budget, choice, text
 from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_json, print_text
@@ -160,9 +159,9 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     shown, text = as_dict(plan, with_budget=with_budget), as_text(plan, with_budget=with_budget)
     weights = {}
     if found is not None:
-        costs = weights_costs.costs_of(plan, found.matrices, found.beside, options.tokens)
-        weights = {"weights": weights_costs.as_dict(costs, found)}
-        text += "\n" + weights_costs.as_text(costs, found, plan)
+        costs = costs_of(plan, found.matrices, found.beside, options.tokens)
+        weights = {"weights": costs.as_dict(found)}
+        text += "\n" + costs.as_text(found, plan)
     picture = None if options.plot is None else _picture(plan)
     _print(options, proposal, (shown, weights), text, picture)
     return FINE

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, choice, text
 from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
 from adalora_core.commands.cli.shrink import foreign_file
-from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.files import refuse_links_out
+from adalora_core.floor.files import object_in, refuse_links_out
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -30,8 +30,7 @@ def run(argv: Sequence[str]) -> int:
     add(parser, {"rule": page_})
     wanted = parser.parse_args(argv).rule
 
-    from adalora_core.checker.rules import RULES
-    from adalora_core.checker.rules.pages import page
+    from adalora_core.checker.rules import RULES, page
 
     if wanted is None:
         width = max(len(rule.name) for rule in RULES)
@@ -70,7 +69,7 @@ def run_explain(argv: Sequence[str]) -> int:
         return fail("explain", "standard input is closed")
     with SESSION.waiting():
         given = " ".join(words) or sys.stdin.buffer.read().decode(errors="replace")
-    from adalora_core.checker.rules.pages import explained
+    from adalora_core.checker.rules import explained
 
     found = explained(given)
     if not found:
@@ -161,7 +160,7 @@ def run_schema(argv: Sequence[str]) -> int:
 
 
 def _text(options: argparse.Namespace) -> str:
-    from adalora_core.checker.reports.json_report import report_schema_text
+    from adalora_core.checker.reports import report_schema_text
     from adalora_core.config.fields.table import LORA, PEFT_TYPE
     from adalora_core.config.schemas.config import config_schema, to_text
     from adalora_core.config.schemas.editor import editor_schema

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.checker.documents import tensors_in
 from adalora_core.commands.cli.arguments import BOUND, Parser, add, choice, flag, part, size, text
 from adalora_core.commands.cli.output import FINE, fail, print_json, print_text
-from adalora_core.config.json_file import object_in
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import shortened, visible
-from adalora_core.floor.files import read_start, write_file
+from adalora_core.floor.files import object_in, read_start, write_file
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:

@@ -269,7 +269,7 @@ def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
         ValueError: no allocation has happened, or no triplet is left.
 
     Example:
-        >>> from adalora_core.checker import AdaLoraConfig
+        >>> from adalora_core import AdaLoraConfig
         >>> pattern = {"0.q.lora_E": [True, True, False], "0.v.lora_E": [False] * 3}
         >>> config = AdaLoraConfig(
         ...     init_r=3, target_r=1, lora_alpha=6, total_step=9, rank_pattern=pattern

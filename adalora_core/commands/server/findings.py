@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from lsprotocol import types
 
 from adalora_core.checker.plan.plan import Plan, plan_of
-from adalora_core.checker.rules import BY_CODE, findings
-from adalora_core.checker.rules.pages import page
+from adalora_core.checker.rules import BY_CODE, findings, page
 from adalora_core.commands.server.snapshots import Replacement
 from adalora_core.config.fields.table import Field, use_of
 from adalora_core.config.fields.value_kinds import phrase_of

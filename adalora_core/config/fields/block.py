@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.expressions import Expressions
@@ -23,12 +23,10 @@ from adalora_core.config.fields.table import (
     fields_of,
     says_lora,
 )
+from adalora_core.config.fields.tools import Layout, Tool
 from adalora_core.floor.adapter_spec import AdapterSpec
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.tools import Layout, Tool
-    from adalora_core.floor.budget import BudgetSchedule
-    from adalora_core.floor.places import AmbiguousScalar, Path
+from adalora_core.floor.budget import BudgetSchedule
+from adalora_core.floor.places import AmbiguousScalar, Path
 
 Door = Literal["own", "bridge", "peft"]
 """Where a script has `AdaLoraConfig` from: this package, whose `get_peft_model` makes a model then;
@@ -74,18 +72,6 @@ class Fault:
     kind: FaultKind
     subpath: Path = ()
     reading: Reading | None = None
-
-
-class Judged(NamedTuple):
-    """The fields of a configuration, each judged on its own.
-
-    `changed` fields differ from their defaults, and of those in `read` the runtime reads another
-    value.
-    """
-
-    faults: list[Fault]
-    changed: set[str]
-    read: dict[str, Any]
 
 
 @dataclass
@@ -135,12 +121,11 @@ class Block:
             self.method = LORA
         if self.is_lora:  # PEFT alone trains it
             self.options = replace(self.options, runtime="peft")
-        judged = judge_fields(self.values, self.runtime, self.method)
-        self._faults = judged.faults
-        self.changed = frozenset(judged.changed)
+        self._faults, changed, read = _judged(self.values, self.runtime, self.method)
+        self.changed = frozenset(changed)
         if self.tool is not None:
             self.changed |= self.tool.defaults.keys() - self.values.keys()
-        self.as_read = {**self.values, **judged.read} if judged.read else self.values
+        self.as_read = {**self.values, **read} if read else self.values
         self.invalid = self.deferred.union(
             fault.name for fault in self._faults if not self._is_computable(fault)
         )
@@ -306,10 +291,14 @@ def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:
     return scalar.kind != "boolean-word" or kinds.BOOLEAN not in FIELDS[name].kinds
 
 
-def judge_fields(
-    values: Mapping[str, Any], runtime: Runtime = "peft", method: Method = PEFT_TYPE
-) -> Judged:
-    """Judge each key and value on its own."""
+def _judged(
+    values: Mapping[str, Any], runtime: Runtime, method: Method
+) -> tuple[list[Fault], set[str], dict[str, Any]]:
+    """Judge each key and value on its own.
+
+    Returned are the faults, the fields that differ from their defaults, and of those what the
+    runtime reads in place of the value.
+    """
     found: list[Fault] = []
     changed: set[str] = set()
     read: dict[str, Any] = {}
@@ -339,7 +328,7 @@ def judge_fields(
             is_legal = not field.is_number or not _is_out_of_range(field, reading.value)
             fault = replace(fault, reading=reading) if is_legal else Fault(name, FaultKind.RANGE)
         found.append(fault)
-    return Judged(found, changed, read)
+    return found, changed, read
 
 
 _OF_TYPE = (FaultKind.TYPE, FaultKind.INTEGRAL_FLOAT, FaultKind.NONFINITE)

@@ -99,8 +99,8 @@ def can_end_a_path(entry: str) -> bool:
 
 @cache
 def _by_name() -> dict[str, Architecture]:
-    lines = re.sub(r"\n (?=\S)", " ", table.TREES).strip().splitlines()
-    return {name: tuple(_modules(tree)) for name, _, tree in (x.partition(" ") for x in lines)}
+    trees = (line.partition(" ") for line in table.TREES.strip().splitlines())
+    return {name: tuple(_modules(tree)) for name, _, tree in trees}
 
 
 def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:

@@ -3,6 +3,7 @@
 `python tools/regenerate.py modules` writes this file.
 """
 
+# ruff: noqa: E501 - an architecture is a line
 from __future__ import annotations
 
 TRANSFORMERS = "5.24.0"
@@ -150,127 +151,39 @@ LayerNorm batch_norm cross_attention_layer_norm cross_attn_layer_norm embed_norm
 """Names of normalisations that are never linear."""
 
 TREES = """
-LlamaForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj
- gate_proj up_proj) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm!
- rotary_emb!)
-LlamaModel embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj gate_proj up_proj)
- post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!
-GPT2LMHeadModel lm_head transformer(drop! h(0(attn(attn_dropout! c_attn c_proj resid_dropout!)
- ln_1! ln_2! mlp(act! c_fc c_proj dropout!))) ln_f! wpe! wte!)
-BertForSequenceClassification bert(embeddings(LayerNorm! dropout! position_embeddings!
- token_type_embeddings! word_embeddings!) encoder(layer(0(attention(output(LayerNorm! dense
- dropout!) self(dropout! key query value)) intermediate(dense intermediate_act_fn!)
- output(LayerNorm! dense dropout!)))) pooler(activation! dense)) classifier dropout!
-T5ForConditionalGeneration decoder(block(0(layer(0(DenseReluDense(act! dropout! wi wo)
- EncDecAttention(k o q v) SelfAttention(k o q relative_attention_bias! v) dropout! layer_norm!))))
- dropout! embed_tokens! final_layer_norm!) encoder(block(0(layer(0(DenseReluDense(act! dropout! wi
- wo) SelfAttention(k o q relative_attention_bias! v) dropout! layer_norm!)))) dropout!
- embed_tokens! final_layer_norm!) lm_head shared!
-RobertaForSequenceClassification classifier(dense dropout! out_proj) roberta(embeddings(LayerNorm!
- dropout! position_embeddings! token_type_embeddings! word_embeddings!)
- encoder(layer(0(attention(output(LayerNorm! dense dropout!) self(dropout! key query value))
- intermediate(dense intermediate_act_fn!) output(LayerNorm! dense dropout!)))))
-OPTForCausalLM lm_head model(decoder(embed_positions! embed_tokens! final_layer_norm!
- layers(0(activation_fn! fc1 fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj)
- self_attn_layer_norm!))))
-GPTNeoXForCausalLM gpt_neox(emb_dropout! embed_in! final_layer_norm! layers(0(attention(dense
- query_key_value) input_layernorm! mlp(act! dense_4h_to_h dense_h_to_4h) post_attention_dropout!
- post_attention_layernorm! post_mlp_dropout!)) rotary_emb!) lm_head
-GPTJForCausalLM lm_head transformer(drop! h(0(attn(k_proj out_proj q_proj resid_dropout! v_proj)
- ln_1! mlp(act! dropout! fc_in fc_out))) ln_f! rotary_emb! wte!)
-BloomForCausalLM lm_head transformer(h(0(input_layernorm! mlp(dense_4h_to_h dense_h_to_4h
- gelu_impl!) post_attention_layernorm! self_attention(attention_dropout! dense query_key_value)))
- ln_f! word_embeddings! word_embeddings_layernorm!)
-FalconForCausalLM lm_head transformer(h(0(input_layernorm! mlp(act! dense_4h_to_h dense_h_to_4h)
- self_attention(attention_dropout! dense query_key_value))) ln_f! rotary_emb! word_embeddings!)
-PhiForCausalLM lm_head model(embed_dropout! embed_tokens! final_layernorm!
- layers(0(input_layernorm! mlp(activation_fn! fc1 fc2) resid_dropout! self_attn(dense k_proj
- q_proj v_proj))) rotary_emb!)
-Phi3ForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(activation_fn! down_proj
- gate_up_proj) post_attention_layernorm! resid_attn_dropout! resid_mlp_dropout! self_attn(o_proj
- qkv_proj))) norm! rotary_emb!)
-MptForCausalLM lm_head transformer(blocks(0(attn(Wqkv out_proj) ffn(act! down_proj up_proj)
- norm_1! norm_2! resid_attn_dropout!)) norm_f! wte!)
-MixtralForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(experts(act_fn!)
- gate!) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!)
-Qwen2MoeForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(experts(act_fn!)
- gate! shared_expert(act_fn! down_proj gate_proj up_proj) shared_expert_gate)
- post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!)
-DeepseekV3ForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj
- gate_proj up_proj) post_attention_layernorm! self_attn(kv_a_layernorm! kv_a_proj_with_mqa
- kv_b_proj o_proj q_a_layernorm! q_a_proj q_b_proj))) norm! rotary_emb!)
-GemmaForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj
- gate_proj up_proj) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm!
- rotary_emb!)
-MambaForCausalLM backbone(embeddings! layers(0(mixer(act! conv1d! dt_proj in_proj out_proj x_proj)
- norm!)) norm_f!) lm_head
-DistilBertForSequenceClassification classifier distilbert(embeddings(LayerNorm! dropout!
- position_embeddings! word_embeddings!) transformer(layer(0(attention(dropout! k_lin out_lin q_lin
- v_lin) ffn(activation! dropout! lin1 lin2) output_layer_norm! sa_layer_norm!)))) dropout!
- pre_classifier
-DebertaV2ForSequenceClassification classifier deberta(embeddings(LayerNorm! dropout!
- position_embeddings! word_embeddings!) encoder(layer(0(attention(output(LayerNorm! dense
- dropout!) self(dropout! key_proj query_proj value_proj)) intermediate(dense intermediate_act_fn!)
- output(LayerNorm! dense dropout!))))) dropout! pooler(dense dropout!)
-ElectraForSequenceClassification classifier(activation! dense dropout! out_proj)
- electra(embeddings(LayerNorm! dropout! position_embeddings! token_type_embeddings!
- word_embeddings!) embeddings_project encoder(layer(0(attention(output(LayerNorm! dense dropout!)
- self(dropout! key query value)) intermediate(dense intermediate_act_fn!) output(LayerNorm! dense
- dropout!)))))
-AlbertForSequenceClassification albert(embeddings(LayerNorm! dropout! position_embeddings!
- token_type_embeddings! word_embeddings!)
- encoder(albert_layer_groups(0(albert_layers(0(activation! attention(LayerNorm! attention_dropout!
- dense key output_dropout! query value) dropout! ffn ffn_output full_layer_layer_norm!))))
- embedding_hidden_mapping_in) pooler pooler_activation!) classifier dropout!
-XLNetForSequenceClassification logits_proj sequence_summary(activation! first_dropout!
- last_dropout! summary) transformer(dropout! layer(0(dropout! ff(activation_function! dropout!
- layer_1 layer_2 layer_norm!) rel_attn(dropout! layer_norm!))) word_embedding!)
-ModernBertForSequenceClassification classifier drop! head(act! dense norm!) model(embeddings(drop!
- norm! tok_embeddings!) final_norm! layers(0(attn(Wo Wqkv out_drop!) attn_norm! mlp(Wi Wo act!
- drop!) mlp_norm!)) rotary_emb!)
-BartForConditionalGeneration lm_head model(decoder(embed_positions! embed_tokens!
- layernorm_embedding! layers(0(activation_fn! encoder_attn(k_proj out_proj q_proj v_proj)
- encoder_attn_layer_norm! fc1 fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj)
- self_attn_layer_norm!))) encoder(embed_positions! embed_tokens! layernorm_embedding!
- layers(0(activation_fn! fc1 fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj)
- self_attn_layer_norm!))) shared!)
-WhisperForConditionalGeneration model(decoder(embed_positions! embed_tokens! layer_norm!
- layers(0(activation_fn! encoder_attn(k_proj out_proj q_proj v_proj) encoder_attn_layer_norm! fc1
- fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj) self_attn_layer_norm!)))
- encoder(conv1! conv2! embed_positions! layer_norm! layers(0(activation_fn! fc1 fc2
- final_layer_norm! self_attn(k_proj out_proj q_proj v_proj) self_attn_layer_norm!)))) proj_out
-Wav2Vec2ForCTC dropout! lm_head wav2vec2(encoder(dropout! layer_norm! layers(0(attention(k_proj
- out_proj q_proj v_proj) dropout! feed_forward(intermediate_act_fn! intermediate_dense
- intermediate_dropout! output_dense output_dropout!) final_layer_norm! layer_norm!))
- pos_conv_embed(activation! conv(parametrizations(weight(0!))) padding!))
- feature_extractor(conv_layers(0(activation! conv! layer_norm!))) feature_projection(dropout!
- layer_norm! projection))
-ViTForImageClassification classifier vit(embeddings(dropout! patch_embeddings(projection))
- layernorm! layers(0(attention(k_proj o_proj q_proj v_proj) dropout! layernorm_after!
- layernorm_before! mlp(activation_fn! fc1 fc2))))
-SwinForImageClassification classifier swin(embeddings(dropout! norm! patch_embeddings(projection))
- encoder(layers(0(blocks(0(attention(k_proj o_proj q_proj relative_position_bias! v_proj)
- drop_path! dropout! layernorm_after! layernorm_before! mlp(activation_fn! fc1 fc2)))
- downsample(norm! reduction)))) layernorm! pooler!)
-CLIPModel text_model(embeddings(position_embedding! token_embedding!)
- encoder(layers(0(layer_norm1! layer_norm2! mlp(activation_fn! fc1 fc2) self_attn(k_proj out_proj
- q_proj v_proj)))) final_layer_norm!) text_projection vision_model(embeddings(patch_embedding
- position_embedding!) encoder(layers(0(layer_norm1! layer_norm2! mlp(activation_fn! fc1 fc2)
- self_attn(k_proj out_proj q_proj v_proj)))) post_layernorm! pre_layrnorm!) visual_projection
-SegformerForSemanticSegmentation decode_head(activation! batch_norm! classifier dropout!
- linear_fuse linear_projections(0(proj))) segformer(stages(0(blocks(0(attention(k_proj o_proj
- q_proj sequence_reduction(layer_norm! sequence_reduction) v_proj) drop_path! hidden_dropout!
- layernorm_after! layernorm_before! mlp(activation_fn! dropout! dwconv(dwconv) fc1 fc2)))
- layer_norm! patch_embeddings(layer_norm! proj))))
-LlavaForConditionalGeneration lm_head model(language_model(embed_tokens! layers(0(input_layernorm!
- mlp(act_fn! down_proj gate_proj up_proj) post_attention_layernorm! self_attn(k_proj o_proj q_proj
- v_proj))) norm! rotary_emb!) multi_modal_projector(act! linear_1 linear_2)
- vision_tower(embeddings(patch_embedding position_embedding!) encoder(layers(0(layer_norm1!
- layer_norm2! mlp(activation_fn! fc1 fc2) self_attn(k_proj out_proj q_proj v_proj))))
- post_layernorm! pre_layrnorm!))
-Qwen2VLForConditionalGeneration lm_head model(language_model(embed_tokens!
- layers(0(input_layernorm! mlp(act_fn! down_proj gate_proj up_proj) post_attention_layernorm!
- self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!) visual(blocks(0(attn(proj qkv)
- mlp(act! fc1 fc2) norm1! norm2!)) merger(ln_q! mlp(0!)) patch_embed(proj!) rotary_pos_emb!))
+LlamaForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj gate_proj up_proj) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!)
+LlamaModel embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj gate_proj up_proj) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!
+GPT2LMHeadModel lm_head transformer(drop! h(0(attn(attn_dropout! c_attn c_proj resid_dropout!) ln_1! ln_2! mlp(act! c_fc c_proj dropout!))) ln_f! wpe! wte!)
+BertForSequenceClassification bert(embeddings(LayerNorm! dropout! position_embeddings! token_type_embeddings! word_embeddings!) encoder(layer(0(attention(output(LayerNorm! dense dropout!) self(dropout! key query value)) intermediate(dense intermediate_act_fn!) output(LayerNorm! dense dropout!)))) pooler(activation! dense)) classifier dropout!
+T5ForConditionalGeneration decoder(block(0(layer(0(DenseReluDense(act! dropout! wi wo) EncDecAttention(k o q v) SelfAttention(k o q relative_attention_bias! v) dropout! layer_norm!)))) dropout! embed_tokens! final_layer_norm!) encoder(block(0(layer(0(DenseReluDense(act! dropout! wi wo) SelfAttention(k o q relative_attention_bias! v) dropout! layer_norm!)))) dropout! embed_tokens! final_layer_norm!) lm_head shared!
+RobertaForSequenceClassification classifier(dense dropout! out_proj) roberta(embeddings(LayerNorm! dropout! position_embeddings! token_type_embeddings! word_embeddings!) encoder(layer(0(attention(output(LayerNorm! dense dropout!) self(dropout! key query value)) intermediate(dense intermediate_act_fn!) output(LayerNorm! dense dropout!)))))
+OPTForCausalLM lm_head model(decoder(embed_positions! embed_tokens! final_layer_norm! layers(0(activation_fn! fc1 fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj) self_attn_layer_norm!))))
+GPTNeoXForCausalLM gpt_neox(emb_dropout! embed_in! final_layer_norm! layers(0(attention(dense query_key_value) input_layernorm! mlp(act! dense_4h_to_h dense_h_to_4h) post_attention_dropout! post_attention_layernorm! post_mlp_dropout!)) rotary_emb!) lm_head
+GPTJForCausalLM lm_head transformer(drop! h(0(attn(k_proj out_proj q_proj resid_dropout! v_proj) ln_1! mlp(act! dropout! fc_in fc_out))) ln_f! rotary_emb! wte!)
+BloomForCausalLM lm_head transformer(h(0(input_layernorm! mlp(dense_4h_to_h dense_h_to_4h gelu_impl!) post_attention_layernorm! self_attention(attention_dropout! dense query_key_value))) ln_f! word_embeddings! word_embeddings_layernorm!)
+FalconForCausalLM lm_head transformer(h(0(input_layernorm! mlp(act! dense_4h_to_h dense_h_to_4h) self_attention(attention_dropout! dense query_key_value))) ln_f! rotary_emb! word_embeddings!)
+PhiForCausalLM lm_head model(embed_dropout! embed_tokens! final_layernorm! layers(0(input_layernorm! mlp(activation_fn! fc1 fc2) resid_dropout! self_attn(dense k_proj q_proj v_proj))) rotary_emb!)
+Phi3ForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(activation_fn! down_proj gate_up_proj) post_attention_layernorm! resid_attn_dropout! resid_mlp_dropout! self_attn(o_proj qkv_proj))) norm! rotary_emb!)
+MptForCausalLM lm_head transformer(blocks(0(attn(Wqkv out_proj) ffn(act! down_proj up_proj) norm_1! norm_2! resid_attn_dropout!)) norm_f! wte!)
+MixtralForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(experts(act_fn!) gate!) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!)
+Qwen2MoeForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(experts(act_fn!) gate! shared_expert(act_fn! down_proj gate_proj up_proj) shared_expert_gate) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!)
+DeepseekV3ForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj gate_proj up_proj) post_attention_layernorm! self_attn(kv_a_layernorm! kv_a_proj_with_mqa kv_b_proj o_proj q_a_layernorm! q_a_proj q_b_proj))) norm! rotary_emb!)
+GemmaForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj gate_proj up_proj) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!)
+MambaForCausalLM backbone(embeddings! layers(0(mixer(act! conv1d! dt_proj in_proj out_proj x_proj) norm!)) norm_f!) lm_head
+DistilBertForSequenceClassification classifier distilbert(embeddings(LayerNorm! dropout! position_embeddings! word_embeddings!) transformer(layer(0(attention(dropout! k_lin out_lin q_lin v_lin) ffn(activation! dropout! lin1 lin2) output_layer_norm! sa_layer_norm!)))) dropout! pre_classifier
+DebertaV2ForSequenceClassification classifier deberta(embeddings(LayerNorm! dropout! position_embeddings! word_embeddings!) encoder(layer(0(attention(output(LayerNorm! dense dropout!) self(dropout! key_proj query_proj value_proj)) intermediate(dense intermediate_act_fn!) output(LayerNorm! dense dropout!))))) dropout! pooler(dense dropout!)
+ElectraForSequenceClassification classifier(activation! dense dropout! out_proj) electra(embeddings(LayerNorm! dropout! position_embeddings! token_type_embeddings! word_embeddings!) embeddings_project encoder(layer(0(attention(output(LayerNorm! dense dropout!) self(dropout! key query value)) intermediate(dense intermediate_act_fn!) output(LayerNorm! dense dropout!)))))
+AlbertForSequenceClassification albert(embeddings(LayerNorm! dropout! position_embeddings! token_type_embeddings! word_embeddings!) encoder(albert_layer_groups(0(albert_layers(0(activation! attention(LayerNorm! attention_dropout! dense key output_dropout! query value) dropout! ffn ffn_output full_layer_layer_norm!)))) embedding_hidden_mapping_in) pooler pooler_activation!) classifier dropout!
+XLNetForSequenceClassification logits_proj sequence_summary(activation! first_dropout! last_dropout! summary) transformer(dropout! layer(0(dropout! ff(activation_function! dropout! layer_1 layer_2 layer_norm!) rel_attn(dropout! layer_norm!))) word_embedding!)
+ModernBertForSequenceClassification classifier drop! head(act! dense norm!) model(embeddings(drop! norm! tok_embeddings!) final_norm! layers(0(attn(Wo Wqkv out_drop!) attn_norm! mlp(Wi Wo act! drop!) mlp_norm!)) rotary_emb!)
+BartForConditionalGeneration lm_head model(decoder(embed_positions! embed_tokens! layernorm_embedding! layers(0(activation_fn! encoder_attn(k_proj out_proj q_proj v_proj) encoder_attn_layer_norm! fc1 fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj) self_attn_layer_norm!))) encoder(embed_positions! embed_tokens! layernorm_embedding! layers(0(activation_fn! fc1 fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj) self_attn_layer_norm!))) shared!)
+WhisperForConditionalGeneration model(decoder(embed_positions! embed_tokens! layer_norm! layers(0(activation_fn! encoder_attn(k_proj out_proj q_proj v_proj) encoder_attn_layer_norm! fc1 fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj) self_attn_layer_norm!))) encoder(conv1! conv2! embed_positions! layer_norm! layers(0(activation_fn! fc1 fc2 final_layer_norm! self_attn(k_proj out_proj q_proj v_proj) self_attn_layer_norm!)))) proj_out
+Wav2Vec2ForCTC dropout! lm_head wav2vec2(encoder(dropout! layer_norm! layers(0(attention(k_proj out_proj q_proj v_proj) dropout! feed_forward(intermediate_act_fn! intermediate_dense intermediate_dropout! output_dense output_dropout!) final_layer_norm! layer_norm!)) pos_conv_embed(activation! conv(parametrizations(weight(0!))) padding!)) feature_extractor(conv_layers(0(activation! conv! layer_norm!))) feature_projection(dropout! layer_norm! projection))
+ViTForImageClassification classifier vit(embeddings(dropout! patch_embeddings(projection)) layernorm! layers(0(attention(k_proj o_proj q_proj v_proj) dropout! layernorm_after! layernorm_before! mlp(activation_fn! fc1 fc2))))
+SwinForImageClassification classifier swin(embeddings(dropout! norm! patch_embeddings(projection)) encoder(layers(0(blocks(0(attention(k_proj o_proj q_proj relative_position_bias! v_proj) drop_path! dropout! layernorm_after! layernorm_before! mlp(activation_fn! fc1 fc2))) downsample(norm! reduction)))) layernorm! pooler!)
+CLIPModel text_model(embeddings(position_embedding! token_embedding!) encoder(layers(0(layer_norm1! layer_norm2! mlp(activation_fn! fc1 fc2) self_attn(k_proj out_proj q_proj v_proj)))) final_layer_norm!) text_projection vision_model(embeddings(patch_embedding position_embedding!) encoder(layers(0(layer_norm1! layer_norm2! mlp(activation_fn! fc1 fc2) self_attn(k_proj out_proj q_proj v_proj)))) post_layernorm! pre_layrnorm!) visual_projection
+SegformerForSemanticSegmentation decode_head(activation! batch_norm! classifier dropout! linear_fuse linear_projections(0(proj))) segformer(stages(0(blocks(0(attention(k_proj o_proj q_proj sequence_reduction(layer_norm! sequence_reduction) v_proj) drop_path! hidden_dropout! layernorm_after! layernorm_before! mlp(activation_fn! dropout! dwconv(dwconv) fc1 fc2))) layer_norm! patch_embeddings(layer_norm! proj))))
+LlavaForConditionalGeneration lm_head model(language_model(embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj gate_proj up_proj) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!) multi_modal_projector(act! linear_1 linear_2) vision_tower(embeddings(patch_embedding position_embedding!) encoder(layers(0(layer_norm1! layer_norm2! mlp(activation_fn! fc1 fc2) self_attn(k_proj out_proj q_proj v_proj)))) post_layernorm! pre_layrnorm!))
+Qwen2VLForConditionalGeneration lm_head model(language_model(embed_tokens! layers(0(input_layernorm! mlp(act_fn! down_proj gate_proj up_proj) post_attention_layernorm! self_attn(k_proj o_proj q_proj v_proj))) norm! rotary_emb!) visual(blocks(0(attn(proj qkv) mlp(act! fc1 fc2) norm1! norm2!)) merger(ln_q! mlp(0!)) patch_embed(proj!) rotary_pos_emb!))
 """
 """Architectures as trees: children in brackets, ! behind a leaf that is not linear."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from adalora_core.config.changes import Change, ConflictError, Insert, Rename, Replace, changed
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.expressions import Expressions
+from adalora_core.config.fields.table import Method
+from adalora_core.config.findings import Change, ConflictError, Insert, Rename, Replace, changed
 from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     allocations,
     conflicts,
-    lora,
+    keys,
     patterns,
     rank_patterns,
     ranks,
@@ -24,15 +25,10 @@ from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     settings,
     targets,
     values,
-    versions,
 )
 from adalora_core.config.rules.base import Finding, Rule, defined_rules
+from adalora_core.config.rules.keys import WrongPeftType
 from adalora_core.config.rules.schedule import ToolTrainsOtherwise
-from adalora_core.config.rules.values import WrongPeftType
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.fields.table import Method
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule on a configuration or a run, in the order of the codes."""

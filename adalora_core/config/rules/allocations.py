@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from adalora_core.config.fields.block import Block
+from adalora_core.config.findings import Severity
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.config.rules.schedule import ALLOCATION_FIELDS, is_share
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Severity
-    from adalora_core.floor.budget import BudgetSchedule
+from adalora_core.floor.budget import BudgetSchedule
 
 FEWEST_ALLOCATIONS = 10
 """With fewer allocations the budget falls in a few large steps; the paper's make 63 or more."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
-
-if TYPE_CHECKING:
-    from adalora_core.config.changes import Remedy
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Severity
-    from adalora_core.floor.places import Extent, Path
+from adalora_core.config.findings import Remedy, Severity
+from adalora_core.floor.places import Extent, Path
 
 Example = dict[str, Any] | str
 """A whole configuration as a mapping (shown as JSON), or the text of a file."""

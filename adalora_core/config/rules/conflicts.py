@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+import re
+from typing import ClassVar
 
-from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields.block import Block, is_large
 from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
-from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
+from adalora_core.config.fields.table import LORA
+from adalora_core.config.findings import Put, Remedy, Severity
+from adalora_core.config.rules.base import BOTH, SOUND, SOUND_LORA, Findings, Rule
 from adalora_core.floor.adapter_spec import LORA_START
-
-if TYPE_CHECKING:
-    from adalora_core.config.findings import Severity
 
 NOT_TRAINED_HERE = ("layer_replication", "ensure_weight_tying")
 """Settings that `get_peft_model` of this package refuses."""
@@ -335,3 +334,56 @@ class TokenIndicesBreak(Rule):
                     "embedding is trained in full, or some of its rows",
                     hint="remove it from one of the two",
                 )
+
+
+_STARTS = re.compile(
+    r"pissa(_niter_\d+)?|corda.*|(?i:olora|mica|gaussian)|loftq|eva|orthogonal|lora_ga"
+)
+
+
+class UnknownStart(Rule):
+    methods = (LORA,)
+    good = SOUND_LORA
+    code = "ADA425"
+    errors = (
+        "Unknown initialization init_lora_weights=",
+        "`loftq_config` must be specified when `init_lora_weights` is 'loftq'",
+    )
+    summary = "init_lora_weights names a start that PEFT does not know, or that lacks its settings"
+    why = """PEFT compares the word with the names of its starts when the adapter is injected, and
+    raises a ValueError for any other. The start loftq needs a loftq_config: without one the
+    configuration is refused. lora_bias is not supported with a named start, nor with DoRA."""
+    bad = SOUND_LORA | {"init_lora_weights": "kaiming"}
+    hint = "set init_lora_weights to true, or to gaussian, olora, pissa, eva, corda or orthogonal"
+    inputs = ("init_lora_weights", "loftq_config")
+    only_if_set = ("init_lora_weights",)
+
+    def check(self, block: Block) -> Findings:
+        start, at = block["init_lora_weights"], block.at("init_lora_weights")
+        if start == "loftq" and not block["loftq_config"]:
+            message = "`loftq_config` must be specified when `init_lora_weights` is 'loftq'"
+            yield self.found(at, message, hint='set loftq_config, such as {"loftq_bits": 4}')
+        elif isinstance(start, str) and start and not _STARTS.fullmatch(start):
+            yield self.found(at, f"Unknown initialization init_lora_weights={start!r}")
+
+
+class DoraConflict(Rule):
+    methods = (LORA,)
+    good = SOUND_LORA
+    code = "ADA427"
+    errors = (
+        "DoRA does not support megatron_core",
+        "lora_bias=True is not supported for DoRA",
+    )
+    summary = "use_dora is true beside a setting that PEFT does not support with DoRA"
+    why = "PEFT raises a ValueError when the configuration is built."
+    bad = SOUND_LORA | {"use_dora": True, "lora_bias": True}
+    hint = "remove one of the two settings"
+    inputs = ("use_dora", "lora_bias", "megatron_config")
+    only_if_set = ("use_dora",)
+
+    def check(self, block: Block) -> Findings:
+        for name in ("lora_bias", "megatron_config") if block["use_dora"] else ():
+            if block[name]:
+                message = f"`{name}` is not supported for DoRA, and `use_dora` is true"
+                yield self.found(block.at(name), message, "key")

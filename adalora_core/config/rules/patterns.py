@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields import known_modules as known
+from adalora_core.config.fields.block import Block
+from adalora_core.config.findings import Put, Remedy, Severity
 from adalora_core.config.rules.base import BOTH, SOUND, SOUND_TEXT, Finding, Findings, Rule
 from adalora_core.floor.module_selection import ALL_LINEAR, ends_with, is_all_linear
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Severity
-    from adalora_core.floor.places import Path
+from adalora_core.floor.places import Path
 
 MODULES = ("target_modules", "exclude_modules")
 KEYS = {

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from adalora_core.config.changes import Remedy, Rename
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.value_kinds import name_of_value
+from adalora_core.config.findings import Remedy, Rename, Severity
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.floor.expressions.matching import is_cheap
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear, saved_module_names
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Severity
 
 SAVED = SOUND | {
     "init_r": 4,

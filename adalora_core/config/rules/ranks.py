@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from adalora_core.config.changes import Put, Remedy, Rename
 from adalora_core.config.fields.block import Block, FaultKind
-from adalora_core.config.fields.spellings import suggest_key
-from adalora_core.config.rules.base import SOUND, Findings, Rule
-
-if TYPE_CHECKING:
-    from adalora_core.config.findings import Severity
+from adalora_core.config.fields.table import LORA
+from adalora_core.config.fields.value_kinds import name_of_value
+from adalora_core.config.findings import Put, Remedy, Rename, Severity
+from adalora_core.config.rules.base import SOUND, SOUND_LORA, Findings, Rule
+from adalora_core.config.rules.keys import suggest_key
 
 STEEP_RATIO = 8
 """The ratio init_r / target_r from which most trained triplets are dropped; paper: 1.5 to 3."""
@@ -184,3 +183,33 @@ class SteepCut(Rule):
                 hint=f"set init_r to {_usual_start(block)} to {3 * block['target_r']}, "
                 "1.5 to 3 times target_r",
             )
+
+
+class RanksByModule(Rule):
+    methods = (LORA,)
+    good = SOUND_LORA
+    code = "ADA313"
+    errors = ("`r` should be a positive integer value but the value passed is",)
+    summary = "rank_pattern or alpha_pattern of LoRA has a value that is not one of r or lora_alpha"
+    why = """LoRA's rank_pattern gives single modules another r, and its alpha_pattern another
+    lora_alpha. PEFT raises for a rank below 1 or of another type, as soon as a module has the
+    name. The lists of true and false in AdaLoRA's pattern are a TypeError."""
+    bad = SOUND_LORA | {"rank_pattern": {"v_proj": 0}}
+    hint = "write one number for each name"
+    inputs = ("rank_pattern", "alpha_pattern")
+    only_if_set = ("rank_pattern", "alpha_pattern")
+
+    def check(self, block: Block) -> Findings:
+        wanted_of = {"rank_pattern": "an integer, at least 1", "alpha_pattern": "a number"}
+        for name, wanted in wanted_of.items():
+            for key, value in block[name].items():
+                if not _fits(name, value):
+                    got = value if isinstance(value, int) else name_of_value(value)
+                    message = f"`{name}` of {key!r} should be {wanted}, got {got}"
+                    yield self.found(block.at(name, key), message)
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "alpha_pattern":
+        return isinstance(value, (int, float))
+    return type(value) is int and value > 0

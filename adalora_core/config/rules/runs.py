@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from adalora_core.config.findings import Severity
 from adalora_core.config.rules.base import Rule
-
-if TYPE_CHECKING:
-    from adalora_core.config.findings import Severity
 
 _LOOP = """\
 for step, batch in enumerate(batches):

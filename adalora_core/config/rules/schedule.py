@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from adalora_core.config.changes import Put, Remedy
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.value_kinds import LARGEST_INTEGER, name_of_value
+from adalora_core.config.findings import Put, Remedy
 from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
 
 LONGEST_FINAL_PHASE = 0.60
 """Above this share of the run tfinal looks like an end step. Every misread tfinal found in public

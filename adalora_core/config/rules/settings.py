@@ -6,17 +6,15 @@ Sub-configurations are judged as the classes of PEFT 0.21 do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from adalora_core.config.changes import Put, Remedy
-from adalora_core.config.fields.table import FIELDS, Treatment
-from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
+from adalora_core.config.fields.block import Block
+from adalora_core.config.fields.table import FIELDS, LORA, Treatment
+from adalora_core.config.findings import Put, Remedy
+from adalora_core.config.rules.base import BOTH, SOUND, SOUND_LORA, Findings, Rule
 from adalora_core.config.rules.targets import by_names
 from adalora_core.floor.adapter_spec import LORA_START
 from adalora_core.floor.module_selection import PathEnds, saved_module_names
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
 
 HIGHEST_DROPOUT = 0.5
 """Above this rate most of the adapter's input is dropped; the paper uses 0 to 0.3."""
@@ -137,6 +135,27 @@ class SmallScale(Rule):
                 if block.is_saved
                 else f"set lora_alpha to {start} for a scale of 1, and tune the learning rate",
             )
+
+
+class ScaleZero(Rule):
+    methods = (LORA,)
+    good = SOUND_LORA
+    code = "ADA426"
+    severity = "warning"
+    summary = "lora_alpha of LoRA is zero, and nothing is trained, or negative"
+    why = """LoRA multiplies the product of its factors by lora_alpha / r. At 0 no gradient reaches
+    a factor, and the loss falls by nothing: PEFT trains to the end without a word. A negative scale
+    only turns the sign of a factor, and is hardly meant."""
+    bad = SOUND_LORA | {"lora_alpha": 0}
+    hint = "set lora_alpha near r, which gives a scale of 1"
+    inputs = ("lora_alpha",)
+
+    def check(self, block: Block) -> Findings:
+        alpha = block["lora_alpha"]
+        # A tool without a default of its own refuses the file.
+        if alpha is not None and alpha <= 0:
+            effect = "nothing is trained" if alpha == 0 else "the scale is negative"
+            yield self.found(block.at("lora_alpha"), f"`lora_alpha` is {alpha}: {effect}")
 
 
 class TargetsFromTable(Rule):

@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields import known_modules as known
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
 from adalora_core.config.fields.table import LORA, Method
+from adalora_core.config.findings import Put, Remedy, Severity
 from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
 from adalora_core.floor.expressions.matching import form_of, is_cheap
@@ -21,10 +21,6 @@ from adalora_core.floor.module_selection import (
     is_all_linear,
     saved_module_names,
 )
-
-if TYPE_CHECKING:
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Severity
 
 _MOST_SHOWN = 8
 """Bound on the unknown names that are compared with all known ones and reported."""

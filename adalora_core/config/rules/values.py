@@ -1,72 +1,32 @@
-"""Family ADA1xx: each key and value on its own."""
+"""Family ADA1xx, second part: each value on its own, and its correction if that is clear: "12"."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import json
+import re
+from collections.abc import Callable
+from typing import Any
 
-from adalora_core.config.changes import Insert, Put, Remedy, Rename
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.block import Block, Fault, FaultKind, is_large, range_phrase
-from adalora_core.config.fields.spellings import TRAINER_SETTINGS, suggest_key
-from adalora_core.config.fields.table import (
-    ADALORA_FIELDS,
-    PEFT_TYPE,
-    PEFT_VERSION,
+from adalora_core.config.fields.block import (
+    Block,
+    Fault,
+    FaultKind,
+    fits_field,
+    is_large,
+    range_phrase,
 )
+from adalora_core.config.fields.readings import NOT_LOADED
+from adalora_core.config.fields.table import Treatment
+from adalora_core.config.findings import Put, Remedy, Severity, changed
+from adalora_core.config.rules.allocations import drops_are_trained_again
 from adalora_core.config.rules.base import BOTH, SOUND, Finding, Findings, Rule
-from adalora_core.config.rules.wrong_types import (
-    as_read,
-    correct_type,
-    fails,
-    range_hint,
-    share_hint,
-    type_hint,
-    type_severity,
-    value_at,
-)
-
-if TYPE_CHECKING:
-    from adalora_core.config.findings import Severity
-
-MOST_COMPARED = 1000
-"""The most unknown keys of a configuration that are compared with all fields for a misspelling."""
+from adalora_core.config.rules.schedule import TotalStepMissing, is_share
 
 BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
 """Fields whose lower bound has a rule of its own, which explains the consequence."""
 
-EDITOR_KEY = "$schema"
-"""The key that names an editor's schema; PEFT drops it without harm."""
-
-
-class MissingPeftType(Rule):
-    code = "ADA101"
-    severity = "warning"
-    summary = "the configuration has no peft_type"
-    why = """PEFT chooses the configuration class by peft_type. Without it PEFT reads the file with
-    the class that the caller named, and refuses the file if this class does not know one of its
-    keys. A saved adapter without it is not loaded at all: PeftModel.from_pretrained asks for the
-    key."""
-    bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
-    hint = 'add the key peft_type with the value "ADALORA"'
-    unsafe_fix = """peft_type is added before the other keys; a tool that does not know the key may
-    refuse it"""
-
-    def check(self, block: Block) -> Findings:
-        if "peft_type" not in block.values and block.layout == "peft":
-            change = Insert((*block.path, "peft_type"), PEFT_TYPE)
-            unknown = None if block.path else next(block.faults(FaultKind.UNKNOWN), None)
-            is_refused = block.runtime == "peft" and (block.is_saved or unknown is not None)
-            message = "`peft_type` is missing: the configuration does not name its method"
-            if unknown is not None and is_refused and not block.is_saved:
-                message += f", and PEFT then refuses unknown keys such as {unknown.name!r}"
-            yield self.found(
-                block.path,
-                message,
-                "key",
-                severity="error" if is_refused else None,
-                remedy=Remedy("Add peft_type", change, is_safe=False),
-            )
+_WORDS = {"true": True, "false": False, "null": None, "none": None}
 
 
 class WrongType(Rule):
@@ -104,116 +64,6 @@ class WrongType(Rule):
                 hint=share_hint(block, fault) or type_hint(block, fault, remedy),
                 remedy=remedy,
             )
-
-
-class UnknownKey(Rule):
-    code = "ADA104"
-    methods = BOTH
-    errors = (
-        "AdaLoraConfig.__init__() got an unexpected keyword argument",
-        "LoraConfig.__init__() got an unexpected keyword argument",
-    )
-    severity = "warning"
-    summary = "the configuration has a key that PEFT does not know"
-    why = f"""PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains
-    with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a
-    warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an error.
-    In a call of the class in Python the finding is an error, and so it is in the file of a tool
-    that stops at such a key."""
-    bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
-    hint = "remove the key, or spell it as PEFT does"
-    unsafe_fix = """the key gets the name of the field that was probably meant, if that field is not
-    set"""
-    needs = "faults"
-
-    def check(self, block: Block) -> Findings:
-        for fault, meant in unknown_keys(block):
-            is_call = block.layout == "python"
-            if block.runtime == "adalora-core" and block.options.strict_keys:
-                unknown = "AdaLoraConfig has no such field"
-            else:
-                effect = "raises TypeError" if is_call else "ignores it"
-                if block.layout == "peft" and not block.path and "peft_type" not in block.values:
-                    effect = "refuses the file, which lacks peft_type"
-                unknown = f"PEFT {PEFT_VERSION} has no such field and {effect}"
-            stops = block.tool is not None and block.tool.stops_at_unknown
-            if block.tool is not None and stops:
-                unknown = f"{block.tool.name} has no such key and stops"
-            message = f"unexpected keyword argument `{fault.name}`: {unknown}"
-            hint = remedy = None
-            if fault.name in block.fields:
-                message += "; only the runtime adalora-core reads it"
-                hint = "train with adalora_core, and check with --runtime adalora-core"
-            elif meant is not None:
-                taken = meant in block.values
-                message += f"; did you mean `{meant}`?"
-                hint = f"rename `{fault.name}` to `{meant}`"
-                if taken:
-                    hint = f"remove `{fault.name}`: `{meant}` is set too"
-                remedy = None if taken else _renamed(block, fault.name, meant)
-            yield self.found(
-                block.at(fault.name),
-                message,
-                "key",
-                severity="error" if block.options.strict_keys or is_call or stops else None,
-                hint=hint,
-                remedy=remedy,
-            )
-
-
-def unknown_keys(block: Block) -> Iterator[tuple[Fault, str | None]]:
-    """Yield the fault of each unknown key, and the field that was probably meant."""
-    for number, fault in enumerate(block.faults(FaultKind.UNKNOWN)):
-        if not isinstance(fault.name, str):
-            continue  # reported by rule non-string-key
-        if fault.name == EDITOR_KEY and not block.options.strict_keys:
-            continue
-        meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED, method=block.method)
-        if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
-            continue
-        yield fault, meant
-
-
-def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
-    path = block.at(name)
-    prefix = str(path[-1]).removesuffix(name)
-    if block.layout not in {"peft", "python"} and not prefix:
-        return None  # the key may be a setting of the tool
-    return Remedy(f"Rename {name} to {meant}", Rename(path, prefix + meant), is_safe=False)
-
-
-class WrongPeftType(Rule):
-    code = "ADA105"
-    methods = BOTH
-    errors = (
-        "object has no attribute 'update_and_allocate'",
-        "KeyError: 'adalora'",
-    )
-    summary = "peft_type is not ADALORA"
-    why = """PEFT looks up the class by the exact string. `adalora` in lower case is a KeyError
-    without an explanation, and the name of another method builds another kind of adapter."""
-    bad = SOUND | {"peft_type": "adalora"}
-    hint = 'set peft_type to "ADALORA"'
-    safe_fix = "adalora and lora in lower case become ADALORA and LORA"
-    needs = "faults"
-
-    def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.CHOICE):
-            if fault.name != "peft_type":
-                continue
-            value = block.values["peft_type"]
-            message = f"`peft_type` should be {block.method!r}, got {value!r}"
-            path = block.at("peft_type")
-            hint = remedy = None
-            if value.strip().upper() == block.method:
-                hint = f'set peft_type to "{block.method}"'
-                remedy = Remedy(f"Write {block.method}", Put(path, block.method))
-            elif value == "LORA":
-                message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
-                hint = f"{self.hint} to train AdaLoRA, or pass --ignore-unmatched"
-                if not ADALORA_FIELDS.isdisjoint(block.values):
-                    message += "; use the class AdaLoraConfig, which writes ADALORA"
-            yield self.found(path, message, hint=hint, remedy=remedy)
 
 
 class IntegralFloat(Rule):
@@ -294,26 +144,6 @@ class UnknownChoice(Rule):
         message = f"`{fault.name}` {block.values[fault.name]!r} is taken as {word!r}"
         remedy = Remedy(f"Write {word}", Put(path, word))
         return self.found(path, message, severity="warning", hint=f'write "{word}"', remedy=remedy)
-
-
-class RuntimeConfigInFile(Rule):
-    code = "ADA108"
-    methods = BOTH
-    severity = "warning"
-    summary = "runtime_config is set in a configuration"
-    why = """runtime_config holds settings of one process. PEFT removes it when it saves and drops
-    it with a warning when it loads, so it has no effect in a file. AdaLoRA does not read it at
-    all."""
-    bad = SOUND | {"runtime_config": {"ephemeral_gpu_offload": True}}
-    hint = "remove runtime_config"
-    inputs = ("runtime_config",)
-
-    def check(self, block: Block) -> Findings:
-        if block.is_lora and block.layout == "python":
-            return  # the process that makes such a configuration reads it
-        if block.is_set("runtime_config") and any(block["runtime_config"].values()):
-            message = "`runtime_config` has no effect: PEFT drops it when it loads a file"
-            yield self.found(block.at("runtime_config"), message, "key")
 
 
 class RepeatedEntry(Rule):
@@ -397,3 +227,139 @@ class OutOfRange(Rule):
                     f"but the value passed is {value!r}"
                 )
             yield self.found(path, message, severity=severity, hint=range_hint(block, name))
+
+
+def value_at(block: Block, fault: Fault) -> Any:
+    """Return the part of a field's value that is wrong."""
+    value = block.values[fault.name]
+    for step in fault.subpath:
+        value = value[step]
+    return value
+
+
+def type_severity(block: Block, fault: Fault) -> Severity | None:
+    """Return "warning" where the runtime works with the value, unless types are strict."""
+    if fault.reading is None or block.options.strict_types:
+        return None
+    is_zero = fault.name == "tfinal" and is_share(fault.name, block.values[fault.name])
+    return None if is_zero and drops_are_trained_again(block) else "warning"
+
+
+def as_read(block: Block, fault: Fault) -> str:
+    """Describe what the runtime makes of a value of another type; empty if it fails."""
+    reading = fault.reading
+    if reading is None:
+        return ""
+    reader = "PEFT" if block.runtime == "peft" else "adalora-core"
+    if not reading.is_read:
+        return f"; {reader} does not read it"
+    if isinstance(reading.value, float) and not reading.is_exact:
+        return f"; {reader} takes it as it is"
+    what = kinds.name_of_value(reading.value)
+    return f"; {reader} takes it for {what}" + ("" if reading.is_exact else ", or nearly so")
+
+
+def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
+    """Return the remedy for a value of a wrong type, or None if its meaning is not clear."""
+
+    def instead(description: str, new: Any, *, is_safe: bool) -> Remedy | None:
+        whole = changed([block.values[fault.name]], [Put((0, *fault.subpath), new)])[0]
+        if not fits_field(block.fields[fault.name], whole):
+            return None
+        return Remedy(description, Put(block.at(fault.name, *fault.subpath), new), is_safe)
+
+    return _by_meaning(value, instead) or _as_read(block, fault)
+
+
+def _as_read(block: Block, fault: Fault) -> Remedy | None:
+    reading = fault.reading
+    if reading is None or not reading.is_exact:
+        return None
+    description = "Write what is read" if reading.is_read else "Write the default"
+    return Remedy(description, Put(block.at(fault.name), reading.value))
+
+
+def _by_meaning(value: Any, instead: Callable[..., Remedy | None]) -> Remedy | None:
+    if isinstance(value, str):
+        plain = value.strip()
+        number = _number(plain)
+        if number is not None:
+            return instead("Write the number without quotes", number, is_safe=True)
+        if plain.lower() in _WORDS:
+            return instead("Write it without quotes", _WORDS[plain.lower()], is_safe=False)
+        return instead("Write a list with one name", [value], is_safe=False) if plain else None
+    return instead("Write true or false", bool(value), is_safe=True) if value in (0, 1) else None
+
+
+def _number(text: str) -> float | None:
+    """Return the decimal number that `text` writes as JSON does, or None; very long ones too."""
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    if re.fullmatch(r"-?\d{1,18}(\.\d+)?([eE][-+]?\d{1,2})?", text):
+        return float(text)
+    return None
+
+
+def share_hint(block: Block, fault: Fault) -> str | None:
+    """Return the hint for a share of the run in a field that counts steps."""
+    share = block.values[fault.name]
+    if not is_share(fault.name, share):
+        return None
+    hint = f"write a number of steps: `{fault.name}` counts steps, not a share of the run"
+    total = block.values.get("total_step")
+    if type(total) is not int or not 1 <= share * total < kinds.LARGEST_INTEGER:
+        return hint
+    steps = round(share * total)
+    about = "" if steps == share * total else "about "
+    return f"{hint}; {share:.3g} of {total} steps is {about}{steps}"
+
+
+def type_hint(block: Block, fault: Fault, remedy: Remedy | None) -> str:
+    """Return the hint that ends in the value to write, or in the default."""
+    spell = repr if block.layout == "python" else json.dumps
+    if remedy is None or not isinstance(remedy.change, Put):
+        if fault.name == "total_step":
+            return TotalStepMissing.hint
+        field = block.fields[fault.name]
+        default = "" if field.default is None else f": the default is {spell(field.default)}"
+        return f"write {kinds.phrase_of(field.kinds)}, or remove it{default}"
+    old, new = value_at(block, fault), remedy.change.value
+    is_unquoted = isinstance(old, str) and not isinstance(new, (str, list))
+    return f"write {spell(new)}" + " without quotes" * is_unquoted
+
+
+def range_hint(block: Block, name: str) -> str:
+    """Return the hint for a number out of range, with the default where there is one."""
+    wanted = f"set {name} to a number {range_phrase(block.fields[name])}"
+    default = block.fields[name].default
+    if default is None or block.tool is not None:
+        return wanted
+    return f"{wanted}, or remove it: the default is {default}"
+
+
+def fails(block: Block, name: str) -> bool:
+    """Return whether the runtime fails with this number, which is out of range."""
+    value = block.values[name]
+    if block.fields[name].treatment is Treatment.IGNORED:
+        return False
+    if block.is_saved or (block.is_lora and name == "lora_dropout" and value >= 0):
+        if name in {"orth_reg_weight", "tinit", "tfinal"} and block.runtime != "peft":
+            return False
+        # torch takes a probability of 1, with which LoRA learns nothing; an adapter in use drops
+        # nothing.
+        harmless = (
+            name in NOT_LOADED
+            or (name == "lora_dropout" and value <= 1)
+            or (name == "total_step" and value > 0)
+        )
+        return not harmless and not (name in {"tinit", "tfinal"} and value < 0)
+    if block.runtime == "adalora-core":
+        return True
+    if name == "target_r":
+        return block.allocates
+    if name == "deltaT":
+        return False
+    if name == "tinit" and value < 0 and block.invalid.isdisjoint({"tfinal", "total_step"}):
+        # Else the selection at the start of the final phase is due before any score exists.
+        return block["total_step"] is not None and block["total_step"] <= block["tfinal"]
+    return value >= 0 if name in {"tinit", "tfinal", "lora_dropout"} else True

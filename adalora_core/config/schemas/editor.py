@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from adalora_core.config.fields.spellings import ALIASES
 from adalora_core.config.fields.table import FIELDS, PEFT_VERSION, Field, Treatment
 from adalora_core.config.rules import BY_CODE, RULES
 from adalora_core.config.rules.base import SOUND
+from adalora_core.config.rules.keys import ALIASES
 from adalora_core.config.schemas.config import DRAFTS, VERSION, config_schema, conflicts, schema_id
 from adalora_core.floor.adapter_spec import LORA_START
 

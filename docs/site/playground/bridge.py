@@ -14,10 +14,9 @@ from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.fixing import fix
 from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
-from adalora_core.checker.plan.costs import costs_of
-from adalora_core.checker.plan.plan import as_dict, plan_of
-from adalora_core.checker.reports.json_report import diagnostic_to_json
-from adalora_core.checker.rules.pages import explained
+from adalora_core.checker.plan.plan import as_dict, costs_of, plan_of
+from adalora_core.checker.reports import diagnostic_to_json
+from adalora_core.checker.rules import explained
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.module_selection import (
     DEFAULT_TARGETS,

@@ -69,11 +69,6 @@ def test_repeated_key_found_names_all_its_places_and_the_last_value_is_judged():
     assert not any(d.code == "ADA201" for d in report.diagnostics)
 
 
-def test_repeated_key_deep_in_a_list_is_found():
-    text = '{"x": [[{"a": 1, "a": 2}]]}'
-    assert _found(text, "ADA002").pointer == "/x/0/0/a"
-
-
 @pytest.mark.parametrize(
     ("text", "phrase", "column"),
     [

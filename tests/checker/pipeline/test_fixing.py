@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from adalora_core.checker.check import check_config
 from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.pipeline.fixing import apply_edits, without_overlaps
-from adalora_core.checker.rules import BY_CODE, RULES
-from adalora_core.checker.rules.pages import example_text
-from adalora_core.config.changes import Insert, Put, Rename
-from adalora_core.config.findings import Diagnostic, Fix
+from adalora_core.checker.rules import BY_CODE, RULES, example_text
+from adalora_core.config.findings import Diagnostic, Fix, Insert, Put, Rename
 from adalora_core.floor.places import Edit, Span
 
 COMMENT = re.compile(r"#[^\r\n]*")

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from adalora_core.checker.rules.pages import explained
+from adalora_core.checker.rules import explained
 from adalora_core.commands.cli import main
 
 SCHEDULE = "ValueError: The supplied schedule values don't allow for a budgeting phase."

@@ -20,7 +20,7 @@ from adalora_core.checker.documents.python.script import (
     line_starts,
 )
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
-from adalora_core.config.changes import Insert, Put, Rename, Replace
+from adalora_core.config.findings import Insert, Put, Rename, Replace
 from adalora_core.floor.places import line_end, line_start
 
 if TYPE_CHECKING:
