@@ -7,8 +7,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from adalora_core.commands.cli.arguments import Parser, add, flag, text
-from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail
+from adalora_core.commands.cli.console import (
+    FINDINGS,
+    FINE,
+    INTERRUPTED,
+    Parser,
+    add,
+    fail,
+    flag,
+    text,
+)
 from adalora_core.commands.injection import quiet
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 

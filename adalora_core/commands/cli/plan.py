@@ -21,8 +21,19 @@ from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
 from adalora_core.checker.plan.modules import Adapted, BaseModel, Injected, Module, RefusedError
 from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, plan_of
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
-from adalora_core.commands.cli.arguments import BOUND, Parser, add, budget, choice, text
-from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_json, print_text
+from adalora_core.commands.cli.console import (
+    BOUND,
+    FINDINGS,
+    FINE,
+    Parser,
+    add,
+    budget,
+    choice,
+    fail,
+    print_json,
+    print_text,
+    text,
+)
 from adalora_core.commands.injection import quiet
 from adalora_core.config.fields.table import LORA, Runtime
 from adalora_core.floor.errors import MissingExtraError
