@@ -67,5 +67,5 @@ def test_formats_and_options_named_exist(check):
     text = "\n".join(PAGES.values())
     assert all(f"`{name}`" in text or f"--output-format {name}" in text for name in FORMATS)
     _, help_text, _ = check("--help")
-    for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--matrices", "--check", "--flavour"}:
+    for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--check", "--flavour"}:
         assert option in help_text, option

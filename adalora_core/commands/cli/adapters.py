@@ -303,15 +303,15 @@ def _adalora(folder: Path, arguments: Namespace) -> None:
     from adalora_core.config.loading import read_config
 
     config = read_config(folder / "adapter_config.json")
-    steps, ranks = report.steps_made(folder), report.ranks_of(config)
+    ranks = report.ranks_of(config)
     if arguments.rank_pattern:
         print(report.render_rank_pattern(config, arguments.rank_pattern))
     elif arguments.output_format == "json":
         modules = [{"module": path, "rank": rank} for path, rank in ranks.items()]
         print_json(adapter=arguments.adapter, modules=modules)
     else:
-        _show(report.rank_report(config, name=folder.name, steps=steps), arguments.output)
-    if unfinished := report.progress_of(config, ranks, steps):
+        _show(report.rank_report(config, name=folder.name), arguments.output)
+    if unfinished := report.progress_of(config, ranks):
         print(f"adalora report: these ranks are not final: {unfinished}", file=sys.stderr)
 
 

@@ -213,14 +213,6 @@ class RemoteChecker:
         return None, reason
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """The newest state of a document, and its check, which begins at once where it is wanted."""
-
-    is_wanted: asyncio.Event
-    check: asyncio.Task[CheckedSnapshot | None]
-
-
 class Schedule:
     """The checks of all open documents, one at a time, and each of the newest state only.
 
@@ -235,7 +227,8 @@ class Schedule:
         publish: Callable[[CheckedSnapshot], None],
     ) -> None:
         self._take, self._check, self._publish = take, check, publish
-        self._changes: dict[str, _Change] = {}
+        # The newest state, and its check, which begins at once where it is wanted.
+        self._changes: dict[str, tuple[asyncio.Event, asyncio.Task[CheckedSnapshot | None]]] = {}
         self._taken: dict[str, float] = {}
         self._thread = ThreadPoolExecutor(1, "adalora-check")
         self._turn = asyncio.Lock()
@@ -244,18 +237,18 @@ class Schedule:
         """Note that a document was opened or edited."""
         self.closed(uri)
         is_wanted = asyncio.Event()
-        self._changes[uri] = _Change(is_wanted, asyncio.create_task(self._work(uri, is_wanted)))
+        self._changes[uri] = is_wanted, asyncio.create_task(self._work(uri, is_wanted))
 
     def closed(self, uri: str) -> None:
         """Forget a state of a document; a check of it that still runs is not published."""
         if (old := self._changes.pop(uri, None)) is not None:
-            old.is_wanted.set()
+            old[0].set()
 
     async def newest(self, uri: str) -> CheckedSnapshot | None:
         """Return the result for the newest state of a document, and check that first if needed."""
         while (newest := self._changes.get(uri)) is not None:
-            newest.is_wanted.set()
-            result = await asyncio.shield(newest.check)
+            newest[0].set()
+            result = await asyncio.shield(newest[1])
             if self._changes.get(uri) is newest:
                 return result
         return None
@@ -283,4 +276,4 @@ class Schedule:
 
     def _is_newest(self, uri: str, is_wanted: asyncio.Event) -> bool:
         newest = self._changes.get(uri)
-        return newest is not None and newest.is_wanted is is_wanted
+        return newest is not None and newest[0] is is_wanted
