@@ -14,7 +14,7 @@ LINES = {
     "adalora_core/allocation": 1094,
     "adalora_core/bridge": 1934,
     "adalora_core/checker": 13680,
-    "adalora_core/commands": 6013,
+    "adalora_core/commands": 6027,
     "adalora_core/config": 7541,
     "adalora_core/demo": 398,
     "adalora_core/floor": 2016,
@@ -59,7 +59,7 @@ LINES = {
 }
 """By folder: lines of Python, and of the notebooks and settings that a corpus consists of."""
 SUFFIXES = {".py", ".ipynb", ".json", ".toml", ".tsv", ".txt", ".yaml"}
-MOST_FILES = 223
+MOST_FILES = 224
 """Modules of the package."""
 SLACK = 0.03
 """The share below its number from which a room is given a smaller one."""

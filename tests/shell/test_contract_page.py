@@ -11,9 +11,9 @@ import pytest
 from pages import FENCED, run_sessions
 
 from adalora_core.checker.reports import FORMATS
-from adalora_core.commands.bounded_run import OF_A_CHECK
 from adalora_core.commands.cli import main, settings
 from adalora_core.commands.cli.console import BOUNDS
+from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 PAGES = {

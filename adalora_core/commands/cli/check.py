@@ -17,7 +17,6 @@ from typing import Any, get_args
 from adalora_core.checker.documents.document import FORMATS as OF_FILES
 from adalora_core.checker.reports import FOR_PEOPLE, FORMATS, Outcome, render
 from adalora_core.checker.reports.text import fixing_lines, settings_lines
-from adalora_core.commands.bounded_run import SESSION
 from adalora_core.commands.cli.check_job import Job, inspector_of
 from adalora_core.commands.cli.console import (
     CANNOT_RUN,
@@ -40,6 +39,7 @@ from adalora_core.commands.cli.settings import (
     project_settings,
     read_settings,
 )
+from adalora_core.commands.session import SESSION
 from adalora_core.config.fields.table import PEFT_VERSION, Runtime
 from adalora_core.config.fields.tools import Layout
 from adalora_core.config.findings import SEVERITIES

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn, TextIO
 
-from adalora_core.commands.bounded_run import SESSION
+from adalora_core.commands.session import SESSION
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.limits import Limits
 from adalora_core.floor.worker import Bounds

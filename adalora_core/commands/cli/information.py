@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.commands.bounded_run import SESSION
 from adalora_core.commands.cli.console import (
     BOUND,
     CANNOT_RUN,
@@ -28,6 +27,7 @@ from adalora_core.commands.cli.console import (
     text,
     wrapped,
 )
+from adalora_core.commands.session import SESSION
 from adalora_core.floor.errors import INSTALL, BackendUnavailableError
 from adalora_core.floor.escaping import visible
 

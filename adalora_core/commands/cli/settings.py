@@ -16,8 +16,8 @@ from adalora_core.checker.documents.problems import LIMIT_EXCEEDED
 from adalora_core.checker.pipeline import parse_version
 from adalora_core.checker.pipeline.selection import FileIgnore, Selection
 from adalora_core.checker.reports import FORMATS
-from adalora_core.commands.bounded_run import OF_A_CHECK
 from adalora_core.commands.cli.console import parse_limits, similar
+from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method, Runtime
 from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.files import is_inside, read_within

@@ -23,10 +23,10 @@ from adalora_core.checker.plan.modules import (
     Mismatch,
     RefusedError,
 )
-from adalora_core.commands.bounded_run import SESSION
 from adalora_core.commands.injection import quiet
 from adalora_core.commands.injection.base_model import Base, info_of
 from adalora_core.commands.injection.hints import hint_of, hint_without, missed, notes_of
+from adalora_core.commands.session import SESSION
 from adalora_core.config.fields.block import FaultKind
 from adalora_core.config.fields.table import FIELDS, LORA_FIELDS
 from adalora_core.floor.expressions.matching import is_cheap

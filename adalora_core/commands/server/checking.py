@@ -21,13 +21,13 @@ from lsprotocol import types
 
 from adalora_core.checker.documents.problems import BOUND_EXCEEDED
 from adalora_core.checker.pipeline.selection import fits
-from adalora_core.commands.bounded_run import OF_A_CHECK
 from adalora_core.commands.cli.check import options_in
 from adalora_core.commands.cli.check_job import inspector_of
 from adalora_core.commands.cli.console import in_one_line
 from adalora_core.commands.cli.settings import SearchExclusions, Settings, project_settings
 from adalora_core.commands.server.findings import SOURCE, diagnostics
 from adalora_core.commands.server.snapshots import START, CheckedSnapshot, Snapshot
+from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import is_inside
 from adalora_core.floor.worker import OUT_OF_MEMORY, Channel, Worker, limit_this_process
