@@ -28,7 +28,7 @@ import torch
 from measure import Case, Result, run
 from shapes import LLAMA, RANK, MatrixSizes, describe
 
-from adalora_core.commands.cli.env import KERNEL_MODULE
+from adalora_core.commands.cli.information import KERNEL_MODULE
 from adalora_core.ops import _backend
 
 if TYPE_CHECKING:

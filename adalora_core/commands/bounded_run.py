@@ -121,7 +121,7 @@ class _Run:
 
     def _refuse(self, reason: str) -> int:
         hint = "raise the bound with --limit NAME=NUMBER"
-        from adalora_core.commands.cli.output import fail
+        from adalora_core.commands.cli.console import fail
 
         return fail(self._argv[0], f"the command {reason}{self._purpose}; {hint}")
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from adalora_core.commands.cli.arguments import Parser, add, flag, text
-from adalora_core.commands.cli.output import FINDINGS, FINE, INTERRUPTED, fail
+from adalora_core.commands.cli import console
+from adalora_core.commands.cli.console import FINDINGS, FINE, Parser, add, fail, flag, text
 from adalora_core.commands.injection import quiet
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 
@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
         faults = run_experiment(QUICK if arguments.quick else FULL, arguments.output)
     except KeyboardInterrupt:
         fail("demo", "interrupted; nothing was written")
-        return INTERRUPTED
+        return console.INTERRUPTED
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("demo", error)
     for fault in faults:

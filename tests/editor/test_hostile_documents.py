@@ -118,8 +118,8 @@ BEYOND = {
 IN_A_CHECK = """
 import os
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.commands.server import worker
-worker.OF_A_CHECK.seconds = 1
+from adalora_core.commands.server import checking
+checking.OF_A_CHECK.seconds = 1
 whole = Inspector.inspect
 def inspect(self, raw, name, **options):
     %s

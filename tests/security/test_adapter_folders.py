@@ -13,7 +13,6 @@ from malformed_adapters import CONFIG, WEIGHTS
 
 from adalora_core import AdaLoraModel
 from adalora_core.commands.cli import main
-from adalora_core.commands.rank_report.report import steps_made
 from adalora_core.config.findings import ConfigError
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import refuse_links_out
@@ -105,8 +104,3 @@ def test_files_without_an_end_are_not_read(name, target, folder):
     os.mkfifo(folder / name) if target is None else (folder / name).symlink_to(target)
     with pytest.raises(CheckpointError):
         AdaLoraModel.from_pretrained(torch.nn.Linear(2, 2), folder)
-
-
-def test_a_state_that_is_a_pipe_does_not_stop_the_report(folder):
-    os.mkfifo(folder / "adalora_state.0123456789abcdef.safetensors")
-    assert steps_made(folder) is None

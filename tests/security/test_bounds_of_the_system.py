@@ -17,9 +17,8 @@ from confined import needs_peft
 from header_files import write_model
 
 from adalora_core.commands import bounded_run
-from adalora_core.commands.bounded_run import BOUNDS
+from adalora_core.commands.bounded_run import BOUNDS, OF_A_CHECK
 from adalora_core.commands.cli import COMMANDS
-from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.config.rules.base import SOUND
 from adalora_core.floor.worker import Bounds, Worker
 

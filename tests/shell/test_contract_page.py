@@ -12,7 +12,7 @@ from pages import FENCED, run_sessions
 
 from adalora_core.checker.reports import FORMATS
 from adalora_core.commands.cli import main, settings
-from adalora_core.commands.cli.arguments import BOUNDS
+from adalora_core.commands.cli.console import BOUNDS
 from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
@@ -67,5 +67,5 @@ def test_formats_and_options_named_exist(check):
     text = "\n".join(PAGES.values())
     assert all(f"`{name}`" in text or f"--output-format {name}" in text for name in FORMATS)
     _, help_text, _ = check("--help")
-    for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--matrices", "--check", "--flavour"}:
+    for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--check", "--flavour"}:
         assert option in help_text, option

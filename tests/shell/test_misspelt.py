@@ -50,7 +50,7 @@ def test_no_command_gets_the_list(answer):
         (["check", "--fixx"], "; did you mean --fix?"),
         (["check", "--fail_level=error"], "; did you mean --fail-level?"),
         (["check", "--fixx", "--isolatd", "--fixx"], "; did you mean --fix --isolated?"),
-        (["plan", "a.json", "--matrises", "3"], "; did you mean --matrices?"),
+        (["plan", "a.json", "--wieghts", "3"], "; did you mean --weights?"),
         (["schema", "--flavor", "editor"], "; did you mean --flavour?"),
         (["check", "--zzz"], ""),
         (["rule", "ADA202", "stray"], ""),

@@ -108,7 +108,14 @@ def test_project_settings_are_found_above_the_working_folder(check, write, proje
         ("select = 3", "expected a list of strings"),
         ('fail-level = "fatal"', "expected one of error, warning, info"),
         ('strict-keys = "yes"', "expected bool"),
-        ("x = ", "Invalid value"),
+        ("x = ", "invalid value (line 2)"),
+        ('per-file-ignores = ["a:ADA207"]', "expected a table of lists of strings"),
+        ('per-file-ignores = {a = "ADA207"}', "expected a table of lists of strings"),
+        ('ignore = ["ADA999"]', "tool.adalora.ignore: there is no rule 'ADA999'"),
+        ('select = ["none"]', "tool.adalora.select: there is no rule 'none'"),
+        ('per-file-ignores = {a = ["ADA999"]}', "per-file-ignores: there is no rule 'ADA999'"),
+        ('peft-version = "main"', "tool.adalora.peft-version: "),
+        ('limit = ["width=3"]', "tool.adalora.limit: "),
     ],
 )
 def test_wrong_project_settings_exit_2_and_name_file_and_key(check, write, project, text, phrase):
@@ -134,20 +141,3 @@ def test_project_without_tools_has_no_settings(check, write, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     write('tool = "not a table, nor of adalora"\n', "pyproject.toml")
     assert check(write(SOUND))[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("line", "key"),
-    [
-        ('ignore = ["ADA999"]', "ignore"),
-        ('select = ["none"]', "select"),
-        ('per-file-ignores = {"*.json" = ["ADA999"]}', "per-file-ignores"),
-        ('peft-version = "main"', "peft-version"),
-        ('limit = ["width=3"]', "limit"),
-    ],
-)
-def test_setting_that_its_option_refuses_is_named_with_its_file(check, write, line, key):
-    settings = write(f"[tool.adalora]\n{line}\n", "settings.toml")
-    code, _, err = check(write(SOUND), "--settings", settings)
-    assert code == 2
-    assert err.startswith(f"adalora check: {settings}: tool.adalora.{key}: ")

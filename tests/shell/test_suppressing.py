@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -85,21 +84,6 @@ def test_file_ignores_of_the_project_are_a_table(check, write, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path / "tests")
     assert _codes(check("a.json", "-o", "json")[1]) == [[]]
     assert _codes(check("../b.json", "-o", "json")[1]) == [["ADA207", "ADA303"]]
-
-
-@pytest.mark.parametrize(
-    ("text", "phrase"),
-    [
-        ('per-file-ignores = ["a:ADA207"]', "expected a table of lists of strings"),
-        ('per-file-ignores = {a = "ADA207"}', "expected a table of lists of strings"),
-        ('per-file-ignores = {a = ["ADA999"]}', "there is no rule 'ADA999'"),
-    ],
-)
-def test_wrong_file_ignores_of_the_project_exit_2(check, write, text, phrase):
-    Path("pyproject.toml").write_text(f"[tool.adalora]\n{text}\n")
-    code, out, err = check(write(SOUND))
-    assert (code, out) == (2, "")
-    assert phrase in err
 
 
 @pytest.mark.parametrize("setting", ["a.json", "a.json:", ":ADA207", "a.json: ,"])

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from adalora_core.commands.cli.output import (
+from adalora_core.commands.cli.console import (
     CANNOT_RUN,
     FINE,
     INTERRUPTED,
@@ -20,21 +20,24 @@ from adalora_core.commands.cli.output import (
 
 COMMANDS = {
     "check": ("commands.cli.check", "check configurations, scripts, notebooks and saved LoRA"),
-    "rule": ("commands.cli.rule_and_schema", "explain one rule, or list them all"),
+    "rule": ("commands.cli.information", "explain one rule, or list them all"),
     "explain": (
-        "commands.cli.rule_and_schema:run_explain",
+        "commands.cli.information:run_explain",
         "name the rule about an error of PEFT or torch",
     ),
     "plan": ("commands.cli.plan", "show what AdaLoRA or LoRA will train, and which rank fits"),
     "schema": (
-        "commands.cli.rule_and_schema:run_schema",
+        "commands.cli.information:run_schema",
         "print the JSON Schema of a configuration",
     ),
     "server": ("commands.server", "serve an editor while you type"),
-    "env": ("commands.cli.env", "print versions and backends, and why a backend is missing"),
-    "report": ("commands.cli.report", "print or draw the ranks of a saved adapter"),
-    "export-lora": ("commands.cli.shrink:run_export", "write a saved adapter as plain LoRA"),
-    "shrink": ("commands.cli.shrink", "write a trained LoRA or AdaLoRA adapter smaller"),
+    "env": (
+        "commands.cli.information:run_env",
+        "print versions and backends, and why a backend is missing",
+    ),
+    "report": ("commands.cli.adapters:run_report", "print or draw the ranks of a saved adapter"),
+    "export-lora": ("commands.cli.adapters:run_export", "write a saved adapter as plain LoRA"),
+    "shrink": ("commands.cli.adapters", "write a trained LoRA or AdaLoRA adapter smaller"),
     "demo": ("demo", "fine-tune a real sentence encoder with AdaLoRA"),
 }
 """`{command: (module, one line of help)}`; a function, `run` if none is named, takes argv."""
@@ -75,7 +78,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if not command:
         print_text(f"{_usage()}\n", to_stderr=True)
         return CANNOT_RUN
-    from adalora_core.commands.cli.arguments import similar
+    from adalora_core.commands.cli.console import similar
     from adalora_core.floor.escaping import visible
 
     unknown = f"adalora: unknown command {visible(repr(command))}{similar([command], COMMANDS)}"

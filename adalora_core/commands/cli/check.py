@@ -17,10 +17,22 @@ from typing import Any, get_args
 from adalora_core.checker.documents.document import FORMATS as OF_FILES
 from adalora_core.checker.reports import FOR_PEOPLE, FORMATS, Outcome, render
 from adalora_core.checker.reports.text import fixing_lines, settings_lines
-from adalora_core.commands.cli.arguments import Parser, add, choice, flag, text, texts
 from adalora_core.commands.cli.check_job import Job, inspector_of
+from adalora_core.commands.cli.console import (
+    CANNOT_RUN,
+    FINDINGS,
+    FINE,
+    Parser,
+    add,
+    choice,
+    fail,
+    flag,
+    print_text,
+    text,
+    texts,
+    wrapped,
+)
 from adalora_core.commands.cli.files import LINK_OUT, STDIN
-from adalora_core.commands.cli.output import CANNOT_RUN, FINDINGS, FINE, fail, print_text, wrapped
 from adalora_core.commands.cli.settings import (
     POLICY_METHODS,
     Settings,

@@ -19,16 +19,16 @@ from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.reports import Examined, Notice, Outcome, Report
 from adalora_core.checker.reports.text import left_out_phrase
-from adalora_core.commands.cli.arguments import parse_limits
-from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, rewrite, targets
-from adalora_core.commands.cli.output import (
+from adalora_core.commands.cli.console import (
     fail,
     in_one_line,
     is_terminal,
+    parse_limits,
     print_bytes,
     print_text,
     wants_colour,
 )
+from adalora_core.commands.cli.files import NO_NAME, STDIN, Target, rewrite, targets
 from adalora_core.commands.cli.settings import EXCLUDED, POLICY_METHODS, SearchExclusions
 from adalora_core.commands.session import OF_A_CHECK, SESSION
 from adalora_core.config.findings import SEVERITIES

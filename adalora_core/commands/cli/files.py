@@ -9,6 +9,7 @@ import glob
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,34 +94,22 @@ def _without_links_to_others(found: Collection[Target]) -> Iterator[Target]:
     Several links to one file that is not a target itself are one target for each suffix, which
     decides on the format. A hard link is a file of its own: a fix replaces one of the names.
     """
-    same: dict[object, list[Target]] = {}
-    for target in found:
-        same.setdefault(_number(target) or target.name, []).append(target)
-    kept: dict[str, Target] = {}
-    for targets_ in same.values():
-        kept |= _own_names(targets_) if len(targets_) > 1 else {targets_[0].name: targets_[0]}
-    yield from (kept[target.name] for target in found if target.name in kept)
-
-
-def _own_names(same: list[Target]) -> dict[str, Target]:
-    """Return the targets to check of those with one content, by name."""
-    real = {target.name: os.path.realpath(target.name) for target in same}
+    numbers = {target.name: _number(target) for target in found}
+    counts = Counter(numbers.values())
+    real = {  # slow, and most files have one name
+        name: os.path.realpath(name) if number and counts[number] > 1 else name
+        for name, number in numbers.items()
+    }
     kept: dict[tuple[str, str], Target] = {}
     # `sorted` is stable: own names come first, then links in the order of the search.
-    for target in sorted(same, key=lambda each: not _is_own(each.name, real[each.name])):
-        path = real[target.name]
-        suffix = Path(target.name).suffix
+    for target in sorted(found, key=lambda each: os.path.abspath(each.name) != real[each.name]):  # noqa: PTH100 - keeps links
         # A link with another suffix is read in another format, and PEFT may read it too.
-        is_known = (path, "") in kept and suffix == Path(path).suffix
-        key = path, "" if is_known or _is_own(target.name, path) else suffix
+        key = real[target.name], Path(target.name).suffix
         first = kept.setdefault(key, target)
         named = first.was_named or target.was_named
         kept[key] = dataclasses.replace(first, was_named=named)
-    return {target.name: target for target in kept.values()}
-
-
-def _is_own(name: str, real: str) -> bool:
-    return os.path.abspath(name) == real  # noqa: PTH100 - keeps links
+    targets_ = {target.name: target for target in kept.values()}
+    yield from (targets_[target.name] for target in found if target.name in targets_)
 
 
 def _number(target: Target) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,11 +17,22 @@ from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.plan import lora_report
 from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
-from adalora_core.checker.plan.modules import Adapted, BaseModel, Injected, Module, RefusedError
+from adalora_core.checker.plan.modules import Injected, RefusedError
 from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, costs_of, plan_of
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
-from adalora_core.commands.cli.arguments import BOUND, Parser, add, budget, choice, text
-from adalora_core.commands.cli.output import FINDINGS, FINE, fail, print_json, print_text
+from adalora_core.commands.cli.console import (
+    BOUND,
+    FINDINGS,
+    FINE,
+    Parser,
+    add,
+    budget,
+    choice,
+    fail,
+    print_json,
+    print_text,
+    text,
+)
 from adalora_core.commands.injection import quiet
 from adalora_core.config.fields.table import LORA, Runtime
 from adalora_core.floor.errors import MissingExtraError
@@ -129,7 +140,7 @@ def _replaced(block: Block, **values: Any) -> Block:
 def _show(block: Block, options: argparse.Namespace) -> int:
     if options.tokens is not None and options.weights is None:
         raise ValueError("--tokens needs the sizes of the modules: add --weights")
-    found, proposal, matrices = None, None, options.matrices
+    found, proposal, matrices = None, None, MANY_MATRICES
     if options.weights is not None:
         injections = _Injections(options, block)
         found = injections.of(block)
@@ -140,22 +151,20 @@ def _show(block: Block, options: argparse.Namespace) -> int:
             proposal = for_adalora(
                 block, limit, found, lambda rank: injections.of(block, init_r=rank, target_r=1)
             )
-        elif limit.unit != "triplets" or matrices is None:
+        else:
             raise ValueError(
                 "--budget needs the sizes of the modules: add --weights with the model's folder or "
-                "file, or give triplets and --matrices"
+                "file"
             )
-        else:
-            proposal = for_adalora(block, limit, *_unknown(matrices))
         block = _replaced(block, **proposal.values)
     try:
-        plan = plan_of(block, matrices or MANY_MATRICES)
+        plan = plan_of(block, matrices)
     except ValueError as error:
         if proposal is None or options.plot is not None or options.output_format == "json":
             raise
         print_text(f"{proposal.as_text()}note: no plan: {error}\n")
         return FINE
-    with_budget = matrices is not None
+    with_budget = found is not None
     shown, text = as_dict(plan, with_budget=with_budget), as_text(plan, with_budget=with_budget)
     weights = {}
     if found is not None:
@@ -167,22 +176,10 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     return FINE
 
 
-def _unknown(matrices: int) -> tuple[Injected, Callable[[int], Injected]]:
-    """Return so many matrices of a model that is not known, with any rank."""
-    modules = {str(n): Module(str(n), "matrix", 1 << 20, 1 << 20) for n in range(matrices)}
-
-    def inject(rank: int) -> Injected:
-        made = (Adapted(path, "linear", rank, 1, 1, {}, "F32", path) for path in modules)
-        return Injected(BaseModel({}, modules), tuple(made))
-
-    return inject(1), inject
-
-
 def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
-    is_other = options.matrices is not None or options.tokens is not None
-    if is_other or (not options.weights and (options.budget or options.plot)):
+    if options.tokens is not None or (not options.weights and (options.budget or options.plot)):
         why = "--budget and --plot need its modules: add --weights; "
-        why += "--matrices and --tokens are for AdaLoRA"
+        why += "--tokens is for AdaLoRA"
         return fail("plan", f"{options.file} is of LoRA: {why}")
     block, found, proposal, expected = blocks[0], None, None, None
     if options.weights is not None:
@@ -290,15 +287,12 @@ def _whole(value: str) -> int:
 
 _WEIGHTS = """folder, index or safetensors file of the model to adapt: also show what PEFT adapts
 and what it costs (no weights are read)"""
-_MODEL = {
-    "--weights": text("PLACE", _WEIGHTS),
-    "--matrices": text("N", "number of adapted matrices in the model") | {"type": _whole},
-}
 _BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
 _TOKENS = "tokens of a batch, rows times length: also show what adapters keep of it"
 _FORM = "format of the printed plan (default: text)"
 _CLASS = "transformers' class of the model (default: that of config.json)"
 _OPTIONS = {
+    "--weights": text("PLACE", _WEIGHTS),
     "--class": text("NAME", _CLASS) | {"dest": "class_name"},
     "-o --output-format": choice(("text", "json"), _FORM, "text"),
     "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
@@ -324,7 +318,5 @@ def make_parser() -> Parser:
         "2 could not run",
     )
     shown = "a JSON, YAML or TOML file, a Python script, a notebook or the folder of an adapter"
-    add(parser, {"file": text("FILE", shown)})
-    add(parser.add_mutually_exclusive_group(), _MODEL)
-    add(parser, _OPTIONS | BOUND)
+    add(parser, {"file": text("FILE", shown), **_OPTIONS, **BOUND})
     return parser

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from adalora_core.checker.documents import decode, read_bytes
-from adalora_core.checker.documents.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
+from adalora_core.checker.documents.problems import LIMIT_EXCEEDED
 from adalora_core.checker.pipeline import parse_version
 from adalora_core.checker.pipeline.selection import FileIgnore, Selection
 from adalora_core.checker.reports import FORMATS
-from adalora_core.commands.cli.arguments import parse_limits, similar
+from adalora_core.commands.cli.console import parse_limits, similar
 from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method, Runtime
 from adalora_core.config.findings import SEVERITIES
@@ -101,9 +101,8 @@ def read_settings(file: Path, folder: Path) -> Settings:
     for problem in document.problems:
         if problem.code == LIMIT_EXCEEDED:
             return Settings(problem=f"{file}: {problem.message}; its settings are not used")
-        is_of_parser = problem.code in {SYNTAX_ERROR, DUPLICATE_KEY}
-        shown = _with_position(problem.message, document.text) if is_of_parser else problem.message
-        raise ValueError(f"{file}: {shown}")
+        before = document.text[: problem.offset or 0]
+        raise ValueError(f"{file}: {problem.message} (line {before.count(chr(10)) + 1})")
     tools = document.value.get("tool")
     section = tools.get("adalora", {}) if isinstance(tools, dict) else {}
     if not isinstance(section, dict):
@@ -114,17 +113,6 @@ def read_settings(file: Path, folder: Path) -> Settings:
     if not section:
         return Settings()
     return Settings(_shown(file), section, _defaults(section, file.parent, folder), file.parent)
-
-
-def _with_position(message: str, text: str) -> str:
-    """Return the parser's own message, which names line and column, if it refuses the text."""
-    import tomllib
-
-    try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        return str(error)
-    return message
 
 
 def _shown(file: Path) -> str:

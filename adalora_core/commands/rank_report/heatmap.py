@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections import defaultdict
 from collections.abc import Mapping
 from math import ceil
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from adalora_core.floor.escaping import shortened, visible
@@ -19,7 +17,7 @@ NO_LAYER = "-"
 _LONGEST_LABEL = 120
 """Largest number of characters of a name in the picture."""
 MOST_LAYERS, MOST_KINDS = 100, 24
-"""Largest numbers of columns and rows; beyond them a cell is the mean of neighbours."""
+"""Largest numbers of columns and rows that have a label and their full size."""
 MOST_NUMBERS = 1000
 """Largest number of cells that show their number."""
 
@@ -60,34 +58,11 @@ def _place(path: str) -> tuple[str, str, str]:
     return "", NO_LAYER, path
 
 
-def _grouped(
-    kinds: list[str], layers: list[str], cells: Mapping[tuple[str, str], float]
-) -> tuple[list[str], list[str], dict[tuple[str, str], float]]:
-    """Return a table of at most `MOST_KINDS` by `MOST_LAYERS` cells: the means of neighbours."""
-    rows, columns = _groups(kinds, MOST_KINDS), _groups(layers, MOST_LAYERS)
-    ranks: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for (kind, layer), rank in cells.items():
-        ranks[rows[kind], columns[layer]].append(rank)
-    means = {cell: fmean(found) if len(found) > 1 else found[0] for cell, found in ranks.items()}
-    return list(dict.fromkeys(rows.values())), list(dict.fromkeys(columns.values())), means
-
-
-def _groups(names: list[str], most: int) -> dict[str, str]:
-    """Return the label of the group of each name: the name itself if there are few."""
-    size = ceil(len(names) / most)
-    labels: dict[str, str] = {}
-    for start in range(0, len(names), size):
-        group = names[start : start + size]
-        label = group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}"
-        labels |= dict.fromkeys(group, label)
-    return labels
-
-
 def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
     """Return a heat map of `{module path: rank}` as a PNG.
 
-    The darkest colour is that of `init_r`. With more than 100 layers or 24 kinds of modules, each
-    cell is the mean of neighbours. Beyond 1,000 cells only the colours show the ranks.
+    The darkest colour is that of `init_r`. Of more than 100 layers or 24 kinds of modules some have
+    a label. Beyond 1,000 cells only the colours show the ranks.
 
     Raises:
         ValueError: `ranks` is empty.
@@ -114,10 +89,9 @@ def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    kinds, layers, cells = _grouped(*rank_table(ranks))
-    figure = Figure(
-        figsize=(3.2 + 0.55 * len(layers), 1.6 + 0.45 * len(kinds)), layout="constrained"
-    )
+    kinds, layers, cells = rank_table(ranks)
+    width, height = min(len(layers), MOST_LAYERS), min(len(kinds), MOST_KINDS)
+    figure = Figure(figsize=(3.2 + 0.55 * width, 1.6 + 0.45 * height), layout="constrained")
     axes = figure.subplots()
     grid = [[float(cells.get((kind, layer), "nan")) for layer in layers] for kind in kinds]
     # A rank of 0 has a colour too: on a page that inverts pictures, the palest are its background.
@@ -128,11 +102,14 @@ def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
         for column, layer in enumerate(layers):
             rank = numbers.get((kind, layer))
             if rank is not None:
-                number = f"{rank:.3g}" if isinstance(rank, float) else str(rank)
                 colour = "white" if rank > 0.6 * init_r else "black"
-                axes.text(column, row, number, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(layers)), [shortened(layer, _LONGEST_LABEL) for layer in layers])
-    axes.set_yticks(range(len(kinds)), [shortened(kind, _LONGEST_LABEL) for kind in kinds])
+                axes.text(column, row, str(rank), ha="center", va="center", color=colour)
+    for names, most, label in (
+        (layers, MOST_LAYERS, axes.set_xticks),
+        (kinds, MOST_KINDS, axes.set_yticks),
+    ):
+        shown = range(0, len(names), ceil(len(names) / most))
+        label(shown, [shortened(names[at], _LONGEST_LABEL) for at in shown])
     # In dark viewers, which invert the picture, a rank of 0 would be the background.
     axes.set_xticks([column - 0.5 for column in range(1, len(layers))], minor=True)
     axes.set_yticks([row - 0.5 for row in range(1, len(kinds))], minor=True)

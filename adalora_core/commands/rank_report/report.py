@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from adalora_core.commands.rank_report.heatmap import rank_heatmap
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.files import open_regular_file, write_files
+from adalora_core.floor.files import write_files
 from adalora_core.floor.module_selection import settings_of_ranks
 from adalora_core.floor.rank_pattern import module_path
 
@@ -37,7 +36,6 @@ FORMATS: tuple[PatternFormat, ...] = get_args(PatternFormat)
 
 HEAT_MAP_NAME = "rank_heatmap.png"
 REPORT_NAME = "rank_report.md"
-_STATES = "adalora_state.*.safetensors"
 ENERGY = 0.9
 """The part of a module's squared singular values that its effective rank holds."""
 
@@ -77,47 +75,23 @@ class RankReport:
         return list(files)
 
 
-def rank_report(config: AdaLoraConfig, *, name: str, steps: int | None = None) -> RankReport:
-    """Return the report on an adapter; an unfinished run has made `steps`.
+def rank_report(config: AdaLoraConfig, *, name: str) -> RankReport:
+    """Return the report on an adapter.
 
     Raises:
         ValueError: the configuration has no rank pattern.
     """
     ranks = ranks_of(config)
-    if progress := progress_of(config, ranks, steps):
+    if progress := progress_of(config, ranks):
         name = f"{name} ({progress})"
     return RankReport(name, _lines(config, ranks), ranks, config.init_r)
 
 
-def progress_of(config: AdaLoraConfig, ranks: Mapping[str, int], steps: int | None) -> str:
-    """Return `step 36 of 400, 10 of 12 triplets, target 8` for an unfinished run, else nothing.
-
-    `steps` is None where the steps made are not known, or for a finished run.
-    """
+def progress_of(config: AdaLoraConfig, ranks: Mapping[str, int]) -> str:
+    """Return `an unfinished run, 10 of 12 triplets, target 8` for such a run, else nothing."""
     kept, target = sum(ranks.values()), config.target_r * len(ranks)
     triplets = f"{kept} of {config.init_r * len(ranks)} triplets, target {target}"
-    if steps is not None:
-        return f"step {steps} of {config.total_step}, {triplets}"
     return f"an unfinished run, {triplets}" if kept > target else ""
-
-
-def steps_made(folder: Path) -> int | None:
-    """Return how many steps an unfinished run in `folder` has made; None without a training state.
-
-    Only the header of the state is read, and only for the title of a report, so a state that cannot
-    be read counts as none. After an interrupted save there may be two: the first one counts.
-    """
-    for path in sorted(folder.glob(_STATES)):
-        try:
-            with os.fdopen(open_regular_file(path), "rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length))
-            step = json.loads(header["__metadata__"]["adalora_state"])["step"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if isinstance(step, int):
-            return step + 1
-    return None
 
 
 def ranks_of(config: AdaLoraConfig) -> dict[str, int]:

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from adalora_core.commands.cli.arguments import Parser, add, flag
-from adalora_core.commands.cli.output import FINE, INTERRUPTED, TERMINATED, fail
+from adalora_core.commands.cli.console import FINE, INTERRUPTED, TERMINATED, Parser, add, fail, flag
 from adalora_core.floor.errors import MissingExtraError
 
 NOT_SHUT_DOWN = 1

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types
 
 from adalora_core.checker.documents import decode
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.commands.server.findings import about, range_of
+from adalora_core.commands.server.findings import about
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.table import ADALORA_FIELDS, Field, fields_of
+from adalora_core.config.fields.table import ADALORA_FIELDS, fields_of
 from adalora_core.config.fields.tools import PREFIX
 from adalora_core.config.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline.inspection import Inspector
-    from adalora_core.commands.server.snapshots import Position, Snapshot
+    from adalora_core.commands.server.snapshots import Snapshot
     from adalora_core.config.fields.block import Block
     from adalora_core.floor.places import Path
 
@@ -36,8 +37,8 @@ SAVED = "adapter_config.json"
 """A file of this name is a configuration also where nothing in it shows that yet, as may be any
 that holds no other key than the word."""
 
-_BEFORE = re.compile(r"""["']?[\w-]*\Z""")
-_BEHIND = re.compile(r"[\w-]*")
+_CHARACTERS = f"{string.ascii_letters}{string.digits}_-"
+_QUOTES = ('"', "'")
 _ASSIGNS: dict[Format, str] = {
     "json": ": ", "yaml": ": ", "toml": " = ", "python": "=", "notebook": "=",
 }  # fmt: skip
@@ -57,19 +58,15 @@ class _Cursor:
 
     @classmethod
     def at(cls, text: str, offset: int, language: Format) -> _Cursor:
-        head = _BEFORE.search(text, max(0, offset - 100), offset)
-        tail = _BEHIND.match(text, offset)
-        start = head.start() if head else offset
-        end = tail.end() if tail else offset
-        quote = text[start:offset][:1]
-        if quote in {'"', "'"} and text.startswith(quote, end):
-            end += 1
+        before, behind = text[:offset].rstrip(_CHARACTERS), text[offset:].lstrip(_CHARACTERS)
+        if before.endswith(_QUOTES):
+            quote, before = before[-1], before[:-1]
+            behind = behind.removeprefix(quote)
         sign = _ASSIGNS[language].strip()
-        before, behind = text[:start], text[end:]
         return cls(
             before,
             behind,
-            text[start:end],
+            text[len(before) : len(text) - len(behind)],
             before.rstrip(" \t").endswith(sign),
             behind.lstrip(" \t").startswith(sign),
         )
@@ -79,18 +76,13 @@ class _Cursor:
         word = json.dumps(_WORD) if self.is_value or language == "json" else _WORD
         if not self.is_value and not self.has_value:
             word += f"{_ASSIGNS[language].strip()} 0"
-        behind = self.behind
-        if language not in {"json", "python", "notebook"}:
-            yield self.before + word + behind
-            # In flow style, or with an incomplete line below.
-            yield self.before + word + _closing(self.before) + "\n"
-            return
-        follows = behind.lstrip()
-        comma = "" if not follows or follows[0] in ",:=)]}" else ", "
-        first = self.before.rstrip()
-        between = "" if self.is_value or not first or first[-1] in ",:=([{" else ", "
-        yield self.before + between + word + comma + behind
-        yield self.before + between + word + _closing(self.before) + "\n"
+        between = comma = ""
+        if language in {"json", "python", "notebook"}:
+            between = "" if self.is_value or self.before.rstrip()[-1:] in ",:=([{" else ", "
+            comma = "" if self.behind.lstrip()[:1] in ",:=)]}" else ", "
+        yield f"{self.before}{between}{word}{comma}{self.behind}"
+        # In flow style, or with an incomplete line below.
+        yield f"{self.before}{between}{word}{_closing(self.before)}\n"
 
 
 def _closing(text: str) -> str:
@@ -106,47 +98,30 @@ def _closing(text: str) -> str:
 
 
 def completions(
-    snapshot: Snapshot, inspector: Inspector, uri: str, position: Position
+    snapshot: Snapshot, inspector: Inspector, uri: str, position: types.Position
 ) -> list[types.CompletionItem]:
     """Return the keys or the values that fit at a position of a text."""
     part = snapshot.part(uri)
     if part is None or not part.is_code:
         return []
-    text = str(part.text)
-    offset = part.text.offset(position, snapshot.encoding)
-    cursor = _Cursor.at(text, offset, snapshot.format)
-    found = _found(snapshot, inspector, uri, cursor)
-    if found is None:
-        return []
-    block, name = found
-    end = len(text) - len(cursor.behind)
-    where = range_of(snapshot.stretch(part, len(cursor.before), end))
-    if name is None:
-        return list(_keys(block, cursor, snapshot.format, where))
-    own = OWN_CHOICES.get(name, {}) if block.runtime == "adalora-core" else {}
-    return list(_values(block.fields[name], own, cursor, snapshot.format, where))
-
-
-def _found(
-    snapshot: Snapshot, inspector: Inspector, uri: str, cursor: _Cursor
-) -> tuple[Block, str | None] | None:
-    """Return the configuration that is being written, and the field if it is a value of it."""
-    for text in cursor.completed(snapshot.format):
-        whole = snapshot.with_text(uri, text)
-        document = decode(whole.raw, whole.format, inspector.check.limits)
+    text, language = str(part.text), snapshot.format
+    cursor = _Cursor.at(text, part.text.offset(position), language)
+    where = part.stretch(len(cursor.before), len(text) - len(cursor.behind)).range
+    for written in cursor.completed(language):
+        whole = snapshot.with_text(part, written)
+        document = decode(whole.raw, language, inspector.check.limits)
         path = None if document.fatal else _path_of_word(document.value)
         if path is None:
             continue
-        at: Literal["key", "value"] = "key" if path[-1] == _WORD else "value"
         for block in _blocks(whole, document, inspector):
-            if at == "key" and path[:-1] == block.path and not block.is_other_method:
-                return block, None
+            if path == (*block.path, _WORD) and not block.is_other_method:
+                return list(_keys(block, cursor, language, where))
             for name in block.values:
                 # The word is in the place of the method, if it is the value of `peft_type`.
                 is_ours = name == "peft_type" or not block.is_other_method
-                if at == "value" and is_ours and name in block.fields and block.at(name) == path:
-                    return block, name
-    return None
+                if is_ours and name in block.fields and block.at(name) == path:
+                    return list(_values(block, name, cursor, language, where))
+    return []
 
 
 def _blocks(snapshot: Snapshot, document: Document, inspector: Inspector) -> tuple[Block, ...]:
@@ -207,30 +182,28 @@ def _keys(
 
 
 def _values(
-    field: Field, own: dict[str, str], cursor: _Cursor, language: Format, where: types.Range
+    block: Block, name: str, cursor: _Cursor, language: Format, where: types.Range
 ) -> Iterator[types.CompletionItem]:
-    is_code = language in {"python", "notebook"}
-    meanings = CHOICES.get(field.name, {}) | own
-    found = [
-        (_written(choice, language), meanings.get(choice))
-        for choice in (*(field.choices or ()), *own)
-    ]
+    field, is_code = block.fields[name], language in {"python", "notebook"}
+    own = OWN_CHOICES.get(name, {}) if block.runtime == "adalora-core" else {}
+    # In YAML without quotes, as people write it.
+    found = {
+        choice if language == "yaml" else json.dumps(choice): meaning
+        for choice, meaning in (
+            dict.fromkeys(field.choices or ()) | CHOICES.get(name, {}) | own
+        ).items()
+    }
     if kinds.BOOLEAN in field.kinds:
-        found += [(each, None) for each in (("True", "False") if is_code else ("true", "false"))]
+        found |= dict.fromkeys(("True", "False") if is_code else ("true", "false"))
     if kinds.NULL in field.kinds and language != "toml":
-        found.append(("None" if is_code else "null", None))
+        found["None" if is_code else "null"] = None
     blank = "" if is_code or cursor.before.endswith((" ", "\t")) else " "
-    for number, (text, meaning) in enumerate(found):
+    for number, (text, meaning) in enumerate(found.items()):
         yield types.CompletionItem(
             text.strip('"'),
             kind=types.CompletionItemKind.EnumMember,
             detail=meaning,
             sort_text=f"{number:02}",
-            filter_text=blank + text if cursor.word.startswith(('"', "'")) else text.strip('"'),
+            filter_text=blank + text if cursor.word.startswith(_QUOTES) else text.strip('"'),
             text_edit=types.TextEdit(where, blank + text),
         )
-
-
-def _written(choice: str, language: Format) -> str:
-    """Return a word as the format writes it; in YAML also without quotes, as people do."""
-    return choice if language == "yaml" else json.dumps(choice)

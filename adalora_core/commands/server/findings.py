@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lsprotocol import types
 
-from adalora_core.checker.plan.plan import Plan, plan_of
+from adalora_core.checker.plan.plan import plan_of
 from adalora_core.checker.rules import BY_CODE, findings, page
-from adalora_core.commands.server.snapshots import Replacement
+from adalora_core.commands.server.snapshots import Changes, meet
 from adalora_core.config.fields.table import Field, use_of
 from adalora_core.config.fields.value_kinds import phrase_of
 from adalora_core.config.schemas.editor import CHOICES, description_of
@@ -18,8 +19,7 @@ from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
     from adalora_core.checker.reports import Examined
-    from adalora_core.commands.server.snapshots import CheckedSnapshot, ClientRange, Position
-    from adalora_core.config.fields.block import Block
+    from adalora_core.commands.server.snapshots import CheckedSnapshot
     from adalora_core.config.findings import Diagnostic
 
 SOURCE = "adalora"
@@ -37,36 +37,33 @@ _SEVERITIES = {
 }
 
 
-def range_of(place: ClientRange) -> types.Range:
-    """Return a place as a range of the protocol."""
-    return types.Range(types.Position(*place.start), types.Position(*place.end))
-
-
-def diagnostics(
-    checked: CheckedSnapshot, *, with_related: bool
-) -> dict[str, list[types.Diagnostic]]:
+def diagnostics(checked: CheckedSnapshot) -> dict[str, list[types.Diagnostic]]:
     """Return the findings on each text of a document, also on a text without one."""
     found: dict[str, list[types.Diagnostic]] = {part.uri: [] for part in checked.snapshot.parts}
-    for each in () if checked.found is None else checked.found.report.diagnostics:
-        place = checked.snapshot.place(each.span)
-        if place is not None:
-            found[place.uri].append(_diagnostic(checked, each, place, with_related=with_related))
+    for each, place in _placed(checked):
+        found[place.uri].append(_diagnostic(checked, each, place))
     return found
 
 
+def _placed(checked: CheckedSnapshot) -> Iterator[tuple[Diagnostic, types.Location]]:
+    for each in () if checked.found is None else checked.found.report.diagnostics:
+        if (place := checked.snapshot.place(each.span)) is not None:
+            yield each, place
+
+
 def _diagnostic(
-    checked: CheckedSnapshot, finding: Diagnostic, place: ClientRange, *, with_related: bool
+    checked: CheckedSnapshot, finding: Diagnostic, place: types.Location
 ) -> types.Diagnostic:
     message = visible(finding.message)
     if finding.hint:
         message += f" (hint: {visible(finding.hint)})"
-    related = []
-    for each in finding.related if with_related else ():
-        if (there := checked.snapshot.place(each.span)) is not None and each.span is not None:
-            location = types.Location(there.uri, range_of(there))
-            related.append(types.DiagnosticRelatedInformation(location, visible(each.message)))
+    related = [
+        types.DiagnosticRelatedInformation(there, visible(each.message))
+        for each in finding.related
+        if each.span is not None and (there := checked.snapshot.place(each.span)) is not None
+    ]
     return types.Diagnostic(
-        range_of(place),
+        place.range,
         message,
         severity=_SEVERITIES[finding.severity],
         code=finding.code,
@@ -76,22 +73,21 @@ def _diagnostic(
 
 
 def actions(
-    checked: CheckedSnapshot, place: ClientRange, kinds: Sequence[str] | None, *, versioned: bool
+    checked: CheckedSnapshot, place: types.Location, kinds: Sequence[str] | None
 ) -> list[types.CodeAction]:
     """Return for the findings on the lines of a place their fixes and comments that ignore them.
 
-    The fix of all findings comes last.
-    `kinds` are those that the client asks for, None for every kind. It may take edits of a version.
+    The fix of all findings comes last. `kinds` are those that the client asks for, None for every
+    kind.
     """
     found = checked.found
     if found is None or checked.inspector is None:
         return []
     offered: list[types.CodeAction] = []
     if _wants(kinds, types.CodeActionKind.QuickFix.value):
-        offered += _quick_fixes(checked, found, place, versioned=versioned)
-    if _wants(kinds, FIX_ALL) and (replaced := _replaced(checked, found)):
-        edit = _workspace_edit(checked, replaced, versioned=versioned)
-        title = "Apply all safe fixes of adalora"
+        offered += _quick_fixes(checked, found, place)
+    if _wants(kinds, FIX_ALL) and (changes := _fixed(checked, found)):
+        title, edit = "Apply all safe fixes of adalora", types.WorkspaceEdit(changes)
         offered.append(types.CodeAction(title, FIX_ALL, edit=edit))
     return offered
 
@@ -103,113 +99,90 @@ def _wants(kinds: Sequence[str] | None, kind: str) -> bool:
 
 
 def _quick_fixes(
-    checked: CheckedSnapshot, found: Examined, place: ClientRange, *, versioned: bool
+    checked: CheckedSnapshot, found: Examined, place: types.Location
 ) -> Iterator[types.CodeAction]:
     """Yield the changes on the lines of a place, those at the place itself first, fixes first.
 
     Nothing is offered if the result is not as promised.
     """
-    near = []
-    for each in found.report.diagnostics:
-        there = checked.snapshot.place(each.span)
-        if there is not None and there.shares_line(place):
-            near.append((each, there))
-    near = sorted(near, key=lambda one: not one[1].meets(place))[:MOST_ACTIONS]
-    offered: list[tuple[Diagnostic, ClientRange, str, bool, list[Replacement]]] = []
+    first = types.Position(place.range.start.line, 0)
+    last = types.Position(place.range.end.line, _BEHIND_A_LINE)
+    lines = types.Location(place.uri, types.Range(first, last))
+    near = [(each, there) for each, there in _placed(checked) if meet(there, lines)]
+    near = sorted(near, key=lambda one: not meet(one[1], place))[:MOST_ACTIONS]
+    offered: list[tuple[Diagnostic, types.Location, str, bool, Changes]] = []
     for each, there in near:
         if (fix := each.fix) and not fix.obstacle:
             title = f"{each.code}: {visible(fix.description)}"
             title += "" if fix.is_safe else " (may change what the file means)"
-            replaced = _replaced(checked, found, only=each)
-            offered.append((each, there, title, fix.is_safe, replaced))
+            offered.append((each, there, title, fix.is_safe, _fixed(checked, found, only=each)))
     for each, there in near:
         title = f"{each.code}: ignore on this line"
         offered.append((each, there, title, False, _ignoring(checked, found, each, there)))
-    for each, there, title, is_preferred, replaced in offered:
-        if replaced:
+    for each, there, title, is_preferred, changes in offered:
+        if changes:
             yield types.CodeAction(
                 title,
                 types.CodeActionKind.QuickFix,
-                diagnostics=[_diagnostic(checked, each, there, with_related=False)],
+                diagnostics=[_diagnostic(checked, each, there)],
                 is_preferred=is_preferred or None,
-                edit=_workspace_edit(checked, replaced, versioned=versioned),
+                edit=types.WorkspaceEdit(changes),
             )
 
 
 def _ignoring(
-    checked: CheckedSnapshot, found: Examined, finding: Diagnostic, there: ClientRange
-) -> list[Replacement]:
+    checked: CheckedSnapshot, found: Examined, finding: Diagnostic, there: types.Location
+) -> Changes:
     """Return the comment that suppresses a finding at the end of its line, and nothing else."""
     snapshot, inspector = checked.snapshot, checked.inspector
     part = snapshot.part(there.uri)
     assert part is not None  # noqa: S101 - a place is in a part
     assert inspector is not None  # noqa: S101 - the caller has tested it
-    end = part.text.offset((there.end[0], _BEHIND_A_LINE), snapshot.encoding)
+    end = part.text.offset(types.Position(there.range.end.line, _BEHIND_A_LINE))
     comment, text = f"  # adalora: ignore[{finding.code}]", str(part.text)
-    changed = snapshot.with_text(there.uri, f"{text[:end]}{comment}{text[end:]}")
+    changed = snapshot.with_text(part, f"{text[:end]}{comment}{text[end:]}")
     again = inspector.inspect(changed.raw, snapshot.name, was_named=False)
     before = {each.message: each.code for each in found.report.diagnostics}
     left = set() if again is None else {each.message for each in again.report.diagnostics}
     others = {message for message, code in before.items() if code != finding.code}
-    is_ignored = finding.message not in left and others <= left <= before.keys()
-    return [Replacement(snapshot.stretch(part, end, end), comment)] if is_ignored else []
+    if finding.message in left or not others <= left <= before.keys():
+        return {}
+    return {part.uri: [types.TextEdit(part.stretch(end, end).range, comment)]}
 
 
-def _replaced(
-    checked: CheckedSnapshot, found: Examined, only: Diagnostic | None = None
-) -> list[Replacement]:
-    """Return what the safe fixes replace, or the fix of one finding."""
+def _fixed(checked: CheckedSnapshot, found: Examined, only: Diagnostic | None = None) -> Changes:
+    """Return what the safe fixes change, or the fix of one finding."""
     assert checked.inspector is not None  # noqa: S101 - the caller has tested it
     fixed = checked.inspector.fix(
         found, checked.snapshot.name, was_named=False, unsafe=only is not None, only=only
     )
-    return checked.snapshot.replacements(found.document, fixed.document)
+    return checked.snapshot.changes(found.document, fixed.document)
 
 
-def _workspace_edit(
-    checked: CheckedSnapshot, replaced: Sequence[Replacement], *, versioned: bool
-) -> types.WorkspaceEdit:
-    edits: dict[str, list[types.TextEdit]] = {}
-    for place, text in replaced:
-        edits.setdefault(place.uri, []).append(types.TextEdit(range_of(place), text))
-    if not versioned:
-        return types.WorkspaceEdit(changes=edits)
-    changes = []
-    for uri, each in edits.items():
-        part = checked.snapshot.part(uri)
-        version = None if part is None else part.version
-        name = types.OptionalVersionedTextDocumentIdentifier(uri, version)
-        changes.append(types.TextDocumentEdit(name, each))
-    return types.WorkspaceEdit(document_changes=changes)
-
-
-def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover | None:
+def hover(checked: CheckedSnapshot, uri: str, position: types.Position) -> types.Hover | None:
     """Return the findings at a position, the field's description and the pages of the rules."""
-    if checked.found is None:
-        return None
-    causes, pages, around = [], {}, None
+    at = types.Location(uri, types.Range(position, position))
+    shown, pages, around = [], {}, None
     written = checked.snapshot.format
     language = "python" if written == "notebook" else written
-    for each in checked.found.report.diagnostics:
-        place = checked.snapshot.place(each.span)
-        if place is not None and place.holds(uri, position):
+    for each, place in _placed(checked):
+        if meet(place, at):
             what_to_do = f"\n\nWhat to do: {visible(each.hint)}" if each.hint else ""
-            causes.append(f"{each.code} {visible(each.message)}{what_to_do}")
+            shown.append(f"{each.code} {visible(each.message)}{what_to_do}")
             rule = BY_CODE[each.code]
             # With its examples if they are in the document's language.
             pages[each.code] = page(rule, with_examples=rule.language == language)
             around = around or place
-    fields = []
     for field, place in _fields(checked):
-        if place.holds(uri, position):
-            fields.append(about(field))
+        if meet(place, at):
+            shown.append(about(field))
             around = place
             break
     if around is None:
         return None
     # Not Markdown: a message may quote a hostile document.
-    shown = "\n\n---\n\n".join([*causes, *fields, *pages.values()])
-    return types.Hover(types.MarkupContent(types.MarkupKind.PlainText, shown), range_of(around))
+    text = "\n\n---\n\n".join([*shown, *pages.values()])
+    return types.Hover(types.MarkupContent(types.MarkupKind.PlainText, text), around.range)
 
 
 def about(field: Field) -> str:
@@ -227,43 +200,31 @@ def about(field: Field) -> str:
     return "\n".join(lines)
 
 
-def _fields(checked: CheckedSnapshot) -> Iterator[tuple[Field, ClientRange]]:
+def _fields(checked: CheckedSnapshot) -> Iterator[tuple[Field, types.Location]]:
     """Yield each field that is written, with the places of its key and its value."""
-    assert checked.found is not None  # noqa: S101 - the caller has tested it
-    document = checked.found.document
-    written = [(block, name) for block in checked.found.blocks for name in block.values]
+    if (found := checked.found) is None:
+        return
+    written = [(block, name) for block in found.blocks for name in block.values]
     for block, name in written:
         for at in ("key", "value") if name in block.fields else ():
-            place = checked.snapshot.place(document.span_of(block.at(name), at))
+            place = checked.snapshot.place(found.document.span_of(block.at(name), at))
             if place is not None:
                 yield block.fields[name], place
 
 
 def lenses(checked: CheckedSnapshot, uri: str) -> list[types.CodeLens]:
     """Return the phases of each configuration of a text that can be trained."""
-    found = checked.found
-    if found is None:
+    if (found := checked.found) is None:
         return []
     lenses = []
     for block in found.blocks:
-        plan = _plan_of(block)
         place = checked.snapshot.place(found.document.span_of(block.path, "key"))
-        if plan is not None and place is not None and place.uri == uri:
-            phases = [phase for phase in plan.phases() if phase.length]
+        if place is None or place.uri != uri or block.is_lora or block.deferred:
+            continue
+        if any((each.severity or each.rule.severity) == "error" for each in findings(block)):
+            continue
+        with suppress(ValueError):  # a saved adapter may have no total_step
+            phases = [phase for phase in plan_of(block).phases() if phase.length]
             title = " | ".join(f"{p.name} {p.first} to {p.last}: {p.what}" for p in phases)
-            lenses.append(types.CodeLens(range_of(place), types.Command(title, "")))
+            lenses.append(types.CodeLens(place.range, types.Command(title, "")))
     return lenses
-
-
-def _plan_of(block: Block) -> Plan | None:
-    """Return the plan of a block without errors whose values are all known."""
-    if (
-        block.is_lora
-        or block.deferred
-        or any((f.severity or f.rule.severity) == "error" for f in findings(block))
-    ):
-        return None
-    try:
-        return plan_of(block)
-    except ValueError:  # a saved adapter may have no total_step
-        return None

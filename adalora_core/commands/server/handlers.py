@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 from urllib.parse import unquote
 
 from lsprotocol import types
@@ -21,9 +21,9 @@ from pygls.workspace import TextDocument, Workspace
 
 from adalora_core.checker.documents.document import SUFFIXES, Format
 from adalora_core.commands.cli.settings import IGNORE_FILE
+from adalora_core.commands.server.checking import RemoteChecker, Schedule
 from adalora_core.commands.server.findings import ACTION_KINDS, actions, hover, lenses
-from adalora_core.commands.server.snapshots import ClientRange, Encoding, Part, Snapshot, Text
-from adalora_core.commands.server.worker import Answer, RemoteChecker, Schedule
+from adalora_core.commands.server.snapshots import CheckedSnapshot, Part, Snapshot, Text
 
 _LOG = logging.getLogger(__name__)
 _SETTINGS = ("pyproject.toml", IGNORE_FILE)
@@ -51,34 +51,26 @@ def path_of(uri: str) -> Path | None:
 class _OpenText(TextDocument):
     """A text as its edits leave it; pygls' own takes the time of the whole text for each edit."""
 
-    def __init__(self, item: types.TextDocumentItem, encoding: Encoding) -> None:
+    def __init__(self, item: types.TextDocumentItem, encoding: str) -> None:
         super().__init__(item.uri, "", item.version, item.language_id)
-        self._encoding = encoding
-        self.text = Text.of(item.text)
+        self.text = Text.of(item.text, encoding)
 
     def apply_change(self, change: types.TextDocumentContentChangeEvent) -> None:
         if isinstance(change, types.TextDocumentContentChangePartial):
-            start, end = change.range.start, change.range.end
-            places = (start.line, start.character), (end.line, end.character)
-            self.text = self.text.edited(*places, change.text, self._encoding)
+            self.text = self.text.edited(change.range, change.text)
         else:
-            self.text = Text.of(change.text)
+            self.text = Text.of(change.text, self.text.encoding)
 
 
 class Documents(Workspace):
     """The open documents."""
-
-    @property
-    def encoding(self) -> Encoding:
-        """The units in which the client counts."""
-        return cast("Encoding", self.position_encoding)  # a member of an enumeration is a string
 
     def put_text_document(
         self, text_document: types.TextDocumentItem, notebook_uri: str | None = None
     ) -> None:
         """Note a text document, or a cell of a notebook."""
         super().put_text_document(text_document, notebook_uri)
-        opened = _OpenText(text_document, self.encoding)
+        opened = _OpenText(text_document, self.position_encoding or "utf-16")
         self.text_documents[unquote(text_document.uri)] = opened
 
     def names(self) -> list[str]:
@@ -98,7 +90,7 @@ class Documents(Workspace):
         if notebook is not None:
             metadata = _metadata(notebook.metadata)
             parts = tuple(part for cell in notebook.cells if (part := self._part(cell)))
-            return Snapshot(uri, path, "notebook", parts, self.encoding, metadata)
+            return Snapshot(uri, path, "notebook", parts, metadata)
         opened = self.text_documents.get(unquote(uri))
         if not isinstance(opened, _OpenText) or self.owner(uri) != uri:
             return None
@@ -109,8 +101,7 @@ class Documents(Workspace):
             format_ = next((each for each in get_args(Format) if each == opened.language_id), None)
         if format_ is None:
             return None
-        part = Part(uri, opened.version, opened.text)
-        return Snapshot(uri, path, format_, (part,), self.encoding)
+        return Snapshot(uri, path, format_, (Part(uri, opened.version, opened.text),))
 
     def _part(self, cell: types.NotebookCell) -> Part | None:
         opened = self.text_documents.get(unquote(cell.document))
@@ -133,11 +124,7 @@ class Server(LanguageServer):
     """The language server of one client."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "adalora",
-            version("adalora-core"),
-            notebook_document_sync=_NOTEBOOKS,
-        )
+        super().__init__("adalora", version("adalora-core"), notebook_document_sync=_NOTEBOOKS)
         self.documents = Documents(None)
         self.checker = RemoteChecker()
         self.schedule = Schedule(
@@ -160,13 +147,13 @@ class Server(LanguageServer):
         self.documents = self.protocol._workspace = Documents(  # noqa: SLF001
             given.root_uri, workspace_folders=folders, position_encoding=given.position_encoding
         )
-        shows = self.has_client("text_document", "publish_diagnostics", "related_information")
-        self.checker.with_related = shows
         self.note_folders()
 
     def watch_settings(self) -> None:
         """Ask the client to report changes of the files that change what is checked, and how."""
-        if self.has_client("workspace", "did_change_watched_files", "dynamic_registration"):
+        workspace = self.client_capabilities.workspace
+        watching = workspace and workspace.did_change_watched_files
+        if watching and watching.dynamic_registration:
             watchers = [types.FileSystemWatcher(f"**/{name}") for name in _SETTINGS]
             options = types.DidChangeWatchedFilesRegistrationOptions(watchers)
             method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
@@ -177,13 +164,6 @@ class Server(LanguageServer):
         """Take over the folders that the client has open."""
         uris = [*self.workspace.folders] or [self.workspace.root_uri or ""]
         self.checker.folders = tuple(path for uri in uris if (path := path_of(uri)))
-
-    def has_client(self, *names: str) -> bool:
-        """Return whether the client has a capability."""
-        value: Any = getattr(self.protocol, "client_capabilities", None)
-        for name in names:
-            value = getattr(value, name, None)
-        return bool(value)
 
     def check_again(self) -> None:
         """Check every open document with the settings as they are now."""
@@ -206,7 +186,7 @@ class Server(LanguageServer):
         """Log an error that no answer reports; a malformed message may be one of thousands."""
         _LOG.error("%s: %s", getattr(source, "__name__", source), error)
 
-    def _publish(self, checked: Answer) -> None:
+    def _publish(self, checked: CheckedSnapshot) -> None:
         if checked.problem is not None:
             self.show_once(checked.problem)
         for part in checked.snapshot.parts:
@@ -221,15 +201,8 @@ def _folders_changed(ls: Server, _: types.DidChangeWorkspaceFoldersParams) -> No
     ls.check_again()
 
 
-def _text_changed(
-    ls: Server, params: types.DidOpenTextDocumentParams | types.DidChangeTextDocumentParams
-) -> None:
-    ls.schedule.changed(params.text_document.uri)
-
-
 def _text_closed(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
-    uri = params.text_document.uri
-    ls.schedule.closed(uri)
+    ls.schedule.closed(params.text_document.uri)
     ls.clear([params.text_document])
 
 
@@ -244,45 +217,42 @@ def _notebook_closed(ls: Server, params: types.DidCloseNotebookDocumentParams) -
     ls.clear(params.cell_text_documents)
 
 
-async def _about(
-    ls: Server, uri: str, find: Callable[..., Any], *given: Any, **options: Any
-) -> Any:
-    answer = await ls.schedule.newest(ls.documents.owner(uri))
-    if answer is None:
+async def _about(ls: Server, uri: str, find: Callable[..., Any], *given: Any) -> Any:
+    checked = await ls.schedule.newest(ls.documents.owner(uri))
+    if checked is None:
         return None
-    return await ls.schedule.beside(partial(ls.checker.about, find, answer, *given, **options))
+    return await ls.schedule.beside(partial(ls.checker.about, find, checked, *given))
 
 
-async def _hover(ls: Server, params: types.HoverParams) -> types.Hover | None:
-    uri, position = params.text_document.uri, params.position
-    found: types.Hover | None = await _about(
-        ls, uri, hover, uri, (position.line, position.character)
-    )
-    return found
+async def _hover(ls: Server, params: types.HoverParams) -> Any:
+    uri = params.text_document.uri
+    return await _about(ls, uri, hover, uri, params.position)
 
 
-async def _code_lens(ls: Server, params: types.CodeLensParams) -> list[types.CodeLens]:
+async def _code_lens(ls: Server, params: types.CodeLensParams) -> Any:
     uri = params.text_document.uri
     return await _about(ls, uri, lenses, uri) or []
 
 
-async def _code_action(ls: Server, params: types.CodeActionParams) -> list[types.CodeAction]:
-    uri, start, end = params.text_document.uri, params.range.start, params.range.end
-    place = ClientRange(uri, (start.line, start.character), (end.line, end.character))
-    versioned = ls.has_client("workspace", "workspace_edit", "document_changes")
-    kinds = params.context.only
-    return await _about(ls, uri, actions, place, kinds, versioned=versioned) or []
+async def _code_action(ls: Server, params: types.CodeActionParams) -> Any:
+    place = types.Location(params.text_document.uri, params.range)
+    return await _about(ls, place.uri, actions, place, params.context.only) or []
 
 
 async def _completion(ls: Server, params: types.CompletionParams) -> types.CompletionList:
     uri = params.text_document.uri
     snapshot = ls.documents.snapshot(ls.documents.owner(uri))
-    items: list[types.CompletionItem] = []
-    if snapshot is not None:
-        place = params.position.line, params.position.character
-        find = partial(ls.checker.completions, snapshot, uri, place)
-        items = await ls.schedule.beside(find)
+    find = partial(ls.checker.completions, snapshot, uri, params.position)
+    items = [] if snapshot is None else await ls.schedule.beside(find)
     return types.CompletionList(is_incomplete=False, items=items)
+
+
+def _text_changed(ls: Server, params: Any) -> None:
+    ls.schedule.changed(params.text_document.uri)
+
+
+def _notebook_opened(ls: Server, params: types.DidOpenNotebookDocumentParams) -> None:
+    ls.schedule.changed(params.notebook_document.uri)
 
 
 _HANDLERS: dict[str, tuple[Callable[..., Any], Any]] = {
@@ -295,10 +265,7 @@ _HANDLERS: dict[str, tuple[Callable[..., Any], Any]] = {
     # A policy has any name.
     types.TEXT_DOCUMENT_DID_SAVE: (lambda ls, _: ls.check_again(), None),
     types.TEXT_DOCUMENT_DID_CLOSE: (_text_closed, None),
-    types.NOTEBOOK_DOCUMENT_DID_OPEN: (
-        lambda ls, params: ls.schedule.changed(params.notebook_document.uri),
-        None,
-    ),
+    types.NOTEBOOK_DOCUMENT_DID_OPEN: (_notebook_opened, None),
     types.NOTEBOOK_DOCUMENT_DID_CHANGE: (_notebook_changed, None),
     types.NOTEBOOK_DOCUMENT_DID_CLOSE: (_notebook_closed, None),
     types.TEXT_DOCUMENT_HOVER: (_hover, None),

@@ -15,108 +15,94 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from lsprotocol.types import Location, Position, Range, TextEdit
 
 from adalora_core.checker.documents.document import SUFFIXES, Document, Format
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lsprotocol import types
+    from lsprotocol.types import Diagnostic
 
     from adalora_core.checker.pipeline.inspection import Inspector
     from adalora_core.checker.reports import Examined
     from adalora_core.floor.places import Span
 
-Encoding = Literal["utf-8", "utf-16", "utf-32"]
-Position = tuple[int, int]
-"""A line, and a column in the units of the client, both from 0."""
-
 MARK = "\ufeff"
 """A byte order mark, which some clients leave in the text."""
+START = Position(0, 0)
 
 # A lone CR ends a line; U+2028 does not.
 _LINE_START = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
-_CONTINUATION = bytes(range(0x80, 0xC0))
+_CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
 
 
+@dataclass(frozen=True)
 class Text:
-    """The lines of a text, each with its end; an edit makes a new text and shares the others."""
+    """The lines of a text, each with its end; an edit makes a new text and shares the others.
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self._lines = lines
+    Positions are in the units of `encoding`, and offsets in characters.
+    """
+
+    lines: Sequence[str]
+    encoding: str
 
     @classmethod
-    def of(cls, text: str) -> Text:
+    def of(cls, text: str, encoding: str) -> Text:
         """Split a text into lines."""
-        return cls(_LINE_START.split(text))
+        return cls(_LINE_START.split(text), encoding)
 
     def __str__(self) -> str:
         """Return the whole text."""
-        return "".join(self._lines)
+        return "".join(self.lines)
 
-    def edited(self, one: Position, other: Position, new: str, encoding: Encoding) -> Text:
+    def edited(self, place: Range, new: str) -> Text:
         """Return the text with a replacement between two positions.
 
         A position beyond the end of its line, or of the text, is the end.
         """
-        (first, start), (last, end) = sorted(
-            (self._place(one, encoding), self._place(other, encoding))
-        )
-        piece = self._lines[first][:start] + new + self._lines[last][end:]
-        if first and piece.startswith("\n") and self._lines[first - 1].endswith("\r"):
+        (first, start), (last, end) = sorted(map(self._place, (place.start, place.end)))
+        piece = self.lines[first][:start] + new + self.lines[last][end:]
+        if first and piece.startswith("\n") and self.lines[first - 1].endswith("\r"):
             first -= 1
-            piece = self._lines[first] + piece
+            piece = self.lines[first] + piece
         changed = _LINE_START.split(piece)
-        if last + 1 < len(self._lines):
+        if last + 1 < len(self.lines):
             changed.pop()  # the line after its end is the next one
-        return Text([*self._lines[:first], *changed, *self._lines[last + 1 :]])
+        return Text([*self.lines[:first], *changed, *self.lines[last + 1 :]], self.encoding)
 
-    def offset(self, position: Position, encoding: Encoding) -> int:
+    def offset(self, position: Position) -> int:
         """Return the offset of a position."""
-        line, column = self._place(position, encoding)
+        line, column = self._place(position)
         return self._starts[line] + column
 
-    def position(self, offset: int, encoding: Encoding) -> Position:
+    def position(self, offset: int) -> Position:
         """Return the position of an offset."""
         line = bisect_right(self._starts, offset) - 1
-        return line, self.units(line, offset - self._starts[line], encoding)
+        return self.at(line, offset - self._starts[line])
 
-    def units(self, line: int, column: int, encoding: Encoding) -> int:
-        """Return how many units of the client the first characters of a line have."""
-        before = self._lines[min(line, len(self._lines) - 1)][:column]
-        if encoding == "utf-32" or before.isascii():
-            return len(before)
-        if encoding == "utf-16":
-            return len(before.encode("utf-16-le", "surrogatepass")) // 2
-        return len(before.encode("utf-8", "surrogatepass"))
+    def at(self, line: int, column: int) -> Position:
+        """Return the position of a character of a line."""
+        return Position(line, self._units(self.lines[min(line, len(self.lines) - 1)][:column]))
 
-    def _place(self, position: Position, encoding: Encoding) -> tuple[int, int]:
+    def _units(self, text: str) -> int:
+        codec, width = _CODECS[self.encoding]
+        return len(text.encode(codec, "surrogatepass")) // width
+
+    def _place(self, position: Position) -> tuple[int, int]:
         """Return line and column of a position, in characters."""
-        line, units = position
-        if line >= len(self._lines):
-            line, units = len(self._lines) - 1, len(self._lines[-1]) * 4
-        content = self._lines[line].rstrip("\r\n")
-        return max(line, 0), _characters(content, max(units, 0), encoding)
+        line, units = min(max(position.line, 0), len(self.lines) - 1), max(position.character, 0)
+        content = self.lines[line].rstrip("\r\n")
+        if position.line > line or content.isascii():
+            return line, min(units, len(content)) if position.line == line else len(content)
+        ends = list(accumulate(map(self._units, content[:units])))
+        return line, bisect_right(ends, units)
 
     @cached_property
     def _starts(self) -> list[int]:
-        return [0, *accumulate(len(line) for line in self._lines[:-1])]
-
-
-def _characters(line: str, units: int, encoding: Encoding) -> int:
-    """Return how many characters of a line end within its first units."""
-    if encoding == "utf-32" or line.isascii():
-        return min(units, len(line))
-    if encoding == "utf-16":
-        found = line.encode("utf-16-le", "surrogatepass")[: 2 * units]
-        shown = found.decode("utf-16-le", "surrogatepass")
-        is_half = bool(shown) and shown[-1] != line[len(shown) - 1]
-        return len(shown) - is_half
-    encoded = line.encode("utf-8", "surrogatepass")
-    count = len(encoded[:units].translate(None, _CONTINUATION))
-    is_part = units < len(encoded) and encoded[units] in _CONTINUATION
-    return count - is_part
+        return [0, *accumulate(len(line) for line in self.lines[:-1])]
 
 
 def difference(old: str, new: str) -> tuple[int, int, str]:
@@ -147,33 +133,19 @@ class Part:
     text: Text
     is_code: bool = True
 
-
-class ClientRange(NamedTuple):
-    """A stretch of a text of the client."""
-
-    uri: str
-    start: Position
-    end: Position
-
-    def holds(self, uri: str, position: Position) -> bool:
-        """Return whether a position is in the stretch; also if it is right behind it."""
-        return self.meets(ClientRange(uri, position, position))
-
-    def meets(self, other: ClientRange) -> bool:
-        """Return whether two stretches touch."""
-        return self.uri == other.uri and self.start <= other.end and other.start <= self.end
-
-    def shares_line(self, other: ClientRange) -> bool:
-        """Return whether two stretches have a line in common."""
-        lines = self.start[0] <= other.end[0] and other.start[0] <= self.end[0]
-        return self.uri == other.uri and lines
+    def stretch(self, start: int, end: int) -> Location:
+        """Return the stretch of the text between two offsets."""
+        return Location(self.uri, Range(self.text.position(start), self.text.position(end)))
 
 
-class Replacement(NamedTuple):
-    """A new text for a stretch."""
+def meet(one: Location, other: Location) -> bool:
+    """Return whether two stretches touch."""
+    a, b = one.range, other.range
+    return one.uri == other.uri and a.start <= b.end and b.start <= a.end
 
-    place: ClientRange
-    text: str
+
+Changes = dict[str, list[TextEdit]]
+"""The edits of texts of the client, by name."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +159,6 @@ class Snapshot:
     path: Path | None
     format: Format
     parts: tuple[Part, ...]
-    encoding: Encoding
     metadata: dict[str, Any] | None = None
 
     @property
@@ -209,32 +180,21 @@ class Snapshot:
         # Escaped, so that one cell with half of a surrogate pair does not spoil the others.
         return json.dumps({"cells": cells, "metadata": self.metadata}).encode()
 
-    def place(self, span: Span | None) -> ClientRange | None:
+    def place(self, span: Span | None) -> Location | None:
         """Return where a span of the checked document is; None: nowhere."""
         if not self.parts:
             return None
-        if self.metadata is None:
-            part = self.parts[0]
-            shift = self._shift
-            start, end = (0, 0) if span is None else (span.start + shift, span.end + shift)
-            return self.stretch(part, start, end)
-        if span is None or span.cell is None:
-            return ClientRange(self.parts[0].uri, (0, 0), (0, 0))
-        cell = span.cell
+        part = self.parts[0]
+        if span is None or (self.metadata is not None and span.cell is None):
+            return Location(part.uri, Range(START, START))
+        if (cell := span.cell) is None or self.metadata is None:
+            return part.stretch(span.start + self._shift, span.end + self._shift)
         part = self.parts[cell.number - 1]
-        first, last = cell.start_line - 1, cell.end_line - 1
-        return ClientRange(
-            part.uri,
-            (first, part.text.units(first, cell.start_column - 1, self.encoding)),
-            (last, part.text.units(last, cell.end_column - 1, self.encoding)),
-        )
+        start = part.text.at(cell.start_line - 1, cell.start_column - 1)
+        end = part.text.at(cell.end_line - 1, cell.end_column - 1)
+        return Location(part.uri, Range(start, end))
 
-    def stretch(self, part: Part, start: int, end: int) -> ClientRange:
-        """Return the stretch of a text between two offsets."""
-        first, last = (part.text.position(each, self.encoding) for each in (start, end))
-        return ClientRange(part.uri, first, last)
-
-    def replacements(self, old: Document, new: Document) -> list[Replacement]:
+    def changes(self, old: Document, new: Document) -> Changes:
         """Return what turns the texts of the client into those of a fixed document."""
         if self.metadata is None:
             texts = [(self.parts[0], old.text, new.text, self._shift)]
@@ -242,21 +202,22 @@ class Snapshot:
             cells = json.loads(new.text)["cells"]
             pairs = zip(self.parts, cells, strict=True)
             texts = [(part, str(part.text), cell["source"], 0) for part, cell in pairs]
-        found = []
+        found = {}
         for part, before, after, shift in texts:
             if before != after:
                 start, end, text = difference(before, after)
-                found.append(Replacement(self.stretch(part, start + shift, end + shift), text))
+                place = part.stretch(start + shift, end + shift)
+                found[part.uri] = [TextEdit(place.range, text)]
         return found
 
     def part(self, uri: str) -> Part | None:
         """Return a text by its name."""
         return next((part for part in self.parts if part.uri == uri), None)
 
-    def with_text(self, uri: str, text: str) -> Snapshot:
+    def with_text(self, part: Part, text: str) -> Snapshot:
         """Return the snapshot with another text in the place of one."""
-        parts = [replace(p, text=Text.of(text)) if p.uri == uri else p for p in self.parts]
-        return replace(self, parts=tuple(parts))
+        new = replace(part, text=Text.of(text, part.text.encoding))
+        return replace(self, parts=tuple(new if each is part else each for each in self.parts))
 
     @property
     def _shift(self) -> int:
@@ -269,14 +230,16 @@ class CheckedSnapshot:
     """A checked snapshot, with its findings for the client on each text.
 
     `inspector` is None where a search leaves the file out, and `found` where nothing is about
-    AdaLoRA. `problem` is why the project's settings are not used, or why the text is not checked.
+    AdaLoRA; both are in the worker alone. `problem` is why the project's settings are not used, or
+    why the text is not checked. A check that `is_beyond` a bound is not tried again.
     """
 
     snapshot: Snapshot
     inspector: Inspector | None = None
     found: Examined | None = None
     problem: str | None = None
-    diagnostics: dict[str, list[types.Diagnostic]] = field(default_factory=dict)
+    diagnostics: dict[str, list[Diagnostic]] = field(default_factory=dict)
+    is_beyond: bool = False
 
 
 def _encoded(text: str, format: Format) -> bytes:  # noqa: A002 - as in the contract

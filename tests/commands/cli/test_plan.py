@@ -14,13 +14,12 @@ from adalora_core.config.rules.base import SOUND
 
 
 def test_plan_of_a_sound_file_names_phases_allocations_and_scale(write, capsys):
-    assert main(["plan", str(write(SOUND)), "--matrices", "36"]) == 0
+    assert main(["plan", str(write(SOUND))]) == 0
     out = capsys.readouterr().out
     assert "warm-up      0 to  200   201 steps   every matrix has rank 12" in out
     assert "budgeting  201 to  799   599 steps   59 allocations, every 10 steps" in out
     assert "final      800 to  999   200 steps   rank 8 on average, selected at step 800" in out
     assert "lora_alpha / init_r = 16 / 12 = 1.333" in out
-    assert "432 triplets of 36 matrices at the start, 288 at the end" in out
     assert "12 |****" in out
 
 
@@ -66,9 +65,9 @@ def test_plan_of_a_missing_file_exits_2(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "many", "\u00b2"])
-def test_plan_for_an_invalid_number_of_matrices_exits_2(write, capsys, number):
+def test_plan_for_an_invalid_number_of_tokens_exits_2(write, capsys, number):
     with pytest.raises(SystemExit) as caught:
-        main(["plan", str(write(SOUND)), f"--matrices={number}"])
+        main(["plan", str(write(SOUND)), f"--tokens={number}"])
     assert caught.value.code == 2
     assert f"expected a whole number of at least 1, got {number!r}" in capsys.readouterr().err
 

@@ -79,7 +79,7 @@ def test_changed_settings_apply_to_the_next_edit_without_a_message(server, root,
     ("text", "told"),
     [
         ("[tool.adalora]\nunknown = 1\n", "tool.adalora.unknown: unknown key"),
-        ("[tool.adalora\n", "Expected ']'"),
+        ("[tool.adalora\n", "not valid TOML: expected ']'"),
         ('[tool.adalora]\npolicy = "missing.json"\n', "missing.json"),
         ('[tool.adalora]\nselect = ["XYZ"]\n', "there is no rule 'XYZ'"),
     ],

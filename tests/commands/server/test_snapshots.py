@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from lsprotocol.types import Position, Range
 
 from adalora_core.commands.server.snapshots import Text, difference
 
@@ -40,15 +41,16 @@ def reference_offset(text, position, encoding):
 
 @given(encoding=ENCODINGS, text=TEXTS, position=POSITIONS)
 def test_offset_of_a_position(encoding, text, position):
-    assert Text.of(text).offset(position, encoding) == reference_offset(text, position, encoding)
+    expected = reference_offset(text, position, encoding)
+    assert Text.of(text, encoding).offset(Position(*position)) == expected
 
 
 @given(encoding=ENCODINGS, text=TEXTS, number=st.integers(0, 30))
 def test_position_of_an_offset_leads_back(encoding, text, number):
     offset = min(number, len(text))
     inside = text[offset - 1 : offset + 1] == "\r\n" if offset else False
-    position = Text.of(text).position(offset, encoding)
-    assert Text.of(text).offset(position, encoding) == offset - inside
+    whole = Text.of(text, encoding)
+    assert whole.offset(whole.position(offset)) == offset - inside
 
 
 @given(
@@ -56,20 +58,15 @@ def test_position_of_an_offset_leads_back(encoding, text, number):
     text=TEXTS,
     edits=st.lists(st.tuples(POSITIONS, POSITIONS, TEXTS), max_size=4),
 )
+@example("utf-16", "a\rxx\nb", [((1, 0), (1, 2), "")])  # joins the parts of a line end
 def test_edited_text_is_that_of_the_protocol(encoding, text, edits):
-    edited = Text.of(text)
+    edited = Text.of(text, encoding)
     for one, other, new in edits:
         start, end = sorted(reference_offset(text, each, encoding) for each in (one, other))
         text = text[:start] + new + text[end:]
-        edited = edited.edited(one, other, new, encoding)
+        edited = edited.edited(Range(Position(*one), Position(*other)), new)
+        assert edited == Text.of(text, encoding)
         assert str(edited) == text
-        assert edited.position(len(text), encoding) == Text.of(text).position(len(text), encoding)
-
-
-def test_edit_between_the_parts_of_a_line_end_joins_them():
-    text = Text.of("a\rxx\nb").edited((1, 0), (1, 2), "", "utf-16")
-    assert str(text) == "a\r\nb"
-    assert text.position(3, "utf-16") == (1, 0)
 
 
 @given(TEXTS, TEXTS)

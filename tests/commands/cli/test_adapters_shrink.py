@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from adalora_core.commands.cli import main
-from adalora_core.commands.cli.shrink import make_parser
+from adalora_core.commands.cli.adapters import make_parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable

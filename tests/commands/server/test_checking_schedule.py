@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from served_documents import WRONG, json_text
 
-from adalora_core.commands.server import worker
+from adalora_core.commands.server import checking
 from adalora_core.commands.server.snapshots import CheckedSnapshot, Part, Snapshot, Text
 
 URI = "untitled:a"
@@ -18,12 +18,12 @@ class Bench:
 
     def __init__(self):
         self.texts, self.checked, self.published = {URI: json_text(WRONG)}, [], []
-        self.schedule = worker.Schedule(self.take, self.check, self.published.append)
+        self.schedule = checking.Schedule(self.take, self.check, self.published.append)
 
     def take(self, uri):
         text = self.texts.get(uri)
-        part = Part(uri, 1, Text.of(text or ""))
-        return None if text is None else Snapshot(uri, None, "json", (part,), "utf-16")
+        part = Part(uri, 1, Text.of(text or "", "utf-16"))
+        return None if text is None else Snapshot(uri, None, "json", (part,))
 
     def check(self, snapshot):
         self.checked.append(str(snapshot.parts[0].text))
@@ -41,7 +41,7 @@ async def _settled():
 
 
 def test_edits_are_not_checked_before_a_pause_but_when_somebody_asks(monkeypatch):
-    monkeypatch.setattr(worker, "QUIET", 3600.0)
+    monkeypatch.setattr(checking, "QUIET", 3600.0)
 
     async def type_and_ask():
         bench = Bench()

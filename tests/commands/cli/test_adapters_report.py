@@ -87,30 +87,7 @@ class TestReport:
         assert "rank_heatmap.png" not in text
         assert not (adapter / "rank_heatmap.png").exists()
 
-    def test_report_of_an_unfinished_run_shows_step_and_triplets_in_its_titles(
-        self,
-        adapter: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        titles = []
-        monkeypatch.setattr(
-            "adalora_core.commands.rank_report.report.rank_heatmap",
-            lambda *_, title, **__: titles.append(title) or b"",
-        )
-        metadata = {"adalora_state": json.dumps({"step": 35})}
-        header = json.dumps({"__metadata__": metadata}).encode()
-        state = len(header).to_bytes(8, "little") + header
-        (adapter / "adalora_state.0123456789abcdef.safetensors").write_bytes(state)
-        assert main(["report", str(adapter), "--output", str(adapter)]) == 0
-        progress = "step 36 of 100, 4 of 8 triplets, target 4"
-        assert capsys.readouterr().err.splitlines()[0].endswith(f"are not final: {progress}")
-        expected = f"adapter ({progress})"
-        assert titles == [f"Rank of each matrix: {expected}"]
-        text = (adapter / "rank_report.md").read_text()
-        assert text.startswith(f"# Ranks of {expected}\n")
-
-    def test_report_without_a_state_shows_that_the_budget_was_not_reached(
+    def test_report_shows_that_the_budget_was_not_reached(
         self, adapter: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (adapter / "adapter_config.json").write_text(json.dumps({**CONFIG, "target_r": 1}))

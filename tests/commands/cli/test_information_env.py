@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from adalora_core.commands.cli.env import _code, _cuda_backend
+from adalora_core.commands.cli.information import _code, _cuda_backend
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
