@@ -23,7 +23,6 @@ from adalora_core.training import run_end
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file import folder as folders
 from adalora_core.training.adapter_file import tensors as converting
-from adalora_core.training.adapter_file.lora import encoded_kernels
 from adalora_core.training.targets import refuse_unsupported
 from adalora_core.training.training_state import contents
 from adalora_core.training.training_state import state as states
@@ -124,7 +123,7 @@ def save_adapter(
     try:
         pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
         tensors = converting.collect_tensors(tuner, adapter, pattern, whole, embeddings)
-        metadata = {"format": "pt", **encoded_kernels(adapter.layers)}
+        metadata = {"format": "pt", **converting.encoded_kernels(adapter.layers)}
         weights = folders.encode_tensors(tensors, metadata)
         config = folders.encode_config(_config_values(tuner, adapter, pattern))
         save.commit(folder, adapter, Files(weights, config, tensors.keys))
