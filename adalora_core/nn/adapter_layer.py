@@ -64,7 +64,6 @@ class AdaLoraLayer(nn.Module):
         self.is_disabled = False
 
     def __getattr__(self, name: str) -> Any:
-        """Return a submodule or parameter."""
         # Not through nn.Module: every forward looks up the base layer and the factors here.
         modules = self.__dict__.get("_modules", {})
         if name in modules:

@@ -215,7 +215,8 @@ class AdaLoraCallback(TrainerCallback):
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         reshard(unwrapped(model))
         tuner = host_of(model, "AdaLoraCallback")
-        tuner.training_run.penalty.end_steps()
+        penalty = tuner.training_run.penalty
+        penalty.is_first = penalty.latest = None  # nobody calls `begin_step` any more
         zero, self._zero = self._zero, None
         if zero is not None:
             zero.remove()

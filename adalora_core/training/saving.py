@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed, nn
@@ -28,8 +28,7 @@ from adalora_core.training.training_state import contents
 from adalora_core.training.training_state import state as states
 from adalora_core.training.tuner import AdaLoraTuner
 
-if TYPE_CHECKING:
-    Gathered = Mapping[str, torch.Tensor] | None
+Gathered = Mapping[str, torch.Tensor] | None
 
 
 class Save:
@@ -80,14 +79,12 @@ class Save:
         state = None
         if adapter is not None and self.writes:
             run_end.warn_if_file_lacks_trained(self._model, adapter, files.names)
-        is_checkpoint = self._with_state is True
-        if (
-            adapter is not None
-            and self._with_state is not False
-            and states.run_is_unfinished(adapter, is_checkpoint=is_checkpoint)
-        ):
-            pattern = adapter.rank_pattern(live=True)
-            state = states.encode_state(adapter, pattern, files.weights, files.config)
+        allocator = None if adapter is None else adapter.allocator
+        if adapter is not None and allocator is not None and self._with_state is not False:
+            last, total = allocator.last_step, allocator.schedule.total_step
+            if self._with_state if last is None else last + 1 < total:
+                pattern = adapter.rank_pattern(live=True)
+                state = states.encode_state(adapter, pattern, files.weights, files.config)
         if self.writes:
             folders.commit(
                 target, files.weights, files.config, state, weights_name=files.weights_name

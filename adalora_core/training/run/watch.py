@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -20,8 +20,7 @@ from adalora_core.training.run import automatic
 from adalora_core.training.run.optimizers import held_at_step, was_skipped, watch_steps
 from adalora_core.training.run.reporting import report
 
-if TYPE_CHECKING:
-    _Gradient = tuple[torch.Tensor, torch.Tensor, int]
+_Gradient = tuple[torch.Tensor, torch.Tensor, int]
 
 
 class DeferredInt:
