@@ -58,7 +58,7 @@ def uninstall() -> None:
         else:
             setattr(target, name, member)
     for tuner in list(built):
-        if not is_attached_tuner(tuner):
+        if not isinstance(tuner, injected.Attached):
             adapters.return_to_peft(tuner)
     built.clear()
 
@@ -175,7 +175,7 @@ def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
         injected.override(layer, OVERRIDES.get(type(layer), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
-            layers.store_initial_rank(layer, name, configs[name].init_r)
+            vars(layer).setdefault(layers.INITIAL_RANKS, {})[name] = configs[name].init_r
     leave_fast_path(tuner.model, AdaLoraLayer)
     adapters.state_of(tuner)
     adapters.report_faults(tuner)
@@ -205,7 +205,7 @@ def detach(model: Module) -> Module:
     tuner = _tuner_of(model)
     if tuner is None:
         raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
-    if is_attached_tuner(tuner):
+    if is_attached(model):
         adapters.return_to_peft(tuner)
         inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
         if not is_adalora(model):
@@ -218,17 +218,12 @@ def detach(model: Module) -> Module:
 
 def is_attached(model: object) -> bool:
     """Return whether `model` is attached."""
-    return is_attached_tuner(_tuner_of(model))
+    return isinstance(_tuner_of(model), injected.Attached)
 
 
 def _tuner_of(model: object) -> Any:
     """Return the tuner of a model of PEFT or of an attached module, else None."""
     return model.base_model if is_adalora(model) else getattr(model, "__dict__", {}).get(TUNER)
-
-
-def is_attached_tuner(tuner: object) -> bool:
-    """Return whether `tuner` is the tuner of an attached model."""
-    return isinstance(tuner, injected.Attached)
 
 
 def _methods_of(overrides: type) -> dict[str, Any]:

@@ -71,15 +71,9 @@ def _method_of_tuner(name: str) -> Any:
 
 
 for _name in (
-    "bind_total_step",
-    "update_and_allocate",
-    "orthogonality_penalty",
-    "add_orthogonality_gradient_",
-    "leave_penalty_out_of_loss",
-    "run_report",
-    "finalize",
-    "compact",
-):
+    "bind_total_step", "update_and_allocate", "orthogonality_penalty",
+    "add_orthogonality_gradient_", "leave_penalty_out_of_loss", "run_report", "finalize", "compact",
+):  # fmt: skip
     setattr(InjectedOverrides, _name, _method_of_tuner(_name))
 
 

@@ -80,13 +80,11 @@ class ModelOverrides(BridgedModel):
         given, target, tuner = call.arguments, Path(save_directory), self.base_model
         options = given.setdefault("kwargs", {})
         save = Save(
-            self,
-            adapters.trained_adapters(tuner),
-            target,
+            self, adapters.trained_adapters(tuner), target,
             with_state=options.pop("save_training_state", None),
             is_main_process=given.get("is_main_process", True),
             has_tensors=options.get("state_dict") is not None,
-        )
+        )  # fmt: skip
         given["is_main_process"] = save.writes
         if save.gathers:
             options["state_dict"] = {

@@ -105,10 +105,11 @@ def load_tensors(
     With `autocast`, factors are float32 on a base of lower precision.
     """
     for path, layer in adapter.layers.items():
-        dtype = training_dtype(layer.base_dtype) if autocast else layer.base_dtype
+        device, dtype = layer.base_device_and_dtype()
+        dtype = training_dtype(dtype) if autocast else dtype
         layer.set_factors(
             **{
-                factor: saved.tensors[f"{path}.{factor}"].to(layer.base_device, dtype, copy=True)
+                factor: saved.tensors[f"{path}.{factor}"].to(device, dtype, copy=True)
                 for factor in FACTORS
             }
         )
