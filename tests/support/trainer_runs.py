@@ -47,16 +47,10 @@ def llama(library: str, dtype: torch.dtype = torch.float32, **changes: Any) -> A
 def arguments_for(folder: Path, **changes: Any) -> TrainingArguments:
     """Return the arguments of a run on a CPU that writes nothing."""
     settings: dict[str, Any] = {
-        "output_dir": str(folder),
-        "max_steps": STEPS,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "logging_steps": 4,
-        "save_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "use_cpu": True,
-    }
+        "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2, "logging_steps": 4, "save_strategy": "no", "report_to": [],
+        "disable_tqdm": True, "use_cpu": True,
+    }  # fmt: skip
     return TrainingArguments(**settings | changes)
 
 
