@@ -161,7 +161,11 @@ class TrainingRun:
         self.allocates_automatically: bool | None = None
         self.penalty = PenaltyPerStep()
         self.checked: set[str] = set()
-        self.agreement = AgreementCheck()
+
+    @functools.cached_property
+    def agreement(self) -> AgreementCheck:
+        """Compares the processes of a run."""
+        return AgreementCheck()
 
 
 class Host(_Module):

@@ -23,7 +23,7 @@ LINES = {
     "adalora_core/reference": 188,
     "adalora_core/sharding": 346,
     "adalora_core/trainers": 1157,
-    "adalora_core/training": 6248,
+    "adalora_core/training": 6252,
     "tests/allocation": 683,
     "tests/architecture": 976,
     "tests/benchmarks": 672,
