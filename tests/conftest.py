@@ -166,6 +166,17 @@ def installed() -> Iterator[None]:
     uninstall()
 
 
+@pytest.fixture
+def forget_dataloaders() -> None:
+    """Let no Trainer of an earlier test, stopped amid its data, end accumulation at every batch.
+
+    accelerate keeps the loader that it reads in a state of the whole process.
+    """
+    from accelerate.state import GradientState
+
+    GradientState._reset_state()
+
+
 @pytest.fixture(params=["own", "import", "attach"])
 def door(request: pytest.FixtureRequest) -> str:
     """Make the models of a test through each door of the package; a key of `LIBRARIES`."""

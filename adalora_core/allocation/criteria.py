@@ -17,12 +17,7 @@ import torch
 from torch import Tensor
 
 from adalora_core.allocation.statistics import ImportanceStatistics, average_dtype
-from adalora_core.floor.adapter_spec import (
-    PER_PARAMETER,
-    SENSITIVITY,
-    AdapterSpec,
-    criterion_name,
-)
+from adalora_core.floor.adapter_spec import PER_PARAMETER, SENSITIVITY, AdapterSpec, criterion_name
 from adalora_core.floor.errors import CriterionError
 from adalora_core.ops import apply_mask, select_triplets
 

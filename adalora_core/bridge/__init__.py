@@ -15,11 +15,5 @@ from adalora_core.bridge.attaching import attach, detach, install, is_attached, 
 from adalora_core.bridge.configurations import from_peft_config, to_peft_config  # noqa: E402 - same
 
 __all__ = [
-    "attach",
-    "detach",
-    "from_peft_config",
-    "install",
-    "is_attached",
-    "to_peft_config",
-    "uninstall",
-]
+    "attach", "detach", "from_peft_config", "install", "is_attached", "to_peft_config", "uninstall",
+]  # fmt: skip

@@ -343,7 +343,6 @@ def refuse_changed_allocator(tuner: Host, purpose: str) -> None:
 
 
 def _change_in(allocator: Any) -> str | None:
-    """Return what is not PEFT's in `allocator`."""
     for cls in type(allocator).__mro__[:-1] or (type(allocator),):
         if cls.__module__ != _PEFT_MODULE:
             return f"{cls.__module__}.{cls.__qualname__}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from peft import AdaLoraConfig, PeftModel
+import peft
+from peft import PeftModel, get_peft_model
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
@@ -12,10 +13,11 @@ from torch import nn
 
 from adalora_core.bridge import adapters, injected, layers
 from adalora_core.bridge import model as models
-from adalora_core.bridge.configurations import BuiltConfigOverrides
+from adalora_core.bridge.configurations import BuiltConfigOverrides, to_peft_config
 from adalora_core.bridge.layers import OVERRIDES, LayerOverrides, adalora_layers
 from adalora_core.bridge.model import is_adalora
 from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
+from adalora_core.config.model import AdaLoraConfig
 from adalora_core.nn.wrapping import execution_device, leave_fast_path
 from adalora_core.training.host import TUNER, Host, register
 from adalora_core.training.run.reporting import refuse_adapted
@@ -23,7 +25,7 @@ from adalora_core.training.run.reporting import refuse_adapted
 Module = TypeVar("Module", bound=nn.Module)
 
 _INSTALLED: dict[type, type] = {
-    AdaLoraConfig: BuiltConfigOverrides,
+    peft.AdaLoraConfig: BuiltConfigOverrides,
     PeftModel: models.BuiltModelOverrides,
     AdaLoraModel: BuiltTunerOverrides,
     AdaLoraLayer: LayerOverrides,
@@ -56,9 +58,31 @@ def uninstall() -> None:
         else:
             setattr(target, name, member)
     for tuner in list(built):
-        if not is_attached_tuner(tuner):
+        if not isinstance(tuner, injected.Attached):
             adapters.return_to_peft(tuner)
     built.clear()
+
+
+def checked_config(**fields: Any) -> AdaLoraConfig:
+    """Return the configuration of `fields`, whose `total_step` is "auto" unless it is given.
+
+    Raises:
+        ValueError: a field is unknown, or the schedule is impossible; every finding is listed.
+    """
+    return AdaLoraConfig(**{"total_step": "auto", **fields})
+
+
+def adapted(model: nn.Module, config: AdaLoraConfig) -> PeftModel:
+    """Return `model` with a new adapter, in PEFT's class for its task."""
+    install()
+    return get_peft_model(model, to_peft_config(config))
+
+
+def loaded(model: nn.Module, folder: str, **options: Any) -> PeftModel:
+    """Return `model` with the adapter in `folder`; `options` are those of PEFT."""
+    install()
+    found: PeftModel = PeftModel.from_pretrained(model, folder, **options)
+    return found
 
 
 def attach(model: Module) -> Module:
@@ -151,7 +175,7 @@ def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
         injected.override(layer, OVERRIDES.get(type(layer), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
-            layers.store_initial_rank(layer, name, configs[name].init_r)
+            vars(layer).setdefault(layers.INITIAL_RANKS, {})[name] = configs[name].init_r
     leave_fast_path(tuner.model, AdaLoraLayer)
     adapters.state_of(tuner)
     adapters.report_faults(tuner)
@@ -181,7 +205,7 @@ def detach(model: Module) -> Module:
     tuner = _tuner_of(model)
     if tuner is None:
         raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
-    if is_attached_tuner(tuner):
+    if is_attached(model):
         adapters.return_to_peft(tuner)
         inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
         if not is_adalora(model):
@@ -194,17 +218,12 @@ def detach(model: Module) -> Module:
 
 def is_attached(model: object) -> bool:
     """Return whether `model` is attached."""
-    return is_attached_tuner(_tuner_of(model))
+    return isinstance(_tuner_of(model), injected.Attached)
 
 
 def _tuner_of(model: object) -> Any:
     """Return the tuner of a model of PEFT or of an attached module, else None."""
     return model.base_model if is_adalora(model) else getattr(model, "__dict__", {}).get(TUNER)
-
-
-def is_attached_tuner(tuner: object) -> bool:
-    """Return whether `tuner` is the tuner of an attached model."""
-    return isinstance(tuner, injected.Attached)
 
 
 def _methods_of(overrides: type) -> dict[str, Any]:

@@ -71,15 +71,9 @@ def _method_of_tuner(name: str) -> Any:
 
 
 for _name in (
-    "bind_total_step",
-    "update_and_allocate",
-    "orthogonality_penalty",
-    "add_orthogonality_gradient_",
-    "leave_penalty_out_of_loss",
-    "run_report",
-    "finalize",
-    "compact",
-):
+    "bind_total_step", "update_and_allocate", "orthogonality_penalty",
+    "add_orthogonality_gradient_", "leave_penalty_out_of_loss", "run_report", "finalize", "compact",
+):  # fmt: skip
     setattr(InjectedOverrides, _name, _method_of_tuner(_name))
 
 
@@ -93,8 +87,7 @@ class RootOverrides(InjectedOverrides):
             sync_patterns(vars(self)[TUNER])
         if "peft_config" not in vars(self):
             raise AttributeError("peft_config")
-        configs: dict[str, Any] = vars(self)["peft_config"]
-        return configs
+        return vars(self)["peft_config"]  # type: ignore[no-any-return]
 
     @peft_config.setter
     def peft_config(self, value: dict[str, Any]) -> None:
@@ -187,11 +180,15 @@ def _tuner_around(root: nn.Module) -> Any:
 
 def add_methods(module: nn.Module, tuner: TunerOverrides) -> None:
     """Give `module` the methods of its attached `tuner`, and let its losses contain the penalty."""
-    root = tuner.model
+    root, overrides = tuner.model, RootOverrides
+    if hasattr(root, "save_pretrained"):
+        overrides = PretrainedOverrides
+    if hasattr(root, "save_lora_adapter"):
+        overrides = DiffusersOverrides
     for each in {id(each): each for each in (root, module)}.values():
         # Past `nn.Module.__setattr__`: as a submodule the tuner would contain itself.
         vars(each)[TUNER] = tuner
-        override(each, _overrides_of(each) if each is root else InjectedOverrides)
+        override(each, overrides if each is root else InjectedOverrides)
     watch_states(root)
     root.register_load_state_dict_post_hook(_after_load)
     root.register_forward_pre_hook(_before_forward, with_kwargs=True)
@@ -211,12 +208,6 @@ def remove_methods(module: Any) -> None:
             del hooks[key], options[key]
     for each in (root, module):
         vars(each).pop(TUNER, None)
-
-
-def _overrides_of(root: nn.Module) -> type:
-    if hasattr(root, "save_lora_adapter"):
-        return DiffusersOverrides
-    return PretrainedOverrides if hasattr(root, "save_pretrained") else RootOverrides
 
 
 def _before_forward(root: Any, _args: Any, _kwargs: Any) -> None:

@@ -62,7 +62,7 @@ class LayerOverrides(_Layer):
             divisor = self.ranknum[adapter_name].requires_grad_(False)
             # On the meta device PEFT before 0.21 makes adapters to load; nothing is pruned yet.
             if divisor.is_meta or round(float(divisor)) == self.r[adapter_name]:
-                store_initial_rank(self, adapter_name, self.r[adapter_name])
+                vars(self).setdefault(INITIAL_RANKS, {})[adapter_name] = self.r[adapter_name]
 
 
 class LinearOverrides(LayerOverrides):
@@ -130,11 +130,6 @@ def _products(layer: Any) -> list[Product]:
         for name in layer.active_adapters
         if name in layer.lora_A
     ]
-
-
-def store_initial_rank(layer: Any, name: str, rank: int) -> None:
-    """Mark `layer` as bridged for the adapter `name`."""
-    layer.__dict__.setdefault(INITIAL_RANKS, {})[name] = rank
 
 
 def adalora_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -80,13 +80,11 @@ class ModelOverrides(BridgedModel):
         given, target, tuner = call.arguments, Path(save_directory), self.base_model
         options = given.setdefault("kwargs", {})
         save = Save(
-            self,
-            adapters.trained_adapters(tuner),
-            target,
+            self, adapters.trained_adapters(tuner), target,
             with_state=options.pop("save_training_state", None),
             is_main_process=given.get("is_main_process", True),
             has_tensors=options.get("state_dict") is not None,
-        )
+        )  # fmt: skip
         given["is_main_process"] = save.writes
         if save.gathers:
             options["state_dict"] = {
@@ -211,7 +209,10 @@ class BuiltModelOverrides(PlainModelOverrides):
         name = given.setdefault("adapter_name", "default")
         refuse_other_than_module(given["model"])
         around = model_around(given["model"])
-        if is_adalora(around) and _is_trained(around, name):
+        config = adapters.configs_of(around.base_model).get(name) if is_adalora(around) else None
+        # `unload()` takes the layers away and leaves the configuration.
+        layers = adalora_layers(around.base_model.model) if config else ()
+        if config and not config.inference_mode and any(name in each.lora_A for _, each in layers):
             del given["model"]
             given.pop("config", None)
             around.load_adapter(**given.pop("kwargs", {}), **given)
@@ -227,13 +228,6 @@ class BuiltModelOverrides(PlainModelOverrides):
             raise
         finally:
             loading.reset(token)
-
-
-def _is_trained(model: BridgedModel, name: str) -> bool:
-    config = adapters.configs_of(model.base_model).get(name)
-    # `unload()` takes the layers away and leaves the configuration.
-    has_layers = any(name in layer.lora_A for _, layer in adalora_layers(model.base_model.model))
-    return has_layers and config is not None and not config.inference_mode
 
 
 def is_adalora(model: object) -> TypeGuard[BridgedModel]:

@@ -26,7 +26,7 @@ def visible(text: str, longest: int | None = LONGEST) -> str:
     if longest is not None and len(text) > longest:
         text = text[: longest - 3] + "..."
     if not (text.isascii() and text.isprintable()):
-        text = "".join(each if _is_visible(each) else _escape(each) for each in text)
+        text = "".join(map(_shown, text))
     return _COMMAND.sub(lambda found: f"{found[0][:-1]}\\x{ord(found[0][-1]):x}", text)
 
 
@@ -43,11 +43,9 @@ def shortened(path: str, longest: int) -> str:
     return visible(path, None)
 
 
-def _is_visible(character: str) -> bool:
+def _shown(character: str) -> str:
     # Controls, formats, surrogates, private and unassigned ones, line separators; but not blanks.
     is_printable = character.isprintable() or category(character) == "Zs"
-    return is_printable and not _IGNORABLE.match(character)
-
-
-def _escape(character: str) -> str:
+    if is_printable and not _IGNORABLE.match(character):
+        return character
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -64,7 +64,6 @@ class AdaLoraLayer(nn.Module):
         self.is_disabled = False
 
     def __getattr__(self, name: str) -> Any:
-        """Return a submodule or parameter."""
         # Not through nn.Module: every forward looks up the base layer and the factors here.
         modules = self.__dict__.get("_modules", {})
         if name in modules:
@@ -89,12 +88,7 @@ class AdaLoraLayer(nn.Module):
     @property
     def base_dtype(self) -> torch.dtype:
         """Dtype of the base layer's first floating-point tensor; torch's default if it has none."""
-        return self._base_device_and_dtype()[1]
-
-    @property
-    def base_device(self) -> torch.device | None:
-        """Where the base layer is."""
-        return self._base_device_and_dtype()[0]
+        return self.base_device_and_dtype()[1]
 
     @property
     def weight(self) -> torch.Tensor:
@@ -130,7 +124,7 @@ class AdaLoraLayer(nn.Module):
                 "rank above both sizes of the matrix adds nothing"
             )
         self.base_layer.requires_grad_(False)
-        place, base_dtype = self._base_device_and_dtype()
+        place, base_dtype = self.base_device_and_dtype()
         dtype = dtype or training_dtype(base_dtype)
         columns, rows = self.factor_shapes
         shapes = {"lora_A": (rank, columns), "lora_E": (rank, 1), "lora_B": (rows, rank)}
@@ -163,7 +157,8 @@ class AdaLoraLayer(nn.Module):
             new = nn.Parameter(values, requires_grad=old.requires_grad)
             getattr(self, factor)[DEFAULT_ADAPTER] = new
 
-    def _base_device_and_dtype(self) -> tuple[torch.device | None, torch.dtype]:
+    def base_device_and_dtype(self) -> tuple[torch.device | None, torch.dtype]:
+        """Return where the base layer is, and its `base_dtype`."""
         tensors = (*self.base_layer.parameters(), *self.base_layer.buffers())
         for tensor in tensors:
             if tensor.dtype.is_floating_point:

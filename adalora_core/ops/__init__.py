@@ -11,12 +11,6 @@ from adalora_core.ops.selection import apply_mask, select_triplets
 from adalora_core.ops.svd_linear import svd_linear
 
 __all__ = [
-    "adapted_linear",
-    "add_orthogonality_gradient_",
-    "apply_mask",
-    "averages_of",
-    "orthogonality_penalty",
-    "select_triplets",
-    "svd_linear",
-    "update_importance",
-]
+    "adapted_linear", "add_orthogonality_gradient_", "apply_mask", "averages_of",
+    "orthogonality_penalty", "select_triplets", "svd_linear", "update_importance",
+]  # fmt: skip

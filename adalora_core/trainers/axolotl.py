@@ -15,7 +15,7 @@ from axolotl.integrations.base import AdapterCapabilities, BasePlugin
 from pydantic import BaseModel, model_validator
 from torch import nn
 
-from adalora_core.trainers.new_models import adapted, checked_config, loaded
+from adalora_core.bridge.attaching import adapted, checked_config, loaded
 from adalora_core.trainers.transformers import AdaLoraCallback
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from llamafactory.v1.plugins.model_plugins.peft import PeftPlugin
 from llamafactory.v1.trainers import sft_trainer
 from torch import nn
 
+from adalora_core.bridge.attaching import adapted, checked_config, loaded
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.trainers.new_models import adapted, checked_config, loaded
 from adalora_core.trainers.optimizer_hook import allocate_on_step, bind_total_step
 from adalora_core.training.host import host_of, unwrapped
 

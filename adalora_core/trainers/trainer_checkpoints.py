@@ -146,7 +146,6 @@ class _CompleteLoss:
 
 
 def _depends_on(loss: torch.Tensor, part: torch.Tensor) -> bool:
-    """Return whether `part` is in the autograd graph of `loss`."""
     waiting = [loss.grad_fn]
     seen = set(waiting)
     while waiting:

@@ -89,14 +89,9 @@ class AdaLoraCallback(TrainerCallback):
         hooks.host_in_peft(model, "AdaLoraCallback")
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        *_: Any,
-        model: object = None,
-        optimizer: Any = None,
-        **__: Any,
-    ) -> None:
+        self, args: TrainingArguments, state: TrainerState, *_: Any, model: object = None,
+        optimizer: Any = None, **__: Any,
+    ) -> None:  # fmt: skip
         """Replace a `total_step` of "auto" by the number of steps that Trainer will make.
 
         Raises:
@@ -126,12 +121,7 @@ class AdaLoraCallback(TrainerCallback):
         hooks.bind_total_step(tuner, state.max_steps, "Trainer")
 
     def on_step_begin(
-        self,
-        args: TrainingArguments,
-        *_: Any,
-        model: object = None,
-        optimizer: Any = None,
-        **__: Any,
+        self, args: TrainingArguments, *_: Any, model: Any = None, optimizer: Any = None, **__: Any
     ) -> None:
         """Begin an optimizer step: its first micro-batch comes next."""
         tuner = host_of(model, "AdaLoraCallback")
@@ -147,14 +137,9 @@ class AdaLoraCallback(TrainerCallback):
         tuner.training_run.penalty.begin_step(multiplied_by=processes)
 
     def on_optimizer_step(
-        self,
-        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
-        state: TrainerState,
-        *_: Any,
-        model: object = None,
-        optimizer: Any = None,
-        **__: Any,
-    ) -> None:
+        self, args: Any, state: TrainerState, *_: Any, model: Any = None,  # noqa: ARG002 - its signature
+        optimizer: Any = None, **__: Any,
+    ) -> None:  # fmt: skip
         """Allocate after the optimizer's step, before the gradients are cleared."""
         # With fused optimizers, Trainer's default, accelerate reports no skipped step; but a scaler
         # that finds an overflow lowers its scale.
@@ -183,14 +168,9 @@ class AdaLoraCallback(TrainerCallback):
             state.best_model_checkpoint = str(best)
 
     def on_log(
-        self,
-        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
-        state: TrainerState,
-        *_: Any,
-        model: object = None,
-        logs: dict[str, float] | None = None,
-        **__: Any,
-    ) -> None:
+        self, args: Any, state: TrainerState, *_: Any, model: object = None,  # noqa: ARG002 - same
+        logs: dict[str, float] | None = None, **__: Any,
+    ) -> None:  # fmt: skip
         """Add the allocation's numbers to a training log, and to the last one what the run was."""
         if logs is None or not logs.keys() & {"loss", "train_runtime"}:
             return
@@ -215,7 +195,8 @@ class AdaLoraCallback(TrainerCallback):
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         reshard(unwrapped(model))
         tuner = host_of(model, "AdaLoraCallback")
-        tuner.training_run.penalty.end_steps()
+        penalty = tuner.training_run.penalty
+        penalty.is_first = penalty.latest = None  # nobody calls `begin_step` any more
         zero, self._zero = self._zero, None
         if zero is not None:
             zero.remove()

@@ -217,14 +217,6 @@ class Adapter:
         if self.allocator is not None and self.allocator.target_reached:
             self.allocator.finalize()
 
-    def remove_dropped(self, kept: dict[str, list[bool]]) -> None:
-        """Update `positions` after the triplets that `kept` drops were cut out of every module."""
-        for path, flags in kept.items():
-            rows = self.positions[path]
-            self.positions[path] = [row for row, flag in zip(rows, flags, strict=True) if flag]
-        if self.allocator is not None:
-            self.allocator.keep_all()
-
     def refuse_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse an optimizer that does not hold all factors of the adapter."""
         factors = self.parameters()

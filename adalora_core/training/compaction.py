@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import torch
@@ -66,7 +67,10 @@ def compact(
     for cut, store, key in state:
         store[key] = cut.apply(store[key])
     for adapter, flags in zip(adapters, kept, strict=True):
-        adapter.remove_dropped(flags)
+        for path, of_module in flags.items():
+            adapter.positions[path] = [*compress(adapter.positions[path], of_module)]
+        if adapter.allocator is not None:
+            adapter.allocator.keep_all()
     after = _entries(cuts, state)
     return CompactionReport(before[0], after[0], before[1], after[1])
 

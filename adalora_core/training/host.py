@@ -104,11 +104,6 @@ class PenaltyPerStep:
         self.is_first = True
         self._share = 1 / multiplied_by
 
-    def end_steps(self) -> None:
-        """Stop counting steps: `begin_step` is not called any more."""
-        self.is_first = None
-        self.latest = None
-
     def weight_for_forward(self, *, normalised_over_step: bool) -> float:
         """Return the weight of the penalty in the loss, which may be normalised over the step."""
         if self.is_first is None or not normalised_over_step:
@@ -344,7 +339,6 @@ def _with_penalty(adapters: Sequence[Adapter]) -> list[Adapter]:
 
 
 def _number_of(step: Any) -> int:
-    """Return the number of an optimizer step, as the caller gave it, or raise TypeError."""
     if isinstance(step, float) and step.is_integer():
         return step  # type: ignore[return-value]
     try:

@@ -1,4 +1,4 @@
-"""Write an AdaLoRA adapter as a LoRA adapter with the same outputs.
+"""Write a LoRA adapter with a rank for each module, one module at a time, also from AdaLoRA.
 
 `B · diag(E) · A · scale = B · (A · E · scale)`, so with `lora_A = A · E · scale`, `lora_B = B`, and
 `lora_alpha = r` per module the outputs are equal. Servers that support only LoRA can use the file.
@@ -6,36 +6,47 @@
 
 from __future__ import annotations
 
+import json
+import mmap
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import distributed
+from torch.nn import functional
 
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules.runs import BudgetNotReached
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked, refuse_links_out
+from adalora_core.floor.module_selection import lacks_all_of, saved_module_names, settings_of_ranks
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter import written_values
-from adalora_core.training.adapter_file.folder import SavedAdapter, read_adapter
-from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
-from adalora_core.training.adapter_file.tensors import collect_tensors, row_positions
+from adalora_core.training.adapter_file import folder as folders
+from adalora_core.training.adapter_file.folder import SavedAdapter
+from adalora_core.training.adapter_file.tensors import KERNELS, collect_tensors, row_positions
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import warn_if_unfinished
 from adalora_core.training.tuner import AdaLoraTuner
+
+Factors = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
 
 CARRIED_OVER = (
     "base_model_name_or_path", "bias", "fan_in_fan_out", "lora_dropout", "modules_to_save",
     "revision", "task_type", "trainable_token_indices",
 )  # fmt: skip
 """Fields with the same meaning for LoRA."""
+_LENGTH_BYTES = 8
 
 
 def export_folder(
@@ -51,7 +62,7 @@ def export_folder(
     """
     with locked(Path(source), shared=True):
         refuse_links_out(source)
-        saved = read_adapter(source)
+        saved = folders.read_adapter(source)
         kernels = kernels_in(saved)
     refuse_same(source, destination, "export_lora")
     warn_if_folder_is_unfinished(saved, "exported")
@@ -149,3 +160,178 @@ def refuse_same(
             f"{command}: the LoRA adapter would replace the adapter that is read from "
             f"{str(source)!r}; name another folder to write to"
         )
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+class LoraModule(NamedTuple):
+    """An adapted module, whose change is `scale · B · diag(E) · A`.
+
+    A is `[rank, ...]`, B `[out, rank, ...]`; a LoRA file holds them under the two names.
+    """
+
+    names: tuple[str, str]
+    A: torch.Tensor
+    B: torch.Tensor
+    E: torch.Tensor | float
+    scale: float
+
+
+def kernels_in(saved: SavedAdapter) -> dict[str, tuple[int, ...]]:
+    """Return the kernels that `encoded_kernels` has written into the weights.
+
+    Raises:
+        CheckpointError: a layer cannot be LoRA, or the kernels do not fit the factors.
+    """
+    path = folders.weights_in(saved.folder)
+    if path is None or path.name != folders.WEIGHTS_NAME:
+        return {}
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(KERNELS, "{}")
+    try:
+        found = json.loads(text)
+        kernels = {module: tuple(map(int, each)) for module, each in found.items() if each}
+        for module, kernel in kernels.items():
+            # One row, since no row fits every kernel.
+            columns = saved.tensors[f"{module}.lora_A"].shape[1]
+            torch.empty(1, columns, device="meta").reshape(1, -1, *kernel)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, RuntimeError):
+        raise CheckpointError(
+            f"the kernels in {str(path)!r} do not fit its factors; save the adapter again"
+        ) from None
+    if other := found.keys() - kernels.keys():
+        raise CheckpointError(
+            f"{min(other)!r} of {str(saved.folder)!r} is a convolution with groups or a layer of a "
+            "type of its own, which LoRA cannot express; merge the adapter"
+        )
+    return kernels
+
+
+class LoraFile:
+    """The layout of the file of a LoRA adapter; names lack the prefix `base_model.model.`.
+
+    Attributes:
+        size: bytes of the file.
+        entry_bytes: bytes of each module in the header; at a lower rank they are no more.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, LoraModule],
+        ranks: Mapping[str, int],
+        others: Mapping[str, torch.Tensor],
+        *,
+        pad_ranks: bool = False,
+    ) -> None:
+        """Lay out the factors of `modules` at `ranks`, 0 for none, and `others` as they are.
+
+        With `pad_ranks` every module gets the largest rank, with rows and columns of zeros: some
+        loaders divide the one `lora_alpha` of the file by the rank of each module.
+        """
+        largest = max(ranks.values(), default=0)
+        written = {path: largest if pad_ranks else rank for path, rank in ranks.items() if rank}
+        self._modules, self._ranks = modules, written
+        self._all_ranks = {path: written.get(path, 0) for path in ranks}
+        self._others: dict[str, torch.Tensor] = {}
+        for name, each in others.items():
+            # The name of a base layer is that of the module where that has no adapter.
+            path, inside, last = name.rpartition(".base_layer.")
+            self._others[f"{path}.{last}" if inside and path not in written else name] = each
+        shapes = {name: (each.dtype, [*each.shape]) for name, each in self._others.items()}
+        for path, rank in written.items():
+            (name_a, name_b), A, B, *_ = modules[path]
+            shapes[name_a] = A.dtype, [rank, *A.shape[1:]]
+            shapes[name_b] = B.dtype, [len(B), rank, *B.shape[2:]]
+        end, self._header = 0, {}
+        for name in sorted(shapes, key=lambda each: (-shapes[each][0].itemsize, each)):
+            dtype, shape = shapes[name]
+            begin, end = end, end + dtype.itemsize * prod(shape)
+            self._header[name] = {
+                "dtype": _code(dtype), "shape": shape, "data_offsets": [begin, end]
+            }  # fmt: skip
+        described = {TENSOR_PREFIX + name: entry for name, entry in self._header.items()}
+        text = _json({"__metadata__": {"format": "pt"}, **described})
+        text += b" " * (-len(text) % _LENGTH_BYTES)
+        self._start = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+        self.size = len(self._start) + end
+        self.entry_bytes = {
+            # One brace is a comma in the file, and the other one is not there.
+            path: sum(
+                len(_json({TENSOR_PREFIX + name: self._header[name]})) - 1
+                for name in modules[path].names
+            )
+            for path in written
+        }
+
+    def write(
+        self,
+        folder: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        factors: Factors,
+        command: str,
+    ) -> None:
+        """Write the adapter; files in `folder` are replaced after all are on disk.
+
+        `factors` returns A `[rank, in]` and B `[out, rank]` of a path, with its scale in them.
+
+        Raises:
+            CheckpointError: no rank is left, a factor is beyond the range of its dtype, or tensors
+                of `modules_to_save` are missing.
+            OSError: the folder cannot be written; nothing was replaced.
+        """
+        if not self._ranks:
+            raise CheckpointError(
+                f"{command}: no triplet is left in any module, so there is nothing to export"
+            )
+        whole = saved_module_names(settings.get("modules_to_save"), settings.get("task_type"))
+        if lacks_all_of(whole, self._others):
+            raise CheckpointError(
+                f"{command}: the adapter holds no tensor of modules_to_save {whole}, without which "
+                "PEFT cannot load it; save the adapter again"
+            )
+        fixed = {"peft_type": "LORA", "inference_mode": True, "init_lora_weights": True}
+        ranks = settings_of_ranks(self._all_ranks, lambda rank: rank)
+        config = folders.encode_config({**settings, **fixed, **ranks})
+        owners = {name: path for path in self._ranks for name in self._modules[path].names}
+        place = Path(folder).absolute()
+        place = next(each for each in (place, *place.parents) if each.is_dir())
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(self._start)
+            made: dict[str, torch.Tensor] = {}
+            for name in self._header:
+                if name in owners and name not in made:
+                    made |= self._made(owners[name], factors, command)
+                tensor = made.pop(name) if name in owners else self._others[name]
+                values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                file.write(values.numpy().data)
+            file.flush()
+            weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            folders.commit(Path(folder), weights, config)
+
+    def _made(self, path: str, factors: Factors, command: str) -> dict[str, torch.Tensor]:
+        """Return the factors of a module as they are written, by their names."""
+        (A, B), (names, *likes) = factors(path), self._modules[path][:3]
+        missing = self._ranks[path] - len(A)
+        padded = functional.pad(A, (0, 0, 0, missing)), functional.pad(B, (0, missing))
+        made = {}
+        for name, values, like in zip(names, padded, likes, strict=True):
+            made[name] = values.to(like.dtype).reshape(self._header[name]["shape"])
+            if not made[name].isfinite().all():
+                raise CheckpointError(
+                    f"{command}: the product of factors and scale of {path!r} is beyond the range "
+                    f"of {like.dtype}; the adapter cannot be written as LoRA in this dtype"
+                )
+        return made
+
+
+@cache
+def _code(dtype: torch.dtype) -> str:
+    """Return the name that safetensors gives a dtype."""
+    code: str = json.loads(save({"x": torch.empty(0, dtype=dtype)})[_LENGTH_BYTES:])["x"]["dtype"]
+    return code
+
+
+def _json(entries: Mapping[str, Any]) -> bytes:
+    """Return the JSON of entries of a header, as safetensors writes it."""
+    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()

@@ -31,15 +31,6 @@ class AdaLoraModel(nn.Module):
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and
     `base_model.model` the adapted model, which is changed in place.
-
-    Example:
-        >>> import torch
-        >>> from adalora_core import AdaLoraConfig, get_peft_model
-        >>> base = torch.nn.Sequential(torch.nn.Linear(4, 4))
-        >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=["0"])
-        >>> model = get_peft_model(base, config)
-        >>> model.print_trainable_parameters()
-        trainable params: 36 || all params: 56 || trainable%: 64.2857
     """
 
     base_model: AdaLoraTuner
@@ -258,13 +249,9 @@ class AdaLoraModel(nn.Module):
         if folder.is_file():
             raise ValueError(f"save_pretrained: {str(folder)!r} is a file, not a folder")
         save = saving.Save(
-            self,
-            [self.base_model.adapter],
-            folder,
-            with_state=save_training_state,
-            is_main_process=is_main_process,
-            has_tensors=state_dict is not None,
-        )
+            self, [self.base_model.adapter], folder, with_state=save_training_state,
+            is_main_process=is_main_process, has_tensors=state_dict is not None,
+        )  # fmt: skip
         saving.save_adapter(self.base_model, save, folder, state_dict, save_embedding_layers)
 
     def export_lora(
@@ -339,13 +326,8 @@ class AdaLoraModel(nn.Module):
         if not any(each.is_trainable for each in adapters.values()):
             around = cls(model)
         reshard(around)
-        saving.load_adapter(
-            around.base_model,
-            Path(model_id),
-            is_trainable=is_trainable,
-            autocast=autocast_adapter_dtype,
-            config=config,
-        )
+        options = {"is_trainable": is_trainable, "autocast": autocast_adapter_dtype}
+        saving.load_adapter(around.base_model, Path(model_id), config=config, **options)
         return around if is_trainable else around.eval()  # type: ignore[no-any-return]
 
 
@@ -382,6 +364,8 @@ def get_peft_model(
         >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
         >>> model(torch.zeros(2, 4)).shape
         torch.Size([2, 4])
+        >>> model.print_trainable_parameters()
+        trainable params: 108 || all params: 128 || trainable%: 84.3750
     """
     reporting.refuse_options("get_peft_model", of_peft, adapter_name)
     wrapped = AdaLoraModel(model)

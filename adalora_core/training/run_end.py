@@ -89,20 +89,14 @@ def run_report(adapter: Adapter) -> RunReport:
     if allocator is not None and adapter.spec.importance_criterion == PER_PARAMETER:
         unit, kept = "parameters", allocator.spent_parameters()
         target = adapter.spec.target_r * sum(costs(allocator.parameters()))
-    is_started = allocator is not None and allocator.last_step is not None
+    last = -1 if allocator is None or allocator.last_step is None else allocator.last_step
+    allocations, skipped = 0, 0
+    if allocator is not None:
+        allocations, skipped = len(allocator.history), allocator.statistics.skipped_entries
     return RunReport(
-        adapter.name,
-        allocator.last_step + 1 if is_started else 0,  # type: ignore[operator, union-attr]
-        adapter.spec.total_step,
-        len(allocator.history) if allocator else 0,
-        kept,
-        target,
-        run.nonfinite_steps,
-        allocator.statistics.skipped_entries if allocator else 0,
-        dict(run.findings),
-        run.automatic.message,
-        unit,
-    )
+        adapter.name, last + 1, adapter.spec.total_step, allocations, kept, target,
+        run.nonfinite_steps, skipped, dict(run.findings), run.automatic.message, unit,
+    )  # fmt: skip
 
 
 def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:

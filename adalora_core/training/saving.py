@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed, nn
@@ -23,14 +23,12 @@ from adalora_core.training import run_end
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file import folder as folders
 from adalora_core.training.adapter_file import tensors as converting
-from adalora_core.training.adapter_file.lora import encoded_kernels
 from adalora_core.training.targets import refuse_unsupported
 from adalora_core.training.training_state import contents
 from adalora_core.training.training_state import state as states
 from adalora_core.training.tuner import AdaLoraTuner
 
-if TYPE_CHECKING:
-    Gathered = Mapping[str, torch.Tensor] | None
+Gathered = Mapping[str, torch.Tensor] | None
 
 
 class Save:
@@ -81,14 +79,12 @@ class Save:
         state = None
         if adapter is not None and self.writes:
             run_end.warn_if_file_lacks_trained(self._model, adapter, files.names)
-        is_checkpoint = self._with_state is True
-        if (
-            adapter is not None
-            and self._with_state is not False
-            and states.run_is_unfinished(adapter, is_checkpoint=is_checkpoint)
-        ):
-            pattern = adapter.rank_pattern(live=True)
-            state = states.encode_state(adapter, pattern, files.weights, files.config)
+        allocator = None if adapter is None else adapter.allocator
+        if adapter is not None and allocator is not None and self._with_state is not False:
+            last, total = allocator.last_step, allocator.schedule.total_step
+            if self._with_state if last is None else last + 1 < total:
+                pattern = adapter.rank_pattern(live=True)
+                state = states.encode_state(adapter, pattern, files.weights, files.config)
         if self.writes:
             folders.commit(
                 target, files.weights, files.config, state, weights_name=files.weights_name
@@ -124,7 +120,7 @@ def save_adapter(
     try:
         pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
         tensors = converting.collect_tensors(tuner, adapter, pattern, whole, embeddings)
-        metadata = {"format": "pt", **encoded_kernels(adapter.layers)}
+        metadata = {"format": "pt", **converting.encoded_kernels(adapter.layers)}
         weights = folders.encode_tensors(tensors, metadata)
         config = folders.encode_config(_config_values(tuner, adapter, pattern))
         save.commit(folder, adapter, Files(weights, config, tensors.keys))

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,11 +25,10 @@ from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training import lora_export
 from adalora_core.training.adapter_file import folder as files
-from adalora_core.training.adapter_file.lora import LoraFile, LoraModule, kernels_in
 from adalora_core.training.adapter_file.tensors import FACTOR_DTYPES
+from adalora_core.training.lora_export import LoraFile, LoraModule, kernels_in
 
-if TYPE_CHECKING:
-    Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
+Parts = tuple[dict[str, LoraModule], dict[str, torch.Tensor], dict[str, Any]]
 
 _FACTOR = re.compile(r"(.+)\.lora_(?:([AB])\.weight|embedding_([AB]))")
 _KEPT = {

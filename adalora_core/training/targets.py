@@ -65,12 +65,9 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     """
     wanted = _wanted_modules(model, config)
     selection = ModuleSelection(
-        wanted,
-        config.exclude_modules,
-        config.layers_to_transform,
-        config.layers_pattern,
+        wanted, config.exclude_modules, config.layers_to_transform, config.layers_pattern,
         _saved_names(config),
-    )
+    )  # fmt: skip
     paths = [path for path, _ in candidates(model)]
     matched = [path for path in paths if selection.includes(path)]
     targets = [path for path in matched if not selection.excludes(path)]

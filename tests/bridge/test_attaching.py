@@ -148,6 +148,8 @@ class TestAttach:
         config = peft.LoraConfig(target_modules=["first"])
         with pytest.raises(TypeError, match="LoraModel"):
             attach(peft.get_peft_model(TwoLayer(), config))
+        with pytest.raises(TypeError, match=r"injected them into, got TwoLayer"):
+            attach(peft.inject_adapter_in_model(config, TwoLayer()))
 
 
 class TestDetach:

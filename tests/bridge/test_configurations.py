@@ -12,7 +12,7 @@ import torch
 from adalora_runs import SETTINGS, allocator_of, final_ranks, train
 from toy_models import TwoLayer
 
-from adalora_core import AdaLoraConfig, ConfigError
+from adalora_core import AdaLoraConfig
 from adalora_core.bridge import attach, to_peft_config
 from adalora_core.config.fields.table import as_written
 from adalora_core.floor.errors import CheckpointError
@@ -34,15 +34,6 @@ def test_peft_alone_refuses_it() -> None:
 
 @pytest.mark.usefixtures("installed")
 class TestBound:
-    def test_run_equals_the_one_with_the_number(self) -> None:
-        expected, model = fresh(total_step=30), fresh()
-        model.bind_total_step(30)
-        for each in (expected, model):
-            train(each, range(30))
-        assert all(map(torch.equal, model.parameters(), expected.parameters()))
-        assert model.peft_config["default"].total_step == 30
-        assert model.base_model.rankallocator.exp_avg_ipt is not None  # PEFT begins with None
-
     def test_configuration_of_two_models_stays_auto(self) -> None:
         config = to_peft_config(AdaLoraConfig(**AUTO))
         for steps in (30, 40):
@@ -50,16 +41,6 @@ class TestBound:
             model.bind_total_step(steps)
             assert allocator_of(model).schedule.total_step == steps
         assert config.total_step == "auto"
-
-    def test_unbound_run_reports_who_binds_it(self) -> None:
-        with pytest.raises(RuntimeError, match="bind_total_step"):
-            train(fresh(), range(1))
-
-    def test_too_few_steps_are_refused_and_leave_it(self) -> None:
-        model = fresh()
-        with pytest.raises(ConfigError, match="budgeting phase"):
-            model.bind_total_step(7)
-        assert model.peft_config["default"].total_step == "auto"
 
     def test_checkpoint_has_the_number(self, tmp_path: Path) -> None:
         whole, resumed = fresh(), fresh()
@@ -82,12 +63,6 @@ class TestBound:
         with pytest.raises(CheckpointError, match="does not fit the model"):
             other.load_adapter(tmp_path, "default", is_trainable=True)
         assert other.peft_config["default"].total_step == "auto"
-
-    def test_saved_unbound_adapter_loads_for_inference(self, tmp_path: Path) -> None:
-        fresh().save_pretrained(tmp_path)
-        assert json.loads((tmp_path / "adapter_config.json").read_text())["total_step"] == "auto"
-        loaded = peft.PeftModel.from_pretrained(TwoLayer(), tmp_path)
-        assert loaded.peft_config["default"].total_step == "auto"
 
 
 def test_saved_configuration_holds_no_default_of_a_later_release(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,16 +39,13 @@ def test_a_loss_outside_of_the_model_and_clipped_gradients_change_nothing(
         torch.testing.assert_close(found.losses, expected.losses, atol=1e-9, rtol=0)
 
 
-def test_offloaded_factors_are_allocated_where_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"offload_policy": CPUOffloadPolicy(pin_memory=False)}, {"reshard_after_forward": False}],
+    ids=["offloaded factors", "layers that stay gathered"],
+)
+def test_options_of_fully_shard_change_nothing(options: Any, tmp_path: Path) -> None:
     expected = run(0, "single", {})
-    options = {"offload_policy": CPUOffloadPolicy(pin_memory=False)}
-    for found in run_processes(2, run_with_options, tmp_path, options, torch.float64):
-        assert_same(found, expected)
-
-
-def test_a_run_that_keeps_layers_gathered_after_forward_is_the_same(tmp_path: Path) -> None:
-    expected = run(0, "single", {})
-    options = {"reshard_after_forward": False}
     for found in run_processes(2, run_with_options, tmp_path, options, torch.float64):
         assert_same(found, expected)
 

@@ -1,4 +1,4 @@
-"""Adapted layers of every kind under what records and transforms torch's operations."""
+"""Adapted layers of every kind under hooks, and under what records or transforms operations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from layers import with_adapter
 from tolerances import assert_all_close
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 from transformers.pytorch_utils import Conv1D
 from watchers import CASES, WATCHERS
 
@@ -50,3 +51,35 @@ def test_it_sees_what_the_merged_layer_shows(kind: str, watcher: str) -> None:
         WATCHERS[watcher](function_of(each), inputs, others) for each in (layer, merged)
     )
     assert_all_close(found, expected, torch.float64)
+
+
+def test_a_backward_hook_of_the_base_layer_is_called() -> None:
+    made, seen = with_adapter(wrap_layer(nn.Linear(4, 3), "layer"), SPEC), []
+    made.base_layer.register_full_backward_hook(lambda *arguments: seen.append(arguments[2]))
+    made(torch.ones(5, 4, requires_grad=True)).sum().backward()
+    assert torch.equal(seen[0][0], torch.ones(5, 3))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("is_global", [False, True])
+@pytest.mark.parametrize("grad", [False, True])
+def test_what_a_forward_hook_keeps_stays_the_base_output(
+    kind: str, is_global: bool, grad: bool
+) -> None:
+    base, shape = LAYERS[kind]
+    made = with_adapter(wrap_layer(base(), "layer"), SPEC)
+    x = torch.ones(shape)
+    expected = made.base_layer(x).detach().clone()
+    kept = {}
+
+    def keep(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        kept[module] = output
+
+    register = register_module_forward_hook if is_global else made.base_layer.register_forward_hook
+    handle = register(keep)
+    try:
+        with torch.set_grad_enabled(grad):
+            assert not torch.equal(made(x), expected)
+    finally:
+        handle.remove()
+    assert torch.equal(kept[made.base_layer], expected)

@@ -133,6 +133,22 @@ def test_the_same_seed_gives_the_start_of_lora(door: str, base: str) -> None:
             assert torch.equal(found, expected), (path, letter)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("start", [True, False])
+def test_the_same_seed_gives_the_adapter_of_peft(dtype: torch.dtype, start: bool) -> None:
+    drawn = []
+    for library in (peft, adalora_core):
+        base = nn.Sequential(nn.Linear(7, 5), nn.Conv2d(1, 2, 3)).to(dtype)
+        changes = {"init_lora_weights": start, "target_modules": ["0", "1"]}
+        torch.manual_seed(SEED)
+        model = library.get_peft_model(base, library.AdaLoraConfig(**LORA | changes))
+        drawn.append(({n: p for n, p in model.named_parameters() if ".lora_" in n}, torch.rand(2)))
+    (theirs, their_rest), (ours, our_rest) = drawn
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert torch.equal(our_rest, their_rest)
+
+
 @pytest.mark.usefixtures("op_backend")
 def test_outputs_and_first_gradients_are_those_of_lora(door: str) -> None:
     theirs = lora(two_layer().double())

@@ -16,8 +16,8 @@ import torch
 from adalora_runs import live_ranks
 from peft.tuners.adamss.asa_callback import AdamssAsaCallback
 from toy_models import tiny_llama, token_batch
-from trainer_runs import LLAMA, STEPS, TARGET_BUDGET, Sequences
-from transformers import Trainer, TrainingArguments
+from trainer_runs import LLAMA, STEPS, TARGET_BUDGET, Sequences, arguments_for
+from transformers import Trainer
 from walkthroughs import blocks_of
 
 ROOT = Path(__file__).parents[2]
@@ -48,17 +48,7 @@ def llama(**changes: Any) -> Any:
 
 
 def trainer_for(model: Any, folder: Path, **options: Any) -> Trainer:
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=STEPS,
-        per_device_train_batch_size=4,
-        learning_rate=1e-2,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-    return Trainer(model, arguments, train_dataset=Sequences(), **options)
+    return Trainer(model, arguments_for(folder), train_dataset=Sequences(), **options)
 
 
 def train(model: Any, allocate: Any, steps: int = STEPS, lr: float = 1e-2) -> float:

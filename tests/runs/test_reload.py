@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from adalora_runs import SETTINGS, final_ranks, load_again, make, optimizer_of, train
+from adalora_runs import LOADERS, final_ranks, load_again, make, optimizer_of, train
 from toy_models import TwoLayer
 
-from adalora_core import AdaLoraConfig, AdaLoraModel, ConfigError, get_peft_model
+from adalora_core import ConfigError
 from adalora_core.floor.errors import CheckpointError
 
 
-def fresh(**changes: Any) -> Any:
+def fresh(library: str = "adalora_core", **changes: Any) -> Any:
     torch.manual_seed(7)
-    return make("adalora_core", TwoLayer(), **changes)
+    return make(library, TwoLayer(), **changes)
 
 
 @pytest.mark.parametrize("stop", [2, 15, 27], ids=["warmup", "budgeting", "final"])
@@ -52,43 +53,38 @@ def test_reload_of_another_schedule_is_refused_and_changes_nothing(tmp_path: Pat
     assert all(map(torch.equal, other.parameters(), before))
 
 
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("library", ["adalora_core", "peft"])
 class TestAutoTotalStep:
-    SETTINGS = SETTINGS | {"total_step": "auto"}
-
-    def test_bound_run_equals_the_one_with_the_number(self) -> None:
-        expected = fresh()
-        train(expected, range(30))
-        model = fresh(total_step="auto")
-        model.bind_total_step(30)
-        train(model, range(30))
-        assert model.peft_config["default"].total_step == 30
-        assert all(map(torch.equal, model.parameters(), expected.parameters()))
-
-    def test_unbound_run_says_who_binds_it(self) -> None:
+    def test_bound_run_equals_the_one_with_the_number(self, library: str) -> None:
+        expected, model = fresh(library), fresh(library, total_step="auto")
         with pytest.raises(RuntimeError, match="bind_total_step"):
-            train(fresh(total_step="auto"), range(1))
-
-    def test_bound_to_too_few_steps_is_refused(self) -> None:
-        model = get_peft_model(TwoLayer(), AdaLoraConfig(**self.SETTINGS))
+            train(fresh(library, total_step="auto"), range(1))
         with pytest.raises(ConfigError, match="budgeting phase"):
             model.bind_total_step(7)
-
-    def test_number_is_not_bound_again(self) -> None:
-        model = fresh()
-        model.bind_total_step(99)
+        assert model.peft_config["default"].total_step == "auto"
+        for steps in (30, 99):  # a number is not bound again
+            model.bind_total_step(steps)
+        for each in (expected, model):
+            train(each, range(30))
         assert model.peft_config["default"].total_step == 30
+        assert all(map(torch.equal, model.parameters(), expected.parameters()))
+        allocator = getattr(model.base_model, "rankallocator", None)
+        assert library == "adalora_core" or allocator.exp_avg_ipt is not None  # PEFT has None
 
-    def test_existing_adapter_learns_the_number_from_a_checkpoint(self, tmp_path: Path) -> None:
-        model = fresh(total_step="auto")
-        model.bind_total_step(30)
-        train(model, range(15))
-        model.save_pretrained(tmp_path, save_training_state=True)
-        resumed = fresh(total_step="auto")
-        load_again(resumed, tmp_path)
-        allocator = resumed.base_model.adapters["default"].allocator
-        assert (allocator.last_step, allocator.schedule.total_step) == (14, 30)
-
-    def test_saved_unbound_adapter_loads_for_inference(self, tmp_path: Path) -> None:
-        fresh(total_step="auto").save_pretrained(tmp_path)
-        loaded = AdaLoraModel.from_pretrained(TwoLayer(), tmp_path)
+    def test_saved_unbound_adapter_loads_for_inference(self, library: str, tmp_path: Path) -> None:
+        fresh(library, total_step="auto").save_pretrained(tmp_path)
+        assert json.loads((tmp_path / "adapter_config.json").read_text())["total_step"] == "auto"
+        loaded = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
         assert loaded.peft_config["default"].total_step == "auto"
+
+
+def test_existing_adapter_learns_the_number_from_a_checkpoint(tmp_path: Path) -> None:
+    model = fresh(total_step="auto")
+    model.bind_total_step(30)
+    train(model, range(15))
+    model.save_pretrained(tmp_path, save_training_state=True)
+    resumed = fresh(total_step="auto")
+    load_again(resumed, tmp_path)
+    allocator = resumed.base_model.adapters["default"].allocator
+    assert (allocator.last_step, allocator.schedule.total_step) == (14, 30)

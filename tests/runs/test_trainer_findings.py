@@ -1,4 +1,4 @@
-"""Findings of runs under the optimizer's hook, Trainer, accelerate and the bridge."""
+"""Findings of runs under the optimizer's hook, Trainer and the bridge."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import GradientState
 from adalora_runs import LOADERS, make, optimizer_of
 from run_loops import backward, codes, found, ready, right
 from toy_models import TwoLayer, two_layer_batch
 from trainer_runs import STEPS, llama, trainer_for
-from transformers import Trainer, TrainingArguments
 
 from adalora_core import allocate_on_step
 from adalora_core.floor.errors import RunError
-from adalora_core.trainers.distributed import AdapterState
 from adalora_core.trainers.transformers import AdaLoraCallback
 
-
-@pytest.fixture(autouse=True)
-def forget_dataloaders() -> None:
-    """Let no Trainer of an earlier test end accumulation; accelerate keeps its loader."""
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("forget_dataloaders")
 
 
 # --- the hook -------------------------------------------------------------------------------------
@@ -95,16 +87,10 @@ def test_faults_beside_the_hook_are_found(library: str) -> None:
 def test_trainer_with_an_optimizer_without_the_factors_is_refused(tmp_path: Path) -> None:
     model = llama("attached")
     optimizer = torch.optim.AdamW([each for each in model.parameters() if not each.requires_grad])
-    arguments = TrainingArguments(
-        str(tmp_path), max_steps=STEPS, use_cpu=True, report_to=[], save_strategy="no"
-    )
     trainer = trainer_for(model, tmp_path)
-    given = Trainer(
-        model, arguments, train_dataset=trainer.train_dataset, optimizers=(optimizer, None)
-    )
-    AdaLoraCallback().add_to(given)
+    trainer.optimizer = optimizer
     with pytest.raises(RunError, match=r"^ADA802: .* holds 0 of the 12 factors"):
-        given.train()
+        trainer.train()
 
 
 def test_two_callbacks_or_a_callback_beside_a_hook_are_refused(tmp_path: Path) -> None:
@@ -173,26 +159,6 @@ def test_checkpoint_without_its_state_is_named_when_trainer_resumes(tmp_path: Pa
     resumed = trainer_for(llama("attached"), tmp_path)
     caught = codes(lambda: resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8")))
     assert caught == ["ADA809"]
-
-
-# --- accelerate -----------------------------------------------------------------------------------
-
-
-def test_right_run_under_accelerate_is_quiet(library: str, tmp_path: Path) -> None:
-    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
-    model = make(library, TwoLayer()).train()
-    accelerator.register_for_checkpointing(AdapterState(model))
-    model, optimizer = accelerator.prepare(model, optimizer_of(model))
-    allocate_on_step(optimizer, model)
-    for step in range(60):
-        with accelerator.accumulate(model):
-            accelerator.backward(model(**two_layer_batch(step)).loss)
-            accelerator.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        if step == 20:
-            accelerator.save_state(str(tmp_path / "state"))
-    accelerator.unwrap_model(model).save_pretrained(tmp_path / "result")
 
 
 # --- forwards in training mode that nothing learns from -------------------------------------------

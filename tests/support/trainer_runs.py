@@ -44,25 +44,20 @@ def llama(library: str, dtype: torch.dtype = torch.float32, **changes: Any) -> A
     return make(library, base, **{**LLAMA, **changes})
 
 
+def arguments_for(folder: Path, **changes: Any) -> TrainingArguments:
+    """Return the arguments of a run on a CPU that writes nothing."""
+    settings: dict[str, Any] = {
+        "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2, "logging_steps": 4, "save_strategy": "no", "report_to": [],
+        "disable_tqdm": True, "use_cpu": True,
+    }  # fmt: skip
+    return TrainingArguments(**settings | changes)
+
+
 def trainer_for(model: Any, folder: Path, *, callback: bool = True, **arguments: Any) -> Trainer:
     """Return a Trainer over `model` with the callback, or without."""
-    settings: dict[str, Any] = {
-        "output_dir": str(folder),
-        "max_steps": STEPS,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "logging_steps": 4,
-        "save_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "use_cpu": True,
-    }
-    trainer = Trainer(
-        model,
-        TrainingArguments(**{**settings, **arguments}),
-        train_dataset=Sequences(),
-        eval_dataset=Sequences(8),
-    )
+    settings = arguments_for(folder, **arguments)
+    trainer = Trainer(model, settings, train_dataset=Sequences(), eval_dataset=Sequences(8))
     if callback:
         AdaLoraCallback().add_to(trainer)
     return trainer

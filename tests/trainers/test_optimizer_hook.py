@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import GradientState
 from adalora_runs import allocator_of, final_ranks, make, optimizer_of, train
 from toy_models import TwoLayer, two_layer_batch
 
@@ -16,14 +15,7 @@ from adalora_core import allocate_on_step
 from adalora_core.floor.errors import RunWarning
 from adalora_core.trainers.distributed import AdapterState
 
-
-@pytest.fixture(autouse=True)
-def forget_dataloaders() -> None:
-    """Let no Trainer of an earlier test, stopped amid its data, end accumulation at every batch.
-
-    accelerate keeps the loader that it reads in a state of the whole process.
-    """
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("forget_dataloaders")
 
 
 def fresh() -> Any:

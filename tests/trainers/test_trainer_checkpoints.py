@@ -30,14 +30,6 @@ def test_resumed_run_equals_the_uninterrupted_one(stop: int, tmp_path: Path) -> 
         assert torch.equal(found, expected), name
 
 
-def test_checkpoint_holds_adapter_and_state_and_never_the_base(tmp_path: Path) -> None:
-    trainer_for(llama("attached"), tmp_path, save_strategy="steps", save_steps=10).train()
-    files = {path.name for path in (tmp_path / "checkpoint-10").iterdir()}
-    assert {"adapter_config.json", "adapter_model.safetensors"} <= files
-    assert any(name.startswith("adalora_state.") for name in files)
-    assert "model.safetensors" not in files
-
-
 @pytest.mark.usefixtures("installed")
 def test_resumed_auto_run_takes_its_length_from_the_checkpoint(tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": 11}

@@ -10,8 +10,16 @@ import pytest
 import torch
 from adalora_runs import Attached, live_ranks, make
 from toy_models import tiny_llama
-from trainer_runs import LLAMA, STEPS, TARGET_BUDGET, Sequences, llama, trainer_for
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from trainer_runs import (
+    LLAMA,
+    STEPS,
+    TARGET_BUDGET,
+    Sequences,
+    arguments_for,
+    llama,
+    trainer_for,
+)  # fmt: skip
+from transformers import Trainer, TrainerCallback
 
 from adalora_core import ConfigError
 from adalora_core.trainers.transformers import AdaLoraCallback
@@ -64,16 +72,8 @@ def test_writers_of_logs_see_the_numbers(tmp_path: Path) -> None:
         def on_log(self, *_: Any, logs: Any = None, **__: Any) -> None:
             seen.append(dict(logs))
 
-    arguments = TrainingArguments(
-        output_dir=str(tmp_path),
-        max_steps=STEPS,
-        logging_steps=4,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-        save_strategy="no",
-    )
-    trainer = Trainer(llama("attached"), arguments, train_dataset=Sequences(), callbacks=[Writer()])
+    trainer = trainer_for(llama("attached"), tmp_path, callback=False)
+    trainer.add_callback(Writer())
     AdaLoraCallback().add_to(trainer)
     trainer.train()
     names = {"budget", "mean_rank", "phase", "orthogonality", "skipped_entries"}
@@ -148,14 +148,7 @@ def test_callback_is_in_a_trainer_once(tmp_path: Path) -> None:
 def test_base_is_not_saved_however_trainer_gets_callback_and_model(
     way: str, tmp_path: Path
 ) -> None:
-    arguments = TrainingArguments(
-        output_dir=str(tmp_path),
-        max_steps=STEPS,
-        save_steps=STEPS,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-    )
+    arguments = arguments_for(tmp_path, save_strategy="steps", save_steps=STEPS)
     if way == "model_init":
         trainer = Trainer(
             model_init=lambda: llama("attached"), args=arguments, train_dataset=Sequences()
@@ -198,9 +191,8 @@ class TestRefusals:
 
     def test_model_of_this_package_is_refused_before_anything_runs(self, tmp_path: Path) -> None:
         model = make("adalora_core", tiny_llama(), **LLAMA)
-        arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[])
-        trainer = Trainer(model, arguments, train_dataset=Sequences())
+        trainer = trainer_for(model, tmp_path, callback=False)
         with pytest.raises(TypeError, match=r"AdaLoraCallback: .* model with adalora_core\.peft"):
             AdaLoraCallback().add_to(trainer)
         with pytest.raises(TypeError, match=r"adalora_core\.peft"):
-            Trainer(model, arguments, callbacks=[AdaLoraCallback()])
+            Trainer(model, trainer.args, callbacks=[AdaLoraCallback()])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from toy_models import VOCABULARY
-from trainer_runs import Sequences, llama
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from trainer_runs import Sequences, arguments_for, llama
+from transformers import Trainer, TrainerCallback
 
 from adalora_core.trainers.transformers import AdaLoraCallback
 
@@ -84,18 +84,8 @@ class Gradients(TrainerCallback):
 
 def trainer_of(kind: str, model: Any, folder: Path, accumulation: int, *others: Any) -> Trainer:
     cls, arguments, options = KINDS[kind]
-    settings = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=1,
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=accumulation,
-        max_grad_norm=0.0,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-        **arguments,
-    )
+    arguments = {**arguments, "gradient_accumulation_steps": accumulation, "max_grad_norm": 0.0}
+    settings = arguments_for(folder, max_steps=1, **arguments)
     return cls(model, settings, train_dataset=Sequences(), callbacks=[*others], **options)
 
 

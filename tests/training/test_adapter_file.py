@@ -33,18 +33,6 @@ def saved(tmp_path: Path) -> Path:
 
 
 class TestExchangeWithPeft:
-    def test_ours_loads_in_peft_with_the_same_outputs(self, tmp_path: Path) -> None:
-        model = trained("adalora_core")
-        model.save_pretrained(tmp_path)
-        loaded = peft.PeftModel.from_pretrained(two_layer(), tmp_path).eval()
-        torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
-
-    def test_theirs_loads_here_with_the_same_outputs(self, tmp_path: Path) -> None:
-        model = trained("peft")
-        model.save_pretrained(tmp_path)
-        loaded = AdaLoraModel.from_pretrained(two_layer(), tmp_path)
-        torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
-
     @pytest.mark.parametrize("writer", ["peft", "adalora_core"])
     def test_a_module_at_rank_zero_loads_on_both_sides(self, writer: str, tmp_path: Path) -> None:
         model = make(writer, two_layer(), init_r=4, target_r=1)
@@ -114,20 +102,6 @@ class TestLegacyWeights:
 
 
 class TestWriting:
-    def test_a_full_disk_leaves_the_old_adapter(
-        self, saved: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        before = {path.name: path.read_bytes() for path in saved.iterdir()}
-        model = trained("adalora_core", lora_alpha=32)
-
-        def full(_: int) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="No space left"):
-            model.save_pretrained(saved)
-        assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
-
     def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
         with pytest.raises(ValueError, match="is a file"):

@@ -108,12 +108,13 @@ def test_whole_trained_modules_and_biases_are_carried_over(tmp_path: Path) -> No
     assert (outputs(loaded) - outputs(model)).abs().max() <= 1e-6
 
 
-def test_from_files_alone_writes_what_the_model_writes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pad_ranks", [False, True])
+def test_from_files_alone_writes_what_the_model_writes(pad_ranks: bool, tmp_path: Path) -> None:
     model = make("adalora_core", two_layer())
     train(model, range(30))
     model.save_pretrained(tmp_path / "adalora")
-    model.export_lora(tmp_path / "expected")
-    export_folder(tmp_path / "adalora", tmp_path / "found")
+    model.export_lora(tmp_path / "expected", pad_ranks=pad_ranks)
+    export_folder(tmp_path / "adalora", tmp_path / "found", pad_ranks=pad_ranks)
     found, expected = (
         load_file(tmp_path / each / "adapter_model.safetensors") for each in ("found", "expected")
     )

@@ -146,17 +146,6 @@ def test_the_rank_of_the_file_is_the_largest_and_nothing_forbids_vllm_to_load_it
     assert not config.get("use_rslora")
 
 
-def test_the_model_exports_what_the_folder_exports(adapter: Any, tmp_path: Path) -> None:
-    model, folder = adapter
-    model.export_lora(tmp_path / "model", pad_ranks=True)
-    assert main(["export-lora", str(folder), str(tmp_path / "folder"), "--pad-ranks"]) == 0
-    one, other = (
-        load_file(tmp_path / each / "adapter_model.safetensors") for each in ("model", "folder")
-    )
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
 @pytest.mark.slow
 def test_diffusers_loads_both_with_the_same_outputs(tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers", reason="would have shown that its loader agrees")

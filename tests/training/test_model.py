@@ -90,6 +90,15 @@ class TestForwarding:
         with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
             _ = model.nonsense
 
+    def test_an_error_inside_a_property_of_the_base_model_stays(self) -> None:
+        class Failing(TwoLayer):
+            @property
+            def broken(self) -> int:
+                raise AttributeError("a reason of its own")
+
+        with pytest.raises(AttributeError, match=r"broken|a reason of its own"):
+            _ = make("adalora_core", Failing()).broken
+
     def test_generate_runs_with_the_adapter(self) -> None:
         model = make("adalora_core", tiny_llama(), **LLAMA).eval()
         ids = token_batch(0)["input_ids"]

@@ -11,7 +11,7 @@ import torch
 from lora_adapters import CASES, changes, save
 from safetensors.torch import load_file
 
-from adalora_core.training.adapter_file.lora import LoraModule
+from adalora_core.training.lora_export import LoraModule
 from adalora_core.training.shrinking import TrainedAdapter, read_trained, shrink
 
 FAST = ("patterns", "convolutions", "adalora", "classifier")

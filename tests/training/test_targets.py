@@ -95,7 +95,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("selection", "message"),
         [
-            ({"target_modules": ["nothing"]}, r"\['nothing'\] matches no module of TwoLayer"),
+            (
+                {"target_modules": ["nothing"]},
+                r"\['nothing'\] matches no module of TwoLayer.* called: first, head, second",
+            ),
             ({"target_modules": "no.*match"}, "the regular expression 'no.*match'"),
             ({"target_modules": None}, "please specify"),
             (
@@ -109,10 +112,6 @@ class TestRefusals:
         with pytest.raises(TargetError, match=message):
             get_peft_model(base, AdaLoraConfig(**{**SETTINGS, **selection}))
         assert type(base.first) is nn.Linear
-
-    def test_the_message_lists_what_there_is(self) -> None:
-        with pytest.raises(TargetError, match="called: first, head, second"):
-            get_peft_model(TwoLayer(), AdaLoraConfig(**{**SETTINGS, "target_modules": ["nothing"]}))
 
     @pytest.mark.parametrize(
         ("field", "value"),

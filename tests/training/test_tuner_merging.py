@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from adalora_runs import make
 from torch import nn
 from torch.nn.utils import parametrizations as new
 from torch.nn.utils import prune, spectral_norm, weight_norm
+from toy_models import VOCABULARY
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from adalora_core.floor.errors import TargetError
 
@@ -145,3 +148,53 @@ def test_a_module_under_two_names_is_refused(door: str) -> None:
         with pytest.raises(TargetError, match=r"'first\.base_layer' and 'second' are one module"):
             merge(model)
         assert_unmerged(model, expected)
+
+
+# --- a weight that another module has too ---------------------------------------------------------
+
+HEAD = {"target_modules": ["lm_head", "q_proj"]}
+COPY = {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}
+
+
+@torch.no_grad()
+def tied_llama(**changes: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24}
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 0}
+    base = LlamaForCausalLM(LlamaConfig(**sizes, **heads, tie_word_embeddings=True)).eval()
+    model = make("adalora_core", base, **changes)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.normal_(std=0.3)
+    return model.eval()
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    return model(torch.tensor([[5, 6, 7, 8]])).logits
+
+
+@pytest.mark.parametrize("changes", [HEAD, COPY], ids=["target", "modules_to_save"])
+def test_a_model_with_tied_weights_is_merged_and_reloaded_untied(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    model = tied_llama(**changes)
+    expected = logits(model)
+    with pytest.warns(UserWarning, match="tie_word_embeddings is False"):
+        merged = model.merge_and_unload()
+    torch.testing.assert_close(logits(merged), expected)
+    merged.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(LlamaForCausalLM.from_pretrained(tmp_path)), expected)
+
+
+def test_a_refused_merge_and_an_unload_separate_nothing() -> None:
+    model = tied_llama(**HEAD)
+    base = model.get_base_model()
+    with torch.no_grad():
+        base.model.layers[0].self_attn.q_proj.lora_E["default"].fill_(torch.nan)
+    with pytest.raises(ValueError, match="NaNs"):
+        model.merge_and_unload(safe_merge=True)
+    assert base.lm_head.base_layer.weight is base.model.embed_tokens.weight
+    base = model.unload()
+    assert base.lm_head.weight is base.model.embed_tokens.weight
+    assert base.config.tie_word_embeddings

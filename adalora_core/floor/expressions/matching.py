@@ -285,7 +285,6 @@ def _may_match_dot(nodes: Any) -> bool:
 
 
 def _has_dot(items: Any) -> bool:
-    """Return whether a class of characters has the dot."""
     is_listed = any(
         (kind is OP.LITERAL and each == _DOT)
         or (kind is OP.RANGE and each[0] <= _DOT <= each[1])

@@ -79,7 +79,6 @@ def _running() -> Worker:
 
 
 def _end() -> None:
-    """End the process, if there is one, and wait for it."""
     global _child
     child, _child = _child, None
     if child is not None:

@@ -13,11 +13,6 @@ from adalora_core.ops._portable.selection import apply_mask, select_triplets
 from adalora_core.ops._portable.svd_linear import formula, svd_linear
 
 __all__ = [
-    "adapted_linear",
-    "apply_mask",
-    "formula",
-    "orthogonality_penalty",
-    "select_triplets",
-    "svd_linear",
-    "update_importance",
-]
+    "adapted_linear", "apply_mask", "formula", "orthogonality_penalty", "select_triplets",
+    "svd_linear", "update_importance",
+]  # fmt: skip

@@ -38,13 +38,6 @@ def allocate_within(model: object, group: distributed.ProcessGroup | None) -> No
     Args:
         model: the adapted model, wrapped or not.
         group: a process group that holds this process; None means all processes.
-
-    Example:
-        >>> import torch
-        >>> from adalora_core import AdaLoraConfig, get_peft_model
-        >>> config = AdaLoraConfig(total_step=10, target_modules=["0"])
-        >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
-        >>> allocate_within(model, group=None)
     """
     host_of(model, "allocate_within").training_run.agreement.group = group
 
@@ -62,13 +55,6 @@ def check_agreement(model: object, group: distributed.ProcessGroup | None = None
 
     Raises:
         RankDisagreementError: some ranks differ; raised on every process, with ranks and values.
-
-    Example:
-        >>> import torch
-        >>> from adalora_core import AdaLoraConfig, get_peft_model
-        >>> config = AdaLoraConfig(total_step=10, target_modules=["0"])
-        >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
-        >>> check_agreement(model)  # a single process agrees with itself
     """
     adapters = trained_adapters(model, "check_agreement")
     if is_distributed():
@@ -122,8 +108,7 @@ class AdapterState(Stateful):
         model: the adapted model, wrapped or not.
 
     Example:
-        >>> import tempfile, torch
-        >>> import torch.distributed.checkpoint as dcp
+        >>> import torch
         >>> from adalora_core import AdaLoraConfig, get_peft_model
         >>> config = AdaLoraConfig(total_step=10, target_modules=["0"])
         >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)

@@ -13,8 +13,8 @@ from swift.pipelines.train.tuner import get_modules_to_save, get_target_modules
 from swift.tuner_plugin import PeftTuner, tuners_map
 from torch import nn
 
+from adalora_core.bridge.attaching import adapted, checked_config, loaded
 from adalora_core.config.fields.table import ADALORA_FIELDS
-from adalora_core.trainers.new_models import adapted, checked_config, loaded
 from adalora_core.trainers.transformers import AdaLoraCallback
 
 _TASKS = {

@@ -6,6 +6,7 @@ A file is compared with itself and with the model before the model is changed.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ from adalora_core.training.tuner import AdaLoraTuner
 Saved = bool | Literal["auto"]
 """PEFT's `save_embedding_layers`: "auto" saves embeddings whose vocabulary was resized."""
 
+KERNELS = "lora_kernels"
 _WRAPPER = re.compile(r"\.(?:base_layer|original_module)\.")
 
 
@@ -74,6 +76,22 @@ def collect_tensors(
     return {f"{TENSOR_PREFIX}{name}": values for name, values in tensors.items()}
 
 
+def encoded_kernels(layers: Mapping[str, AdaLoraLayer]) -> dict[str, str]:
+    """Return the metadata of the weights of an adapter: the kernels of layers that are not linear.
+
+    Their factors look like those of a linear layer. A layer that cannot be LoRA has null.
+    """
+    kernels: dict[str, tuple[int, ...] | None] = {}
+    for path, layer in layers.items():
+        try:
+            kernel = layer.lora_kernel(path)
+        except TargetError:
+            kernels[path] = None
+        else:
+            kernels |= {path: kernel} if kernel else {}
+    return {KERNELS: json.dumps(kernels)} if kernels else {}
+
+
 def pretrained_name(config: AdaLoraConfig, model: nn.Module) -> str | None:
     """Return the folder or the id of the Hub that the base model was loaded from, if known."""
     return config.base_model_name_or_path or getattr(model, "name_or_path", None) or None
@@ -87,10 +105,11 @@ def load_tensors(
     With `autocast`, factors are float32 on a base of lower precision.
     """
     for path, layer in adapter.layers.items():
-        dtype = training_dtype(layer.base_dtype) if autocast else layer.base_dtype
+        device, dtype = layer.base_device_and_dtype()
+        dtype = training_dtype(dtype) if autocast else dtype
         layer.set_factors(
             **{
-                factor: saved.tensors[f"{path}.{factor}"].to(layer.base_device, dtype, copy=True)
+                factor: saved.tensors[f"{path}.{factor}"].to(device, dtype, copy=True)
                 for factor in FACTORS
             }
         )

@@ -132,8 +132,6 @@ class _GradientsAreCleared(Watcher):
 
 
 class _PenaltyIsInLoss(Watcher):
-    """Look for a backward pass that has reached the penalty."""
-
     rule = runs.PenaltyMissing
 
     def allocation(self, run: RunWatch, call: Call) -> str:
@@ -301,8 +299,6 @@ class _MatricesHaveGradients(Watcher):
 
 
 class _BudgetIsReached(Watcher):
-    """Compare what is kept with the target."""
-
     rule = runs.BudgetNotReached
 
     def end(self, run: RunWatch, end: End) -> str:

@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -20,8 +20,7 @@ from adalora_core.training.run import automatic
 from adalora_core.training.run.optimizers import held_at_step, was_skipped, watch_steps
 from adalora_core.training.run.reporting import report
 
-if TYPE_CHECKING:
-    _Gradient = tuple[torch.Tensor, torch.Tensor, int]
+_Gradient = tuple[torch.Tensor, torch.Tensor, int]
 
 
 class DeferredInt:
@@ -305,23 +304,12 @@ class RunWatch:
         if seen is not None and (seen[0].grad is not seen[1] or seen[1]._version != seen[2]):  # noqa: SLF001
             gradients = "were cleared" if seen[0].grad is None else "changed"
         looks = done.allocated and done.phase is not Phase.FINAL and stepped and found
-        call = Call(
-            allocator,
-            done,
-            last,
-            self.calls,
-            self.steps_since,
-            self.forwards - self._forwards,
-            stepped,
-            found is not None,
-            gradients,
-            penalties,
-            additions,
-            DeferredInt(done.skipped),
-            DeferredInt(nonzero_gradients(allocator)) if looks else None,
-            self._change_of(allocator),
-        )
-        self._waiting.append(call)
+        nonzero = DeferredInt(nonzero_gradients(allocator)) if looks else None
+        self._waiting.append(Call(
+            allocator, done, last, self.calls, self.steps_since, self.forwards - self._forwards,
+            stepped, found is not None, gradients, penalties, additions, DeferredInt(done.skipped),
+            nonzero, self._change_of(allocator),
+        ))  # fmt: skip
         self._since.clear()
         self._is_uncertain, self._gradient, self._forwards = False, None, self.forwards
         self._show_waiting(wait=False)

@@ -123,14 +123,6 @@ class TrainingState:
         require(of_save == in_file, "rank_pattern of adapter_config.json", "the saved one", in_file)
 
 
-def run_is_unfinished(adapter: Adapter, *, is_checkpoint: bool) -> bool:
-    """Return whether `adapter` has not made its last step, and the first unless a checkpoint."""
-    allocator = adapter.allocator
-    if allocator is None or allocator.last_step is None:
-        return allocator is not None and is_checkpoint
-    return allocator.last_step + 1 < allocator.schedule.total_step
-
-
 def encode_state(
     adapter: Adapter, pattern: RankPattern | None, weights: bytes, config: bytes
 ) -> bytes:

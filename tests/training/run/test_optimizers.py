@@ -10,9 +10,9 @@ import torch
 from adalora_runs import TARGET_BUDGET, live_ranks, make, train
 from torch import nn
 from toy_models import TwoLayer
-from trainer_runs import STEPS, Sequences, llama
+from trainer_runs import STEPS, Sequences, arguments_for, llama
 from trainer_runs import TARGET_BUDGET as TARGET_OF_LLAMA
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
 import adalora_core
 from adalora_core import AdaLoraCallback, factor_groups
@@ -74,15 +74,7 @@ def test_trainer_takes_an_optimizer_of_the_groups(tmp_path: Path) -> None:
     rates = []
     trainer = Trainer(
         model,
-        TrainingArguments(
-            output_dir=str(tmp_path),
-            max_steps=STEPS,
-            per_device_train_batch_size=4,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-        ),
+        arguments_for(tmp_path),
         train_dataset=Sequences(),
         optimizers=(optimizer, schedule),
     )
