@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 from adalora_core.checker.documents import decode
 from adalora_core.checker.documents.document import Document
@@ -144,12 +145,21 @@ def _read(
         ConflictError: the text does not decode to the document's value with their changes.
     """
     changes = [change for each in fixed if each.fix is not None for change in each.fix.changes]
-    expected = changed(document.value, changes)  # of a text that was not decoded: nothing
+    expected = changed(_value(document), changes)  # of a text that was not decoded: nothing
     found = examine(apply_edits(document.text, edits))
-    is_as_promised = document.fatal or same(found.document.value, expected)
+    is_as_promised = document.fatal or same(_value(found.document), expected)
     if found.document.fatal or not is_as_promised:
         raise ConflictError(SHARED)
     return found
+
+
+def _value(document: Document) -> Any:
+    """Return what a document decodes to; of a script also the arguments of LoRA's calls."""
+    if document.script is None or document.fatal:
+        return document.value
+    from adalora_core.checker.documents.python.script import LORA_CLASS
+
+    return document.value | {LORA_CLASS: [each.values for each in document.script.lora_calls]}
 
 
 def apply_edits(text: str, edits: Iterable[Edit]) -> str:
