@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from adalora_core.checker.reports import Report as Report
     from adalora_core.commands.rank_report.pilot import find_ranks as find_ranks
     from adalora_core.config.findings import ConfigError as ConfigError
+    from adalora_core.config.findings import ConfigWarning as ConfigWarning
     from adalora_core.config.findings import Diagnostic as Diagnostic
     from adalora_core.config.model import AdaLoraConfig as AdaLoraConfig
     from adalora_core.floor.errors import AdaLoraError as AdaLoraError
     from adalora_core.floor.errors import RunWarning as RunWarning
+    from adalora_core.floor.places import Span as Span
     from adalora_core.trainers.optimizer_hook import (
         allocate_automatically as allocate_automatically,
     )
@@ -36,9 +38,11 @@ _EXPORTS = {
     "AdaLoraError": "adalora_core.floor.errors",
     "AdaLoraModel": "adalora_core.training",
     "ConfigError": "adalora_core.config.findings",
+    "ConfigWarning": "adalora_core.config.findings",
     "Diagnostic": "adalora_core.config.findings",
     "Report": "adalora_core.checker.reports",
     "RunWarning": "adalora_core.floor.errors",
+    "Span": "adalora_core.floor.places",
     "allocate_automatically": "adalora_core.trainers.optimizer_hook",
     "allocate_on_step": "adalora_core.trainers.optimizer_hook",
     "check_config": "adalora_core.checker.check",

@@ -121,7 +121,7 @@ class TestRefusals:
             ("trainable_token_indices", [1]),
         ],
     )
-    @pytest.mark.filterwarnings("ignore::adalora_core.checker.ConfigWarning")
+    @pytest.mark.filterwarnings("ignore::adalora_core.ConfigWarning")
     def test_a_field_that_only_peft_honours_is_named(self, field: str, value: Any) -> None:
         config = AdaLoraConfig(**{**SETTINGS, field: value})
         base = TwoLayer()

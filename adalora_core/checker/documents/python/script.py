@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.origins import UNKNOWN
 from adalora_core.checker.documents.python.scopes import Scopes
-from adalora_core.checker.documents.python.syntax import called_name, dotted, last_name, only
+from adalora_core.checker.documents.python.syntax import called_name, dotted, last_name
 from adalora_core.checker.documents.python.values import Values, holds_unknown
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import CellSpan, Extent
@@ -257,9 +257,9 @@ def _door(function: ast.expr, values: Values, wanted: str) -> Door | None:
 
 
 def _imported(function: ast.expr, values: Values, wanted: str) -> str | None:
-    """Return the full name of a class; of a name that is bound more than once, what is imported.
+    """Return the full name of a class; of a name that is bound more than once, the first import.
 
-    `except ImportError: AdaLoraConfig = None` leaves the class where the import works.
+    `except ImportError` may take the class from elsewhere, or set the name to None.
     """
     name, rest = dotted(function)
     held = values.scopes.binding(name) if rest else None
@@ -269,8 +269,8 @@ def _imported(function: ast.expr, values: Values, wanted: str) -> str | None:
     if name is None or (rest and not rest.endswith(wanted)):
         return None
     origins = values.scopes.origins(name)
-    names = {f"{each}{rest}" for each in origins if each} if origins else {f"{name.id}{rest}"}
-    return only(each for each in names if each.rpartition(".")[2] == wanted)
+    names = (f"{each}{rest}" for each in (origins or [name.id]) if each)
+    return next((each for each in names if each.rpartition(".")[2] == wanted), None)
 
 
 def _followed(function: ast.expr, values: Values) -> ast.expr:
