@@ -21,6 +21,7 @@ ON_ONE_WAY = (
     LORA.replace("base", "model").partition("model = get")[0],
     "if twice:\n    model = get_peft_model(model, config)\n",
 )
+KBIT = "from peft import prepare_model_for_kbit_training\n"
 TRAINED = "Trainer(model=model, train_dataset=rows).train()\n"
 TAUGHT = LORA.replace("base,", "teacher,").replace("base =", "teacher =")
 DISTILLED = """\
@@ -37,7 +38,7 @@ LOADED = "from peft import PeftModel\nmodel = PeftModel.from_pretrained(base, fo
     ("text", "code"),
     [
         (LORA + TRAINED, None),
-        (LORA + "model = prepare_model_for_kbit_training(model)\n" + TRAINED, "ADA932"),
+        (LORA + f"{KBIT}model = prepare_model_for_kbit_training(model)\n{TRAINED}", "ADA932"),
         (LORA + "for p in model.parameters():\n    p.requires_grad = False\n" + TRAINED, "ADA932"),
         (LORA + TRAINED + "model.merge_and_unload()\nmodel.save_pretrained('o')\n", "ADA933"),
         (LORA + TRAINED + "model = model.merge_and_unload()\nmodel.save_pretrained('o')\n", None),
@@ -56,7 +57,9 @@ LOADED = "from peft import PeftModel\nmodel = PeftModel.from_pretrained(base, fo
         ("if not twice:\n    model.add_adapter(config)\n".join(ON_ONE_WAY) + TRAINED, None),
         ("model.add_adapter(config)\n".join(ON_ONE_WAY) + TRAINED, "ADA914"),
         (
-            LORA.replace("model = ", "model = prepare_model_for_kbit_training(model)\nmodel = "),
+            LORA.replace(
+                "model = ", f"{KBIT}model = prepare_model_for_kbit_training(model)\nmodel = "
+            ),
             None,
         ),
     ],

@@ -85,6 +85,11 @@ def test_head_that_is_unfrozen_alone_trains_no_factors(unfrozen, is_found):
         ),
         ("config = PeftConfig.from_pretrained(folder)", TRAIN, False),
         (
+            "def train(folder):\n    config = LoraConfig.from_pretrained(folder)",
+            f"{TRAIN.rstrip()}\ntrain('.')\n".replace("\n", "\n    "),
+            False,
+        ),
+        (
             f"config = LoraConfig(r=8){TRAIN}config = LoraConfig.from_pretrained(folder)",
             "\nmodel = get_peft_model(base, config)",
             False,

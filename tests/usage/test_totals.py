@@ -8,7 +8,7 @@ import pytest
 from usage_texts import codes
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, example
+from adalora_core.checker.rules.usage_base import CALLBACK, EPOCHS, HEAD, LOOP, example
 
 
 def _script(total: str, loop: str, *, before: str = "") -> str:
@@ -80,6 +80,16 @@ for i, batch in enumerate(loader):
         optimizer.zero_grad()
         step += 1
 """
+
+
+@pytest.mark.parametrize(
+    ("run_over", "is_fault"),
+    [("batches", False), ("tqdm(enumerate(batches))", False), ("Loader(batches, 8)", True)],
+)
+def test_list_whose_entries_have_a_step_each_counts_steps(run_over, is_fault):
+    before = "batches = [row for row in file]\n"
+    text = _script("len(batches)", LOOP.replace("batches", run_over), before=before)
+    assert ("ADA911" in codes(text)) is is_fault
 
 
 @pytest.mark.parametrize(

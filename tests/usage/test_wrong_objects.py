@@ -163,8 +163,11 @@ def test_adapter_that_is_merged_for_an_evaluation_and_not_taken_out_again():
 
 
 def test_preparation_that_freezes_what_was_added():
-    assert "ADA932" in codes(HEAD + "model = prepare_model_for_kbit_training(model)\n" + LOOP)
-    before = HEAD.replace(
+    text = HEAD + "model = prepare_model_for_kbit_training(model)\n" + LOOP
+    head = "from peft import prepare_model_for_kbit_training\n"
+    assert "ADA932" in codes(head + text)
+    assert "ADA932" not in codes(text)  # a function of somebody's own
+    before = head + HEAD.replace(
         "model = get", "base = prepare_model_for_kbit_training(base)\nmodel = get"
     )
     assert "ADA932" not in codes(before + LOOP)

@@ -44,7 +44,8 @@ class FactorsFrozen(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for call in usage.scopes.callers.get("prepare_model_for_kbit_training", ()):
-            if usage.wraps_alone(keyword(call, "model", at=0)):
+            is_peft = usage.scopes.full_name(call.func).startswith("peft.")
+            if is_peft and usage.wraps_alone(keyword(call, "model", at=0)):
                 yield CodeFault(call, "all parameters are frozen here, after the adapter is added")
         set_true = any(unfrozen(usage, wrap.call) for wrap in usage.wraps)
         for loop in usage.scopes.of:

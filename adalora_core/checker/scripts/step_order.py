@@ -172,6 +172,9 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
 
 
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:
+    loops = (each.loops[-1] for each in usage.events("step") if each.loops)
+    if any(_runs_over(loop, measured) for loop in loops):
+        return "micro-batches"
     leaves = usage.origins(measured)
     is_list = any(isinstance(leaf, ast.ListComp) for leaf in leaves)
     texts = [ast.unparse(measured)[:200], *map(called_name, leaves)]
@@ -181,6 +184,14 @@ def _of_length(usage: Usage, measured: ast.expr) -> Unit:
     is_list |= any(map(_DATA.search, texts))
     made = (called_name(call) for call in usage.mentions(measured, ast.Call))
     return "samples" if is_list or not _LOADED.isdisjoint(made) else "unknown"
+
+
+def _runs_over(loop: Loop, measured: ast.expr) -> bool:
+    """Return whether each entry of what is measured has its turn in a loop."""
+    given = loop.iter if isinstance(loop, ast.For) else None
+    while isinstance(given, ast.Call) and called_name(given) in {"enumerate", "tqdm"}:
+        given = given.args[0] if given.args else None
+    return given is not None and ast.dump(given) == ast.dump(measured)
 
 
 def accumulation(usage: Usage) -> int | None:

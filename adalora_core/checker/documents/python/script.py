@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.origins import UNKNOWN
 from adalora_core.checker.documents.python.scopes import Scopes
-from adalora_core.checker.documents.python.syntax import called_name, dotted, last_name
+from adalora_core.checker.documents.python.syntax import called_name, dotted, last_name, only
 from adalora_core.checker.documents.python.values import Values, holds_unknown
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import CellSpan, Extent
@@ -219,8 +219,12 @@ def find_loads(values: Values, name: str) -> list[Call]:
         given = {called_name(each) or getattr(each, "arg", None) for each in parents}
         door = _door(owner, values, name) or (is_saved and _door(owner, values, "PeftConfig"))
         if door and not given.isdisjoint({"get_peft_model", "peft_config"}):
+            # What a caller of the function names may be a configuration for training.
+            binds = scopes.bindings(node.args[0] if node.args else None)
+            of_caller = any(each.kind == "parameter" for each in binds)
             saved = ast.copy_location(ast.Constant(value=True), node)
-            found.append(Call(node, door, {"inference_mode": (node, saved)}, is_open=True))
+            entries: Entries = {} if of_caller else {"inference_mode": (node, saved)}
+            found.append(Call(node, door, entries, is_open=True))
             _evaluate(found[-1], values, set())
         elif is_used and str(scopes.qualified(owner)).startswith(_LOADS):
             found.append(Call(node, "peft", is_open=True))
@@ -257,9 +261,10 @@ def _door(function: ast.expr, values: Values, wanted: str) -> Door | None:
 
 
 def _imported(function: ast.expr, values: Values, wanted: str) -> str | None:
-    """Return the full name of a class; of a name that is bound more than once, the first import.
+    """Return the full name of a class; of a name that is bound more than once, what is imported.
 
-    `except ImportError` may take the class from elsewhere, or set the name to None.
+    `except ImportError: AdaLoraConfig = None` leaves the class where the import works, and of
+    this package or else PEFT the first is taken.
     """
     name, rest = dotted(function)
     held = values.scopes.binding(name) if rest else None
@@ -269,8 +274,10 @@ def _imported(function: ast.expr, values: Values, wanted: str) -> str | None:
     if name is None or (rest and not rest.endswith(wanted)):
         return None
     origins = values.scopes.origins(name)
-    names = (f"{each}{rest}" for each in (origins or [name.id]) if each)
-    return next((each for each in names if each.rpartition(".")[2] == wanted), None)
+    names = [f"{each}{rest}" for each in (origins or [name.id]) if each]
+    names = [each for each in names if each.rpartition(".")[2] == wanted]
+    is_either = {each.partition(".")[0] for each in names} == {"adalora_core", "peft"}
+    return names[0] if is_either else only(names)
 
 
 def _followed(function: ast.expr, values: Values) -> ast.expr:

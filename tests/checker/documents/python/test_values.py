@@ -286,6 +286,11 @@ def test_arguments_come_from_keywords_and_known_dicts(code, values, deferred, is
         (f"{IMPORT}\ntry: f()\nexcept Exception as AdaLoraConfig: pass\nAdaLoraConfig()", ["peft"]),
         (f"class AdaLoraConfig: pass\n{IMPORT}\nAdaLoraConfig()", ["peft"]),
         (f"{IMPORT}\nfrom mine import AdaLoraConfig\nAdaLoraConfig()", []),
+        (
+            f"try:\n    from adalora_core.{IMPORT[5:]}\nexcept ImportError:\n    {IMPORT}\n"
+            "AdaLoraConfig()",
+            ["bridge"],
+        ),
         ("import peft\nq = peft\nq.AdaLoraConfig()", ["peft"]),
     ],
 )
