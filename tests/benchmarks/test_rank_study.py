@@ -286,7 +286,10 @@ def test_pages_say_what_the_results_are(tmp_path: Path, monkeypatch: pytest.Monk
     own = rank_evidence.more_parameters(
         rank_evidence.pooled(plan, outcomes, *rank_answers.PAIRS[0][1:])
     )
-    assert f"LoRA with {own} more parameters is as good, and with 20 % more" in rank_answers.words()
+    assert (
+        f"LoRA needs {own} more parameters to be as good as AdaLoRA, and 20 % more"
+        in rank_answers.words()
+    )
     assert "(tuned in 1,000 steps)" in tables
     assert len(rank_answers.draw().axes) == 2
 
