@@ -169,11 +169,12 @@ def explained(given: str) -> list[Rule]:
         >>> [rule.code for rule in explained("ValueError: PeftType.ADALORA does not support DoRA.")]
         ['ADA401']
     """
-    plain = " ".join(_NOISE.sub(" ", given).split())
+    # A shell takes backticks away.
+    plain = " ".join(_NOISE.sub(" ", given).replace("`", "").split())
     found: dict[int, dict[Rule, int]] = {}
     for rule in RULES:
         for error in rule.errors:
-            parts = (re.escape(part.strip()) for part in error.split("..."))
+            parts = (re.escape(part.strip()) for part in error.replace("`", "").split("..."))
             for match in re.finditer(f".{{0,{_GAP}}}?".join(parts), plain):
                 found.setdefault(match.end(), {}).setdefault(rule, len(error))
     last = found[max(found)] if found else {}

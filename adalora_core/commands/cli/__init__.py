@@ -95,7 +95,7 @@ def _usage() -> str:
         "commands:",
     ]
     lines += [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
-    lines += ["", "Exit codes: 0 fine, 1 findings, 2 could not run."]
+    lines += ["", "Exit codes: 0 no errors (see --fail-level of check), 1 errors, 2 could not run."]
     lines += ["Run 'adalora help COMMAND' for the options of a command."]
     return "\n".join(lines)
 

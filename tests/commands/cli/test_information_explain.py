@@ -31,6 +31,7 @@ UserWarning: Note that `r` is not used in AdaLora and will be ignored.
     ("text", "code"),
     [
         (SCHEDULE, "ADA202"),
+        ("ValueError: Please specify target_modules in peft_config", "ADA414"),
         (IN_A_BOX, "ADA808"),
         (WRAPPED, "ADA202"),
         (WARNED_BEFORE, "ADA202"),
