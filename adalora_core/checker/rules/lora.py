@@ -85,7 +85,7 @@ def _missed(base: Any, names: Any) -> tuple[int, str, str | None] | None:
     if not isinstance(base, str) or not isinstance(names, list):
         return None
     lasts = [str(name).rpartition(".")[2] for name in names]
-    architecture, modules = known.modules_of(base)
+    _, modules = known.modules_of(base)
     usual = modules | known.TOP
     missed = [
         i
@@ -98,9 +98,7 @@ def _missed(base: Any, names: Any) -> tuple[int, str, str | None] | None:
 
     shown = ", ".join(repr(names[index])[:60] for index in missed[:_MOST_SHOWN])
     near = get_close_matches(lasts[missed[0]][:60], sorted(modules.difference(lasts)), n=1)
-    message = (
-        f"PEFT passes over `target_modules` {shown}: {base!r} ({architecture}) has no such module"
-    )
+    message = f"PEFT passes over `target_modules` {shown}: {base!r} has no such module"
     return missed[0], message, f'did you mean "{near[0]}"?' if near else None
 
 

@@ -273,11 +273,11 @@ def lacking(base: str, names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     found = known.linear_layers_of(base)
     if found is None or any(name.rpartition(".")[2] in found[1] for name in names):
         return
-    architecture, linear = found
+    _, linear = found
     shown = "{" + ", ".join(sorted(map(repr, names))) + "}"
     message = (
-        f"Target modules {shown} not found in the base model {base!r}: the linear layers of "
-        f"{architecture} are {', '.join(linear)}"
+        f"Target modules {shown} not found in the base model {base!r}: its linear layers are "
+        f"{', '.join(linear)}"
     )
     inner = [name for name in linear if name not in known.TOP]
     yield message, known.usual_targets(linear) or inner
