@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1089,
     "adalora_core/bridge": 1926,
-    "adalora_core/checker": 13535,
+    "adalora_core/checker": 13527,
     "adalora_core/commands": 6023,
     "adalora_core/config": 7314,
     "adalora_core/demo": 398,
@@ -28,7 +28,7 @@ LINES = {
     "tests/architecture": 976,
     "tests/benchmarks": 675,
     "tests/bridge": 927,
-    "tests/checker": 3346,
+    "tests/checker": 3331,
     "tests/commands": 4025,
     "tests/config": 1846,
     "tests/contract": 5270,
@@ -53,7 +53,7 @@ LINES = {
     "tests/tools": 116,
     "tests/trainers": 1013,
     "tests/training": 3038,
-    "tests/usage": 17858,
+    "tests/usage": 17873,
     "benchmarks/studies": 2940,
     "tools": 5210,
 }

@@ -1,4 +1,4 @@
-"""Rename `on_step_end`, where nothing in the method needs that hook."""
+"""Rename `on_step_end` where nothing in the method needs that hook, and fix LoRA's calls."""
 
 from __future__ import annotations
 
@@ -46,3 +46,18 @@ def test_method_that_does_more_is_reported_and_not_changed(changed: str) -> None
     fixed = fix(changed, "python", unsafe=False)
     assert fixed.document.text == changed
     assert {diagnostic.code for diagnostic in fixed.report.diagnostics} == {"ADA908"}
+
+
+def test_calls_of_lora_are_fixed_in_a_script_beside_those_of_adalora() -> None:
+    text = (
+        "from peft import AdaLoraConfig, LoraConfig\n"
+        'a = LoraConfig(r="16", alpha=32, target_modules="q_proj,v_proj")\n'
+        'b = AdaLoraConfig(init_r="12")\n'
+        "c = LoraConfig(r=8.0)\n"
+    )
+    assert fix(text, "python").document.text == (
+        "from peft import AdaLoraConfig, LoraConfig\n"
+        'a = LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"])\n'
+        "b = AdaLoraConfig(init_r=12)\n"
+        "c = LoraConfig(r=8)\n"
+    )

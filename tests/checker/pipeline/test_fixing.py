@@ -215,21 +215,6 @@ def test_value_without_one_plain_reading_has_no_fix(fields):
     assert fix(text, "json").document.text == text
 
 
-def test_calls_of_lora_are_fixed_in_a_script_beside_those_of_adalora():
-    text = (
-        "from peft import AdaLoraConfig, LoraConfig\n"
-        'a = LoraConfig(r="16", alpha=32, target_modules="q_proj,v_proj")\n'
-        'b = AdaLoraConfig(init_r="12")\n'
-        "c = LoraConfig(r=8.0)\n"
-    )
-    assert fix(text, "python").document.text == (
-        "from peft import AdaLoraConfig, LoraConfig\n"
-        'a = LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"])\n'
-        "b = AdaLoraConfig(init_r=12)\n"
-        "c = LoraConfig(r=8)\n"
-    )
-
-
 def test_rename_to_an_existing_key_is_not_offered():
     text = json.dumps(SOUND | {"delta_t": 3})
     assert _fixable(_one(text, text, unsafe=True)) == []

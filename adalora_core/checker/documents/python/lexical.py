@@ -11,6 +11,7 @@ from unicodedata import normalize
 if TYPE_CHECKING:
     from adalora_core.floor.places import Extent
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _PIECE = re.compile(
     r"""
     (?P<comment>\#[^\r\n]*+)
@@ -157,3 +158,8 @@ def with_plain_letters(code: str) -> str:
         if (letters := normalize("NFKC", each)).isascii()
     }
     return code.translate(plain) if plain else code
+
+
+def line_starts(code: str) -> list[int]:
+    """Return the offset of each line of code."""
+    return [0, *(match.end() for match in _LINE_END.finditer(code))]

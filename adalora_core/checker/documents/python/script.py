@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.checker.documents.python.lexical import line_starts
 from adalora_core.checker.documents.python.origins import UNKNOWN
 from adalora_core.checker.documents.python.scopes import Scopes
 from adalora_core.checker.documents.python.syntax import called_name, dotted, last_name, only
@@ -34,7 +35,6 @@ _OF_ANOTHER = "AdamssConfig"
 """A class of PEFT whose models have `update_and_allocate` too."""
 _USES = frozenset({"train", "backward", "merge_and_unload"})
 """What a script does with a loaded adapter that rules judge."""
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _CHARACTER = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
     re.DOTALL,
@@ -220,10 +220,10 @@ def find_loads(values: Values, name: str) -> list[Call]:
         door = _door(owner, values, name) or (is_saved and _door(owner, values, "PeftConfig"))
         if door and not given.isdisjoint({"get_peft_model", "peft_config"}):
             # What a caller of the function names may be a configuration for training.
-            binds = scopes.bindings(node.args[0] if node.args else None)
-            of_caller = any(each.kind == "parameter" for each in binds)
+            binds = scopes.bindings(next(iter(node.args), None))
             saved = ast.copy_location(ast.Constant(value=True), node)
-            entries: Entries = {} if of_caller else {"inference_mode": (node, saved)}
+            is_known = "parameter" not in [each.kind for each in binds]
+            entries: Entries = {"inference_mode": (node, saved)} if is_known else {}
             found.append(Call(node, door, entries, is_open=True))
             _evaluate(found[-1], values, set())
         elif is_used and str(scopes.qualified(owner)).startswith(_LOADS):
@@ -233,8 +233,7 @@ def find_loads(values: Values, name: str) -> list[Call]:
 
 def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, bool]) -> bool:
     """Return whether a call is in the block of a test that expects an error or a warning."""
-    parents = scopes.parents
-    while (parent := parents.get(node)) is not None:
+    while (parent := scopes.parents.get(node)) is not None:
         if isinstance(parent, (ast.With, ast.AsyncWith)):
             if parent not in known:
                 known[parent] = scopes.expects_a_fault(parent)
@@ -263,8 +262,7 @@ def _door(function: ast.expr, values: Values, wanted: str) -> Door | None:
 def _imported(function: ast.expr, values: Values, wanted: str) -> str | None:
     """Return the full name of a class; of a name that is bound more than once, what is imported.
 
-    `except ImportError: AdaLoraConfig = None` leaves the class where the import works, and of
-    this package or else PEFT the first is taken.
+    `except ImportError: AdaLoraConfig = None` leaves the class; of this package or PEFT the first.
     """
     name, rest = dotted(function)
     held = values.scopes.binding(name) if rest else None
@@ -274,7 +272,7 @@ def _imported(function: ast.expr, values: Values, wanted: str) -> str | None:
     if name is None or (rest and not rest.endswith(wanted)):
         return None
     origins = values.scopes.origins(name)
-    names = [f"{each}{rest}" for each in (origins or [name.id]) if each]
+    names = [f"{each}{rest}" for each in origins or [name.id] if each]
     names = [each for each in names if each.rpartition(".")[2] == wanted]
     is_either = {each.partition(".")[0] for each in names} == {"adalora_core", "peft"}
     return names[0] if is_either else only(names)
@@ -400,8 +398,3 @@ class Places:
             self._offsets[index] = [match.start() for match in found]
             self._offsets[index].append(self._pieces[index].extent[1])
         return self._offsets[index]
-
-
-def line_starts(code: str) -> list[int]:
-    """Return the offset of each line of code."""
-    return [0, *(match.end() for match in _LINE_END.finditer(code))]

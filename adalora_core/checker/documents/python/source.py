@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.python.lexical import with_plain_letters
-from adalora_core.checker.documents.python.script import (
-    CLASS,
-    Call,
-    Script,
-    line_starts,
-)
+from adalora_core.checker.documents.python.lexical import line_starts, with_plain_letters
+from adalora_core.checker.documents.python.script import CLASS, Call, Script
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
 from adalora_core.config.findings import Insert, Put, Rename, Replace
 from adalora_core.floor.places import line_end, line_start
