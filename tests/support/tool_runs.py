@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from programs import output_of_python
 from safetensors.torch import load_file
 from toy_models import tiny_llama
 from walkthroughs import DOCS, blocks_of
@@ -20,13 +21,9 @@ if TYPE_CHECKING:
 STEPS = 12
 MATRICES = 4
 FIELDS = {
-    "init_r": 4,
-    "target_r": 2,
-    "tinit": 2,
-    "tfinal": 3,
-    "lora_alpha": 8,
+    "init_r": 4, "target_r": 2, "tinit": 2, "tfinal": 3, "lora_alpha": 8,
     "target_modules": ["q_proj", "v_proj"],
-}
+}  # fmt: skip
 OFFLINE = {
     "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
     "AXOLOTL_DO_NOT_TRACK": "1", "MODELSCOPE_OFFLINE": "1",
@@ -90,3 +87,12 @@ def are_equal(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(
         bool((first[name] == second[name]).all()) for name in first
     )
+
+
+def require_no_finding(folder: Path) -> None:
+    """Check what a run wrote: no finding but on the few steps, and no byte that a fix changes."""
+    files = [each for each in folder.rglob("*") if each.is_file()]
+    before = [each.read_bytes() for each in files]
+    options = ("--ignore", "ADA207", "--fail-level", "info", "--fix", "--unsafe-fixes")
+    output_of_python("-m", "adalora_core", "check", folder, *options)
+    assert [each.read_bytes() for each in files] == before

@@ -20,6 +20,7 @@ from tool_runs import (
     are_equal,
     budget_of,
     needs,
+    require_no_finding,
     write_inputs,
     write_settings,
 )  # fmt: skip
@@ -131,3 +132,4 @@ def test_command_of_axolotl_ends_at_the_budget_and_resumes(tmp_path: Path) -> No
     more = ("--output-dir", "resumed", "--resume-from-checkpoint", middle)
     output_of_python(*command, *more, variables=OFFLINE, cwd=tmp_path)
     assert are_equal(tmp_path / "whole", tmp_path / "resumed")
+    require_no_finding(tmp_path)

@@ -21,10 +21,11 @@ from tool_runs import (
     are_equal,
     budget_of,
     needs,
+    require_no_finding,
     weights_of,
     write_inputs,
     write_settings,
-)
+)  # fmt: skip
 from tool_stand_ins import (
     PeftPlugin,
     SFTTrainer,
@@ -141,6 +142,7 @@ def test_run_of_llamafactory_ends_at_the_budget_resumes_and_is_divided(tmp_path:
     middle = f"resume_from_checkpoint=whole/checkpoint-{STEPS // 2}"
     output_of_python("-m", NAME, file, "output_dir=resumed", middle, **options)
     assert are_equal(tmp_path / "whole", tmp_path / "resumed")
+    require_no_finding(tmp_path)
     # LLaMA-Factory waits for an accelerator after every step of several processes.
     script = f"import torch\ntorch.accelerator.synchronize = lambda *_: None\nimport {NAME} as m\n"
     (tmp_path / "start.py").write_text(script + "m.main()\n", encoding="utf-8")

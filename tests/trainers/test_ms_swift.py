@@ -20,6 +20,7 @@ from tool_runs import (
     are_equal,
     budget_of,
     needs,
+    require_no_finding,
     weights_of,
     write_inputs,
     write_settings,
@@ -141,6 +142,7 @@ def test_command_of_ms_swift_ends_at_the_budget_and_resumes(
     assert budget_of(whole) == (MATRICES * FIELDS["target_r"], STEPS)
     middle = str(tmp_path / "whole" / f"checkpoint-{STEPS // 2}")
     assert are_equal(whole, train("resumed", resume_from_checkpoint=middle))
+    require_no_finding(tmp_path)
     # Without the plugin, ms-swift's own callback allocates on one process alone.
     values = [
         each
