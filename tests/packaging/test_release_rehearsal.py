@@ -274,7 +274,7 @@ def test_command_dates_the_changelog_and_every_page_says_the_release(commit: Pat
         "packaging/test_pipelines.py::test_page_shows_the_examples_and_the_inputs_of_the_action",
         "docs/test_editor_recipes.py::test_extras_are_installed_from_where_the_package_is",
         "docs/test_links.py",
-        "docs/test_readme.py::test_page_promises_exactly_two_commands",
+        "docs/test_readme.py::test_commands_to_copy_are_whole",
         "docs/test_readme.py::test_page_is_short",
     ]
     command = ["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
