@@ -53,7 +53,7 @@ LINES = {
     "tests/tools": 116,
     "tests/trainers": 1019,
     "tests/training": 3038,
-    "tests/usage": 17873,
+    "tests/usage": 17874,
     "benchmarks/studies": 2940,
     "tools": 5226,
 }

@@ -230,11 +230,12 @@ def test_base_that_a_function_wraps_in_each_round():
         ('"to_key|to_value"', "ADA508"),
         ('"^to_k"', "ADA508"),
         ('"to_key"', "ADA504"),
+        ('["zetas"]', "ADA510"),
     ],
 )
 def test_target_that_is_a_layer_of_the_scripts_own_model(targets, code):
     head = HEAD.replace('["q_proj", "v_proj"]', targets)
-    own = "class Net(nn.Module):\n    def __init__(self):\n        self.to_key = nn.Linear(8, 8)\n"
+    own = "class Net(nn.Module):\n    def __init__(self):\n        self.to_key = self.zetas = 1\n"
     assert codes(head + LOOP) == {code}
     is_prefix = targets == '"^to_k"'  # which matches no name whole
     assert codes(own + head + LOOP) == ({code} if is_prefix else set())
