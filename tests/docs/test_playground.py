@@ -269,18 +269,22 @@ def test_damaged_link_is_reported_and_the_page_works(opened):
 
 def test_slow_first_load_shows_progress_and_keeps_what_is_typed(playground, served_site):
     _, faults = served_site
+    sizes = faults.waiting["sizes.json"] = threading.Event()
     released = faults.waiting["library.z"] = threading.Event()
     try:
         page = playground.page
-        page.goto(playground.address)
+        with page.expect_event("requestfinished", lambda each: each.url.endswith(".wasm")):
+            page.goto(playground.address)
+        sizes.set()  # last: what came before them is counted too
         page.wait_for_function("document.querySelector('#pg-progress').value > 0.3")
+        assert page.inner_text("#pg-loading-text").startswith("Loading Python")
         assert page.get_by_label("Loading Python").is_visible()
         assert float(page.get_attribute("#pg-progress", "value") or 1) < 1
         page.fill("#pg-text", FAULT)
         assert page.input_value("#pg-text") == FAULT
     finally:
-        released.set()
-        del faults.waiting["library.z"]
+        for name in ("sizes.json", "library.z"):
+            faults.waiting.pop(name).set()
     page.wait_for_selector("#pg-loading", state="hidden")
     assert "ADA202" in playground.settled().codes
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import email
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import re
 import shutil
 import sys
 import tomllib
+import zipfile
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -300,6 +302,21 @@ def test_index_has_what_was_uploaded_and_asks_no_other(published: Index, dist: P
     absent = run(*download, "pypiserver", **published.apart())
     assert absent.returncode == 1
     assert "No matching distribution found" in shown(absent.stderr, 1)
+
+
+def test_page_of_the_index_shows_no_broken_picture(dist: Path, commit: Path) -> None:
+    from readme_renderer import markdown  # as the index and twine do
+
+    with zipfile.ZipFile(next(dist.glob("*.whl"))) as wheel:
+        name = next(each for each in wheel.namelist() if each.endswith("/METADATA"))
+        page = markdown.render(email.message_from_bytes(wheel.read(name)).get_payload())
+    output_of(*GIT, "tag", f"v{VERSION}", cwd=commit)
+    pictures = re.findall(r' src(?:set)?="([^"]*)', page)
+    shown("\n".join(pictures))
+    for picture in pictures:
+        address = re.fullmatch(r"https://raw\.\w+\.com/\w+/adalora-core/([^/]+)/(.+)", picture)
+        assert output_of(*GIT, "cat-file", "-t", "{}:{}".format(*address.groups()), cwd=commit)
+    assert len(pictures) >= 2
 
 
 def test_files_of_a_release_are_not_replaced(published: Index, dist: Path) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 import importlib.util
 import re
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,18 @@ def test_metadata_package_and_command_say_the_version(capsys):
     assert version("adalora-core") == adalora_core.__version__ == VERSION
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"adalora-core {VERSION}\n"
+
+
+def test_page_of_the_index_names_files_by_address():
+    text = str(metadata("adalora-core").get_payload() or metadata("adalora-core")["Description"])
+    named = re.findall(r"""\]\(([^)#]+)|src(?:set)?="([^"]+)""", text)
+    ours = r"https://(?:raw\.githubusercontent|github)\.com/\w+/adalora-core/(?:blob/)?v(.+?)/(.+)"
+    files = [match for each in named if (match := re.fullmatch(ours, "".join(each)))]
+    assert {match[1] for match in files} == {VERSION}
+    assert {Path(match[2]).suffix for match in files} == {".md", ".png", ".svg"}
+    assert all((ROOT / match[2]).is_file() for match in files)
+    others = {"".join(each) for each in named} - {match[0] for match in files}
+    assert others == {"https://github.com/huggingface/peft"}
 
 
 def test_compiled_core_says_the_version():

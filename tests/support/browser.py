@@ -32,7 +32,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         for word, released in list(self.faults.waiting.items()):
             if word in self.path:
-                released.wait(60)
+                released.wait(300)
         if any(word in self.path for word in self.faults.missing):
             self.send_error(503)
             return

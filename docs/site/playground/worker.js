@@ -30,8 +30,12 @@ async function count(stream) {
   const reader = stream.getReader();
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
     received += part.value.byteLength;
-    if (total) self.postMessage({ progress: Math.min(1, received / total) });
+    showProgress();
   }
+}
+
+function showProgress() {
+  if (total) self.postMessage({ progress: Math.min(1, received / total) });
 }
 
 async function weigh() {
@@ -39,6 +43,7 @@ async function weigh() {
   for (const [name, size] of Object.entries(sizes)) {
     if (!name.endsWith(".mjs")) total += size; // modules are not fetched, but imported
   }
+  showProgress(); // the sizes may come after the largest file
 }
 
 async function load() {
