@@ -270,7 +270,7 @@ def test_damaged_link_is_reported_and_the_page_works(opened):
 def test_slow_first_load_shows_progress_and_keeps_what_is_typed(playground, served_site):
     _, faults = served_site
     sizes = faults.waiting["sizes.json"] = threading.Event()
-    released = faults.waiting["library.z"] = threading.Event()
+    faults.waiting["library.z"] = threading.Event()
     try:
         page = playground.page
         with page.expect_event("requestfinished", lambda each: each.url.endswith(".wasm")):
