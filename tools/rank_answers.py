@@ -168,8 +168,8 @@ def words() -> str:
     own = more_parameters(pooled(plan, outcomes, *PAIRS[0][1:]))
     scored = _more(_answered("in-parameters"))
     return (
-        f"LoRA needs {own} more parameters to be as good as AdaLoRA, and {scored} more if "
-        "AdaLoRA's budget counts parameters"
+        f"AdaLoRA is as good as a LoRA with {own} more parameters, and with one more setting as "
+        f"one with {scored} more"
     )
 
 
