@@ -168,8 +168,8 @@ def words() -> str:
     own = more_parameters(pooled(plan, outcomes, *PAIRS[0][1:]))
     scored = _more(_answered("in-parameters"))
     return (
-        f"AdaLoRA is as good as a LoRA with {own} more parameters, and with one more setting as "
-        f"one with {scored} more"
+        f"AdaLoRA reaches the loss of a LoRA with {own} more parameters, or {scored} more with a "
+        "score per parameter"
     )
 
 

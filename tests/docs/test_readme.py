@@ -95,6 +95,6 @@ def test_found_faults_are_counted_right():
         r"^\| [\d-]{10}[^|]*\| (\d+) \| (\d+ of \d+) \| (\d+ of \d+) right", page, re.MULTILINE
     )[0]  # the newest, not the best
     false, right = alarms.split(" of ")
-    shown = f"strangers wrote {files} files: it found {found} faults, and gave a false alarm in "
+    shown = f"wrote {files} files: it found {found} faults, and gave a false alarm in "
     shown += f"{false} of {right} right files"
     assert shown in " ".join(TEXT.split())
