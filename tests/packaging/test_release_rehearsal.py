@@ -176,16 +176,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
             continue  # each test that needs it says so
         output_of(python, "-m", "venv", work / which)
         wanted = sorted(requirements(*extras) | besides)
-        download = [
-            work / which / "bin" / "python",
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "-d",
-            folder,
-        ]
-        output_of(*download, *wanted)
+        download = [work / which / "bin" / "python", "-m", "pip", "download", "--quiet", "-d"]
+        output_of(*download, folder, *wanted)
     with served(folder) as address:
         yield Index(folder, address, work)
 
@@ -200,18 +192,8 @@ def published(
     settings = work / "clone" / "pyproject.toml"
     text = settings.read_text("utf-8")
     settings.write_text(text.replace(f'version = "{VERSION}"', f'version = "{OLDER}"'))
-    wheel = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "-w",
-        work,
-        work / "clone",
-    ]
-    output_of(*wheel, variables={"ADALORA_NATIVE": "OFF"})
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", work]
+    output_of(*wheel, work / "clone", variables={"ADALORA_NATIVE": "OFF"})
     for files in (work.glob("*.whl"), sorted(dist.iterdir())):
         done = index.upload(*files)
         assert done.returncode == 0, done.stdout + done.stderr
