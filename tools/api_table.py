@@ -6,13 +6,16 @@ import inspect
 from typing import Any
 
 from adalora_core import AdaLoraModel
+from adalora_core.training.host import Host
 from adalora_core.training.run.reporting import OF_PEFT
 
 
 def table() -> str:
     """Return the methods of a model with the first sentence of each, and the refused names."""
     lines = ["| of a model | what it does |", "|---|---|"]
-    for name, member in vars(AdaLoraModel).items():
+    members = vars(AdaLoraModel) | vars(Host)
+    del members["trained_adapters"]  # which is ours, as docs/api.md leaves it out
+    for name, member in members.items():
         if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
             lines.append(f"| `{name}` | {_first_line(getattr(AdaLoraModel, name))} |")
     refused = ", ".join(f"`{name}`" for name in sorted(OF_PEFT))

@@ -198,27 +198,56 @@ class Host(_Module):
             each.allocate(step, *penalties)
 
     def bind_total_step(self, total_step: int) -> None:
-        """Replace a `total_step` of "auto" in every trained adapter."""
+        """Replace a `total_step` of "auto" by a number, before the first step."""
         for adapter in self.trained_adapters():
             adapter.bind_total_step(total_step)
 
     def finalize(self) -> None:
-        """Enforce the target budget of every trained adapter; call it after training."""
+        """Enforce the target budget after training; needed if `tfinal` is 0."""
         for adapter in self.trained_adapters():
             if adapter.allocator is not None:
                 adapter.allocator.finalize()
             adapter.sync_pattern()
 
     def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
-        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
+        """Cut dropped triplets out of the parameters and of `optimizer`'s state, in place.
+
+        Call it in the final phase, after `update_and_allocate` or `finalize()`. Outputs stay the
+        same up to rounding. Later training equals that of the masked run if neither the penalty nor
+        gradient clipping sees dropped triplets (weight 0, no clipping). Otherwise it equals a
+        masked run whose penalty and clip norm count kept triplets only.
+
+        Args:
+            optimizer: the optimizer that trains the adapter. Each entry of its state must have the
+                shape of the parameter or be a scalar, as in AdamW, Adam and SGD.
+
+        Raises:
+            ValueError: the kept set is not final, another optimizer has made the steps, or this
+                one keeps other state; nothing was changed.
+
+        Example:
+            >>> import torch
+            >>> from adalora_core import AdaLoraConfig, get_peft_model
+            >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=9, target_modules=["0"])
+            >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+            >>> optimizer = torch.optim.AdamW(model.parameters())
+            >>> model.finalize()
+            >>> report = model.compact(optimizer)
+            >>> report.parameters_before, report.parameters_after
+            (36, 18)
+        """
         return compact(self.model, self.trained_adapters(), optimizer)
 
     def run_report(self) -> RunReport:
-        """Return what the run of the first trained adapter was; waits for a GPU."""
+        """Return what the run was: steps, budget, findings; waits for a GPU."""
         return run_report(learning_adapters(self, "run_report")[0])
 
     def orthogonality_penalty(self) -> torch.Tensor:
-        """Return the weighted penalty that training adds to `outputs.loss`; see `AdaLoraModel`."""
+        """Return the weighted penalty that training adds to `outputs.loss`, for custom losses.
+
+        `Σ orth_reg_weight · mean over A and B of ‖A Aᵀ - I‖_F, ‖Bᵀ B - I‖_F` (paper equation 4,
+        un-squared and averaged, as PEFT does), a scalar.
+        """
         return _weighted_penalty(self, by_forward=False)
 
     def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
@@ -238,7 +267,7 @@ class Host(_Module):
         return sum(terms[1:], terms[0]) if terms else torch.zeros(())
 
     def leave_penalty_out_of_loss(self) -> None:
-        """Add no penalty to `outputs.loss` from now on."""
+        """Add no penalty to `outputs.loss` from now on, for `add_orthogonality_gradient_`."""
         seen = self.training_run.penalty
         seen.is_left_out, seen.was_in_a_loss = True, False
 
