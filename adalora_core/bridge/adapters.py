@@ -204,9 +204,14 @@ _SILENT = ("ADA203", "ADA405")
 
 
 def report_faults(tuner: Host) -> None:
-    """Warn of faults in the trained configurations, which PEFT accepts in silence."""
+    """Warn of faults in the trained configurations, and of entries that match no module.
+
+    PEFT accepts them in silence.
+    """
+    paths = [path for path, _ in candidates(tuner.model, (AdaLoraLayer, ModulesToSaveWrapper))]
     for adapter in trained_adapters(tuner):
-        values = written_values(adapter.config)
+        config = adapter.config
+        values = written_values(config)
         for fault in faults_in(values, *_SILENT):
             warnings.warn(
                 f"{fault.code}: the configuration of the adapter {adapter.name!r} has a fault: "
@@ -215,12 +220,6 @@ def report_faults(tuner: Host) -> None:
                 stacklevel=frames_inside(),
             )
 
-
-def report_unmatched(tuner: Host) -> None:
-    """Warn of entries of the trained configurations that match no module."""
-    paths = [path for path, _ in candidates(tuner.model, (AdaLoraLayer, ModulesToSaveWrapper))]
-    for adapter in trained_adapters(tuner):
-        config = adapter.config
         if not config.rank_pattern and (unmatched := unmatched_entries(config, paths)):
             adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))
 

@@ -150,7 +150,10 @@ def _saving(
 
 
 def tuner_inside(module: Any) -> Any:
-    """Return a tuner of PEFT around the one part of `module` with injected adapters, or None."""
+    """Return a tuner of PEFT around the one part of `module` with injected adapters, or None.
+
+    The constructor of PEFT would inject the adapters once more.
+    """
     roots = [
         each
         for each in (module.modules() if isinstance(module, nn.Module) else ())
@@ -160,15 +163,11 @@ def tuner_inside(module: Any) -> Any:
             for config in (vars(each).get("peft_config") or {}).values()
         )
     ]
-    return _tuner_around(roots[0]) if len(roots) == 1 else None
-
-
-def _tuner_around(root: nn.Module) -> Any:
-    # The constructor of PEFT would inject the adapters once more.
-    tuner = AdaLoraModel.__new__(AdaLoraModel)
+    if len(roots) != 1:
+        return None
+    tuner, (root,) = AdaLoraModel.__new__(AdaLoraModel), roots
     nn.Module.__init__(tuner)
-    tuner.model = root
-    configs = vars(root)["peft_config"]
+    tuner.model, configs = root, vars(root)["peft_config"]
     tuner.peft_config = configs
     tuner.targeted_module_names = [path for path, _ in adalora_layers(root)]
     for name, config in configs.items():
@@ -230,19 +229,15 @@ class Attached:
     wrapped: type
 
 
-def override(module: nn.Module, overrides: type) -> None:
+def override(module: Any, overrides: type) -> None:
     """Let the methods of `overrides` act on `module`, which stays an instance of its class."""
-    _set_class(module, _attached_class(type(module), overrides))
+    module.__class__ = _attached_class(type(module), overrides)
 
 
 def restore(module: Any) -> None:
     """Undo `override`."""
     if isinstance(module, Attached):
-        _set_class(module, type(module).wrapped)
-
-
-def _set_class(module: Any, cls: type) -> None:
-    module.__class__ = cls
+        module.__class__ = type(module).wrapped
 
 
 def _attached_class(cls: type, overrides: type) -> type:

@@ -228,7 +228,6 @@ class BuiltTunerOverrides(TunerOverrides):
         built.add(self)
         if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet
             adapters.report_faults(self)
-            adapters.report_unmatched(self)
 
 
 def _may_add(base: nn.Module, config: Any) -> bool:

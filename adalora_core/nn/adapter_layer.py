@@ -86,11 +86,6 @@ class AdaLoraLayer(nn.Module):
         )
 
     @property
-    def base_dtype(self) -> torch.dtype:
-        """Dtype of the base layer's first floating-point tensor; torch's default if it has none."""
-        return self.base_device_and_dtype()[1]
-
-    @property
     def weight(self) -> torch.Tensor:
         """The base layer's weight; some models read it."""
         return self.base_layer.weight  # type: ignore[return-value]  # models mean a tensor
@@ -158,7 +153,10 @@ class AdaLoraLayer(nn.Module):
             getattr(self, factor)[DEFAULT_ADAPTER] = new
 
     def base_device_and_dtype(self) -> tuple[torch.device | None, torch.dtype]:
-        """Return where the base layer is, and its `base_dtype`."""
+        """Return where the base layer's first floating-point tensor is, and its dtype.
+
+        Without one the dtype is torch's default.
+        """
         tensors = (*self.base_layer.parameters(), *self.base_layer.buffers())
         for tensor in tensors:
             if tensor.dtype.is_floating_point:

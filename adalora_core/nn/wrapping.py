@@ -7,7 +7,6 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 from adalora_core.floor.errors import TargetError
@@ -159,12 +158,6 @@ def offloading_hook(module: nn.Module) -> Any:
     hook = vars(module).get("_hf_hook")
     hooks = getattr(hook, "hooks", [hook])  # several in a row, or one
     return next((each for each in hooks if getattr(each, "offload", None) is True), None)
-
-
-def execution_device(module: nn.Module) -> torch.device | None:
-    """Return where the hook of an offloaded `module` computes; None for any other module."""
-    hook = offloading_hook(module)
-    return None if hook is None else torch.device(hook.execution_device)
 
 
 @contextlib.contextmanager

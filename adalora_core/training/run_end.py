@@ -11,7 +11,7 @@ from adalora_core.allocation.criteria import costs
 from adalora_core.config.fields.block import AUTO
 from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import PER_PARAMETER
-from adalora_core.floor.rank_pattern import RankPattern
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.sharding import are_sharded, local_part
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.run.automatic import CERTAIN
@@ -150,41 +150,34 @@ def warn_if_dropped_are_live(adapter: Adapter, what: str, pattern: RankPattern |
 def warn_if_file_lacks_trained(
     model: nn.Module, adapter: Adapter, names: Callable[[], Collection[str]]
 ) -> None:
-    """Warn of what was trained beside `adapter` and its file, with `names`, lacks, or untrained."""
-    _warn_if_never_held(model, adapter)
-    beside = [
-        name.removeprefix("base_model.model.")
+    """Warn of what is trainable beside `adapter`, and no optimizer which steps holds or no file.
+
+    `names` returns the names in the file.
+    """
+    learning = {
+        name.removeprefix(TENSOR_PREFIX): each
         for name, each in model.named_parameters()
-        if each.requires_grad and not any(part in f".{name}" for part in _IN_FILES)
-    ]
+        if each.requires_grad
+    }
+    factors = adapter.parameters()
+    known = {id(each) for each in factors}
+    unheld = [n for n, each in learning.items() if id(each) not in known and not was_held(each)]
+    if unheld and all(map(was_held, factors)):  # else another fault, or an engine that hides them
+        adapter.run.report(
+            runs.OptimizerWithoutFactors,
+            f"no optimizer that made a step holds {len(unheld)} parameters that are trainable "
+            f"beside the adapter {adapter.name!r}: {', '.join(unheld[:3])}",
+        )
+    beside = [name for name in learning if not any(part in f".{name}" for part in _IN_FILES)]
     if not beside or not adapter.run.optimizer_steps:
         return
-    written = {name.removeprefix("base_model.model.") for name in names()}
+    written = {name.removeprefix(TENSOR_PREFIX) for name in names()}
     lacking = [name for name in beside if name not in written]
     if lacking:
         adapter.run.report(
             runs.FileLacksTrainedWeights,
             f"the adapter {adapter.name!r} is saved without {len(lacking)} parameters that are "
             f"trained beside it: {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}",  # noqa: PLR2004 - a few
-        )
-
-
-def _warn_if_never_held(model: nn.Module, adapter: Adapter) -> None:
-    """Warn of what is trainable beside the factors, and that no optimizer holds which steps."""
-    factors = adapter.parameters()
-    if not all(map(was_held, factors)):  # another fault, or an engine that hides parameters
-        return
-    known = {id(each) for each in factors}
-    names = [
-        name.removeprefix("base_model.model.")
-        for name, each in model.named_parameters()
-        if each.requires_grad and id(each) not in known and not was_held(each)
-    ]
-    if names:
-        adapter.run.report(
-            runs.OptimizerWithoutFactors,
-            f"no optimizer that made a step holds {len(names)} parameters that are trainable "
-            f"beside the adapter {adapter.name!r}: {', '.join(names[:3])}",
         )
 
 

@@ -66,7 +66,7 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     wanted = _wanted_modules(model, config)
     selection = ModuleSelection(
         wanted, config.exclude_modules, config.layers_to_transform, config.layers_pattern,
-        _saved_names(config),
+        module_selection.saved_module_names(config.modules_to_save, config.task_type),
     )  # fmt: skip
     paths = [path for path, _ in candidates(model)]
     matched = [path for path in paths if selection.includes(path)]
@@ -82,11 +82,6 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     )
 
 
-def _saved_names(config: AdaLoraConfig) -> list[str]:
-    task = config.task_type
-    return module_selection.saved_module_names(config.modules_to_save, getattr(task, "value", task))
-
-
 def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     """Return the paths of the modules to train whole; as in PEFT, a name may match none.
 
@@ -95,7 +90,8 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     Raises:
         TargetError: a module cannot be trained whole.
     """
-    names = module_selection.PathEnds(_saved_names(config))
+    wanted = module_selection.saved_module_names(config.modules_to_save, config.task_type)
+    names = module_selection.PathEnds(wanted)
     found = {path: each for path, each in candidates(model) if names.end_of(path) is not None}
     saved = list(module_selection.outermost(found))
     for path in saved:
@@ -149,10 +145,8 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             yield field, [] if field == "target_modules" else [value]
         else:
             # PEFT adds the heads of the task to modules_to_save, whether the model has them or not.
-            heads = module_selection.saved_module_names(
-                (), getattr(config.task_type, "value", config.task_type)
-            )
-            yield field, sorted(set(value or ()) - set(heads))
+            heads = module_selection.heads_of(config.task_type)
+            yield field, sorted(set(value or ()).difference(heads))
     for field in ("rank_pattern", "alpha_pattern"):
         yield field, sorted(getattr(config, field) or ())
 

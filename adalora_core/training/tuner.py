@@ -99,7 +99,7 @@ class AdaLoraTuner(Host, nn.Module):
             layer.add_adapter(
                 adapter.spec,
                 rank=None if rows is None else len(rows),
-                dtype=None if autocast_adapter_dtype else layer.base_dtype,
+                dtype=None if autocast_adapter_dtype else layer.base_device_and_dtype()[1],
                 device=device,
             )
             self._replace(path, layer)
