@@ -19,8 +19,8 @@ from adalora_core.bridge.model import checked_save, commit_staged
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.adapter import Adapter
-from adalora_core.training.derived_classes import class_like
 from adalora_core.training.host import TUNER, add_penalty, check_forward
+from adalora_core.training.model import class_like
 from adalora_core.training.saving import Save
 
 

@@ -144,14 +144,13 @@ class ModelOverrides(BridgedModel):
         learns = is_trainable or (existing is not None and not existing.inference_mode)
         with locked(folder, shared=True):  # PEFT reads it again
             saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
+            has_state = state is not None
             reshard(self)
             if existing is not None and saved is not None and are_sharded(self.parameters()):
                 _bind(tuner, adapter_name, saved)
                 adapters.fill_divided_adapter(tuner, adapter_name, saved, state)
                 if learns:
-                    begin_loaded_run(
-                        adapters.adapter_of(tuner, adapter_name), has_state=state is not None
-                    )
+                    begin_loaded_run(adapters.adapter_of(tuner, adapter_name), has_state=has_state)
                 return _IncompatibleKeys([], [])
             with _unchanged_on_error(self, adapter_name, saved):
                 if existing is not None and saved is not None:
@@ -164,9 +163,7 @@ class ModelOverrides(BridgedModel):
                     )
                 result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
                 if learns:
-                    begin_loaded_run(
-                        adapters.adapter_of(tuner, adapter_name), has_state=state is not None
-                    )
+                    begin_loaded_run(adapters.adapter_of(tuner, adapter_name), has_state=has_state)
                 if state is not None:
                     adapters.resume(tuner, adapter_name, state)
             return result

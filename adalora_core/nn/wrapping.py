@@ -49,10 +49,6 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
     """Return `(in, out)` of a module that maps `[..., in] -> [..., out]`, None for any other."""
     if isinstance(module, nn.Embedding | nn.Bilinear):
         return None
-    if is_transformers_conv1d(module):
-        # Early versions kept only nf; the weight is [in, out].
-        rows, columns = next(iter(module.parameters())).shape
-        return int(rows), int(columns)
     for names in _SIZES:
         sizes = tuple(getattr(module, name, None) for name in names)
         if all(isinstance(size, int) and size > 0 for size in sizes):

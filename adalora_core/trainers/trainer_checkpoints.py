@@ -128,7 +128,8 @@ class _CompleteLoss:
         per_step.latest = None
         if not is_contained and (is_first or not self._is_normalised(num_items_in_batch)):
             loss = add_to_loss(loss, tuner.orthogonality_penalty())
-            per_step.end_first_forward()
+            if per_step.is_first:
+                per_step.is_first = False
         return (loss, *result[1:]) if return_outputs else loss
 
     def _is_normalised(self, num_items_in_batch: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
+from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter import Adapter
@@ -149,12 +149,9 @@ def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, to
 
 
 def cut_state(
-    adapter: Adapter,
-    pattern: RankPattern | None,
-    state: dict[str, torch.Tensor],
-    prefix: str = TENSOR_PREFIX,
+    adapter: Adapter, pattern: RankPattern | None, state: dict[str, torch.Tensor], prefix: str
 ) -> dict[str, torch.Tensor]:
-    """Cut the triplets that `pattern` drops out of `state`, which has names of `state_dict()`.
+    """Cut the triplets that `pattern` drops out of `state`, whose names have `prefix`.
 
     Tensors that are divided over processes stay whole, as parameters of the same shapes read them.
     """

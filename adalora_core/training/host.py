@@ -109,13 +109,8 @@ class PenaltyPerStep:
         if self.is_first is None or not normalised_over_step:
             return 1.0
         weight = self._share if self.is_first else 0.0
-        self.end_first_forward()
+        self.is_first = False
         return weight
-
-    def end_first_forward(self) -> None:
-        """End the first forward of the step."""
-        if self.is_first is not None:
-            self.is_first = False
 
     def record(self, penalty: torch.Tensor, *, by_forward: bool) -> None:
         """Watch for a backward pass that reaches `penalty`, which a forward or the caller adds."""
@@ -161,11 +156,7 @@ class TrainingRun:
         self.allocates_automatically: bool | None = None
         self.penalty = PenaltyPerStep()
         self.checked: set[str] = set()
-
-    @functools.cached_property
-    def agreement(self) -> AgreementCheck:
-        """Compares the processes of a run."""
-        return AgreementCheck()
+        self.agreement = AgreementCheck()
 
 
 class Host(_Module):

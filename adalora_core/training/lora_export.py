@@ -97,11 +97,8 @@ def export_adapter(
         return
     kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
     scales = {path: layer.scale for path, layer in adapter.layers.items()}
-    saved = SavedAdapter(
-        Path(destination),
-        adapter.config,
-        {key.removeprefix(TENSOR_PREFIX): values for key, values in tensors.items()},
-    )
+    tensors = {key.removeprefix(TENSOR_PREFIX): values for key, values in tensors.items()}
+    saved = SavedAdapter(Path(destination), adapter.config, tensors)
     write_lora(saved, destination, kernels=kernels, scales=scales, pad_ranks=pad_ranks)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,6 @@ from adalora_core.sharding import reshard
 from adalora_core.training import saving
 from adalora_core.training.adapter import check_in_place
 from adalora_core.training.adapter_file.tensors import Saved
-from adalora_core.training.derived_classes import class_with_signature_of
 from adalora_core.training.host import Host, model_around, register
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.parallelism import refuse_merging
@@ -328,6 +328,48 @@ def get_peft_model(
     adapter = tuner.inject(config, autocast_adapter_dtype=autocast_adapter_dtype)
     if name := getattr(model, "name_or_path", None):
         config.base_model_name_or_path = name
-    if adapter.is_trainable:
-        adapter.start_allocation()
+    adapter.start_allocation()
     return wrapped
+
+
+# --- classes that keep the name, the docstring and the pickling of another class -----------------
+
+_made: dict[tuple[Callable[..., type], type, type], type] = {}
+"""The results of `class_like`: two models of one class share one wrapper class."""
+
+
+def class_with_signature_of(cls: type[nn.Module], wrapped: type[nn.Module]) -> Any:
+    """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
+
+    The name, the docstring and pickling stay those of `cls`.
+    """
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return cls.forward(self, *args, **kwargs)
+
+    forward.__doc__ = cls.forward.__doc__
+    forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
+    return class_like(cls, (cls,), class_with_signature_of, wrapped, forward=forward)
+
+
+def class_like(
+    cls: type, bases: tuple[type, ...], make: Callable[..., type], other: type, **members: Any
+) -> type:
+    """Return the class of `make(cls, other)`, which has the name of `cls`; it is made once."""
+    key = make, cls, other
+    if key not in _made:
+        namespace = {
+            **members,
+            "__doc__": cls.__doc__,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            # Pickle finds classes by name, and this one is not in its module: build it again.
+            "__reduce_ex__": lambda self, _: (_rebuild, key, self.__dict__),
+        }
+        _made[key] = type(cls.__name__, bases, namespace)
+    return _made[key]
+
+
+def _rebuild(make: Callable[..., type], cls: type, other: type) -> Any:
+    made: Any = make(cls, other)
+    return made.__new__(made)

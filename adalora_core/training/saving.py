@@ -194,8 +194,8 @@ def load_adapter(
         adapter = _reuse_adapter(existing, saved, positions)
         converting.load_tensors(tuner, adapter, saved, autocast=autocast)
     converting.load_embeddings(tuner.model, saved.embeddings)
+    adapter.start_allocation()
     if learns:
-        adapter.start_allocation()
         run_end.begin_loaded_run(adapter, has_state=state is not None)
     if state is not None:
         states.restore_allocator(adapter, state)

@@ -249,8 +249,8 @@ def dropped_factors(adapter: Adapter, pattern: RankPattern | None) -> dict[str, 
         kept = set(adapter.rows_in(pattern, path))
         rows = [row for row in range(len(adapter.positions[path])) if row not in kept]
         if rows:
-            values = {name: getattr(layer, name)[adapter.name].detach() for name in FACTORS}
-            factors = keep_rows({name: whole(each) for name, each in values.items()}, rows)
+            values = {each: whole(getattr(layer, each)[adapter.name].detach()) for each in FACTORS}
+            factors = keep_rows(values, rows)
             dropped |= {f"{DROPPED}{path}.{factor}": each for factor, each in factors.items()}
     return dropped
 
