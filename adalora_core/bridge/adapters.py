@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
+from torch import nn
 
 from adalora_core.bridge.layers import INITIAL_RANKS, adalora_layers, set_rank, watch_states
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.loading import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.errors import RunError
-from adalora_core.floor.expressions.matching import Matcher, Method
+from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.nn.wrapping import return_to_fast_path
@@ -57,6 +58,11 @@ class BridgedRun(TrainingRun):
         self.adapters: dict[str, Adapter] = {}
         self.positions: dict[str, dict[str, list[int]]] = {}
         self.is_saving = False
+
+    def is_disabled(self, model: nn.Module) -> bool:
+        """Return whether PEFT has disabled the adapters of `model`."""
+        _, layer = next(adalora_layers(model), (None, None))
+        return layer is None or bool(layer.disable_adapters)
 
 
 def state_of(tuner: Host) -> BridgedRun:
@@ -179,24 +185,17 @@ def fill_divided_adapter(
 def refuse_slow_expressions(config: Any, paths: Sequence[str]) -> None:
     """Refuse a configuration whose expressions PEFT would match against `paths` for too long."""
     matcher = Matcher()
-    for field, method, pattern in _expressions(config):
-        matcher.rehearse(method, pattern, paths, field)
-
-
-def _expressions(config: Any) -> Iterator[tuple[str, Method, str]]:
-    """Yield the fields, the functions of `re` and the expressions that PEFT makes of them."""
     for field in ("target_modules", "exclude_modules"):
-        value = getattr(config, field)
-        if isinstance(value, str):
-            yield field, "fullmatch", value
+        if isinstance(value := getattr(config, field), str):
+            matcher.rehearse("fullmatch", value, paths, field)
     layers = config.layers_pattern or ()
     for each in [layers] if isinstance(layers, str) else layers:
-        yield "layers_pattern", "match", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\."
+        matcher.rehearse("match", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.", paths, "layers_pattern")
     for each in config.modules_to_save or ():
-        yield "modules_to_save", "match", rf"(^|.*\.){each}($|\..*)"
+        matcher.rehearse("match", rf"(^|.*\.){each}($|\..*)", paths, "modules_to_save")
     for field in ("rank_pattern", "alpha_pattern"):
         for key in getattr(config, field) or ():
-            yield field, "match", rf"(.*\.)?({key})$"
+            matcher.rehearse("match", rf"(.*\.)?({key})$", paths, field)
 
 
 _SILENT = ("ADA203", "ADA405")

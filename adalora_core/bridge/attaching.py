@@ -226,9 +226,10 @@ def _tuner_of(model: object) -> Any:
 
 
 def _methods_of(overrides: type) -> dict[str, Any]:
-    """Return the functions and properties of `overrides`, inherited ones included."""
+    """Return the functions and properties of `overrides` and its bases in this package."""
     members: dict[str, Any] = {}
-    for cls in reversed(overrides.__mro__[:-1]):
+    ours = [each for each in overrides.__mro__ if each.__module__.startswith("adalora_core.")]
+    for cls in reversed(ours):
         members |= {
             name: each
             for name, each in vars(cls).items()

@@ -16,7 +16,7 @@ from torch import nn
 from adalora_core.bridge.adapters import resume, see_loaded, sync_patterns, trained_adapters
 from adalora_core.bridge.layers import adalora_layers, watch_states
 from adalora_core.bridge.model import checked_save, commit_staged
-from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
+from adalora_core.bridge.tuner import TunerOverrides
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.host import TUNER, add_penalty, check_forward
@@ -210,8 +210,7 @@ def remove_methods(module: Any) -> None:
 
 
 def _before_forward(root: Any, _args: Any, _kwargs: Any) -> None:
-    if root.training:
-        check_forward(vars(root)[TUNER])
+    check_forward(vars(root)[TUNER])
 
 
 def _after_load(root: Any, keys: Any) -> None:
@@ -220,7 +219,7 @@ def _after_load(root: Any, keys: Any) -> None:
 
 
 def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:
-    return add_penalty(vars(root)[TUNER], outputs, kwargs, unless=adapters_are_disabled)
+    return add_penalty(vars(root)[TUNER], outputs, kwargs)
 
 
 class Attached:

@@ -10,7 +10,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
@@ -20,7 +20,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from adalora_core.bridge import adapters
 from adalora_core.bridge.configurations import to_peft_config
 from adalora_core.bridge.layers import adalora_layers
-from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled, loading
+from adalora_core.bridge.tuner import TunerOverrides, loading
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
@@ -47,14 +47,10 @@ _SAVE_SIGNATURE = inspect.signature(_peft_save)
 _LOAD_SIGNATURE = inspect.signature(_peft_from_pretrained)
 
 
-if TYPE_CHECKING:
+class BridgedModel(PeftModel):
+    """A `PeftModel` with a bridged tuner."""
 
-    class BridgedModel(PeftModel):
-        """A `PeftModel` with a bridged tuner."""
-
-        base_model: TunerOverrides
-else:
-    BridgedModel = object
+    base_model: TunerOverrides
 
 
 class ModelOverrides(BridgedModel):
@@ -176,10 +172,8 @@ class PlainModelOverrides(ModelOverrides):
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
-        if self.base_model.training:
-            check_forward(self.base_model)
-        outputs = _peft_forward(self, *args, **kwargs)
-        return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
+        check_forward(self.base_model)
+        return add_penalty(self.base_model, _peft_forward(self, *args, **kwargs), kwargs)
 
 
 class BuiltModelOverrides(PlainModelOverrides):
@@ -267,7 +261,7 @@ def checked_save(
         state = read_state(folder) if with_state else None
         if files.weights_in(folder) is None:
             return None, None
-        saved = files.read_adapter(folder, None if state is None else state.config)
+        saved = files.read_adapter(folder, None if state is None else state.values["config"])
     positions = row_positions(saved)
     if state is None:
         return saved, None

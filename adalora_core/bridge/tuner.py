@@ -96,10 +96,8 @@ class TunerOverrides(Host):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
-        if self.training:
-            check_forward(self)
-        outputs = self.model.forward(*args, **kwargs)
-        return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
+        check_forward(self)
+        return add_penalty(self, self.model.forward(*args, **kwargs), kwargs)
 
     def update_and_allocate(self, global_step: int) -> None:
         """Call the allocator of this package after the 0-based optimizer step `global_step`."""
@@ -266,9 +264,3 @@ def _full_precision(tuner: Host) -> Iterator[None]:
         for _, layer in adalora_layers(tuner.model):
             stack.enter_context(without_autocast(next(iter(layer.lora_A.values()))))
         yield
-
-
-def adapters_are_disabled(tuner: Host) -> bool:
-    """Return whether PEFT has disabled the adapters of `tuner`."""
-    _, layer = next(adalora_layers(tuner.model), (None, None))
-    return layer is None or bool(layer.disable_adapters)

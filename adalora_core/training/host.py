@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import operator
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -20,11 +20,6 @@ from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
 from adalora_core.training.run.reporting import explain_backward, text_of
 from adalora_core.training.run_end import RunReport, run_report
-
-if TYPE_CHECKING:
-    _Module = nn.Module
-else:
-    _Module = object
 
 TUNER = "_adalora_tuner"
 """Attribute of a module with injected adapters that is attached: its tuner."""
@@ -158,12 +153,15 @@ class TrainingRun:
         self.checked: set[str] = set()
         self.agreement = AgreementCheck()
 
+    def is_disabled(self, model: nn.Module) -> bool:  # noqa: ARG002
+        """Return whether the adapters of `model` are disabled, so that it adds no penalty."""
+        return False
 
-class Host(_Module):
+
+class Host(nn.Module):
     """The methods of a tuner of this package, of a bridged tuner, or of an attached module."""
 
     model: nn.Module
-    training: bool
     adapters: dict[str, Adapter]
     active_adapters: list[str]
     training_run: TrainingRun
@@ -297,7 +295,7 @@ def unwrapped(model: object) -> nn.Module:
 
 def check_forward(host: Host) -> None:
     """Refuse a training forward of a merged model, or of one divided so that it trains wrongly."""
-    if torch.compiler.is_compiling():
+    if not host.training or torch.compiler.is_compiling():
         return
     adapters = host.trained_adapters()
     if is_distributed():
@@ -307,27 +305,21 @@ def check_forward(host: Host) -> None:
         each.run.see_forward(each.layers)
 
 
-def add_penalty(
-    host: Host,
-    outputs: Any,
-    arguments: Mapping[str, Any],
-    *,
-    unless: Callable[[Any], bool] | None = None,
-) -> Any:
+def add_penalty(host: Host, outputs: Any, arguments: Mapping[str, Any]) -> Any:
     """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
 
     A loss without a graph gets a method `backward` that explains itself. `arguments` are those of
-    the forward. If `unless(host)`, this forward adds none.
+    the forward.
     """
     loss, is_compiling = getattr(outputs, "loss", None), torch.compiler.is_compiling()
+    penalties = host.training_run.penalty
     if host.training and not is_compiling:
-        host.training_run.penalty.forwards += 1
+        penalties.forwards += 1
     if not isinstance(loss, torch.Tensor):
         return outputs
-    if host.training and not (host.training_run.penalty.is_left_out or (unless and unless(host))):
-        weight = host.training_run.penalty.weight_for_forward(
-            normalised_over_step=arguments.get("num_items_in_batch") is not None
-        )
+    if host.training and not (penalties.is_left_out or host.training_run.is_disabled(host.model)):
+        is_normalised = arguments.get("num_items_in_batch") is not None
+        weight = penalties.weight_for_forward(normalised_over_step=is_normalised)
         if weight and _with_penalty(host.trained_adapters()):
             penalty = _weighted_penalty(host, by_forward=True)
             outputs.loss = loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)

@@ -26,7 +26,7 @@ from adalora_core.training.run_end import warn_if_unfinished
 from adalora_core.training.tuner import AdaLoraTuner, merge
 
 
-class AdaLoraModel(Host, nn.Module):
+class AdaLoraModel(Host):
     """A base model with an AdaLoRA adapter; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and

@@ -163,7 +163,7 @@ def load_adapter(
     given = None if config is None else checked_copy(config, inference_mode=not learns)
     with locked(folder, shared=True):
         state = states.read_state(folder) if learns else None
-        fallback = None if state is None else state.config
+        fallback = None if state is None else state.values["config"]
         changes = {"inference_mode": False} if learns else {}
         saved = folders.read_adapter(folder, fallback, config=given, **changes)
     saved.config.inference_mode = not learns

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -168,24 +169,20 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool)
 
 
 def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
-    targets = config.target_modules
+    targets: Any = config.target_modules
     if module_selection.is_all_linear(targets):
         return _all_linear(model)
-    if targets is not None:
-        return targets if isinstance(targets, str) else list(targets)
-    described: Any = getattr(model, "config", None)
-    model_type = (
-        described.get("model_type")
-        if isinstance(described, dict)
-        else getattr(described, "model_type", None)
-    )
-    if model_type not in DEFAULT_TARGETS:
-        raise TargetError(
-            f"target_modules: please specify them; there is no default for the model type "
-            f"{model_type!r} (defaults exist for {', '.join(sorted(DEFAULT_TARGETS))})"
-        )
-    default = DEFAULT_TARGETS[model_type]
-    return default if isinstance(default, str) else list(default)
+    if targets is None:
+        described: Any = getattr(model, "config", None)
+        read = described.get if isinstance(described, dict) else partial(getattr, described)
+        model_type = read("model_type", None)
+        if model_type not in DEFAULT_TARGETS:
+            raise TargetError(
+                "target_modules: please specify them; there is no default for the model type "
+                f"{model_type!r} (defaults exist for {', '.join(sorted(DEFAULT_TARGETS))})"
+            )
+        targets = DEFAULT_TARGETS[model_type]
+    return targets if isinstance(targets, str) else list(targets)
 
 
 def _all_linear(model: nn.Module) -> list[str]:

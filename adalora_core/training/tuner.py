@@ -25,7 +25,7 @@ from adalora_core.training.parallelism import refuse_divided_base
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 
 
-class AdaLoraTuner(Host, nn.Module):
+class AdaLoraTuner(Host):
     """The base model, its adapted layers and the adapter, under the name "default"."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -159,8 +159,7 @@ class AdaLoraTuner(Host, nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
         refuse_adapter_names(kwargs)
-        if self.training:
-            check_forward(self)
+        check_forward(self)
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
 
     def unload(self) -> nn.Module:

@@ -27,11 +27,8 @@ def was_skipped(optimizer: torch.optim.Optimizer) -> bool | None:
     A gradient scaler does not call other optimizers than fused ones after an overflow.
     """
     found = getattr(optimizer, "found_inf", None)
-    if found is None:
-        return False
-    return (
-        bool(found) if not isinstance(found, torch.Tensor) or found.device.type == "cpu" else None
-    )
+    is_on_device = isinstance(found, torch.Tensor) and not found.is_cpu
+    return None if is_on_device else bool(found)
 
 
 def held_by(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -> frozenset[int]:

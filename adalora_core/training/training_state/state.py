@@ -59,7 +59,8 @@ _LENGTH_BYTES = 8
 class TrainingState:
     """A training state, read into memory.
 
-    `values` are those of its metadata, after `complete` the whole progress. The factors of all
+    `values` are those of its metadata, after `complete` the whole progress; their `config` is the
+    content of `adapter_config.json` of the same save. The factors of all
     triplets, named as in the adapter file, and `{kind: {path.factor: values}}` of the averages are
     empty before.
     """
@@ -69,11 +70,6 @@ class TrainingState:
     tensors: dict[str, torch.Tensor]
     factors: dict[str, torch.Tensor] = field(default_factory=dict)
     averages: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The content of `adapter_config.json` of the same save."""
-        return self.values["config"]  # type: ignore[no-any-return]
 
     @property
     def positions(self) -> dict[str, list[int]]:
@@ -109,9 +105,9 @@ class TrainingState:
 
     def _check_config(self, saved: files.SavedAdapter, in_file: dict[str, list[int]]) -> None:
         mode = {"inference_mode": saved.config.inference_mode}
-        is_beside = self.config | mode == saved.config.to_json_dict()
+        is_beside = self.values["config"] | mode == saved.config.to_json_dict()
         try:
-            config = saved.config if is_beside else config_of(dict(self.config))
+            config = saved.config if is_beside else config_of(dict(self.values["config"]))
         except (TypeError, ValueError) as error:
             found = visible(" ".join(str(error).split()))
             raise ValueError(f"config: it breaks the contract ({found})") from error
