@@ -123,12 +123,8 @@ def adapter_of(tuner: Host, name: str) -> Adapter:
 
 def trained_adapters(tuner: Host) -> list[Adapter]:
     """Return the active adapters that are made for training; PEFT allows one."""
-    configs = configs_of(tuner)
-    found = [
-        adapter_of(tuner, name)
-        for name in tuner.active_adapters
-        if name in configs and not configs[name].inference_mode
-    ]
+    trained = {name for name, each in configs_of(tuner).items() if not each.inference_mode}
+    found = [adapter_of(tuner, name) for name in tuner.active_adapters if name in trained]
     # `unload()` takes the layers away and leaves the configuration.
     return [each for each in found if each.layers]
 
@@ -155,7 +151,7 @@ def resize_adapter(tuner: Host, name: str, positions: dict[str, list[int]]) -> N
 
 def resume(tuner: Host, name: str, state: TrainingState) -> None:
     """Continue the run of `state` with the adapter `name`."""
-    resize_adapter(tuner, name, state.positions)
+    resize_adapter(tuner, name, state.values["positions"])
     adapter = adapter_of(tuner, name)
     with torch.no_grad():
         for path, layer in adapter.layers.items():
@@ -176,7 +172,7 @@ def fill_divided_adapter(
     bridge = state_of(tuner)
     bridge.adapters.pop(name, None)
     if state is not None:
-        bridge.positions[name] = state.positions
+        bridge.positions[name] = state.values["positions"]
         adapter = adapter_of(tuner, name)
         restore_allocator(adapter, state)
         adapter.is_stale = True
@@ -299,11 +295,8 @@ class AverageView(Mapping[str, "torch.Tensor"]):
         source = _AVERAGES[self._name]
         if source is not None:
             return dict(zip(names, getattr(allocator.statistics, source), strict=False))
-        return {
-            name: (each.detach() * each.grad).abs()
-            for name, each in zip(names, allocator.parameters(), strict=True)
-            if each.grad is not None
-        }
+        pairs = zip(names, allocator.parameters(), strict=True)
+        return {name: (p.detach() * p.grad).abs() for name, p in pairs if p.grad is not None}
 
 
 def show_averages(tuner: Host, adapter: Adapter) -> None:

@@ -227,12 +227,7 @@ def _tuner_of(model: object) -> Any:
 
 def _methods_of(overrides: type) -> dict[str, Any]:
     """Return the functions and properties of `overrides` and its bases in this package."""
-    members: dict[str, Any] = {}
     ours = [each for each in overrides.__mro__ if each.__module__.startswith("adalora_core.")]
-    for cls in reversed(ours):
-        members |= {
-            name: each
-            for name, each in vars(cls).items()
-            if callable(each) or isinstance(each, (property, classmethod))
-        }
-    return members
+    members = (pair for cls in reversed(ours) for pair in vars(cls).items())
+    kinds = (property, classmethod)
+    return {name: each for name, each in members if callable(each) or isinstance(each, kinds)}

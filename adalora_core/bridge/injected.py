@@ -201,10 +201,9 @@ def remove_methods(module: Any) -> None:
         (root._forward_pre_hooks, root._forward_pre_hooks_with_kwargs),  # noqa: SLF001 - of torch
         (root._forward_hooks, root._forward_hooks_with_kwargs),  # noqa: SLF001
     ):
-        for key in [
-            key for key, each in hooks.items() if each in (_before_forward, _after_forward)
-        ]:
-            del hooks[key], options[key]
+        for key, each in list(hooks.items()):
+            if each in (_before_forward, _after_forward):
+                del hooks[key], options[key]
     for each in (root, module):
         vars(each).pop(TUNER, None)
 

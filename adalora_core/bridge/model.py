@@ -268,7 +268,7 @@ def checked_save(
     # PEFT's file cannot name it.
     refuse_other_criterion(state.values, name, saved.config if existing is None else existing)
     state.complete(saved, positions)
-    paths, spec = list(state.positions), AdapterSpec.of(saved.config)
+    paths, spec = list(state.values["positions"]), AdapterSpec.of(saved.config)
     wanted = spec if existing is None else AdapterSpec.of(existing)
     if wanted.total_step is None:  # "auto": the file has the number
         wanted = dataclasses.replace(wanted, total_step=spec.total_step)

@@ -233,11 +233,8 @@ def _may_add(base: nn.Module, config: Any) -> bool:
     configs = vars(base).get("peft_config") or {}
     # A dictionary comes from a `PeftModel`, one configuration from `inject_adapter_in_model`.
     expected = loading.get() in configs if isinstance(config, dict) else bool(configs)
-    return expected and all(
-        isinstance(each, AdaLoraLayer)
-        for each in base.modules()
-        if isinstance(each, BaseTunerLayer | BaseTuner)
-    )
+    of_peft = (each for each in base.modules() if isinstance(each, BaseTunerLayer | BaseTuner))
+    return expected and all(isinstance(each, AdaLoraLayer) for each in of_peft)
 
 
 @contextlib.contextmanager

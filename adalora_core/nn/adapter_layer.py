@@ -177,16 +177,9 @@ class AdaLoraLayer(nn.Module):
             return []
         # The dictionaries of nn.Module, without its slow __getattr__: every forward pays for this.
         modules = self._modules
-        dropouts = modules["lora_dropout"]
-        return [
-            Product(
-                _parameter_of(modules["lora_A"]),
-                _parameter_of(modules["lora_E"]),
-                _parameter_of(modules["lora_B"]),
-                self.scale,
-                dropout_of(dropouts._modules[DEFAULT_ADAPTER]),  # type: ignore[union-attr, arg-type]  # noqa: SLF001 - never None
-            )
-        ]
+        A, E, B = [_parameter_of(modules[factor]) for factor in FACTORS]
+        dropout: Any = modules["lora_dropout"]
+        return [Product(A, E, B, self.scale, dropout_of(dropout._modules[DEFAULT_ADAPTER]))]  # noqa: SLF001 - same
 
     def extra_repr(self) -> str:
         """Show the rank of the adapter."""

@@ -141,11 +141,8 @@ class Adapter:
         changed = [field for field in SCHEDULE_FIELDS if new[field] != old[field]]
         if changed and self.allocator is not None and self.allocator.last_step is not None:
             was = ", ".join(f"{field} from {old[field]} to {new[field]}" for field in changed)
-            refuse(
-                runs.ScheduleChanged,
-                f"after step {self.allocator.last_step} of the adapter {self.name!r} its "
-                f"configuration was changed: {was}",
-            )
+            after = f"after step {self.allocator.last_step} of the adapter {self.name!r}"
+            refuse(runs.ScheduleChanged, f"{after} its configuration was changed: {was}")
             return
         if changed and isinstance(self.config, AdaLoraConfig):
             checked_copy(self.config)
@@ -319,8 +316,5 @@ def written_values(config: Any) -> dict[str, Any]:
             "peft.get_peft_model"
         )
     values = config.to_dict()
-    return {
-        name: exact(values[name], name)
-        for name, field in sorted(FIELDS.items())
-        if field.written and name in values
-    }
+    written = [name for name, field in sorted(FIELDS.items()) if field.written and name in values]
+    return {name: exact(values[name], name) for name in written}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,8 +32,7 @@ class CompactionReport:
     state_after: int
 
 
-@dataclass(slots=True)
-class _Cut:
+class _Cut(NamedTuple):
     """One parameter, the axis of its triplets, and the rows to keep."""
 
     parameter: torch.nn.Parameter

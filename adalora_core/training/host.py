@@ -322,15 +322,11 @@ def add_penalty(host: Host, outputs: Any, arguments: Mapping[str, Any]) -> Any:
         weight = penalties.weight_for_forward(normalised_over_step=is_normalised)
         if weight and _with_penalty(host.trained_adapters()):
             penalty = _weighted_penalty(host, by_forward=True)
-            outputs.loss = loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+            penalty = penalty if weight == 1 else penalty * weight
+            outputs.loss = loss = loss + penalty.to(loss.device, loss.dtype)
     if not is_compiling:
         explain_backward(host.active_adapters, loss)
     return outputs
-
-
-def add_to_loss(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-    """Return `loss + penalty`, in the dtype and on the device of `loss`."""
-    return loss + penalty.to(loss.device, loss.dtype)
 
 
 def _weighted_penalty(host: Host, *, by_forward: bool) -> torch.Tensor:

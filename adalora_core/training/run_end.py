@@ -154,11 +154,8 @@ def warn_if_file_lacks_trained(
 
     `names` returns the names in the file.
     """
-    learning = {
-        name.removeprefix(TENSOR_PREFIX): each
-        for name, each in model.named_parameters()
-        if each.requires_grad
-    }
+    trainable = (pair for pair in model.named_parameters() if pair[1].requires_grad)
+    learning = {name.removeprefix(TENSOR_PREFIX): each for name, each in trainable}
     factors = adapter.parameters()
     known = {id(each) for each in factors}
     unheld = [n for n, each in learning.items() if id(each) not in known and not was_held(each)]
@@ -200,11 +197,8 @@ def warn_if_best_is_unpruned(adapter: Adapter, checkpoint: str) -> None:
     _, target, start = budget_of(adapter)
     kept = sum(map(sum, pattern.values())) if pattern else start
     if kept > target:
-        adapter.run.report(
-            runs.BestCheckpointUnpruned,
-            f"the best checkpoint, {checkpoint}, keeps {kept} triplets of the adapter "
-            f"{adapter.name!r}, target {target}",
-        )
+        best = f"the best checkpoint, {checkpoint}, keeps {kept} triplets of the adapter"
+        adapter.run.report(runs.BestCheckpointUnpruned, f"{best} {adapter.name!r}, target {target}")
         adapter.run.saves_are_checkpoints = True  # reported already
 
 

@@ -179,7 +179,7 @@ def load_adapter(
     if state is not None:
         contents.refuse_other_criterion(state.values, DEFAULT_ADAPTER, saved.config)
         state.complete(saved, positions)
-        positions = state.positions
+        positions = state.values["positions"]
         saved.tensors |= state.factors
     if existing is None:
         # The values come from the file: no random numbers, no memory twice.

@@ -187,13 +187,9 @@ def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
 
 def _all_linear(model: nn.Module) -> list[str]:
     get_head = getattr(model, "get_output_embeddings", None)
-    output_head = get_head() if callable(get_head) else None
+    head = get_head() if callable(get_head) else None
     # The heads of a task are trained whole, which leaves them out as for any other targets.
-    names = [
-        path
-        for path, module in candidates(model)
-        if module is not output_head and _is_linear(module)
-    ]
+    names = [path for path, each in candidates(model) if each is not head and _is_linear(each)]
     if not names:
         raise TargetError(f"target_modules: {type(model).__name__} has no linear module to adapt")
     return names

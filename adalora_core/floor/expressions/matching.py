@@ -103,11 +103,8 @@ class Matcher:
 
 
 def _refusal(field: str, pattern: str, text: str, reason: str) -> ExpressionError:
-    return ExpressionError(
-        field,
-        f"the regular expression {_shown(pattern)} cannot be matched against {_shown(text)}: "
-        f"it {reason}",
-    )
+    match = f"the regular expression {_shown(pattern)} cannot be matched against {_shown(text)}"
+    return ExpressionError(field, f"{match}: it {reason}")
 
 
 def _shown(text: str) -> str:

@@ -86,12 +86,8 @@ def factor_placement(model: object, processes: int) -> Callable[[nn.Parameter], 
         True
     """
     adapters = host_of(model, "factor_placement").trained_adapters()
-    wide = {
-        id(factor)
-        for adapter in adapters
-        for factor in adapter.factors()[0]
-        if factor.shape[1] % processes == 0
-    }
+    factors = (factor for adapter in adapters for factor in adapter.factors()[0])
+    wide = {id(each) for each in factors if each.shape[1] % processes == 0}
     return lambda parameter: Shard(1) if id(parameter) in wide else None
 
 
@@ -186,12 +182,8 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
         _refuse_gathered(names, parameters, statistics.smoothed)
     # A reader needs the name of every tensor in advance, so averages are saved at every step.
     statistics.prepare([local_part(each) for each in parameters])
-    state: dict[str, Any] = {
-        "factors": {
-            name: parameter.detach().clone()
-            for name, parameter in zip(names, parameters, strict=True)
-        }
-    }
+    copies = [each.detach().clone() for each in parameters]
+    state: dict[str, Any] = {"factors": dict(zip(names, copies, strict=True))}
     for kind in contents.AVERAGES:
         averages: Sequence[torch.Tensor] = getattr(statistics, kind)
         state[kind] = {
@@ -213,11 +205,8 @@ def _refuse_gathered(
 
     The FSDP module that has gathered them encloses the adapted model, so `reshard` cannot find it.
     """
-    gathered = [
-        name
-        for name, parameter, average in zip(names, parameters, averages, strict=True)
-        if local_part(parameter).shape != average.shape
-    ]
+    factors = zip(names, parameters, averages, strict=True)
+    gathered = [n for n, each, average in factors if local_part(each).shape != average.shape]
     if gathered:
         raise ParallelismError(
             f"AdapterState: {len(gathered)} of {len(names)} factors are gathered, the first one "

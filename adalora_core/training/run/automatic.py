@@ -169,7 +169,7 @@ class AutomaticAllocation:
 
     def serve(self, run: _Run, allocator: RankAllocator) -> None:
         """Observe a step of the driver, or allocate after it."""
-        host = self.host and self.host()
+        host = None if self.host is None else self.host()
         if host is None or not self._may_call(run):
             return
         try:
@@ -179,11 +179,8 @@ class AutomaticAllocation:
         except (AdaLoraError, RuntimeError, ValueError, TypeError) as error:
             # A hook must not end a run that works without this package.
             self._is_over = True
-            run.report(
-                runs.AllocationNotCalled,
-                f"update_and_allocate({self.step}) of {run.adapter} was called automatically and "
-                f"failed: {error}",
-            )
+            call = f"update_and_allocate({self.step}) of {run.adapter} was called automatically"
+            run.report(runs.AllocationNotCalled, f"{call} and failed: {error}")
 
     def _serve(self, run: _Run, host: _Host, allocator: RankAllocator) -> None:
         reshard(host.model)

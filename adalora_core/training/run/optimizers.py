@@ -39,11 +39,9 @@ def held_by(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -
 
 def held_at_step(optimizer: torch.optim.Optimizer, allocator: RankAllocator) -> frozenset[int]:
     """Return `held_by` of an allocator's factors; looked up anew when either changes."""
-    key = (
-        id(allocator),
-        id(allocator.matrices[0].lora_E[allocator.matrices[0].adapter_name]),
-        *(len(group["params"]) for group in optimizer.param_groups),
-    )
+    first = allocator.matrices[0]
+    sizes = (len(group["params"]) for group in optimizer.param_groups)
+    key = id(allocator), id(first.lora_E[first.adapter_name]), *sizes
     known = _held.setdefault(optimizer, {})
     if key not in known:
         if len(known) > _REMEMBERED:

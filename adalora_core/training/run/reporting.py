@@ -93,11 +93,8 @@ def refuse_adapted(model: nn.Module) -> None:
         is_adapted = isinstance(module, AdaLoraLayer) and len(module.lora_A) > 0
         # By name, since PEFT need not be installed.
         if is_adapted or type(module).__module__.partition(".")[0] == "peft":
-            refuse(
-                runs.AdaptedTwice,
-                f"the base model {type(model).__name__} carries adapters already: "
-                f"{path or 'it'} is of type {type(module).__name__}",
-            )
+            base = f"the base model {type(model).__name__} carries adapters already"
+            refuse(runs.AdaptedTwice, f"{base}: {path or 'it'} is of type {type(module).__name__}")
             return
 
 
