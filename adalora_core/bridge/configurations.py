@@ -60,9 +60,7 @@ def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
             "the bridge serves"
         )
     values = config.to_json_dict()
-    changed = {
-        name: value for name, value in values.items() if value != FIELDS[name].fresh_default()
-    }
+    changed = {n: each for n, each in values.items() if each != FIELDS[n].fresh_default()}
     return peft.AdaLoraConfig(**changed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -154,15 +155,11 @@ def tuner_inside(module: Any) -> Any:
 
     The constructor of PEFT would inject the adapters once more.
     """
-    roots = [
-        each
-        for each in (module.modules() if isinstance(module, nn.Module) else ())
-        if next(adalora_layers(each), None)
-        and any(
-            isinstance(config, peft.AdaLoraConfig)
-            for config in (vars(each).get("peft_config") or {}).values()
-        )
-    ]
+    parts, kind = module.modules() if isinstance(module, nn.Module) else (), peft.AdaLoraConfig
+    adapted = [each for each in parts if next(adalora_layers(each), None)]
+    configs = [(vars(each).get("peft_config") or {}).values() for each in adapted]
+    is_root = [any(isinstance(config, kind) for config in each) for each in configs]
+    roots = [*compress(adapted, is_root)]
     if len(roots) != 1:
         return None
     tuner, (root,) = AdaLoraModel.__new__(AdaLoraModel), roots

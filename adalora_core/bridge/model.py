@@ -89,10 +89,8 @@ class ModelOverrides(BridgedModel):
                 if any(part in name for part in (".lora_", ".modules_to_save."))
                 or name.endswith("bias")
             }
-        folders = {
-            name: files.folder_of(target, name)
-            for name in given.get("selected_adapters") or adapters.configs_of(tuner)
-        }
+        names = given.get("selected_adapters") or adapters.configs_of(tuner)
+        folders = {name: files.folder_of(target, name) for name in names}
         known = [adapters.adapter_of(tuner, name) for name in adapters.configs_of(tuner)]
         warn_if_untrained_is_chosen([each for each in known if each.name in folders], known)
         stages = save.writes and not target.is_file()
@@ -154,9 +152,8 @@ class ModelOverrides(BridgedModel):
                     pattern = saved.config.rank_pattern
                     _bind(tuner, adapter_name, saved)
                     adapters.configs_of(tuner)[adapter_name].rank_pattern = pattern
-                    adapters.resize_adapter(
-                        tuner, adapter_name, pattern_positions(pattern, adapter_name)
-                    )
+                    positions = pattern_positions(pattern, adapter_name)
+                    adapters.resize_adapter(tuner, adapter_name, positions)
                 result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
                 if learns:
                     begin_loaded_run(adapters.adapter_of(tuner, adapter_name), has_state=has_state)

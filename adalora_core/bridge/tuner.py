@@ -177,9 +177,8 @@ class TunerOverrides(Host):
         A model that FSDP2 has divided keeps its triplets.
         """
         if not are_sharded(self.model.parameters()):
-            adapters.resize_adapter(
-                self, adapter_name, pattern_positions(rank_pattern, adapter_name)
-            )
+            positions = pattern_positions(rank_pattern, adapter_name)
+            adapters.resize_adapter(self, adapter_name, positions)
 
     def resize_state_dict_by_rank_pattern(
         self, rank_pattern: RankPattern, state_dict: dict[str, torch.Tensor], adapter_name: str

@@ -126,10 +126,8 @@ def refuse_second_hook(adapter: Adapter) -> None:
     driver: Any = adapter.run.driver
     hooks = driver.hooks_dict_ref() if isinstance(driver, RemovableHandle) else None
     if (hooks and driver.id in hooks) or (isinstance(driver, ZeroHook) and driver.is_registered):
-        refuse(
-            TwoHooks,
-            f"allocate_on_step allocates the ranks of the adapter {adapter.name!r} already",
-        )
+        ranks = f"the ranks of the adapter {adapter.name!r}"
+        refuse(TwoHooks, f"allocate_on_step allocates {ranks} already")
 
 
 def zero_optimizer(optimizer: Any) -> Any:

@@ -51,9 +51,8 @@ def compact(
         raise ValueError("compact: no active adapter is trainable; load it with is_trainable=True")
     refuse_compacting(model, adapters)
     kept = [_kept(adapter) for adapter in adapters]
-    cuts = [
-        cut for adapter, flags in zip(adapters, kept, strict=True) for cut in _cuts(adapter, flags)
-    ]
+    pairs = list(zip(adapters, kept, strict=True))
+    cuts = [cut for adapter, flags in pairs for cut in _cuts(adapter, flags)]
     state = _state_tensors(optimizer, cuts)
     before = _entries(cuts, state)
     for cut in cuts:
@@ -65,7 +64,7 @@ def compact(
         parameter.grad = None if gradient is None else cut.apply(gradient)
     for cut, store, key in state:
         store[key] = cut.apply(store[key])
-    for adapter, flags in zip(adapters, kept, strict=True):
+    for adapter, flags in pairs:
         for path, of_module in flags.items():
             adapter.positions[path] = [*compress(adapter.positions[path], of_module)]
         if adapter.allocator is not None:
@@ -141,10 +140,7 @@ def _entries(cuts: list[_Cut], state: list[tuple[_Cut, dict[str, Any], str]]) ->
 def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
     """Return A, E and B of the triplets `rows`."""
     index = torch.tensor(rows, dtype=torch.long, device=factors["lora_A"].device)
-    return {
-        factor: values.index_select(TRIPLET_AXES[factor], index)
-        for factor, values in factors.items()
-    }
+    return {n: each.index_select(TRIPLET_AXES[n], index) for n, each in factors.items()}
 
 
 def cut_state(

@@ -159,7 +159,7 @@ class TrainingRun:
 
 
 class Host(nn.Module):
-    """The methods of a tuner of this package, of a bridged tuner, or of an attached module."""
+    """The methods of a model or tuner of this package, a bridged tuner, or an attached module."""
 
     model: nn.Module
     adapters: dict[str, Adapter]
@@ -168,9 +168,8 @@ class Host(nn.Module):
 
     def trained_adapters(self) -> list[Adapter]:
         """Return the active adapters that are made for training."""
-        return [
-            self.adapters[name] for name in self.active_adapters if self.adapters[name].is_trainable
-        ]
+        active = [self.adapters[name] for name in self.active_adapters]
+        return [each for each in active if each.is_trainable]
 
     def update_and_allocate(self, global_step: int) -> None:
         """Call the allocators of trained adapters after the 0-based step `global_step`."""
@@ -331,10 +330,8 @@ def add_penalty(host: Host, outputs: Any, arguments: Mapping[str, Any]) -> Any:
 
 def _weighted_penalty(host: Host, *, by_forward: bool) -> torch.Tensor:
     """Return the weighted penalties, a scalar; `by_forward`: `outputs.loss` will contain it."""
-    terms = [
-        orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
-        for adapter in _with_penalty(host.trained_adapters())
-    ]
+    adapters = _with_penalty(host.trained_adapters())
+    terms = [orthogonality_penalty(*one.factors()) * one.spec.orth_reg_weight for one in adapters]
     if not terms:
         return torch.zeros(())
     penalty: torch.Tensor = sum(terms[1:], terms[0])

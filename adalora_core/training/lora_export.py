@@ -252,14 +252,9 @@ class LoraFile:
         text += b" " * (-len(text) % _LENGTH_BYTES)
         self._start = len(text).to_bytes(_LENGTH_BYTES, "little") + text
         self.size = len(self._start) + end
-        self.entry_bytes = {
-            # One brace is a comma in the file, and the other one is not there.
-            path: sum(
-                len(_json({TENSOR_PREFIX + name: self._header[name]})) - 1
-                for name in modules[path].names
-            )
-            for path in written
-        }
+        # One brace is a comma in the file, and the other one is not there.
+        sizes = {n: len(_json({TENSOR_PREFIX + n: each})) - 1 for n, each in self._header.items()}
+        self.entry_bytes = {path: sum(sizes[n] for n in modules[path].names) for path in written}
 
     def write(
         self,

@@ -106,10 +106,8 @@ def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = Fal
     """
     factors = () if what == "merged" else adapter.parameters()
     if not all(bool(local_part(each).isfinite().all()) for each in factors):
-        adapter.run.report(
-            runs.ParametersNotFinite,
-            f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
-        )
+        seen = f"the adapter {adapter.name!r} is {what} with parameters that are not finite"
+        adapter.run.report(runs.ParametersNotFinite, seen)
     _see_end(adapter, what, is_checkpoint=is_checkpoint)
     is_whole = not are_sharded(adapter.factors()[0])  # one process may save alone, and gather none
     if is_whole and adapter.allocator is not None and adapter.allocator.target_reached:
@@ -209,7 +207,5 @@ def begin_loaded_run(adapter: Adapter, *, has_state: bool) -> None:
     adapter.run.lacks_state = not has_state
     adapter.run.finished_at = adapter.spec.total_step if kept <= target else None
     if not has_state and target < kept < start:
-        adapter.run.report_missing_state(
-            f"the adapter {adapter.name!r} comes from an unfinished run, with {kept} triplets, "
-            f"target {target}"
-        )
+        seen = f"the adapter {adapter.name!r} comes from an unfinished run, with {kept} triplets"
+        adapter.run.report_missing_state(f"{seen}, target {target}")

@@ -137,10 +137,8 @@ def _config_values(
     values |= {"rank_pattern": pattern, "inference_mode": True}
     values["base_model_name_or_path"] = converting.pretrained_name(adapter.config, base)
     if values.get("task_type") is None:
-        values["auto_mapping"] = {
-            "base_model_class": type(base).__name__,
-            "parent_library": type(base).__module__,
-        }
+        name, library = type(base).__name__, type(base).__module__
+        values["auto_mapping"] = {"base_model_class": name, "parent_library": library}
     return values
 
 

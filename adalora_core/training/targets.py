@@ -122,9 +122,8 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
                 raise TargetError(f"{field}: {problem}; correct or remove it") from None
             if not selects:
                 near = difflib.get_close_matches(entry.rpartition(".")[2], names)
-                hint = (
-                    f"did you mean {' or '.join(map(repr, near))}?" if near else "no similar name"
-                )
+                meant = " or ".join(map(repr, near))
+                hint = f"did you mean {meant}?" if near else "no similar name"
                 messages.append(f"{field} {entry!r} matches no module ({hint})")
     layers = ModuleSelection((), None, config.layers_to_transform, config.layers_pattern)
     found = [layers.layer_of(path) for path in paths if layers.wanted_layers]

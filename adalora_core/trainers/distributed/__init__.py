@@ -123,10 +123,8 @@ class AdapterState(Stateful):
             ParallelismError: an FSDP module around the adapted model has left factors gathered.
         """
         reshard(unwrapped(self.model))
-        state: dict[str, Any] = {
-            adapter.name: _state_of(adapter)
-            for adapter in trained_adapters(self.model, "AdapterState")
-        }
+        adapters = trained_adapters(self.model, "AdapterState")
+        state: dict[str, Any] = {each.name: _state_of(each) for each in adapters}
         if others := self._other_tensors():
             state[_OTHERS] = {name: tensor.clone() for name, tensor in others.items()}
         return state
@@ -192,9 +190,8 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
         }
     if not had_averages:
         statistics.release()
-    state["progress"] = json.dumps(
-        contents.progress(adapter) | {"version": _VERSION}, sort_keys=True
-    )
+    progress = contents.progress(adapter) | {"version": _VERSION}
+    state["progress"] = json.dumps(progress, sort_keys=True)
     return state
 
 

@@ -93,9 +93,8 @@ def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
     paths = [matrix.path for matrix in allocator.matrices]
     device = local_part(allocator.parameters()[0]).device
     flags = [flag for path in paths for flag in values["mask"].get(path, ())]
-    allocator.mask = (
-        torch.tensor(flags, dtype=torch.bool, device=device) if values["mask"] else None
-    )
+    mask = torch.tensor(flags, dtype=torch.bool, device=device)
+    allocator.mask = mask if values["mask"] else None
     columns = [values["ranks"].get(path, ()) for path in paths]
     table = torch.tensor(columns, dtype=torch.int16, device=device)
     allocator.ranks_over_time.restore(table.T)
