@@ -155,10 +155,10 @@ def tuner_inside(module: Any) -> Any:
 
     The constructor of PEFT would inject the adapters once more.
     """
-    parts, kind = module.modules() if isinstance(module, nn.Module) else (), peft.AdaLoraConfig
+    parts = module.modules() if isinstance(module, nn.Module) else ()
     adapted = [each for each in parts if next(adalora_layers(each), None)]
-    configs = [(vars(each).get("peft_config") or {}).values() for each in adapted]
-    is_root = [any(isinstance(config, kind) for config in each) for each in configs]
+    owned = [(vars(each).get("peft_config") or {}).values() for each in adapted]
+    is_root = [any(isinstance(each, peft.AdaLoraConfig) for each in configs) for configs in owned]
     roots = [*compress(adapted, is_root)]
     if len(roots) != 1:
         return None

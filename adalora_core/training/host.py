@@ -151,7 +151,11 @@ class TrainingRun:
         self.allocates_automatically: bool | None = None
         self.penalty = PenaltyPerStep()
         self.checked: set[str] = set()
-        self.agreement = AgreementCheck()
+
+    @functools.cached_property
+    def agreement(self) -> AgreementCheck:
+        """Compares the processes of a run."""
+        return AgreementCheck()
 
     def is_disabled(self, model: nn.Module) -> bool:  # noqa: ARG002
         """Return whether the adapters of `model` are disabled, so that it adds no penalty."""

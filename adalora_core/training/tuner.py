@@ -260,7 +260,5 @@ def record_untied(model: nn.Module) -> None:
     if None in ends or ends[0].weight is ends[1].weight:
         return
     config.tie_word_embeddings = False
-    warnings.warn(
-        "unload: input and output embeddings differ now, so config.tie_word_embeddings is False",
-        stacklevel=4,
-    )
+    differ = "unload: input and output embeddings differ now"
+    warnings.warn(f"{differ}, so config.tie_word_embeddings is False", stacklevel=4)

@@ -23,7 +23,7 @@ LINES = {
     "adalora_core/reference": 188,
     "adalora_core/sharding": 346,
     "adalora_core/trainers": 1138,
-    "adalora_core/training": 6078,
+    "adalora_core/training": 6080,
     "tests/allocation": 683,
     "tests/architecture": 976,
     "tests/benchmarks": 675,
