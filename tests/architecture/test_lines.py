@@ -52,7 +52,7 @@ LINES = {
     "tests/support": 10297,
     "tests/tools": 116,
     "tests/trainers": 1019,
-    "tests/training": 3038,
+    "tests/training": 3034,
     "tests/usage": 17874,
     "benchmarks/studies": 2940,
     "tools": 5226,
