@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
+from torch import nn
 
 from adalora_core.bridge.layers import INITIAL_RANKS, adalora_layers, set_rank, watch_states
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.loading import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.errors import RunError
-from adalora_core.floor.expressions.matching import Matcher, Method
+from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.nn.wrapping import return_to_fast_path
@@ -57,6 +58,11 @@ class BridgedRun(TrainingRun):
         self.adapters: dict[str, Adapter] = {}
         self.positions: dict[str, dict[str, list[int]]] = {}
         self.is_saving = False
+
+    def is_disabled(self, model: nn.Module) -> bool:
+        """Return whether PEFT has disabled the adapters of `model`."""
+        _, layer = next(adalora_layers(model), (None, None))
+        return layer is None or bool(layer.disable_adapters)
 
 
 def state_of(tuner: Host) -> BridgedRun:
@@ -117,12 +123,8 @@ def adapter_of(tuner: Host, name: str) -> Adapter:
 
 def trained_adapters(tuner: Host) -> list[Adapter]:
     """Return the active adapters that are made for training; PEFT allows one."""
-    configs = configs_of(tuner)
-    found = [
-        adapter_of(tuner, name)
-        for name in tuner.active_adapters
-        if name in configs and not configs[name].inference_mode
-    ]
+    trained = {name for name, each in configs_of(tuner).items() if not each.inference_mode}
+    found = [adapter_of(tuner, name) for name in tuner.active_adapters if name in trained]
     # `unload()` takes the layers away and leaves the configuration.
     return [each for each in found if each.layers]
 
@@ -149,7 +151,7 @@ def resize_adapter(tuner: Host, name: str, positions: dict[str, list[int]]) -> N
 
 def resume(tuner: Host, name: str, state: TrainingState) -> None:
     """Continue the run of `state` with the adapter `name`."""
-    resize_adapter(tuner, name, state.positions)
+    resize_adapter(tuner, name, state.values["positions"])
     adapter = adapter_of(tuner, name)
     with torch.no_grad():
         for path, layer in adapter.layers.items():
@@ -170,7 +172,7 @@ def fill_divided_adapter(
     bridge = state_of(tuner)
     bridge.adapters.pop(name, None)
     if state is not None:
-        bridge.positions[name] = state.positions
+        bridge.positions[name] = state.values["positions"]
         adapter = adapter_of(tuner, name)
         restore_allocator(adapter, state)
         adapter.is_stale = True
@@ -179,24 +181,17 @@ def fill_divided_adapter(
 def refuse_slow_expressions(config: Any, paths: Sequence[str]) -> None:
     """Refuse a configuration whose expressions PEFT would match against `paths` for too long."""
     matcher = Matcher()
-    for field, method, pattern in _expressions(config):
-        matcher.rehearse(method, pattern, paths, field)
-
-
-def _expressions(config: Any) -> Iterator[tuple[str, Method, str]]:
-    """Yield the fields, the functions of `re` and the expressions that PEFT makes of them."""
     for field in ("target_modules", "exclude_modules"):
-        value = getattr(config, field)
-        if isinstance(value, str):
-            yield field, "fullmatch", value
+        if isinstance(value := getattr(config, field), str):
+            matcher.rehearse("fullmatch", value, paths, field)
     layers = config.layers_pattern or ()
     for each in [layers] if isinstance(layers, str) else layers:
-        yield "layers_pattern", "match", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\."
+        matcher.rehearse("match", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.", paths, "layers_pattern")
     for each in config.modules_to_save or ():
-        yield "modules_to_save", "match", rf"(^|.*\.){each}($|\..*)"
+        matcher.rehearse("match", rf"(^|.*\.){each}($|\..*)", paths, "modules_to_save")
     for field in ("rank_pattern", "alpha_pattern"):
         for key in getattr(config, field) or ():
-            yield field, "match", rf"(.*\.)?({key})$"
+            matcher.rehearse("match", rf"(.*\.)?({key})$", paths, field)
 
 
 _SILENT = ("ADA203", "ADA405")
@@ -204,9 +199,14 @@ _SILENT = ("ADA203", "ADA405")
 
 
 def report_faults(tuner: Host) -> None:
-    """Warn of faults in the trained configurations, which PEFT accepts in silence."""
+    """Warn of faults in the trained configurations, and of entries that match no module.
+
+    PEFT accepts them in silence.
+    """
+    paths = [path for path, _ in candidates(tuner.model, (AdaLoraLayer, ModulesToSaveWrapper))]
     for adapter in trained_adapters(tuner):
-        values = written_values(adapter.config)
+        config = adapter.config
+        values = written_values(config)
         for fault in faults_in(values, *_SILENT):
             warnings.warn(
                 f"{fault.code}: the configuration of the adapter {adapter.name!r} has a fault: "
@@ -215,12 +215,6 @@ def report_faults(tuner: Host) -> None:
                 stacklevel=frames_inside(),
             )
 
-
-def report_unmatched(tuner: Host) -> None:
-    """Warn of entries of the trained configurations that match no module."""
-    paths = [path for path, _ in candidates(tuner.model, (AdaLoraLayer, ModulesToSaveWrapper))]
-    for adapter in trained_adapters(tuner):
-        config = adapter.config
         if not config.rank_pattern and (unmatched := unmatched_entries(config, paths)):
             adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))
 
@@ -301,11 +295,8 @@ class AverageView(Mapping[str, "torch.Tensor"]):
         source = _AVERAGES[self._name]
         if source is not None:
             return dict(zip(names, getattr(allocator.statistics, source), strict=False))
-        return {
-            name: (each.detach() * each.grad).abs()
-            for name, each in zip(names, allocator.parameters(), strict=True)
-            if each.grad is not None
-        }
+        pairs = zip(names, allocator.parameters(), strict=True)
+        return {name: (p.detach() * p.grad).abs() for name, p in pairs if p.grad is not None}
 
 
 def show_averages(tuner: Host, adapter: Adapter) -> None:

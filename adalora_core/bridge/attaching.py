@@ -18,7 +18,7 @@ from adalora_core.bridge.layers import OVERRIDES, LayerOverrides, adalora_layers
 from adalora_core.bridge.model import is_adalora
 from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
 from adalora_core.config.model import AdaLoraConfig
-from adalora_core.nn.wrapping import execution_device, leave_fast_path
+from adalora_core.nn.wrapping import leave_fast_path, offloading_hook
 from adalora_core.training.host import TUNER, Host, register
 from adalora_core.training.run.reporting import refuse_adapted
 
@@ -159,7 +159,7 @@ def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
     _refuse_nested(tuner)
     adapters.refuse_changed_allocator(tuner, "attach")
     for path, layer in adalora_layers(tuner.model):
-        is_offloaded = execution_device(layer.get_base_layer()) is not None
+        is_offloaded = offloading_hook(layer.get_base_layer()) is not None
         if is_offloaded and any(each.is_meta for each in layer.lora_A.values()):
             raise ValueError(
                 f"attach: accelerate offloads the base layer of {path}, and PEFT has put the "
@@ -179,7 +179,6 @@ def _attach_tuner(tuner: TunerOverrides, overrides: type) -> None:
     leave_fast_path(tuner.model, AdaLoraLayer)
     adapters.state_of(tuner)
     adapters.report_faults(tuner)
-    adapters.report_unmatched(tuner)
 
 
 def _refuse_nested(tuner: Host) -> None:
@@ -227,12 +226,8 @@ def _tuner_of(model: object) -> Any:
 
 
 def _methods_of(overrides: type) -> dict[str, Any]:
-    """Return the functions and properties of `overrides`, inherited ones included."""
-    members: dict[str, Any] = {}
-    for cls in reversed(overrides.__mro__[:-1]):
-        members |= {
-            name: each
-            for name, each in vars(cls).items()
-            if callable(each) or isinstance(each, (property, classmethod))
-        }
-    return members
+    """Return the functions and properties of `overrides` and its bases in this package."""
+    ours = [each for each in overrides.__mro__ if each.__module__.startswith("adalora_core.")]
+    members = (pair for cls in reversed(ours) for pair in vars(cls).items())
+    kinds = (property, classmethod)
+    return {name: each for name, each in members if callable(each) or isinstance(each, kinds)}

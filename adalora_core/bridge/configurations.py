@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import peft
 
@@ -13,15 +13,10 @@ from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name
 from adalora_core.training.adapter import use_plain_numbers, written_values
 
-if TYPE_CHECKING:
-    _Config = peft.AdaLoraConfig
-else:
-    _Config = object
-
 _peft_check: Any = peft.AdaLoraConfig.__post_init__
 
 
-class BuiltConfigOverrides(_Config):
+class BuiltConfigOverrides(peft.AdaLoraConfig):
     """Methods of PEFT's `AdaLoraConfig` after `install()`."""
 
     def __post_init__(self) -> None:
@@ -65,9 +60,7 @@ def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
             "the bridge serves"
         )
     values = config.to_json_dict()
-    changed = {
-        name: value for name, value in values.items() if value != FIELDS[name].fresh_default()
-    }
+    changed = {n: each for n, each in values.items() if each != FIELDS[n].fresh_default()}
     return peft.AdaLoraConfig(**changed)
 
 

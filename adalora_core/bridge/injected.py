@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from torch import nn
 from adalora_core.bridge.adapters import resume, see_loaded, sync_patterns, trained_adapters
 from adalora_core.bridge.layers import adalora_layers, watch_states
 from adalora_core.bridge.model import checked_save, commit_staged
-from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
+from adalora_core.bridge.tuner import TunerOverrides
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.adapter import Adapter
-from adalora_core.training.derived_classes import class_like
 from adalora_core.training.host import TUNER, add_penalty, check_forward
+from adalora_core.training.model import class_like
 from adalora_core.training.saving import Save
 
 
@@ -150,25 +151,20 @@ def _saving(
 
 
 def tuner_inside(module: Any) -> Any:
-    """Return a tuner of PEFT around the one part of `module` with injected adapters, or None."""
-    roots = [
-        each
-        for each in (module.modules() if isinstance(module, nn.Module) else ())
-        if next(adalora_layers(each), None)
-        and any(
-            isinstance(config, peft.AdaLoraConfig)
-            for config in (vars(each).get("peft_config") or {}).values()
-        )
-    ]
-    return _tuner_around(roots[0]) if len(roots) == 1 else None
+    """Return a tuner of PEFT around the one part of `module` with injected adapters, or None.
 
-
-def _tuner_around(root: nn.Module) -> Any:
-    # The constructor of PEFT would inject the adapters once more.
-    tuner = AdaLoraModel.__new__(AdaLoraModel)
+    The constructor of PEFT would inject the adapters once more.
+    """
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    adapted = [each for each in parts if next(adalora_layers(each), None)]
+    owned = [(vars(each).get("peft_config") or {}).values() for each in adapted]
+    is_root = [any(isinstance(each, peft.AdaLoraConfig) for each in configs) for configs in owned]
+    roots = [*compress(adapted, is_root)]
+    if len(roots) != 1:
+        return None
+    tuner, (root,) = AdaLoraModel.__new__(AdaLoraModel), roots
     nn.Module.__init__(tuner)
-    tuner.model = root
-    configs = vars(root)["peft_config"]
+    tuner.model, configs = root, vars(root)["peft_config"]
     tuner.peft_config = configs
     tuner.targeted_module_names = [path for path, _ in adalora_layers(root)]
     for name, config in configs.items():
@@ -202,17 +198,15 @@ def remove_methods(module: Any) -> None:
         (root._forward_pre_hooks, root._forward_pre_hooks_with_kwargs),  # noqa: SLF001 - of torch
         (root._forward_hooks, root._forward_hooks_with_kwargs),  # noqa: SLF001
     ):
-        for key in [
-            key for key, each in hooks.items() if each in (_before_forward, _after_forward)
-        ]:
-            del hooks[key], options[key]
+        for key, each in list(hooks.items()):
+            if each in (_before_forward, _after_forward):
+                del hooks[key], options[key]
     for each in (root, module):
         vars(each).pop(TUNER, None)
 
 
 def _before_forward(root: Any, _args: Any, _kwargs: Any) -> None:
-    if root.training:
-        check_forward(vars(root)[TUNER])
+    check_forward(vars(root)[TUNER])
 
 
 def _after_load(root: Any, keys: Any) -> None:
@@ -221,7 +215,7 @@ def _after_load(root: Any, keys: Any) -> None:
 
 
 def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:
-    return add_penalty(vars(root)[TUNER], outputs, kwargs, unless=adapters_are_disabled)
+    return add_penalty(vars(root)[TUNER], outputs, kwargs)
 
 
 class Attached:
@@ -230,19 +224,15 @@ class Attached:
     wrapped: type
 
 
-def override(module: nn.Module, overrides: type) -> None:
+def override(module: Any, overrides: type) -> None:
     """Let the methods of `overrides` act on `module`, which stays an instance of its class."""
-    _set_class(module, _attached_class(type(module), overrides))
+    module.__class__ = _attached_class(type(module), overrides)
 
 
 def restore(module: Any) -> None:
     """Undo `override`."""
     if isinstance(module, Attached):
-        _set_class(module, type(module).wrapped)
-
-
-def _set_class(module: Any, cls: type) -> None:
-    module.__class__ = cls
+        module.__class__ = type(module).wrapped
 
 
 def _attached_class(cls: type, overrides: type) -> type:

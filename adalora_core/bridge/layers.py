@@ -145,9 +145,8 @@ def draw_lora_start(layer: Any, name: str) -> None:
     factors = {factor: getattr(layer, factor)[name] for factor in FACTORS}
     if factors["lora_A"].is_meta:
         return  # values come later, from a file or from `reset_lora_parameters`
-    drawn = adapter_layer.lora_start(
-        {factor: tuple(each.shape) for factor, each in factors.items()}
-    )
+    shapes = {factor: tuple(each.shape) for factor, each in factors.items()}
+    drawn = adapter_layer.lora_start(shapes)
     dtype = adapter_layer.rounding_dtype(layer.get_base_layer())
     for factor, each in factors.items():
         each.copy_(drawn[factor].to(dtype))

@@ -10,7 +10,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
@@ -20,7 +20,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from adalora_core.bridge import adapters
 from adalora_core.bridge.configurations import to_peft_config
 from adalora_core.bridge.layers import adalora_layers
-from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled, loading
+from adalora_core.bridge.tuner import TunerOverrides, loading
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
@@ -47,14 +47,10 @@ _SAVE_SIGNATURE = inspect.signature(_peft_save)
 _LOAD_SIGNATURE = inspect.signature(_peft_from_pretrained)
 
 
-if TYPE_CHECKING:
+class BridgedModel(PeftModel):
+    """A `PeftModel` with a bridged tuner."""
 
-    class BridgedModel(PeftModel):
-        """A `PeftModel` with a bridged tuner."""
-
-        base_model: TunerOverrides
-else:
-    BridgedModel = object
+    base_model: TunerOverrides
 
 
 class ModelOverrides(BridgedModel):
@@ -93,10 +89,8 @@ class ModelOverrides(BridgedModel):
                 if any(part in name for part in (".lora_", ".modules_to_save."))
                 or name.endswith("bias")
             }
-        folders = {
-            name: files.folder_of(target, name)
-            for name in given.get("selected_adapters") or adapters.configs_of(tuner)
-        }
+        names = given.get("selected_adapters") or adapters.configs_of(tuner)
+        folders = {name: files.folder_of(target, name) for name in names}
         known = [adapters.adapter_of(tuner, name) for name in adapters.configs_of(tuner)]
         warn_if_untrained_is_chosen([each for each in known if each.name in folders], known)
         stages = save.writes and not target.is_file()
@@ -144,14 +138,13 @@ class ModelOverrides(BridgedModel):
         learns = is_trainable or (existing is not None and not existing.inference_mode)
         with locked(folder, shared=True):  # PEFT reads it again
             saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
+            has_state = state is not None
             reshard(self)
             if existing is not None and saved is not None and are_sharded(self.parameters()):
                 _bind(tuner, adapter_name, saved)
                 adapters.fill_divided_adapter(tuner, adapter_name, saved, state)
                 if learns:
-                    begin_loaded_run(
-                        adapters.adapter_of(tuner, adapter_name), has_state=state is not None
-                    )
+                    begin_loaded_run(adapters.adapter_of(tuner, adapter_name), has_state=has_state)
                 return _IncompatibleKeys([], [])
             with _unchanged_on_error(self, adapter_name, saved):
                 if existing is not None and saved is not None:
@@ -159,14 +152,11 @@ class ModelOverrides(BridgedModel):
                     pattern = saved.config.rank_pattern
                     _bind(tuner, adapter_name, saved)
                     adapters.configs_of(tuner)[adapter_name].rank_pattern = pattern
-                    adapters.resize_adapter(
-                        tuner, adapter_name, pattern_positions(pattern, adapter_name)
-                    )
+                    positions = pattern_positions(pattern, adapter_name)
+                    adapters.resize_adapter(tuner, adapter_name, positions)
                 result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
                 if learns:
-                    begin_loaded_run(
-                        adapters.adapter_of(tuner, adapter_name), has_state=state is not None
-                    )
+                    begin_loaded_run(adapters.adapter_of(tuner, adapter_name), has_state=has_state)
                 if state is not None:
                     adapters.resume(tuner, adapter_name, state)
             return result
@@ -179,10 +169,8 @@ class PlainModelOverrides(ModelOverrides):
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
-        if self.base_model.training:
-            check_forward(self.base_model)
-        outputs = _peft_forward(self, *args, **kwargs)
-        return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
+        check_forward(self.base_model)
+        return add_penalty(self.base_model, _peft_forward(self, *args, **kwargs), kwargs)
 
 
 class BuiltModelOverrides(PlainModelOverrides):
@@ -270,14 +258,14 @@ def checked_save(
         state = read_state(folder) if with_state else None
         if files.weights_in(folder) is None:
             return None, None
-        saved = files.read_adapter(folder, None if state is None else state.config)
+        saved = files.read_adapter(folder, None if state is None else state.values["config"])
     positions = row_positions(saved)
     if state is None:
         return saved, None
     # PEFT's file cannot name it.
     refuse_other_criterion(state.values, name, saved.config if existing is None else existing)
     state.complete(saved, positions)
-    paths, spec = list(state.positions), AdapterSpec.of(saved.config)
+    paths, spec = list(state.values["positions"]), AdapterSpec.of(saved.config)
     wanted = spec if existing is None else AdapterSpec.of(existing)
     if wanted.total_step is None:  # "auto": the file has the number
         wanted = dataclasses.replace(wanted, total_step=spec.total_step)

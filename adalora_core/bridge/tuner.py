@@ -96,10 +96,8 @@ class TunerOverrides(Host):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
-        if self.training:
-            check_forward(self)
-        outputs = self.model.forward(*args, **kwargs)
-        return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
+        check_forward(self)
+        return add_penalty(self, self.model.forward(*args, **kwargs), kwargs)
 
     def update_and_allocate(self, global_step: int) -> None:
         """Call the allocator of this package after the 0-based optimizer step `global_step`."""
@@ -179,9 +177,8 @@ class TunerOverrides(Host):
         A model that FSDP2 has divided keeps its triplets.
         """
         if not are_sharded(self.model.parameters()):
-            adapters.resize_adapter(
-                self, adapter_name, pattern_positions(rank_pattern, adapter_name)
-            )
+            positions = pattern_positions(rank_pattern, adapter_name)
+            adapters.resize_adapter(self, adapter_name, positions)
 
     def resize_state_dict_by_rank_pattern(
         self, rank_pattern: RankPattern, state_dict: dict[str, torch.Tensor], adapter_name: str
@@ -228,7 +225,6 @@ class BuiltTunerOverrides(TunerOverrides):
         built.add(self)
         if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet
             adapters.report_faults(self)
-            adapters.report_unmatched(self)
 
 
 def _may_add(base: nn.Module, config: Any) -> bool:
@@ -236,11 +232,8 @@ def _may_add(base: nn.Module, config: Any) -> bool:
     configs = vars(base).get("peft_config") or {}
     # A dictionary comes from a `PeftModel`, one configuration from `inject_adapter_in_model`.
     expected = loading.get() in configs if isinstance(config, dict) else bool(configs)
-    return expected and all(
-        isinstance(each, AdaLoraLayer)
-        for each in base.modules()
-        if isinstance(each, BaseTunerLayer | BaseTuner)
-    )
+    of_peft = (each for each in base.modules() if isinstance(each, BaseTunerLayer | BaseTuner))
+    return expected and all(isinstance(each, AdaLoraLayer) for each in of_peft)
 
 
 @contextlib.contextmanager
@@ -267,9 +260,3 @@ def _full_precision(tuner: Host) -> Iterator[None]:
         for _, layer in adalora_layers(tuner.model):
             stack.enter_context(without_autocast(next(iter(layer.lora_A.values()))))
         yield
-
-
-def adapters_are_disabled(tuner: Host) -> bool:
-    """Return whether PEFT has disabled the adapters of `tuner`."""
-    _, layer = next(adalora_layers(tuner.model), (None, None))
-    return layer is None or bool(layer.disable_adapters)

@@ -108,11 +108,8 @@ class AdapterSpec:
 
     def numbers(self) -> dict[str, Any]:
         """Return all fields but the criterion, as JSON values by name."""
-        return {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if each.name != "importance_criterion"
-        }
+        names = [each.name for each in fields(self) if each.name != "importance_criterion"]
+        return {name: getattr(self, name) for name in names}
 
     @property
     def scale(self) -> float:

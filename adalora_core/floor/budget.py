@@ -79,11 +79,8 @@ class BudgetSchedule:
             >>> one.for_matrices(12).target_budget
             96
         """
-        return replace(
-            self,
-            initial_budget=self.initial_budget * count,
-            target_budget=self.target_budget * count,
-        )
+        first, last = self.initial_budget * count, self.target_budget * count
+        return replace(self, initial_budget=first, target_budget=last)
 
     def at(self, step: int) -> ScheduledStep:
         """Return what is in force at the 0-based `step`."""

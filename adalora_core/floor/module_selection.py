@@ -6,7 +6,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import inf
 from typing import Any
 
 from adalora_core.floor.expressions.matching import Matcher
@@ -183,43 +182,6 @@ class PathEnds:
         return self.end_of(path)
 
 
-class _Layers:
-    """Finds the layer of a path by the expressions of `layers_pattern`, the first one first."""
-
-    def __init__(self, patterns: Iterable[str], matcher: Matcher) -> None:
-        self._matcher = matcher
-        self._names: dict[str, int] = {}
-        self._expressions: list[tuple[int, str]] = []
-        for number, each in enumerate(dict.fromkeys(patterns)):
-            if re.fullmatch(r"\w+", each):
-                self._names[each] = number
-            else:
-                # Lazy: the first number is the layer, a later one may be an expert.
-                self._expressions.append((number, rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\."))
-        if not self._names and not self._expressions:
-            self._expressions = [(0, r".*?\.[^.]*\.(?P<idx>\d+)\.")]
-
-    def of(self, path: str) -> int | None:
-        first, layer = self._by_name(path)
-        for number, expression in self._expressions:
-            if number > first:
-                break
-            found = self._matcher.find("match", expression, path, "layers_pattern", "idx")
-            if found is not None:
-                return int(found)
-        return layer
-
-    def _by_name(self, path: str) -> tuple[float, int | None]:
-        """Return the place in the list of the first name that is in `path`, and its layer."""
-        found: dict[int, str] = {}
-        parts = path.split(".") if self._names else []
-        for name, layer in pairwise(parts[:-1]):
-            if name in self._names and layer.isdecimal():
-                found.setdefault(self._names[name], layer)
-        first = min(found, default=inf)
-        return first, int(found[int(first)]) if found else None
-
-
 class ModuleSelection:
     """The fields of a configuration that select modules by their paths.
 
@@ -247,7 +209,17 @@ class ModuleSelection:
         self._wanted = frozenset(self.wanted_layers)
         patterns = layers_pattern or ()  # an empty text is none
         patterns = [patterns] if isinstance(patterns, str) else patterns
-        self._layers = _Layers(patterns, self._matcher)
+        self._layer_names: dict[str, int] = {}
+        self._layer_expressions: list[tuple[int, str]] = []
+        for number, each in enumerate(dict.fromkeys(patterns)):
+            if re.fullmatch(r"\w+", each):
+                self._layer_names[each] = number
+            else:
+                # Lazy: the first number is the layer, a later one may be an expert.
+                expression = rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\."
+                self._layer_expressions.append((number, expression))
+        if not self._layer_names and not self._layer_expressions:
+            self._layer_expressions = [(0, r".*?\.[^.]*\.(?P<idx>\d+)\.")]
 
     def includes(self, path: str) -> bool:
         """Return whether the module is a target; `excludes` is asked apart."""
@@ -265,12 +237,24 @@ class ModuleSelection:
         return self.includes(path) and not self.is_named_by_exclude(path)
 
     def layer_of(self, path: str) -> int | None:
-        """Return the layer that a path is in, or None if it is in none.
+        """Return the layer that a path is in, by the first pattern that fits; None without one.
 
         Raises:
             ExpressionError: an expression takes too long.
         """
-        return self._layers.of(path)
+        found: dict[int, str] = {}
+        parts = path.split(".") if self._layer_names else []
+        for name, layer in pairwise(parts[:-1]):
+            if name in self._layer_names and layer.isdecimal():
+                found.setdefault(self._layer_names[name], layer)
+        first = min(found, default=None)
+        for number, expression in self._layer_expressions:
+            if first is not None and number > first:
+                break
+            index = self._matcher.find("match", expression, path, "layers_pattern", "idx")
+            if index is not None:
+                return int(index)
+        return None if first is None else int(found[first])
 
     def excludes(self, path: str) -> bool:
         """Return whether the module gets no adapter even if it is a target."""

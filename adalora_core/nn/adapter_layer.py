@@ -86,11 +86,6 @@ class AdaLoraLayer(nn.Module):
         )
 
     @property
-    def base_dtype(self) -> torch.dtype:
-        """Dtype of the base layer's first floating-point tensor; torch's default if it has none."""
-        return self.base_device_and_dtype()[1]
-
-    @property
     def weight(self) -> torch.Tensor:
         """The base layer's weight; some models read it."""
         return self.base_layer.weight  # type: ignore[return-value]  # models mean a tensor
@@ -158,7 +153,10 @@ class AdaLoraLayer(nn.Module):
             getattr(self, factor)[DEFAULT_ADAPTER] = new
 
     def base_device_and_dtype(self) -> tuple[torch.device | None, torch.dtype]:
-        """Return where the base layer is, and its `base_dtype`."""
+        """Return where the base layer's first floating-point tensor is, and its dtype.
+
+        Without one the dtype is torch's default.
+        """
         tensors = (*self.base_layer.parameters(), *self.base_layer.buffers())
         for tensor in tensors:
             if tensor.dtype.is_floating_point:
@@ -179,16 +177,9 @@ class AdaLoraLayer(nn.Module):
             return []
         # The dictionaries of nn.Module, without its slow __getattr__: every forward pays for this.
         modules = self._modules
-        dropouts = modules["lora_dropout"]
-        return [
-            Product(
-                _parameter_of(modules["lora_A"]),
-                _parameter_of(modules["lora_E"]),
-                _parameter_of(modules["lora_B"]),
-                self.scale,
-                dropout_of(dropouts._modules[DEFAULT_ADAPTER]),  # type: ignore[union-attr, arg-type]  # noqa: SLF001 - never None
-            )
-        ]
+        A, E, B = [_parameter_of(modules[factor]) for factor in FACTORS]
+        dropout: Any = modules["lora_dropout"]
+        return [Product(A, E, B, self.scale, dropout_of(dropout._modules[DEFAULT_ADAPTER]))]  # noqa: SLF001 - same
 
     def extra_repr(self) -> str:
         """Show the rank of the adapter."""

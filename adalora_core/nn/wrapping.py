@@ -7,7 +7,6 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 from adalora_core.floor.errors import TargetError
@@ -50,10 +49,6 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
     """Return `(in, out)` of a module that maps `[..., in] -> [..., out]`, None for any other."""
     if isinstance(module, nn.Embedding | nn.Bilinear):
         return None
-    if is_transformers_conv1d(module):
-        # Early versions kept only nf; the weight is [in, out].
-        rows, columns = next(iter(module.parameters())).shape
-        return int(rows), int(columns)
     for names in _SIZES:
         sizes = tuple(getattr(module, name, None) for name in names)
         if all(isinstance(size, int) and size > 0 for size in sizes):
@@ -159,12 +154,6 @@ def offloading_hook(module: nn.Module) -> Any:
     hook = vars(module).get("_hf_hook")
     hooks = getattr(hook, "hooks", [hook])  # several in a row, or one
     return next((each for each in hooks if getattr(each, "offload", None) is True), None)
-
-
-def execution_device(module: nn.Module) -> torch.device | None:
-    """Return where the hook of an offloaded `module` computes; None for any other module."""
-    hook = offloading_hook(module)
-    return None if hook is None else torch.device(hook.execution_device)
 
 
 @contextlib.contextmanager

@@ -108,11 +108,9 @@ def bind_total_step(host: Host, steps: int, trainer: str) -> None:
     host.bind_total_step(steps)
     for adapter in host.trained_adapters():
         if adapter.spec.total_step != steps:
-            adapter.run.report(
-                ScheduleDoesNotFit,
-                f"{trainer} makes {steps} optimizer steps, and total_step of the adapter "
-                f"{adapter.name!r} is {adapter.spec.total_step}",
-            )
+            has = f"total_step of the adapter {adapter.name!r} is {adapter.spec.total_step}"
+            seen = f"{trainer} makes {steps} optimizer steps, and {has}"
+            adapter.run.report(ScheduleDoesNotFit, seen)
 
 
 def host_in_peft(model: object, purpose: str) -> Host:
@@ -128,10 +126,8 @@ def refuse_second_hook(adapter: Adapter) -> None:
     driver: Any = adapter.run.driver
     hooks = driver.hooks_dict_ref() if isinstance(driver, RemovableHandle) else None
     if (hooks and driver.id in hooks) or (isinstance(driver, ZeroHook) and driver.is_registered):
-        refuse(
-            TwoHooks,
-            f"allocate_on_step allocates the ranks of the adapter {adapter.name!r} already",
-        )
+        ranks = f"the ranks of the adapter {adapter.name!r}"
+        refuse(TwoHooks, f"allocate_on_step allocates {ranks} already")
 
 
 def zero_optimizer(optimizer: Any) -> Any:

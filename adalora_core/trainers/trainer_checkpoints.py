@@ -17,7 +17,7 @@ from torch import distributed, nn
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.folder import folder_of, states_in
-from adalora_core.training.host import add_to_loss, host_of, unwrapped
+from adalora_core.training.host import host_of, unwrapped
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -127,8 +127,9 @@ class _CompleteLoss:
         is_contained = per_step.latest is not None and self._contains_computed
         per_step.latest = None
         if not is_contained and (is_first or not self._is_normalised(num_items_in_batch)):
-            loss = add_to_loss(loss, tuner.orthogonality_penalty())
-            per_step.end_first_forward()
+            loss = loss + tuner.orthogonality_penalty().to(loss.device, loss.dtype)
+            if per_step.is_first:
+                per_step.is_first = False
         return (loss, *result[1:]) if return_outputs else loss
 
     def _is_normalised(self, num_items_in_batch: Any) -> bool:

@@ -127,10 +127,8 @@ class AdaLoraCallback(TrainerCallback):
         tuner = host_of(model, "AdaLoraCallback")
         for adapter in tuner.trained_adapters():
             if adapter.run.driver not in (self, self._zero):
-                refuse(
-                    TwoHooks,
-                    f"two AdaLoraCallbacks allocate the ranks of the adapter {adapter.name!r}",
-                )
+                ranks = f"the ranks of the adapter {adapter.name!r}"
+                refuse(TwoHooks, f"two AdaLoraCallbacks allocate {ranks}")
         self._loss_scale = _loss_scale_of(optimizer)
         # Trainer.compute_loss multiplies losses that are normalised over the step by this number.
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1

@@ -19,7 +19,6 @@ from adalora_core.config.loading import config_of
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import AdapterSpec
-from adalora_core.floor.errors import RunError
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import FACTORS
@@ -77,12 +76,12 @@ class Adapter:
         return not self.config.inference_mode
 
     def start_allocation(self) -> None:
-        """Make the allocator, unless `total_step` is "auto": the schedule is not known yet.
+        """Make the allocator of a trainable adapter, unless `total_step` is "auto": not known yet.
 
         Raises:
             ValueError: `total_step` is not set.
         """
-        if self.config.total_step == AUTO:
+        if self.config.total_step == AUTO or not self.is_trainable:
             return
         self.allocator = RankAllocator(self.spec, self.matrices())
         self.run.begin(self.allocator)
@@ -99,8 +98,7 @@ class Adapter:
         bound.total_step = total_step
         self.config = check_in_place(bound)
         self.spec = AdapterSpec.of(bound)
-        if self.is_trainable:
-            self.start_allocation()
+        self.start_allocation()
 
     def matrices(self) -> list[AdaptedMatrix]:
         """Return the places of the factors of every matrix."""
@@ -143,19 +141,15 @@ class Adapter:
         changed = [field for field in SCHEDULE_FIELDS if new[field] != old[field]]
         if changed and self.allocator is not None and self.allocator.last_step is not None:
             was = ", ".join(f"{field} from {old[field]} to {new[field]}" for field in changed)
-            refuse(
-                runs.ScheduleChanged,
-                f"after step {self.allocator.last_step} of the adapter {self.name!r} its "
-                f"configuration was changed: {was}",
-            )
+            after = f"after step {self.allocator.last_step} of the adapter {self.name!r}"
+            refuse(runs.ScheduleChanged, f"{after} its configuration was changed: {was}")
             return
         if changed and isinstance(self.config, AdaLoraConfig):
             checked_copy(self.config)
         self._followed = values
         if changed:
             self.spec = dataclasses.replace(self.spec, **new)
-            if self.is_trainable:
-                self.start_allocation()
+            self.start_allocation()
 
     def allocate(self, step: int, penalties: int, additions: int = 0) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
@@ -164,20 +158,15 @@ class Adapter:
         gradient was added.
 
         Raises:
-            RunError: the adapter is frozen, or its schedule was changed after the first step.
+            RunError: the schedule was changed after the first step.
             RuntimeError: `total_step` is not known yet.
         """
         self.follow_config()
         if self.allocator is None:
-            if self.is_trainable:
-                raise RuntimeError(
-                    f"update_and_allocate: total_step of the adapter {self.name!r} is still "
-                    f"{AUTO!r}; call model.bind_total_step(optimizer_steps_of_the_run) before "
-                    "training, or use AdaLoraCallback, which does so"
-                )
-            raise RunError(
-                f"{runs.NothingTrainable.code}: update_and_allocate: the adapter {self.name!r} is "
-                "frozen; load it with is_trainable=True to train it"
+            raise RuntimeError(
+                f"update_and_allocate: total_step of the adapter {self.name!r} is still {AUTO!r}; "
+                "call model.bind_total_step(optimizer_steps_of_the_run) before training, or use "
+                "AdaLoraCallback, which does so"
             )
         run, allocator = self.run, self.allocator
         # A hook calls at every step, those that train a head first among them.
@@ -327,8 +316,5 @@ def written_values(config: Any) -> dict[str, Any]:
             "peft.get_peft_model"
         )
     values = config.to_dict()
-    return {
-        name: exact(values[name], name)
-        for name, field in sorted(FIELDS.items())
-        if field.written and name in values
-    }
+    written = [name for name, field in sorted(FIELDS.items()) if field.written and name in values]
+    return {name: exact(values[name], name) for name in written}

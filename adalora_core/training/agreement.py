@@ -175,9 +175,10 @@ def _difference(found: list[dict[str, str]]) -> str:
         # The value of most ranks; a tie goes to the lowest rank.
         common = max(values, key=values.count)
         if differing := [rank for rank, value in enumerate(values) if value != common]:
-            faults[what] = (
-                f"{_named(differing)}: {what} ({values[differing[0]]}, elsewhere {common})"
-            )
+            whose = f"rank {', '.join(map(str, differing[:_SHOWN_RANKS]))}"
+            if (more := len(differing) - _SHOWN_RANKS) > 0:
+                whose += f" and {more} others"
+            faults[what] = f"{whose}: {what} ({values[differing[0]]}, elsewhere {common})"
     # Where the modules differ, all that depends on them does.
     modules = {what: fault for what, fault in faults.items() if what.startswith("modules of")}
     return (
@@ -193,12 +194,6 @@ def _difference(found: list[dict[str, str]]) -> str:
         + ". If some processes are meant to train a model of their own, name them: "
         + _NAME_THE_GROUP
     )
-
-
-def _named(ranks: list[int]) -> str:
-    shown = f"rank {', '.join(map(str, ranks[:_SHOWN_RANKS]))}"
-    more = len(ranks) - _SHOWN_RANKS
-    return f"{shown} and {more} others" if more > 0 else shown
 
 
 def _of_values(values: Any) -> str:

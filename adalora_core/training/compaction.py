@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
+from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter import Adapter
@@ -32,8 +32,7 @@ class CompactionReport:
     state_after: int
 
 
-@dataclass(slots=True)
-class _Cut:
+class _Cut(NamedTuple):
     """One parameter, the axis of its triplets, and the rows to keep."""
 
     parameter: torch.nn.Parameter
@@ -52,9 +51,8 @@ def compact(
         raise ValueError("compact: no active adapter is trainable; load it with is_trainable=True")
     refuse_compacting(model, adapters)
     kept = [_kept(adapter) for adapter in adapters]
-    cuts = [
-        cut for adapter, flags in zip(adapters, kept, strict=True) for cut in _cuts(adapter, flags)
-    ]
+    pairs = list(zip(adapters, kept, strict=True))
+    cuts = [cut for adapter, flags in pairs for cut in _cuts(adapter, flags)]
     state = _state_tensors(optimizer, cuts)
     before = _entries(cuts, state)
     for cut in cuts:
@@ -66,7 +64,7 @@ def compact(
         parameter.grad = None if gradient is None else cut.apply(gradient)
     for cut, store, key in state:
         store[key] = cut.apply(store[key])
-    for adapter, flags in zip(adapters, kept, strict=True):
+    for adapter, flags in pairs:
         for path, of_module in flags.items():
             adapter.positions[path] = [*compress(adapter.positions[path], of_module)]
         if adapter.allocator is not None:
@@ -142,19 +140,13 @@ def _entries(cuts: list[_Cut], state: list[tuple[_Cut, dict[str, Any], str]]) ->
 def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
     """Return A, E and B of the triplets `rows`."""
     index = torch.tensor(rows, dtype=torch.long, device=factors["lora_A"].device)
-    return {
-        factor: values.index_select(TRIPLET_AXES[factor], index)
-        for factor, values in factors.items()
-    }
+    return {n: each.index_select(TRIPLET_AXES[n], index) for n, each in factors.items()}
 
 
 def cut_state(
-    adapter: Adapter,
-    pattern: RankPattern | None,
-    state: dict[str, torch.Tensor],
-    prefix: str = TENSOR_PREFIX,
+    adapter: Adapter, pattern: RankPattern | None, state: dict[str, torch.Tensor], prefix: str
 ) -> dict[str, torch.Tensor]:
-    """Cut the triplets that `pattern` drops out of `state`, which has names of `state_dict()`.
+    """Cut the triplets that `pattern` drops out of `state`, whose names have `prefix`.
 
     Tensors that are divided over processes stay whole, as parameters of the same shapes read them.
     """

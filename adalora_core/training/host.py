@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import operator
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -20,11 +20,6 @@ from adalora_core.training.compaction import CompactionReport, compact
 from adalora_core.training.parallelism import refuse_unsupported
 from adalora_core.training.run.reporting import explain_backward, text_of
 from adalora_core.training.run_end import RunReport, run_report
-
-if TYPE_CHECKING:
-    _Module = nn.Module
-else:
-    _Module = object
 
 TUNER = "_adalora_tuner"
 """Attribute of a module with injected adapters that is attached: its tuner."""
@@ -109,13 +104,8 @@ class PenaltyPerStep:
         if self.is_first is None or not normalised_over_step:
             return 1.0
         weight = self._share if self.is_first else 0.0
-        self.end_first_forward()
+        self.is_first = False
         return weight
-
-    def end_first_forward(self) -> None:
-        """End the first forward of the step."""
-        if self.is_first is not None:
-            self.is_first = False
 
     def record(self, penalty: torch.Tensor, *, by_forward: bool) -> None:
         """Watch for a backward pass that reaches `penalty`, which a forward or the caller adds."""
@@ -167,21 +157,23 @@ class TrainingRun:
         """Compares the processes of a run."""
         return AgreementCheck()
 
+    def is_disabled(self, model: nn.Module) -> bool:  # noqa: ARG002
+        """Return whether the adapters of `model` are disabled, so that it adds no penalty."""
+        return False
 
-class Host(_Module):
-    """The methods of a tuner of this package, of a bridged tuner, or of an attached module."""
+
+class Host(nn.Module):
+    """The methods of a model or tuner of this package, a bridged tuner, or an attached module."""
 
     model: nn.Module
-    training: bool
     adapters: dict[str, Adapter]
     active_adapters: list[str]
     training_run: TrainingRun
 
     def trained_adapters(self) -> list[Adapter]:
         """Return the active adapters that are made for training."""
-        return [
-            self.adapters[name] for name in self.active_adapters if self.adapters[name].is_trainable
-        ]
+        active = [self.adapters[name] for name in self.active_adapters]
+        return [each for each in active if each.is_trainable]
 
     def update_and_allocate(self, global_step: int) -> None:
         """Call the allocators of trained adapters after the 0-based step `global_step`."""
@@ -198,27 +190,56 @@ class Host(_Module):
             each.allocate(step, *penalties)
 
     def bind_total_step(self, total_step: int) -> None:
-        """Replace a `total_step` of "auto" in every trained adapter."""
+        """Replace a `total_step` of "auto" by a number, before the first step."""
         for adapter in self.trained_adapters():
             adapter.bind_total_step(total_step)
 
     def finalize(self) -> None:
-        """Enforce the target budget of every trained adapter; call it after training."""
+        """Enforce the target budget after training; needed if `tfinal` is 0."""
         for adapter in self.trained_adapters():
             if adapter.allocator is not None:
                 adapter.allocator.finalize()
             adapter.sync_pattern()
 
     def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
-        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
+        """Cut dropped triplets out of the parameters and of `optimizer`'s state, in place.
+
+        Call it in the final phase, after `update_and_allocate` or `finalize()`. Outputs stay the
+        same up to rounding. Later training equals that of the masked run if neither the penalty nor
+        gradient clipping sees dropped triplets (weight 0, no clipping). Otherwise it equals a
+        masked run whose penalty and clip norm count kept triplets only.
+
+        Args:
+            optimizer: the optimizer that trains the adapter. Each entry of its state must have the
+                shape of the parameter or be a scalar, as in AdamW, Adam and SGD.
+
+        Raises:
+            ValueError: the kept set is not final, another optimizer has made the steps, or this
+                one keeps other state; nothing was changed.
+
+        Example:
+            >>> import torch
+            >>> from adalora_core import AdaLoraConfig, get_peft_model
+            >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=9, target_modules=["0"])
+            >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+            >>> optimizer = torch.optim.AdamW(model.parameters())
+            >>> model.finalize()
+            >>> report = model.compact(optimizer)
+            >>> report.parameters_before, report.parameters_after
+            (36, 18)
+        """
         return compact(self.model, self.trained_adapters(), optimizer)
 
     def run_report(self) -> RunReport:
-        """Return what the run of the first trained adapter was; waits for a GPU."""
+        """Return what the run was: steps, budget, findings; waits for a GPU."""
         return run_report(learning_adapters(self, "run_report")[0])
 
     def orthogonality_penalty(self) -> torch.Tensor:
-        """Return the weighted penalty that training adds to `outputs.loss`; see `AdaLoraModel`."""
+        """Return the weighted penalty that training adds to `outputs.loss`, for custom losses.
+
+        `Σ orth_reg_weight · mean over A and B of ‖A Aᵀ - I‖_F, ‖Bᵀ B - I‖_F` (paper equation 4,
+        un-squared and averaged, as PEFT does), a scalar.
+        """
         return _weighted_penalty(self, by_forward=False)
 
     def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
@@ -238,7 +259,7 @@ class Host(_Module):
         return sum(terms[1:], terms[0]) if terms else torch.zeros(())
 
     def leave_penalty_out_of_loss(self) -> None:
-        """Add no penalty to `outputs.loss` from now on."""
+        """Add no penalty to `outputs.loss` from now on, for `add_orthogonality_gradient_`."""
         seen = self.training_run.penalty
         seen.is_left_out, seen.was_in_a_loss = True, False
 
@@ -277,7 +298,7 @@ def unwrapped(model: object) -> nn.Module:
 
 def check_forward(host: Host) -> None:
     """Refuse a training forward of a merged model, or of one divided so that it trains wrongly."""
-    if torch.compiler.is_compiling():
+    if not host.training or torch.compiler.is_compiling():
         return
     adapters = host.trained_adapters()
     if is_distributed():
@@ -287,46 +308,34 @@ def check_forward(host: Host) -> None:
         each.run.see_forward(each.layers)
 
 
-def add_penalty(
-    host: Host,
-    outputs: Any,
-    arguments: Mapping[str, Any],
-    *,
-    unless: Callable[[Any], bool] | None = None,
-) -> Any:
+def add_penalty(host: Host, outputs: Any, arguments: Mapping[str, Any]) -> Any:
     """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
 
     A loss without a graph gets a method `backward` that explains itself. `arguments` are those of
-    the forward. If `unless(host)`, this forward adds none.
+    the forward.
     """
     loss, is_compiling = getattr(outputs, "loss", None), torch.compiler.is_compiling()
+    penalties = host.training_run.penalty
     if host.training and not is_compiling:
-        host.training_run.penalty.forwards += 1
+        penalties.forwards += 1
     if not isinstance(loss, torch.Tensor):
         return outputs
-    if host.training and not (host.training_run.penalty.is_left_out or (unless and unless(host))):
-        weight = host.training_run.penalty.weight_for_forward(
-            normalised_over_step=arguments.get("num_items_in_batch") is not None
-        )
+    if host.training and not (penalties.is_left_out or host.training_run.is_disabled(host.model)):
+        is_normalised = arguments.get("num_items_in_batch") is not None
+        weight = penalties.weight_for_forward(normalised_over_step=is_normalised)
         if weight and _with_penalty(host.trained_adapters()):
             penalty = _weighted_penalty(host, by_forward=True)
-            outputs.loss = loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+            penalty = penalty if weight == 1 else penalty * weight
+            outputs.loss = loss = loss + penalty.to(loss.device, loss.dtype)
     if not is_compiling:
         explain_backward(host.active_adapters, loss)
     return outputs
 
 
-def add_to_loss(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-    """Return `loss + penalty`, in the dtype and on the device of `loss`."""
-    return loss + penalty.to(loss.device, loss.dtype)
-
-
 def _weighted_penalty(host: Host, *, by_forward: bool) -> torch.Tensor:
     """Return the weighted penalties, a scalar; `by_forward`: `outputs.loss` will contain it."""
-    terms = [
-        orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
-        for adapter in _with_penalty(host.trained_adapters())
-    ]
+    adapters = _with_penalty(host.trained_adapters())
+    terms = [orthogonality_penalty(*one.factors()) * one.spec.orth_reg_weight for one in adapters]
     if not terms:
         return torch.zeros(())
     penalty: torch.Tensor = sum(terms[1:], terms[0])

@@ -97,11 +97,8 @@ def export_adapter(
         return
     kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
     scales = {path: layer.scale for path, layer in adapter.layers.items()}
-    saved = SavedAdapter(
-        Path(destination),
-        adapter.config,
-        {key.removeprefix(TENSOR_PREFIX): values for key, values in tensors.items()},
-    )
+    tensors = {key.removeprefix(TENSOR_PREFIX): values for key, values in tensors.items()}
+    saved = SavedAdapter(Path(destination), adapter.config, tensors)
     write_lora(saved, destination, kernels=kernels, scales=scales, pad_ranks=pad_ranks)
 
 
@@ -255,14 +252,9 @@ class LoraFile:
         text += b" " * (-len(text) % _LENGTH_BYTES)
         self._start = len(text).to_bytes(_LENGTH_BYTES, "little") + text
         self.size = len(self._start) + end
-        self.entry_bytes = {
-            # One brace is a comma in the file, and the other one is not there.
-            path: sum(
-                len(_json({TENSOR_PREFIX + name: self._header[name]})) - 1
-                for name in modules[path].names
-            )
-            for path in written
-        }
+        # One brace is a comma in the file, and the other one is not there.
+        sizes = {n: len(_json({TENSOR_PREFIX + n: each})) - 1 for n, each in self._header.items()}
+        self.entry_bytes = {path: sum(sizes[n] for n in modules[path].names) for path in written}
 
     def write(
         self,

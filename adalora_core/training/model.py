@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,16 +18,15 @@ from adalora_core.sharding import reshard
 from adalora_core.training import saving
 from adalora_core.training.adapter import check_in_place
 from adalora_core.training.adapter_file.tensors import Saved
-from adalora_core.training.compaction import CompactionReport
-from adalora_core.training.derived_classes import class_with_signature_of
-from adalora_core.training.host import model_around, register
+from adalora_core.training.host import Host, model_around, register
 from adalora_core.training.lora_export import export_adapter
+from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run import reporting
-from adalora_core.training.run_end import RunReport
-from adalora_core.training.tuner import AdaLoraTuner
+from adalora_core.training.run_end import warn_if_unfinished
+from adalora_core.training.tuner import AdaLoraTuner, merge
 
 
-class AdaLoraModel(nn.Module):
+class AdaLoraModel(Host):
     """A base model with an AdaLoRA adapter; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and
@@ -91,51 +91,6 @@ class AdaLoraModel(nn.Module):
         reshard(self)
         self.base_model.update_and_allocate(global_step)
 
-    def finalize(self) -> None:
-        """Enforce the target budget after training; needed if `tfinal` is 0."""
-        self.base_model.finalize()
-
-    def bind_total_step(self, total_step: int) -> None:
-        """Replace a `total_step` of "auto" by a number, before the first step."""
-        self.base_model.bind_total_step(total_step)
-
-    def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
-        """Cut dropped triplets out of the parameters and of `optimizer`'s state, in place.
-
-        Call it in the final phase, after `update_and_allocate` or `finalize()`. Outputs stay the
-        same up to rounding. Later training equals that of the masked run if neither the penalty nor
-        gradient clipping sees dropped triplets (weight 0, no clipping). Otherwise it equals a
-        masked run whose penalty and clip norm count kept triplets only.
-
-        Args:
-            optimizer: the optimizer that trains the adapter. Each entry of its state must have the
-                shape of the parameter or be a scalar, as in AdamW, Adam and SGD.
-
-        Raises:
-            ValueError: the kept set is not final, another optimizer has made the steps, or this
-                one keeps other state; nothing was changed.
-
-        Example:
-            >>> import torch
-            >>> from adalora_core import AdaLoraConfig, get_peft_model
-            >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=9, target_modules=["0"])
-            >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
-            >>> optimizer = torch.optim.AdamW(model.parameters())
-            >>> model.finalize()
-            >>> report = model.compact(optimizer)
-            >>> report.parameters_before, report.parameters_after
-            (36, 18)
-        """
-        return self.base_model.compact(optimizer)
-
-    def orthogonality_penalty(self) -> torch.Tensor:
-        """Return the weighted penalty that training adds to `outputs.loss`, for custom losses.
-
-        `Σ orth_reg_weight · mean over A and B of ‖A Aᵀ - I‖_F, ‖Bᵀ B - I‖_F` (paper equation 4,
-        un-squared and averaged, as PEFT does), a scalar.
-        """
-        return self.base_model.orthogonality_penalty()
-
     def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
         """Add the gradient of `scale * orthogonality_penalty()` to the factors' `.grad`, in place.
 
@@ -168,14 +123,6 @@ class AdaLoraModel(nn.Module):
         reshard(self)
         return self.base_model.add_orthogonality_gradient_(scale)
 
-    def leave_penalty_out_of_loss(self) -> None:
-        """Add no penalty to `outputs.loss` from now on, for `add_orthogonality_gradient_`."""
-        self.base_model.leave_penalty_out_of_loss()
-
-    def run_report(self) -> RunReport:
-        """Return what the run was: steps, budget, findings; waits for a GPU."""
-        return self.base_model.run_report()
-
     def print_trainable_parameters(self) -> None:
         """Print how many parameters are trained."""
         sizes = [(each.numel(), each.requires_grad) for each in self.parameters()]
@@ -190,11 +137,13 @@ class AdaLoraModel(nn.Module):
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
         """Disable the adapter inside the `with` block."""
-        was_disabled, self.base_model.is_disabled = self.base_model.is_disabled, True
+        adapter = self.base_model.adapter
+        was_disabled = any(layer.is_disabled for layer in adapter.layers.values())
+        self.base_model.disable(True)
         try:
             yield
         finally:
-            self.base_model.is_disabled = was_disabled
+            self.base_model.disable(was_disabled)
 
     def merge_and_unload(self, *, safe_merge: bool = False) -> nn.Module:
         """Add `scale · B diag(E) A` to the base weights; return the base model without the adapter.
@@ -204,7 +153,12 @@ class AdaLoraModel(nn.Module):
             TypeError: a base layer, such as a quantised one, has no dense weight. In both cases
                 nothing was merged.
         """
-        return self.base_model.merge_and_unload(safe_merge=safe_merge)
+        tuner, adapter = self.base_model, self.base_model.adapter
+        warn_if_unfinished(adapter, "merged")
+        refuse_merging(adapter.layers.items())
+        adapter.drop_again()
+        merge(tuner.model, adapter.layers, safe=safe_merge)
+        return tuner.unload()
 
     def unload(self) -> nn.Module:
         """Return the base model without the adapter and with its original weights."""
@@ -374,6 +328,48 @@ def get_peft_model(
     adapter = tuner.inject(config, autocast_adapter_dtype=autocast_adapter_dtype)
     if name := getattr(model, "name_or_path", None):
         config.base_model_name_or_path = name
-    if adapter.is_trainable:
-        adapter.start_allocation()
+    adapter.start_allocation()
     return wrapped
+
+
+# --- classes that keep the name, the docstring and the pickling of another class -----------------
+
+_made: dict[tuple[Callable[..., type], type, type], type] = {}
+"""The results of `class_like`: two models of one class share one wrapper class."""
+
+
+def class_with_signature_of(cls: type[nn.Module], wrapped: type[nn.Module]) -> Any:
+    """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
+
+    The name, the docstring and pickling stay those of `cls`.
+    """
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return cls.forward(self, *args, **kwargs)
+
+    forward.__doc__ = cls.forward.__doc__
+    forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
+    return class_like(cls, (cls,), class_with_signature_of, wrapped, forward=forward)
+
+
+def class_like(
+    cls: type, bases: tuple[type, ...], make: Callable[..., type], other: type, **members: Any
+) -> type:
+    """Return the class of `make(cls, other)`, which has the name of `cls`; it is made once."""
+    key = make, cls, other
+    if key not in _made:
+        namespace = {
+            **members,
+            "__doc__": cls.__doc__,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            # Pickle finds classes by name, and this one is not in its module: build it again.
+            "__reduce_ex__": lambda self, _: (_rebuild, key, self.__dict__),
+        }
+        _made[key] = type(cls.__name__, bases, namespace)
+    return _made[key]
+
+
+def _rebuild(make: Callable[..., type], cls: type, other: type) -> Any:
+    made: Any = make(cls, other)
+    return made.__new__(made)

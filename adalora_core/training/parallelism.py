@@ -131,6 +131,7 @@ def _gathered_by(module: Any) -> dict[tuple[nn.Module, str], DeviceMesh]:
 
 
 def _refuse_division(adapter: Adapter, purpose: str, around: _Around) -> None:
+    gathers = getattr(adapter.run.driver, "gathers_gradients", False)
     for path, layer in adapter.layers.items():
         if layer in around.flattened:
             raise ParallelismError(f"{purpose}: {_HOW_FSDP1}")
@@ -138,9 +139,7 @@ def _refuse_division(adapter: Adapter, purpose: str, around: _Around) -> None:
             parameter = getattr(layer, factor)._parameters.get(adapter.name)  # noqa: SLF001 - as Adapter.factors
             if hasattr(parameter, "ds_id"):
                 raise ParallelismError(f"{purpose}: {path}.{factor} is partitioned. {_HOW_ZERO3}")
-            if is_in_zero(parameter) and not getattr(
-                adapter.run.driver, "gathers_gradients", False
-            ):
+            if is_in_zero(parameter) and not gathers:
                 raise ParallelismError(f"{purpose}: {path}.{factor}: {_HOW_ZERO}")
             if parameter is None or parameter.dim() != sharding.FACTOR_DIMENSIONS:
                 raise ParallelismError(f"{purpose}: {path}.{factor} is not a matrix. {_HOW_FSDP1}")

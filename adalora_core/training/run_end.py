@@ -11,7 +11,7 @@ from adalora_core.allocation.criteria import costs
 from adalora_core.config.fields.block import AUTO
 from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import PER_PARAMETER
-from adalora_core.floor.rank_pattern import RankPattern
+from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
 from adalora_core.sharding import are_sharded, local_part
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.run.automatic import CERTAIN
@@ -106,10 +106,8 @@ def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = Fal
     """
     factors = () if what == "merged" else adapter.parameters()
     if not all(bool(local_part(each).isfinite().all()) for each in factors):
-        adapter.run.report(
-            runs.ParametersNotFinite,
-            f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
-        )
+        seen = f"the adapter {adapter.name!r} is {what} with parameters that are not finite"
+        adapter.run.report(runs.ParametersNotFinite, seen)
     _see_end(adapter, what, is_checkpoint=is_checkpoint)
     is_whole = not are_sharded(adapter.factors()[0])  # one process may save alone, and gather none
     if is_whole and adapter.allocator is not None and adapter.allocator.target_reached:
@@ -150,41 +148,31 @@ def warn_if_dropped_are_live(adapter: Adapter, what: str, pattern: RankPattern |
 def warn_if_file_lacks_trained(
     model: nn.Module, adapter: Adapter, names: Callable[[], Collection[str]]
 ) -> None:
-    """Warn of what was trained beside `adapter` and its file, with `names`, lacks, or untrained."""
-    _warn_if_never_held(model, adapter)
-    beside = [
-        name.removeprefix("base_model.model.")
-        for name, each in model.named_parameters()
-        if each.requires_grad and not any(part in f".{name}" for part in _IN_FILES)
-    ]
+    """Warn of what is trainable beside `adapter`, and no optimizer which steps holds or no file.
+
+    `names` returns the names in the file.
+    """
+    trainable = (pair for pair in model.named_parameters() if pair[1].requires_grad)
+    learning = {name.removeprefix(TENSOR_PREFIX): each for name, each in trainable}
+    factors = adapter.parameters()
+    known = {id(each) for each in factors}
+    unheld = [n for n, each in learning.items() if id(each) not in known and not was_held(each)]
+    if unheld and all(map(was_held, factors)):  # else another fault, or an engine that hides them
+        adapter.run.report(
+            runs.OptimizerWithoutFactors,
+            f"no optimizer that made a step holds {len(unheld)} parameters that are trainable "
+            f"beside the adapter {adapter.name!r}: {', '.join(unheld[:3])}",
+        )
+    beside = [name for name in learning if not any(part in f".{name}" for part in _IN_FILES)]
     if not beside or not adapter.run.optimizer_steps:
         return
-    written = {name.removeprefix("base_model.model.") for name in names()}
+    written = {name.removeprefix(TENSOR_PREFIX) for name in names()}
     lacking = [name for name in beside if name not in written]
     if lacking:
         adapter.run.report(
             runs.FileLacksTrainedWeights,
             f"the adapter {adapter.name!r} is saved without {len(lacking)} parameters that are "
             f"trained beside it: {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}",  # noqa: PLR2004 - a few
-        )
-
-
-def _warn_if_never_held(model: nn.Module, adapter: Adapter) -> None:
-    """Warn of what is trainable beside the factors, and that no optimizer holds which steps."""
-    factors = adapter.parameters()
-    if not all(map(was_held, factors)):  # another fault, or an engine that hides parameters
-        return
-    known = {id(each) for each in factors}
-    names = [
-        name.removeprefix("base_model.model.")
-        for name, each in model.named_parameters()
-        if each.requires_grad and id(each) not in known and not was_held(each)
-    ]
-    if names:
-        adapter.run.report(
-            runs.OptimizerWithoutFactors,
-            f"no optimizer that made a step holds {len(names)} parameters that are trainable "
-            f"beside the adapter {adapter.name!r}: {', '.join(names[:3])}",
         )
 
 
@@ -207,11 +195,8 @@ def warn_if_best_is_unpruned(adapter: Adapter, checkpoint: str) -> None:
     _, target, start = budget_of(adapter)
     kept = sum(map(sum, pattern.values())) if pattern else start
     if kept > target:
-        adapter.run.report(
-            runs.BestCheckpointUnpruned,
-            f"the best checkpoint, {checkpoint}, keeps {kept} triplets of the adapter "
-            f"{adapter.name!r}, target {target}",
-        )
+        best = f"the best checkpoint, {checkpoint}, keeps {kept} triplets of the adapter"
+        adapter.run.report(runs.BestCheckpointUnpruned, f"{best} {adapter.name!r}, target {target}")
         adapter.run.saves_are_checkpoints = True  # reported already
 
 
@@ -222,7 +207,5 @@ def begin_loaded_run(adapter: Adapter, *, has_state: bool) -> None:
     adapter.run.lacks_state = not has_state
     adapter.run.finished_at = adapter.spec.total_step if kept <= target else None
     if not has_state and target < kept < start:
-        adapter.run.report_missing_state(
-            f"the adapter {adapter.name!r} comes from an unfinished run, with {kept} triplets, "
-            f"target {target}"
-        )
+        seen = f"the adapter {adapter.name!r} comes from an unfinished run, with {kept} triplets"
+        adapter.run.report_missing_state(f"{seen}, target {target}")

@@ -137,10 +137,8 @@ def _config_values(
     values |= {"rank_pattern": pattern, "inference_mode": True}
     values["base_model_name_or_path"] = converting.pretrained_name(adapter.config, base)
     if values.get("task_type") is None:
-        values["auto_mapping"] = {
-            "base_model_class": type(base).__name__,
-            "parent_library": type(base).__module__,
-        }
+        name, library = type(base).__name__, type(base).__module__
+        values["auto_mapping"] = {"base_model_class": name, "parent_library": library}
     return values
 
 
@@ -163,7 +161,7 @@ def load_adapter(
     given = None if config is None else checked_copy(config, inference_mode=not learns)
     with locked(folder, shared=True):
         state = states.read_state(folder) if learns else None
-        fallback = None if state is None else state.config
+        fallback = None if state is None else state.values["config"]
         changes = {"inference_mode": False} if learns else {}
         saved = folders.read_adapter(folder, fallback, config=given, **changes)
     saved.config.inference_mode = not learns
@@ -179,7 +177,7 @@ def load_adapter(
     if state is not None:
         contents.refuse_other_criterion(state.values, DEFAULT_ADAPTER, saved.config)
         state.complete(saved, positions)
-        positions = state.positions
+        positions = state.values["positions"]
         saved.tensors |= state.factors
     if existing is None:
         # The values come from the file: no random numbers, no memory twice.
@@ -194,8 +192,8 @@ def load_adapter(
         adapter = _reuse_adapter(existing, saved, positions)
         converting.load_tensors(tuner, adapter, saved, autocast=autocast)
     converting.load_embeddings(tuner.model, saved.embeddings)
+    adapter.start_allocation()
     if learns:
-        adapter.start_allocation()
         run_end.begin_loaded_run(adapter, has_state=state is not None)
     if state is not None:
         states.restore_allocator(adapter, state)

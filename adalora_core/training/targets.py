@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -66,7 +67,7 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     wanted = _wanted_modules(model, config)
     selection = ModuleSelection(
         wanted, config.exclude_modules, config.layers_to_transform, config.layers_pattern,
-        _saved_names(config),
+        module_selection.saved_module_names(config.modules_to_save, config.task_type),
     )  # fmt: skip
     paths = [path for path, _ in candidates(model)]
     matched = [path for path in paths if selection.includes(path)]
@@ -82,11 +83,6 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     )
 
 
-def _saved_names(config: AdaLoraConfig) -> list[str]:
-    task = config.task_type
-    return module_selection.saved_module_names(config.modules_to_save, getattr(task, "value", task))
-
-
 def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     """Return the paths of the modules to train whole; as in PEFT, a name may match none.
 
@@ -95,7 +91,8 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     Raises:
         TargetError: a module cannot be trained whole.
     """
-    names = module_selection.PathEnds(_saved_names(config))
+    wanted = module_selection.saved_module_names(config.modules_to_save, config.task_type)
+    names = module_selection.PathEnds(wanted)
     found = {path: each for path, each in candidates(model) if names.end_of(path) is not None}
     saved = list(module_selection.outermost(found))
     for path in saved:
@@ -125,9 +122,8 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
                 raise TargetError(f"{field}: {problem}; correct or remove it") from None
             if not selects:
                 near = difflib.get_close_matches(entry.rpartition(".")[2], names)
-                hint = (
-                    f"did you mean {' or '.join(map(repr, near))}?" if near else "no similar name"
-                )
+                meant = " or ".join(map(repr, near))
+                hint = f"did you mean {meant}?" if near else "no similar name"
                 messages.append(f"{field} {entry!r} matches no module ({hint})")
     layers = ModuleSelection((), None, config.layers_to_transform, config.layers_pattern)
     found = [layers.layer_of(path) for path in paths if layers.wanted_layers]
@@ -149,10 +145,8 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             yield field, [] if field == "target_modules" else [value]
         else:
             # PEFT adds the heads of the task to modules_to_save, whether the model has them or not.
-            heads = module_selection.saved_module_names(
-                (), getattr(config.task_type, "value", config.task_type)
-            )
-            yield field, sorted(set(value or ()) - set(heads))
+            heads = module_selection.heads_of(config.task_type)
+            yield field, sorted(set(value or ()).difference(heads))
     for field in ("rank_pattern", "alpha_pattern"):
         yield field, sorted(getattr(config, field) or ())
 
@@ -174,35 +168,27 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool)
 
 
 def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
-    targets = config.target_modules
+    targets: Any = config.target_modules
     if module_selection.is_all_linear(targets):
         return _all_linear(model)
-    if targets is not None:
-        return targets if isinstance(targets, str) else list(targets)
-    described: Any = getattr(model, "config", None)
-    model_type = (
-        described.get("model_type")
-        if isinstance(described, dict)
-        else getattr(described, "model_type", None)
-    )
-    if model_type not in DEFAULT_TARGETS:
-        raise TargetError(
-            f"target_modules: please specify them; there is no default for the model type "
-            f"{model_type!r} (defaults exist for {', '.join(sorted(DEFAULT_TARGETS))})"
-        )
-    default = DEFAULT_TARGETS[model_type]
-    return default if isinstance(default, str) else list(default)
+    if targets is None:
+        described: Any = getattr(model, "config", None)
+        read = described.get if isinstance(described, dict) else partial(getattr, described)
+        model_type = read("model_type", None)
+        if model_type not in DEFAULT_TARGETS:
+            raise TargetError(
+                "target_modules: please specify them; there is no default for the model type "
+                f"{model_type!r} (defaults exist for {', '.join(sorted(DEFAULT_TARGETS))})"
+            )
+        targets = DEFAULT_TARGETS[model_type]
+    return targets if isinstance(targets, str) else list(targets)
 
 
 def _all_linear(model: nn.Module) -> list[str]:
     get_head = getattr(model, "get_output_embeddings", None)
-    output_head = get_head() if callable(get_head) else None
+    head = get_head() if callable(get_head) else None
     # The heads of a task are trained whole, which leaves them out as for any other targets.
-    names = [
-        path
-        for path, module in candidates(model)
-        if module is not output_head and _is_linear(module)
-    ]
+    names = [path for path, each in candidates(model) if each is not head and _is_linear(each)]
     if not names:
         raise TargetError(f"target_modules: {type(model).__name__} has no linear module to adapt")
     return names

@@ -21,12 +21,11 @@ from adalora_core.nn.wrapping import leave_fast_path, refuse_offloaded, return_t
 from adalora_core.training import targets as selection
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward
-from adalora_core.training.parallelism import refuse_divided_base, refuse_merging
+from adalora_core.training.parallelism import refuse_divided_base
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
-from adalora_core.training.run_end import warn_if_unfinished
 
 
-class AdaLoraTuner(Host, nn.Module):
+class AdaLoraTuner(Host):
     """The base model, its adapted layers and the adapter, under the name "default"."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -100,7 +99,7 @@ class AdaLoraTuner(Host, nn.Module):
             layer.add_adapter(
                 adapter.spec,
                 rank=None if rows is None else len(rows),
-                dtype=None if autocast_adapter_dtype else layer.base_dtype,
+                dtype=None if autocast_adapter_dtype else layer.base_device_and_dtype()[1],
                 device=device,
             )
             self._replace(path, layer)
@@ -149,34 +148,19 @@ class AdaLoraTuner(Host, nn.Module):
                 found.append((name, parameter))
         return found
 
-    @property
-    def is_disabled(self) -> bool:
-        """Whether the adapter does not act on the output; assigned to all layers and copies."""
-        return any(layer.is_disabled for layer in self.adapter.layers.values())
-
-    @is_disabled.setter
-    def is_disabled(self, value: bool) -> None:
+    def disable(self, value: bool) -> None:
+        """Set whether the adapter does not act on the output, in all layers and copies."""
         for module in self.model.modules():
             if isinstance(module, (AdaLoraLayer, ModulesToSave)):
                 module.is_disabled = value
 
-    # --- calling and merging --------------------------------------------------------------------
+    # --- calling and unloading ------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
         refuse_adapter_names(kwargs)
-        if self.training:
-            check_forward(self)
+        check_forward(self)
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
-
-    def merge_and_unload(self, *, safe_merge: bool = False) -> nn.Module:
-        """Merge the adapter and return the base model without any adapter layer."""
-        layers = self.adapter.layers
-        warn_if_unfinished(self.adapter, "merged")
-        refuse_merging(layers.items())
-        self.adapter.drop_again()
-        merge(self.model, layers, safe=safe_merge)
-        return self.unload()
 
     def unload(self) -> nn.Module:
         """Return the base model without any adapter layer."""
@@ -276,7 +260,5 @@ def record_untied(model: nn.Module) -> None:
     if None in ends or ends[0].weight is ends[1].weight:
         return
     config.tie_word_embeddings = False
-    warnings.warn(
-        "unload: input and output embeddings differ now, so config.tie_word_embeddings is False",
-        stacklevel=4,
-    )
+    differ = "unload: input and output embeddings differ now"
+    warnings.warn(f"{differ}, so config.tie_word_embeddings is False", stacklevel=4)

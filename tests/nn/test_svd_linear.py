@@ -148,7 +148,7 @@ def test_factors_are_float32_at_least_and_outputs_keep_the_bases_dtype(dtype: to
 
 def test_factors_may_follow_the_bases_dtype() -> None:
     wrapped = wrap_layer(nn.Linear(5, 7).to(torch.bfloat16), "layer")
-    layer = with_adapter(wrapped, SPEC, dtype=wrapped.base_dtype)
+    layer = with_adapter(wrapped, SPEC, dtype=wrapped.base_device_and_dtype()[1])
     assert layer.lora_A["default"].dtype is torch.bfloat16
     assert layer(torch.randn(4, 5, dtype=torch.bfloat16)).dtype is torch.bfloat16
 

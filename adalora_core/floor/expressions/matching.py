@@ -103,11 +103,8 @@ class Matcher:
 
 
 def _refusal(field: str, pattern: str, text: str, reason: str) -> ExpressionError:
-    return ExpressionError(
-        field,
-        f"the regular expression {_shown(pattern)} cannot be matched against {_shown(text)}: "
-        f"it {reason}",
-    )
+    match = f"the regular expression {_shown(pattern)} cannot be matched against {_shown(text)}"
+    return ExpressionError(field, f"{match}: it {reason}")
 
 
 def _shown(text: str) -> str:
@@ -128,6 +125,7 @@ TOO_MANY = 4_000_000
 # re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
 PARSER: Any = importlib.import_module("re._parser")
 OP: Any = importlib.import_module("re._constants")
+_REPETITIONS = (OP.MAX_REPEAT, OP.MIN_REPEAT, OP.POSSESSIVE_REPEAT)
 _SINGLE = (OP.LITERAL, OP.NOT_LITERAL, OP.ANY, OP.AT, OP.CATEGORY, OP.FAILURE)
 
 _Bound = tuple[float, float]
@@ -184,29 +182,19 @@ def _node(operation: Any, argument: Any, length: int) -> _Bound:
         return 1, len(argument)
     if operation is OP.GROUPREF:
         return 1, length + 1
-    if operation is OP.SUBPATTERN:
-        return _sequence(argument[-1], length)
-    if operation in {OP.BRANCH, OP.GROUPREF_EXISTS}:
-        branches = argument[1] if operation is OP.BRANCH else argument[1:]
-        bounds = [_sequence(branch or (), length) for branch in branches]
-        return sum(ways for ways, _ in bounds), sum(steps for _, steps in bounds)
     if operation in {OP.ASSERT, OP.ASSERT_NOT}:
         return 1, _sequence(argument[1], length)[1]
-    return _repeat_or_atom(operation, argument, length)
-
-
-def _repeat_or_atom(operation: Any, argument: Any, length: int) -> _Bound:
-    if operation is OP.ATOMIC_GROUP:
-        return 1, _sequence(argument, length)[1]
-    if operation in {OP.MAX_REPEAT, OP.MIN_REPEAT, OP.POSSESSIVE_REPEAT}:
-        least, most, body = argument
+    bounds = [_sequence(each, length) for each in _parts(operation, argument)]
+    if not bounds:
+        return _NO_BOUND
+    ways, steps = map(sum, zip(*bounds, strict=True))
+    if operation in _REPETITIONS:
         # Empty rounds end a repetition as soon as it has its minimum.
-        rounds = min(most, least + length + 1)
-        ways, steps = _sequence(body, length)
-        if operation is OP.POSSESSIVE_REPEAT:
-            return 1, 1 + rounds * steps
-        return _repeated(least, rounds, ways, steps)
-    return _NO_BOUND
+        rounds = min(argument[1], argument[0] + length + 1)
+        if operation is not OP.POSSESSIVE_REPEAT:
+            return _repeated(argument[0], rounds, ways, steps)
+        steps = 1 + rounds * steps
+    return (1 if operation in {OP.ATOMIC_GROUP, OP.POSSESSIVE_REPEAT} else ways), steps
 
 
 def _repeated(least: int, rounds: int, ways: float, steps: float) -> _Bound:
@@ -256,7 +244,7 @@ def _parts(operation: Any, argument: Any) -> list[Any]:
     if operation in {OP.BRANCH, OP.GROUPREF_EXISTS}:
         parts = argument[1] if operation is OP.BRANCH else argument[1:]
         return [part or () for part in parts]
-    if operation in {OP.SUBPATTERN, OP.MAX_REPEAT, OP.MIN_REPEAT, OP.POSSESSIVE_REPEAT}:
+    if operation is OP.SUBPATTERN or operation in _REPETITIONS:
         return [argument[-1]]
     return [argument] if operation is OP.ATOMIC_GROUP else []
 

@@ -63,18 +63,17 @@ def _running() -> Worker:
     _end()
     if getattr(sys, "frozen", False) or not sys.executable:
         raise NotMatchedError("needs a Python interpreter of its own, and there is none")
-    try:
-        _child = Worker(_PROGRAM, _BOUNDS)
-        first = _child.answer()
-    except OSError as error:
-        _end()
-        raise NotMatchedError(f"needs a process of its own, which cannot start ({error})") from None
-    except BaseException:
-        _end()
-        raise
-    if first != _READY:
-        _end()
-        raise NotMatchedError("needs a process of its own, which ended at its start")
+    with contextlib.ExitStack() as after_failure:
+        after_failure.callback(_end)
+        try:
+            _child = Worker(_PROGRAM, _BOUNDS)
+            first = _child.answer()
+        except OSError as error:
+            why = f"which cannot start ({error})"
+            raise NotMatchedError(f"needs a process of its own, {why}") from None
+        if first != _READY:
+            raise NotMatchedError("needs a process of its own, which ended at its start")
+        after_failure.pop_all()
     return _child
 
 

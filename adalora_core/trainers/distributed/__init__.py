@@ -86,12 +86,8 @@ def factor_placement(model: object, processes: int) -> Callable[[nn.Parameter], 
         True
     """
     adapters = host_of(model, "factor_placement").trained_adapters()
-    wide = {
-        id(factor)
-        for adapter in adapters
-        for factor in adapter.factors()[0]
-        if factor.shape[1] % processes == 0
-    }
+    factors = (factor for adapter in adapters for factor in adapter.factors()[0])
+    wide = {id(each) for each in factors if each.shape[1] % processes == 0}
     return lambda parameter: Shard(1) if id(parameter) in wide else None
 
 
@@ -127,10 +123,8 @@ class AdapterState(Stateful):
             ParallelismError: an FSDP module around the adapted model has left factors gathered.
         """
         reshard(unwrapped(self.model))
-        state: dict[str, Any] = {
-            adapter.name: _state_of(adapter)
-            for adapter in trained_adapters(self.model, "AdapterState")
-        }
+        adapters = trained_adapters(self.model, "AdapterState")
+        state: dict[str, Any] = {each.name: _state_of(each) for each in adapters}
         if others := self._other_tensors():
             state[_OTHERS] = {name: tensor.clone() for name, tensor in others.items()}
         return state
@@ -186,12 +180,8 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
         _refuse_gathered(names, parameters, statistics.smoothed)
     # A reader needs the name of every tensor in advance, so averages are saved at every step.
     statistics.prepare([local_part(each) for each in parameters])
-    state: dict[str, Any] = {
-        "factors": {
-            name: parameter.detach().clone()
-            for name, parameter in zip(names, parameters, strict=True)
-        }
-    }
+    copies = [each.detach().clone() for each in parameters]
+    state: dict[str, Any] = {"factors": dict(zip(names, copies, strict=True))}
     for kind in contents.AVERAGES:
         averages: Sequence[torch.Tensor] = getattr(statistics, kind)
         state[kind] = {
@@ -200,9 +190,8 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
         }
     if not had_averages:
         statistics.release()
-    state["progress"] = json.dumps(
-        contents.progress(adapter) | {"version": _VERSION}, sort_keys=True
-    )
+    progress = contents.progress(adapter) | {"version": _VERSION}
+    state["progress"] = json.dumps(progress, sort_keys=True)
     return state
 
 
@@ -213,11 +202,8 @@ def _refuse_gathered(
 
     The FSDP module that has gathered them encloses the adapted model, so `reshard` cannot find it.
     """
-    gathered = [
-        name
-        for name, parameter, average in zip(names, parameters, averages, strict=True)
-        if local_part(parameter).shape != average.shape
-    ]
+    factors = zip(names, parameters, averages, strict=True)
+    gathered = [n for n, each, average in factors if local_part(each).shape != average.shape]
     if gathered:
         raise ParallelismError(
             f"AdapterState: {len(gathered)} of {len(names)} factors are gathered, the first one "

@@ -220,9 +220,7 @@ def encode_tensors(
     tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> bytes:
     """Return the bytes of a safetensors file; every tensor is copied out of shared storage."""
-    independent = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
-    }
+    independent = {n: each.detach().cpu().contiguous().clone() for n, each in tensors.items()}
     data: bytes = save(independent, metadata=dict(metadata or {"format": "pt"}))
     return data
 

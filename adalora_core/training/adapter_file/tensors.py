@@ -55,12 +55,8 @@ def collect_tensors(
 
     tensors: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
-        factors = {
-            factor: taken(
-                f"{path}.{factor}.{adapter.name}", getattr(layer, factor)[adapter.name].detach()
-            )
-            for factor in FACTORS
-        }
+        held = {factor: getattr(layer, factor)[adapter.name].detach() for factor in FACTORS}
+        factors = {n: taken(f"{path}.{n}.{adapter.name}", each) for n, each in held.items()}
         if pattern is not None:
             factors = keep_rows(factors, adapter.rows_in(pattern, path))
         tensors |= {f"{path}.{factor}": values for factor, values in factors.items()}
@@ -107,12 +103,8 @@ def load_tensors(
     for path, layer in adapter.layers.items():
         device, dtype = layer.base_device_and_dtype()
         dtype = training_dtype(dtype) if autocast else dtype
-        layer.set_factors(
-            **{
-                factor: saved.tensors[f"{path}.{factor}"].to(device, dtype, copy=True)
-                for factor in FACTORS
-            }
-        )
+        found = {factor: saved.tensors[f"{path}.{factor}"] for factor in FACTORS}
+        layer.set_factors(**{n: each.to(device, dtype, copy=True) for n, each in found.items()})
     for path, module in tuner.saved_modules():
         copy = module.trained
         copy.load_state_dict({name: saved.tensors[f"{path}.{name}"] for name in copy.state_dict()})

@@ -15,7 +15,7 @@ from adalora_core.config.rules import runs
 from adalora_core.config.rules.base import Rule
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import AdaLoraError, RankDisagreementError
-from adalora_core.sharding import reshard
+from adalora_core.sharding import is_distributed, reshard
 
 MISSED_STEPS = 30
 """Most steps without a call, or without a change, before it counts as a fault."""
@@ -81,7 +81,7 @@ class AutomaticAllocation:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has a host of its own, and begins anew.
-        return AutomaticAllocation().__dict__ | {"host": self._served()}
+        return AutomaticAllocation().__dict__ | {"host": self.host and self.host()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -125,11 +125,8 @@ class AutomaticAllocation:
         self._statistics = None
         return was_active
 
-    def _served(self) -> _Host | None:
-        return None if self.host is None else self.host()
-
     def _may_call(self, run: _Run) -> bool:
-        host = self._served()
+        host = self.host and self.host()
         # PEFT's own methods have no state of a run, after `detach` for example.
         state = getattr(host, "training_run", None)
         if self._is_over or state is None or run.driver is not None:
@@ -172,7 +169,7 @@ class AutomaticAllocation:
 
     def serve(self, run: _Run, allocator: RankAllocator) -> None:
         """Observe a step of the driver, or allocate after it."""
-        host = self._served()
+        host = None if self.host is None else self.host()
         if host is None or not self._may_call(run):
             return
         try:
@@ -182,11 +179,8 @@ class AutomaticAllocation:
         except (AdaLoraError, RuntimeError, ValueError, TypeError) as error:
             # A hook must not end a run that works without this package.
             self._is_over = True
-            run.report(
-                runs.AllocationNotCalled,
-                f"update_and_allocate({self.step}) of {run.adapter} was called automatically and "
-                f"failed: {error}",
-            )
+            call = f"update_and_allocate({self.step}) of {run.adapter} was called automatically"
+            run.report(runs.AllocationNotCalled, f"{call} and failed: {error}")
 
     def _serve(self, run: _Run, host: _Host, allocator: RankAllocator) -> None:
         reshard(host.model)
@@ -254,8 +248,7 @@ class AutomaticAllocation:
             "allocate_on_step(optimizer, model); or model.update_and_allocate(step). "
             "adalora_core.allocate_automatically(False) turns this off"
         )
-        is_distributed = distributed.is_available() and distributed.is_initialized()
-        if not is_distributed or distributed.get_rank() == 0:
+        if not (is_distributed() and distributed.get_rank()):
             logging.getLogger("adalora_core").warning("%s", self.message)
 
 

@@ -266,13 +266,9 @@ def _rate_of(
     optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor], name: str = "lr"
 ) -> float | None:
     """Return the largest learning rate of the groups that hold some of `factors`."""
-    held = {id(each) for each in factors}
-    rates = (
-        float(group[name])
-        for group in optimizer.param_groups
-        if name in group and any(id(each) in held for each in group["params"])
-    )
-    return max(rates, default=None)
+    held = set(map(id, factors))
+    groups = [each for each in optimizer.param_groups if held & set(map(id, each["params"]))]
+    return max((float(each[name]) for each in groups if name in each), default=None)
 
 
 class _MatricesHaveGradients(Watcher):

@@ -27,11 +27,8 @@ def was_skipped(optimizer: torch.optim.Optimizer) -> bool | None:
     A gradient scaler does not call other optimizers than fused ones after an overflow.
     """
     found = getattr(optimizer, "found_inf", None)
-    if found is None:
-        return False
-    return (
-        bool(found) if not isinstance(found, torch.Tensor) or found.device.type == "cpu" else None
-    )
+    is_on_device = isinstance(found, torch.Tensor) and not found.is_cpu
+    return None if is_on_device else bool(found)
 
 
 def held_by(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -> frozenset[int]:
@@ -42,11 +39,9 @@ def held_by(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -
 
 def held_at_step(optimizer: torch.optim.Optimizer, allocator: RankAllocator) -> frozenset[int]:
     """Return `held_by` of an allocator's factors; looked up anew when either changes."""
-    key = (
-        id(allocator),
-        id(allocator.matrices[0].lora_E[allocator.matrices[0].adapter_name]),
-        *(len(group["params"]) for group in optimizer.param_groups),
-    )
+    first = allocator.matrices[0]
+    sizes = (len(group["params"]) for group in optimizer.param_groups)
+    key = id(allocator), id(first.lora_E[first.adapter_name]), *sizes
     known = _held.setdefault(optimizer, {})
     if key not in known:
         if len(known) > _REMEMBERED:

@@ -16,6 +16,7 @@ from adalora_core.config.rules.base import Rule
 from adalora_core.floor.errors import RunError, RunWarning
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
+from adalora_core.sharding import is_distributed
 
 _INSIDE = frozenset({"accelerate", "adalora_core", "contextlib", "peft", "torch", "transformers"})
 """Packages between the line of a user's script and a finding."""
@@ -53,7 +54,7 @@ def report(found: MutableMapping[str, str], rule: type[Rule], seen: str) -> None
     if rule.code in found or rule.code in _ignored:
         return
     found[rule.code] = seen
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank()):
+    if not (is_distributed() and distributed.get_rank()):
         warnings.warn(text_of(rule, seen), RunWarning, stacklevel=frames_inside())
 
 
@@ -92,11 +93,8 @@ def refuse_adapted(model: nn.Module) -> None:
         is_adapted = isinstance(module, AdaLoraLayer) and len(module.lora_A) > 0
         # By name, since PEFT need not be installed.
         if is_adapted or type(module).__module__.partition(".")[0] == "peft":
-            refuse(
-                runs.AdaptedTwice,
-                f"the base model {type(model).__name__} carries adapters already: "
-                f"{path or 'it'} is of type {type(module).__name__}",
-            )
+            base = f"the base model {type(model).__name__} carries adapters already"
+            refuse(runs.AdaptedTwice, f"{base}: {path or 'it'} is of type {type(module).__name__}")
             return
 
 

@@ -201,11 +201,8 @@ class RunWatch:
 
     def report_missing_state(self, seen: str) -> None:
         """Warn that an unfinished run goes on without what belongs to it."""
-        self.report(
-            runs.ResumedWithoutState,
-            f"{seen}, and there is no training state beside the adapter that was loaded, so the "
-            "allocation starts anew",
-        )
+        lacks = "there is no training state beside the adapter that was loaded"
+        self.report(runs.ResumedWithoutState, f"{seen}, and {lacks}, so the allocation starts anew")
 
     def begin_anew(self) -> bool:
         """See that factors were written; return whether the allocation has to begin anew too.

@@ -93,9 +93,8 @@ def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
     paths = [matrix.path for matrix in allocator.matrices]
     device = local_part(allocator.parameters()[0]).device
     flags = [flag for path in paths for flag in values["mask"].get(path, ())]
-    allocator.mask = (
-        torch.tensor(flags, dtype=torch.bool, device=device) if values["mask"] else None
-    )
+    mask = torch.tensor(flags, dtype=torch.bool, device=device)
+    allocator.mask = mask if values["mask"] else None
     columns = [values["ranks"].get(path, ()) for path in paths]
     table = torch.tensor(columns, dtype=torch.int16, device=device)
     allocator.ranks_over_time.restore(table.T)
@@ -249,8 +248,8 @@ def dropped_factors(adapter: Adapter, pattern: RankPattern | None) -> dict[str, 
         kept = set(adapter.rows_in(pattern, path))
         rows = [row for row in range(len(adapter.positions[path])) if row not in kept]
         if rows:
-            values = {name: getattr(layer, name)[adapter.name].detach() for name in FACTORS}
-            factors = keep_rows({name: whole(each) for name, each in values.items()}, rows)
+            values = {each: whole(getattr(layer, each)[adapter.name].detach()) for each in FACTORS}
+            factors = keep_rows(values, rows)
             dropped |= {f"{DROPPED}{path}.{factor}": each for factor, each in factors.items()}
     return dropped
 

@@ -59,7 +59,9 @@ _LENGTH_BYTES = 8
 class TrainingState:
     """A training state, read into memory.
 
-    `values` are those of its metadata, after `complete` the whole progress. The factors of all
+    `values` are those of its metadata, after `complete` the whole progress; their `config` is the
+    content of `adapter_config.json` of the same save, and their `positions` are the original
+    triplets that the rows of each module are. The factors of all
     triplets, named as in the adapter file, and `{kind: {path.factor: values}}` of the averages are
     empty before.
     """
@@ -69,16 +71,6 @@ class TrainingState:
     tensors: dict[str, torch.Tensor]
     factors: dict[str, torch.Tensor] = field(default_factory=dict)
     averages: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The content of `adapter_config.json` of the same save."""
-        return self.values["config"]  # type: ignore[no-any-return]
-
-    @property
-    def positions(self) -> dict[str, list[int]]:
-        """Rows of each module, as indices of its original triplets."""
-        return self.values["positions"]  # type: ignore[no-any-return]
 
     def complete(self, saved: files.SavedAdapter, in_file: dict[str, list[int]]) -> None:
         """Check the state against the adapter beside it, and add the triplets of that adapter.
@@ -93,9 +85,10 @@ class TrainingState:
                 taken = {name: contents.take(rest, name, dtype).tolist() for name in names}
                 self.values[kind] = {name.partition(".")[2]: each for name, each in taken.items()}
             contents.check_progress(self.values, AdapterSpec.of(saved.config), in_file)
-            self.factors = contents.joined_factors(rest, saved.tensors, self.positions, in_file)
+            positions = self.values["positions"]
+            self.factors = contents.joined_factors(rest, saved.tensors, positions, in_file)
             for path, flags in self.values["mask"].items():
-                kept = {row for row, flag in zip(self.positions[path], flags, strict=True) if flag}
+                kept = {row for row, flag in zip(positions[path], flags, strict=True) if flag}
                 what = "only triplets that are in the adapter file"
                 require(kept <= set(in_file[path]), f"mask of {path}", what, flags)
             self.averages = contents.take_averages(rest, self.factors)
@@ -109,9 +102,9 @@ class TrainingState:
 
     def _check_config(self, saved: files.SavedAdapter, in_file: dict[str, list[int]]) -> None:
         mode = {"inference_mode": saved.config.inference_mode}
-        is_beside = self.config | mode == saved.config.to_json_dict()
+        is_beside = self.values["config"] | mode == saved.config.to_json_dict()
         try:
-            config = saved.config if is_beside else config_of(dict(self.config))
+            config = saved.config if is_beside else config_of(dict(self.values["config"]))
         except (TypeError, ValueError) as error:
             found = visible(" ".join(str(error).split()))
             raise ValueError(f"config: it breaks the contract ({found})") from error
