@@ -64,8 +64,8 @@ def rule_pages() -> dict[Path, Content]:
 def schemas() -> dict[Path, Content]:
     """Return the schemas of a configuration and of a report."""
     from adalora_core.checker.reports import report_schema_text
-    from adalora_core.config.schemas.config import FILES, LORA_FILES, config_schema, to_text
-    from adalora_core.config.schemas.editor import FILE, editor_schema
+    from adalora_core.config.editor_schema import FILE, editor_schema
+    from adalora_core.config.schema import FILES, LORA_FILES, config_schema, to_text
 
     folder = ROOT / "schemas"
     files: dict[Path, Content] = {
@@ -158,7 +158,7 @@ def ranks() -> dict[Path, Content]:
 
     def draw() -> Figure:
         from adalora_core.commands.rank_report.report import ranks_of
-        from adalora_core.config.loading import read_config
+        from adalora_core.config.model import read_config
 
         config = read_config(configuration)
         title = "Rank of each matrix after adalora demo"

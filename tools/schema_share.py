@@ -12,7 +12,7 @@ from adalora_core.checker.check import check_config
 from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.config.rules.base import SOUND
-from adalora_core.config.schemas.config import config_schema
+from adalora_core.config.schema import config_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

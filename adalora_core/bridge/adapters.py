@@ -14,7 +14,7 @@ from torch import nn
 
 from adalora_core.bridge.layers import INITIAL_RANKS, adalora_layers, set_rank, watch_states
 from adalora_core.config.findings import ConfigWarning
-from adalora_core.config.loading import faults_in
+from adalora_core.config.model import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.errors import RunError
 from adalora_core.floor.expressions.matching import Matcher

@@ -8,8 +8,7 @@ import peft
 
 from adalora_core.config.fields.block import AUTO
 from adalora_core.config.fields.table import FIELDS
-from adalora_core.config.loading import config_of
-from adalora_core.config.model import AdaLoraConfig
+from adalora_core.config.model import AdaLoraConfig, config_of
 from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name
 from adalora_core.training.adapter import use_plain_numbers, written_values
 

@@ -31,7 +31,7 @@ from transformers.utils.logging import disable_progress_bar
 from adalora_core.checker.check import validate_config
 from adalora_core.commands.injection import quiet
 from adalora_core.commands.rank_report.report import HEAT_MAP_NAME, REPORT_NAME, rank_report
-from adalora_core.config.loading import read_config
+from adalora_core.config.model import read_config
 from adalora_core.training import get_peft_model
 from adalora_core.training.training_state.contents import allocator_of
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from adalora_core.ops._orthogonality_gradient import add_orthogonality_gradient_
-from adalora_core.ops._portable.grouping import averages_of
+from adalora_core.ops._operations import averages_of
 from adalora_core.ops.adapted_linear import adapted_linear
 from adalora_core.ops.importance import update_importance
-from adalora_core.ops.orthogonality import orthogonality_penalty
+from adalora_core.ops.orthogonality import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.ops.selection import apply_mask, select_triplets
 from adalora_core.ops.svd_linear import svd_linear
 

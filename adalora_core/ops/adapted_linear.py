@@ -9,8 +9,8 @@ from torch import Tensor
 from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
-from adalora_core.ops import _backend, _watched
-from adalora_core.ops._cpu.svd_linear import AdapterNode, draw_seed, traced
+from adalora_core.ops import _backend, _operations
+from adalora_core.ops._cpu import AdapterNode, draw_seed, traced
 from adalora_core.ops._portable.svd_linear import allow_node, with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
 
@@ -63,7 +63,7 @@ def adapted_linear(
             "one that needs a gradient; pass linear(x, weight, bias) to svd_linear instead"
         )
     # One function, few calls: every layer pays for it, with caches that its products have emptied.
-    is_recorded = torch.is_grad_enabled() and not _watched.is_watched()
+    is_recorded = torch.is_grad_enabled() and not _operations.is_watched()
     if is_recorded and _backend.serves(x, weight, A):
         if x.is_cpu and _are_as_in_node(x, weight):
             numbers = scale, dropout, draw_seed(dropout) if dropout else 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adalora_core.ops import _backend, _cuda
-from adalora_core.ops._portable.grouping import averages_of
+from adalora_core.ops._operations import averages_of
 
 
 def update_importance(

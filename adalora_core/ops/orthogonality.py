@@ -1,4 +1,4 @@
-"""The orthogonality op: the penalty that keeps the factors close to orthonormal."""
+"""The orthogonality op: the penalty that keeps the factors close to orthonormal, its gradient."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from adalora_core.ops import _backend, _watched
-from adalora_core.ops._portable.orthogonality import recorded_gradients
+from adalora_core.ops import _backend, _operations
+from adalora_core.ops._portable.orthogonality import OrthogonalityPenalty, recorded_gradients
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
@@ -46,7 +46,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
         if _backend.compiles_for_core(factors) and are_of_one_kind(factors):
             penalty: Tensor = torch.ops.adalora_core.orthogonality_penalty(lora_As, lora_Bs)[0]
             return penalty
-    elif not _watched.is_watched() and _backend.serves(factors[0]):
+    elif not _operations.is_watched() and _backend.serves(factors[0]):
         try:
             result = _apply(*factors)
         except (TypeError, ValueError):
@@ -202,10 +202,9 @@ class CompiledPenalty(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *factors: Tensor) -> Tensor:
         """Return the penalty."""
-        matrices = len(factors) // 2
-        order = _Order(factors[:matrices], factors[matrices:])
-        As, Bs = order.sort(factors[:matrices], factors[matrices:])
-        penalty, grams, norms = _empty_outputs(factors[0], order.gram_size, matrices)
+        order = _Order(*_halves(factors))
+        As, Bs = order.sort(*_halves(factors))
+        penalty, grams, norms = _empty_outputs(factors[0], order.gram_size, len(As))
         _write_penalty(As, Bs, grams, norms, penalty)
         ctx.save_for_backward(*factors, grams, norms)
         ctx.order = order
@@ -215,12 +214,10 @@ class CompiledPenalty(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of all factors."""
         *factors, grams, norms = ctx.saved_tensors
-        matrices = len(factors) // 2
-        As, Bs = factors[:matrices], factors[matrices:]
-        if _watched.is_recorded(grad):
+        if _operations.is_recorded(grad):
             return recorded_gradients(factors, ctx.needs_input_grad, grad)
         block = _block(factors[0], ctx.order.entries)
-        As, Bs = ctx.order.sort(As, Bs)
+        As, Bs = ctx.order.sort(*_halves(factors))
         _write_gradients(As, Bs, grams, norms, grad, block)
         return tuple(ctx.order.gradients(block))
 
@@ -278,11 +275,124 @@ def _registered_gradients(
     ctx: Any, grad: Tensor, *_others: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
     *factors, grams, norms = ctx.saved_tensors
-    matrices = len(factors) // 2
-    gradients = torch.ops.adalora_core.orthogonality_gradient(
-        grad, factors[:matrices], factors[matrices:], grams, norms
-    )
-    return gradients[:matrices], gradients[matrices:]
+    call = torch.ops.adalora_core.orthogonality_gradient
+    found: tuple[list[Tensor], list[Tensor]] = _halves(call(grad, *_halves(factors), grams, norms))
+    return found
 
 
 _registered_forward.register_autograd(_registered_gradients, setup_context=_keep_for_backward)
+
+
+def add_orthogonality_gradient_(
+    lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor], weight: float = 1.0
+) -> Tensor:
+    """Add the gradient of `weight * orthogonality_penalty` to the `.grad` of every factor.
+
+    `A.grad += weight / n * 2 (A A^T - I) A / ||A A^T - I||_F` for n factors, and
+    `B.grad += weight / n * 2 B (B^T B - I) / ||B^T B - I||_F` (paper equation 4, but un-squared and
+    averaged). Autograd has a node for each factor, which costs more than the products of small
+    ones; this call has none. It mutates the `.grad` of the factors that require a gradient, makes
+    those that are missing, and touches nothing else.
+
+    Args:
+        lora_As: A `[r, in]` of each matrix, leaves of autograd; dtypes and devices may differ.
+        lora_Bs: B `[out, r]` of each matrix, as many as `lora_As`.
+        weight: what the penalty would be multiplied by in the loss.
+
+    Returns:
+        The penalty without the weight and without a graph, as `orthogonality_penalty` returns it.
+
+    Raises:
+        TypeError: a wrong type or dtype; the message names the argument.
+        ValueError: a wrong number, shape or device, or a factor that autograd has computed.
+
+    Example:
+        >>> import torch
+        >>> A, B = (torch.nn.Parameter(2 * torch.eye(2)) for _ in range(2))
+        >>> add_orthogonality_gradient_([A], [B], weight=0.5)
+        tensor(4.2426)
+        >>> A.grad
+        tensor([[0.7071, 0.0000],
+                [0.0000, 0.7071]])
+    """
+    factors = checked_factors("add_orthogonality_gradient_", lora_As, lora_Bs)
+    with torch.no_grad():
+        targets = _targets(factors)
+        penalty = _add_gradients(factors, float(weight), targets)
+        for factor, target in zip(factors, targets, strict=True):
+            if target is not None and factor.grad is not target:
+                factor.grad = target
+    return penalty
+
+
+def _targets(factors: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return the gradient of each factor, zeros where there is none; None for a frozen factor."""
+    targets: list[Tensor | None] = []
+    for index, each in enumerate(factors):
+        if not each.requires_grad:
+            targets.append(None)
+        elif each.is_leaf:
+            targets.append(torch.zeros_like(each) if each.grad is None else each.grad)
+        else:
+            matrices = len(factors) // 2
+            name = f"lora_As[{index}]" if index < matrices else f"lora_Bs[{index - matrices}]"
+            raise ValueError(
+                f"add_orthogonality_gradient_: {name} must be a parameter, got a tensor that "
+                "autograd has computed; add orthogonality_penalty to the loss instead"
+            )
+    return targets
+
+
+def _add_gradients(
+    factors: Sequence[Tensor], weight: float, targets: Sequence[Tensor | None]
+) -> Tensor:
+    wanted = [each for each in targets if each is not None]
+    core = _backend.core_of(factors[0]) if _backend.serves(factors[0]) else None
+    if core is not None and core is _backend.core:
+        try:
+            pairs = zip(factors, targets, strict=True)
+            outputs = [torch.empty_like(each) if to is None else to for each, to in pairs]
+            total = core.add_orthogonality_gradient(*_halves(factors), weight, outputs)
+            torch.autograd.graph.increment_version(outputs)
+            return factors[0].new_full((), total)
+        except (TypeError, ValueError):
+            if are_of_one_kind((*factors, *wanted)):
+                raise
+    if _backend.uses_oracle():
+        learning = [each for each in factors if each.requires_grad]
+        with torch.enable_grad():
+            penalty = orthogonality_penalty(*_halves(factors))
+            found = list(torch.autograd.grad(penalty * weight, learning)) if wanted else []
+    else:
+        function: Any = OrthogonalityPenalty
+        if core is not None and are_of_one_kind(factors):
+            function = CompiledPenalty
+        else:
+            _backend.in_torch("add_orthogonality_gradient_")
+        call = _CallWithoutGraph(tuple(each is not None for each in targets))
+        penalty = function.forward(call, *factors)
+        gradients = function.backward(call, penalty.new_full((), weight))
+        pairs = zip(gradients, targets, strict=True)
+        found = [gradient for gradient, target in pairs if target is not None]
+    if wanted:
+        torch._foreach_add_(wanted, found)
+    return penalty.detach()
+
+
+class _CallWithoutGraph:
+    """Takes the place of autograd's context where a function is called without autograd."""
+
+    saved_tensors: tuple[Tensor, ...]
+    order: Any
+
+    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+        self.needs_input_grad = needs_input_grad
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        self.saved_tensors = tensors
+
+
+def _halves(factors: Any) -> Any:
+    """Return the A and the B of all factors, or their gradients."""
+    matrices = len(factors) // 2
+    return factors[:matrices], factors[matrices:]

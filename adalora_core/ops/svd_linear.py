@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adalora_core.ops import _backend, _watched
-from adalora_core.ops._cpu import svd_linear as _cpu
-from adalora_core.ops._cuda import svd_linear as _cuda
+from adalora_core.ops import _backend, _cpu, _cuda, _operations
 from adalora_core.ops._portable.svd_linear import MATRIX_DIMENSIONS, allow_node
 
 
@@ -60,7 +58,7 @@ def svd_linear(
         >>> svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5)
         tensor([[3., 3., 3., 3.]])
     """
-    is_watched = _watched.is_watched()
+    is_watched = _operations.is_watched()
     backend: Callable[..., Tensor] = _on_core
     if is_watched or not _backend.serves(base_output, x, A):
         in_torch = _backend.in_torch("svd_linear")

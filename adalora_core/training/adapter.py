@@ -15,8 +15,7 @@ from adalora_core.allocation import AdaptedMatrix, AllocationReport, RankAllocat
 from adalora_core.config.fields.block import AUTO
 from adalora_core.config.fields.readings import exact
 from adalora_core.config.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
-from adalora_core.config.loading import config_of
-from adalora_core.config.model import AdaLoraConfig
+from adalora_core.config.model import AdaLoraConfig, config_of
 from adalora_core.config.rules import runs
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, RankPattern

@@ -44,7 +44,7 @@ import adalora_core, adalora_core.commands.cli, adalora_core.demo
 import adalora_core.commands.server.handlers
 from adalora_core import AdaLoraConfig, ConfigError, check_config, validate_config
 from adalora_core.checker.rules import RULES
-from adalora_core.config.schemas import config
+from adalora_core.config import schema
 """
 COMPUTE = (
     "import adalora_core.reference, adalora_core.ops, adalora_core.nn, adalora_core.allocation"

@@ -20,7 +20,6 @@ PLACES = {
     "csrc/bindings/cuda/bind_{}.cpp": "binding of the CUDA kernel",
     "tests/csrc/test_{}.cpp": "test of the kernel",
     "tests/csrc/cuda/test_{}.cpp": "test of the CUDA kernel",
-    "adalora_core/reference/{}.py": "oracle",
     "adalora_core/ops/{}.py": "op",
     "adalora_core/ops/_portable/{}.py": "op in torch's batched operations",
     "tests/ops/test_{}.py": "test",
@@ -30,7 +29,6 @@ PLACES = {
 LISTS = {
     "adalora_core/ops/__init__.py": "ops.{} import",
     "adalora_core/ops/_portable/__init__.py": "_portable.{} import",
-    "adalora_core/reference/__init__.py": "reference.{} import",
     "benchmarks/bench_core.py": '"{}",',
     "csrc/bindings/bindings.hpp": "bind_{}(",
     "csrc/bindings/cuda/module.cpp": "bind_{}(",
@@ -42,9 +40,7 @@ LISTS = {
 }
 
 
-JOINED_PLACES = [
-    place for place in PLACES if place.startswith(("adalora_core/ops", "tests/ops", "benchmarks"))
-]
+JOINED_PLACES = ["adalora_core/ops/{}.py", "tests/ops/test_{}.py", "benchmarks/bench_{}.py"]
 
 
 def stems(folder: str, pattern: str) -> set[str]:
@@ -72,7 +68,6 @@ def test_every_joined_op_has_its_file_in_every_place(op: str, place: str) -> Non
 
 def test_the_list_of_ops_is_complete() -> None:
     mend = "add the op to OPS, or its file in this folder (CONTRIBUTING.md, 'Add an op')"
-    assert stems("adalora_core/reference", "*.py") == set(OPS), mend
     assert stems("adalora_core/ops", "[!_]*.py") == {*OPS, *JOINED}, mend
     for folder in ("csrc/bindings", "csrc/bindings/cuda"):
         assert stems(folder, "bind_*.cpp") == {f"bind_{op}" for op in OPS}, mend

@@ -14,7 +14,7 @@ from adalora_core.checker.check import check_config
 from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import LORA_FIELDS
 from adalora_core.config.rules.base import SOUND_LORA
-from adalora_core.config.schemas.config import (
+from adalora_core.config.schema import (
     DRAFTS,
     FILES,
     LORA_FILES,
@@ -128,6 +128,6 @@ def test_bad_example_of_an_error_rule_is_rejected_unless_listed_as_a_gap():
         and validator.is_valid(rule.bad)
     }
     assert silent == GAPS, (
-        "state the rule in `conflicts` of config/schemas/config.py, or explain the gap in GAPS "
+        "state the rule in `conflicts` of config/schema.py, or explain the gap in GAPS "
         "and in docs/contract/policy.md"
     )

@@ -18,11 +18,11 @@ import pytest
 from contract_configs import SOUND
 from contract_corpus import CORPUS, unpacked
 
+from adalora_core.config.editor_schema import FILE as EDITOR_FILE
+from adalora_core.config.editor_schema import KEYWORDS
 from adalora_core.config.fields.table import FIELDS, LORA_FIELDS
 from adalora_core.config.rules.base import SOUND_LORA
-from adalora_core.config.schemas.config import FILES, LORA_FILES, config_schema
-from adalora_core.config.schemas.editor import FILE as EDITOR_FILE
-from adalora_core.config.schemas.editor import KEYWORDS
+from adalora_core.config.schema import FILES, LORA_FILES, config_schema
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 WRONG = [

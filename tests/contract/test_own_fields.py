@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from adalora_core.checker.check import check_config
 from adalora_core.config.fields.table import FIELDS, OWN_FIELDS
 from adalora_core.config.model import AdaLoraConfig
-from adalora_core.config.schemas.config import config_schema
+from adalora_core.config.schema import config_schema
 
 SNR = SOUND | {"importance_criterion": "snr"}
 LORA = SOUND | {"init_lora_weights": "lora"}

@@ -14,7 +14,7 @@ from tolerances import assert_all_equal
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import AdaLoraConfig, get_peft_model, ops
-from adalora_core.ops import _backend, _watched
+from adalora_core.ops import _backend, _operations
 
 STREAM = 5
 LAYER_FORWARD = ["fold_factors: fold", "drop: drop"]
@@ -170,7 +170,7 @@ def tensors_in(arguments: Sequence[Any]) -> Iterator[torch.Tensor]:
 
 def test_no_op_waits_for_a_number(core: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     # Counting is a dispatch mode, and what runs without one is counted.
-    monkeypatch.setattr(_watched, "is_watched", lambda: False)
+    monkeypatch.setattr(_operations, "is_watched", lambda: False)
     made, model = Ops(), adapted_model()
     with Counted() as mode:
         for op in (made.allocate, made.penalty, made.gradients):

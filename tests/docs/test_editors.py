@@ -14,8 +14,8 @@ from language_server import LanguageServer
 from programs import run
 
 from adalora_core.checker.check import check_config
-from adalora_core.config.schemas.config import config_schema, to_text
-from adalora_core.config.schemas.editor import editor_schema
+from adalora_core.config.editor_schema import editor_schema
+from adalora_core.config.schema import config_schema, to_text
 
 pytestmark = pytest.mark.slow
 

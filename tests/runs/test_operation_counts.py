@@ -16,7 +16,7 @@ from adalora_core import AdaLoraConfig, get_peft_model, ops
 from adalora_core.allocation import AdaptedMatrix, AllocationReport, RankAllocator
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.budget import Phase
-from adalora_core.ops import _backend, _watched
+from adalora_core.ops import _backend, _operations
 from adalora_core.training.run.watch import RunWatch
 
 FEW, MORE, MANY = 56, 224, 896
@@ -37,7 +37,7 @@ def _no_core(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run what runs without a dispatch mode; that of fake tensors is one."""
-    monkeypatch.setattr(_watched, "is_watched", lambda: False)
+    monkeypatch.setattr(_operations, "is_watched", lambda: False)
 
 
 @pytest.fixture(params=["cpu", "cuda", "meta"])

@@ -299,7 +299,7 @@ def _span(span: Span | None) -> dict[str, Any] | None:
 
 def report_schema() -> dict[str, Any]:
     """Return the schema of `--output-format json`, the text of a file under `schemas/`."""
-    from adalora_core.config.schemas.config import schema_id  # a check needs none
+    from adalora_core.config.schema import schema_id  # a check needs none
 
     integers = {name: {"type": "integer", "minimum": least} for name, least in _POSITION.items()}
     position = _object(integers)

@@ -299,7 +299,7 @@ def _of_lora(path: Path) -> dict[str, Any]:
 def _adalora(folder: Path, arguments: Namespace) -> None:
     """Report on an AdaLoRA adapter."""
     from adalora_core.commands.rank_report import report
-    from adalora_core.config.loading import read_config
+    from adalora_core.config.model import read_config
 
     config = read_config(folder / "adapter_config.json")
     ranks = report.ranks_of(config)

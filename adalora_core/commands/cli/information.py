@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import argparse
 
     from adalora_core.config.fields.table import Method
-    from adalora_core.config.schemas.config import Draft
+    from adalora_core.config.schema import Draft
 
 DRIVER_OF_CUDA = {12000: "525", 12010: "530", 13000: "580"}
 """The first NVIDIA driver on Linux that supports a CUDA version (1000 * major + 10 * minor)."""
@@ -113,7 +113,7 @@ def run_explain(argv: Sequence[str]) -> int:
 
 def make_schema_parser() -> Parser:
     """Return the parser of `adalora schema`."""
-    from adalora_core.config.schemas.config import DRAFTS
+    from adalora_core.config.schema import DRAFTS
 
     parser = Parser(
         "Print the JSON Schema of a configuration.",
@@ -188,9 +188,9 @@ def run_schema(argv: Sequence[str]) -> int:
 
 def _text(options: argparse.Namespace) -> str:
     from adalora_core.checker.reports import report_schema_text
+    from adalora_core.config.editor_schema import editor_schema
     from adalora_core.config.fields.table import LORA, PEFT_TYPE
-    from adalora_core.config.schemas.config import config_schema, to_text
-    from adalora_core.config.schemas.editor import editor_schema
+    from adalora_core.config.schema import config_schema, to_text
 
     if options.of == "report":
         return report_schema_text()

@@ -18,7 +18,7 @@ from adalora_core.commands.rank_report.half_pilot import (
     most_important,
 )
 from adalora_core.commands.rank_report.report import lora_settings
-from adalora_core.config.loading import config_of
+from adalora_core.config.model import config_of
 from adalora_core.floor.errors import RunWarning
 from adalora_core.floor.files import write_files
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX

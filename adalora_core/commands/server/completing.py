@@ -19,10 +19,10 @@ from adalora_core.checker.documents import decode
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.pipeline.discovery import find_blocks
 from adalora_core.commands.server.findings import about
+from adalora_core.config.editor_schema import CHOICES, OWN_CHOICES, is_proposed
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.table import ADALORA_FIELDS, fields_of
 from adalora_core.config.fields.tools import PREFIX
-from adalora_core.config.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document, Format

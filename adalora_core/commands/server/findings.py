@@ -12,9 +12,9 @@ from lsprotocol import types
 from adalora_core.checker.plan.plan import plan_of
 from adalora_core.checker.rules import BY_CODE, findings, page
 from adalora_core.commands.server.snapshots import Changes, meet
+from adalora_core.config.editor_schema import CHOICES, description_of
 from adalora_core.config.fields.table import Field, use_of
 from adalora_core.config.fields.value_kinds import phrase_of
-from adalora_core.config.schemas.editor import CHOICES, description_of
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:

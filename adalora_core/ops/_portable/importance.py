@@ -9,8 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from adalora_core.ops import _watched
-from adalora_core.ops._portable import grouping
+from adalora_core.ops import _operations
 
 BLOCK = 2**18
 """Entries that a CPU updates at a time, so that they stay in its cache; others update all."""
@@ -42,7 +41,7 @@ def update_importance(
         entries = () if product is None else product
     else:
         first, second = (
-            list(grouping.averages_of(each, shapes)) for each in (smoothed, uncertainty)
+            list(_operations.averages_of(each, shapes)) for each in (smoothed, uncertainty)
         )
         rows = [*zip(first, second, parameters, gradients, strict=True)]
         skipped = _update_parts(rows, beta1, beta2)
@@ -65,15 +64,15 @@ def _update_parts(
     device = rows[0][2].device if rows else None
     skipped = torch.zeros((), dtype=torch.int64, device=device)
     seen = [row for row in rows if row[3] is not None]
-    for places in grouping.places_by(grouping.kind_of, [row[0] for row in seen]):
+    for places in _operations.places_by(_operations.kind_of, [row[0] for row in seen]):
         columns: list[list[Any]] = [
             [seen[index][column] for index in places] for column in range(4)
         ]
-        smoothed, uncertainty = grouping.joined(columns[0]), grouping.joined(columns[1])
+        smoothed, uncertainty = _operations.joined(columns[0]), _operations.joined(columns[1])
         counted = _update(smoothed, uncertainty, columns[2], columns[3], beta1, beta2)
         skipped += counted.to(skipped.device)
-        grouping.write_parts(columns[0], smoothed)
-        grouping.write_parts(columns[1], uncertainty)
+        _operations.write_parts(columns[0], smoothed)
+        _operations.write_parts(columns[1], uncertainty)
     return skipped
 
 
@@ -126,10 +125,13 @@ def _update_block(
     entries: Tensor | None,
 ) -> Tensor:
     dtype = smoothed.dtype
-    sensitivity, spare = grouping.joined(parameters).to(dtype), grouping.joined(gradients).to(dtype)
+    sensitivity, spare = (
+        _operations.joined(parameters).to(dtype),
+        _operations.joined(gradients).to(dtype),
+    )
     sensitivity.mul_(spare).abs_()
     # Elsewhere the host would wait for the sum.
-    may_ask = smoothed.is_cpu and not _watched.is_watched()
+    may_ask = smoothed.is_cpu and not _operations.is_watched()
     if may_ask and math.isfinite(sensitivity.sum()):
         _moved(smoothed, sensitivity, beta1, spare, out=smoothed)
         sensitivity.sub_(smoothed).abs_()
@@ -200,8 +202,8 @@ def _means(
 ) -> list[Tensor]:
     """Return the mean over one axis of each tensor of `shapes`; that of nothing is zero."""
     means: dict[int, Tensor] = {}
-    for places in grouping.places_by(
-        lambda place: (shapes[place], *grouping.kind_of(entries[place])), range(len(shapes))
+    for places in _operations.places_by(
+        lambda place: (shapes[place], *_operations.kind_of(entries[place])), range(len(shapes))
     ):
         shape = shapes[places[0]]
         stacked = torch.stack([entries[index] for index in places]).view(len(places), *shape)

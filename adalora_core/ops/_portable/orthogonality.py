@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adalora_core.ops import _watched
-from adalora_core.ops._portable.grouping import places_by, shape_and_kind_of
+from adalora_core.ops import _operations
+from adalora_core.ops._operations import places_by, shape_and_kind_of
 from adalora_core.ops._portable.svd_linear import without_autocast
 
 
@@ -21,7 +21,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     dtype.
     """
     factors = (*lora_As, *lora_Bs)
-    if _watched.is_watched():
+    if _operations.is_watched():
         # A number of a shape may be a symbol, which cannot be a key.
         return _penalty(factors, shape_and_kind_of if torch.compiler.is_compiling() else id)[0]
     return _apply(*factors)

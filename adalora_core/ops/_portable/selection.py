@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from adalora_core.ops._portable.grouping import joined, kind_of, places_by, write_parts
+from adalora_core.ops._operations import joined, kind_of, places_by, write_parts
 
 
 @torch.no_grad()

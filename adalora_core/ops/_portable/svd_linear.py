@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
-from adalora_core.ops import _watched
+from adalora_core.ops import _operations
 
 _NODE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})  # noqa: SLF001 - as in torch's documentation
 
@@ -199,7 +199,7 @@ class AdapterNode(torch.autograd.Function):
             inputs = (kept[0], A, E, B)
             gradients = recorded_gradients(grad, inputs, wanted, scale, dropout, kept[1], weight)
         else:
-            inplace = not _watched.is_recorded(grad)
+            inplace = not _operations.is_recorded(grad)
             with without_autocast(grad):
                 gradients = _gradients(
                     grad, (A, E, B), weight, kept, wanted, scale, dropout, inplace=inplace
@@ -299,3 +299,20 @@ def with_merged_rows(tensor: Tensor) -> Tensor:
     if (tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()) and not tensor.is_neg():
         return tensor
     return tensor.resolve_neg().contiguous()
+
+
+def adapted_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    *,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Return both products; see `adalora_core.ops.adapted_linear`."""
+    x, weight = as_under_autocast(x), as_under_autocast(weight)
+    bias = None if bias is None else as_under_autocast(bias)
+    return apply_node(None, x, A, E, B, scale, dropout, False, weight, bias)

@@ -24,8 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from adalora_core.config.fields.table import as_written
-from adalora_core.config.loading import config_of, read_config
-from adalora_core.config.model import AdaLoraConfig
+from adalora_core.config.model import AdaLoraConfig, config_of, read_config
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import is_inside, locked, object_in, rename, staged, sync_folder

@@ -29,7 +29,7 @@ from safetensors.torch import load
 
 from adalora_core.allocation.criteria import keeps_averages
 from adalora_core.allocation.statistics import average_dtype
-from adalora_core.config.loading import config_of
+from adalora_core.config.model import config_of
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible

@@ -10,7 +10,7 @@ import pytest
 
 from adalora_core.checker.rules import RULES
 from adalora_core.commands.cli import main
-from adalora_core.config.schemas.config import config_schema
+from adalora_core.config.schema import config_schema
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainingArguments
 from adalora_core import AdaLoraConfig, find_ranks
 from adalora_core.commands.rank_report import half_pilot
 from adalora_core.commands.rank_report.report import render_rank_pattern
-from adalora_core.config.loading import read_config
+from adalora_core.config.model import read_config
 from adalora_core.floor.errors import RunWarning
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from adalora_core.config.fields.block import Block, BlockOptions
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.model import AdaLoraConfig
-from adalora_core.config.schemas.config import config_schema
+from adalora_core.config.schema import config_schema
 
 NAN, INF = math.nan, math.inf
 VALUES = [

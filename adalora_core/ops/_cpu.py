@@ -1,4 +1,4 @@
-"""The adapter op on a CPU: one call of the core forward, one call backward."""
+"""Calls of `adalora_core._cpu`: the adapter op on a CPU, one call forward, one call backward."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
-from adalora_core.ops import _backend, _watched
+from adalora_core.ops import _backend, _operations
 from adalora_core.ops._portable.svd_linear import (
     Factors,
     recorded_gradients,
@@ -146,7 +146,7 @@ class AdapterNode(torch.autograd.Function):
         """Return the gradients; those of both products of x are summed in place."""
         x, A, E, B, hidden, weight = ctx.saved_tensors
         of_base, *wanted, _ = ctx.needs_input_grad
-        if _watched.is_recorded(grad):
+        if _operations.is_recorded(grad):
             scale, dropout, seed = ctx.numbers
             mask = kept_entries(x, dropout, seed)
             gradients = recorded_gradients(grad, (x, A, E, B), wanted, scale, dropout, mask, weight)

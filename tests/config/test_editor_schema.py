@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 
 from adalora_core.checker.check import check_config
 from adalora_core.checker.rules import RULES
+from adalora_core.config.editor_schema import CHOICES, FILE, KEYWORDS, editor_schema
 from adalora_core.config.fields.table import FIELDS, Treatment
-from adalora_core.config.schemas.config import config_schema, to_text
-from adalora_core.config.schemas.editor import CHOICES, FILE, KEYWORDS, editor_schema
+from adalora_core.config.schema import config_schema, to_text
 
 SCHEMA = editor_schema()
 PORTABLE = jsonschema.Draft7Validator(config_schema("draft-07"))
@@ -45,7 +45,7 @@ def _subschemas(schema):
 
 
 def test_committed_file_is_what_the_table_generates():
-    path = Path(__file__).parents[3] / "schemas" / FILE
+    path = Path(__file__).parents[2] / "schemas" / FILE
     assert path.read_text("utf-8") == to_text(SCHEMA), "run: python tools/regenerate.py schemas"
 
 

@@ -14,7 +14,7 @@ from adalora_core.config.fields.table import FIELDS, PEFT_VERSION, Field, Treatm
 from adalora_core.config.rules import BY_CODE, RULES
 from adalora_core.config.rules.base import SOUND
 from adalora_core.config.rules.keys import ALIASES
-from adalora_core.config.schemas.config import DRAFTS, VERSION, config_schema, conflicts, schema_id
+from adalora_core.config.schema import DRAFTS, VERSION, config_schema, conflicts, schema_id
 from adalora_core.floor.adapter_spec import LORA_START
 
 FILE = "adalora-config.editor.schema.json"

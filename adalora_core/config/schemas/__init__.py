@@ -1,1 +1,0 @@
-"""Generate the published JSON Schemas from the fields and rules."""
