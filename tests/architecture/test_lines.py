@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1089,
-    "adalora_core/bridge": 1869,
-    "adalora_core/checker": 13527,
+    "adalora_core/bridge": 1926,
+    "adalora_core/checker": 13495,
     "adalora_core/commands": 6023,
     "adalora_core/config": 7300,
     "adalora_core/demo": 398,

@@ -6,14 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import (
-    FUNCTION,
-    argument,
-    called_name,
-    dotted,
-    keyword,
-    last_name,
-)
+from adalora_core.checker.documents.python.syntax import called_name, dotted, keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     CALLBACK,
     EPOCHS,
@@ -28,11 +21,7 @@ from adalora_core.checker.rules.usage_base import (
 from adalora_core.checker.rules.usage_setup import takes_e, words_in
 from adalora_core.checker.scripts.events import Event, Guard, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, WRAPPERS
-from adalora_core.checker.scripts.trainings import (
-    UNLOADS,
-    held_models,
-    models_of_trainer,
-)
+from adalora_core.checker.scripts.trainings import UNLOADS, held_models, models_of_trainer
 from adalora_core.config.rules.base import BOTH
 
 if TYPE_CHECKING:
@@ -111,12 +100,10 @@ def _bound(usage: Usage, node: ast.expr, depth: int) -> list[ast.expr | None]:
     if not isinstance(node, ast.Name):
         return found
     for each in usage.reaching(node):
-        if each.kind != "parameter" or not isinstance(each.node, FUNCTION):
+        if each.kind != "parameter":
             found.append(each.value)
-            continue
-        given = [argument(c, each.node, node.id) for c in usage.calls_of(each.node)]
-        for value in given if depth else ():
-            found += [] if value is None else _bound(usage, value, depth - 1) or [value]
+        for value in usage.given(each.node, node.id) if each.kind == "parameter" and depth else ():
+            found += _bound(usage, value, depth - 1) or [value]
     return found
 
 

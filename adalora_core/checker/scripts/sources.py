@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +19,7 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.frameworks import ALLOCATE, may_be_an_event
+from adalora_core.checker.scripts.frameworks import may_be_an_event
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Scopes
@@ -141,7 +141,8 @@ class Sources:
         seen |= {id(node)}
         match node:
             case ast.Name():
-                yield from self._of_name(node, item, seen)
+                bindings = [each for each in self.reaching(node) if each.kind in _FOLLOWED]
+                yield from self._of_bindings(node, bindings, item, seen)
             case ast.Attribute():
                 yield from self._of_attribute(node, item, seen)
             case ast.Subscript():
@@ -163,12 +164,21 @@ class Sources:
             case _:
                 yield node
 
-    def _of_name(self, node: ast.Name, item: int | None, seen: _Path) -> _Leaves:
-        bindings = [each for each in self.reaching(node) if each.kind in _FOLLOWED]
+    def _of_bindings(
+        self, node: ast.expr, bindings: list[Binding], item: int | None, seen: _Path
+    ) -> _Leaves:
+        """Follow a name or an attribute to what it is bound to, where that is known."""
         if not bindings:
             yield node
-        for binding in bindings:
-            yield from self._of_binding(node, binding, item, seen)
+        for each in bindings:
+            values: Sequence[ast.expr | None] = [each.value]
+            if each.kind == "parameter":
+                values = self.given(each.node, last_name(node))
+            if each.kind == "loop" or not values:
+                yield node
+                continue
+            for value in filter(None, values):
+                yield from self._follow(value, item if each.item is None else each.item, seen)
 
     def reaching(self, node: ast.Name) -> list[Binding]:
         """Return the bindings that can reach a name; all of them from another function."""
@@ -176,27 +186,12 @@ class Sources:
         is_local = scope is not None and scope.function is self.scopes.of[node].function
         return self._reaching(node, bindings) if is_local else bindings
 
-    def _of_binding(
-        self, node: ast.expr, binding: Binding, item: int | None, seen: _Path
-    ) -> _Leaves:
-        if isinstance(node, ast.Name) and binding.kind == "parameter":
-            yield from self._of_parameter(node, binding.node, item, seen)
-        elif binding.kind == "loop" and binding.value is not None:
-            yield node
-        elif binding.value is not None:
-            inner = binding.item if binding.item is not None else item
-            yield from self._follow(binding.value, inner, seen)
-
-    def _of_parameter(
-        self, node: ast.Name, function: ast.AST, item: int | None, seen: _Path
-    ) -> _Leaves:
-        found: list[ast.expr | None] = []
-        if isinstance(function, FUNCTION):
-            found = [argument(call, function, node.id) for call in self.calls_of(function)]
-        if not any(found):
-            yield node
-        for value in filter(None, found):
-            yield from self._follow(value, item, seen)
+    def given(self, function: ast.AST, name: str) -> list[ast.expr]:
+        """Return what the calls of this script pass for a parameter of a function."""
+        if not isinstance(function, FUNCTION):
+            return []
+        found = [argument(call, function, name) for call in self.calls_of(function)]
+        return [value for value in found if value is not None]
 
     def calls_of(self, function: Function) -> list[ast.Call]:
         """Return the calls of this script that can run a function of it."""
@@ -214,14 +209,10 @@ class Sources:
 
     def _of_attribute(self, node: ast.Attribute, item: int | None, seen: _Path) -> _Leaves:
         bindings = [each for each in self.bindings_of(node) if each.kind == "value"]
-        for binding in bindings:
-            yield from self._of_binding(node, binding, item, seen)
-        if bindings:
-            return
-        if node.attr in {"base_model", "module"}:
+        if not bindings and node.attr in {"base_model", "module"}:
             yield from self._follow(node.value, None, seen)
-            return
-        yield node
+        else:
+            yield from self._of_bindings(node, bindings, item, seen)
 
     def bindings_of(self, node: ast.Attribute) -> list[Binding]:
         """Return the bindings of an attribute of an instance of the script's own class."""
@@ -232,20 +223,18 @@ class Sources:
 
     def _of_subscript(self, node: ast.Subscript, item: int | None, seen: _Path) -> _Leaves:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
-        found = False
+        values: list[ast.expr] = []
         for change in self.scopes.changes(node.value) if isinstance(node.value, ast.Name) else ():
             statement, same = self.scopes.parents[change], getattr(change, "slice", None)
             if isinstance(statement, ast.Assign) and getattr(same, "value", key) == key:
-                found = True
-                yield from self._follow(statement.value, item, seen)
-        for base in self._follow(node.value, None, seen):
-            if isinstance(base, ast.Dict):
-                found = True
-                for name, value in zip(base.keys, base.values, strict=True):
-                    wanted = key is None or not isinstance(name, ast.Constant) or name.value == key
-                    if wanted:
-                        yield from self._follow(value, item, seen)
-        if not found:
+                values.append(statement.value)
+        bases = [b for b in self._follow(node.value, None, seen) if isinstance(b, ast.Dict)]
+        for name, value in (pair for b in bases for pair in zip(b.keys, b.values, strict=True)):
+            if key is None or not isinstance(name, ast.Constant) or name.value == key:
+                values.append(value)
+        for value in values:
+            yield from self._follow(value, item, seen)
+        if not (values or bases):
             yield node
 
     def _of_call(self, node: ast.Call, item: int | None, seen: _Path) -> _Leaves:
@@ -312,14 +301,6 @@ class Sources:
             node = self.scopes.parents[node]
         block = self.scopes.parents[node]
         return self._block(block) if isinstance(block, ast.With | ast.AsyncWith) else block
-
-
-def is_the_method(node: ast.expr) -> bool:
-    """Return whether an expression reads `update_and_allocate`."""
-    if isinstance(node, ast.Attribute):
-        return node.attr == ALLOCATE
-    parts = node.args if isinstance(node, ast.Call) and called_name(node) == "getattr" else []
-    return any(isinstance(part, ast.Constant) and part.value == ALLOCATE for part in parts)
 
 
 def eventful(scopes: Scopes) -> list[Function]:

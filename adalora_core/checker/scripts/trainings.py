@@ -18,7 +18,6 @@ from adalora_core.checker.documents.python.syntax import (
 )
 from adalora_core.checker.scripts.events import Event, excludes, receiver, trainer_calls
 from adalora_core.checker.scripts.frameworks import ALLOCATE, KNOWN_MODULES
-from adalora_core.checker.scripts.sources import is_the_method
 
 if TYPE_CHECKING:
     from adalora_core.checker.scripts.usage import Usage, Wrap
@@ -222,7 +221,8 @@ def allocates_loosely(usage: Usage) -> bool:
     """
     if any(_may_allocate(usage, call) for call in usage.scopes.calls):
         return True
-    asked = (call for call in usage.scopes.callers.get("getattr", ()) if is_the_method(call))
+    asked = usage.scopes.callers.get("getattr", ())
+    asked = [c for c in asked if any(getattr(a, "value", "") == ALLOCATE for a in c.args)]
     around = ((each, usage.scopes.parents[each]) for each in asked)
     if any(getattr(p, "func", p) is not e and not isinstance(p, ast.Assign) for e, p in around):
         return True
