@@ -12,20 +12,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1089,
-    "adalora_core/bridge": 1926,
+    "adalora_core/bridge": 1868,
     "adalora_core/checker": 13495,
     "adalora_core/commands": 6023,
     "adalora_core/config": 7300,
     "adalora_core/demo": 398,
-    "adalora_core/floor": 2059,
-    "adalora_core/nn": 701,
-    "adalora_core/ops": 2383,
+    "adalora_core/floor": 2024,
+    "adalora_core/nn": 681,
+    "adalora_core/ops": 2384,
     "adalora_core/sharding": 346,
     "adalora_core/trainers": 1138,
-    "adalora_core/training": 6080,
+    "adalora_core/training": 6078,
     "tests/allocation": 683,
-    "tests/architecture": 976,
-    "tests/benchmarks": 675,
+    "tests/architecture": 970,
+    "tests/benchmarks": 673,
     "tests/bridge": 927,
     "tests/checker": 3331,
     "tests/commands": 4025,
@@ -58,7 +58,7 @@ LINES = {
 }
 """By folder: lines of Python, and of the notebooks and settings that a corpus consists of."""
 SUFFIXES = {".py", ".ipynb", ".json", ".toml", ".tsv", ".txt", ".yaml"}
-MOST_FILES = 201
+MOST_FILES = 200
 """Modules of the package."""
 SLACK = 0.03
 """The share below its number from which a room is given a smaller one."""

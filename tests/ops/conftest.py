@@ -15,7 +15,7 @@ OPS = {
     "test_svd_linear",
 }
 # Torch's operations, for which no interpreter of kernels is asked.
-ON_TORCH = {"test_watched", "test_a_compiled_allocation_equals_the_eager_one"}
+ON_TORCH = {"test_operations_watched", "test_a_compiled_allocation_equals_the_eager_one"}
 # CUDA kernels make no node with the layer.
 ON_CPU = {"test_adapted_linear"}
 

@@ -304,4 +304,4 @@ NASTY = [
     *SAVED, *SHAPES, *CODE, *NOTEBOOKS,
 ]  # fmt: skip
 """Eleven families; file systems are in tests/commands/cli/test_files.py, agreement of schema and
-engine in tests/config/test_schemas.py."""
+engine in tests/config/test_schema.py."""
