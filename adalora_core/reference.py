@@ -1,6 +1,7 @@
 """The oracle: each op in the shortest correct torch, never optimised.
 
-Tests compare the backends with the oracle, and benchmarks measure beside it.
+Tests compare the backends with the oracle, and benchmarks measure beside it. It is that of
+ops.importance, ops.orthogonality, ops.selection and ops.svd_linear.
 Shape letters: N tokens, r rank, K matrices.
 """
 

@@ -29,6 +29,7 @@ PLACES = {
 LISTS = {
     "adalora_core/ops/__init__.py": "ops.{} import",
     "adalora_core/ops/_portable/__init__.py": "_portable.{} import",
+    "adalora_core/reference.py": "ops.{}",
     "benchmarks/bench_core.py": '"{}",',
     "csrc/bindings/bindings.hpp": "bind_{}(",
     "csrc/bindings/cuda/module.cpp": "bind_{}(",
