@@ -219,7 +219,8 @@ def _answer(name: str, study: Study, found: Reading | None) -> str:
     text += f": {percent(found.interval)}, lower bound {100 * found.lower:.0f} %"
     for (one, other), each in zip(study.beside, found.beside, strict=True):
         text += f"; beside it `{one}` over `{other}` {percent(each)}"
-    return f"{text}; {_edges(name)}"
+    is_tuned = any(study.plan.tuning(each, arm) for each in study.blocks for arm in each.arms)
+    return f"{text}; {_edges(name) if is_tuned else 'its learning rates are those of found ranks'}"
 
 
 def _edges(name: str) -> str:

@@ -205,6 +205,7 @@ def test_compiled_it_equals_the_eager_result() -> None:
 @pytest.mark.cpu_core
 @pytest.mark.slow
 @pytest.mark.parametrize("of_x", [True, False])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of opcheck, torch 2.15
 def test_registered_ops_pass_opcheck(of_x: bool) -> None:
     x, weight, bias, A, E, B = make(((2, 3), 8, 3, 5)).values()
     x = x.detach().requires_grad_(of_x)
