@@ -23,8 +23,8 @@ from study_tables import edge, interval  # noqa: E402 - same
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from jobs import Job, Outcome
     from matplotlib.figure import Figure
+    from results import Job, Outcome
 
     Expected = Literal["zero in the interval", "nothing shown", "anything"]
 

@@ -12,8 +12,7 @@ from rank_evidence import RESULTS, ROOT, more_parameters, percent  # sets the pa
 # isort: split
 from claims import PAIRS, comparisons, differences, doubling_gain, in_parameters, pooled
 from intervals import paired, quantile
-from outcomes import Outcomes
-from runs import Plan, best_try
+from runs import Outcomes, Plan, best_try
 from studies import STUDIES, minutes, outcomes_of, reading, shares
 from study_tables import interval
 from tasks import TASKS
@@ -55,37 +54,41 @@ def answers() -> str:
         f"**{more_parameters(own)}** more parameters ({reach['a']}) to reach the loss of AdaLoRA "
         f"that is started [like LoRA](training.md#start-like-lora). AdaLoRA is ahead on "
         f"{own.tasks[0]} of {own.tasks[1]} tasks, in {own.pairs[0]} of {own.pairs[1]} pairs of "
-        f"runs with one seed. On {', '.join(_behind(plan, outcomes))} it is behind.",
-        "How much are its ranks worth?": f"A new LoRA that is trained with AdaLoRA's ranks: LoRA "
-        f"with one rank needs **{more_parameters(ranks)}** more parameters ({reach['r']}) to "
-        f"reach its loss. It is ahead on {ranks.tasks[0]} of {ranks.tasks[1]} tasks, in "
-        f"{ranks.pairs[0]} of {ranks.pairs[1]} pairs. The steps that found the ranks are not "
-        "counted.",
-        "Is there a better score?": f"Yes: [`per-parameter`](training.md#other-scores) divides the "
-        f"score of a triplet by its parameters, and counts the budget in parameters. LoRA needs "
-        f"**{_more(scored)}** more parameters ({_reach(scored)}) to reach its loss in 300 steps of "
-        "two tasks. One test, [planned before](evidence-tables.md#studies-of-one-question), asked "
-        "whether the gain is above 7 %. It is not the default, since PEFT has no such score.",
-        "Which learning rate?": f"Half as high [until the last triplet is dropped]"
-        f"(training.md#half-the-learning-rate-first): that is worth **{_more(halved)}** more "
-        f"parameters ({_reach(halved)}) beside AdaLoRA at one rate, in 300 steps of three tasks. "
-        f"One planned test asked whether it gains at all. {_edges('half-rate').capitalize()}.",
+        f"runs with the same seed. On {', '.join(_behind(plan, outcomes))} it is behind.",
+        "How much are its ranks worth?": "LoRA with the same rank everywhere needs "
+        f"**{more_parameters(ranks)}** more parameters ({reach['r']}) to reach the loss of a new "
+        f"LoRA with AdaLoRA's ranks. The new one is ahead on {ranks.tasks[0]} of {ranks.tasks[1]} "
+        f"tasks, in {ranks.pairs[0]} of {ranks.pairs[1]} pairs. The steps that found the ranks "
+        "are not counted.",
+        "Is there a better score?": f"On the two tasks that were tried, yes: [`per-parameter`]"
+        "(training.md#other-scores) divides the score of a triplet (what one unit of rank consists "
+        "of) by its parameters, and counts the budget in parameters. LoRA needs "
+        f"**{_more(scored)}** more parameters ({_reach(scored)}) to reach its loss in 300 steps. "
+        "One test, [planned before](evidence-tables.md#studies-of-one-question), asked whether the "
+        f"gain is above 7 %: {_verdict('in-parameters')}. It is not the default, since PEFT has no "
+        "such score.",
+        "Which learning rate?": "Half the rate [until the last triplet is dropped]"
+        "(training.md#half-the-learning-rate-first), then all of it: AdaLoRA at the whole rate "
+        f"throughout needs **{_more(halved)}** more parameters ({_reach(halved)}) for the same "
+        "loss, in 300 steps of three tasks. One planned test asked whether it gains at all: "
+        f"{_verdict('half-rate')}. {_edges('half-rate').capitalize()}.",
         "For how long?": f"It seems to fade; one task was run for longer. From Python to C++ the "
         f"loss of AdaLoRA minus that of LoRA (in nats per byte, 95 % interval) is {fading} steps. "
         "At 3,000 the learning rates were not tuned anew, which may explain it as well.",
-        "Do its ranks serve other runs?": f"Yes: in new LoRAs on four other seeds, ranks averaged "
-        f"over eight runs of 300 steps were better than one rank, which needs {_carried()} for "
-        "the same loss, each length with its own learning rates. One planned test pooled the "
-        "three lengths, and showed it; on one text, from Python to C++. The eight runs are not "
-        "counted.",
+        "Do its ranks serve other runs?": "On the one task that was tried, yes: ranks averaged "
+        "over eight runs of 300 steps went to new LoRAs on four other seeds. The same rank "
+        f"everywhere needs {_carried()} for the same loss, each length with its own learning "
+        "rates. One planned test pooled the three lengths and asked whether they gain: "
+        f"{_verdict('averaged')}. The eight runs are not counted.",
         "At what cost?": f"On a CPU **{min(times):.1f} to {max(times):.1f}** times the processor "
         "time of PEFT's LoRA, since the compiled ops are faster than PEFT's. While it chooses, it "
         "holds three times the rank that it keeps ([memory](status.md#what-memory-is-held)).",
-        "Which start?": "Like LoRA, with B = 0 and E = 1. The start of PEFT's AdaLoRA needs "
+        "Which start?": "Like LoRA, whose B begins at 0. The start of PEFT's AdaLoRA needs "
         f"**{more_parameters(start)}** more parameters ({reach['s']}) for the same loss, on "
         f"{start.tasks[0]} of {start.tasks[1]} tasks. It might do better with lora_alpha above 8 "
-        "times the rank: 8 was the largest that was tried, at one learning rate alone. So AdaLoRA "
-        "as PEFT starts it is probably behind LoRA.",
+        "times the rank: 8 was the largest that was tried, at one learning rate alone. Since this "
+        f"is more than the {more_parameters(own)} above, AdaLoRA as PEFT starts it is probably "
+        "behind LoRA.",
         "What was not tried?": "Language models above **1.9 million** parameters and encoders "
         "above 22.7 million, more than 3,000 steps, training on a GPU, other adapters.",
     }
@@ -98,18 +101,20 @@ def answers() -> str:
 def _planned(plan: Plan, outcomes: Outcomes) -> str:
     """Return what the planned test says of the same, and what it could have seen."""
     found = comparisons(plan, outcomes)
+    own, start, ranks = (more_parameters(pooled(plan, outcomes, *arms)) for _, *arms in PAIRS[:3])
     seen = [_visible(plan, outcomes, each, len(found)) for each in found
             if each.claim in "ac" and each.block.steps == 300]  # fmt: skip
     return (
-        f"**The planned tests show less.** {len(found)} comparisons, of which others ask for the "
-        "start and the place of ranks, were tested under Holm's correction with eight seeds. "
+        f"**The planned tests show less.** {len(found)} comparisons were tested under Holm's "
+        "correction with eight seeds, also of lengths, starts and the place of ranks. "
         f"That AdaLoRA beats LoRA was {_counts('a', found)}; that a new LoRA with its ranks does, "
         f"was {_counts('c', found)}. Such a comparison finds "
         f"a gain with a probability of 90 % only if the gain is worth {100 * min(seen):.0f} to "
         f'{100 * max(seen):.0f} % of the parameters, so "nothing shown" does not mean that nothing '
-        "is there. **The percentages of the table pool the four tasks, and were computed "
-        "afterwards**, when the results were known: read them as the best guess, and not as a "
-        "proof. Their intervals hold for other seeds of these tasks, and not for another task."
+        f"is there. **The {own}, {ranks} and {start} above pool "
+        "the four tasks, and were computed afterwards**, when the results were known: read them as "
+        "the best guess, and not as a proof. All intervals hold for other seeds of these tasks "
+        "and lengths, and not for others."
     )
 
 
@@ -144,6 +149,12 @@ def _answered(name: str) -> Interval:
     if found is None:
         raise SystemExit(f"rank_answers: the study {name!r} has runs that are missing")
     return found.interval
+
+
+def _verdict(name: str) -> str:
+    """Return "yes" or "not shown", as the one test of a study decided."""
+    found = reading(STUDIES[name], outcomes_of(name))
+    return "yes" if found is not None and found.lower > STUDIES[name].bound else "not shown"
 
 
 def _carried() -> str:
@@ -215,8 +226,7 @@ def questions() -> str:
 def _answer(name: str, study: Study, found: Reading | None) -> str:
     if found is None:
         return "none: not all runs are made"
-    text = "yes" if found.lower > study.bound else "not shown"
-    text += f": {percent(found.interval)}, lower bound {100 * found.lower:.0f} %"
+    text = f"{_verdict(name)}: {percent(found.interval)}, lower bound {100 * found.lower:.0f} %"
     for (one, other), each in zip(study.beside, found.beside, strict=True):
         text += f"; beside it `{one}` over `{other}` {percent(each)}"
     is_tuned = any(study.plan.tuning(each, arm) for each in study.blocks for arm in each.arms)

@@ -31,8 +31,7 @@ from claims import (  # noqa: E402 - same
     tests_of,
 )
 from intervals import Interval, paired  # noqa: E402 - same
-from outcomes import Outcomes  # noqa: E402 - same
-from runs import Plan, best_try  # noqa: E402 - same
+from runs import Outcomes, Plan, best_try  # noqa: E402 - same
 from study_tables import edge, interval  # noqa: E402 - same
 from tasks import KINDS, TASKS, Block  # noqa: E402 - same
 

@@ -51,8 +51,8 @@ def test_holm_adjusts_as_in_the_literature() -> None:
 
 
 def test_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None:
-    from jobs import Outcome, Plan
-    from results import Results
+    from jobs import Plan
+    from results import Outcome, Results
 
     path = tmp_path / "results.jsonl"
     results, (job, other) = Results(path), Plan().tuning("tweets", "lora")[:2]

@@ -159,8 +159,7 @@ def outcome_of(job, losses=LOSSES):
 
 def all_outcomes(path: Path, losses=LOSSES):
     """Return outcomes of the whole plan that write no file: a thousand files take minutes."""
-    from outcomes import Outcomes
-    from runs import Plan
+    from runs import Outcomes, Plan
 
     class InMemory(Outcomes):
         def add(self, outcome) -> None:
@@ -175,9 +174,8 @@ def all_outcomes(path: Path, losses=LOSSES):
 def test_study_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from outcomes import Outcomes
     from rank_study import Runner
-    from runs import Plan
+    from runs import Outcomes, Plan
     from tasks import Block
 
     blocks = (Block("code", 300, ("lora1", "wide", "even"), only_tuned=("lora6",)),)
@@ -281,7 +279,7 @@ def test_pages_say_what_the_results_are(tmp_path: Path, monkeypatch: pytest.Monk
     assert "**(c) The ranks that it finds beat one rank everywhere in a fresh LoRA at" in tables
     assert f"{len(outcomes)} runs, {len(outcomes) / 100:.1f} hours of one processor" in tables
     ranks = rank_evidence.more_parameters(rank_evidence.pooled(plan, outcomes, *PAIR_OF_RANKS))
-    assert f"LoRA with one rank needs **{ranks}** more parameters" in first
+    assert f"LoRA with the same rank everywhere needs **{ranks}** more parameters" in first
     assert "on 4 of 4 tasks, in 32 of 32 pairs" in first
     own = rank_evidence.more_parameters(
         rank_evidence.pooled(plan, outcomes, *rank_answers.PAIRS[0][1:])
@@ -330,8 +328,7 @@ def test_edges_of_rates_and_of_scales_are_marked(chosen, mark: str) -> None:
 
 
 def test_run_that_needs_a_missing_one_names_it(tmp_path: Path) -> None:
-    from outcomes import Outcomes
-    from runs import Job, Plan, found_ranks
+    from runs import Job, Outcomes, Plan, found_ranks
 
     block = Plan().blocks[0]
     outcomes = Outcomes(tmp_path / "none.jsonl")

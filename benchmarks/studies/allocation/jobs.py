@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from results import Job, Results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from results import Results
 
 ARMS = {
     "lora": "LoRA, one rank everywhere",
@@ -69,62 +70,6 @@ class Setting:
         model = self.model.name if self.model else "MiniLM"
         sizes = f"{self.steps} steps of {self.batch} sentences, {self.tokens} tokens"
         return f"{model}, {sizes}, rank {self.init_r} to {self.target_r}"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run: what is trained, how, and on which split.
-
-    Attributes:
-        setting: name of the setting.
-        data: the set of sentences.
-        stage: "tune" and "after" are measured on the development split, "test" and "again" on the
-            test split.
-        arm: a key of ARMS.
-        learning_rate: peak of the schedule, for adapters and head.
-        scale: factor of the adapters: alpha / rank for LoRA, alpha / init_r for AdaLoRA.
-        seed: decides split, initial values, order of the batches and dropout.
-    """
-
-    setting: str
-    data: str
-    stage: str
-    arm: str
-    learning_rate: float
-    scale: float
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one run gave.
-
-    Attributes:
-        job: the run.
-        spearman: rank correlation of prediction and mean rating.
-        accuracy: share of sentences whose prediction has the sign of the mean rating.
-        triplets: what all matrices keep at the end.
-        parameters: adapter parameters that this takes, as in an export to LoRA.
-        steps: optimizer steps.
-        cpu_seconds: time of the process from loading the model to the last prediction.
-        machine: processor and versions.
-        ranks: rank of each matrix, in the order of the modules; empty for plain LoRA.
-    """
-
-    job: Job
-    spearman: float
-    accuracy: float
-    triplets: int
-    parameters: int
-    steps: int
-    cpu_seconds: float
-    machine: str
-    ranks: list[int] = field(default_factory=list)
-
-    def record(self) -> dict[str, Any]:
-        """Return the outcome as a flat mapping, as a line of the results holds it."""
-        held = asdict(self)
-        return {**held.pop("job"), **held}
 
 
 @dataclass(frozen=True, slots=True)

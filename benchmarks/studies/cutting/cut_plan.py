@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import outcomes as second_study
 import runs
 from results import Results
 
@@ -160,7 +159,7 @@ class Plan:
         """
         if task in TEXTS and rank != WHOLE:
             block = next(each for each in runs.Plan().blocks if each.task == task)
-            return runs.best_try(block, "lora6", second_study.Outcomes(self.second))[0]
+            return runs.best_try(block, "lora6", runs.Outcomes(self.second))[0]
         tuned = tries(task, WHOLE if rank == WHOLE else TUNED_RANK)
         return min(tuned, key=lambda each: outcomes[each].loss).learning_rate
 

@@ -21,8 +21,7 @@ from adalora_core.training.training_state.contents import allocator_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from outcomes import Outcomes
-    from runs import Job
+    from runs import Job, Outcomes
     from tasks import Block
     from texts import Text
     from torch import Tensor, nn

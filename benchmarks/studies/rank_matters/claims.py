@@ -14,8 +14,7 @@ from tasks import TASKS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from outcomes import Outcomes
-    from runs import Outcome, Plan
+    from runs import Outcome, Outcomes, Plan
     from tasks import Block
 
 CLAIMS = {

@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "allocation")]
 
-from outcomes import Outcomes
+from runs import Outcomes
 from studies import SHORT, STUDIES, minutes, outcomes_of
 from tasks import TASKS, Block
 

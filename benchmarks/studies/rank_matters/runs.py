@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from arms import ARMS
+from results import Results
 from tasks import BASE_RATE, BLOCKS, SIZES, TASKS, TEST_SEEDS, TUNING_SEEDS, Block, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    from outcomes import Outcomes
 
 DIVERGED = 99.0
 """The loss of a run whose loss is not a number."""
@@ -70,6 +71,29 @@ class Outcome:
         """Return the outcome as a flat mapping, as a line of the results holds it."""
         held = asdict(self)
         return {**held.pop("job"), **held}
+
+
+class Outcomes(Results):
+    """The outcomes in a file, by job, and those of another study that count as well.
+
+    Args:
+        path: the file, to which new outcomes are added.
+        recorded: the outcomes of a study before, which are looked up and not iterated.
+    """
+
+    types = (Job, Outcome)
+
+    def __init__(self, path: Path, recorded: Outcomes | None = None) -> None:
+        super().__init__(path)
+        self._recorded = recorded
+
+    def __contains__(self, job: Job) -> bool:
+        return super().__contains__(job) or (self._recorded is not None and job in self._recorded)
+
+    def __getitem__(self, job: Job) -> Outcome:
+        if self._recorded is not None and not super().__contains__(job):
+            return self._recorded[job]
+        return super().__getitem__(job)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intervals import Interval, paired, quantile
-from outcomes import Outcomes
-from runs import Plan
+from runs import Outcomes, Plan
 from tasks import SIZES, TASKS, TEST_SEEDS, TUNED, Block
 
 if TYPE_CHECKING:
