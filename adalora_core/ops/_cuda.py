@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from adalora_core.floor.errors import BackendUnavailableError
 from adalora_core.ops import _operations
+from adalora_core.ops._portable.importance import update_importance as portable_importance
 from adalora_core.ops._portable.svd_linear import recorded_gradients, rows_of
 
 if TYPE_CHECKING:
@@ -79,36 +80,14 @@ def update_importance(
     if scores is not None:
         room = core.score_room(parameters)
         partials = torch.empty(room, dtype=torch.float64, device=skipped.device)
-    written = [smoothed, uncertainty, scores]
     rest = (beta1, beta2, scores, partials, skipped)
     if core.update_importance(parameters, gradients, smoothed, uncertainty, *rest):
         return skipped
-    # A tensor is strided: the kernels work on copies.
-    if gradients is None:
+    if gradients is None:  # a tensor is strided
         gradients = [each.grad for each in parameters]
-    dense = [_dense(each) for each in written]
-    if not core.update_importance(
-        _dense(parameters), _dense(gradients), *dense[:2], beta1, beta2, dense[2], *rest[3:]
-    ):
-        raise RuntimeError("update_importance: the kernels do not serve contiguous copies")
-    for target, source in zip(written, dense, strict=True):
-        _copy_back(target, source)
-    return skipped
-
-
-def _dense(tensors: Any) -> Any:
-    if isinstance(tensors, Tensor):
-        return tensors.contiguous()
-    return None if tensors is None else [_dense(each) for each in tensors]
-
-
-def _copy_back(target: Any, source: Any) -> None:
-    if isinstance(target, Tensor):
-        if target is not source:
-            target.copy_(source)
-    elif target is not None:
-        for each, copied in zip(target, source, strict=True):
-            _copy_back(each, copied)
+    return portable_importance(
+        parameters, gradients, smoothed, uncertainty, beta1, beta2, scores=scores
+    )
 
 
 _ROW_BYTES = 16

@@ -15,7 +15,7 @@ from torch.autograd.function import FunctionCtx
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from adalora_core.ops import _backend, _operations
-from adalora_core.ops._portable.orthogonality import OrthogonalityPenalty, recorded_gradients
+from adalora_core.ops._portable.orthogonality import recorded_gradients
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
@@ -347,49 +347,23 @@ def _add_gradients(
     factors: Sequence[Tensor], weight: float, targets: Sequence[Tensor | None]
 ) -> Tensor:
     wanted = [each for each in targets if each is not None]
-    core = _backend.core_of(factors[0]) if _backend.serves(factors[0]) else None
-    if core is not None and core is _backend.core:
+    if _backend.core_of(factors[0]) is _backend.core and _backend.serves(factors[0]):
         try:
             pairs = zip(factors, targets, strict=True)
             outputs = [torch.empty_like(each) if to is None else to for each, to in pairs]
-            total = core.add_orthogonality_gradient(*_halves(factors), weight, outputs)
+            total = _backend.core.add_orthogonality_gradient(*_halves(factors), weight, outputs)
             torch.autograd.graph.increment_version(outputs)
             return factors[0].new_full((), total)
         except (TypeError, ValueError):
             if are_of_one_kind((*factors, *wanted)):
                 raise
-    if _backend.uses_oracle():
-        learning = [each for each in factors if each.requires_grad]
-        with torch.enable_grad():
-            penalty = orthogonality_penalty(*_halves(factors))
-            found = list(torch.autograd.grad(penalty * weight, learning)) if wanted else []
-    else:
-        function: Any = OrthogonalityPenalty
-        if core is not None and are_of_one_kind(factors):
-            function = CompiledPenalty
-        else:
-            _backend.in_torch("add_orthogonality_gradient_")
-        call = _CallWithoutGraph(tuple(each is not None for each in targets))
-        penalty = function.forward(call, *factors)
-        gradients = function.backward(call, penalty.new_full((), weight))
-        pairs = zip(gradients, targets, strict=True)
-        found = [gradient for gradient, target in pairs if target is not None]
+    with torch.enable_grad():
+        penalty = orthogonality_penalty(*_halves(factors))
     if wanted:
+        learning = [each for each in factors if each.requires_grad]
+        found = torch.autograd.grad(penalty, learning, penalty.new_full((), weight))
         torch._foreach_add_(wanted, found)
     return penalty.detach()
-
-
-class _CallWithoutGraph:
-    """Takes the place of autograd's context where a function is called without autograd."""
-
-    saved_tensors: tuple[Tensor, ...]
-    order: Any
-
-    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
-        self.needs_input_grad = needs_input_grad
-
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        self.saved_tensors = tensors
 
 
 def _halves(factors: Any) -> Any:

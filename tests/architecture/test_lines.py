@@ -19,7 +19,7 @@ LINES = {
     "adalora_core/demo": 398,
     "adalora_core/floor": 2024,
     "adalora_core/nn": 681,
-    "adalora_core/ops": 2266,
+    "adalora_core/ops": 2219,
     "adalora_core/sharding": 346,
     "adalora_core/trainers": 1138,
     "adalora_core/training": 6078,
