@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LINES = {
-    "adalora_core/allocation": 1089,
+    "adalora_core/allocation": 1055,
     "adalora_core/bridge": 1868,
     "adalora_core/checker": 13495,
     "adalora_core/commands": 6023,
@@ -23,7 +23,7 @@ LINES = {
     "adalora_core/sharding": 346,
     "adalora_core/trainers": 1138,
     "adalora_core/training": 6078,
-    "tests/allocation": 683,
+    "tests/allocation": 675,
     "tests/architecture": 971,
     "tests/benchmarks": 673,
     "tests/bridge": 927,
