@@ -43,7 +43,11 @@ class Factors:
 
     def observe(self, *, squares: bool = False) -> int | Tensor:
         """Update the averages from the gradients or their squares; return the skipped entries."""
-        return self.statistics.observe(self.parameters, squares=squares)
+        return self.statistics.observe(self.local, self.gradients(), squares=squares)
+
+    def gradients(self) -> list[Tensor | None] | None:
+        """Return the gradients of `local`; None: each has its own."""
+        return None
 
     def observe_and_score(self) -> tuple[int | Tensor, Tensor]:
         """Return the results of `observe` and of `scores`, in one pass."""
@@ -68,10 +72,10 @@ class Factors:
 
     def keep_best(self, scores: Tensor, budget: int, spared: Tensor | None = None) -> Tensor:
         """Choose the kept set, and zero the dropped entries of E, but for those in `spared`."""
-        if spared is None:
+        if spared is None and self.local is self.parameters:
             return select_triplets(scores, budget, self.singular_values)
         mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
-        self.apply(mask | spared)
+        self.apply(mask if spared is None else mask | spared)
         return mask
 
     def apply(self, mask: Tensor) -> None:
@@ -315,21 +319,19 @@ class FromCallable(Criterion):
         return factors.same_on_all(scores)
 
     def _check(self, path: str, result: Any, singular_values: Tensor) -> None:
-        wanted = f"a tensor of shape [{len(singular_values)}] on {singular_values.device}"
-        if not isinstance(result, torch.Tensor):
-            raise self._refused(path, wanted, f"a {type(result).__name__}")
-        found = f"one of shape {list(result.shape)} and {result.dtype} on {result.device}"
-        if result.shape != singular_values.shape[:1] or result.device != singular_values.device:
-            raise self._refused(path, wanted, found)
-        if result.is_complex():
-            raise self._refused(path, "real scores", found)
-        if missing := int(result.isnan().sum()):
-            raise self._refused(path, "a number for every triplet", f"{missing} NaN")
-
-    def _refused(self, path: str, wanted: str, found: str) -> CriterionError:
-        return CriterionError(
-            f"importance_criterion: {criterion_name(self.function)} should return {wanted} for "
-            f"the module {path!r}, got {found}; return one score per triplet of lora_E"
+        shape, device = singular_values.shape[:1], singular_values.device
+        found = f"a {type(result).__name__}"
+        if isinstance(result, torch.Tensor):
+            found = f"one of shape {list(result.shape)} and {result.dtype} on {result.device}"
+            if result.shape == shape and result.device == device and not result.is_complex():
+                missing = int(result.isnan().sum())
+                if not missing:
+                    return
+                found = f"{missing} NaN"
+        raise CriterionError(
+            f"importance_criterion: {criterion_name(self.function)} should return a tensor of real "
+            f"scores of shape {list(shape)} on {device} for the module {path!r}, got {found}; "
+            "return one score per triplet of lora_E"
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 from adalora_core.allocation.criteria import FACTORS_PER_MATRIX, Factors
 from adalora_core.allocation.statistics import ImportanceStatistics, average_dtype
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.ops import apply_mask, select_triplets
+from adalora_core.ops import apply_mask
 from adalora_core.sharding import device_of, is_sharded, local_part, piece_of, whole
 
 
@@ -50,11 +50,8 @@ class ShardedFactors(Factors):
                     f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"
                 )
 
-    def observe(self, *, squares: bool = False) -> int | Tensor:
-        """Update the averages of the local parts from the gradients, or their squares."""
-        return self.statistics.observe(self.local, self._local_gradients(), squares=squares)
-
-    def _local_gradients(self) -> list[Tensor | None]:
+    def gradients(self) -> list[Tensor | None]:
+        """Return the parts of the gradients that this process holds."""
         return [None if each.grad is None else _local_gradient(each) for each in self.parameters]
 
     def observe_and_score(self) -> tuple[int | Tensor, Tensor]:
@@ -105,7 +102,7 @@ class ShardedFactors(Factors):
 
     def named(self) -> Iterator[dict[str, Tensor]]:
         """Yield the whole factors, which every process gathers, one matrix at a time."""
-        self._local_gradients()  # refuses those that are divided in another way
+        self.gradients()  # refuses those that are divided in another way
         return super().named()
 
     def _whole(self, tensor: Tensor) -> Tensor:
@@ -125,12 +122,6 @@ class ShardedFactors(Factors):
         for group in _groups(self.mesh):
             distributed.all_reduce(scores, group=group)
         return scores
-
-    def keep_best(self, scores: Tensor, budget: int, spared: Tensor | None = None) -> Tensor:
-        """Choose the kept set, and zero the dropped E on this process, but those in `spared`."""
-        mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
-        self.apply(mask if spared is None else mask | spared)
-        return mask
 
     def apply(self, mask: Tensor) -> None:
         """Zero the singular values of this process whose triplets `mask` drops."""

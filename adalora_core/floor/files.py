@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _TEMPORARY = ".adalora-{}.tmp"
 """The names of temporary files: hidden, with a suffix that no search looks for."""
 _SECONDS_OF_A_WRITE = 3600
-_CHUNK = 1 << 18
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
@@ -268,20 +267,8 @@ def read_within(path: str | os.PathLike[str], most: int) -> bytes:
 
 def read_start(path: str | os.PathLike[str], most: int) -> bytes:
     """Read a regular file, at most `most` bytes of it."""
-    descriptor = open_regular_file(path)
-    try:
-        chunks = []
-        # Read in chunks; a regular file ends where a read returns less than was asked for.
-        while most > 0:
-            asked = min(most, _CHUNK)
-            chunk = os.read(descriptor, asked)
-            chunks.append(chunk)
-            most -= len(chunk)
-            if len(chunk) < asked:
-                break
-        return b"".join(chunks)
-    finally:
-        os.close(descriptor)
+    with open(open_regular_file(path), "rb") as file:
+        return file.read(most)
 
 
 def object_in(path: Path) -> dict[str, Any]:
