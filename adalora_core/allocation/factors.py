@@ -119,7 +119,11 @@ class ShardedFactors(Factors):
         return torch.zeros(sum(self.ranks), dtype=dtype, device=device_of(self.mesh))
 
     def _sum(self, scores: Tensor) -> Tensor:
-        for group in _groups(self.mesh):
+        mesh = self.mesh
+        groups: list[Any] = [mesh.get_group(dim) for dim in range(mesh.ndim)]
+        if mesh.ndim > 1 and mesh.size() == distributed.get_world_size():
+            groups = [None]  # the default group is all of them: one exchange instead of several
+        for group in groups:
             distributed.all_reduce(scores, group=group)
         return scores
 
@@ -139,10 +143,3 @@ def _local_gradient(parameter: Any) -> Tensor:
             "the backward pass that synchronises gradients, set_requires_gradient_sync(True)"
         )
     return local_part(gradient)
-
-
-def _groups(mesh: Any) -> list[Any]:
-    """Return the process groups that together sum over all of `mesh`."""
-    if mesh.ndim > 1 and mesh.size() == distributed.get_world_size():
-        return [None]  # the default group is all of them: one exchange instead of one per dimension
-    return [mesh.get_group(dim) for dim in range(mesh.ndim)]

@@ -24,15 +24,6 @@ _PLAIN_TYPES = (Tensor, Parameter)
 """Types that the core serves: the memory of a subclass may have another meaning."""
 
 
-def _is_pure_install() -> bool:
-    """Return whether the package was installed without its compiled part on purpose."""
-    try:
-        wheel = metadata.distribution("adalora-core").read_text("WHEEL")
-    except metadata.PackageNotFoundError:
-        return False
-    return wheel is not None and "Root-Is-Purelib: true" in wheel
-
-
 def _load() -> Any:
     """Return the compiled core; None in a pure install, or where another backend is chosen."""
     if CHOICE and CHOICE not in BACKENDS:
@@ -44,7 +35,11 @@ def _load() -> Any:
     try:
         core = importlib.import_module("adalora_core._cpu")
     except ImportError as error:
-        if _is_pure_install() and not CHOICE:
+        try:
+            wheel = metadata.distribution("adalora-core").read_text("WHEEL") or ""
+        except metadata.PackageNotFoundError:
+            wheel = ""
+        if "Root-Is-Purelib: true" in wheel and not CHOICE:  # without a core on purpose
             return None
         raise BackendUnavailableError(
             f"the compiled core adalora_core._cpu cannot be loaded ({error}); this is a source "
@@ -77,12 +72,7 @@ def in_torch(op: str) -> Any:
             f"{op}: ADALORA_BACKEND is 'native', and the compiled core does not serve these "
             "tensors; unset it, or see adalora env"
         )
-    return importlib.import_module("adalora_core.reference") if uses_oracle() else _portable
-
-
-def uses_oracle() -> bool:
-    """Return whether the environment asks for the oracle."""
-    return CHOICE == "reference"
+    return importlib.import_module("adalora_core.reference") if CHOICE == "reference" else _portable
 
 
 def compiles_for_core(tensors: Sequence[Tensor]) -> bool:

@@ -143,11 +143,6 @@ def _require_fit(base_output: Tensor, x: Tensor, **factors: Tensor) -> None:
             )
 
 
-def _padded(rank: int, like: Tensor) -> int:
-    step = _ROW_BYTES // like.element_size()
-    return -(-rank // step) * step
-
-
 def _forward(
     core: Any,
     base_output: Tensor,
@@ -160,7 +155,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the output, drop(x) A'^T, A' and B'."""
     A, E, B = (each.contiguous() for each in factors)
-    padded = _padded(A.shape[0], x)
+    step = _ROW_BYTES // x.element_size()
+    padded = -(-A.shape[0] // step) * step
     folded_A = x.new_empty((padded, A.shape[1]))
     folded_B = x.new_empty((B.shape[0], padded))
     core.fold_factors(A, E, B, scale, folded_A, folded_B)
@@ -258,23 +254,11 @@ def _backward(
         of_A = _sum_over_rows(grad_hidden, _dropped(core, x, dropout, seed), A.dtype)
     if wanted[3]:
         of_B = _sum_over_rows(rows, hidden, B.dtype)
-    return (grad_x, *_unfolded(core, of_A, of_B, (A, E, B), scale, wanted[1:]))
-
-
-def _unfolded(
-    core: Any,
-    of_A: Tensor | None,
-    of_B: Tensor | None,
-    factors: tuple[Tensor, Tensor, Tensor],
-    scale: float,
-    wanted: list[bool],
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients of A, E and B from those of A' and B'."""
-    factors = tuple(each.contiguous() for each in factors)  # type: ignore[assignment] # three of them
-    gradients = tuple(
+    factors = [each.contiguous() for each in (A, E, B)]
+    gradients = [
         torch.empty_like(each) if is_wanted else None
-        for each, is_wanted in zip(factors, wanted, strict=True)
-    )
+        for each, is_wanted in zip(factors, wanted[1:], strict=True)
+    ]
     if of_A is not None or of_B is not None:
         core.unfold_gradients(of_A, of_B, *factors, scale, *gradients)
-    return gradients
+    return (grad_x, *gradients)

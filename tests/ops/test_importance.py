@@ -143,11 +143,14 @@ def test_flat_averages_of_another_size_are_refused_without_a_core_too() -> None:
         without_core(parameters, None, torch.zeros(9), torch.zeros(57), BETA1, BETA2)
 
 
-def test_kernels_that_do_not_serve_copies_either_are_an_error() -> None:
+def test_torch_serves_what_the_kernels_do_not() -> None:
     core = SimpleNamespace(score_room=lambda _each: 0, update_importance=lambda *_each: False)
-    lists = make([(7, 3, 11)])
-    with pytest.raises(RuntimeError, match="do not serve contiguous copies"):
-        update_on_gpu(core, *lists, BETA1, BETA2, None)
+    ours, theirs = (copy(lists) for lists in [make([(7, 3, 11)])] * 2)
+    scores = torch.empty(2, 3)
+    update_on_gpu(core, *ours, BETA1, BETA2, scores[0])
+    ops.update_importance(*theirs, BETA1, BETA2, scores=scores[1])
+    assert_averages_equal(ours, theirs)
+    assert_close(*scores, torch.float32)
 
 
 def test_the_version_of_every_average_is_raised() -> None:
