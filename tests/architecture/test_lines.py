@@ -23,7 +23,7 @@ LINES = {
     "adalora_core/sharding": 331,
     "adalora_core/trainers": 1138,
     "adalora_core/training": 6076,
-    "tests/allocation": 675,
+    "tests/allocation": 687,
     "tests/architecture": 971,
     "tests/benchmarks": 673,
     "tests/bridge": 927,
