@@ -43,7 +43,11 @@ class Factors:
 
     def observe(self, *, squares: bool = False) -> int | Tensor:
         """Update the averages from the gradients or their squares; return the skipped entries."""
-        return self.statistics.observe(self.parameters, squares=squares)
+        return self.statistics.observe(self.local, self.gradients(), squares=squares)
+
+    def gradients(self) -> list[Tensor | None] | None:
+        """Return the gradients of `local`; None: each has its own."""
+        return None
 
     def observe_and_score(self) -> tuple[int | Tensor, Tensor]:
         """Return the results of `observe` and of `scores`, in one pass."""
@@ -68,33 +72,43 @@ class Factors:
 
     def keep_best(self, scores: Tensor, budget: int, spared: Tensor | None = None) -> Tensor:
         """Choose the kept set, and zero the dropped entries of E, but for those in `spared`."""
-        if spared is None:
+        if spared is None and self.local is self.parameters:
             return select_triplets(scores, budget, self.singular_values)
         mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
-        self.apply(mask | spared)
+        self.apply(mask if spared is None else mask | spared)
         return mask
 
     def apply(self, mask: Tensor) -> None:
         """Zero the singular values that `mask` drops."""
         apply_mask(mask, self.singular_values)
 
+    @torch.no_grad()
     def scores_of_entries(self, entry_scores: Callable[[int, Tensor], Tensor | None]) -> Tensor:
         """Return the scores of all triplets from scores of entries.
 
-        `entry_scores` gives those of a factor, by its place in `parameters`; None counts as zero.
+        `entry_scores` gives those of a factor, by its place and its part that this process holds;
+        None counts as zero.
         """
         scores = self.zero_scores()
         for matrix, part in enumerate(scores.split(self.ranks)):
             for place in range(3 * matrix, 3 * matrix + 3):
-                entries = entry_scores(place, self.parameters[place].detach())
+                entries = entry_scores(place, self.local[place]) if self.counts(place) else None
                 if entries is not None:
                     axis = 0 if place % 3 == 2 else 1  # noqa: PLR2004 - B has a triplet per column
-                    means = entries.sum(axis) / max(entries.shape[axis], 1)
-                    part.add_(means.to(part.device))
+                    means = entries.sum(axis) / max(self.parameters[place].shape[axis], 1)
+                    self.part_of(part, place).add_(means.to(part.device))
         return scores
 
+    def counts(self, place: int) -> bool:  # noqa: ARG002 - for parts
+        """Return whether this process counts what it holds of a factor."""
+        return True
+
+    def part_of(self, triplets: Tensor, place: int) -> Tensor:  # noqa: ARG002 - same
+        """Return the entries of the triplets that this process holds of a factor."""
+        return triplets
+
     def named(self) -> Iterator[dict[str, Tensor]]:
-        """Yield the whole factors of each matrix and their gradients, by name."""
+        """Yield copies of the whole factors of each matrix and of their gradients, by name."""
         names = ("lora_A", "lora_E", "lora_B")
         for start in range(0, len(self.parameters), FACTORS_PER_MATRIX):
             factors = dict(zip(names, self.parameters[start : start + 3], strict=True))
@@ -104,7 +118,7 @@ class Factors:
             yield {name: self._whole(each) for name, each in (factors | gradients).items()}
 
     def _whole(self, tensor: Tensor) -> Tensor:
-        return tensor.detach()
+        return tensor.detach().clone()
 
     def same_on_all(self, scores: Tensor) -> Tensor:
         """Return `scores`: every process computes its own, from the same factors."""
@@ -283,8 +297,7 @@ class FromCallable(Criterion):
 
     `tensors` holds `"lora_A"` `[r, in]`, `"lora_E"` `[r, 1]` and `"lora_B"` `[out, r]`, after the
     optimizer's step, and their gradients as `"lora_A.grad"` and so on where there are some. All of
-    them are whole, also in a sharded model. In a model that is not sharded they are the model's
-    own, not copies, so a change in place is an error. The result is `[r]`, of any real dtype, on
+    them are whole copies, also in a sharded model. The result is `[r]`, of any real dtype, on
     the device of `lora_E`; the highest scores over all matrices stay. It must be the same on every
     process of a DDP run. Under FSDP2 and tensor parallelism the scores of the first process count.
     The training state holds the name of the function, never the function or its state.
@@ -296,66 +309,30 @@ class FromCallable(Criterion):
 
     def scores(self, factors: Factors) -> Tensor:
         """Score by the results of the function."""
-        parts = []
-        with torch.no_grad():
-            for path, tensors in zip(self.paths, factors.named(), strict=True):
-                versions = _versions(tensors)
-                result = self.function(path, _NamedTensors(tensors))
-                for name, version in _versions(tensors).items():
-                    if version != versions[name]:
-                        raise self._changed(path, name)
-                self._check(path, result, tensors["lora_E"])
-                parts.append(result)
         scores = factors.zero_scores()
-        start = 0
-        for part in parts:
-            scores[start : start + len(part)] = part.detach()
-            start += len(part)
+        parts = zip(scores.split(factors.ranks), self.paths, factors.named(), strict=True)
+        with torch.no_grad():
+            for part, path, tensors in parts:
+                result = self.function(path, tensors)
+                self._check(path, result, tensors["lora_E"])
+                part.copy_(result)
         return factors.same_on_all(scores)
 
     def _check(self, path: str, result: Any, singular_values: Tensor) -> None:
-        wanted = f"a tensor of shape [{len(singular_values)}] on {singular_values.device}"
-        if not isinstance(result, torch.Tensor):
-            raise self._refused(path, wanted, f"a {type(result).__name__}")
-        found = f"one of shape {list(result.shape)} and {result.dtype} on {result.device}"
-        if result.shape != singular_values.shape[:1] or result.device != singular_values.device:
-            raise self._refused(path, wanted, found)
-        if result.is_complex():
-            raise self._refused(path, "real scores", found)
-        if missing := int(result.isnan().sum()):
-            raise self._refused(path, "a number for every triplet", f"{missing} NaN")
-
-    def _changed(self, path: str, name: str) -> CriterionError:
-        return CriterionError(
-            f"importance_criterion: {criterion_name(self.function)} changed {name} of the module "
-            f"{path!r} in place, which is the model's own tensor and is changed now; compute with "
-            f'a copy, such as tensors["{name}"].clone(), and start from the last checkpoint'
+        shape, device = singular_values.shape[:1], singular_values.device
+        found = f"a {type(result).__name__}"
+        if isinstance(result, torch.Tensor):
+            found = f"one of shape {list(result.shape)} and {result.dtype} on {result.device}"
+            if result.shape == shape and result.device == device and not result.is_complex():
+                missing = int(result.isnan().sum())
+                if not missing:
+                    return
+                found = f"{missing} NaN"
+        raise CriterionError(
+            f"importance_criterion: {criterion_name(self.function)} should return a tensor of real "
+            f"scores of shape {list(shape)} on {device} for the module {path!r}, got {found}; "
+            "return one score per triplet of lora_E"
         )
-
-    def _refused(self, path: str, wanted: str, found: str) -> CriterionError:
-        return CriterionError(
-            f"importance_criterion: {criterion_name(self.function)} should return {wanted} for "
-            f"the module {path!r}, got {found}; return one score per triplet of lora_E"
-        )
-
-
-class _NamedTensors(dict[str, "Tensor"]):
-    """Tensors by name; the error of a name that is missing lists the names that there are."""
-
-    def __missing__(self, name: str) -> Tensor:
-        raise KeyError(f"importance_criterion: no tensor {name!r}; there are {', '.join(self)}")
-
-
-def _versions(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return how often each tensor was changed in place; a detached tensor counts with its base.
-
-    Tensors that were gathered in inference mode do not count, and are copies.
-    """
-    return {
-        name: each._version  # noqa: SLF001 - documented by torch, and without a public name
-        for name, each in tensors.items()
-        if not each.is_inference()
-    }
 
 
 _NAMED: dict[str, type[Criterion]] = {

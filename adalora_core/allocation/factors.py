@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 from adalora_core.allocation.criteria import FACTORS_PER_MATRIX, Factors
 from adalora_core.allocation.statistics import ImportanceStatistics, average_dtype
 from adalora_core.floor.errors import ParallelismError
-from adalora_core.ops import apply_mask, select_triplets
+from adalora_core.ops import apply_mask
 from adalora_core.sharding import device_of, is_sharded, local_part, piece_of, whole
 
 
@@ -50,11 +50,8 @@ class ShardedFactors(Factors):
                     f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"
                 )
 
-    def observe(self, *, squares: bool = False) -> int | Tensor:
-        """Update the averages of the local parts from the gradients, or their squares."""
-        return self.statistics.observe(self.local, self._local_gradients(), squares=squares)
-
-    def _local_gradients(self) -> list[Tensor | None]:
+    def gradients(self) -> list[Tensor | None]:
+        """Return the parts of the gradients that this process holds."""
         return [None if each.grad is None else _local_gradient(each) for each in self.parameters]
 
     def observe_and_score(self) -> tuple[int | Tensor, Tensor]:
@@ -74,23 +71,27 @@ class ShardedFactors(Factors):
         processes that hold the same part, the first one counts it. Where there are averages, those
         of E are summed with the scores, for `sums_of_E`.
         """
-        total = self.zero_scores()
-        sums = total.new_zeros(len(self.ranks))
+        total = super().scores_of_entries(entry_scores)
         smoothed = self.statistics.smoothed
-        for matrix, part in enumerate(total.split(self.ranks)):
-            for factor in range(FACTORS_PER_MATRIX):
-                index = FACTORS_PER_MATRIX * matrix + factor
-                if self.pieces[index].is_first_replica:
-                    entries = entry_scores(index, self.local[index])
-                    if entries is not None:
-                        self._add_means(part, index, entries.to(total.device))
-                    if smoothed and factor == 1:
-                        sums[matrix] += smoothed[index].sum().to(total.device)
         if not smoothed:
             return self._sum(total)
+        sums = total.new_zeros(len(self.ranks))
+        for matrix, of_E in enumerate(smoothed[1::FACTORS_PER_MATRIX]):
+            if self.counts(FACTORS_PER_MATRIX * matrix + 1):
+                sums[matrix] = of_E.sum()
         both = self._sum(torch.cat([total, sums]))
         self._sums_of_E: Tensor = both[len(total) :]
         return both[: len(total)]
+
+    def counts(self, place: int) -> bool:
+        """Return whether this process is the first of those that hold the same part."""
+        return self.pieces[place].is_first_replica
+
+    def part_of(self, triplets: Tensor, place: int) -> Tensor:
+        """Return the entries of the triplets in the part of a factor."""
+        piece = self.pieces[place]
+        is_cut = piece.axis == (1 if place % FACTORS_PER_MATRIX == FACTORS_PER_MATRIX - 1 else 0)
+        return triplets[piece.start : piece.start + piece.length] if is_cut else triplets
 
     def sums_of_E(self) -> Tensor:  # noqa: N802 - the factor
         """Return the sum of the smoothed sensitivity of E of each matrix, the same everywhere.
@@ -101,7 +102,7 @@ class ShardedFactors(Factors):
 
     def named(self) -> Iterator[dict[str, Tensor]]:
         """Yield the whole factors, which every process gathers, one matrix at a time."""
-        self._local_gradients()  # refuses those that are divided in another way
+        self.gradients()  # refuses those that are divided in another way
         return super().named()
 
     def _whole(self, tensor: Tensor) -> Tensor:
@@ -118,34 +119,19 @@ class ShardedFactors(Factors):
         return torch.zeros(sum(self.ranks), dtype=dtype, device=device_of(self.mesh))
 
     def _sum(self, scores: Tensor) -> Tensor:
-        for group in _groups(self.mesh):
+        mesh = self.mesh
+        groups: list[Any] = [mesh.get_group(dim) for dim in range(mesh.ndim)]
+        if mesh.ndim > 1 and mesh.size() == distributed.get_world_size():
+            groups = [None]  # the default group is all of them: one exchange instead of several
+        for group in groups:
             distributed.all_reduce(scores, group=group)
         return scores
-
-    def _add_means(self, scores: Tensor, index: int, entries: Tensor) -> None:
-        triplet_axis = 1 if index % FACTORS_PER_MATRIX == FACTORS_PER_MATRIX - 1 else 0
-        count = self.parameters[index].shape[1 - triplet_axis]
-        means = entries.sum(1 - triplet_axis) / max(count, 1)
-        piece = self.pieces[index]
-        if piece.axis == triplet_axis:
-            scores = scores[piece.start : piece.start + piece.length]
-        scores += means
-
-    def keep_best(self, scores: Tensor, budget: int, spared: Tensor | None = None) -> Tensor:
-        """Choose the kept set, and zero the dropped E on this process, but those in `spared`."""
-        mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
-        self.apply(mask if spared is None else mask | spared)
-        return mask
 
     def apply(self, mask: Tensor) -> None:
         """Zero the singular values of this process whose triplets `mask` drops."""
         values = self.local[1::FACTORS_PER_MATRIX]
-        kept = [
-            each[piece.start : piece.start + piece.length]
-            for each, piece in zip(
-                mask.split(self.ranks), self.pieces[1::FACTORS_PER_MATRIX], strict=True
-            )
-        ]
+        parts = enumerate(mask.split(self.ranks))
+        kept = [self.part_of(each, FACTORS_PER_MATRIX * matrix + 1) for matrix, each in parts]
         apply_mask(torch.cat(kept).to(values[0].device), values)
 
 
@@ -157,10 +143,3 @@ def _local_gradient(parameter: Any) -> Tensor:
             "the backward pass that synchronises gradients, set_requires_gradient_sync(True)"
         )
     return local_part(gradient)
-
-
-def _groups(mesh: Any) -> list[Any]:
-    """Return the process groups that together sum over all of `mesh`."""
-    if mesh.ndim > 1 and mesh.size() == distributed.get_world_size():
-        return [None]  # the default group is all of them: one exchange instead of one per dimension
-    return [mesh.get_group(dim) for dim in range(mesh.ndim)]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Sequence
 
 import torch
 
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.ops import averages_of, update_importance
-
-_PLACE = operator.attrgetter("device", "dtype")
+from adalora_core.ops._operations import kind_of, places_by
 
 Averages = list[torch.Tensor] | torch.Tensor
 """One average of all parameters: one flat tensor, or a tensor per parameter."""
@@ -122,11 +120,13 @@ class ImportanceStatistics:
             order, joined = list(range(len(self._shapes))), self._smoothed
         else:
             # In few operations, whatever the number of matrices: those of a kind together.
-            kinds: dict[object, list[int]] = {}
-            for index in range(1, len(self._shapes), 3):
-                kinds.setdefault(_PLACE(self._smoothed[index]), []).append(index)
-            order = [index for kind in kinds.values() for index in kind]
-            parts = [torch.cat([self._smoothed[each] for each in kind]) for kind in kinds.values()]
+            places_of_E = range(1, len(self._shapes), 3)
+            kinds = [
+                [places_of_E[each] for each in kind]
+                for kind in places_by(kind_of, self._smoothed[1::3])
+            ]
+            order = [index for kind in kinds for index in kind]
+            parts = [torch.cat([self._smoothed[each] for each in kind]) for kind in kinds]
             joined = torch.cat([each.flatten().to(parts[0]) for each in parts])
 
         def places() -> list[int]:
@@ -199,12 +199,12 @@ def _are_placed_like(averages: Averages, parameters: Sequence[torch.Tensor]) -> 
 
     The factors of a matrix are moved together, so one of the three is looked at.
     """
-    places = map(_PLACE, parameters[::3])
+    places = map(kind_of, parameters[::3])
     if isinstance(averages, torch.Tensor):
         wanted = {(device, average_dtype(dtype)) for device, dtype in {*places}}
-        return wanted <= {_PLACE(averages)}
+        return wanted <= {kind_of(averages)}
     return all(
-        _PLACE(average) == (device, average_dtype(dtype))
+        kind_of(average) == (device, average_dtype(dtype))
         for average, (device, dtype) in zip(averages[::3], places, strict=True)
     )
 

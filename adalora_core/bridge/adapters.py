@@ -35,11 +35,6 @@ CONFIGS = "_adalora_configs"
 """Where a tuner keeps its configurations a second time. Before torch 2.11 a compiled model takes
 `__dict__["peft_config"]` for the property of that name, without end."""
 
-compacted: weakref.WeakKeyDictionary[Any, weakref.ref[torch.optim.Optimizer]] = (
-    weakref.WeakKeyDictionary()
-)
-"""The optimizer whose state was cut together with the adapter of each tuner."""
-
 _PEFT_MODULE = "peft.tuners.adalora.layer"
 
 _AVERAGES = {"ipt": None, "exp_avg_ipt": "smoothed", "exp_avg_unc": "uncertainty"}
@@ -222,8 +217,8 @@ def report_faults(tuner: Host) -> None:
 def return_to_peft(tuner: Host) -> None:
     """Let PEFT's methods continue with `tuner`.
 
-    PEFT masks rows by patterns of `init_r` entries, so that triplets which were cut out come back,
-    as zeros, in the parameters and in the state of the optimizer that was cut with them.
+    PEFT masks rows by patterns of `init_r` entries, so that triplets which were cut out come back
+    as zeros.
     """
     adapters = trained_adapters(tuner)
     for adapter in adapters:
@@ -238,33 +233,21 @@ def return_to_peft(tuner: Host) -> None:
     for _, layer in adalora_layers(tuner.model):
         layer.__dict__.pop(INITIAL_RANKS, None)  # PEFT's forward again
     return_to_fast_path(tuner.model)
-    optimizer = compacted.pop(tuner, lambda: None)()
     for adapter in adapters:
-        _restore_rows(adapter, {} if optimizer is None else optimizer.state)
+        _restore_rows(adapter)
 
 
-def _restore_rows(adapter: Adapter, states: Any) -> None:
+def _restore_rows(adapter: Adapter) -> None:
     rank = adapter.spec.init_r
     for path, layer in adapter.layers.items():
         rows = torch.tensor(adapter.positions[path], dtype=torch.long)
         for factor, axis in TRIPLET_AXES.items() if len(rows) < rank else ():
             parameter = getattr(layer, factor)[adapter.name]
-            state = states.get(parameter, {})
-            for key, value in state.items():
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                    state[key] = _widened(value, axis, rows, rank)
-            gradient, parameter.grad = parameter.grad, None
+            shape = list(parameter.shape)
+            shape[axis] = rank
+            kept, parameter.grad = parameter.data, None
             # In place: the optimizer and other holders of the parameter keep the same object.
-            parameter.data = _widened(parameter.data, axis, rows, rank)
-            if gradient is not None:
-                parameter.grad = _widened(gradient, axis, rows, rank)
-
-
-def _widened(tensor: torch.Tensor, axis: int, rows: torch.Tensor, rank: int) -> torch.Tensor:
-    """Return `tensor` with `rank` rows along `axis`: its own at `rows`, and zeros."""
-    shape = list(tensor.shape)
-    shape[axis] = rank
-    return tensor.new_zeros(shape).index_copy_(axis, rows.to(tensor.device), tensor)
+            parameter.data = kept.new_zeros(shape).index_copy_(axis, rows.to(kept.device), kept)
 
 
 class AverageView(Mapping[str, "torch.Tensor"]):

@@ -195,8 +195,8 @@ def _refuse_nested(tuner: Host) -> None:
 def detach(model: Module) -> Module:
     """Undo `attach`: PEFT's methods act on the model again, in its present state.
 
-    Triplets that `compact` has cut out come back as zeros, in the optimizer too, since PEFT's
-    methods need parameters of `init_r` triplets.
+    Triplets that `compact` has cut out come back as zeros, since PEFT's methods need parameters of
+    `init_r` triplets; train on with a new optimizer.
 
     Raises:
         TypeError: `model` has no AdaLoRA adapters of PEFT, or is a module that was not attached.

@@ -23,7 +23,7 @@ from adalora_core.nn.adapter_layer import refuse_computed_weight
 from adalora_core.nn.wrapping import leave_fast_path, loaded, return_to_fast_path
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.sharding import are_sharded
-from adalora_core.training.compaction import CompactionReport, cut_state
+from adalora_core.training.compaction import cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
@@ -111,12 +111,6 @@ class TunerOverrides(Host):
         """Replace a `total_step` of "auto" in the configuration that is trained."""
         for adapter in adapters.trained_adapters(self):
             adapters.bind_total_step(self, adapter.name, total_step)
-
-    def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
-        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
-        report = Host.compact(self, optimizer)
-        adapters.compacted[self] = weakref.ref(optimizer)
-        return report
 
     @contextlib.contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:

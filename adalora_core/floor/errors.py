@@ -42,7 +42,7 @@ class RankDisagreementError(ParallelismError):
 
 
 class CriterionError(AdaLoraError, ValueError):
-    """A function that scores triplets returned something else, or changed a tensor in place."""
+    """A function that scores triplets returned something else."""
 
 
 class BackendUnavailableError(AdaLoraError, ImportError):

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import platform
-import sys
-import sysconfig
-import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -20,45 +16,12 @@ from adalora_core.floor.errors import BackendUnavailableError
 from adalora_core.ops import _portable
 from adalora_core.ops._cuda import core_of as _cuda_core_of
 
-DISTRIBUTION = "adalora-core"
-WHEEL_MACHINES = ("x86_64", "aarch64")
 BACKENDS = ("native", "portable", "reference")
 CHOICE = os.environ.get("ADALORA_BACKEND", "")
 """The only backend that serves, for tests and debugging; empty lets each call choose."""
 
 _PLAIN_TYPES = (Tensor, Parameter)
 """Types that the core serves: the memory of a subclass may have another meaning."""
-
-
-def _is_pure_install() -> bool:
-    """Return whether the package was installed without its compiled part on purpose."""
-    try:
-        wheel = metadata.distribution(DISTRIBUTION).read_text("WHEEL")
-    except metadata.PackageNotFoundError:
-        return False
-    return wheel is not None and "Root-Is-Purelib: true" in wheel
-
-
-def _is_from_index() -> bool:
-    """Return whether the package came from an index, and not from a place that was given.
-
-    An installer notes such a place, a clone for one, in direct_url.json (PEP 610). A pure install
-    of a clone was asked for with ADALORA_NATIVE=OFF.
-    """
-    return metadata.distribution(DISTRIBUTION).read_text("direct_url.json") is None
-
-
-def _has_wheel_with_core() -> bool:
-    """Return whether a release has a wheel with a compiled core for this machine and Python."""
-    python = "Programming Language :: Python :: {}.{}".format(*sys.version_info)
-    return (
-        sys.platform == "linux"
-        and platform.libc_ver()[0] == "glibc"
-        and platform.machine() in WHEEL_MACHINES
-        and sys.implementation.name == "cpython"
-        and not sysconfig.get_config_var("Py_GIL_DISABLED")
-        and python in (metadata.distribution(DISTRIBUTION).metadata.get_all("Classifier") or ())
-    )
 
 
 def _load() -> Any:
@@ -72,7 +35,11 @@ def _load() -> Any:
     try:
         core = importlib.import_module("adalora_core._cpu")
     except ImportError as error:
-        if _is_pure_install() and not CHOICE:
+        try:
+            wheel = metadata.distribution("adalora-core").read_text("WHEEL") or ""
+        except metadata.PackageNotFoundError:
+            wheel = ""
+        if "Root-Is-Purelib: true" in wheel and not CHOICE:  # without a core on purpose
             return None
         raise BackendUnavailableError(
             f"the compiled core adalora_core._cpu cannot be loaded ({error}); this is a source "
@@ -97,38 +64,15 @@ else:
 HAS_CORE = core is not None
 """Whether the compiled core of the CPU is there; if not, the portable backend serves every call."""
 
-_lacks_core = not HAS_CORE and not CHOICE and _is_from_index() and _has_wheel_with_core()
-"""Whether the first call of an op warns that a faster install is at hand."""
-
 
 def in_torch(op: str) -> Any:
-    """Return the backend in torch's operations, for a call of `op` that the core does not serve.
-
-    In a pure install from an index, where a wheel with a core would run, the first call warns.
-    """
-    global _lacks_core  # noqa: PLW0603 - one warning for a process
-    if _lacks_core and not torch.compiler.is_compiling():
-        _lacks_core = False
-        warnings.warn(
-            "adalora_core: this install has no compiled core, so torch's operations serve every "
-            "call, and a release has a wheel with a core for this machine and Python; run 'pip "
-            f"install --force-reinstall --no-deps --only-binary :all: {DISTRIBUTION}' (in a clone "
-            "'pip install --force-reinstall --no-deps .' without ADALORA_NATIVE=OFF), or set "
-            "ADALORA_BACKEND=portable to keep this install",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    """Return the backend in torch's operations, for a call of `op` that the core does not serve."""
     if CHOICE == "native":
         raise BackendUnavailableError(
             f"{op}: ADALORA_BACKEND is 'native', and the compiled core does not serve these "
             "tensors; unset it, or see adalora env"
         )
-    return importlib.import_module("adalora_core.reference") if uses_oracle() else _portable
-
-
-def uses_oracle() -> bool:
-    """Return whether the environment asks for the oracle."""
-    return CHOICE == "reference"
+    return importlib.import_module("adalora_core.reference") if CHOICE == "reference" else _portable
 
 
 def compiles_for_core(tensors: Sequence[Tensor]) -> bool:

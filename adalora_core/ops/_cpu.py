@@ -156,14 +156,6 @@ class AdapterNode(torch.autograd.Function):
         return grad if of_base else None, *gradients, None
 
 
-def traced(
-    x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, E: Tensor, B: Tensor, scale: float
-) -> Tensor:
-    """Return a layer's output with its adapter's, from an op that torch.compile keeps whole."""
-    output: Tensor = torch.ops.adalora_core.adapted_linear(x, weight, bias, A, E, B, scale)[0]
-    return output
-
-
 def _registered_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, E: Tensor, B: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:

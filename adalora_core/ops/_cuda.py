@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from adalora_core.floor.errors import BackendUnavailableError
 from adalora_core.ops import _operations
+from adalora_core.ops._portable.importance import update_importance as portable_importance
 from adalora_core.ops._portable.svd_linear import recorded_gradients, rows_of
 
 if TYPE_CHECKING:
@@ -79,36 +80,14 @@ def update_importance(
     if scores is not None:
         room = core.score_room(parameters)
         partials = torch.empty(room, dtype=torch.float64, device=skipped.device)
-    written = [smoothed, uncertainty, scores]
     rest = (beta1, beta2, scores, partials, skipped)
     if core.update_importance(parameters, gradients, smoothed, uncertainty, *rest):
         return skipped
-    # A tensor is strided: the kernels work on copies.
-    if gradients is None:
+    if gradients is None:  # a tensor is strided
         gradients = [each.grad for each in parameters]
-    dense = [_dense(each) for each in written]
-    if not core.update_importance(
-        _dense(parameters), _dense(gradients), *dense[:2], beta1, beta2, dense[2], *rest[3:]
-    ):
-        raise RuntimeError("update_importance: the kernels do not serve contiguous copies")
-    for target, source in zip(written, dense, strict=True):
-        _copy_back(target, source)
-    return skipped
-
-
-def _dense(tensors: Any) -> Any:
-    if isinstance(tensors, Tensor):
-        return tensors.contiguous()
-    return None if tensors is None else [_dense(each) for each in tensors]
-
-
-def _copy_back(target: Any, source: Any) -> None:
-    if isinstance(target, Tensor):
-        if target is not source:
-            target.copy_(source)
-    elif target is not None:
-        for each, copied in zip(target, source, strict=True):
-            _copy_back(each, copied)
+    return portable_importance(
+        parameters, gradients, smoothed, uncertainty, beta1, beta2, scores=scores
+    )
 
 
 _ROW_BYTES = 16
@@ -164,11 +143,6 @@ def _require_fit(base_output: Tensor, x: Tensor, **factors: Tensor) -> None:
             )
 
 
-def _padded(rank: int, like: Tensor) -> int:
-    step = _ROW_BYTES // like.element_size()
-    return -(-rank // step) * step
-
-
 def _forward(
     core: Any,
     base_output: Tensor,
@@ -181,7 +155,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the output, drop(x) A'^T, A' and B'."""
     A, E, B = (each.contiguous() for each in factors)
-    padded = _padded(A.shape[0], x)
+    step = _ROW_BYTES // x.element_size()
+    padded = -(-A.shape[0] // step) * step
     folded_A = x.new_empty((padded, A.shape[1]))
     folded_B = x.new_empty((B.shape[0], padded))
     core.fold_factors(A, E, B, scale, folded_A, folded_B)
@@ -279,23 +254,11 @@ def _backward(
         of_A = _sum_over_rows(grad_hidden, _dropped(core, x, dropout, seed), A.dtype)
     if wanted[3]:
         of_B = _sum_over_rows(rows, hidden, B.dtype)
-    return (grad_x, *_unfolded(core, of_A, of_B, (A, E, B), scale, wanted[1:]))
-
-
-def _unfolded(
-    core: Any,
-    of_A: Tensor | None,
-    of_B: Tensor | None,
-    factors: tuple[Tensor, Tensor, Tensor],
-    scale: float,
-    wanted: list[bool],
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients of A, E and B from those of A' and B'."""
-    factors = tuple(each.contiguous() for each in factors)  # type: ignore[assignment] # three of them
-    gradients = tuple(
+    factors = [each.contiguous() for each in (A, E, B)]
+    gradients = [
         torch.empty_like(each) if is_wanted else None
-        for each, is_wanted in zip(factors, wanted, strict=True)
-    )
+        for each, is_wanted in zip(factors, wanted[1:], strict=True)
+    ]
     if of_A is not None or of_B is not None:
         core.unfold_gradients(of_A, of_B, *factors, scale, *gradients)
-    return gradients
+    return (grad_x, *gradients)

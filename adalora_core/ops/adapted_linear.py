@@ -10,7 +10,7 @@ from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
 from adalora_core.ops import _backend, _operations
-from adalora_core.ops._cpu import AdapterNode, draw_seed, traced
+from adalora_core.ops._cpu import AdapterNode, draw_seed
 from adalora_core.ops._portable.svd_linear import allow_node, with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
 
@@ -75,7 +75,9 @@ def adapted_linear(
             output: Tensor = node(x, weight, bias, A, E, B, scale, dropout=dropout)
             return output
     elif _backend.compiles_for_core((x, weight, A)) and not dropout and _are_as_in_node(x, weight):
-        return traced(x, weight, bias, A, E, B, scale)
+        # An op that torch.compile keeps whole.
+        found: Tensor = torch.ops.adalora_core.adapted_linear(x, weight, bias, A, E, B, scale)[0]
+        return found
     output = functional.linear(x, weight, bias)
     return svd_linear(output, x, A, E, B, scale, dropout=dropout, inplace=True)
 

@@ -60,18 +60,10 @@ def update_importance(
         >>> smoothed, uncertainty
         (tensor([0.2500, 0.2500, 0.2500]), tensor([0.1875, 0.1875, 0.1875]))
     """
-    if _backend.compiles_for_core(parameters):
+    if not (parameters and _serves(parameters[0], smoothed)):
         if gradients is None:
             gradients = [each.grad for each in parameters]
-        averages = _as_list(smoothed), _as_list(uncertainty)
-        op = torch.ops.adalora_core.update_importance
-        with torch.no_grad():
-            counted: Tensor = op(parameters, gradients, *averages, beta1, beta2, scores)
-        return int(counted.item())
-    if not (parameters and _backend.serves(parameters[0]) and _are_on_one_device(smoothed)):
-        if gradients is None:
-            gradients = [each.grad for each in parameters]
-        if _backend.uses_oracle():
+        if _backend.CHOICE == "reference":  # which takes lists
             shapes = [each.shape for each in parameters]
             smoothed, uncertainty = (averages_of(each, shapes) for each in (smoothed, uncertainty))
         backend = _backend.in_torch("update_importance")
@@ -95,39 +87,8 @@ def update_importance(
     return skipped
 
 
-def _are_on_one_device(averages: Sequence[Tensor] | Tensor) -> bool:
+def _serves(first: Tensor, averages: Sequence[Tensor] | Tensor) -> bool:
+    """Return whether the core takes the call: parameters may be on several devices."""
+    if torch.compiler.is_compiling() or not _backend.serves(first):
+        return False
     return isinstance(averages, torch.Tensor) or len({each.device for each in averages}) == 1
-
-
-def _as_list(averages: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
-    return [averages] if isinstance(averages, torch.Tensor) else averages
-
-
-def _flat_or_list(averages: Sequence[Tensor]) -> Sequence[Tensor] | Tensor:
-    """Undo `_as_list`: a flat tensor has one dimension, and a parameter has two."""
-    return averages[0] if len(averages) == 1 and averages[0].dim() == 1 else averages
-
-
-@torch.library.custom_op(
-    "adalora_core::update_importance",
-    mutates_args=("smoothed", "uncertainty", "scores"),
-    device_types="cpu",
-)
-def _registered(
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor | None],
-    smoothed: Sequence[Tensor],
-    uncertainty: Sequence[Tensor],
-    beta1: float,
-    beta2: float,
-    scores: Tensor | None,
-) -> Tensor:
-    """Update the averages and return how many entries were skipped; the op in compiled graphs."""
-    averages = _flat_or_list(smoothed), _flat_or_list(uncertainty)
-    update = _backend.core.update_importance
-    return torch.tensor(update(parameters, gradients, *averages, beta1, beta2, scores))
-
-
-@_registered.register_fake
-def _(parameters: Sequence[Tensor], *_: object) -> Tensor:
-    return parameters[0].new_empty((), dtype=torch.int64)

@@ -15,7 +15,7 @@ from torch.autograd.function import FunctionCtx
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from adalora_core.ops import _backend, _operations
-from adalora_core.ops._portable.orthogonality import OrthogonalityPenalty, recorded_gradients
+from adalora_core.ops._portable.orthogonality import recorded_gradients
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
@@ -130,38 +130,6 @@ def _empty_outputs(like: Tensor, gram_size: int, matrices: int) -> tuple[Tensor,
     return like.new_empty(()), grams, like.new_empty(2 * matrices, dtype=torch.float64)
 
 
-def _write_penalty(
-    lora_As: Sequence[Tensor],
-    lora_Bs: Sequence[Tensor],
-    grams: Tensor,
-    norms: Tensor,
-    penalty: Tensor,
-) -> None:
-    core = _backend.core_of(penalty)
-    if core is _backend.core:
-        penalty.fill_(core.orthogonality_penalty(lora_As, lora_Bs, grams, norms))
-        return
-    As, Bs = _dense(lora_As), _dense(lora_Bs)
-    partials = torch.empty(core.gram_room(As, Bs), dtype=grams.dtype, device=grams.device)
-    core.orthogonality_penalty(As, Bs, partials, grams, norms, penalty)
-
-
-def _write_gradients(
-    lora_As: Sequence[Tensor],
-    lora_Bs: Sequence[Tensor],
-    grams: Tensor,
-    norms: Tensor,
-    grad: Tensor,
-    gradients: Tensor | Sequence[Tensor],
-) -> None:
-    core = _backend.core_of(grad)
-    if core is _backend.core:
-        core.orthogonality_gradient(lora_As, lora_Bs, grams, norms, grad.item(), gradients)
-        return
-    As, Bs = _dense(lora_As), _dense(lora_Bs)
-    core.orthogonality_gradient(As, Bs, grams, norms, grad.contiguous(), gradients)
-
-
 def _dense(factors: Sequence[Tensor]) -> list[Tensor]:
     """Return the factors as the CUDA kernels take them."""
     return [each.contiguous() for each in factors]
@@ -205,7 +173,13 @@ class CompiledPenalty(torch.autograd.Function):
         order = _Order(*_halves(factors))
         As, Bs = order.sort(*_halves(factors))
         penalty, grams, norms = _empty_outputs(factors[0], order.gram_size, len(As))
-        _write_penalty(As, Bs, grams, norms, penalty)
+        core = _backend.core_of(penalty)
+        if core is _backend.core:
+            penalty.fill_(core.orthogonality_penalty(As, Bs, grams, norms))
+        else:
+            As, Bs = _dense(As), _dense(Bs)
+            partials = grams.new_empty(core.gram_room(As, Bs))
+            core.orthogonality_penalty(As, Bs, partials, grams, norms, penalty)
         ctx.save_for_backward(*factors, grams, norms)
         ctx.order = order
         return penalty
@@ -218,7 +192,12 @@ class CompiledPenalty(torch.autograd.Function):
             return recorded_gradients(factors, ctx.needs_input_grad, grad)
         block = _block(factors[0], ctx.order.entries)
         As, Bs = ctx.order.sort(*_halves(factors))
-        _write_gradients(As, Bs, grams, norms, grad, block)
+        core = _backend.core_of(grad)
+        if core is _backend.core:
+            core.orthogonality_gradient(As, Bs, grams, norms, grad.item(), block)
+        else:
+            As, Bs = _dense(As), _dense(Bs)
+            core.orthogonality_gradient(As, Bs, grams, norms, grad.contiguous(), block)
         return tuple(ctx.order.gradients(block))
 
 
@@ -347,49 +326,24 @@ def _add_gradients(
     factors: Sequence[Tensor], weight: float, targets: Sequence[Tensor | None]
 ) -> Tensor:
     wanted = [each for each in targets if each is not None]
-    core = _backend.core_of(factors[0]) if _backend.serves(factors[0]) else None
-    if core is not None and core is _backend.core:
+    if _backend.core_of(factors[0]) is _backend.core and _backend.serves(factors[0]):
         try:
             pairs = zip(factors, targets, strict=True)
             outputs = [torch.empty_like(each) if to is None else to for each, to in pairs]
-            total = core.add_orthogonality_gradient(*_halves(factors), weight, outputs)
+            As, Bs = _halves(factors)
+            total = _backend.core.add_orthogonality_gradient(As, Bs, weight, outputs)
             torch.autograd.graph.increment_version(outputs)
             return factors[0].new_full((), total)
         except (TypeError, ValueError):
             if are_of_one_kind((*factors, *wanted)):
                 raise
-    if _backend.uses_oracle():
-        learning = [each for each in factors if each.requires_grad]
-        with torch.enable_grad():
-            penalty = orthogonality_penalty(*_halves(factors))
-            found = list(torch.autograd.grad(penalty * weight, learning)) if wanted else []
-    else:
-        function: Any = OrthogonalityPenalty
-        if core is not None and are_of_one_kind(factors):
-            function = CompiledPenalty
-        else:
-            _backend.in_torch("add_orthogonality_gradient_")
-        call = _CallWithoutGraph(tuple(each is not None for each in targets))
-        penalty = function.forward(call, *factors)
-        gradients = function.backward(call, penalty.new_full((), weight))
-        pairs = zip(gradients, targets, strict=True)
-        found = [gradient for gradient, target in pairs if target is not None]
+    with torch.enable_grad():
+        penalty = orthogonality_penalty(*_halves(factors))
     if wanted:
+        learning = [each for each in factors if each.requires_grad]
+        found = torch.autograd.grad(penalty, learning, penalty.new_full((), weight))
         torch._foreach_add_(wanted, found)
     return penalty.detach()
-
-
-class _CallWithoutGraph:
-    """Takes the place of autograd's context where a function is called without autograd."""
-
-    saved_tensors: tuple[Tensor, ...]
-    order: Any
-
-    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
-        self.needs_input_grad = needs_input_grad
-
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        self.saved_tensors = tensors
 
 
 def _halves(factors: Any) -> Any:

@@ -38,15 +38,15 @@ def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tenso
         >>> select_triplets(torch.tensor([1.0, 3.0, 2.0]), 2, E), E[0].flatten()
         (tensor([False,  True,  True]), tensor([0., 1.]))
     """
-    if _backend.compiles_for_core((scores,)):
-        with torch.no_grad():
-            kept: Tensor = torch.ops.adalora_core.select_triplets(scores, budget, singular_values)
-        return kept
     if not _serves(scores, singular_values):
         backend = _backend.in_torch("select_triplets")
         chosen: Tensor = backend.select_triplets(scores, budget, singular_values)
         return chosen
-    mask = _select(scores, budget, singular_values)
+    mask = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
+    core = _backend.core_of(scores)
+    core.select_triplets(
+        scores if core is _backend.core else scores.contiguous(), budget, mask, singular_values
+    )
     torch.autograd.graph.increment_version(singular_values)
     return mask
 
@@ -70,10 +70,6 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
         >>> E[0].flatten()
         tensor([1., 0.])
     """
-    if _backend.compiles_for_core((mask,)):
-        with torch.no_grad():
-            torch.ops.adalora_core.apply_mask(mask, singular_values)
-        return
     if not _serves(mask, singular_values):
         _backend.in_torch("apply_mask").apply_mask(mask, singular_values)
         return
@@ -83,35 +79,6 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
 
 def _serves(flat: Tensor, singular_values: Sequence[Tensor]) -> bool:
     """Return whether the core takes the call: singular values may be on several devices."""
-    return _backend.serves(flat) and {flat.device}.issuperset(map(_DEVICE, singular_values))
-
-
-def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
-    mask = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
-    core = _backend.core_of(scores)
-    core.select_triplets(
-        scores if core is _backend.core else scores.contiguous(), budget, mask, singular_values
-    )
-    return mask
-
-
-@torch.library.custom_op(
-    "adalora_core::select_triplets", mutates_args=("singular_values",), device_types="cpu"
-)
-def _registered_select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
-    return _select(scores, budget, singular_values)
-
-
-_registered_select.register_fake(
-    lambda scores, *_: scores.new_empty(scores.shape, dtype=torch.bool)
-)
-
-
-@torch.library.custom_op(
-    "adalora_core::apply_mask", mutates_args=("singular_values",), device_types="cpu"
-)
-def _registered_apply(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
-    _backend.core.apply_mask(mask, singular_values)
-
-
-_registered_apply.register_fake(lambda *_: None)
+    if torch.compiler.is_compiling() or not _backend.serves(flat):
+        return False
+    return {flat.device}.issuperset(map(_DEVICE, singular_values))

@@ -259,29 +259,6 @@ class _Part:
         rank, columns = self.shape
         return rank * (columns if self.sends_rows else rank)
 
-    def write_contribution(self, local: Tensor, sums: Tensor) -> None:
-        """Write the terms of this process into `sums`, all zero; `local` is `[triplets, n]`."""
-        own = local.flatten() if self.sends_rows else (local @ local.T).flatten()
-        start = self.piece.start * self.shape[1] if self.sends_rows else 0
-        sums[start : start + own.numel()] = own
-
-    def residual_and_rows(self, sums: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return `whole whole^T - I` and, where the triplets are divided, `whole`."""
-        rank, columns = self.shape
-        if self.sends_rows:
-            whole = sums.view(rank, columns)
-            gram = whole @ whole.T
-        else:
-            whole, gram = None, sums.view(rank, rank)
-        return gram - torch.eye(rank, dtype=gram.dtype, device=gram.device), whole
-
-    def direction(self, local: Tensor, residual: Tensor, whole: Tensor | None) -> Tensor:
-        """Return the rows of `residual @ whole` that belong to this process."""
-        if whole is None:
-            return residual @ local
-        rows = slice(self.piece.start, self.piece.start + self.piece.length)
-        return residual[rows] @ whole
-
 
 def _of_divided(factors: Sequence[tuple[Any, Any]]) -> Tensor:
     parts: list[_Part] = []
@@ -314,19 +291,27 @@ class _DividedPenalty(torch.autograd.Function):
         sums = torch.zeros(sum(part.size for part in parts), dtype=dtype, device=device)
         sums_of_parts = sums.split([part.size for part in parts])
         for part, local, own in zip(parts, locals_, sums_of_parts, strict=True):
-            part.write_contribution(local, own)
+            rows = local.flatten() if part.sends_rows else (local @ local.T).flatten()
+            start = part.piece.start * part.shape[1] if part.sends_rows else 0
+            own[start : start + rows.numel()] = rows
         distributed.all_reduce(sums, group=mesh.get_group(parts[0].piece.mesh_dim))
         norms, directions = [], []
         for part, local, given, part_sums in zip(
             parts, locals_, local_parts, sums_of_parts, strict=True
         ):
-            residual, whole = part.residual_and_rows(part_sums)
+            rank = part.shape[0]
+            whole = part_sums.view(part.shape) if part.sends_rows else None
+            gram = part_sums.view(rank, rank) if whole is None else whole @ whole.T
+            residual = gram - torch.eye(rank, dtype=dtype, device=device)
             norm = torch.linalg.matrix_norm(residual)
             norms.append(norm)
+            if whole is None:
+                direction = residual @ local
+            else:
+                end = part.piece.start + part.piece.length
+                direction = residual[part.piece.start : end] @ whole
             # Where the norm is zero, the residual and hence the gradient are zero.
-            direction = part.direction(local, residual, whole) / norm.clamp_min(
-                torch.finfo(dtype).tiny
-            )
+            direction = direction / norm.clamp_min(torch.finfo(dtype).tiny)
             # Cloned, since `contiguous` keeps the strides of a matrix of one row: with strides that
             # differ between processes, one of them gathers the gradient, and waits for ever.
             direction = (

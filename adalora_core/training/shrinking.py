@@ -20,7 +20,6 @@ import torch
 
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked, object_in, refuse_links_out
-from adalora_core.floor.progress import with_progress
 from adalora_core.floor.rank_pattern import LoraScales
 from adalora_core.ops.selection import select_triplets
 from adalora_core.training import lora_export
@@ -235,11 +234,10 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
             raise _refused(folder, "its peft_type is neither LORA nor ADALORA")
         weights = files.weights_in(folder)
         size = weights.stat().st_size if weights else 0
-    shown = with_progress(modules.items(), "module")
     with _one_thread():
         squares = {
             path: _decomposed(each)[1].square() if is_exact else _near_squares(each)
-            for path, each in shown
+            for path, each in modules.items()
         }
     return TrainedAdapter(folder, modules, squares, others, settings, size)
 

@@ -190,3 +190,15 @@ def test_averages_made_in_inference_mode_are_updated_outside_of_it(
         statistics.observe(parameters)
         results.append([*statistics.smoothed, *statistics.uncertainty])
     assert_all_equal(*results)
+
+
+@pytest.mark.parametrize("wide", [[], [0], [1]])
+def test_sums_of_e_are_those_of_the_matrices_in_their_order(wide: list[int]) -> None:
+    parameters = factors()
+    for matrix in wide:
+        for place in range(3 * matrix, 3 * matrix + 3):
+            parameters[place] = nn.Parameter(parameters[place].detach().double())
+    statistics = ImportanceStatistics(SPEC)
+    statistics.observe(with_gradients(parameters))
+    expected = [float(each.sum()) for each in statistics.smoothed[1::3]]
+    assert statistics.sums_of_E().tolist() == pytest.approx(expected)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,19 @@ class Hide:
         if name == "adalora_core._cpu":
             raise ImportError("no module adalora_core._cpu")
 sys.meta_path.insert(0, Hide())
-import email, platform
 from importlib import metadata
-python = "{python}".format(*sys.version_info)
 class Wheel:
-    metadata = email.message_from_string("Classifier: Programming Language :: Python :: " + python)
     def read_text(self, name):
-        return {"WHEEL": "Root-Is-Purelib: {purelib}", "direct_url.json": {origin}}[name]
+        return "Root-Is-Purelib: {purelib}"
 metadata.distribution = lambda name: Wheel()
-platform.machine = lambda: "{machine}"
-platform.libc_ver = lambda: ("{libc}", "1")
 from adalora_core import ops
 x, A, E, B = torch.ones(1, 3), torch.ones(2, 3), torch.ones(2, 1), torch.ones(4, 2)
-for _ in range(2):
-    print(ops.svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5).tolist())
+print(ops.svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5).tolist())
 """
-MACHINE = {"machine": "x86_64", "libc": "glibc", "python": "{}.{}", "origin": "None"}
 
 
-def without_core(purelib: str, machine: dict[str, str] = MACHINE, **variables: str) -> Finished:
-    script = WITHOUT_CORE
-    for name, value in (MACHINE | machine | {"purelib": purelib}).items():
-        script = script.replace(f"{{{name}}}", value)
-    return run_python("-c", script, variables=variables)
+def without_core(purelib: str, **variables: str) -> Finished:
+    return run_python("-c", WITHOUT_CORE.replace("{purelib}", purelib), variables=variables)
 
 
 def slow(*values: object) -> Any:
@@ -55,30 +44,8 @@ def slow(*values: object) -> Any:
 @pytest.mark.parametrize("choice", ["", slow("portable"), slow("reference")])
 def test_a_pure_install_uses_torch(choice: str) -> None:
     run = without_core("true", ADALORA_BACKEND=choice)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == ["[[3.0, 3.0, 3.0, 3.0]]"] * 2
-    assert ("RuntimeWarning" in run.stderr) == (not choice)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="wheels with a core are those of Linux")
-def test_a_pure_install_where_a_wheel_has_a_core_warns_once_and_says_what_to_do() -> None:
-    run = without_core("true", {"machine": "aarch64"}, PYTHONWARNINGS="always")
-    (warning,) = [line for line in run.stderr.splitlines() if "RuntimeWarning" in line]
-    assert "adalora_core: this install has no compiled core" in warning
-    assert "run 'pip install --force-reinstall" in warning
-    assert "in a clone 'pip install --force-reinstall --no-deps .' without" in warning
-
-
-@pytest.mark.parametrize(
-    "machine", [{"machine": "riscv64"}, slow({"libc": ""}), slow({"python": "3.10"})]
-)
-def test_a_pure_install_where_no_wheel_has_a_core_is_silent(machine: dict[str, str]) -> None:
-    assert without_core("true", machine).stderr == ""
-
-
-def test_a_pure_install_of_a_clone_was_asked_for_and_is_silent() -> None:
-    noted = repr('{"dir_info": {}, "url": "file:///home/me/adalora-core"}')
-    assert without_core("true", {"origin": noted}).stderr == ""
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == ["[[3.0, 3.0, 3.0, 3.0]]"]
 
 
 WHO_SERVES = """

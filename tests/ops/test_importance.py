@@ -143,11 +143,14 @@ def test_flat_averages_of_another_size_are_refused_without_a_core_too() -> None:
         without_core(parameters, None, torch.zeros(9), torch.zeros(57), BETA1, BETA2)
 
 
-def test_kernels_that_do_not_serve_copies_either_are_an_error() -> None:
+def test_torch_serves_what_the_kernels_do_not() -> None:
     core = SimpleNamespace(score_room=lambda _each: 0, update_importance=lambda *_each: False)
-    lists = make([(7, 3, 11)])
-    with pytest.raises(RuntimeError, match="do not serve contiguous copies"):
-        update_on_gpu(core, *lists, BETA1, BETA2, None)
+    ours, theirs = (copy(lists) for lists in [make([(7, 3, 11)])] * 2)
+    scores = torch.empty(2, 3)
+    update_on_gpu(core, *ours, BETA1, BETA2, scores[0])
+    ops.update_importance(*theirs, BETA1, BETA2, scores=scores[1])
+    assert_averages_equal(ours, theirs)
+    assert_close(*scores, torch.float32)
 
 
 def test_the_version_of_every_average_is_raised() -> None:
@@ -246,22 +249,8 @@ def test_scores_by_hand() -> None:
     assert scores.item() == 5 * 2 + (2 * 2 + 3 * 2)
 
 
-@pytest.mark.cpu_core
 @pytest.mark.parametrize("flat", [True, False])
-def test_the_registered_op_passes_opcheck(flat: bool) -> None:
-    parameters, gradients, smoothed, uncertainty = make([(7, 3, 11), (5, 2, 4)])
-    gradients[4] = None  # type: ignore[call-overload] # no observation
-    if flat:
-        smoothed, uncertainty = (
-            [torch.cat([each.flatten() for each in average])] for average in (smoothed, uncertainty)
-        )
-    for scores in (torch.empty(5), None):
-        arguments = (parameters, gradients, smoothed, uncertainty, BETA1, BETA2, scores)
-        torch.library.opcheck(torch.ops.adalora_core.update_importance, arguments)
-
-
-@pytest.mark.parametrize("flat", [True, False])
-def test_a_compiled_allocation_equals_the_eager_one(flat: bool, device: str) -> None:
+def test_a_compiled_allocation_equals_the_eager_one(flat: bool) -> None:
     def allocate(lists: Any, scores: torch.Tensor) -> tuple[int, torch.Tensor]:
         skipped = ops.update_importance(*lists, BETA1, BETA2, scores=scores)
         mask = ops.select_triplets(scores, 3, lists[0][1::3])
@@ -283,10 +272,7 @@ def test_a_compiled_allocation_equals_the_eager_one(flat: bool, device: str) -> 
     expected = allocate(eager, scores[0])
     found = torch.compile(allocate, backend="aot_eager", fullgraph=True)(compiled, scores[1])
     assert (found[0], found[1].tolist()) == (1, expected[1].tolist())
-    if device == "cuda":  # torch compiles the reference there, whose sums have another order
-        assert_close(*scores, torch.float32)
-    else:
-        assert torch.equal(*scores)
+    assert_close(*scores, torch.float32)  # the sums of torch have another order
     assert_all_equal((*compiled[0], *compiled[2]), (*eager[0], *eager[2]))
 
 

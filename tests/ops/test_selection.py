@@ -102,11 +102,3 @@ def test_a_negative_budget_is_refused_untouched() -> None:
     with pytest.raises(ValueError, match="select_triplets: budget must be 0 or more, got -1"):
         ops.select_triplets(torch.ones(2), -1, values)
     assert torch.equal(values[0], before)
-
-
-@pytest.mark.cpu_core
-def test_registered_ops_pass_opcheck() -> None:
-    values = singular_values([3, 0, 2])
-    scores, mask = torch.randn(5), torch.tensor([True, False, True, False, True])
-    torch.library.opcheck(torch.ops.adalora_core.select_triplets, (scores, 2, values))
-    torch.library.opcheck(torch.ops.adalora_core.apply_mask, (mask, values))

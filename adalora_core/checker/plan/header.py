@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from adalora_core.floor.files import open_regular_file, refuse_links_out, without_repetition
-from adalora_core.floor.progress import with_progress
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -90,7 +89,7 @@ def _main_file(folder: Path) -> Path:
 def _of_shards(index: Path) -> dict[str, TensorInfo]:
     entries = _index_entries(index)
     tensors: dict[str, TensorInfo] = {}
-    for shard in with_progress(dict.fromkeys(entries.values()), "shard"):
+    for shard in dict.fromkeys(entries.values()):
         found = read_header(index.parent / shard)
         tensors |= {name: info for name, info in found.items() if entries.get(name) == shard}
     missing = [name for name in entries if name not in tensors]

@@ -35,7 +35,6 @@ from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.errors import PolicyError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.places import from_pointer
-from adalora_core.floor.progress import with_progress
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -157,7 +156,7 @@ class Job:
         options = self.options
         exclusions = SearchExclusions(all_files=options.all_files)
         found = targets(options.paths, options.exclude, options.follow_links, exclusions)
-        for target in with_progress(found, "file"):
+        for target in found:
             if target.problem is not None:
                 if not (target.is_unmatched and options.allow_empty):
                     self.notify(target.problem, fails=not target.may_pass)

@@ -130,7 +130,6 @@ def is_terminal() -> bool:
 def fail(command: str, error: Exception | str) -> int:
     """Print why `adalora COMMAND` could not run, and return the exit code 2."""
     from adalora_core.config.findings import ConfigError
-    from adalora_core.floor.progress import without_bar
 
     # The lines of a report hold no line break of the file; another message may hold one.
     if isinstance(error, ConfigError):
@@ -139,8 +138,7 @@ def fail(command: str, error: Exception | str) -> int:
         # The function behind a command begins its messages with its own name.
         lines = [in_one_line(error).removeprefix(f"{command.replace('-', '_')}: ")]
     shown = "\n".join(visible(line) for line in lines)
-    with without_bar():
-        print(f"adalora {visible(command)}: {shown}", file=sys.stderr)
+    print(f"adalora {visible(command)}: {shown}", file=sys.stderr)
     return CANNOT_RUN
 
 

@@ -37,8 +37,7 @@ class Matcher:
     """
 
     def __init__(self, seconds: float = SECONDS_OF_DOCUMENT) -> None:
-        self._left = seconds
-        self._late = f"exceeds the {seconds:g} s for all expressions"
+        self._left = self._seconds = seconds
 
     def find(
         self, method: Method, pattern: str, text: str, field: str, group: int | str = 0
@@ -63,7 +62,9 @@ class Matcher:
             found = self._find_apart(method, pattern, text, field, group)
         self._left -= time.perf_counter() - begin
         if self._left <= 0:
-            raise _refusal(field, pattern, text, self._late)
+            raise _refusal(
+                field, pattern, text, f"exceeds the {self._seconds:g} s for all expressions"
+            )
         return found
 
     def matches(self, pattern: str, path: str, field: str) -> bool:
@@ -83,17 +84,16 @@ class Matcher:
     def _find_apart(
         self, method: Method, pattern: str, text: str, field: str, group: int | str
     ) -> str | None:
-        from adalora_core.floor.expressions.process import NotMatchedError, TooSlowError, ask
+        from adalora_core.floor.expressions.process import NotMatchedError, ask
 
-        seconds = min(SECONDS_OF_MATCH, self._left)
         request: dict[str, object] = {
-            "method": method, "pattern": pattern, "text": text, "group": group, "seconds": seconds
+            "method": method, "pattern": pattern, "text": text, "group": group,
+            "seconds": min(SECONDS_OF_MATCH, self._left),
         }  # fmt: skip
         try:
             answer = ask(request)
         except NotMatchedError as error:
-            is_late = isinstance(error, TooSlowError) and seconds < SECONDS_OF_MATCH
-            raise _refusal(field, pattern, text, self._late if is_late else str(error)) from None
+            raise _refusal(field, pattern, text, str(error)) from None
         if "error" in answer:
             raise re.error(answer["error"], pattern, answer["position"])
         if "refused" in answer:

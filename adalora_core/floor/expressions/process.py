@@ -30,14 +30,10 @@ class NotMatchedError(Exception):
     """A match has no result; the message is the end of a sentence that gives the reason."""
 
 
-class TooSlowError(NotMatchedError):
-    """A match took longer than the request allows."""
-
-
 def ask(request: dict[str, object]) -> dict[str, Any]:
     """Return the answer to `request` of the process, which is started if there is none.
 
-    Raises NotMatchedError where none can be started, and TooSlowError where its time was over.
+    Raises NotMatchedError where none can be started, or its time was over.
     """
     with _lock:
         child = _running()
@@ -53,7 +49,7 @@ def ask(request: dict[str, object]) -> dict[str, Any]:
             decoded: dict[str, Any] = json.loads(answer)
             return decoded
         _end()
-        raise TooSlowError(f"takes more than {request['seconds']:.2g} s")
+        raise NotMatchedError(f"takes more than {request['seconds']:.2g} s")
 
 
 def _running() -> Worker:

@@ -90,18 +90,24 @@ def _update(
     `entries`, if given, gets the product of both averages, while they are in the cache.
     """
     limit = BLOCK if smoothed.is_cpu else math.inf
-    counts = [
-        _update_block(
-            smoothed.narrow(0, start, length),
-            uncertainty.narrow(0, start, length),
-            parameters[places],
-            gradients[places],
-            beta1,
-            beta2,
-            None if entries is None else entries.narrow(0, start, length),
+    # Elsewhere the host would wait for the sum.
+    may_ask = smoothed.is_cpu and not _operations.is_watched()
+    counts = []
+    for places, start, length in _blocks(parameters, limit):
+        average, change = (each.narrow(0, start, length) for each in (smoothed, uncertainty))
+        sensitivity, spare = (
+            _operations.joined(each[places]).to(smoothed.dtype) for each in (parameters, gradients)
         )
-        for places, start, length in _blocks(parameters, limit)
-    ]
+        sensitivity.mul_(spare).abs_()
+        if may_ask and math.isfinite(sensitivity.sum()):
+            _moved(average, sensitivity, beta1, spare, out=average)
+            sensitivity.sub_(average).abs_()
+            _moved(change, sensitivity, beta2, spare, out=change)
+            counts.append(smoothed.new_zeros((), dtype=torch.int64))
+        else:
+            counts.append(_update_finite(average, change, sensitivity, spare, beta1, beta2))
+        if entries is not None:
+            torch.mul(average, change, out=entries.narrow(0, start, length))
     return sum(counts[1:], counts[0])
 
 
@@ -113,35 +119,6 @@ def _blocks(parameters: Sequence[Tensor], limit: float) -> Iterator[tuple[slice,
         if length >= limit or place == len(parameters):
             yield slice(first, place), start, length
             first, start, length = place, start + length, 0
-
-
-def _update_block(
-    smoothed: Tensor,
-    uncertainty: Tensor,
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    beta1: float,
-    beta2: float,
-    entries: Tensor | None,
-) -> Tensor:
-    dtype = smoothed.dtype
-    sensitivity, spare = (
-        _operations.joined(parameters).to(dtype),
-        _operations.joined(gradients).to(dtype),
-    )
-    sensitivity.mul_(spare).abs_()
-    # Elsewhere the host would wait for the sum.
-    may_ask = smoothed.is_cpu and not _operations.is_watched()
-    if may_ask and math.isfinite(sensitivity.sum()):
-        _moved(smoothed, sensitivity, beta1, spare, out=smoothed)
-        sensitivity.sub_(smoothed).abs_()
-        _moved(uncertainty, sensitivity, beta2, spare, out=uncertainty)
-        skipped = smoothed.new_zeros((), dtype=torch.int64)
-    else:
-        skipped = _update_finite(smoothed, uncertainty, sensitivity, spare, beta1, beta2)
-    if entries is not None:
-        torch.mul(smoothed, uncertainty, out=entries)
-    return skipped
 
 
 def _moved(average: Tensor, towards: Tensor, beta: float, spare: Tensor, *, out: Tensor) -> Tensor:

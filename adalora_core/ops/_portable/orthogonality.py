@@ -43,7 +43,13 @@ def _penalty(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the penalty, and the norms and residuals of all groups; from differentiable ops."""
     with without_autocast(factors[0]):
-        residuals = [_residuals(stacked, is_B=is_B) for _, stacked, is_B in _groups(factors, key)]
+        grouped = (stacked.mT if is_B else stacked for _, stacked, is_B in _groups(factors, key))
+        # Not in place: selective checkpointing may keep the product.
+        residuals = [
+            torch.bmm(rows, rows.mT)
+            - torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+            for rows in grouped
+        ]
     norms = [torch.linalg.vector_norm(each, dim=(1, 2)) for each in residuals]
     dtype = functools.reduce(torch.promote_types, {each.dtype for each in norms})
     together = torch.cat([each.to(factors[0].device, dtype) for each in norms])
@@ -61,13 +67,6 @@ def _groups(
             places = [start + index for index in group]
             stacked = torch.stack([factors[index] for index in places])
             yield places, stacked if stacked.dtype == torch.float64 else stacked.float(), is_B
-
-
-def _residuals(stacked: Tensor, *, is_B: bool) -> Tensor:
-    """Return `A A^T - I` or `B^T B - I` of each factor."""
-    rows = stacked.mT if is_B else stacked
-    # Not in place: selective checkpointing may keep the product.
-    return torch.bmm(rows, rows.mT) - torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
 
 
 def _gradients(
