@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from adalora_core.floor.adapter_spec import LORA_START, AdapterSpec
-from adalora_core.floor.errors import TargetError
 from adalora_core.ops._portable.svd_linear import without_autocast
 
 MOST_TRIPLETS = 1 << 20
@@ -75,15 +74,13 @@ class AdaLoraLayer(nn.Module):
         """`(columns of A, rows of B)`."""
         return self.in_features, self.out_features
 
-    def lora_kernel(self, path: str) -> tuple[int, ...]:
-        """Return the trailing dimensions of the `lora_A` of this layer's LoRA; none if it is 2-D.
+    @property
+    def lora_kernel(self) -> tuple[int, ...] | None:
+        """The trailing dimensions of the `lora_A` of this layer's LoRA: `()` if it is a matrix.
 
-        Each layer type that can be written as LoRA defines it.
+        None means that this type of layer cannot be written as LoRA.
         """
-        raise TargetError(
-            f"export_lora: {path!r} is a layer of type {type(self).__name__}, which "
-            "cannot be written as LoRA; merge the adapter, or name the module in exclude_modules"
-        )
+        return None
 
     @property
     def weight(self) -> torch.Tensor:

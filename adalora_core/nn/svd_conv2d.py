@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adalora_core.floor.errors import TargetError
 from adalora_core.nn.adapter_layer import AdaLoraLayer, Product
 
 
@@ -61,15 +60,10 @@ class SVDConv2d(AdaLoraLayer):
         rows, *window = self.base_layer.weight.shape
         return math.prod(window), rows
 
-    def lora_kernel(self, path: str) -> tuple[int, ...]:
-        """Return `(kh, kw)`; a TargetError for a convolution with groups."""
-        if self.base_layer.groups > 1:
-            raise TargetError(
-                f"export_lora: {path!r} is a convolution with {self.base_layer.groups} groups, "
-                "which LoRA cannot express; merge the adapter, or name the module in "
-                "exclude_modules"
-            )
-        return self.base_layer.kernel_size
+    @property
+    def lora_kernel(self) -> tuple[int, ...] | None:
+        """`(kh, kw)`; None for a convolution with groups, which LoRA cannot express."""
+        return self.base_layer.kernel_size if self.base_layer.groups == 1 else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the base layer and the adapter to `x` `[N, in, H, W]`."""

@@ -95,6 +95,8 @@ class SVDLinear(AdaLoraLayer):
         torch.Size([5, 3])
     """
 
+    lora_kernel = ()
+
     def __init__(
         self,
         base_layer: nn.Module,
@@ -109,10 +111,6 @@ class SVDLinear(AdaLoraLayer):
         self.out_features = out_features
         self.transposed_weight = transposed_weight
         self.keeps_output = keeps_output
-
-    def lora_kernel(self, path: str) -> tuple[int, ...]:  # noqa: ARG002 - no linear layer is refused
-        """Return `()`: the LoRA of a linear layer has matrices."""
-        return ()
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the adapter to `x` `[..., in]`."""

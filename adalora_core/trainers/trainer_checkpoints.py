@@ -32,26 +32,14 @@ def is_divided(model: object) -> bool:
 def show_checkpoint(trainer: Trainer, callback: Any) -> None:
     """Set `callback.checkpoint` to the folder that `trainer.train` resumes from, or to None."""
     train = trainer.train
-    if isinstance(train, _ShownTrain):
-        train.callback = callback
-        return
-    shown = functools.wraps(train)(_ShownTrain(trainer, callback))
-    setattr(trainer, "train", shown)  # noqa: B010 - mypy refuses to replace a method
 
-
-class _ShownTrain:
-    """`Trainer.train` of one trainer; the callback sees its first argument."""
-
-    def __init__(self, trainer: Trainer, callback: Any) -> None:
-        self._train = trainer.train
-        self.callback = callback
-
-    def __call__(
-        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any
-    ) -> Any:
+    @functools.wraps(train)
+    def shown(resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
         folder = resume_from_checkpoint
-        self.callback.checkpoint = Path(folder) if folder and not isinstance(folder, bool) else None
-        return self._train(resume_from_checkpoint, *args, **options)
+        callback.checkpoint = Path(folder) if folder and not isinstance(folder, bool) else None
+        return train(resume_from_checkpoint, *args, **options)
+
+    setattr(trainer, "train", shown)  # noqa: B010 - mypy refuses to replace a method
 
 
 def resume(model: object, checkpoint: Path, *, is_in_zero: bool) -> None:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.config.rules.runs import PenaltyMissing, TwoHooks
+from adalora_core.config.rules.runs import TwoHooks
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
 from adalora_core.sharding import reshard
 from adalora_core.trainers import optimizer_hook as hooks
 from adalora_core.trainers import trainer_checkpoints as checkpoints
 from adalora_core.training.adapter_file.folder import states_in
-from adalora_core.training.host import TUNER, Host, host_of, learning_adapters, unwrapped
-from adalora_core.training.parallelism import refuse_fsdp1
+from adalora_core.training.host import TUNER, host_of, learning_adapters, unwrapped
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run_end import warn_if_best_is_unpruned
 
@@ -88,20 +87,18 @@ class AdaLoraCallback(TrainerCallback):
         """Refuse a model whose ranks cannot be allocated, or that Trainer would save whole."""
         hooks.host_in_peft(model, "AdaLoraCallback")
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, *_: Any, model: object = None,
-        optimizer: Any = None, **__: Any,
-    ) -> None:  # fmt: skip
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **given: Any) -> None:
         """Replace a `total_step` of "auto" by the number of steps that Trainer will make.
 
         Raises:
             CheckpointError: FSDP2 or DeepSpeed has divided the model, and the checkpoint to resume
                 from has no training state.
-            ParallelismError: Trainer divides the model by FSDP1, or uses DeepSpeed with another
-                stage than ZeRO-1 and ZeRO-2.
+            ParallelismError: Trainer uses DeepSpeed with another stage than ZeRO-1 and ZeRO-2, or
+                divides injected adapters.
             RunError: the adapter is loaded for inference, `optimizer` does not hold all of its
                 factors, or a hook allocates its ranks already.
         """
+        model, optimizer = given.get("model"), given.get("optimizer")
         # Trainer.add_callback and model_init come after on_init_end.
         tuner = hooks.host_in_peft(model, "AdaLoraCallback")
         zero = hooks.zero_optimizer(optimizer)
@@ -134,11 +131,9 @@ class AdaLoraCallback(TrainerCallback):
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1
         tuner.training_run.penalty.begin_step(multiplied_by=processes)
 
-    def on_optimizer_step(
-        self, args: Any, state: TrainerState, *_: Any, model: Any = None,  # noqa: ARG002 - its signature
-        optimizer: Any = None, **__: Any,
-    ) -> None:  # fmt: skip
+    def on_optimizer_step(self, args: Any, state: TrainerState, *_: Any, **given: Any) -> None:  # noqa: ARG002 - its signature
         """Allocate after the optimizer's step, before the gradients are cleared."""
+        model, optimizer = given["model"], given.get("optimizer")
         # With fused optimizers, Trainer's default, accelerate reports no skipped step; but a scaler
         # that finds an overflow lowers its scale.
         is_lowered = _loss_scale_of(optimizer) < self._loss_scale
@@ -147,7 +142,6 @@ class AdaLoraCallback(TrainerCallback):
             unwrapped(model).zero_grad()
         reshard(unwrapped(model))
         tuner = host_of(model, "AdaLoraCallback")
-        self._warn_if_penalty_is_missing(tuner)
         if self._zero is None:  # whose hook allocates
             tuner.update_and_allocate(state.global_step)
 
@@ -165,11 +159,9 @@ class AdaLoraCallback(TrainerCallback):
         if best_step and (best := _checkpoint_of(args, best_step)).is_dir():
             state.best_model_checkpoint = str(best)
 
-    def on_log(
-        self, args: Any, state: TrainerState, *_: Any, model: object = None,  # noqa: ARG002 - same
-        logs: dict[str, float] | None = None, **__: Any,
-    ) -> None:  # fmt: skip
+    def on_log(self, args: Any, state: TrainerState, *_: Any, **given: Any) -> None:  # noqa: ARG002 - its signature
         """Add the allocation's numbers to a training log, and to the last one what the run was."""
+        model, logs = given.get("model"), given.get("logs")
         if logs is None or not logs.keys() & {"loss", "train_runtime"}:
             return
         reshard(unwrapped(model))
@@ -212,19 +204,6 @@ class AdaLoraCallback(TrainerCallback):
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _warn_if_penalty_is_missing(self, tuner: Host) -> None:
-        if not tuner.training_run.penalty.is_missing:
-            return
-        for adapter in tuner.trained_adapters():
-            if adapter.spec.orth_reg_weight > 0:
-                adapter.run.report(
-                    PenaltyMissing,
-                    "the loss that Trainer computes does not contain the penalty, although "
-                    f"orth_reg_weight is {adapter.spec.orth_reg_weight}: label smoothing, "
-                    "compute_loss_func and compute_loss of a subclass ignore the loss of the "
-                    "model; AdaLoraCallback().add_to(trainer) adds it",
-                )
-
     def _numbers(self, model: object) -> dict[str, float]:
         tuner = host_of(model, "AdaLoraCallback")
         allocators = [each.allocator for each in tuner.trained_adapters() if each.allocator]
@@ -257,7 +236,6 @@ def _refuse_division(args: TrainingArguments, model: object, *, is_in_zero: bool
             "AdaLoraCallback: DeepSpeed with this stage of ZeRO hides gradients from the "
             "allocator; use stage 1 or 2, or train with DDP"
         )
-    refuse_fsdp1(model, "AdaLoraCallback")
     if TUNER in vars(unwrapped(model)) and checkpoints.is_divided(model):
         raise ParallelismError(
             "AdaLoraCallback: Trainer cannot resume injected adapters that FSDP2 has divided; make "

@@ -239,22 +239,15 @@ def refuse_unsynchronised(model: nn.Module, adapters: Sequence[Adapter]) -> None
         factors = [factor for each in allocators for factor in each.parameters()]
         learning = [each for each in factors if each.requires_grad]
     known = _synchronised[wrapper]
-    if not all(id(each) in known for each in learning):
-        _refuse(model, wrapper, known)
-
-
-def _refuse(model: nn.Module, wrapper: DistributedDataParallel, known: frozenset[int]) -> None:
-    """Raise an error if parameters of `model` are missing in `known`.
-
-    Parameters that the user told DDP to ignore are none of ours, nor those that it has turned into
-    DTensors for the forward pass, nor models outside of the wrapper.
-    """
-    inside = {id(each) for each in wrapper.module.parameters()}
+    if all(id(each) in known for each in learning):
+        return
+    # Not what the user told DDP to ignore, what it has turned into DTensors, and what is outside.
+    unknown = {id(each) for each in wrapper.module.parameters()} - known
     missing = [
         name
         for name, each in model.named_parameters()
         if each.requires_grad
-        and id(each) in inside - known
+        and id(each) in unknown
         and not is_sharded(each)
         and not getattr(each, "_ddp_ignored", False)
     ]

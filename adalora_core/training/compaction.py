@@ -14,7 +14,6 @@ from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import refuse_compacting
-from adalora_core.training.run.optimizers import stepped_instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +88,6 @@ def _cuts(adapter: Adapter, kept: dict[str, list[bool]]) -> Iterator[_Cut]:
         rows = torch.tensor([row for row, flag in enumerate(kept[path]) if flag], dtype=torch.long)
         for factor, axis in TRIPLET_AXES.items():
             parameter = getattr(layer, factor)[adapter.name]
-            if type(parameter) is not torch.nn.Parameter:
-                raise ValueError(
-                    f"compact: {path}.{factor} is a {type(parameter).__name__}; only plain "
-                    "parameters can be cut. Nothing was changed"
-                )
             yield _Cut(parameter, axis, rows.to(parameter.device))
 
 
@@ -102,12 +96,6 @@ def _state_tensors(
 ) -> list[tuple[_Cut, dict[str, Any], str]]:
     """Return where the optimizer keeps tensors of a parameter's shape; refuse other state."""
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
-    if (other := stepped_instead(optimizer, [cut.parameter for cut in cuts])) is not None:
-        raise ValueError(
-            "compact: expected the optimizer that trains the adapter, which is "
-            f"{type(other).__name__}, got {type(optimizer).__name__}, which has made no step; pass "
-            "the former, or delete it if the run goes on with the latter. Nothing was changed"
-        )
     places = []
     for cut in cuts:
         if id(cut.parameter) not in held:

@@ -75,7 +75,6 @@ class PenaltyPerStep:
         self.was_counted_twice = False
         self.is_left_out = False
         self.latest: torch.Tensor | None = None
-        self._trained = False
         self.reached: dict[bool, int] = {}
         self.is_first: bool | None = None
         self._share = 1.0
@@ -84,18 +83,12 @@ class PenaltyPerStep:
         # Only the model that computed a penalty can have a backward pass that reaches it.
         return self.__dict__ | {"latest": None, "_added_to": None}
 
-    @property
-    def is_missing(self) -> bool:
-        """Whether no backward pass has reached a penalty since the step began."""
-        return self.is_first is not None and not self._trained
-
     def begin_step(self, *, multiplied_by: int = 1) -> None:
         """Begin an optimizer step: the next forward is its first.
 
         The caller multiplies a loss that is normalised over the step by `multiplied_by`, such as
         the number of processes, so the penalty is divided by it.
         """
-        self._trained = False
         self.is_first = True
         self._share = 1 / multiplied_by
 
@@ -111,24 +104,24 @@ class PenaltyPerStep:
         """Watch for a backward pass that reaches `penalty`, which a forward or the caller adds."""
         if torch.compiler.is_compiling():
             # Only written: a compiled model would be compiled anew for each value that it reads.
-            self._trained = self.was_in_a_loss = True
+            self.was_in_a_loss = True
             return
-        is_known = self.was_in_a_loss and self.forwards > MOST_WATCHED
-        if not penalty.requires_grad or (self.is_first is None and is_known):
+        if not penalty.requires_grad:
             return
         if self.is_first is not None:
             self.latest = penalty
-        penalty.register_hook(functools.partial(self._mark_trained, by_forward, self.forwards))
+        if not (self.was_in_a_loss and self.forwards > MOST_WATCHED):
+            penalty.register_hook(functools.partial(self._mark_reached, by_forward, self.forwards))
 
     def record_added(self, gradient: torch.Tensor | None, scale: float) -> None:
         """Note that the gradient of the penalty times `scale` was added to `gradient`."""
-        self._trained = self.was_added = True
+        self.was_added = True
         is_added_again = gradient is self._added_to and scale == 1
         self.additions = self.additions + 1 if is_added_again else 1
         self._added_to = gradient
 
-    def _mark_trained(self, by_forward: bool, forward: int, _: torch.Tensor) -> None:
-        self._trained = self.was_in_a_loss = True
+    def _mark_reached(self, by_forward: bool, forward: int, _: torch.Tensor) -> None:
+        self.was_in_a_loss = True
         self.reached[by_forward] = forward
         self.was_counted_twice |= self.reached.get(not by_forward) == forward
         self.latest = None
@@ -178,7 +171,9 @@ class Host(nn.Module):
     def update_and_allocate(self, global_step: int) -> None:
         """Call the allocators of trained adapters after the 0-based step `global_step`."""
         adapters = learning_adapters(self, "update_and_allocate")
-        step = _number_of(global_step)
+        step: Any = global_step
+        if not (isinstance(step, float) and step.is_integer()):
+            step = operator.index(step)
         adapters = [each for each in adapters if not each.run.automatic.end_by_call()]
         if not adapters:
             return
@@ -214,8 +209,8 @@ class Host(nn.Module):
                 shape of the parameter or be a scalar, as in AdamW, Adam and SGD.
 
         Raises:
-            ValueError: the kept set is not final, another optimizer has made the steps, or this
-                one keeps other state; nothing was changed.
+            ValueError: the kept set is not final, or `optimizer` does not hold the factors or keeps
+                other state; nothing was changed.
 
         Example:
             >>> import torch
@@ -345,18 +340,6 @@ def _weighted_penalty(host: Host, *, by_forward: bool) -> torch.Tensor:
 
 def _with_penalty(adapters: Sequence[Adapter]) -> list[Adapter]:
     return [each for each in adapters if each.spec.orth_reg_weight > 0]
-
-
-def _number_of(step: Any) -> int:
-    if isinstance(step, float) and step.is_integer():
-        return step  # type: ignore[return-value]
-    try:
-        return operator.index(step)
-    except TypeError:
-        raise TypeError(
-            "update_and_allocate: expected the number of the optimizer step, an integer from "
-            f"0, got {step!r}; count the optimizer steps, and pass the number of the step"
-        ) from None
 
 
 def allocate_next(host: Host) -> None:

@@ -1,4 +1,4 @@
-"""Write a LoRA adapter with a rank for each module, one module at a time, also from AdaLoRA.
+"""Write a LoRA adapter with a rank for each module, also from AdaLoRA.
 
 `B · diag(E) · A · scale = B · (A · E · scale)`, so with `lora_A = A · E · scale`, `lora_B = B`, and
 `lora_alpha = r` per module the outputs are equal. Servers that support only LoRA can use the file.
@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from math import prod
@@ -25,7 +23,7 @@ from torch.nn import functional
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.config.rules.runs import BudgetNotReached
 from adalora_core.floor.adapter_spec import AdapterSpec
-from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.floor.files import locked, refuse_links_out
 from adalora_core.floor.module_selection import lacks_all_of, saved_module_names, settings_of_ranks
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
@@ -66,7 +64,8 @@ def export_folder(
         kernels = kernels_in(saved)
     refuse_same(source, destination, "export_lora")
     warn_if_folder_is_unfinished(saved, "exported")
-    write_lora(saved, destination, kernels=kernels, scales={}, pad_ranks=pad_ranks)
+    modules = modules_of(saved, kernels, AdapterSpec.of(saved.config).scale)
+    _write(saved, modules, destination, pad_ranks=pad_ranks)
 
 
 def warn_if_folder_is_unfinished(saved: SavedAdapter, what: str) -> None:
@@ -95,23 +94,20 @@ def export_adapter(
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     if are_sharded(adapter.factors()[0]) and distributed.get_rank() != 0:
         return
-    kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
-    scales = {path: layer.scale for path, layer in adapter.layers.items()}
+    kernels = {path: layer.lora_kernel for path, layer in adapter.layers.items()}
     tensors = {key.removeprefix(TENSOR_PREFIX): values for key, values in tensors.items()}
     saved = SavedAdapter(Path(destination), adapter.config, tensors)
-    write_lora(saved, destination, kernels=kernels, scales=scales, pad_ranks=pad_ranks)
+    modules = modules_of(saved, kernels, adapter.spec.scale)
+    _write(saved, modules, destination, pad_ranks=pad_ranks)
 
 
-def write_lora(
+def _write(
     saved: SavedAdapter,
+    modules: Mapping[str, LoraModule],
     destination: str | os.PathLike[str],
     *,
-    kernels: Mapping[str, tuple[int, ...]],
-    scales: Mapping[str, float],
-    pad_ranks: bool = False,
+    pad_ranks: bool,
 ) -> None:
-    """Write `saved`, whose factors are taken out, as a LoRA adapter; see `modules_of`."""
-    modules = modules_of(saved, kernels, scales)
 
     def factors(path: str) -> tuple[torch.Tensor, torch.Tensor]:
         _, A, B, E, scale = modules[path]
@@ -124,21 +120,29 @@ def write_lora(
 
 
 def modules_of(
-    saved: SavedAdapter, kernels: Mapping[str, tuple[int, ...]], scales: Mapping[str, float]
+    saved: SavedAdapter, kernels: Mapping[str, tuple[int, ...] | None], scale: float
 ) -> dict[str, LoraModule]:
-    """Take the modules out of `saved`, whose tensors lose their factors.
+    """Take the modules, and with them their factors, out of `saved`.
 
-    `kernels` are trailing dimensions of `lora_A`, see `AdaLoraLayer.lora_kernel`; `scales` differ
-    from that of the configuration. Both are by path.
+    `kernels` are trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
+
+    Raises:
+        TargetError: a layer cannot be LoRA.
     """
-    usual, modules = AdapterSpec.of(saved.config).scale, {}
+    modules = {}
     for path in saved.paths():
         A, E, B = (saved.tensors.pop(f"{path}.{factor}") for factor in FACTORS)
-        if kernel := kernels.get(path):
+        if (kernel := kernels.get(path, ())) is None:
+            raise TargetError(
+                f"{path!r} is a convolution with groups or a layer of a type of its own, "
+                "which LoRA cannot express; merge the adapter, or name the module in "
+                "exclude_modules"
+            )
+        if kernel:
             A = A.reshape(len(A), A.shape[1] // prod(kernel), *kernel)
             B = B.reshape(*B.shape, *[1] * len(kernel))
         names = f"{path}.lora_A.weight", f"{path}.lora_B.weight"
-        modules[path] = LoraModule(names, A, B, E.double(), scales.get(path, usual))
+        modules[path] = LoraModule(names, A, B, E.double(), scale)
     return modules
 
 
@@ -175,11 +179,11 @@ class LoraModule(NamedTuple):
     scale: float
 
 
-def kernels_in(saved: SavedAdapter) -> dict[str, tuple[int, ...]]:
+def kernels_in(saved: SavedAdapter) -> dict[str, tuple[int, ...] | None]:
     """Return the kernels that `encoded_kernels` has written into the weights.
 
     Raises:
-        CheckpointError: a layer cannot be LoRA, or the kernels do not fit the factors.
+        CheckpointError: the kernels do not fit the factors.
     """
     path = folders.weights_in(saved.folder)
     if path is None or path.name != folders.WEIGHTS_NAME:
@@ -187,21 +191,16 @@ def kernels_in(saved: SavedAdapter) -> dict[str, tuple[int, ...]]:
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(KERNELS, "{}")
     try:
-        found = json.loads(text)
-        kernels = {module: tuple(map(int, each)) for module, each in found.items() if each}
+        found = json.loads(text).items()
+        kernels = {module: tuple(map(int, each)) if each else None for module, each in found}
         for module, kernel in kernels.items():
             # One row, since no row fits every kernel.
             columns = saved.tensors[f"{module}.lora_A"].shape[1]
-            torch.empty(1, columns, device="meta").reshape(1, -1, *kernel)
+            torch.empty(1, columns, device="meta").reshape(1, -1, *(kernel or ()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, RuntimeError):
         raise CheckpointError(
             f"the kernels in {str(path)!r} do not fit its factors; save the adapter again"
         ) from None
-    if other := found.keys() - kernels.keys():
-        raise CheckpointError(
-            f"{min(other)!r} of {str(saved.folder)!r} is a convolution with groups or a layer of a "
-            "type of its own, which LoRA cannot express; merge the adapter"
-        )
     return kernels
 
 
@@ -240,21 +239,17 @@ class LoraFile:
             (name_a, name_b), A, B, *_ = modules[path]
             shapes[name_a] = A.dtype, [rank, *A.shape[1:]]
             shapes[name_b] = B.dtype, [len(B), rank, *B.shape[2:]]
-        end, self._header = 0, {}
+        end, header = 0, {}
         for name in sorted(shapes, key=lambda each: (-shapes[each][0].itemsize, each)):
             dtype, shape = shapes[name]
             begin, end = end, end + dtype.itemsize * prod(shape)
-            self._header[name] = {
-                "dtype": _code(dtype), "shape": shape, "data_offsets": [begin, end]
-            }  # fmt: skip
-        described = {TENSOR_PREFIX + name: entry for name, entry in self._header.items()}
-        text = _json({"__metadata__": {"format": "pt"}, **described})
-        text += b" " * (-len(text) % _LENGTH_BYTES)
-        self._start = len(text).to_bytes(_LENGTH_BYTES, "little") + text
-        self.size = len(self._start) + end
-        # One brace is a comma in the file, and the other one is not there.
-        sizes = {n: len(_json({TENSOR_PREFIX + n: each})) - 1 for n, each in self._header.items()}
+            place = {"dtype": _code(dtype), "shape": shape, "data_offsets": [begin, end]}
+            header[name] = _json({TENSOR_PREFIX + name: place})
+        # One brace of an entry is a comma in the file, and the other one is not there.
+        sizes = {name: len(each) - 1 for name, each in header.items()}
         self.entry_bytes = {path: sum(sizes[n] for n in modules[path].names) for path in written}
+        text = len(_json({"__metadata__": {"format": "pt"}})) + sum(sizes.values())
+        self.size = _LENGTH_BYTES + text + -text % _LENGTH_BYTES + end
 
     def write(
         self,
@@ -263,7 +258,7 @@ class LoraFile:
         factors: Factors,
         command: str,
     ) -> None:
-        """Write the adapter; files in `folder` are replaced after all are on disk.
+        """Write the adapter, which is put together in memory.
 
         `factors` returns A `[rank, in]` and B `[out, rank]` of a path, with its scale in them.
 
@@ -285,36 +280,24 @@ class LoraFile:
         fixed = {"peft_type": "LORA", "inference_mode": True, "init_lora_weights": True}
         ranks = settings_of_ranks(self._all_ranks, lambda rank: rank)
         config = folders.encode_config({**settings, **fixed, **ranks})
-        owners = {name: path for path in self._ranks for name in self._modules[path].names}
-        place = Path(folder).absolute()
-        place = next(each for each in (place, *place.parents) if each.is_dir())
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(self._start)
-            made: dict[str, torch.Tensor] = {}
-            for name in self._header:
-                if name in owners and name not in made:
-                    made |= self._made(owners[name], factors, command)
-                tensor = made.pop(name) if name in owners else self._others[name]
-                values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-                file.write(values.numpy().data)
-            file.flush()
-            weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            folders.commit(Path(folder), weights, config)
+        tensors = dict(self._others)
+        for path in self._ranks:
+            tensors |= self._made(path, factors, command)
+        weights = folders.encode_tensors({TENSOR_PREFIX + n: each for n, each in tensors.items()})
+        folders.commit(Path(folder), weights, config)
 
     def _made(self, path: str, factors: Factors, command: str) -> dict[str, torch.Tensor]:
         """Return the factors of a module as they are written, by their names."""
-        (A, B), (names, *likes) = factors(path), self._modules[path][:3]
+        (A, B), (names, of_A, of_B, *_) = factors(path), self._modules[path]
         missing = self._ranks[path] - len(A)
-        padded = functional.pad(A, (0, 0, 0, missing)), functional.pad(B, (0, missing))
-        made = {}
-        for name, values, like in zip(names, padded, likes, strict=True):
-            made[name] = values.to(like.dtype).reshape(self._header[name]["shape"])
-            if not made[name].isfinite().all():
-                raise CheckpointError(
-                    f"{command}: the product of factors and scale of {path!r} is beyond the range "
-                    f"of {like.dtype}; the adapter cannot be written as LoRA in this dtype"
-                )
-        return made
+        A = functional.pad(A, (0, 0, 0, missing)).reshape(-1, *of_A.shape[1:]).to(of_A.dtype)
+        B = functional.pad(B, (0, missing)).reshape(len(B), -1, *of_B.shape[2:]).to(of_B.dtype)
+        if not (A.isfinite().all() and B.isfinite().all()):
+            raise CheckpointError(
+                f"{command}: the product of factors and scale of {path!r} is beyond the range of "
+                f"{of_A.dtype}; the adapter cannot be written as LoRA in this dtype"
+            )
+        return dict(zip(names, (A, B), strict=True))
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,6 @@ from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 from adalora_core.sharding import reshard
 from adalora_core.training import saving
 from adalora_core.training.adapter import check_in_place
-from adalora_core.training.adapter_file.tensors import Saved
 from adalora_core.training.host import Host, model_around, register
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.parallelism import refuse_merging
@@ -172,8 +171,6 @@ class AdaLoraModel(Host):
         *,
         save_training_state: bool | None = None,
         is_main_process: bool = True,
-        state_dict: Mapping[str, torch.Tensor] | None = None,
-        save_embedding_layers: Saved = "auto",
         **of_peft: Any,
     ) -> None:
         """Write the adapter in PEFT's format, without dropped triplets.
@@ -188,10 +185,6 @@ class AdaLoraModel(Host):
                 step. A finished run has none.
             is_main_process: whether this process writes. Under FSDP2 the first one does, and every
                 process must call.
-            state_dict: the whole tensors of `model.state_dict()` under FSDP2; then one process
-                writes the adapter alone.
-            save_embedding_layers: whether to write the embeddings of the base model; "auto" means
-                if the vocabulary was resized.
             of_peft: refused.
 
         Raises:
@@ -202,11 +195,7 @@ class AdaLoraModel(Host):
         folder = Path(save_directory)
         if folder.is_file():
             raise ValueError(f"save_pretrained: {str(folder)!r} is a file, not a folder")
-        save = saving.Save(
-            self, [self.base_model.adapter], folder, with_state=save_training_state,
-            is_main_process=is_main_process, has_tensors=state_dict is not None,
-        )  # fmt: skip
-        saving.save_adapter(self.base_model, save, folder, state_dict, save_embedding_layers)
+        saving.save_adapter(self, folder, save_training_state, is_main_process=is_main_process)
 
     def export_lora(
         self, save_directory: str | os.PathLike[str], *, pad_ranks: bool = False

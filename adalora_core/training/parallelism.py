@@ -6,13 +6,10 @@ DDP and FSDP2 (`fully_shard`) are supported; see docs/scaling.md.
 from __future__ import annotations
 
 import gc
-import os
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import distributed, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch import nn
 
 from adalora_core import sharding
 from adalora_core.floor.errors import ParallelismError
@@ -20,21 +17,13 @@ from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
 
-_FSDP1 = "FullyShardedDataParallel"
-_WRAPPERS = {"DistributedDataParallel", _FSDP1}
-_HOW_FSDP1 = (
-    "FSDP1 (FullyShardedDataParallel) flattens parameters and so loses rows and columns: use "
-    "FSDP2 (accelerate: fsdp_version: 2; TrainingArguments: fsdp_config={'version': 2}; a loop of "
-    "your own: torch.distributed.fsdp.fully_shard), or DDP"
+_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel"}
+_UNSUPPORTED = (
+    "FSDP1 and DeepSpeed ZeRO-3 hide rows, columns and gradients from the allocator, and tensor "
+    "parallelism divides layers without their adapters; none of them is supported: use FSDP2 "
+    "(accelerate: fsdp_version: 2; TrainingArguments: fsdp_config={'version': 2}; a loop of your "
+    "own: torch.distributed.fsdp.fully_shard, of each layer with its adapter), or DDP"
 )
-_HOW_TENSOR_PARALLEL = (
-    "Tensor parallelism is not supported: divide the adapted model with fully_shard, or use DDP"
-)
-_HOW_ZERO3 = (
-    "DeepSpeed ZeRO-3 hides parameters and gradients from the allocator: use FSDP2, "
-    "torch.distributed.fsdp.fully_shard, or DDP"
-)
-
 _HOW_ZERO = (
     "DeepSpeed's ZeRO divides its gradient over processes, which hides it from "
     "update_and_allocate: make the model with adalora_core.peft, call "
@@ -48,36 +37,20 @@ def refuse_divided_base(model: nn.Module) -> None:
     The wrapper would not synchronise the gradients of the new factors.
     """
     for path, module in model.named_modules():
-        if _is_wrapper(module):
-            raise ParallelismError(
-                f"get_peft_model: {path or 'the model'} is wrapped in {type(module).__name__}, "
-                "which would not synchronise the gradients of new adapters; add the adapter first "
-                "and wrap the result"
-            )
         # Releases of transformers before 5.17 keep parts as plain tensors beside this mark.
-        if getattr(module, "_hf_tp_plan", None) is not None:
-            raise ParallelismError(f"get_peft_model: {path!r} is divided. {_HOW_TENSOR_PARALLEL}")
-    uses_fsdp2 = any(map(sharding.is_fsdp2, model.modules()))
-    how = "Add the adapter first, then call fully_shard" if uses_fsdp2 else _HOW_TENSOR_PARALLEL
-    for name, parameter in model.named_parameters():
-        if sharding.is_sharded(parameter):
+        is_divided = _is_wrapper(module) or getattr(module, "_hf_tp_plan", None) is not None
+        own = module.parameters(recurse=False)
+        if is_divided or any(sharding.is_sharded(each) or hasattr(each, "ds_id") for each in own):
             raise ParallelismError(
-                f"get_peft_model: {name} is divided over processes already, new adapters would not "
-                f"be. {how}"
+                f"get_peft_model: {path or 'the model'} is wrapped or divided over processes "
+                "already, and a new adapter would not be. Add the adapter first, then wrap the "
+                f"model in DDP, or call fully_shard. {_UNSUPPORTED}"
             )
-        if hasattr(parameter, "ds_id"):
-            raise ParallelismError(f"get_peft_model: {name} is partitioned. {_HOW_ZERO3}")
 
 
 def is_in_zero(parameter: Any) -> bool:
     """Return whether an optimizer of DeepSpeed's ZeRO-1 or ZeRO-2 trains a parameter."""
     return hasattr(parameter, "_hp_mapping")
-
-
-def refuse_fsdp1(model: object, purpose: str) -> None:
-    """Refuse a model that is wrapped in FSDP1."""
-    if _is_wrapper(model) and type(model).__name__ == _FSDP1:
-        raise ParallelismError(f"{purpose}: {_HOW_FSDP1}")
 
 
 def refuse_unsupported(adapters: Iterable[Adapter], purpose: str, checked: set[str]) -> None:
@@ -87,106 +60,40 @@ def refuse_unsupported(adapters: Iterable[Adapter], purpose: str, checked: set[s
     """
     if purpose in checked:
         return
-    around = _Around()
     for adapter in adapters:
-        _refuse_division(adapter, purpose, around)
-        if purpose == "update_and_allocate":
-            _warn_if_fsdp_is_ignored(adapter)
+        for path, layer in adapter.layers.items():
+            _refuse_division(adapter, layer, f"{purpose}: {path!r}")
     checked.add(purpose)
 
 
-class _Around:
-    """What wraps the modules of this process; a model has no reference to it.
-
-    `flattened` are the modules inside FSDP1. `gathered` has the mesh of each parameter of
-    `fully_shard`, which itself is whole during a forward pass.
-    """
-
-    def __init__(self) -> None:
-        self.flattened: set[nn.Module] = set()
-        self.gathered: dict[tuple[nn.Module, str], DeviceMesh] = {}
-        for each in gc.get_objects():
-            if _is_wrapper(each) and type(each).__name__ == _FSDP1:
-                self.flattened |= set(each.modules())
-            elif sharding.is_fsdp2(each):
-                self.gathered |= _gathered_by(each)
-
-    def mesh_of(self, module: nn.Module, name: str) -> DeviceMesh | None:
-        parameter: Any = module._parameters[name]  # noqa: SLF001 - as Adapter.factors
-        if sharding.is_sharded(parameter):
-            return parameter.device_mesh  # type: ignore[no-any-return]
-        return self.gathered.get((module, name))
-
-
-def _gathered_by(module: Any) -> dict[tuple[nn.Module, str], DeviceMesh]:
-    """Return what one FSDP2 module divides; nothing if this release of torch hides it."""
-    state = module._get_fsdp_state()  # noqa: SLF001
-    # Before torch 2.12 it has one group, or None, in place of a list.
-    one = getattr(state, "_fsdp_param_group", None)
-    return {
-        (each._module_info.module, each._module_info.param_name): each.sharded_param.device_mesh  # noqa: SLF001
-        for group in getattr(state, "_fsdp_param_groups", [one] if one else [])
-        for each in group.fsdp_params
-    }
-
-
-def _refuse_division(adapter: Adapter, purpose: str, around: _Around) -> None:
-    gathers = getattr(adapter.run.driver, "gathers_gradients", False)
-    for path, layer in adapter.layers.items():
-        if layer in around.flattened:
-            raise ParallelismError(f"{purpose}: {_HOW_FSDP1}")
-        for factor in FACTORS:
-            parameter = getattr(layer, factor)._parameters.get(adapter.name)  # noqa: SLF001 - as Adapter.factors
-            if hasattr(parameter, "ds_id"):
-                raise ParallelismError(f"{purpose}: {path}.{factor} is partitioned. {_HOW_ZERO3}")
-            if is_in_zero(parameter) and not gathers:
-                raise ParallelismError(f"{purpose}: {path}.{factor}: {_HOW_ZERO}")
-            if parameter is None or parameter.dim() != sharding.FACTOR_DIMENSIONS:
-                raise ParallelismError(f"{purpose}: {path}.{factor} is not a matrix. {_HOW_FSDP1}")
-        _refuse_split_layer(adapter.name, path, layer, purpose, around)
-
-
-def _refuse_split_layer(
-    name: str, path: str, layer: AdaLoraLayer, purpose: str, around: _Around
-) -> None:
-    meshes = {around.mesh_of(getattr(layer, factor), name) for factor in FACTORS}
-    base_meshes = {
-        around.mesh_of(module, each)
-        for module in layer.base_layer.modules()
-        for each, _ in module.named_parameters(recurse=False)
-    }
-    factors: list[Any] = [getattr(layer, each)._parameters[name] for each in FACTORS]  # noqa: SLF001 - as Adapter.factors
+def _refuse_division(adapter: Adapter, layer: AdaLoraLayer, place: str) -> None:
+    name, gathers = adapter.name, getattr(adapter.run.driver, "gathers_gradients", False)
+    factors: list[Any] = [getattr(layer, each)._parameters.get(name) for each in FACTORS]  # noqa: SLF001 - as Adapter.factors
+    if any(map(is_in_zero, factors)) and not gathers:
+        raise ParallelismError(f"{place}: {_HOW_ZERO}")
+    # FSDP1 has flat parameters, none, or views in a forward pass, and ZeRO-3 empty ones.
+    are_own = all(isinstance(each, nn.Parameter) and not hasattr(each, "ds_id") for each in factors)
+    if not are_own or any(each.dim() != sharding.FACTOR_DIMENSIONS for each in factors):
+        raise ParallelismError(f"{place}: a factor is not a matrix. {_UNSUPPORTED}")
     divided = [each for each in factors if sharding.is_sharded(each)]
     if not all(any(each.is_shard() for each in factor.placements) for factor in divided):
         raise ParallelismError(
-            f"{purpose}: every process holds all of the factors of {path!r} as DTensors, and "
-            "nothing sums their gradients. Leave the factors whole and shard them with "
-            f"fully_shard, or train with DDP. {_HOW_TENSOR_PARALLEL}"
+            f"{place}: every process holds all of its factors as DTensors, and nothing sums their "
+            "gradients. Leave the factors whole and shard them with fully_shard, or train with DDP"
         )
-    if len(meshes) > 1 or base_meshes - meshes - {None}:
+    # Those of the root, which a forward pass has gathered, are compared after it.
+    base: list[Any] = [*filter(sharding.is_sharded, layer.base_layer.parameters())]
+    meshes = {each.device_mesh if sharding.is_sharded(each) else None for each in factors}
+    if len(meshes) > 1 or {each.device_mesh for each in base} - meshes:
         raise ParallelismError(
-            f"{purpose}: the layer {path!r} and its adapter are sharded over different processes, "
-            "or only one of them is sharded. With fully_shard, shard the layer with its adapter, "
-            f"and name no factor in ignored_params. {_HOW_TENSOR_PARALLEL}"
-        )
-
-
-def _warn_if_fsdp_is_ignored(adapter: Adapter) -> None:
-    """Warn if accelerate was asked for FSDP, but every process holds the whole adapter."""
-    is_asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if is_asked and not distributed.get_rank() and not sharding.are_sharded(adapter.factors()[0]):
-        warnings.warn(
-            "accelerate was asked for FSDP, but every process holds the whole model: accelerate "
-            "ignores FSDP on CPUs, and divides only what `accelerator.prepare` gets. Train on GPUs "
-            "and prepare model and optimizer in one call, or ask for DDP",
-            stacklevel=2,
+            f"{place}: the layer and its adapter are divided over different processes, or only one "
+            "of them is. Shard the layer with its adapter, and name no factor in ignored_params. "
+            f"{_UNSUPPORTED}"
         )
 
 
 def refuse_merging(layers: Iterable[tuple[str, nn.Module]]) -> None:
     """Refuse to merge into weights of which each process holds a part."""
-    if not sharding.is_distributed():
-        return
     for path, layer in layers:
         if sharding.are_sharded(layer.parameters()):
             raise ParallelismError(

@@ -93,10 +93,9 @@ def run_report(adapter: Adapter) -> RunReport:
     allocations, skipped = 0, 0
     if allocator is not None:
         allocations, skipped = len(allocator.history), allocator.statistics.skipped_entries
-    return RunReport(
-        adapter.name, last + 1, adapter.spec.total_step, allocations, kept, target,
-        run.nonfinite_steps, skipped, dict(run.findings), run.automatic.message, unit,
-    )  # fmt: skip
+    numbers = last + 1, adapter.spec.total_step, allocations, kept, target
+    seen = run.nonfinite_steps, skipped, dict(run.findings), run.automatic.message
+    return RunReport(adapter.name, *numbers, *seen, unit)
 
 
 def warn_if_unfinished(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:

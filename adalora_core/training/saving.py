@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import distributed, nn
@@ -16,19 +17,18 @@ from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError, ParallelismError
 from adalora_core.floor.files import locked
-from adalora_core.floor.rank_pattern import TENSOR_PREFIX, RankPattern
+from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.nn.adapter_layer import DEFAULT_ADAPTER
 from adalora_core.sharding import are_sharded, is_sharded, meet, reshard
 from adalora_core.training import run_end
 from adalora_core.training.adapter import Adapter, checked_copy, written_values
 from adalora_core.training.adapter_file import folder as folders
 from adalora_core.training.adapter_file import tensors as converting
+from adalora_core.training.host import Host
 from adalora_core.training.targets import refuse_unsupported
 from adalora_core.training.training_state import contents
 from adalora_core.training.training_state import state as states
 from adalora_core.training.tuner import AdaLoraTuner
-
-Gathered = Mapping[str, torch.Tensor] | None
 
 
 class Save:
@@ -101,26 +101,25 @@ class Files(NamedTuple):
 
 
 def save_adapter(
-    tuner: AdaLoraTuner, save: Save, folder: Path, whole: Gathered, embeddings: converting.Saved
+    model: Host, folder: Path, with_state: bool | None, *, is_main_process: bool
 ) -> None:
-    """Write the adapter of `tuner` into `folder`; see `AdaLoraModel.save_pretrained`.
+    """Write the adapter of `model` into `folder`; see `AdaLoraModel.save_pretrained`.
 
     With a sharded model every process has to call it, since the factors are gathered; the first
-    process writes, and all return when it has. With `whole`, the whole tensors of the model, one
-    process can save the adapter alone, but not the training state.
+    process writes, and all return when it has.
     """
+    tuner = cast("AdaLoraTuner", model.base_model)
+    adapter = tuner.adapter
+    save = Save(model, [adapter], folder, with_state=with_state, is_main_process=is_main_process)
     if not (save.writes or save.gathers):
         return
-    adapter = tuner.adapter
-    if not are_sharded(tuner.parameters()):
-        whole = None
-    singular_values = whole and {
-        path: whole[f"{TENSOR_PREFIX}{path}.lora_E.{adapter.name}"] for path in adapter.layers
-    }
     try:
-        pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
-        tensors = converting.collect_tensors(tuner, adapter, pattern, whole, embeddings)
-        metadata = {"format": "pt", **converting.encoded_kernels(adapter.layers)}
+        pattern = adapter.rank_pattern(live=True)
+        tensors = converting.collect_tensors(tuner, adapter, pattern)
+        # The factors of such a layer look like those of a linear one.
+        kernels = {p: one.lora_kernel for p, one in adapter.layers.items() if one.lora_kernel != ()}
+        of_kernels = {converting.KERNELS: json.dumps(kernels)} if kernels else {}
+        metadata = {"format": "pt", **of_kernels}
         weights = folders.encode_tensors(tensors, metadata)
         config = folders.encode_config(_config_values(tuner, adapter, pattern))
         save.commit(folder, adapter, Files(weights, config, tensors.keys))
@@ -191,7 +190,6 @@ def load_adapter(
     else:
         adapter = _reuse_adapter(existing, saved, positions)
         converting.load_tensors(tuner, adapter, saved, autocast=autocast)
-    converting.load_embeddings(tuner.model, saved.embeddings)
     adapter.start_allocation()
     if learns:
         run_end.begin_loaded_run(adapter, has_state=state is not None)

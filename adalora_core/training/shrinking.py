@@ -2,7 +2,7 @@
 
 The change of a module, `scale · B · diag(E) · A`, has the singular values of the small core
 `scale · R_B · R_Aᵀ` of the QR decompositions of `B` and `(E · A)ᵀ`. Cut to its largest ones, the
-change is the nearest of that rank. Files are mapped: one module at a time is in memory.
+change is the nearest of that rank. The file that is read is mapped.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked, object_in, refuse_links_out
 from adalora_core.floor.rank_pattern import LoraScales
@@ -226,7 +227,8 @@ def read_trained(folder: str | os.PathLike[str], *, is_exact: bool = True) -> Tr
         if values.get("peft_type") == "ADALORA":
             saved = files.read_adapter(folder)
             lora_export.warn_if_folder_is_unfinished(saved, "shrunk")
-            modules, others = lora_export.modules_of(saved, kernels_in(saved), {}), saved.tensors
+            scale = AdapterSpec.of(saved.config).scale
+            modules, others = lora_export.modules_of(saved, kernels_in(saved), scale), saved.tensors
             settings = lora_export.lora_settings(saved.config)
         elif values.get("peft_type") == "LORA":
             modules, others, settings = _of_lora(folder, values)

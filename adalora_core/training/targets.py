@@ -16,7 +16,6 @@ from adalora_core.floor import module_selection
 from adalora_core.floor.errors import TargetError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import DEFAULT_TARGETS, ModuleSelection, ends_with
-from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
 
@@ -65,10 +64,9 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
             long.
     """
     wanted = _wanted_modules(model, config)
-    selection = ModuleSelection(
-        wanted, config.exclude_modules, config.layers_to_transform, config.layers_pattern,
-        module_selection.saved_module_names(config.modules_to_save, config.task_type),
-    )  # fmt: skip
+    saved = module_selection.saved_module_names(config.modules_to_save, config.task_type)
+    layers = config.layers_to_transform, config.layers_pattern
+    selection = ModuleSelection(wanted, config.exclude_modules, *layers, saved)
     paths = [path for path, _ in candidates(model)]
     matched = [path for path in paths if selection.includes(path)]
     targets = [path for path in matched if not selection.excludes(path)]
@@ -147,22 +145,13 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             # PEFT adds the heads of the task to modules_to_save, whether the model has them or not.
             heads = module_selection.heads_of(config.task_type)
             yield field, sorted(set(value or ()).difference(heads))
-    for field in ("rank_pattern", "alpha_pattern"):
-        yield field, sorted(getattr(config, field) or ())
 
 
 def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool) -> bool:
     if field == "layers_pattern":
         expression = rf"(?:^|.*?\.){entry}\.(\d+)(?:\.|$)"
         return matcher.find("match", expression, path, field) is not None
-    if field == "rank_pattern":
-        # The key may end in the name of an adapter of an earlier model.
-        return ends_with(path, (entry.rpartition(SINGULAR_VALUES_SUFFIX)[0],))
-    if field == "alpha_pattern":
-        # As PEFT writes it, so that the same keys are expressions.
-        expression = rf"(.*\.)?({entry})$"
-        return matcher.find("match", expression, path, field) is not None
-    if is_text and field == "exclude_modules":
+    if is_text:
         return matcher.matches(entry, path, field)
     return path.endswith(entry) if field == "modules_to_save" else ends_with(path, (entry,))
 
@@ -170,7 +159,13 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool)
 def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
     targets: Any = config.target_modules
     if module_selection.is_all_linear(targets):
-        return _all_linear(model)
+        get_head = getattr(model, "get_output_embeddings", None)
+        head = get_head() if callable(get_head) else None
+        # The heads of a task are trained whole, which leaves them out as for any other targets.
+        found = [path for path, each in candidates(model) if each is not head and _is_linear(each)]
+        if found:
+            return found
+        raise TargetError(f"target_modules: {type(model).__name__} has no linear module to adapt")
     if targets is None:
         described: Any = getattr(model, "config", None)
         read = described.get if isinstance(described, dict) else partial(getattr, described)
@@ -182,16 +177,6 @@ def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
             )
         targets = DEFAULT_TARGETS[model_type]
     return targets if isinstance(targets, str) else list(targets)
-
-
-def _all_linear(model: nn.Module) -> list[str]:
-    get_head = getattr(model, "get_output_embeddings", None)
-    head = get_head() if callable(get_head) else None
-    # The heads of a task are trained whole, which leaves them out as for any other targets.
-    names = [path for path, each in candidates(model) if each is not head and _is_linear(each)]
-    if not names:
-        raise TargetError(f"target_modules: {type(model).__name__} has no linear module to adapt")
-    return names
 
 
 def _is_linear(module: nn.Module) -> bool:

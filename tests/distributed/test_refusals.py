@@ -16,12 +16,12 @@ ON_TWO = {
     "tensor_parallel": (
         partial(divisions.tensor_parallel, adapted),
         "ParallelismError: forward:",
-        "Tensor parallelism is not supported",
+        "tensor parallelism divides layers",
     ),
     "tensor_parallel_attached": (
         partial(divisions.tensor_parallel, attached),
         "ParallelismError: forward:",
-        "Tensor parallelism is not supported",
+        "tensor parallelism divides layers",
     ),
     **{
         each.__name__: (
@@ -41,11 +41,6 @@ ON_TWO = {
         "ParallelismError: compact:",
         "model = wrapped.module",
     ),
-    "trainer_with_fsdp1": (
-        divisions.trainer_with_fsdp1,
-        "ParallelismError: AdaLoraCallback: FSDP1",
-        "fsdp_config={'version': 2}",
-    ),
     "trainer_with_injected_fsdp2": (
         divisions.trainer_with_injected_fsdp2,
         "ParallelismError: AdaLoraCallback:",
@@ -56,26 +51,15 @@ ON_TWO = {
         "ParallelismError: AdaLoraCallback:",
         "DeepSpeed",
     ),
-    "adapter_for_ddp": (
-        divisions.adapter_for_ddp,
-        "ParallelismError: get_peft_model:",
-        "add the adapter first",
-    ),
-    "adapter_for_sharded": (
-        divisions.adapter_for_sharded,
-        "ParallelismError: get_peft_model:",
-        "then call fully_shard",
-    ),
-    "adapter_for_repeated": (
-        divisions.adapter_for_repeated,
-        "ParallelismError: get_peft_model: first.0.weight is divided",
-        "Tensor parallelism is not supported",
-    ),
-    "adapter_for_zero3": (
-        divisions.adapter_for_zero3,
-        "ParallelismError: get_peft_model:",
-        "DeepSpeed ZeRO-3",
-    ),
+    **{
+        each.__name__: (each, f"ParallelismError: get_peft_model: {place} is wrapped or", "divided")
+        for each, place in (
+            (divisions.adapter_for_ddp, "the model"),
+            (divisions.adapter_for_sharded, "first.0"),
+            (divisions.adapter_for_repeated, "first.0"),
+            (divisions.adapter_for_zero3, "head"),
+        )
+    },
     "compact_under_ddp": (
         partial(divisions.compact_under, "ddp", adapted),
         "ParallelismError: compact:",
@@ -95,7 +79,7 @@ ON_TWO = {
     "only_a_factor": (
         divisions.only_a_factor,
         "ParallelismError: forward:",
-        "shard the layer with its adapter",
+        "Shard the layer with its adapter",
     ),
     "penalty_of_a_single_factor": (
         divisions.penalty_of_a_single_factor,
@@ -114,8 +98,7 @@ ON_TWO = {
     ),
     "factors_on_every_process": (
         divisions.factors_on_every_process,
-        "ParallelismError: update_and_allocate: every process holds all of the factors of",
-        "'first.0'",
+        "ParallelismError: update_and_allocate: 'first.0': every process holds all of its factors",
         "shard them with fully_shard, or train with DDP",
     ),
     "factors_cut_by_hand": (
@@ -128,10 +111,19 @@ ON_TWO = {
         "ParallelismError: update_and_allocate: a gradient is not divided like its parameter",
         "set_requires_gradient_sync(True)",
     ),
+    "state_of_one_process": (
+        partial(divisions.state_of_one_process, attached),
+        "ParallelismError: save_pretrained:",
+        "leave state_dict out",
+    ),
+    "factors_ignored_and_never_allocated": (
+        divisions.factors_ignored_and_never_allocated,
+        "ParallelismError: ",
+    ),
     "ignored_factors": (
         divisions.ignored_factors,
-        "ParallelismError: forward: the layer 'head'",
-        "name no factor in ignored_params",
+        "ParallelismError: update_and_allocate: 3 of 9 factors are whole and the rest",
+        "apply fully_shard to the root module too",
     ),
 }
 """Each attempt with what its refusal holds."""
@@ -157,11 +149,6 @@ OF_EITHER = {
         divisions.pruned_file_for_fsdp2,
         "ParallelismError: load:",
         "load it before fully_shard",
-    ),
-    "state_of_one_process": (
-        divisions.state_of_one_process,
-        "ParallelismError: save_pretrained:",
-        "leave state_dict out",
     ),
 }
 """Each attempt on a model of our own and on one of PEFT, with what its refusals hold."""

@@ -11,7 +11,6 @@ from run_cases import (
     findings_of_a_foreign_optimizer,
     findings_of_a_forgotten_call,
     findings_of_a_right_run,
-    findings_of_ignored_fsdp,
 )
 
 KINDS = ["ddp", "fsdp2"]
@@ -39,9 +38,3 @@ def test_optimizer_of_other_parameters_is_found(kind: str, tmp_path: Path) -> No
 def test_error_is_raised_on_every_process(tmp_path: Path) -> None:
     for message in run_processes(2, error_of_a_merged_run, tmp_path, "ddp"):
         assert message.startswith("ADA816")
-
-
-def test_fsdp_that_accelerate_ignores_is_named_once(tmp_path: Path) -> None:
-    found = run_processes(2, findings_of_ignored_fsdp, tmp_path / "ddp", "ddp")
-    assert found == [["accelerate was asked for FSDP, but every process holds the whole model"], []]
-    assert run_processes(2, findings_of_ignored_fsdp, tmp_path / "fsdp2", "fsdp2") == [[], []]

@@ -76,10 +76,7 @@ def test_every_block_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
         # tests/docs/test_example_scripts.py runs the examples.
         if words[0] not in MODULES or any(word.startswith("examples/") for word in words):
             continue
-        done = launched(words, tmp_path, variables)
-        # On CPUs accelerate ignores FSDP, and the page says that there is a warning.
-        asked = done.stderr.count("UserWarning: accelerate was asked for FSDP")
-        assert asked == (words[0] == "accelerate")
+        launched(words, tmp_path, variables)
         ran |= set(words) & names
     assert names - ran == {"model.py", "by_ray.py"}
     whole = adapter(tmp_path / "by-ddp")

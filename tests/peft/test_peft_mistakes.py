@@ -65,9 +65,9 @@ def test_saved_pattern_is_loaded_without_a_warning_of_peft(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("step", ["0", None, [1]])
-def test_step_that_is_not_a_number_is_named(library: str, step: Any) -> None:
+def test_step_that_is_not_a_number_is_refused(library: str, step: Any) -> None:
     model = make(library, TwoLayer())
-    with pytest.raises(TypeError, match=r"expected the number of the optimizer step.* got .*; "):
+    with pytest.raises(TypeError, match=r"interpreted as an integer|integer scalar"):
         model.update_and_allocate(step)
     for number in (np.int64(0), torch.tensor(1), 2.0):
         model.update_and_allocate(number)

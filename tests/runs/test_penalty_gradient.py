@@ -13,7 +13,6 @@ from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.trainers.trainer_checkpoints import complete_loss
-from adalora_core.training.host import PenaltyPerStep
 
 MICRO_BATCHES = 3
 CLIP = 0.5
@@ -121,14 +120,6 @@ def test_a_weight_of_zero_adds_nothing() -> None:
     model = make("adalora_core", TwoLayer(), orth_reg_weight=0.0)
     assert model.add_orthogonality_gradient_() == 0
     assert all(each.grad is None for each in model.parameters())
-
-
-def test_a_step_of_trainer_with_an_added_gradient_misses_no_penalty() -> None:
-    steps = PenaltyPerStep()
-    steps.begin_step()
-    assert steps.is_missing
-    steps.record_added(None, 1.0)
-    assert not steps.is_missing
 
 
 def test_the_loss_that_trainer_completes_leaves_the_penalty_out() -> None:

@@ -265,7 +265,7 @@ def test_steps_as_fractions_are_refused(door: str) -> None:
     optimizer = optimizer_of(model)
     right(model, optimizer, 0)
     backward(model, 1)
-    with pytest.raises(TypeError, match=r"the optimizer step, an integer from 0, got 0\.01"):
+    with pytest.raises(TypeError, match="interpreted as an integer"):
         model.base_model.update_and_allocate(1 / STEPS)
 
 

@@ -248,14 +248,6 @@ def test_optimizers_that_step_and_clear_in_the_backward_pass_are_told_as_cleared
     assert message.startswith("ADA803: the gradients of the adapter 'default' were cleared")
 
 
-def test_compaction_with_an_optimizer_that_made_no_step_is_refused(door: str) -> None:
-    model, optimizer = ready(door)
-    train_rightly(model, optimizer, range(30))
-    with pytest.raises(ValueError, match=r"compact: expected the optimizer that trains .* AdamW"):
-        model.compact(torch.optim.SGD(model.parameters()))
-    model.compact(optimizer)
-
-
 def test_steps_that_are_all_skipped_are_told_by_their_cause(door: str) -> None:
     model = make(door, TwoLayer(), total_step=36).train()
     optimizer, scaler = optimizer_of(model), torch.amp.GradScaler("cpu")

@@ -76,7 +76,7 @@ FACTORS = {
     ),
     "another key": (
         bad.config(rank_pattern={"..": [True] * 12}, inference_mode=False),
-        "rank_pattern: a key must be .* got '..'",
+        "module '': rank_pattern names it",
     ),
     "largest init_r": (
         bad.config(init_r=2_000_000_000, rank_pattern=None),
@@ -138,7 +138,7 @@ OTHERS = {
     "more than is named": (
         {},
         plus(**{f"{PREFIX}head.weight": torch.zeros(3, 16)}),
-        "configuration does not name; the first is 'head.weight'",
+        "'head.weight' .* configuration does not name",
     ),
     "layer in an adapted layer": ({}, bad.nested_layer, "the model has no such module"),
 }

@@ -12,7 +12,7 @@ import peft
 import torch
 from adalora_runs import allocator_of, load_again, optimizer_of
 from distributed_checks import refusal
-from distributed_runs import Blocks, adapted, shard, train, whole_parameters, wrap
+from distributed_runs import Blocks, adapted, mine, shard, train, whole_parameters, wrap
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -97,14 +97,6 @@ def partitioned_before_attach() -> None:
     attach(model)
 
 
-def trainer_with_fsdp1() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated, and says so
-        options = {"device_id": torch.device("cpu"), "use_orig_params": True}
-        model = adapted(library="attached")
-        begin_training(FullyShardedDataParallel(model, **options), deepspeed=None)
-
-
 def trainer_with_injected_fsdp2() -> None:
     model = injected_blocks()
     fully_shard(model, mesh=mesh())
@@ -152,6 +144,17 @@ def ignored_factors() -> None:
     # Of the head, which belongs to the root and is whole in the root's forward pass.
     factors = {each for name, each in model.named_parameters() if "head.lora_" in name}
     one_step(shard(model, mesh(), ignored_params=factors), model)
+
+
+def factors_ignored_and_never_allocated() -> None:
+    model = adapted(orth_reg_weight=0.0)
+    factors = {each for name, each in model.named_parameters() if "head.lora_" in name}
+    wrapped = shard(model, mesh(), ignored_params=factors)
+    optimizer = optimizer_of(model)
+    for step in range(10):
+        wrapped.train()(**mine(step)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def compact_under(kind: str, make: Callable[[], Any]) -> None:

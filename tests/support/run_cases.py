@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -229,17 +227,6 @@ def findings_of_a_right_run(rank: int, kind: str, folder: Path) -> list[str]:
         model.save_pretrained(folder, is_main_process=rank == 0)
 
     return codes(run)
-
-
-def findings_of_ignored_fsdp(_rank: int, kind: str) -> list[str]:
-    """Train a model for which accelerate was asked to apply FSDP."""
-    os.environ["ACCELERATE_USE_FSDP"] = "true"
-    model = adapted()
-    wrapped = wrap(model, kind)
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        train(wrapped, model, range(4))
-    return [str(each.message).partition(":")[0] for each in found]
 
 
 def findings_of_a_forgotten_call(rank: int, kind: str, folder: Path) -> list[str]:

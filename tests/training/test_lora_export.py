@@ -141,7 +141,7 @@ def test_an_empty_adapter_is_refused(tmp_path: Path) -> None:
 def test_a_grouped_convolution_is_refused(tmp_path: Path) -> None:
     base = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2))
     model = get_peft_model(base, AdaLoraConfig(**{**SETTINGS, "target_modules": ["0"]}))
-    with pytest.raises(TargetError, match="2 groups"):
+    with pytest.raises(TargetError, match="convolution with groups"):
         model.export_lora(tmp_path / "out")
 
 
@@ -175,7 +175,7 @@ def test_a_layer_type_without_a_form_as_lora_is_refused(tmp_path: Path) -> None:
     model.update_and_allocate(0)
     model.save_pretrained(tmp_path / "adapter", save_training_state=True)
     model.finalize()
-    with pytest.raises(TargetError, match="'0' is a layer of type SVDConv1d"):
+    with pytest.raises(TargetError, match=r"'0' is .* a layer of a type of its own"):
         model.export_lora(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     expected = model(x)

@@ -14,8 +14,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from mmap import mmap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +47,11 @@ DAMAGED = (SafetensorError, RuntimeError, TypeError)
 
 @dataclass(slots=True)
 class SavedAdapter:
-    """An adapter folder, read into memory; names of tensors have no prefix `base_model.model.`.
-
-    A comparison with the model moves tensors of the base model's embeddings to `embeddings`, by
-    their names there.
-    """
+    """An adapter folder, read into memory; names of tensors have no prefix `base_model.model.`."""
 
     folder: Path
     config: AdaLoraConfig
     tensors: dict[str, torch.Tensor]
-    embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def paths(self) -> list[str]:
         """Return the paths of the modules that the file has a factor of."""
@@ -226,7 +220,7 @@ def encode_tensors(
 
 def commit(
     folder: Path,
-    weights: bytes | mmap,
+    weights: bytes,
     config: bytes,
     state: bytes | None = None,
     *,
@@ -246,7 +240,7 @@ def commit(
     current, weights_path = folder / CONFIG_NAME, folder / weights_name
     digest = hashlib.sha256(weights).hexdigest()
     kept, new_state = _kept_config(folder, digest), state_path(folder, digest)
-    contents: dict[Path, bytes | mmap] = {weights_path: weights, current: config}
+    contents: dict[Path, bytes] = {weights_path: weights, current: config}
     if state is not None:
         contents[new_state] = state
     with locked(folder), staged(contents) as temporary:

@@ -6,86 +6,54 @@ A file is compared with itself and with the model before the model is changed.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from adalora_core.config.model import AdaLoraConfig
-from adalora_core.floor import rank_pattern
+from adalora_core.config.rules.runs import FileLacksTrainedWeights
 from adalora_core.floor.errors import CheckpointError, ParallelismError, TargetError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, TENSOR_PREFIX, RankPattern
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS, training_dtype
 from adalora_core.nn.wrapping import wrap_layer
-from adalora_core.sharding import fill, part_of, whole
+from adalora_core.sharding import fill, whole
 from adalora_core.training import targets as selection
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.adapter_file.folder import SavedAdapter
 from adalora_core.training.compaction import keep_rows
 from adalora_core.training.tuner import AdaLoraTuner
 
-Saved = bool | Literal["auto"]
-"""PEFT's `save_embedding_layers`: "auto" saves embeddings whose vocabulary was resized."""
-
 KERNELS = "lora_kernels"
+"""The entry of the metadata with the `lora_kernel` of each layer that is not linear."""
 _WRAPPER = re.compile(r"\.(?:base_layer|original_module)\.")
+"""What the names of parameters of the base model lack."""
 
 
 def collect_tensors(
-    tuner: AdaLoraTuner,
-    adapter: Adapter,
-    pattern: RankPattern | None,
-    gathered: Mapping[str, torch.Tensor] | None = None,
-    embeddings: Saved = "auto",
+    tuner: AdaLoraTuner, adapter: Adapter, pattern: RankPattern | None
 ) -> dict[str, torch.Tensor]:
     """Return the adapter's tensors under the names of PEFT's files, without dropped triplets.
 
-    A `pattern` of None keeps all triplets. `gathered` holds whole tensors under the names of
-    `model.state_dict()`; without it every process has to gather those of a divided model.
+    A `pattern` of None keeps all triplets. Every process has to gather those of a divided model.
     """
-
-    def taken(name: str, values: torch.Tensor) -> torch.Tensor:
-        return whole(values) if gathered is None else gathered[f"{TENSOR_PREFIX}{name}"].detach()
-
     tensors: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
-        held = {factor: getattr(layer, factor)[adapter.name].detach() for factor in FACTORS}
-        factors = {n: taken(f"{path}.{n}.{adapter.name}", each) for n, each in held.items()}
+        factors = {each: whole(getattr(layer, each)[adapter.name].detach()) for each in FACTORS}
         if pattern is not None:
             factors = keep_rows(factors, adapter.rows_in(pattern, path))
         tensors |= {f"{path}.{factor}": values for factor, values in factors.items()}
     for path, module in tuner.saved_modules():
-        copy = f"{path}.modules_to_save.{adapter.name}"
         for name, values in module.trained.state_dict().items():
-            tensors[f"{path}.{name}"] = taken(f"{copy}.{name}", values)
-    pretrained = pretrained_name(adapter.config, tuner.model)
-    others = tuner.bias_parameters()
-    if _is_resized(tuner.model, pretrained) if embeddings == "auto" else embeddings:
-        others += embeddings_of(tuner.model).items()
-    tensors |= {name: taken(name, each) for name, each in others}
+            tensors[f"{path}.{name}"] = whole(values)
+    tensors |= {name: whole(each) for name, each in tuner.bias_parameters()}
+    _warn_if_resized(adapter, tuner.model)
     return {f"{TENSOR_PREFIX}{name}": values for name, values in tensors.items()}
-
-
-def encoded_kernels(layers: Mapping[str, AdaLoraLayer]) -> dict[str, str]:
-    """Return the metadata of the weights of an adapter: the kernels of layers that are not linear.
-
-    Their factors look like those of a linear layer. A layer that cannot be LoRA has null.
-    """
-    kernels: dict[str, tuple[int, ...] | None] = {}
-    for path, layer in layers.items():
-        try:
-            kernel = layer.lora_kernel(path)
-        except TargetError:
-            kernels[path] = None
-        else:
-            kernels |= {path: kernel} if kernel else {}
-    return {KERNELS: json.dumps(kernels)} if kernels else {}
 
 
 def pretrained_name(config: AdaLoraConfig, model: nn.Module) -> str | None:
@@ -146,45 +114,19 @@ def fill_divided(places: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
         fill(place, values, "load")
 
 
-def without_wrapper(name: str) -> str:
-    """Return the name of a parameter in the base model, which has neither adapters nor copies."""
-    return _WRAPPER.sub(".", name)
-
-
-def embeddings_of(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the base model's parameters of input embedding and output head, by their names."""
-    layers: list[Any] = []
-    for getter in ("get_input_embeddings", "get_output_embeddings"):
-        # As in PEFT, only models of transformers have embeddings.
-        with contextlib.suppress(AttributeError, NotImplementedError):
-            layer = getattr(model, getter)()
-            layer = layer.base_layer if isinstance(layer, AdaLoraLayer) else layer
-            layers.append(layer.original_module if isinstance(layer, ModulesToSave) else layer)
-    return {
-        f"{path}.{name}": parameter
-        for path, module in model.named_modules()
-        if any(module is layer for layer in layers)
-        for name, parameter in module.named_parameters(recurse=False)
-    }
-
-
-def _is_resized(model: nn.Module, pretrained: str | None) -> bool:
-    """Return whether the vocabulary has another size than at `pretrained`; never downloads."""
+def _warn_if_resized(adapter: Adapter, model: Any) -> None:
+    """Warn of a vocabulary of another size than where `model` comes from, outside of the file."""
+    pretrained = pretrained_name(adapter.config, model)
     config: Any = getattr(model, "config", None)
     size = getattr(config, "vocab_size", None)
-    if size and pretrained:
-        with contextlib.suppress(OSError, ValueError):
-            before = type(config).from_pretrained(pretrained, local_files_only=True)
-            return bool(before.vocab_size != size)
-    return False
-
-
-def load_embeddings(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
-    """Give the embeddings of `model` the values of a file, by their names in the base model."""
-    if values:
-        for name, parameter in embeddings_of(model).items():
-            if (found := values.get(without_wrapper(name))) is not None:
-                fill(parameter, found, "load")
+    if not (size and pretrained) or isinstance(model.get_input_embeddings(), ModulesToSave):
+        return
+    with contextlib.suppress(OSError, ValueError):
+        before = type(config).from_pretrained(pretrained, local_files_only=True).vocab_size
+        if before != size:
+            seen = f"the vocabulary of the base model was resized from {before} to {size}, and the "
+            seen += f"adapter {adapter.name!r} is saved without its embeddings"
+            adapter.run.report(FileLacksTrainedWeights, seen)
 
 
 # --- checks, before a model is changed -----------------------------------------------------------
@@ -208,16 +150,9 @@ def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
             f"from_pretrained: {str(saved.folder)!r} holds no factors of any module, as a saved "
             "AdaLoRA adapter does; nothing was loaded"
         )
-    try:
-        kept: dict[str, list[bool]] = {}
-        for key, flags in (config.rank_pattern or {}).items():
-            # Other tools leave the name of the adapter in the key.
-            _, found, name = key.rpartition(f"{SINGULAR_VALUES_SUFFIX}.")
-            kept[rank_pattern.module_path(key, name if found else None)] = flags
-    except ValueError as error:
-        raise CheckpointError(
-            f"from_pretrained: {str(saved.folder)!r}: {visible(str(error))}"
-        ) from error
+    # Other tools leave the name of the adapter behind the suffix.
+    pattern = (config.rank_pattern or {}).items()
+    kept = {key.rpartition(SINGULAR_VALUES_SUFFIX)[0]: flags for key, flags in pattern}
     flags_in_all = config.init_r * len(saved.paths())
     if config.init_r > MOST_TRIPLETS or flags_in_all > MOST_FLAGS:
         raise CheckpointError(
@@ -322,34 +257,30 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: selecti
         expected |= biases
         of_model = dict(model.named_parameters())
         for name in biases:
-            values = of_model.get(name, of_model.get(without_wrapper(name)))
+            values = of_model.get(name, of_model.get(_WRAPPER.sub(".", name)))
             if values is not None:
                 _require_like(saved, name, "bias", saved.tensors[name], values)
-    if unknown := _without_embeddings(model, saved, expected):
-        raise CheckpointError(
-            f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} are for modules "
-            f"that its configuration does not name; the first is {unknown[0]!r}"
-        )
+    _drop_others(model, saved, expected)
 
 
-def _without_embeddings(model: nn.Module, saved: SavedAdapter, expected: set[str]) -> list[str]:
-    """Move the model's embeddings to `saved.embeddings`; return other unexpected tensors.
+def _drop_others(model: nn.Module, saved: SavedAdapter, expected: set[str]) -> None:
+    """Drop what PEFT writes beside an adapter, such as embeddings, if the model has equal values.
 
-    PEFT writes those of an adapted head and of a resized vocabulary, and reads them.
+    Raises:
+        CheckpointError: the model has other values, or no such module.
     """
-    unknown = []
-    places = {without_wrapper(name): each for name, each in embeddings_of(model).items()}
+    named = model.named_parameters(remove_duplicate=False)  # tied ones have several names
+    of_model = {_WRAPPER.sub(".", name): each for name, each in named}
     for name in sorted(set(saved.tensors) - expected):
-        key = without_wrapper(name)
-        if key in places:
-            _require_like(saved, key, "the embedding", saved.tensors[name], places[key])
-            part_of(places[key], saved.tensors[name], "from_pretrained")  # may refuse the division
-            saved.embeddings[key] = saved.tensors.pop(name)
-        elif name.replace(".modules_to_save.", ".") in expected:
-            del saved.tensors[name]  # PEFT's second name of a copy
-        else:
-            unknown.append(name)
-    return unknown
+        values, place = saved.tensors.pop(name), of_model.get(_WRAPPER.sub(".", name))
+        is_second_name = name.replace(".modules_to_save.", ".") in expected  # of a copy
+        held = None if place is None else whole(place)
+        if not is_second_name and (held is None or not held.equal(values.to(held))):
+            raise CheckpointError(
+                f"from_pretrained: the tensor {name!r} of {str(saved.folder)!r} is for a module "
+                "that its configuration does not name, and the model has other values or no such "
+                "tensor; PeftModel of adalora_core.peft loads resized embeddings"
+            )
 
 
 def _require_like(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import distributed
@@ -12,9 +12,8 @@ from torch import distributed
 from adalora_core.allocation import RankAllocator
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.config.rules import runs
-from adalora_core.config.rules.base import Rule
 from adalora_core.floor.budget import Phase
-from adalora_core.floor.errors import AdaLoraError, RankDisagreementError
+from adalora_core.floor.errors import AdaLoraError, ParallelismError
 from adalora_core.sharding import is_distributed, reshard
 
 MISSED_STEPS = 30
@@ -24,23 +23,6 @@ CERTAIN = 3
 """How often an event must happen before it counts as a fault."""
 
 _is_enabled = True
-
-
-class _Host(Protocol):
-    model: torch.nn.Module
-    training_run: Any
-
-    def update_and_allocate(self, global_step: int) -> None: ...
-    def finalize(self) -> None: ...
-
-
-class _Run(Protocol):
-    adapter: str
-    driver: Any
-
-    def fewest_steps(self, allocator: RankAllocator) -> int: ...
-    def report(self, rule: type[Rule], seen: str) -> None: ...
-    def expect_call(self) -> None: ...
 
 
 def enable(enabled: bool) -> None:
@@ -74,7 +56,7 @@ class AutomaticAllocation:
     """
 
     def __init__(self) -> None:
-        self.host: weakref.ref[_Host] | None = None
+        self.host: weakref.ref[Any] | None = None
         self.message = ""
         self.resumes = False
         self.begin()
@@ -108,7 +90,7 @@ class AutomaticAllocation:
         """The number of the last step of the driver."""
         return (self._offset or 0) + self._steps - 1
 
-    def is_expected(self, run: _Run) -> bool:
+    def is_expected(self, run: Any) -> bool:
         """Whether the allocator is called by this object, now or later in the run."""
         return self._steps > 0 and self._may_call(run)
 
@@ -125,7 +107,7 @@ class AutomaticAllocation:
         self._statistics = None
         return was_active
 
-    def _may_call(self, run: _Run) -> bool:
+    def _may_call(self, run: Any) -> bool:
         host = self.host and self.host()
         # PEFT's own methods have no state of a run, after `detach` for example.
         state = getattr(host, "training_run", None)
@@ -167,14 +149,14 @@ class AutomaticAllocation:
         self._steps += 1
         return True
 
-    def serve(self, run: _Run, allocator: RankAllocator) -> None:
+    def serve(self, run: Any, allocator: RankAllocator) -> None:
         """Observe a step of the driver, or allocate after it."""
         host = None if self.host is None else self.host()
         if host is None or not self._may_call(run):
             return
         try:
             self._serve(run, host, allocator)
-        except RankDisagreementError:
+        except ParallelismError:
             raise
         except (AdaLoraError, RuntimeError, ValueError, TypeError) as error:
             # A hook must not end a run that works without this package.
@@ -182,7 +164,7 @@ class AutomaticAllocation:
             call = f"update_and_allocate({self.step}) of {run.adapter} was called automatically"
             run.report(runs.AllocationNotCalled, f"{call} and failed: {error}")
 
-    def _serve(self, run: _Run, host: _Host, allocator: RankAllocator) -> None:
+    def _serve(self, run: Any, host: Any, allocator: RankAllocator) -> None:
         reshard(host.model)
         if not self.is_active:
             has_gradient = any(each.grad is not None for each in allocator.parameters()[1::3])
@@ -197,7 +179,7 @@ class AutomaticAllocation:
         if self.step == allocator.schedule.total_step - 1 and self.is_active:
             host.finalize()
 
-    def _decides(self, run: _Run, allocator: RankAllocator) -> bool:
+    def _decides(self, run: Any, allocator: RankAllocator) -> bool:
         """Return whether to call the allocator from this step on; observe the step if not."""
         if self.resumes:  # the saved run was allocated by this class
             return True
@@ -223,7 +205,7 @@ class AutomaticAllocation:
             allocator.observe_into(self._statistics)
         return False
 
-    def _begin_calls(self, run: _Run, allocator: RankAllocator) -> None:
+    def _begin_calls(self, run: Any, allocator: RankAllocator) -> None:
         step = self.step
         if self._statistics is not None:
             allocator.statistics, self._statistics = self._statistics, None

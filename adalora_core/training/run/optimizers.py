@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,15 +52,6 @@ def held_at_step(optimizer: torch.optim.Optimizer, allocator: RankAllocator) -> 
             groups = (group["params"] for group in optimizer.param_groups)
             _ever_held.update((each, True) for params in groups for each in params)
     return known[key]
-
-
-def stepped_instead(
-    optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]
-) -> torch.optim.Optimizer | None:
-    """Return another optimizer of `parameters` that has made steps, where `optimizer` has not."""
-    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
-    others = [] if inner in _held else [each for each in _held if held_by(each, parameters)]
-    return others[0] if others else None
 
 
 def was_held(parameter: torch.Tensor) -> bool:
@@ -112,17 +103,13 @@ def factor_groups(
 # --- steps of optimizers ----------------------------------------------------------------------
 
 
-class _Watching(Protocol):
-    def see_step(self, optimizer: torch.optim.Optimizer) -> None: ...
-
-
-_watching: weakref.WeakSet[_Watching] = weakref.WeakSet()
+_watching: weakref.WeakSet[Any] = weakref.WeakSet()
 _seen: list[int] = []
 """The optimizer whose step a hook of its own has shown already: such hooks come first."""
 _installed: list[Any] = []
 
 
-def watch_steps(run: _Watching) -> None:
+def watch_steps(run: Any) -> None:
     """Call `run.see_step` after every step of an optimizer, as long as `run` lives."""
     if not _installed:
         _installed.append(register_optimizer_step_post_hook(_after_step))

@@ -302,11 +302,11 @@ class RunWatch:
             gradients = "were cleared" if seen[0].grad is None else "changed"
         looks = done.allocated and done.phase is not Phase.FINAL and stepped and found
         nonzero = DeferredInt(nonzero_gradients(allocator)) if looks else None
-        self._waiting.append(Call(
-            allocator, done, last, self.calls, self.steps_since, self.forwards - self._forwards,
-            stepped, found is not None, gradients, penalties, additions, DeferredInt(done.skipped),
-            nonzero, self._change_of(allocator),
-        ))  # fmt: skip
+        counts = self.calls, self.steps_since, self.forwards - self._forwards
+        state = gradients, penalties, additions
+        numbers = DeferredInt(done.skipped), nonzero, self._change_of(allocator)
+        call = Call(allocator, done, last, *counts, stepped, found is not None, *state, *numbers)
+        self._waiting.append(call)
         self._since.clear()
         self._is_uncertain, self._gradient, self._forwards = False, None, self.forwards
         self._show_waiting(wait=False)

@@ -242,23 +242,9 @@ def _refuse_output(seen: str, layer: Any, _inputs: Any, output: Any) -> Any:
     # An earlier forward may not have called the layer, and the fault is mended since.
     if not layer.merged_adapters or not torch.is_grad_enabled():
         return None
-    source = torch.zeros((), requires_grad=True)
-    return _Refused.apply(output, source, seen)  # type: ignore[no-untyped-call] # torch types it loosely
-
-
-class _Refused(torch.autograd.Function):
-    """The identity, with a backward pass that raises."""
-
-    @staticmethod
-    def forward(ctx: Any, output: torch.Tensor, _: torch.Tensor, seen: str) -> torch.Tensor:
-        ctx.seen = seen
-        # A view that a Function returns may not be written to, as nn.ReLU(inplace=True) does.
-        return output.detach()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        refuse(_MergedWhileTrained.rule, ctx.seen)
-        return gradient, None, None
+    source = output.new_zeros((), requires_grad=True)
+    source.register_hook(lambda _: refuse(_MergedWhileTrained.rule, seen))
+    return output + source
 
 
 WATCHERS: tuple[type[Watcher], ...] = (

@@ -29,7 +29,6 @@ from safetensors.torch import load
 
 from adalora_core.allocation.criteria import keeps_averages
 from adalora_core.allocation.statistics import average_dtype
-from adalora_core.config.model import config_of
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
@@ -37,7 +36,6 @@ from adalora_core.floor.rank_pattern import RankPattern
 from adalora_core.sharding import part_of
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.adapter_file import folder as files
-from adalora_core.training.adapter_file.tensors import row_positions
 from adalora_core.training.training_state import contents
 from adalora_core.training.training_state.contents import require
 
@@ -78,7 +76,9 @@ class TrainingState:
         `in_file`: which original triplets of each module the adapter file holds.
         """
         try:
-            self._check_config(saved, in_file)
+            pattern, of_save = saved.config.rank_pattern, self.values["config"].get("rank_pattern")
+            what = "rank_pattern of adapter_config.json"
+            require(pattern == of_save, what, "the saved one", pattern)
             rest = dict(self.tensors)
             for kind, dtype in _BY_MODULE.items():
                 names = [name for name in rest if name.startswith(f"{kind}.")]
@@ -99,21 +99,6 @@ class TrainingState:
             require(not rest, "the tensors", "no others", sorted(rest))
         except ValueError as error:
             raise _unusable(self.path, error) from error
-
-    def _check_config(self, saved: files.SavedAdapter, in_file: dict[str, list[int]]) -> None:
-        mode = {"inference_mode": saved.config.inference_mode}
-        is_beside = self.values["config"] | mode == saved.config.to_json_dict()
-        try:
-            config = saved.config if is_beside else config_of(dict(self.values["config"]))
-        except (TypeError, ValueError) as error:
-            found = visible(" ".join(str(error).split()))
-            raise ValueError(f"config: it breaks the contract ({found})") from error
-        run = contents.fingerprint(AdapterSpec.of(config), in_file)
-        require(self.values["run"] == run, "run", f"{run}, by the config", self.values["run"])
-        if is_beside:
-            return
-        of_save = row_positions(files.SavedAdapter(saved.folder, config, saved.tensors))
-        require(of_save == in_file, "rank_pattern of adapter_config.json", "the saved one", in_file)
 
 
 def encode_state(

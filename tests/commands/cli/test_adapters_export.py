@@ -77,7 +77,7 @@ def test_convolutions_of_saved_files_are_loaded_by_peft(call: list[str], tmp_pat
 
 
 NOT_WRITTEN = {
-    "groups": "'1' of",
+    "groups": "'1' is a convolution with groups",
     "no head": "no tensor of modules_to_save ['3']",
     "kernels": "do not fit its factors",
     "no kernels": "do not fit its factors",
