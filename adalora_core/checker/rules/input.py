@@ -192,16 +192,15 @@ class _Trap(Rule):
 
     language = "yaml"
     good = _GOOD
-    needs = "ambiguous-scalars"
     kind: ClassVar[str]
     """The kind of the scalars, as the reader of YAML names it."""
 
     def check(self, block: Block) -> Findings:
         """Yield a finding for each scalar of the kind that `judge` does not accept."""
-        places = {block.at(name): field for name, field in FIELDS.items() if name in block.values}
         for scalar in block.ambiguous_scalars:
-            if scalar.kind == self.kind and scalar.path in places:
-                field = places[scalar.path]
+            name = next((name for name in block.values if block.at(name) == scalar.path), None)
+            if scalar.kind == self.kind and name in FIELDS:
+                field = FIELDS[name]
                 finding = self.judge(scalar, field, block.values[field.name])
                 if finding is not None:
                     yield finding

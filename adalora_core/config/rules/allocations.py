@@ -193,7 +193,6 @@ class NoDropAtFirst(Rule):
     bad = SOUND | {"tinit": 0, "total_step": 2**60, "deltaT": 1}
     hint = "set total_step to the optimizer steps of the run"
     inputs = (*ALLOCATION_FIELDS, "init_r", "target_r")
-    only_if_set = ("total_step",)
 
     def check(self, block: Block) -> Findings:
         if (block["total_step"] or 0) < EXACT:
@@ -222,7 +221,6 @@ class NoUncertainty(Rule):
     bad = SOUND | {"beta1": 1e-40}
     hint = "set beta1 to 0.85 or near it"
     inputs = ("beta1", *ALLOCATION_FIELDS)
-    only_if_set = ("beta1",)
 
     def check(self, block: Block) -> Findings:
         beta1 = block["beta1"]

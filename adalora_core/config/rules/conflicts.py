@@ -78,7 +78,6 @@ class LayersWithRegex(Rule):
     bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
     hint = "write target_modules as a list, or put the layers into the regular expression"
     inputs = ("target_modules", "layers_to_transform", "layers_pattern")
-    only_if_set = ("layers_to_transform", "layers_pattern")
 
     def check(self, block: Block) -> Findings:
         if not isinstance(block["target_modules"], str):
@@ -105,7 +104,6 @@ class LayersPatternAlone(Rule):
     bad = SOUND | {"layers_pattern": "layers"}
     hint = "set layers_to_transform, or remove layers_pattern"
     inputs = ("layers_to_transform", "layers_pattern")
-    only_if_set = ("layers_pattern",)
 
     def check(self, block: Block) -> Findings:
         if block["layers_pattern"] and block["layers_to_transform"] is None:
@@ -126,7 +124,6 @@ class AlphaNotPositive(Rule):
     bad = SOUND | {"lora_alpha": 0}
     hint = "set lora_alpha to at least 1; a value equal to init_r gives a scale of 1"
     unsafe_fix = "lora_alpha becomes init_r, the value that PEFT uses in its place at the start"
-    only_if_set = ("lora_alpha",)
 
     def check(self, block: Block) -> Findings:
         value = block["lora_alpha"]
@@ -163,7 +160,6 @@ class AloraBreaks(Rule):
     bad = SOUND | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1, 2]}
     hint = "remove alora_invocation_tokens"
     inputs = ("alora_invocation_tokens", "task_type")
-    only_if_set = ("alora_invocation_tokens",)
 
     def check(self, block: Block) -> Findings:
         if not block["alora_invocation_tokens"]:
@@ -247,7 +243,6 @@ class LoraBiasConflict(Rule):
     bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
     hint = "remove lora_bias (AdaLoRA does not read it), and set init_lora_weights to true"
     inputs = ("lora_bias", "init_lora_weights")
-    only_if_set = ("lora_bias",)
 
     def check(self, block: Block) -> Findings:
         start = block["init_lora_weights"]
@@ -297,7 +292,6 @@ class TokenIndicesBreak(Rule):
     bad = SOUND | {"trainable_token_indices": [-1]}
     hint = "list the token ids that are to be trained, or remove trainable_token_indices"
     inputs = ("trainable_token_indices", "modules_to_save")
-    only_if_set = ("trainable_token_indices",)
 
     def check(self, block: Block) -> Findings:
         value = block["trainable_token_indices"]
@@ -356,7 +350,6 @@ class UnknownStart(Rule):
     bad = SOUND_LORA | {"init_lora_weights": "kaiming"}
     hint = "set init_lora_weights to true, or to gaussian, olora, pissa, eva, corda or orthogonal"
     inputs = ("init_lora_weights", "loftq_config")
-    only_if_set = ("init_lora_weights",)
 
     def check(self, block: Block) -> Findings:
         start, at = block["init_lora_weights"], block.at("init_lora_weights")
@@ -380,7 +373,6 @@ class DoraConflict(Rule):
     bad = SOUND_LORA | {"use_dora": True, "lora_bias": True}
     hint = "remove one of the two settings"
     inputs = ("use_dora", "lora_bias", "megatron_config")
-    only_if_set = ("use_dora",)
 
     def check(self, block: Block) -> Findings:
         for name in ("lora_bias", "megatron_config") if block["use_dora"] else ():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adalora_core.config.fields.block import Block, Fault, FaultKind
+from adalora_core.config.fields.block import Block, Fault
 from adalora_core.config.fields.table import (
     ADALORA_FIELDS,
     FIELDS,
@@ -120,7 +120,7 @@ class MissingPeftType(Rule):
     def check(self, block: Block) -> Findings:
         if "peft_type" not in block.values and block.layout == "peft":
             change = Insert((*block.path, "peft_type"), PEFT_TYPE)
-            unknown = None if block.path else next(block.faults(FaultKind.UNKNOWN), None)
+            unknown = None if block.path else next(block.faults("unknown"), None)
             is_refused = block.runtime == "peft" and (block.is_saved or unknown is not None)
             message = "`peft_type` is missing: the configuration does not name its method"
             if unknown is not None and is_refused and not block.is_saved:
@@ -152,7 +152,6 @@ class UnknownKey(Rule):
     hint = "remove the key, or spell it as PEFT does"
     unsafe_fix = """the key gets the name of the field that was probably meant, if that field is not
     set"""
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
         for fault, meant in unknown_keys(block):
@@ -191,7 +190,7 @@ class UnknownKey(Rule):
 
 def unknown_keys(block: Block) -> Iterator[tuple[Fault, str | None]]:
     """Yield the fault of each unknown key, and the field that was probably meant."""
-    for number, fault in enumerate(block.faults(FaultKind.UNKNOWN)):
+    for number, fault in enumerate(block.faults("unknown")):
         if not isinstance(fault.name, str):
             continue  # reported by rule non-string-key
         if fault.name == EDITOR_KEY and not block.options.strict_keys:
@@ -223,10 +222,9 @@ class WrongPeftType(Rule):
     bad = SOUND | {"peft_type": "adalora"}
     hint = 'set peft_type to "ADALORA"'
     safe_fix = "adalora and lora in lower case become ADALORA and LORA"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.CHOICE):
+        for fault in block.faults("choice"):
             if fault.name != "peft_type":
                 continue
             value = block.values["peft_type"]

@@ -95,7 +95,6 @@ class InvalidRegex(Rule):
     expressions. An invalid one raises when the adapter is injected."""
     bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
     hint = "correct the expression, or write a list of names"
-    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Findings:
         for name, path, text, whole in _expressions(block):
@@ -122,7 +121,6 @@ class SlowRegex(Rule):
     On a module path of 30 characters that takes minutes, for every module."""
     bad = SOUND | {"target_modules": r"(\w+)+_proj"}
     hint = "repeat once: write a+ in place of (a+)+"
-    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):
@@ -142,7 +140,6 @@ class RegexVaries(Rule):
     since Python 3.11."""
     bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
     hint = "escape the bracket with a backslash, or write the expression without new syntax"
-    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):

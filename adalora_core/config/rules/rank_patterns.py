@@ -115,7 +115,6 @@ class RankPatternSum(_SavedRule):
     }
     hint = "save the adapter after the last step of the schedule"
     inputs = ("rank_pattern", "target_r")
-    only_if_set = ("rank_pattern",)
 
     def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
@@ -144,7 +143,6 @@ class NeverAllocated(_SavedRule):
     was a LoRA adapter, set peft_type back to LORA; if it is a configuration for training, set
     inference_mode to false"""
     inputs = ("inference_mode", "rank_pattern")
-    only_if_set = ("inference_mode",)
 
     def check(self, block: Block) -> Findings:
         if block.layout == "python":
@@ -215,7 +213,6 @@ class RankPatternAsInput(_SavedRule):
     bad = SAVED | {"inference_mode": False}
     hint = "remove rank_pattern, or set inference_mode to true if this is a trained adapter"
     inputs = ("rank_pattern", "inference_mode")
-    only_if_set = ("rank_pattern",)
 
     def check(self, block: Block) -> Findings:
         if block["rank_pattern"] and not block.is_saved and _is_sound(block):
@@ -258,7 +255,6 @@ class RankPatternModules(_SavedRule):
         "rank_pattern", "target_modules", "exclude_modules", "modules_to_save", "task_type",
         "layers_to_transform", "layers_pattern", "inference_mode",
     )  # fmt: skip
-    only_if_set = ("rank_pattern",)
 
     def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]

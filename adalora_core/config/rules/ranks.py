@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adalora_core.config.fields.block import Block, FaultKind
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import LORA
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.findings import Put, Remedy, Rename, Severity
@@ -109,7 +109,7 @@ class RIgnored(Rule):
     hint = "remove r; the starting rank is init_r, the average rank at the end is target_r"
     unsafe_fix = "r is renamed to init_r if init_r is not set and r is above target_r"
     inputs = ("r",)
-    only_if_set = ()
+    judges_defaults = True
     warns_at_construction = True
 
     def check(self, block: Block) -> Findings:
@@ -136,7 +136,7 @@ def _is_meant(block: Block) -> bool:
 
 def _meant_as_start(block: Block) -> Remedy | None:
     is_free = "init_r" not in block.values and block.layout in {"peft", "python"}
-    if any(suggest_key(fault.name) == "init_r" for fault in block.faults(FaultKind.UNKNOWN)):
+    if any(suggest_key(fault.name) == "init_r" for fault in block.faults("unknown")):
         return None  # that key holds the rank of the start
     known = block.invalid.isdisjoint({"init_r", "target_r"})
     if not is_free or not known or block.is_saved or block["r"] <= block["target_r"]:
@@ -197,7 +197,6 @@ class RanksByModule(Rule):
     bad = SOUND_LORA | {"rank_pattern": {"v_proj": 0}}
     hint = "write one number for each name"
     inputs = ("rank_pattern", "alpha_pattern")
-    only_if_set = ("rank_pattern", "alpha_pattern")
 
     def check(self, block: Block) -> Findings:
         wanted_of = {"rank_pattern": "an integer, at least 1", "alpha_pattern": "a number"}

@@ -103,7 +103,6 @@ class DeltaTNotPositive(Rule):
     bad = SOUND | {"deltaT": 0}
     hint = "set deltaT to the optimizer steps between two allocations, at least 1"
     fails_at_allocation = True
-    only_if_set = ("deltaT",)
 
     def check(self, block: Block) -> Findings:
         value = block["deltaT"]
@@ -322,7 +321,6 @@ class NullTotalStepInAdapter(Rule):
     hint = """set total_step to the number of steps of the training run; for inference any number
     above tinit + tfinal works"""
     inputs = ("inference_mode", "total_step")
-    only_if_set = ("inference_mode",)
 
     def check(self, block: Block) -> Findings:
         if block.is_saved and block["total_step"] is None:

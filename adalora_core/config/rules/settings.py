@@ -39,7 +39,6 @@ class IgnoredSetting(Rule):
     of them. The others are accepted, saved, and have no effect: {", ".join(IGNORED)}."""
     bad = SOUND | {"use_rslora": True}
     hint = "remove the setting"
-    only_if_set = IGNORED
     warns_at_construction = True
 
     def check(self, block: Block) -> Findings:
@@ -168,7 +167,7 @@ class TargetsFromTable(Rule):
     bad = {key: value for key, value in SOUND.items() if key != "target_modules"}
     hint = 'name the modules, or use "all-linear"'
     inputs = ("target_modules",)
-    only_if_set = ()
+    judges_defaults = True
 
     def check(self, block: Block) -> Findings:
         if block["target_modules"] is None and not block["target_parameters"]:
@@ -203,7 +202,6 @@ class TargetsExcluded(Rule):
     bad = SOUND | {"exclude_modules": ["v_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "exclude_modules")
-    only_if_set = ("exclude_modules",)
 
     def check(self, block: Block) -> Findings:
         targets, others = block["target_modules"], block["exclude_modules"]
@@ -235,7 +233,6 @@ class TargetsSaved(Rule):
     bad = SOUND | {"modules_to_save": ["q_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "modules_to_save", "task_type")
-    only_if_set = ("modules_to_save", "task_type")
 
     def check(self, block: Block) -> Findings:
         targets, others = block["target_modules"], block["modules_to_save"]
@@ -364,7 +361,6 @@ class SubConfigRefused(Rule):
     adalora-core does not build them."""
     bad = SOUND | {"eva_config": {"rho": 0.5}}
     hint = "remove the sub-configuration"
-    only_if_set = tuple(SUB_CONFIGS)
 
     def check(self, block: Block) -> Findings:
         for name in SUB_CONFIGS if block.runtime == "peft" else ():

@@ -118,7 +118,6 @@ class TargetNotLinear(Rule):
     bad = SOUND | {"target_modules": ["embed_tokens", "self_attn"]}
     hint = "name the linear layers, and train an embedding with modules_to_save"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
-    only_if_set = ("target_modules",)
 
     def check(self, block: Block) -> Findings:
         value = block["target_modules"]
@@ -256,7 +255,6 @@ class TargetsOfAnotherModel(Rule):
     hint = "name linear layers of the base model"
     unsafe_fix = "the targets become those that PEFT takes for the architecture"
     inputs = ("base_model_name_or_path", "target_modules")
-    only_if_set = ("base_model_name_or_path", "target_modules")
 
     def check(self, block: Block) -> Findings:
         names, base = block["target_modules"], block["base_model_name_or_path"]
@@ -299,7 +297,6 @@ class NoTargetLeft(Rule):
     bad = SOUND | {"exclude_modules": r".*_proj"}
     hint = "exclude fewer modules, or name other targets"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
-    only_if_set = ("exclude_modules", "modules_to_save", "task_type")
 
     def check(self, block: Block) -> Findings:
         value, excluded = block["target_modules"], block["exclude_modules"]
@@ -367,7 +364,6 @@ class NegativeLayer(Rule):
     bad = SOUND | {"layers_to_transform": -1}
     hint = "write the numbers of the layers from the front, the first is 0"
     inputs = ("layers_to_transform", "target_modules")
-    only_if_set = ("layers_to_transform",)
 
     def check(self, block: Block) -> Findings:
         value, targets = block["layers_to_transform"], block["target_modules"]

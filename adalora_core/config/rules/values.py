@@ -11,7 +11,6 @@ from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.block import (
     Block,
     Fault,
-    FaultKind,
     fits_field,
     is_large,
     range_phrase,
@@ -44,10 +43,9 @@ class WrongType(Rule):
     the right type, or not read, becomes that value or the default"""
     unsafe_fix = """true, false and null written as strings lose their quotes; a single name in a
     list field becomes a list"""
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.TYPE):
+        for fault in block.faults("type"):
             if fault.name in block.misread_fields:
                 continue  # reported by a rule of family ADA6xx
             field = block.fields[fault.name]
@@ -78,10 +76,9 @@ class IntegralFloat(Rule):
     hint = "write the number without the decimal point"
     warns_at_construction = True
     safe_fix = "the number is written without the decimal point"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
+        for fault in block.faults("integral-float"):
             value = value_at(block, fault)
             path = block.at(fault.name, *fault.subpath)
             severity = type_severity(block, fault)
@@ -112,10 +109,9 @@ class UnknownChoice(Rule):
     hint = "use one of the values that the message lists"
     safe_fix = "a value that PEFT reads, or that differs only in its case, is written as PEFT does"
     unsafe_fix = "a likely misspelling becomes the value that was probably meant"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.CHOICE):
+        for fault in block.faults("choice"):
             if fault.name == "peft_type":
                 continue
             choices = block.fields[fault.name].choices or ()
@@ -182,10 +178,9 @@ class NonFinite(Rule):
         ' "tfinal": 200, "total_step": 1000, "orth_reg_weight": NaN}\n'
     )
     hint = "write a finite number"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.NONFINITE):
+        for fault in block.faults("nonfinite"):
             message = f"`{fault.name}` should be finite, got {value_at(block, fault)!r}"
             severity: Severity | None = None if fault.reading is None else "warning"
             path = block.at(fault.name, *fault.subpath)
@@ -206,10 +201,9 @@ class OutOfRange(Rule):
     settings of its training are."""
     bad = SOUND | {"beta1": 1.5}
     hint = "set a number of that range, or remove the key to get the default"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.RANGE):
+        for fault in block.faults("range"):
             name, value = fault.name, block.values[fault.name]
             severity: Severity | None = None if fails(block, name) else "warning"
             path = block.at(name)
