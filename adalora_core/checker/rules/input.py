@@ -192,6 +192,7 @@ class _Trap(Rule):
 
     language = "yaml"
     good = _GOOD
+    methods = BOTH
     kind: ClassVar[str]
     """The kind of the scalars, as the reader of YAML names it."""
 
@@ -217,7 +218,6 @@ def _differs(scalar: AmbiguousScalar, field: Field, value: Any) -> str:
 
 class ExponentIsString(_Trap):
     code = "ADA601"
-    methods = BOTH
     kind = "exponent"
     summary = "a number such as 1e-4 is a string to PyYAML"
     why = """PyYAML, and with it most trainers, reads YAML 1.1, where a number with an exponent
@@ -247,7 +247,6 @@ class ExponentIsString(_Trap):
 
 class Octal(_Trap):
     code = "ADA602"
-    methods = BOTH
     kind = "octal"
     summary = "readers of YAML disagree about an integer with a leading 0 or 0o"
     why = "PyYAML reads 010 as octal, 8, and 0o10 as a string. Readers of YAML 1.2 read 10 and 8."
@@ -271,7 +270,6 @@ class Octal(_Trap):
 
 class BooleanWord(_Trap):
     code = "ADA603"
-    methods = BOTH
     kind = "boolean-word"
     summary = "yes, no, on and off are booleans to PyYAML and strings to other readers"
     why = """YAML 1.1 has 22 spellings of true and false, so `bias: no` is false, not a word.
@@ -301,7 +299,6 @@ class BooleanWord(_Trap):
 
 class Sexagesimal(_Trap):
     code = "ADA604"
-    methods = BOTH
     kind = "sexagesimal"
     summary = "digits with colons are a number in base 60 to PyYAML"
     why = "YAML 1.1 reads 1:30 as 90; YAML 1.2 as a string."
@@ -321,7 +318,6 @@ class Sexagesimal(_Trap):
 
 class Date(_Trap):
     code = "ADA605"
-    methods = BOTH
     kind = "date"
     summary = "a value that looks like a date is a date to PyYAML"
     why = "No field of AdaLoRA is a date; a revision such as 2024-01-01 needs quotes to be text."
@@ -340,7 +336,6 @@ class Date(_Trap):
 
 class Underscore(_Trap):
     code = "ADA606"
-    methods = BOTH
     kind = "underscore"
     severity = "warning"
     summary = "PyYAML allows underscores in a number, and other readers do not"

@@ -56,12 +56,13 @@ FaultKind = Literal["unknown", "type", "integral-float", "nonfinite", "range", "
 class Fault:
     """A key or value that is wrong on its own; rules on several fields skip it if it fails.
 
-    `subpath` leads to the wrong part of the value. `reading` is what the runtime makes of the
+    `value` is the wrong part, to which `subpath` leads. `reading` is what the runtime makes of the
     value; None: the runtime fails with it.
     """
 
     name: str
     kind: FaultKind
+    value: Any = None
     subpath: Path = ()
     reading: Reading | None = None
 
@@ -133,7 +134,9 @@ class Block:
             self.misread_fields = frozenset(
                 places[scalar.path]
                 for scalar in self.ambiguous_scalars
-                if scalar.path in places and _is_misread(scalar, places[scalar.path])
+                if scalar.path in places and scalar.kind != "underscore"
+                if scalar.kind != "boolean-word"
+                or kinds.BOOLEAN not in FIELDS[places[scalar.path]].kinds
             )
             self.invalid |= self.misread_fields
 
@@ -233,21 +236,6 @@ class Block:
         return self.schedule.tfinal > 0 or self.schedule.allocation_count() > 0
 
     @property
-    def has_foreign_keys(self) -> bool:
-        """Whether keys that PEFT does not know may belong to the tool that owns the file."""
-        is_own = self.tool is not None and self.tool.stops_at_unknown
-        return self.layout == "prefixed" or (self.layout == "flat" and not is_own)
-
-    @property
-    def may_get_total_step(self) -> bool:
-        """Whether the tool that owns the file may compute `total_step` itself."""
-        if self.layout == "python" or "total_step" in self.deferred:
-            return "total_step" in self.deferred
-        if self.tool is not None:
-            return self.tool.total_step in {"computed", "unknown"}
-        return self.layout != "peft" or bool(self.path)
-
-    @property
     def is_refused(self) -> bool:
         """Whether the tool that owns the file refuses it, so that no other finding matters.
 
@@ -268,13 +256,6 @@ def is_large(block: Block, name: str) -> bool:
     return isinstance(value, int) and abs(value) > kinds.LARGEST_INTEGER
 
 
-def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:
-    """Return whether PyYAML reads a value other than the intended one."""
-    if scalar.kind == "underscore":
-        return False
-    return scalar.kind != "boolean-word" or kinds.BOOLEAN not in FIELDS[name].kinds
-
-
 def _judged(
     values: Mapping[str, Any], runtime: Runtime, method: Method
 ) -> tuple[list[Fault], set[str], dict[str, Any]]:
@@ -290,7 +271,7 @@ def _judged(
     for name, value in values.items():
         field = fields.get(name) if isinstance(name, str) else None
         if field is None:
-            found.append(Fault(name, "unknown"))
+            found.append(Fault(name, "unknown", value))
             continue
         if type(value) is type(field.default) and value == field.default:
             continue
@@ -304,7 +285,7 @@ def _judged(
         if reading is not None:
             read[name] = reading.value
             is_legal = not field.is_number or not _is_out_of_range(field, reading.value)
-            fault = replace(fault, reading=reading) if is_legal else Fault(name, "range")
+            fault = replace(fault, reading=reading) if is_legal else Fault(name, "range", value)
         found.append(fault)
     return found, changed, read
 
@@ -322,27 +303,23 @@ def _is_out_of_range(field: Field, value: Any) -> bool:
 
 def _fault_of(field: Field, value: Any) -> Fault | None:
     subpath = kinds.wrong_at(field.kinds, value)
+    for step in subpath or ():
+        value = value[step]
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    kind: FaultKind | None = None
     if subpath is not None:
-        part = value
-        for step in subpath:
-            part = part[step]
         wants_integer = field.kinds[0] is not kinds.NUMBER and any(
-            kind in field.kinds for kind in (kinds.INTEGER, kinds.INTEGERS)
+            each in field.kinds for each in (kinds.INTEGER, kinds.INTEGERS)
         )
-        is_integral = isinstance(part, float) and part.is_integer()
-        if wants_integer and is_integral and abs(part) <= kinds.LARGEST_INTEGER:
-            return Fault(field.name, "integral-float", subpath)
-        if isinstance(part, float) and not math.isfinite(part):
-            return Fault(field.name, "nonfinite", subpath)
-        return Fault(field.name, "type", subpath)
-    if isinstance(value, str):
-        wrong = field.choices is not None and value not in field.choices
-        return Fault(field.name, "choice") if wrong else None
-    if field.is_number and isinstance(value, float) and not math.isfinite(value):
-        return Fault(field.name, "nonfinite")
-    if field.is_number and _is_out_of_range(field, value):
-        return Fault(field.name, "range")
-    return None
+        is_integral = isinstance(value, float) and value.is_integer()
+        kind = "type" if is_finite else "nonfinite"
+        if wants_integer and is_integral and abs(value) <= kinds.LARGEST_INTEGER:
+            kind = "integral-float"
+    elif isinstance(value, str):
+        kind = None if field.choices is None or value in field.choices else "choice"
+    elif field.is_number and not (is_finite and not _is_out_of_range(field, value)):
+        kind = "range" if is_finite else "nonfinite"
+    return None if kind is None else Fault(field.name, kind, value, subpath or ())
 
 
 def fits_field(field: Field, value: Any) -> bool:

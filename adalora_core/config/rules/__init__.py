@@ -94,17 +94,13 @@ def with_causes(
 
 def _mended(block: Block, change: Change) -> Block | None:
     """Return the configuration with a change of its document; None: it concerns something else."""
-    if isinstance(change, Replace):
+    if isinstance(change, (Replace, Insert)):
         return None
     given, path = dict(block.values), change.path
     name = next((name for name in given if path[: len(block.at(name))] == block.at(name)), None)
-    if isinstance(change, Insert):
-        if path[:-1] != block.path:
-            return None
-        given[str(path[-1])] = change.value
-    elif name is None:
+    if name is None:
         return None
-    elif isinstance(change, Rename) and path == block.at(name):
+    if isinstance(change, Rename) and path == block.at(name):
         prefix = str(path[-1]).removesuffix(name)
         given[change.name.removeprefix(prefix)] = given.pop(name)
     else:

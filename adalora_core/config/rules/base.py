@@ -177,6 +177,19 @@ class Rule:
         return ()
 
 
+class SharedRule(Rule):
+    """A rule on the configurations of both methods."""
+
+    methods = BOTH
+
+
+class LoraRule(Rule):
+    """A rule on the configurations of LoRA alone."""
+
+    methods = (LORA,)
+    good = SOUND_LORA
+
+
 def defined_rules() -> tuple[Rule, ...]:
     """Return one of each rule that has been defined so far, in the order of the codes."""
     return tuple(rule() for rule in sorted(Rule.defined, key=lambda rule: rule.code))

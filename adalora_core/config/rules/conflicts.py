@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from adalora_core.config.fields.block import Block, is_large
 from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
-from adalora_core.config.fields.table import LORA
 from adalora_core.config.findings import Put, Remedy, Severity
-from adalora_core.config.rules.base import BOTH, SOUND, SOUND_LORA, Findings, Rule
+from adalora_core.config.rules.base import SOUND, SOUND_LORA, Findings, LoraRule, Rule, SharedRule
 from adalora_core.floor.adapter_spec import LORA_START
 
 NOT_TRAINED_HERE = ("layer_replication", "ensure_weight_tying")
@@ -67,9 +66,8 @@ class LoftqUnsupported(Rule):
             )
 
 
-class LayersWithRegex(Rule):
+class LayersWithRegex(SharedRule):
     code = "ADA403"
-    methods = BOTH
     errors = ("`layers_to_transform` cannot be used when `target_modules` is a str",)
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = """A string is matched as a regular expression over the whole module path, so the layer
@@ -93,9 +91,8 @@ class LayersWithRegex(Rule):
                 )
 
 
-class LayersPatternAlone(Rule):
+class LayersPatternAlone(SharedRule):
     code = "ADA404"
-    methods = BOTH
     errors = ("When `layers_pattern` is specified, `layers_to_transform` must also be specified",)
     summary = "layers_pattern is set without layers_to_transform"
     why = """layers_pattern names the list that the indices of layers_to_transform count in, so
@@ -129,18 +126,16 @@ class AlphaNotPositive(Rule):
         value = block["lora_alpha"]
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and value <= 0 and not is_large(block, "lora_alpha"):
-            path = block.at("lora_alpha")
-            remedy = None
-            if "init_r" not in block.invalid:
-                start = block["init_r"]
-                change = Put(path, start)
-                remedy = Remedy(f"Set lora_alpha to init_r, {start}", change, is_safe=False)
-            written = block.values.get("lora_alpha")
-            got = "NaN" if isinstance(written, float) and math.isnan(written) else value
-            message = f"`lora_alpha` should be above 0, got {got}"
+            path, start = block.at("lora_alpha"), block["init_r"]
+            remedy = Remedy(f"Set lora_alpha to init_r, {start}", Put(path, start), is_safe=False)
+            got = "NaN" if math.isnan(block.values["lora_alpha"]) else value
             fails = _is_pruned(block) or block.runtime != "peft"
-            severity: Severity | None = None if fails else "warning"
-            yield self.found(path, message, severity=severity, remedy=remedy)
+            yield self.found(
+                path,
+                f"`lora_alpha` should be above 0, got {got}",
+                severity=None if fails else "warning",
+                remedy=None if "init_r" in block.invalid else remedy,
+            )
 
 
 def _is_pruned(block: Block) -> bool:
@@ -164,18 +159,13 @@ class AloraBreaks(Rule):
     def check(self, block: Block) -> Findings:
         if not block["alora_invocation_tokens"]:
             return
-        breaks = block["task_type"] == "CAUSAL_LM" and block.runtime == "peft"
-        yield self.found(
-            block.at("alora_invocation_tokens"),
-            "`alora_invocation_tokens` "
-            + (
-                "breaks AdaLoRA's forward: SVDLinear does not take `alora_offsets`"
-                if breaks
-                else "is ignored by AdaLoRA"
-            ),
-            "key",
-            severity=None if breaks else "warning",
-        )
+        severity: Severity = "warning"
+        effect = "is ignored by AdaLoRA"
+        if block["task_type"] == "CAUSAL_LM" and block.runtime == "peft":
+            effect = "breaks AdaLoRA's forward: SVDLinear does not take `alora_offsets`"
+            severity = "error"
+        at = block.at("alora_invocation_tokens")
+        yield self.found(at, f"`alora_invocation_tokens` {effect}", "key", severity=severity)
 
 
 class TargetParametersBreak(Rule):
@@ -212,11 +202,9 @@ class TyingBreaks(Rule):
 
     def check(self, block: Block) -> Findings:
         if block["ensure_weight_tying"] is True:
-            message = (
-                "`ensure_weight_tying` fails at injection if a target module is tied to an "
-                "embedding"
-            )
-            yield self.found(block.at("ensure_weight_tying"), message, "key")
+            fault = "fails at injection if a target module is tied to an embedding"
+            at = block.at("ensure_weight_tying")
+            yield self.found(at, f"`ensure_weight_tying` {fault}", "key")
 
 
 class ReplicationMerge(Rule):
@@ -235,9 +223,8 @@ class ReplicationMerge(Rule):
             yield self.found(block.at("layer_replication"), message, "key")
 
 
-class LoraBiasConflict(Rule):
+class LoraBiasConflict(SharedRule):
     code = "ADA418"
-    methods = BOTH
     summary = "lora_bias is true together with a named initialisation"
     why = "PEFT raises a ValueError: lora_bias needs init_lora_weights to be true or false."
     bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
@@ -281,9 +268,8 @@ class NotTrainedHere(Rule):
                 yield self.found(block.at(name), message, "key", severity=severity)
 
 
-class TokenIndicesBreak(Rule):
+class TokenIndicesBreak(SharedRule):
     code = "ADA423"
-    methods = BOTH
     summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
     why = """PEFT copies the rows of these indices at every forward. An empty list becomes a
     floating-point index, and a negative index is not counted from the end. The first step raises.
@@ -297,7 +283,6 @@ class TokenIndicesBreak(Rule):
         value = block["trainable_token_indices"]
         if value is None or (not value and block.runtime != "peft"):
             return
-        yield from self._saved(block, value)
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
         for subpath, indices in lists.items():
             path = block.at("trainable_token_indices", *subpath)
@@ -307,20 +292,14 @@ class TokenIndicesBreak(Rule):
                 yield self.found(path, "`trainable_token_indices` has an empty list")
             for index, token in enumerate(indices):
                 if token < 0:
-                    message = (
-                        f"`trainable_token_indices` should hold no negative index, got {token}"
-                    )
-                    yield self.found((*path, index), message)
-
-    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Findings:
-        """Yield a finding for each saved module that is an embedding with trained rows."""
+                    wrong = f"should hold no negative index, got {token}"
+                    yield self.found((*path, index), f"`trainable_token_indices` {wrong}")
         for index, name in enumerate(block["modules_to_save"] or ()):
             if isinstance(value, dict):
                 is_same = any(key.endswith(name) or name.endswith(key) for key in value)
             else:
-                is_same = name.rpartition(".")[2] in INPUT_EMBEDDINGS or any(
-                    known.endswith(name) for known in INPUT_EMBEDDINGS
-                )
+                last = name.rpartition(".")[2]
+                is_same = any(last == each or each.endswith(name) for each in INPUT_EMBEDDINGS)
             if is_same:
                 yield self.found(
                     block.at("modules_to_save", index),
@@ -335,9 +314,7 @@ _STARTS = re.compile(
 )
 
 
-class UnknownStart(Rule):
-    methods = (LORA,)
-    good = SOUND_LORA
+class UnknownStart(LoraRule):
     code = "ADA425"
     errors = (
         "Unknown initialization init_lora_weights=",
@@ -360,9 +337,7 @@ class UnknownStart(Rule):
             yield self.found(at, f"Unknown initialization init_lora_weights={start!r}")
 
 
-class DoraConflict(Rule):
-    methods = (LORA,)
-    good = SOUND_LORA
+class DoraConflict(LoraRule):
     code = "ADA427"
     errors = (
         "DoRA does not support megatron_core",
