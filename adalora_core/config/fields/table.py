@@ -329,13 +329,11 @@ def fields_of(runtime: Runtime, method: Method = PEFT_TYPE) -> dict[str, Field]:
     return FIELDS if runtime == "peft" else ALL_FIELDS
 
 
-def is_method(word: Any) -> bool:
-    """Return whether a value of `peft_type` is a method of this table, in any spelling of case."""
-    return isinstance(word, str) and word.strip().upper() in (PEFT_TYPE, LORA)
+def is_method(word: Any, methods: tuple[Method, ...] = (PEFT_TYPE, LORA)) -> bool:
+    """Return whether a value of `peft_type` is one of the methods, in any spelling of case."""
+    return isinstance(word, str) and word.strip().upper() in methods
 
 
 def says_lora(values: Mapping[Any, Any]) -> bool:
     """Return whether `peft_type` is LORA, in any spelling of case, beside no field of AdaLoRA."""
-    word = values.get("peft_type")
-    is_lora = isinstance(word, str) and word.strip().upper() == LORA
-    return is_lora and DISTINCTIVE_FIELDS.isdisjoint(values)
+    return is_method(values.get("peft_type"), (LORA,)) and DISTINCTIVE_FIELDS.isdisjoint(values)

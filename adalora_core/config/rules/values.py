@@ -19,7 +19,7 @@ from adalora_core.config.fields.readings import NOT_LOADED
 from adalora_core.config.fields.table import Treatment
 from adalora_core.config.findings import Put, Remedy, Severity, changed
 from adalora_core.config.rules.allocations import drops_are_trained_again
-from adalora_core.config.rules.base import SOUND, Finding, Findings, SharedRule
+from adalora_core.config.rules.base import SOUND, Findings, SharedRule
 from adalora_core.config.rules.schedule import TotalStepMissing, is_share
 
 BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
@@ -110,32 +110,26 @@ class UnknownChoice(SharedRule):
         for fault in block.faults("choice"):
             if fault.name == "peft_type":
                 continue
-            choices = block.fields[fault.name].choices or ()
-            value = block.values[fault.name]
-            if fault.reading is not None:
-                yield self._read_as(block, fault, str(fault.reading.value))
-                continue
-            message = f"`{fault.name}` should be one of {', '.join(choices)}; got {value!r}"
-            from difflib import get_close_matches  # slow to import, and most words are right
-
-            near = get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
-            path = block.at(fault.name)
-            default = block.fields[fault.name].default
-            hint = f"write one of these, or remove {fault.name}"
+            name, value, path = fault.name, fault.value, block.at(fault.name)
+            default, choices = block.fields[name].default, block.fields[name].choices or ()
+            message = f"`{name}` should be one of {', '.join(choices)}; got {value!r}"
+            severity: Severity | None = None
+            hint = f"write one of these, or remove {name}"
             hint += f": the default is {default}" if default is not None else ""
             remedy = None
-            if near:
-                meant = next(c for c in choices if c.upper() == near[0])
-                hint = f'write "{meant}"'
-                is_safe = value.strip().upper() == near[0]
-                remedy = Remedy(f"Write {meant}", Put(path, meant), is_safe)
-            yield self.found(path, message, hint=hint, remedy=remedy)
+            if fault.reading is not None:
+                near, is_safe, severity = [fault.reading.value], True, "warning"
+                message = f"`{name}` {value!r} is taken as {near[0]!r}"
+            else:
+                from difflib import get_close_matches  # slow to import, and most words are right
 
-    def _read_as(self, block: Block, fault: Fault, word: str) -> Finding:
-        path = block.at(fault.name)
-        message = f"`{fault.name}` {block.values[fault.name]!r} is taken as {word!r}"
-        remedy = Remedy(f"Write {word}", Put(path, word))
-        return self.found(path, message, severity="warning", hint=f'write "{word}"', remedy=remedy)
+                upper = {each.upper(): each for each in choices}
+                near = [upper[each] for each in get_close_matches(value.upper(), upper, n=1)]
+                is_safe = upper.get(value.strip().upper()) in near
+            if near:
+                hint = f'write "{near[0]}"'
+                remedy = Remedy(f"Write {near[0]}", Put(path, near[0]), is_safe)
+            yield self.found(path, message, severity=severity, hint=hint, remedy=remedy)
 
 
 class RepeatedEntry(SharedRule):
