@@ -80,7 +80,7 @@ def editor_schema() -> dict[str, Any]:
         "properties": properties | _misspellings(),
         "allOf": [
             _required(portable["required"], _message("ADA201")),
-            *(_with_message(entry, _message(code)) for code, entry in conflicts()),
+            *(_with_message(entry, _message(code)) for code, entry in conflicts().items()),
         ],
     }
 

@@ -138,7 +138,7 @@ class AdaLoraConfig(BaseModel):
             return handler(data)
         values = {name: plain(value, name) for name, value in data.items()}
         block = Block(values, options=BlockOptions("adalora-core", strict_keys=True))
-        found = findings(block)
+        found = list(findings(block))
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
             raise _refusal(cls, errors, values)

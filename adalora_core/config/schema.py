@@ -81,7 +81,7 @@ def config_schema(
         "properties": {"$schema": {"type": "string"}}
         | {each.name: _property(each, method) for each in fields_of("peft", method).values()},
         "required": ["peft_type" if is_lora else "total_step"],
-        "allOf": [entry for code, entry in conflicts() if not is_lora or code in _OF_BOTH],
+        "allOf": [entry for code, entry in conflicts().items() if not is_lora or code in _OF_BOTH],
     }
     if strict_keys:
         schema["additionalProperties"] = False
@@ -205,65 +205,41 @@ def _is_nullable_type(alternatives: list[dict[str, Any]]) -> bool:
     return plain and len(alternatives) == 2 and alternatives[-1]["type"] == "null"  # noqa: PLR2004
 
 
-def conflicts() -> list[tuple[str, dict[str, Any]]]:
-    """Return the schemas of fields whose values depend on others, with the codes of the rules."""
+def conflicts() -> dict[str, dict[str, Any]]:
+    """Return the schemas of fields whose values depend on others, by the codes of the rules."""
 
     def is_set(name: str, value: dict[str, Any]) -> dict[str, Any]:
         return {"properties": {name: value}, "required": [name]}
 
-    def then(**properties: Any) -> dict[str, Any]:
-        return {"properties": properties}
+    def given(condition: dict[str, Any], **properties: Any) -> dict[str, Any]:
+        return {"if": condition, "then": {"properties": properties}}
 
-    null = {"type": "null"}
     not_empty = {"type": "array", "minItems": 1}
     below_one = _number(exclusiveMinimum=0, exclusiveMaximum=1)
     saved_pattern = {"type": ["object", "null"], "additionalProperties": kinds.BOOLEANS.schema}
-    return [
-        (
-            "ADA103",
-            {
-                "if": {"properties": {"inference_mode": {"enum": [*_EMPTY]}}},
-                "then": then(
-                    beta1=below_one,
-                    beta2=below_one,
-                    lora_dropout={"not": {"enum": [1, True]}},
-                    target_r=_NUMBER_OR_FLAG,
-                    deltaT=_NUMBER_OR_FLAG,
-                ),
-            },
+    return {
+        "ADA103": given(
+            {"properties": {"inference_mode": {"enum": [*_EMPTY]}}},
+            beta1=below_one,
+            beta2=below_one,
+            lora_dropout={"not": {"enum": [1, True]}},
+            target_r=_NUMBER_OR_FLAG,
+            deltaT=_NUMBER_OR_FLAG,
         ),
-        ("ADA304", {"if": _IS_SAVED, "then": then(rank_pattern=saved_pattern)}),
-        ("ADA421", {"not": is_set("target_modules", {"enum": [[], ""]})}),
-        ("ADA402", {"not": is_set("init_lora_weights", {"const": "loftq"})}),
-        (
-            "ADA403",
-            {
-                "if": is_set("target_modules", {"type": "string"}),
-                "then": then(layers_to_transform=null, layers_pattern=null),
-            },
+        "ADA304": given(_IS_SAVED, rank_pattern=saved_pattern),
+        "ADA421": {"not": is_set("target_modules", {"enum": [[], ""]})},
+        "ADA402": {"not": is_set("init_lora_weights", {"const": "loftq"})},
+        "ADA403": given(
+            is_set("target_modules", _TEXT), layers_to_transform=_NULL, layers_pattern=_NULL
         ),
-        (
-            "ADA404",
-            {
-                "if": is_set(
-                    "layers_pattern", {"anyOf": [{"type": "string", "minLength": 1}, not_empty]}
-                ),
-                "then": is_set("layers_to_transform", {"not": null}),
-            },
-        ),
-        ("ADA409", {"not": is_set("target_parameters", not_empty | {"items": _TEXT})}),
-        (
-            "ADA408",
-            {
-                "if": is_set("task_type", {"const": "CAUSAL_LM"}),
-                "then": {"not": is_set("alora_invocation_tokens", not_empty)},
-            },
-        ),
-        (
-            "ADA418",
-            {
-                "if": is_set("lora_bias", {"const": True}),
-                "then": then(init_lora_weights={"not": _TEXT}),
-            },
-        ),
-    ]
+        "ADA404": {
+            "if": is_set("layers_pattern", {"anyOf": [_TEXT | {"minLength": 1}, not_empty]}),
+            "then": is_set("layers_to_transform", {"not": _NULL}),
+        },
+        "ADA409": {"not": is_set("target_parameters", not_empty | {"items": _TEXT})},
+        "ADA408": {
+            "if": is_set("task_type", {"const": "CAUSAL_LM"}),
+            "then": {"not": is_set("alora_invocation_tokens", not_empty)},
+        },
+        "ADA418": given(is_set("lora_bias", _TRUE), init_lora_weights={"not": _TEXT}),
+    }

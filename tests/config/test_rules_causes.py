@@ -164,6 +164,6 @@ def test_no_finding_is_lost_and_no_cause_has_a_cause(values):
 )
 def test_nothing_is_judged_again_where_nothing_could_follow(values):
     block, asked = Block(values), []
-    found = findings(block)
+    found = list(findings(block))
     assert with_causes(block, found, asked.append) == found
     assert asked == []

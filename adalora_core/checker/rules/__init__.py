@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.python.script import Script
@@ -24,7 +25,7 @@ from adalora_core.checker.rules.usage_base import CodeFault, UsageRule, is_expec
 from adalora_core.checker.rules.usage_steps import TotalStepCountsSamples
 from adalora_core.checker.scripts.usage import Usage
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
-from adalora_core.config.rules import Engine
+from adalora_core.config.rules import findings as of_rules
 from adalora_core.config.rules.base import BOTH, Example, Finding, Rule, defined_rules
 from adalora_core.floor.expressions.matching import is_cheap
 
@@ -38,8 +39,8 @@ _ON_SCRIPTS = {
     method: tuple(rule for rule in _IN_CODE if method in rule.methods) for method in BOTH
 }
 
-findings = Engine(RULES).findings
-"""Yields all findings about a block, as `Engine.findings` does."""
+findings = partial(of_rules, rules=[rule for rule in RULES if type(rule).check is not Rule.check])
+"""Yields all findings about a block."""
 
 
 def usage_findings(document: Document) -> Iterator[Finding]:

@@ -192,16 +192,16 @@ class _Trap(Rule):
 
     language = "yaml"
     good = _GOOD
-    needs = "ambiguous-scalars"
+    methods = BOTH
     kind: ClassVar[str]
     """The kind of the scalars, as the reader of YAML names it."""
 
     def check(self, block: Block) -> Findings:
         """Yield a finding for each scalar of the kind that `judge` does not accept."""
-        places = {block.at(name): field for name, field in FIELDS.items() if name in block.values}
         for scalar in block.ambiguous_scalars:
-            if scalar.kind == self.kind and scalar.path in places:
-                field = places[scalar.path]
+            name = next((name for name in block.values if block.at(name) == scalar.path), None)
+            if scalar.kind == self.kind and name in FIELDS:
+                field = FIELDS[name]
                 finding = self.judge(scalar, field, block.values[field.name])
                 if finding is not None:
                     yield finding
@@ -218,7 +218,6 @@ def _differs(scalar: AmbiguousScalar, field: Field, value: Any) -> str:
 
 class ExponentIsString(_Trap):
     code = "ADA601"
-    methods = BOTH
     kind = "exponent"
     summary = "a number such as 1e-4 is a string to PyYAML"
     why = """PyYAML, and with it most trainers, reads YAML 1.1, where a number with an exponent
@@ -248,7 +247,6 @@ class ExponentIsString(_Trap):
 
 class Octal(_Trap):
     code = "ADA602"
-    methods = BOTH
     kind = "octal"
     summary = "readers of YAML disagree about an integer with a leading 0 or 0o"
     why = "PyYAML reads 010 as octal, 8, and 0o10 as a string. Readers of YAML 1.2 read 10 and 8."
@@ -272,7 +270,6 @@ class Octal(_Trap):
 
 class BooleanWord(_Trap):
     code = "ADA603"
-    methods = BOTH
     kind = "boolean-word"
     summary = "yes, no, on and off are booleans to PyYAML and strings to other readers"
     why = """YAML 1.1 has 22 spellings of true and false, so `bias: no` is false, not a word.
@@ -302,7 +299,6 @@ class BooleanWord(_Trap):
 
 class Sexagesimal(_Trap):
     code = "ADA604"
-    methods = BOTH
     kind = "sexagesimal"
     summary = "digits with colons are a number in base 60 to PyYAML"
     why = "YAML 1.1 reads 1:30 as 90; YAML 1.2 as a string."
@@ -322,7 +318,6 @@ class Sexagesimal(_Trap):
 
 class Date(_Trap):
     code = "ADA605"
-    methods = BOTH
     kind = "date"
     summary = "a value that looks like a date is a date to PyYAML"
     why = "No field of AdaLoRA is a date; a revision such as 2024-01-01 needs quotes to be text."
@@ -341,7 +336,6 @@ class Date(_Trap):
 
 class Underscore(_Trap):
     code = "ADA606"
-    methods = BOTH
     kind = "underscore"
     severity = "warning"
     summary = "PyYAML allows underscores in a number, and other readers do not"

@@ -27,7 +27,6 @@ from adalora_core.commands.injection import quiet
 from adalora_core.commands.injection.base_model import Base, info_of
 from adalora_core.commands.injection.hints import hint_of, hint_without, missed, notes_of
 from adalora_core.commands.session import SESSION
-from adalora_core.config.fields.block import FaultKind
 from adalora_core.config.fields.table import FIELDS, LORA_FIELDS
 from adalora_core.floor.expressions.matching import is_cheap
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
@@ -137,8 +136,8 @@ def _widen(made: Any) -> None:
 
 
 def _refuse_wrong_types(block: Block) -> None:
-    judged = set(FaultKind) - {FaultKind.UNKNOWN, FaultKind.CHOICE}
-    faults = (each.name for kind in judged for each in block.faults(kind) if not each.reading)
+    judged = block.faults("type", "integral-float", "nonfinite", "range")
+    faults = (each.name for each in judged if not each.reading)
     known = LORA_FIELDS.keys() - block.deferred
     known -= {"lora_dropout"} if isinstance(block["lora_dropout"], int | float) else set()
     for name in sorted(known.intersection(faults)) if block.is_lora else ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.expressions import Expressions
-from adalora_core.config.fields.readings import Reading, reading_of, reading_of_word
+from adalora_core.config.fields.readings import Reading, reading_of
 from adalora_core.config.fields.table import (
     DISTINCTIVE_FIELDS,
     FIELDS,
@@ -49,27 +48,21 @@ class BlockOptions:
     peft_version: tuple[int, ...] | None = None
 
 
-class FaultKind(enum.Enum):
-    """The ways in which a key or its value can be wrong on its own."""
-
-    UNKNOWN = enum.auto()
-    TYPE = enum.auto()
-    INTEGRAL_FLOAT = enum.auto()
-    NONFINITE = enum.auto()
-    RANGE = enum.auto()
-    CHOICE = enum.auto()
+FaultKind = Literal["unknown", "type", "integral-float", "nonfinite", "range", "choice"]
+"""The ways in which a key or its value can be wrong on its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A key or value that is wrong on its own; rules on several fields skip it if it fails.
 
-    `subpath` leads to the wrong part of the value. `reading` is what the runtime makes of the
+    `value` is the wrong part, to which `subpath` leads. `reading` is what the runtime makes of the
     value; None: the runtime fails with it.
     """
 
     name: str
     kind: FaultKind
+    value: Any = None
     subpath: Path = ()
     reading: Reading | None = None
 
@@ -112,6 +105,8 @@ class Block:
     """The mapping with each value that the runtime reads in another type in that type."""
     changed: frozenset[str] = field(init=False)
     """Fields that differ from their defaults."""
+    fields: Mapping[str, Field] = field(init=False)
+    """The fields that a configuration of the method can have, whatever the runtime."""
     invalid: frozenset[str] = field(init=False)
     """Fields that are wrong on their own or not known yet; rules on several fields skip them."""
 
@@ -121,6 +116,7 @@ class Block:
             self.method = LORA
         if self.is_lora:  # PEFT alone trains it
             self.options = replace(self.options, runtime="peft")
+        self.fields = fields_of("adalora-core", self.method)
         self._faults, changed, read = _judged(self.values, self.runtime, self.method)
         self.changed = frozenset(changed)
         if self.tool is not None:
@@ -138,7 +134,9 @@ class Block:
             self.misread_fields = frozenset(
                 places[scalar.path]
                 for scalar in self.ambiguous_scalars
-                if scalar.path in places and _is_misread(scalar, places[scalar.path])
+                if scalar.path in places and scalar.kind != "underscore"
+                if scalar.kind != "boolean-word"
+                or kinds.BOOLEAN not in FIELDS[places[scalar.path]].kinds
             )
             self.invalid |= self.misread_fields
 
@@ -146,7 +144,7 @@ class Block:
         """Whether the runtime computes with a wrong value, so that the rules can too."""
         if fault.reading is not None:
             return fault.reading.is_read
-        if fault.kind is not FaultKind.RANGE or fault.name not in {"tinit", "tfinal", "deltaT"}:
+        if fault.kind != "range" or fault.name not in {"tinit", "tfinal", "deltaT"}:
             return False
         refused = self.runtime == "adalora-core" and not self.is_saved
         return not refused and self[fault.name] != 0 and not is_large(self, fault.name)
@@ -159,23 +157,17 @@ class Block:
         """The library that will train."""
         return self.options.runtime
 
-    @property
-    def has_faults(self) -> bool:
-        """Whether a key or a value is wrong on its own."""
-        return bool(self._faults)
-
-    def faults(self, kind: FaultKind) -> Iterator[Fault]:
-        """Yield the faults of one kind."""
-        return (fault for fault in self._faults if fault.kind is kind)
+    def faults(self, *kinds: FaultKind) -> Iterator[Fault]:
+        """Yield the faults of these kinds."""
+        return (fault for fault in self._faults if fault.kind in kinds)
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of a field, or the tool's or PEFT's default where the key is absent."""
-        try:
+        if name in self.as_read:
             return self.as_read[name]
-        except KeyError:
-            if self.tool is not None and name in self.tool.defaults:
-                return self.tool.defaults[name]
-            return self.fields[name].default
+        if self.tool is not None and name in self.tool.defaults:
+            return self.tool.defaults[name]
+        return self.fields[name].default
 
     def at(self, name: str, *subpath: str | int) -> Path:
         """Return the path of a field, or of the block itself where the key is absent."""
@@ -206,11 +198,6 @@ class Block:
     def is_lora(self) -> bool:
         """Whether the configuration is one of LoRA."""
         return self.method == LORA
-
-    @property
-    def fields(self) -> Mapping[str, Field]:
-        """The fields that a configuration of the method can have, whatever the runtime."""
-        return fields_of("adalora-core", self.method)
 
     @property
     def is_unambiguous(self) -> bool:
@@ -249,21 +236,6 @@ class Block:
         return self.schedule.tfinal > 0 or self.schedule.allocation_count() > 0
 
     @property
-    def has_foreign_keys(self) -> bool:
-        """Whether keys that PEFT does not know may belong to the tool that owns the file."""
-        is_own = self.tool is not None and self.tool.stops_at_unknown
-        return self.layout == "prefixed" or (self.layout == "flat" and not is_own)
-
-    @property
-    def may_get_total_step(self) -> bool:
-        """Whether the tool that owns the file may compute `total_step` itself."""
-        if self.layout == "python" or "total_step" in self.deferred:
-            return "total_step" in self.deferred
-        if self.tool is not None:
-            return self.tool.total_step in {"computed", "unknown"}
-        return self.layout != "peft" or bool(self.path)
-
-    @property
     def is_refused(self) -> bool:
         """Whether the tool that owns the file refuses it, so that no other finding matters.
 
@@ -284,13 +256,6 @@ def is_large(block: Block, name: str) -> bool:
     return isinstance(value, int) and abs(value) > kinds.LARGEST_INTEGER
 
 
-def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:
-    """Return whether PyYAML reads a value other than the intended one."""
-    if scalar.kind == "underscore":
-        return False
-    return scalar.kind != "boolean-word" or kinds.BOOLEAN not in FIELDS[name].kinds
-
-
 def _judged(
     values: Mapping[str, Any], runtime: Runtime, method: Method
 ) -> tuple[list[Fault], set[str], dict[str, Any]]:
@@ -306,32 +271,23 @@ def _judged(
     for name, value in values.items():
         field = fields.get(name) if isinstance(name, str) else None
         if field is None:
-            found.append(Fault(name, FaultKind.UNKNOWN))
+            found.append(Fault(name, "unknown", value))
             continue
-        default = field.default
-        # The usual case of a saved adapter, where nearly every field has its default.
-        if value is default or (type(value) is type(default) and value == default):
+        if type(value) is type(field.default) and value == field.default:
             continue
         changed.add(name)
-        if field.surely_fits(value):
-            continue
         fault = _fault_of(field, value)
         if fault is None:
             continue
         reading = None
-        if fault.kind is FaultKind.CHOICE:
-            reading = reading_of_word(name, value, runtime)
-        elif fault.kind in _OF_TYPE:
+        if fault.kind != "range" and (fault.kind != "choice" or runtime == "peft"):
             reading = reading_of(field, value, values, runtime, method)
         if reading is not None:
             read[name] = reading.value
             is_legal = not field.is_number or not _is_out_of_range(field, reading.value)
-            fault = replace(fault, reading=reading) if is_legal else Fault(name, FaultKind.RANGE)
+            fault = replace(fault, reading=reading) if is_legal else Fault(name, "range", value)
         found.append(fault)
     return found, changed, read
-
-
-_OF_TYPE = (FaultKind.TYPE, FaultKind.INTEGRAL_FLOAT, FaultKind.NONFINITE)
 
 
 def _is_out_of_range(field: Field, value: Any) -> bool:
@@ -347,27 +303,23 @@ def _is_out_of_range(field: Field, value: Any) -> bool:
 
 def _fault_of(field: Field, value: Any) -> Fault | None:
     subpath = kinds.wrong_at(field.kinds, value)
+    for step in subpath or ():
+        value = value[step]
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    kind: FaultKind | None = None
     if subpath is not None:
-        part = value
-        for step in subpath:
-            part = part[step]
         wants_integer = field.kinds[0] is not kinds.NUMBER and any(
-            kind in field.kinds for kind in (kinds.INTEGER, kinds.INTEGERS)
+            each in field.kinds for each in (kinds.INTEGER, kinds.INTEGERS)
         )
-        is_integral = isinstance(part, float) and part.is_integer()
-        if wants_integer and is_integral and abs(part) <= kinds.LARGEST_INTEGER:
-            return Fault(field.name, FaultKind.INTEGRAL_FLOAT, subpath)
-        if isinstance(part, float) and not math.isfinite(part):
-            return Fault(field.name, FaultKind.NONFINITE, subpath)
-        return Fault(field.name, FaultKind.TYPE, subpath)
-    if isinstance(value, str):
-        wrong = field.choices is not None and value not in field.choices
-        return Fault(field.name, FaultKind.CHOICE) if wrong else None
-    if field.is_number and isinstance(value, float) and not math.isfinite(value):
-        return Fault(field.name, FaultKind.NONFINITE)
-    if field.is_number and _is_out_of_range(field, value):
-        return Fault(field.name, FaultKind.RANGE)
-    return None
+        is_integral = isinstance(value, float) and value.is_integer()
+        kind = "type" if is_finite else "nonfinite"
+        if wants_integer and is_integral and abs(value) <= kinds.LARGEST_INTEGER:
+            kind = "integral-float"
+    elif isinstance(value, str):
+        kind = None if field.choices is None or value in field.choices else "choice"
+    elif field.is_number and not (is_finite and not _is_out_of_range(field, value)):
+        kind = "range" if is_finite else "nonfinite"
+    return None if kind is None else Fault(field.name, kind, value, subpath or ())
 
 
 def fits_field(field: Field, value: Any) -> bool:

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from adalora_core.floor.expressions.matching import OP, PARSER
+from adalora_core.floor.expressions.matching import OP, PARSER, is_cheap
 
 MOST_CLASSES = 64
 """The most character classes of an expression that is compiled: each costs up to 4 ms."""
@@ -49,6 +49,12 @@ class Expressions:
             self._judged[pattern] = judge(pattern) if self._left > 0 else late
             self._left -= time.process_time() - began
         return self._judged[pattern]
+
+    def can_match(self, pattern: str, length: int) -> bool:
+        """Return whether a pattern is valid, and takes few steps with texts of this length."""
+        faults = self.judge(pattern)
+        is_known = faults.error is None and faults.too_large is None
+        return is_known and is_cheap(pattern, length, anywhere=False)
 
 
 def judge(pattern: str) -> Judgement:

@@ -117,7 +117,10 @@ def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
         True
     """
     architecture = _architecture_of(base_model)
-    return _linear(architecture) if architecture else None
+    if not architecture:
+        return None
+    linear = {path.rpartition(".")[2] for path, linear in _by_name()[architecture] if linear}
+    return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
 
 
 def modules_of(base_model: str) -> tuple[str, set[str]]:
@@ -159,11 +162,6 @@ _SAME_AS = {
 """Families whose layers have the names of another one."""
 
 
-def _linear(architecture: str) -> tuple[str, list[str]]:
-    linear = {path.rpartition(".")[2] for path, linear in _by_name()[architecture] if linear}
-    return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
-
-
 def usual_targets(linear: Collection[str], model_type: str | None = None) -> list[str]:
     """Return the targets that PEFT takes for an architecture, known by its type or its layers.
 
@@ -186,17 +184,6 @@ def _modules(tree: str) -> Iterator[tuple[str, bool]]:
             yield ".".join([*above, mark]), behind not in {"(", "!"}
             if behind == "(":
                 above.append(mark)
-
-
-@lru_cache(maxsize=256)
-def matches_top_level(pattern: str) -> bool | None:
-    """Return whether a valid expression matches a linear module at the top of a model.
-
-    None if the expression may take many steps.
-    """
-    if not is_cheap(pattern, _LONGEST, anywhere=False):
-        return None
-    return any(map(re.compile(pattern).fullmatch, TOP))
 
 
 @lru_cache(maxsize=256)

@@ -83,35 +83,27 @@ def reading_of(
 ) -> Reading | None:
     """Return what a runtime makes of a value of a wrong type, or None if it fails with it."""
     name = field.name
-    is_saved = bool(values.get("inference_mode"))
     is_ours = runtime == "adalora-core"
+    of_lora = method == LORA and name in _READ_BY_LORA
     unread = Reading(field.fresh_default(), is_read=False)
     if isinstance(value, float):
         if value.is_integer() and kinds.INTEGER in field.kinds:
-            is_taken = is_ours or name not in _EXACT_IN_PEFT or (name == "r" and method != LORA)
+            is_taken = is_ours or name not in _EXACT_IN_PEFT or (name == "r" and not of_lora)
             if is_taken and abs(value) <= kinds.LARGEST_INTEGER:
                 return Reading(int(value))
-        elif is_ours and not is_saved and not math.isfinite(value):
+        elif is_ours and not values.get("inference_mode") and not math.isfinite(value):
             return None  # written, the file would not be JSON
-    if method == LORA and name in _READ_BY_LORA:
-        return _read_by_lora(name, value)
-    if name in UNREAD or _is_ignored(name, values, is_ours=is_ours):
+    if not of_lora and (name in UNREAD or _is_ignored(name, values, is_ours=is_ours)):
         return unread
-    if name in FLAGS:
-        return Reading(bool(value), is_exact=not value or value == 1)
-    if not value and _is_null_if_empty(name, value, values, runtime):
+    if not value and _is_null_if_empty(name, value, values, runtime, of_lora=of_lora):
         return Reading(field.fresh_default())
-    if name in _NUMBERS:
+    if name in FLAGS and not (of_lora and name == "init_lora_weights" and value):
+        return Reading(bool(value), is_exact=not value or value == 1)
+    if of_lora:
+        return Reading(int(value)) if name == "lora_alpha" and isinstance(value, bool) else None
+    if field.is_number and name not in _EXACT_IN_PEFT:
         return _number_of(field, value, values, is_ours=is_ours)
-    reader = _READERS.get(name)
-    return reader(value, values, unread) if reader is not None else None
-
-
-def reading_of_word(name: str, word: str, runtime: Runtime) -> Reading | None:
-    """Return what a runtime makes of a word that its field does not know, None if it fails."""
-    # PEFT shares the code with its other methods, and looks at the end of the word.
-    is_taken = runtime == "peft" and name == "bias" and word.endswith("_only")
-    return Reading("lora_only") if is_taken else None
+    return _READERS[name](value, values, unread) if name in _READERS else None
 
 
 _READ_BY_LORA = frozenset({
@@ -119,23 +111,8 @@ _READ_BY_LORA = frozenset({
     "rank_pattern", "alpha_pattern", "target_parameters", "monteclora_config",
 })  # fmt: skip
 """Fields that LoRA reads, and AdaLoRA does not or otherwise."""
-_NULL_IF_EMPTY = frozenset({
-    "megatron_config", "target_parameters", "monteclora_config",
-})  # fmt: skip
-
-
-def _read_by_lora(name: str, value: Any) -> Reading | None:
-    if name in {"use_rslora", "use_qalora"}:
-        return Reading(bool(value), is_exact=not value or value == 1)
-    if name == "lora_alpha" and isinstance(value, bool):
-        return Reading(int(value))
-    if name == "init_lora_weights" and not value:
-        return Reading(False)
-    is_text = isinstance(value, str)  # PEFT refuses each as the name of a parameter
-    if not value and name in _NULL_IF_EMPTY and not (name == "target_parameters" and is_text):
-        return Reading(None)
-    return None
-
+_NULL_IN_LORA = frozenset({"megatron_config", "target_parameters", "monteclora_config"})
+"""Those of which an empty value of another type has the effect of null."""
 
 _EXACT_IN_PEFT = frozenset({"r", "init_r", "layers_to_transform"})
 """Fields for which PEFT does not take 12.0 in place of 12: a size, and what is not a list then."""
@@ -162,10 +139,7 @@ def _is_ignored(name: str, values: Mapping[str, Any], *, is_ours: bool) -> bool:
     return is_warmup and name == "target_r" and not is_ours
 
 
-FLAGS = frozenset({
-    "inference_mode", "fan_in_fan_out", "use_dora", "init_lora_weights", "lora_bias",
-    "ensure_weight_tying",
-})  # fmt: skip
+FLAGS = frozenset(name for name, field in FIELDS.items() if kinds.BOOLEAN in field.kinds)
 """Fields of which only the truth is read, as Python has it: "false" is true."""
 
 _EMPTY_IS_NULL = frozenset({
@@ -175,14 +149,18 @@ _EMPTY_IS_NULL = frozenset({
 """Fields of which an empty value of another type, such as false, has the effect of null."""
 
 
-def _is_null_if_empty(name: str, value: Any, values: Mapping[str, Any], runtime: Runtime) -> bool:
+def _is_null_if_empty(
+    name: str, value: Any, values: Mapping[str, Any], runtime: Runtime, *, of_lora: bool
+) -> bool:
+    if of_lora and name not in _NULL_IN_LORA:
+        return False
     if runtime == "peft" and name == "target_parameters":
         return not isinstance(value, str)  # PEFT refuses every text
     if runtime == "peft" and name == "rank_pattern":
         return not values.get("inference_mode")  # loading reads the items
     if runtime == "peft" and name == "modules_to_save":
         return not heads_of(values.get("task_type"))  # PEFT adds them to the value itself
-    return name in _EMPTY_IS_NULL
+    return of_lora or name in _EMPTY_IS_NULL
 
 
 def _is_finite(number: float) -> bool:
@@ -208,13 +186,6 @@ def _is_without_pattern(name: str, values: Mapping[str, Any]) -> bool:
     start = total_step - tfinal
     first = tinit // every * every + every if every else start
     return bool(start % 1 != 0 and math.ceil(start) < total_step and first > start)
-
-
-_NUMBERS = frozenset({
-    "lora_alpha", "lora_dropout", "target_r", "tinit", "tfinal", "deltaT", "total_step",
-    "orth_reg_weight", "beta1", "beta2",
-})  # fmt: skip
-"""Fields that any number fits; to Python, true is 1."""
 
 
 def _number_of(
@@ -324,6 +295,8 @@ def _pattern(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading
 
 
 _READERS: dict[str, Callable[[Any, Mapping[str, Any], Reading], Reading | None]] = {
+    # PEFT shares the code with its other methods, and looks at the end of the word.
+    "bias": lambda value, *_: Reading("lora_only") if str(value).endswith("_only") else None,
     "target_modules": _keys,
     "exclude_modules": _names,
     "modules_to_save": _keys,

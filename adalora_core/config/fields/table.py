@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -64,30 +64,11 @@ class Field:
     choices: tuple[str, ...] | None = None
     written: bool = True
     added: str | None = None
-    is_number: bool = dataclasses.field(init=False)
-    """Whether bounds apply."""
-    surely_fits: Callable[[Any], bool] = dataclasses.field(init=False)
-    """A cheap test: true for most valid values, and for no invalid one."""
 
-    def __post_init__(self) -> None:
-        """Compute once what the check of every value needs."""
-        number = k.INTEGER in self.kinds or k.NUMBER in self.kinds
-        object.__setattr__(self, "is_number", number)
-        object.__setattr__(self, "surely_fits", self._cheap_test())
-
-    def _cheap_test(self) -> Callable[[Any], bool]:
-        choices = self.choices
-        if choices is not None:
-            return lambda value: type(value) is str and value in choices
-        if self.is_number:
-            wanted = int if k.INTEGER in self.kinds else float
-            above = -1 if self.above is None else self.above
-            least = above if self.least is None else self.least
-            below = k.LARGEST_INTEGER if self.below is None else self.below
-            return lambda value: type(value) is wanted and above < value < below and value >= least
-        if k.STRING in self.kinds:
-            return lambda value: type(value) is str
-        return lambda value: value is None and k.NULL in self.kinds
+    @property
+    def is_number(self) -> bool:
+        """Whether bounds apply."""
+        return k.INTEGER in self.kinds or k.NUMBER in self.kinds
 
     def fresh_default(self) -> Any:
         """Return a default that the caller may change."""
@@ -348,13 +329,11 @@ def fields_of(runtime: Runtime, method: Method = PEFT_TYPE) -> dict[str, Field]:
     return FIELDS if runtime == "peft" else ALL_FIELDS
 
 
-def is_method(word: Any) -> bool:
-    """Return whether a value of `peft_type` is a method of this table, in any spelling of case."""
-    return isinstance(word, str) and word.strip().upper() in (PEFT_TYPE, LORA)
+def is_method(word: Any, methods: tuple[Method, ...] = (PEFT_TYPE, LORA)) -> bool:
+    """Return whether a value of `peft_type` is one of the methods, in any spelling of case."""
+    return isinstance(word, str) and word.strip().upper() in methods
 
 
 def says_lora(values: Mapping[Any, Any]) -> bool:
     """Return whether `peft_type` is LORA, in any spelling of case, beside no field of AdaLoRA."""
-    word = values.get("peft_type")
-    is_lora = isinstance(word, str) and word.strip().upper() == LORA
-    return is_lora and DISTINCTIVE_FIELDS.isdisjoint(values)
+    return is_method(values.get("peft_type"), (LORA,)) and DISTINCTIVE_FIELDS.isdisjoint(values)

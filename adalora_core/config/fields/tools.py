@@ -203,20 +203,6 @@ TOOLS = (
         advice="use the adapter lora, or train the model outside of the tool",
     ),
     Tool(
-        "RyotenkAI 1.0",  # src/config/training/lora/adalora.py, src/training/trainer_builder.py
-        "section",
-        ("type",),
-        "from the file",
-        beside=frozenset({"strategies", "hyperparams"}),
-        under="training",
-        section="adalora",
-        keys={"delta_t": "deltaT"},
-        defaults={"tinit": 200, "tfinal": 1000, "deltaT": 10},
-        allocates=False,
-        remark="never calls update_and_allocate, so every matrix keeps init_r",
-        advice="use type lora, or train the model outside of the tool",
-    ),
-    Tool(
         "LLaMA-Factory 0.9",  # src/llamafactory/hparams/finetuning_args.py
         "prefixed",
         ("finetuning_type",),

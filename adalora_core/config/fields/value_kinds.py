@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -17,22 +17,11 @@ class ValueKind:
     """One kind of JSON value.
 
     `phrase` names it in a message. `schema` accepts the same values, in the subset that means the
-    same in draft-07 and 2020-12. `wrong_at` returns None for a value of this kind, else the path of
-    the first part that is not.
+    same in draft-07 and 2020-12.
     """
 
     phrase: str
     schema: Mapping[str, Any]
-    wrong_at: Callable[[Any], Path | None]
-
-
-def _scalar(*types: type) -> Callable[[Any], Path | None]:
-    def wrong_at(value: Any) -> Path | None:
-        # To Python, true and false are integers.
-        is_right = isinstance(value, types) and (bool in types or not isinstance(value, bool))
-        return None if is_right else ()
-
-    return wrong_at
 
 
 def _scores_triplets(value: Any) -> bool:
@@ -50,49 +39,54 @@ def _scores_triplets(value: Any) -> bool:
     return True
 
 
-def _list_of(item: ValueKind, phrase: str, length: int | None = None) -> ValueKind:
-    schema: dict[str, Any] = {"type": "array", "items": item.schema}
-    if length is not None:
-        schema |= {"minItems": length, "maxItems": length}
-    return ValueKind(phrase, schema, _entries_of(item, list, length))
+def _list_of(item: ValueKind, phrase: str, **length: int) -> ValueKind:
+    return ValueKind(phrase, {"type": "array", "items": item.schema, **length})
 
 
-def _entries_of(
-    item: ValueKind, holder: type[list[Any] | dict[Any, Any]], length: int | None = None
-) -> Callable[[Any], Path | None]:
-    def wrong_at(value: Any) -> Path | None:
-        if not isinstance(value, holder) or length not in (None, len(value)):
-            return ()
-        for step, entry in value.items() if isinstance(value, dict) else enumerate(value):
-            inner = item.wrong_at(entry)
-            if inner is not None:
-                return (step, *inner)
-        return None
-
-    return wrong_at
-
-
-NULL = ValueKind("null", {"type": "null"}, _scalar(type(None)))
-STRING = ValueKind("a string", {"type": "string"}, _scalar(str))
-BOOLEAN = ValueKind("true or false", {"type": "boolean"}, _scalar(bool))
-INTEGER = ValueKind("an integer", {"type": "integer"}, _scalar(int))
-NUMBER = ValueKind("a number", {"type": "number"}, _scalar(int, float))
-OBJECT = ValueKind("an object", {"type": "object"}, _scalar(dict))
-FUNCTION = ValueKind(
-    "a function of (path, tensors)", {"not": {}}, lambda v: None if _scores_triplets(v) else ()
-)
+NULL = ValueKind("null", {"type": "null"})
+STRING = ValueKind("a string", {"type": "string"})
+BOOLEAN = ValueKind("true or false", {"type": "boolean"})
+INTEGER = ValueKind("an integer", {"type": "integer"})
+NUMBER = ValueKind("a number", {"type": "number"})
+OBJECT = ValueKind("an object", {"type": "object"})
+FUNCTION = ValueKind("a function of (path, tensors)", {"not": {}})
 """A value of a configuration in Python alone; a file cannot hold it."""
 STRINGS = _list_of(STRING, "a list of strings")
 INTEGERS = _list_of(INTEGER, "a list of integers")
 BOOLEANS = _list_of(BOOLEAN, "a list of true and false")
 INTEGER_PAIRS = _list_of(
-    _list_of(INTEGER, "a pair of integers", length=2), "a list of pairs of integers"
+    _list_of(INTEGER, "a pair of integers", minItems=2, maxItems=2), "a list of pairs of integers"
 )
 TOKEN_INDICES = ValueKind(
     "an object of lists of integers",
     {"type": "object", "additionalProperties": INTEGERS.schema},
-    _entries_of(INTEGERS, dict),
 )
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "null": type(None), "string": str, "boolean": bool, "integer": int, "number": (int, float),
+    "object": dict, "array": list,
+}  # fmt: skip
+
+
+def _wrong_at(schema: Mapping[str, Any], value: Any) -> Path | None:
+    """Return None for a value that fits the schema of a kind, else the path of the wrong part."""
+    if schema is FUNCTION.schema:
+        return None if _scores_triplets(value) else ()
+    # To Python, true and false are integers.
+    is_other = isinstance(value, bool) and schema["type"] != "boolean"
+    is_right = isinstance(value, _TYPES[schema["type"]])
+    if is_other or not is_right:
+        return ()
+    inner = schema.get("items", schema.get("additionalProperties"))
+    if inner is None:
+        return None
+    if len(value) != schema.get("minItems", len(value)):
+        return ()
+    for step, entry in value.items() if isinstance(value, dict) else enumerate(value):
+        below = _wrong_at(inner, entry)
+        if below is not None:
+            return (step, *below)
+    return None
 
 
 def phrase_of(kinds: tuple[ValueKind, ...]) -> str:
@@ -109,7 +103,7 @@ def wrong_at(kinds: tuple[ValueKind, ...], value: Any) -> Path | None:
     """
     furthest: Path = ()
     for kind in kinds:
-        path = kind.wrong_at(value)
+        path = _wrong_at(kind.schema, value)
         if path is None:
             return None
         if len(path) > len(furthest):

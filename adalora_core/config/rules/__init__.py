@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.expressions import Expressions
-from adalora_core.config.fields.table import Method
 from adalora_core.config.findings import Change, ConflictError, Insert, Rename, Replace, changed
 from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     allocations,
@@ -36,63 +34,26 @@ RULES: tuple[Rule, ...] = defined_rules()
 BY_CODE = {rule.code: rule for rule in RULES}
 
 
-class Engine:
-    """Calls those of its rules that a block needs."""
+def findings(block: Block, rules: Iterable[Rule] = RULES) -> Iterator[Finding]:
+    """Yield all findings about the values of a configuration.
 
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self._rules = rules
-        # The files of one project change the same few fields.
-        self._rules_to_call = lru_cache(maxsize=512)(self._choose)
-
-    def findings(self, block: Block) -> Iterator[Finding]:
-        """Yield all findings about `block`.
-
-        A rule is skipped only if one of the fields that it reads is wrong on its own, so one bad
-        field never hides a finding about others.
-        """
-        if block.is_other_method:
-            yield from WrongPeftType().check(block)
-            return
-        if block.is_refused:
-            yield from ToolTrainsOtherwise().check(block)
-            return
-        invalid = block.invalid
-        states = {
-            "faults": block.has_faults,
-            "ambiguous-scalars": bool(block.ambiguous_scalars),
-            "tool": block.tool is not None,
-        }
-        held = frozenset(state for state, holds in states.items() if holds)
-        for rule in self._rules_to_call(block.changed, held, block.method):
-            if invalid and not invalid.isdisjoint(rule.inputs):
-                continue
-            found = rule.check(block)
-            if rule.fails_at_allocation and block.tool is not None and not block.tool.allocates:
-                found = (dataclasses.replace(finding, severity="warning") for finding in found)
-            yield from found
-
-    def _choose(
-        self, changed: frozenset[str], states: frozenset[str], method: Method
-    ) -> tuple[Rule, ...]:
-        """Return the rules to call, in their order: most fields of most files have defaults."""
-
-        def is_called(rule: Rule) -> bool:
-            if method not in rule.methods:
-                return False
-            if rule.needs != "nothing":
-                return rule.needs in states
-            fields = rule.inputs if rule.only_if_set is None else rule.only_if_set
-            return not fields or not changed.isdisjoint(fields)
-
-        return tuple(filter(is_called, self._rules))
-
-
-_ENGINE = Engine(RULES)
-
-
-def findings(block: Block) -> list[Finding]:
-    """Return all findings about the values of a configuration."""
-    return list(_ENGINE.findings(block))
+    A rule is skipped only if one of the fields that it reads is wrong on its own, so one bad field
+    never hides a finding about others.
+    """
+    if block.is_other_method:
+        rules = (WrongPeftType(),)
+    elif block.is_refused:
+        rules = (ToolTrainsOtherwise(),)
+    method, changed, invalid = block.method, block.changed, block.invalid
+    for rule in rules:
+        if method not in rule.methods or not invalid.isdisjoint(rule.inputs):
+            continue
+        if rule.inputs and not rule.judges_defaults and changed.isdisjoint(rule.inputs):
+            continue  # most fields of most files have defaults
+        found = rule.check(block)
+        if rule.fails_at_allocation and block.tool is not None and not block.tool.allocates:
+            found = (dataclasses.replace(finding, severity="warning") for finding in found)
+        yield from found
 
 
 MOST_TRIED = 16
@@ -133,17 +94,13 @@ def with_causes(
 
 def _mended(block: Block, change: Change) -> Block | None:
     """Return the configuration with a change of its document; None: it concerns something else."""
-    if isinstance(change, Replace):
+    if isinstance(change, (Replace, Insert)):
         return None
     given, path = dict(block.values), change.path
     name = next((name for name in given if path[: len(block.at(name))] == block.at(name)), None)
-    if isinstance(change, Insert):
-        if path[:-1] != block.path:
-            return None
-        given[str(path[-1])] = change.value
-    elif name is None:
+    if name is None:
         return None
-    elif isinstance(change, Rename) and path == block.at(name):
+    if isinstance(change, Rename) and path == block.at(name):
         prefix = str(path[-1]).removesuffix(name)
         given[change.name.removeprefix(prefix)] = given.pop(name)
     else:

@@ -90,13 +90,11 @@ class FewAllocations(Rule):
 
     def check(self, block: Block) -> Findings:
         schedule = block.schedule
-        count = schedule.allocation_count() if schedule else 0
-        if schedule and 0 < count < FEWEST_ALLOCATIONS:
-            window = schedule.final_start - schedule.tinit
+        if schedule and 0 < (count := schedule.allocation_count()) < FEWEST_ALLOCATIONS:
             yield self.found(
                 block.at_first("deltaT", "total_step"),
                 f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
-                f"{window} steps",
+                f"{schedule.final_start - schedule.tinit} steps",
                 hint=_more_allocations(schedule),
             )
 
@@ -123,10 +121,6 @@ class ShortWindow(Rule):
                 f"the budgeting phase has {window} of {schedule.total_step} steps "
                 f"({window / schedule.total_step:.0%})",
             )
-
-
-EXACT = 2**32
-"""Up to so many steps the budget of the first allocation is never rounded to that of the start."""
 
 
 def drops_are_trained_again(block: Block) -> bool:
@@ -175,12 +169,8 @@ class TfinalZero(Rule):
             )
         half = max(1, (schedule.total_step - schedule.tinit) // 2)
         hint = f"set tfinal to at least 1; the paper spends about half of the run on it: {half}"
-        yield self.found(
-            block.at_first("tfinal", "total_step"),
-            message,
-            severity=severity,
-            hint=hint,
-        )
+        at = block.at_first("tfinal", "total_step")
+        yield self.found(at, message, severity=severity, hint=hint)
 
 
 class NoDropAtFirst(Rule):
@@ -193,11 +183,8 @@ class NoDropAtFirst(Rule):
     bad = SOUND | {"tinit": 0, "total_step": 2**60, "deltaT": 1}
     hint = "set total_step to the optimizer steps of the run"
     inputs = (*ALLOCATION_FIELDS, "init_r", "target_r")
-    only_if_set = ("total_step",)
 
     def check(self, block: Block) -> Findings:
-        if (block["total_step"] or 0) < EXACT:
-            return
         schedule = block.schedule
         if schedule is None or block.runtime != "peft" or block.is_saved:
             return
@@ -222,7 +209,6 @@ class NoUncertainty(Rule):
     bad = SOUND | {"beta1": 1e-40}
     hint = "set beta1 to 0.85 or near it"
     inputs = ("beta1", *ALLOCATION_FIELDS)
-    only_if_set = ("beta1",)
 
     def check(self, block: Block) -> Findings:
         beta1 = block["beta1"]

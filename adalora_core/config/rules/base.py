@@ -79,8 +79,7 @@ _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
 """Attributes of a rule that are written on several lines and read as one."""
 
 Needs = Literal[
-    "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script", "file",
-    "worker",
+    "nothing", "tool", "source", "command", "run", "script", "file", "worker",
 ]  # fmt: skip
 BOTH: tuple[Method, ...] = (PEFT_TYPE, LORA)
 Findings = Iterator[Finding]
@@ -125,14 +124,12 @@ class Rule:
     """Codes that `bad` shows too, since the fault cannot be without them."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """Fields that the rule reads; it is skipped if one of them has a wrong type or range."""
-    only_if_set: ClassVar[tuple[str, ...] | None] = None
-    """The rule is called only if one of these fields differs from its default. None: the fields of
-    `inputs`; empty: the rule is always called."""
+    judges_defaults: ClassVar[bool] = False
+    """Whether the rule is called also where all fields of `inputs` have their defaults."""
     needs: ClassVar[Needs] = "nothing"
-    """The state of a block in which the rule is called; `tool`: a known tool reads the file.
-    `source`, `command` and `run`: the rule is never called, since the reader of the text, the
-    command or a training run reports it. `script`: the rule reads code; see `UsageRule`. `file`:
-    never called, tensors beside a configuration show it."""
+    """Where the findings come from, if not from the fields alone: `tool`: a known tool reads the
+    file. For `source`, `command`, `worker`, `run` and `file` (tensors beside a configuration) the
+    reader of the text, the command or a training run reports them. `script`: see `UsageRule`."""
     methods: ClassVar[tuple[Method, ...]] = (PEFT_TYPE,)
     """The methods whose configurations and scripts the rule judges."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
@@ -178,6 +175,19 @@ class Rule:
         """Yield the findings of this rule about the block."""
         del block
         return ()
+
+
+class SharedRule(Rule):
+    """A rule on the configurations of both methods."""
+
+    methods = BOTH
+
+
+class LoraRule(Rule):
+    """A rule on the configurations of LoRA alone."""
+
+    methods = (LORA,)
+    good = SOUND_LORA
 
 
 def defined_rules() -> tuple[Rule, ...]:

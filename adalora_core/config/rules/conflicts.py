@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from adalora_core.config.fields.block import Block, is_large
 from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
-from adalora_core.config.fields.table import LORA
 from adalora_core.config.findings import Put, Remedy, Severity
-from adalora_core.config.rules.base import BOTH, SOUND, SOUND_LORA, Findings, Rule
+from adalora_core.config.rules.base import SOUND, SOUND_LORA, Findings, LoraRule, Rule, SharedRule
 from adalora_core.floor.adapter_spec import LORA_START
 
 NOT_TRAINED_HERE = ("layer_replication", "ensure_weight_tying")
@@ -67,9 +66,8 @@ class LoftqUnsupported(Rule):
             )
 
 
-class LayersWithRegex(Rule):
+class LayersWithRegex(SharedRule):
     code = "ADA403"
-    methods = BOTH
     errors = ("`layers_to_transform` cannot be used when `target_modules` is a str",)
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = """A string is matched as a regular expression over the whole module path, so the layer
@@ -78,7 +76,6 @@ class LayersWithRegex(Rule):
     bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
     hint = "write target_modules as a list, or put the layers into the regular expression"
     inputs = ("target_modules", "layers_to_transform", "layers_pattern")
-    only_if_set = ("layers_to_transform", "layers_pattern")
 
     def check(self, block: Block) -> Findings:
         if not isinstance(block["target_modules"], str):
@@ -94,9 +91,8 @@ class LayersWithRegex(Rule):
                 )
 
 
-class LayersPatternAlone(Rule):
+class LayersPatternAlone(SharedRule):
     code = "ADA404"
-    methods = BOTH
     errors = ("When `layers_pattern` is specified, `layers_to_transform` must also be specified",)
     summary = "layers_pattern is set without layers_to_transform"
     why = """layers_pattern names the list that the indices of layers_to_transform count in, so
@@ -105,7 +101,6 @@ class LayersPatternAlone(Rule):
     bad = SOUND | {"layers_pattern": "layers"}
     hint = "set layers_to_transform, or remove layers_pattern"
     inputs = ("layers_to_transform", "layers_pattern")
-    only_if_set = ("layers_pattern",)
 
     def check(self, block: Block) -> Findings:
         if block["layers_pattern"] and block["layers_to_transform"] is None:
@@ -126,24 +121,21 @@ class AlphaNotPositive(Rule):
     bad = SOUND | {"lora_alpha": 0}
     hint = "set lora_alpha to at least 1; a value equal to init_r gives a scale of 1"
     unsafe_fix = "lora_alpha becomes init_r, the value that PEFT uses in its place at the start"
-    only_if_set = ("lora_alpha",)
 
     def check(self, block: Block) -> Findings:
         value = block["lora_alpha"]
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and value <= 0 and not is_large(block, "lora_alpha"):
-            path = block.at("lora_alpha")
-            remedy = None
-            if "init_r" not in block.invalid:
-                start = block["init_r"]
-                change = Put(path, start)
-                remedy = Remedy(f"Set lora_alpha to init_r, {start}", change, is_safe=False)
-            written = block.values.get("lora_alpha")
-            got = "NaN" if isinstance(written, float) and math.isnan(written) else value
-            message = f"`lora_alpha` should be above 0, got {got}"
+            path, start = block.at("lora_alpha"), block["init_r"]
+            remedy = Remedy(f"Set lora_alpha to init_r, {start}", Put(path, start), is_safe=False)
+            got = "NaN" if math.isnan(block.values["lora_alpha"]) else value
             fails = _is_pruned(block) or block.runtime != "peft"
-            severity: Severity | None = None if fails else "warning"
-            yield self.found(path, message, severity=severity, remedy=remedy)
+            yield self.found(
+                path,
+                f"`lora_alpha` should be above 0, got {got}",
+                severity=None if fails else "warning",
+                remedy=None if "init_r" in block.invalid else remedy,
+            )
 
 
 def _is_pruned(block: Block) -> bool:
@@ -163,23 +155,17 @@ class AloraBreaks(Rule):
     bad = SOUND | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1, 2]}
     hint = "remove alora_invocation_tokens"
     inputs = ("alora_invocation_tokens", "task_type")
-    only_if_set = ("alora_invocation_tokens",)
 
     def check(self, block: Block) -> Findings:
         if not block["alora_invocation_tokens"]:
             return
-        breaks = block["task_type"] == "CAUSAL_LM" and block.runtime == "peft"
-        yield self.found(
-            block.at("alora_invocation_tokens"),
-            "`alora_invocation_tokens` "
-            + (
-                "breaks AdaLoRA's forward: SVDLinear does not take `alora_offsets`"
-                if breaks
-                else "is ignored by AdaLoRA"
-            ),
-            "key",
-            severity=None if breaks else "warning",
-        )
+        severity: Severity = "warning"
+        effect = "is ignored by AdaLoRA"
+        if block["task_type"] == "CAUSAL_LM" and block.runtime == "peft":
+            effect = "breaks AdaLoRA's forward: SVDLinear does not take `alora_offsets`"
+            severity = "error"
+        at = block.at("alora_invocation_tokens")
+        yield self.found(at, f"`alora_invocation_tokens` {effect}", "key", severity=severity)
 
 
 class TargetParametersBreak(Rule):
@@ -216,11 +202,9 @@ class TyingBreaks(Rule):
 
     def check(self, block: Block) -> Findings:
         if block["ensure_weight_tying"] is True:
-            message = (
-                "`ensure_weight_tying` fails at injection if a target module is tied to an "
-                "embedding"
-            )
-            yield self.found(block.at("ensure_weight_tying"), message, "key")
+            fault = "fails at injection if a target module is tied to an embedding"
+            at = block.at("ensure_weight_tying")
+            yield self.found(at, f"`ensure_weight_tying` {fault}", "key")
 
 
 class ReplicationMerge(Rule):
@@ -239,15 +223,13 @@ class ReplicationMerge(Rule):
             yield self.found(block.at("layer_replication"), message, "key")
 
 
-class LoraBiasConflict(Rule):
+class LoraBiasConflict(SharedRule):
     code = "ADA418"
-    methods = BOTH
     summary = "lora_bias is true together with a named initialisation"
     why = "PEFT raises a ValueError: lora_bias needs init_lora_weights to be true or false."
     bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
     hint = "remove lora_bias (AdaLoRA does not read it), and set init_lora_weights to true"
     inputs = ("lora_bias", "init_lora_weights")
-    only_if_set = ("lora_bias",)
 
     def check(self, block: Block) -> Findings:
         start = block["init_lora_weights"]
@@ -286,9 +268,8 @@ class NotTrainedHere(Rule):
                 yield self.found(block.at(name), message, "key", severity=severity)
 
 
-class TokenIndicesBreak(Rule):
+class TokenIndicesBreak(SharedRule):
     code = "ADA423"
-    methods = BOTH
     summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
     why = """PEFT copies the rows of these indices at every forward. An empty list becomes a
     floating-point index, and a negative index is not counted from the end. The first step raises.
@@ -297,13 +278,11 @@ class TokenIndicesBreak(Rule):
     bad = SOUND | {"trainable_token_indices": [-1]}
     hint = "list the token ids that are to be trained, or remove trainable_token_indices"
     inputs = ("trainable_token_indices", "modules_to_save")
-    only_if_set = ("trainable_token_indices",)
 
     def check(self, block: Block) -> Findings:
         value = block["trainable_token_indices"]
         if value is None or (not value and block.runtime != "peft"):
             return
-        yield from self._saved(block, value)
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
         for subpath, indices in lists.items():
             path = block.at("trainable_token_indices", *subpath)
@@ -313,20 +292,14 @@ class TokenIndicesBreak(Rule):
                 yield self.found(path, "`trainable_token_indices` has an empty list")
             for index, token in enumerate(indices):
                 if token < 0:
-                    message = (
-                        f"`trainable_token_indices` should hold no negative index, got {token}"
-                    )
-                    yield self.found((*path, index), message)
-
-    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Findings:
-        """Yield a finding for each saved module that is an embedding with trained rows."""
+                    wrong = f"should hold no negative index, got {token}"
+                    yield self.found((*path, index), f"`trainable_token_indices` {wrong}")
         for index, name in enumerate(block["modules_to_save"] or ()):
             if isinstance(value, dict):
                 is_same = any(key.endswith(name) or name.endswith(key) for key in value)
             else:
-                is_same = name.rpartition(".")[2] in INPUT_EMBEDDINGS or any(
-                    known.endswith(name) for known in INPUT_EMBEDDINGS
-                )
+                last = name.rpartition(".")[2]
+                is_same = any(last == each or each.endswith(name) for each in INPUT_EMBEDDINGS)
             if is_same:
                 yield self.found(
                     block.at("modules_to_save", index),
@@ -341,9 +314,7 @@ _STARTS = re.compile(
 )
 
 
-class UnknownStart(Rule):
-    methods = (LORA,)
-    good = SOUND_LORA
+class UnknownStart(LoraRule):
     code = "ADA425"
     errors = (
         "Unknown initialization init_lora_weights=",
@@ -356,7 +327,6 @@ class UnknownStart(Rule):
     bad = SOUND_LORA | {"init_lora_weights": "kaiming"}
     hint = "set init_lora_weights to true, or to gaussian, olora, pissa, eva, corda or orthogonal"
     inputs = ("init_lora_weights", "loftq_config")
-    only_if_set = ("init_lora_weights",)
 
     def check(self, block: Block) -> Findings:
         start, at = block["init_lora_weights"], block.at("init_lora_weights")
@@ -367,9 +337,7 @@ class UnknownStart(Rule):
             yield self.found(at, f"Unknown initialization init_lora_weights={start!r}")
 
 
-class DoraConflict(Rule):
-    methods = (LORA,)
-    good = SOUND_LORA
+class DoraConflict(LoraRule):
     code = "ADA427"
     errors = (
         "DoRA does not support megatron_core",
@@ -380,7 +348,6 @@ class DoraConflict(Rule):
     bad = SOUND_LORA | {"use_dora": True, "lora_bias": True}
     hint = "remove one of the two settings"
     inputs = ("use_dora", "lora_bias", "megatron_config")
-    only_if_set = ("use_dora",)
 
     def check(self, block: Block) -> Findings:
         for name in ("lora_bias", "megatron_config") if block["use_dora"] else ():

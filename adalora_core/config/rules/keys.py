@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from adalora_core.config.fields.block import Block, Fault, FaultKind
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import (
     ADALORA_FIELDS,
     FIELDS,
@@ -15,20 +13,19 @@ from adalora_core.config.fields.table import (
     Method,
 )
 from adalora_core.config.findings import Insert, Put, Remedy, Rename
-from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
+from adalora_core.config.rules.base import SOUND, Findings, Rule, SharedRule
 from adalora_core.floor.limits import MOST_DIGITS
 
 ALIASES = {
-    # The authors' own code (loralib) and its scripts.
-    "lora_r": "init_r",
-    "target_rank": "target_r",
-    "init_warmup": "tinit",
-    "final_warmup": "tfinal",
-    "mask_interval": "deltaT",
-    "reg_orth_coef": "orth_reg_weight",
-} | {
     alias: name
     for name, aliases in (
+        # The authors' own code (loralib) and its scripts.
+        ("init_r", "lora_r"),
+        ("target_r", "target_rank"),
+        ("tinit", "init_warmup"),
+        ("tfinal", "final_warmup"),
+        ("deltaT", "mask_interval"),
+        ("orth_reg_weight", "reg_orth_coef"),
         # Spellings found in public configurations.
         ("deltaT", "delta_t deltat delta"),
         ("lora_alpha", "alpha alpha_lora"),
@@ -120,7 +117,7 @@ class MissingPeftType(Rule):
     def check(self, block: Block) -> Findings:
         if "peft_type" not in block.values and block.layout == "peft":
             change = Insert((*block.path, "peft_type"), PEFT_TYPE)
-            unknown = None if block.path else next(block.faults(FaultKind.UNKNOWN), None)
+            unknown = None if block.path else next(block.faults("unknown"), None)
             is_refused = block.runtime == "peft" and (block.is_saved or unknown is not None)
             message = "`peft_type` is missing: the configuration does not name its method"
             if unknown is not None and is_refused and not block.is_saved:
@@ -134,9 +131,8 @@ class MissingPeftType(Rule):
             )
 
 
-class UnknownKey(Rule):
+class UnknownKey(SharedRule):
     code = "ADA104"
-    methods = BOTH
     errors = (
         "AdaLoraConfig.__init__() got an unexpected keyword argument",
         "LoraConfig.__init__() got an unexpected keyword argument",
@@ -152,11 +148,19 @@ class UnknownKey(Rule):
     hint = "remove the key, or spell it as PEFT does"
     unsafe_fix = """the key gets the name of the field that was probably meant, if that field is not
     set"""
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault, meant in unknown_keys(block):
-            is_call = block.layout == "python"
+        is_call = block.layout == "python"
+        stops = block.tool is not None and block.tool.stops_at_unknown
+        # Keys that may be settings of the tool that owns the file.
+        has_foreign = block.layout == "prefixed" or (block.layout == "flat" and not stops)
+        for number, fault in enumerate(block.faults("unknown")):
+            is_editors = fault.name == EDITOR_KEY and not block.options.strict_keys
+            if is_editors or not isinstance(fault.name, str):
+                continue  # rule non-string-key reports the others
+            meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED, method=block.method)
+            if has_foreign and (meant is None or fault.name in TRAINER_SETTINGS):
+                continue
             if block.runtime == "adalora-core" and block.options.strict_keys:
                 unknown = "AdaLoraConfig has no such field"
             else:
@@ -164,7 +168,6 @@ class UnknownKey(Rule):
                 if block.layout == "peft" and not block.path and "peft_type" not in block.values:
                     effect = "refuses the file, which lacks peft_type"
                 unknown = f"PEFT {PEFT_VERSION} has no such field and {effect}"
-            stops = block.tool is not None and block.tool.stops_at_unknown
             if block.tool is not None and stops:
                 unknown = f"{block.tool.name} has no such key and stops"
             message = f"unexpected keyword argument `{fault.name}`: {unknown}"
@@ -172,13 +175,13 @@ class UnknownKey(Rule):
             if fault.name in block.fields:
                 message += "; only the runtime adalora-core reads it"
                 hint = "train with adalora_core, and check with --runtime adalora-core"
+            elif meant is not None and meant in block.values:
+                message += f"; did you mean `{meant}`?"
+                hint = f"remove `{fault.name}`: `{meant}` is set too"
             elif meant is not None:
-                taken = meant in block.values
                 message += f"; did you mean `{meant}`?"
                 hint = f"rename `{fault.name}` to `{meant}`"
-                if taken:
-                    hint = f"remove `{fault.name}`: `{meant}` is set too"
-                remedy = None if taken else _renamed(block, fault.name, meant)
+                remedy = _renamed(block, fault.name, meant)
             yield self.found(
                 block.at(fault.name),
                 message,
@@ -189,19 +192,6 @@ class UnknownKey(Rule):
             )
 
 
-def unknown_keys(block: Block) -> Iterator[tuple[Fault, str | None]]:
-    """Yield the fault of each unknown key, and the field that was probably meant."""
-    for number, fault in enumerate(block.faults(FaultKind.UNKNOWN)):
-        if not isinstance(fault.name, str):
-            continue  # reported by rule non-string-key
-        if fault.name == EDITOR_KEY and not block.options.strict_keys:
-            continue
-        meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED, method=block.method)
-        if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
-            continue
-        yield fault, meant
-
-
 def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     path = block.at(name)
     prefix = str(path[-1]).removesuffix(name)
@@ -210,9 +200,8 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     return Remedy(f"Rename {name} to {meant}", Rename(path, prefix + meant), is_safe=False)
 
 
-class WrongPeftType(Rule):
+class WrongPeftType(SharedRule):
     code = "ADA105"
-    methods = BOTH
     errors = (
         "object has no attribute 'update_and_allocate'",
         "KeyError: 'adalora'",
@@ -223,10 +212,9 @@ class WrongPeftType(Rule):
     bad = SOUND | {"peft_type": "adalora"}
     hint = 'set peft_type to "ADALORA"'
     safe_fix = "adalora and lora in lower case become ADALORA and LORA"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.CHOICE):
+        for fault in block.faults("choice"):
             if fault.name != "peft_type":
                 continue
             value = block.values["peft_type"]
@@ -244,9 +232,8 @@ class WrongPeftType(Rule):
             yield self.found(path, message, hint=hint, remedy=remedy)
 
 
-class RuntimeConfigInFile(Rule):
+class RuntimeConfigInFile(SharedRule):
     code = "ADA108"
-    methods = BOTH
     severity = "warning"
     summary = "runtime_config is set in a configuration"
     why = """runtime_config holds settings of one process. PEFT removes it when it saves and drops
@@ -279,9 +266,8 @@ def release_numbers(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-class KeyNewerThanPeft(Rule):
+class KeyNewerThanPeft(SharedRule):
     code = "ADA701"
-    methods = BOTH
     severity = "warning"
     summary = "the configuration has a key that is newer than the PEFT of --peft-version"
     why = """An older PEFT drops the key of a file with a warning and trains without the setting. As
@@ -330,9 +316,8 @@ class OrthZeroOnOldPeft(Rule):
             )
 
 
-class NewerFile(Rule):
+class NewerFile(SharedRule):
     code = "ADA704"
-    methods = BOTH
     severity = "info"
     summary = f"the file was written by a later PEFT than the contract's {PEFT_VERSION}"
     why = "New keys of that release are unknown to this contract, and PEFT's checks may differ."

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from adalora_core.config.fields import known_modules as known
 from adalora_core.config.fields.block import Block
 from adalora_core.config.findings import Put, Remedy, Severity
-from adalora_core.config.rules.base import BOTH, SOUND, SOUND_TEXT, Finding, Findings, Rule
+from adalora_core.config.rules.base import SOUND, SOUND_TEXT, Finding, Findings, Rule, SharedRule
 from adalora_core.floor.module_selection import ALL_LINEAR, ends_with, is_all_linear
 from adalora_core.floor.places import Path
 
@@ -86,68 +86,55 @@ def _keys(block: Block) -> Iterator[_Expression]:
                 yield _Expression(field, path, name, form.format(name))
 
 
-class InvalidRegex(Rule):
+class InvalidRegex(SharedRule):
     code = "ADA501"
-    methods = BOTH
     summary = "a string that PEFT reads as a regular expression is not a valid one"
     why = """A target_modules string is matched with re.fullmatch against every module path. PEFT
     also puts the keys of alpha_pattern and rank_pattern, and the names in modules_to_save, into
     expressions. An invalid one raises when the adapter is injected."""
     bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
     hint = "correct the expression, or write a list of names"
-    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Findings:
         for name, path, text, whole in _expressions(block):
-            plain = block.expressions.judge(text)
-            judgement = plain if whole == text else block.expressions.judge(whole)
-            error = judgement.error
-            if name not in KEYS:
-                error = plain.error or error
-            if error is not None:
-                error = plain.error or error
+            plain, judgement = map(block.expressions.judge, (text, whole))
+            # A key need not be valid on its own.
+            if judgement.error or (plain.error and name not in KEYS):
+                error = plain.error or judgement.error
                 what = f"the key {text!r} of `{name}`" if name in KEYS else f"`{name}`"
                 yield self.found(path, f"{what} is not a valid regular expression: {error}")
-            too_large = plain.too_large or judgement.too_large
-            if too_large is not None:
+            if too_large := plain.too_large or judgement.too_large:
                 yield Finding(LimitExceeded, path, f"`{name}` is too large to check: {too_large}")
 
 
-class SlowRegex(Rule):
+class SlowRegex(SharedRule):
     code = "ADA502"
-    methods = BOTH
     severity = "warning"
     summary = "a regular expression repeats a repetition and may take exponential time"
     why = """(a+)+ tries every way to divide the text between the two repetitions before it fails.
     On a module path of 30 characters that takes minutes, for every module."""
     bad = SOUND | {"target_modules": r"(\w+)+_proj"}
     hint = "repeat once: write a+ in place of (a+)+"
-    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):
-            slow = block.expressions.judge(text).slow
-            if slow is not None:
-                yield self.found(
-                    path, f"`{name}` may take exponential time: it repeats a repetition, {slow}"
-                )
+            if slow := block.expressions.judge(text).slow:
+                fault = f"may take exponential time: it repeats a repetition, {slow}"
+                yield self.found(path, f"`{name}` {fault}")
 
 
-class RegexVaries(Rule):
+class RegexVaries(SharedRule):
     code = "ADA503"
-    methods = BOTH
     severity = "warning"
     summary = "versions of Python read a regular expression differently"
     why = """Python warns about syntax whose meaning will change, and a++ and (?>...) exist only
     since Python 3.11."""
     bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
     hint = "escape the bracket with a backslash, or write the expression without new syntax"
-    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):
-            varies = block.expressions.judge(text).varies
-            if varies is not None:
+            if varies := block.expressions.judge(text).varies:
                 yield self.found(path, f"`{name}` depends on the Python version: {varies}")
 
 
@@ -189,9 +176,8 @@ def _severity(block: Block, name: str) -> Severity:
     return "error" if is_needed else "warning"
 
 
-class NameAsRegex(Rule):
+class NameAsRegex(SharedRule):
     code = "ADA504"
-    methods = BOTH
     summary = "target_modules is one plain name, which PEFT reads as a regular expression"
     why = """In a list "q_proj" matches every path that ends in it. As a string it must match the
     whole path, so it finds only a module of that name at the top of the model, and PEFT raises if
@@ -208,40 +194,34 @@ class NameAsRegex(Rule):
         is_plain = isinstance(value, str) and _PLAIN.fullmatch(value) and not value.isdecimal()
         if not is_plain or is_all_linear(value):
             return  # a number is a module at the top of a sequence
+        path, remedy = block.at("target_modules"), None
+        fault = "is not a shorthand of PEFT"
         if value in DEFAULTS:
-            message = f"`target_modules` {value!r} is not a shorthand of PEFT"
             hint = f'remove it for the targets that PEFT knows, or write "{ALL_LINEAR}"'
         elif re.sub(r"[\W_]", "", value.lower()) in ALL:
-            message = f"`target_modules` {value!r} is not a shorthand of PEFT"
             hint = f'write "{ALL_LINEAR}"'
+            remedy = Remedy(f"Write {ALL_LINEAR}", Put(path, ALL_LINEAR), is_safe=False)
+        elif "." in value and (known.fit(value) or ("", ""))[0] != "nothing":
+            return  # a whole path, or reported by rule target-not-linear
         else:
-            is_path = "." in value and (known.fit(value) or ("", ""))[0] != "nothing"
-            if is_path:
-                return  # a whole path, or reported by rule target-not-linear
-            message = f"`target_modules` {value!r} is matched against whole paths, not their ends"
+            fault = "is matched against whole paths, not their ends"
             hint = f'write ["{value}"], or ".*{value}"'
+            if _are_linear([value]):
+                change = Put(path, [value])
+                remedy = Remedy("Write a list with one name", change, is_safe=False)
         can_match = "." in value or value in known.TOP
         yield self.found(
-            block.at("target_modules"),
-            message,
+            path,
+            f"`target_modules` {value!r} {fault}",
             severity="warning" if can_match or block.runtime != "peft" else None,
             hint=hint,
-            remedy=self._remedy(block, value),
+            remedy=remedy,
             target=value,
         )
 
-    def _remedy(self, block: Block, value: str) -> Remedy | None:
-        path = block.at("target_modules")
-        if re.sub(r"[\W_]", "", value.lower()) in ALL:
-            return Remedy(f"Write {ALL_LINEAR}", Put(path, ALL_LINEAR), is_safe=False)
-        if _are_linear([value]):
-            return Remedy("Write a list with one name", Put(path, [value]), is_safe=False)
-        return None
 
-
-class ListAsString(Rule):
+class ListAsString(SharedRule):
     code = "ADA505"
-    methods = BOTH
     summary = "module names are written as a list in one string"
     why = """PEFT reads the string as one regular expression over the whole path. No path has
     commas, blanks or quotes, so nothing matches, and PEFT raises when the adapter is injected. In
@@ -259,16 +239,16 @@ class ListAsString(Rule):
             names = list_in_string(value) if isinstance(value, str) else []
             if names:
                 listed = ", ".join(f'"{part}"' for part in names)
-                is_target = name == "target_modules"
-                change = Put(block.at(name), names)
+                is_target, path = name == "target_modules", block.at(name)
+                remedy = Remedy("Write a list of names", Put(path, names), is_safe=is_target)
+                is_right = _are_linear(names) if is_target else _leaves_a_target(block, names)
+                counted = "a list of one name" if len(names) == 1 else f"{len(names)} names"
                 yield self.found(
-                    block.at(name),
-                    f"`{name}` holds {_counted(len(names))} in one string",
+                    path,
+                    f"`{name}` holds {counted} in one string",
                     severity=None if is_target else "warning",
                     hint=f"write [{listed}]",
-                    remedy=Remedy("Write a list of names", change, is_safe=is_target)
-                    if (_are_linear(names) if is_target else _leaves_a_target(block, names))
-                    else None,
+                    remedy=remedy if is_right else None,
                 )
 
 
@@ -278,13 +258,8 @@ def _leaves_a_target(block: Block, excluded: list[str]) -> bool:
     return is_all_linear(targets) or any(not ends_with(name, excluded) for name in named)
 
 
-def _counted(count: int) -> str:
-    return "a list of one name" if count == 1 else f"{count} names"
-
-
-class RegexInList(Rule):
+class RegexInList(SharedRule):
     code = "ADA506"
-    methods = BOTH
     severity = "warning"
     summary = "an entry of a list of module names is written as a regular expression"
     why = """Entries of a list are compared literally with the end of the module path, so ".*q_proj"
@@ -313,9 +288,8 @@ class RegexInList(Rule):
                     yield self.found(path, message, severity=severity, remedy=remedy)
 
 
-class EntryMatchesNothing(Rule):
+class EntryMatchesNothing(SharedRule):
     code = "ADA507"
-    methods = BOTH
     summary = "an entry of a list of module names cannot match any module path"
     why = """"all-linear" means all linear layers only as a single string; in a list it is the name
     of a module. No path has blanks, commas or an empty part, so an empty name matches nothing, nor
@@ -336,37 +310,27 @@ class EntryMatchesNothing(Rule):
             for index, entry in enumerate(value if isinstance(value, list) else ()):
                 if _NAME.fullmatch(entry):
                     continue  # the usual case
-                if is_all_linear(entry):
-                    yield self._all_linear(block, name, index, severity_of(name))
-                elif not _can_match(entry) and not _META.search(entry):
-                    yield self._dead(block, name, index, severity_of(name))
+                if not _can_match(entry) and not _META.search(entry):
+                    yield self._of_entry(block, name, index, severity_of(name))
         for index, entry in enumerate(block["modules_to_save"] or ()):
             if not entry:
                 message = "`modules_to_save` has an empty name, which means every module"
                 yield self.found(block.at("modules_to_save", index), message)
 
-    def _dead(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
+    def _of_entry(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
         entry, path = block[name][index], block.at(name, index)
-        plain = entry.strip()
-        remedy = None
-        if plain != entry and _can_match(plain) and _are_linear([plain]):
-            remedy = Remedy("Remove the blanks", Put(path, plain), is_safe=severity == "error")
-        listed = list_in_string(entry)
-        return self.found(
-            path,
-            f"`{name}` entry {entry!r} matches nothing: no module path ends in it",
-            severity=severity,
-            hint=f"write {', '.join(map(repr, listed))}" if listed else None,
-            remedy=remedy,
-        )
-
-    def _all_linear(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
+        fault, plain = "matches nothing: no module path ends in it", entry.strip()
         hint = remedy = None
-        if name == "target_modules":
-            hint = f'write "{ALL_LINEAR}" without a list'
-            if len(block[name]) == 1:
-                remedy = Remedy(hint.capitalize(), Put(block.at(name), ALL_LINEAR))
-        message = f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list"
-        return self.found(
-            block.at(name, index), message, severity=severity, hint=hint, remedy=remedy
-        )
+        if is_all_linear(entry):
+            fault = "is read as a module name: it is in a list"
+            if name == "target_modules":
+                hint = f'write "{ALL_LINEAR}" without a list'
+                if len(block[name]) == 1:
+                    remedy = Remedy(hint.capitalize(), Put(block.at(name), ALL_LINEAR))
+        else:
+            if listed := list_in_string(entry):
+                hint = f"write {', '.join(map(repr, listed))}"
+            if plain != entry and _can_match(plain) and _are_linear([plain]):
+                remedy = Remedy("Remove the blanks", Put(path, plain), is_safe=severity == "error")
+        message = f"`{name}` entry {entry!r} {fault}"
+        return self.found(path, message, severity=severity, hint=hint, remedy=remedy)

@@ -9,7 +9,6 @@ from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.findings import Remedy, Rename, Severity
 from adalora_core.config.rules.base import SOUND, Findings, Rule
-from adalora_core.floor.expressions.matching import is_cheap
 from adalora_core.floor.module_selection import ModuleSelection, is_all_linear, saved_module_names
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 
@@ -53,7 +52,7 @@ class RankPatternShape(_SavedRule):
         length = None if "init_r" in block.invalid else block["init_r"]
         hint = _hint_on_length(block, pattern or {})
         for key, kept in (pattern or {}).items():
-            if not isinstance(kept, list) or not all(isinstance(entry, bool) for entry in kept):
+            if not _is_kept(kept):
                 got = name_of_value(kept)
                 message = f"`rank_pattern` should hold lists of true and false, got {got}"
                 if isinstance(kept, int) and not isinstance(kept, bool):
@@ -73,9 +72,8 @@ class RankPatternShape(_SavedRule):
 
 def _hint_on_length(block: Block, pattern: dict[Any, Any]) -> str | None:
     """Return the hint that keeps the ranks of a saved adapter, if all lists have one length."""
-    if not block.is_saved or not _is_sound(block):
-        return None
-    lengths = {len(kept) for kept in pattern.values()}
+    is_known = block.is_saved and _is_sound(block)
+    lengths = {len(kept) for kept in pattern.values()} if is_known else set()
     length = lengths.pop() if len(lengths) == 1 else 0
     return f"set init_r to {length}, the length of its lists" if length else None
 
@@ -92,10 +90,11 @@ def _severity(block: Block) -> Severity:
 
 
 def _is_sound(block: Block) -> bool:
-    return all(
-        isinstance(kept, list) and all(isinstance(entry, bool) for entry in kept)
-        for kept in (block["rank_pattern"] or {}).values()
-    )
+    return all(map(_is_kept, (block["rank_pattern"] or {}).values()))
+
+
+def _is_kept(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, bool) for entry in value)
 
 
 class RankPatternSum(_SavedRule):
@@ -115,7 +114,6 @@ class RankPatternSum(_SavedRule):
     }
     hint = "save the adapter after the last step of the schedule"
     inputs = ("rank_pattern", "target_r")
-    only_if_set = ("rank_pattern",)
 
     def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
@@ -144,7 +142,6 @@ class NeverAllocated(_SavedRule):
     was a LoRA adapter, set peft_type back to LORA; if it is a configuration for training, set
     inference_mode to false"""
     inputs = ("inference_mode", "rank_pattern")
-    only_if_set = ("inference_mode",)
 
     def check(self, block: Block) -> Findings:
         if block.layout == "python":
@@ -184,19 +181,14 @@ class RankPatternKey(_SavedRule):
                 if isinstance(key, str) and "lora_" not in key:
                     change = Rename(path, key + SINGULAR_VALUES_SUFFIX)
                     remedy = Remedy("Name the singular values", change, is_safe=False)
+                is_read = block.runtime == "peft" and re.search(r"\.lora_[AB]$", str(key))
                 yield self.found(
                     path,
                     f"a key of `rank_pattern` should end in {SINGULAR_VALUES_SUFFIX}, got {key!r}",
                     "key",
-                    severity=None if _breaks(block, key) else "warning",
+                    severity=None if block.is_saved and not is_read else "warning",
                     remedy=remedy,
                 )
-
-
-def _breaks(block: Block, key: Any) -> bool:
-    """Return whether the runtime cannot load an adapter with a key of the wrong form."""
-    is_read = block.runtime == "peft" and re.search(r"\.lora_[AB]$", str(key))
-    return block.is_saved and not is_read
 
 
 def _names_singular_values(key: Any) -> bool:
@@ -215,7 +207,6 @@ class RankPatternAsInput(_SavedRule):
     bad = SAVED | {"inference_mode": False}
     hint = "remove rank_pattern, or set inference_mode to true if this is a trained adapter"
     inputs = ("rank_pattern", "inference_mode")
-    only_if_set = ("rank_pattern",)
 
     def check(self, block: Block) -> Findings:
         if block["rank_pattern"] and not block.is_saved and _is_sound(block):
@@ -258,7 +249,6 @@ class RankPatternModules(_SavedRule):
         "rank_pattern", "target_modules", "exclude_modules", "modules_to_save", "task_type",
         "layers_to_transform", "layers_pattern", "inference_mode",
     )  # fmt: skip
-    only_if_set = ("rank_pattern",)
 
     def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
@@ -274,16 +264,17 @@ class RankPatternModules(_SavedRule):
         selection = _selection(block)
         if selection is None:
             return
-        named = {key: path for key, path in paths.items() if path}
         ignored = [
-            k for k, p in named.items() if not selection.includes(p) or selection.excludes(p)
+            (key, path)
+            for key, path in paths.items()
+            if path and (not selection.includes(path) or selection.excludes(path))
         ]
         if ignored:
+            key, path = ignored[0]
             more = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
             yield self.found(
-                block.at("rank_pattern", ignored[0]),
-                f"`rank_pattern` names {named[ignored[0]]!r}{more}, which the configuration does "
-                "not adapt",
+                block.at("rank_pattern", key),
+                f"`rank_pattern` names {path!r}{more}, which the configuration does not adapt",
                 "key",
                 severity=_severity(block),
             )
@@ -303,11 +294,7 @@ def _selection(block: Block) -> ModuleSelection | None:
         return None
     texts = [text for text in (targets, exclude) if isinstance(text, str)]
     texts += [layers] if isinstance(layers, str) else layers or []
-    for text in texts:
-        # Other rules report what is wrong with it.
-        faults = block.expressions.judge(text)
-        is_known = faults.error is None and faults.too_large is None
-        if not is_known or not is_cheap(text, _LONGEST, anywhere=False):
-            return None
+    if not all(block.expressions.can_match(text, _LONGEST) for text in texts):
+        return None  # other rules report what is wrong with it
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
     return ModuleSelection(targets, exclude, block["layers_to_transform"], layers, saved)

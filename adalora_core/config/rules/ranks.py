@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from adalora_core.config.fields.block import Block, FaultKind
-from adalora_core.config.fields.table import LORA
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.findings import Put, Remedy, Rename, Severity
-from adalora_core.config.rules.base import SOUND, SOUND_LORA, Findings, Rule
+from adalora_core.config.rules.base import SOUND, SOUND_LORA, Findings, LoraRule, Rule
 from adalora_core.config.rules.keys import suggest_key
 
 STEEP_RATIO = 8
@@ -46,7 +43,7 @@ class TargetAboveInit(Rule):
                 hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
                 if block["init_r"] > 1
                 else None,
-                remedy=None if block.is_saved else _start_above_target(block),
+                remedy=_start_above_target(block),
             )
 
 
@@ -63,7 +60,7 @@ def _usual_start(block: Block) -> int:
 
 
 def _start_above_target(block: Block) -> Remedy | None:
-    if not block.values.keys() >= set(RANKS):
+    if block.is_saved or not block.values.keys() >= set(RANKS):
         return None  # the absent rank is PEFT's default, which nobody chose
     start = _usual_start(block)
     return Remedy(f"Set init_r to {start}", Put(block.at("init_r"), start), is_safe=False)
@@ -93,7 +90,7 @@ class EqualRanks(Rule):
             "PEFT crashes at the first allocation",
             severity=_severity(block),
             hint=f"set init_r above target_r, usually to {_usual_start(block)}",
-            remedy=None if block.is_saved else _start_above_target(block),
+            remedy=_start_above_target(block),
         )
 
 
@@ -109,34 +106,28 @@ class RIgnored(Rule):
     hint = "remove r; the starting rank is init_r, the average rank at the end is target_r"
     unsafe_fix = "r is renamed to init_r if init_r is not set and r is above target_r"
     inputs = ("r",)
-    only_if_set = ()
+    judges_defaults = True
     warns_at_construction = True
 
     def check(self, block: Block) -> Findings:
-        if block.is_set("r") or _is_meant(block):
-            message = (
-                "Note that `r` is not used in AdaLora and will be ignored: "
-                f"r is {block['r']}, the run starts at {_named(block, 'init_r')}"
-            )
+        # Code that gives r its default and no init_r means another number.
+        is_meant = block.layout == "python" and block.values.get("r") is not None
+        if block.is_set("r") or (is_meant and "init_r" not in {*block.values, *block.deferred}):
             remedy = _meant_as_start(block)
-            hint = (
-                "rename r to init_r, and set target_r, the average rank at the end"
-                if remedy
-                else None
+            hint = "rename r to init_r, and set target_r, the average rank at the end"
+            yield self.found(
+                block.at("r"),
+                "Note that `r` is not used in AdaLora and will be ignored: "
+                f"r is {block['r']}, the run starts at {_named(block, 'init_r')}",
+                "key",
+                hint=hint if remedy else None,
+                remedy=remedy,
             )
-            yield self.found(block.at("r"), message, "key", hint=hint, remedy=remedy)
-
-
-def _is_meant(block: Block) -> bool:
-    """Return whether code gives r its default and no init_r, another number."""
-    if block.layout != "python" or block.values.get("r") is None:
-        return False
-    return "init_r" not in block.values.keys() | block.deferred
 
 
 def _meant_as_start(block: Block) -> Remedy | None:
     is_free = "init_r" not in block.values and block.layout in {"peft", "python"}
-    if any(suggest_key(fault.name) == "init_r" for fault in block.faults(FaultKind.UNKNOWN)):
+    if any(suggest_key(fault.name) == "init_r" for fault in block.faults("unknown")):
         return None  # that key holds the rank of the start
     known = block.invalid.isdisjoint({"init_r", "target_r"})
     if not is_free or not known or block.is_saved or block["r"] <= block["target_r"]:
@@ -185,9 +176,7 @@ class SteepCut(Rule):
             )
 
 
-class RanksByModule(Rule):
-    methods = (LORA,)
-    good = SOUND_LORA
+class RanksByModule(LoraRule):
     code = "ADA313"
     errors = ("`r` should be a positive integer value but the value passed is",)
     summary = "rank_pattern or alpha_pattern of LoRA has a value that is not one of r or lora_alpha"
@@ -197,19 +186,15 @@ class RanksByModule(Rule):
     bad = SOUND_LORA | {"rank_pattern": {"v_proj": 0}}
     hint = "write one number for each name"
     inputs = ("rank_pattern", "alpha_pattern")
-    only_if_set = ("rank_pattern", "alpha_pattern")
 
     def check(self, block: Block) -> Findings:
-        wanted_of = {"rank_pattern": "an integer, at least 1", "alpha_pattern": "a number"}
-        for name, wanted in wanted_of.items():
-            for key, value in block[name].items():
-                if not _fits(name, value):
-                    got = value if isinstance(value, int) else name_of_value(value)
-                    message = f"`{name}` of {key!r} should be {wanted}, got {got}"
-                    yield self.found(block.at(name, key), message)
-
-
-def _fits(name: str, value: Any) -> bool:
-    if name == "alpha_pattern":
-        return isinstance(value, (int, float))
-    return type(value) is int and value > 0
+        for key, value in block["rank_pattern"].items():
+            if type(value) is not int or value < 1:
+                got = value if isinstance(value, int) else name_of_value(value)
+                message = f"`rank_pattern` of {key!r} should be an integer, at least 1, got {got}"
+                yield self.found(block.at("rank_pattern", key), message)
+        for key, value in block["alpha_pattern"].items():
+            if not isinstance(value, (int, float)):
+                got = name_of_value(value)
+                message = f"`alpha_pattern` of {key!r} should be a number, got {got}"
+                yield self.found(block.at("alpha_pattern", key), message)

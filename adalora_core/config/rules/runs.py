@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import ClassVar
 
 from adalora_core.config.findings import Severity
@@ -51,10 +52,9 @@ class OptimizerWithoutFactors(RunRule):
     made before the adapter, or before the parameters were replaced, and a filter by "lora_", which
     leaves a head of modules_to_save out and is reported at a save. In a loop of your own it is a
     warning at the second step, for allocate_on_step and Trainer an error."""
-    bad = "optimizer = torch.optim.AdamW(base.parameters())\nmodel = get_peft_model(base, config)\n"
-    good = (
-        "model = get_peft_model(base, config)\noptimizer = torch.optim.AdamW(model.parameters())\n"
-    )
+    _wrap = "model = get_peft_model(base, config)\n"
+    bad = "optimizer = torch.optim.AdamW(base.parameters())\n" + _wrap
+    good = _wrap + "optimizer = torch.optim.AdamW(model.parameters())\n"
     hint = "make the optimizer from all of model.parameters() after the adapter was added"
 
 
@@ -128,14 +128,7 @@ class StepsOutOfOrder(RunRule):
     schedule is over, as it is for the adapter of a finished run. Steps counted from 1, as in an
     example of PEFT, are accepted: each phase then begins one step earlier. A first call in the
     final phase finds no pattern, and PEFT fails."""
-    bad = """\
-for epoch in range(3):
-    for step, batch in enumerate(batches):
-        model(**batch).loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
-"""
+    bad = "for epoch in range(3):\n" + indent(_LOOP.removesuffix("model.finalize()\n"), "    ")
     hint = """count optimizer steps from 0 to total_step - 1 over all epochs, on from a resumed
     step; set total_step to the optimizer steps of the whole run"""
 
@@ -149,10 +142,7 @@ class ResumedWithoutState(RunRule):
 model.save_pretrained("stopped", save_training_state=False)
 model = AdaLoraModel.from_pretrained(base, "stopped", is_trainable=True)
 """
-    good = """\
-model.save_pretrained("stopped", save_training_state=True)
-model = AdaLoraModel.from_pretrained(base, "stopped", is_trainable=True)
-"""
+    good = bad.replace("False", "True")
     hint = "restore the whole folder, saved with save_training_state=True, or train from step 0"
 
 
@@ -321,10 +311,7 @@ class FileLacksTrainedWeights(RunRule):
     hand, if a state_dict has brought dropped triplets back, as an average or a copy of the best
     weights does, or if another adapter was trained."""
     bad = 'model.load_state_dict(average)\nmodel.save_pretrained("result")\n'
-    good = (
-        "model.load_state_dict(average)\nmodel.finalize()  # now evaluate\n"
-        'model.save_pretrained("result")\n'
-    )
+    good = bad.replace("model.save", "model.finalize()  # now evaluate\nmodel.save")
     hint = """name what is trained in modules_to_save, or freeze it; call model.finalize() after
     load_state_dict, and evaluate again; save the adapter that was trained"""
 
@@ -348,11 +335,7 @@ model.merge_adapter()
 torch.save(model.state_dict(), "model.pt")
 other.load_state_dict(torch.load("model.pt"))
 """
-    good = """\
-model.unmerge_adapter()
-torch.save(model.state_dict(), "model.pt")
-other.load_state_dict(torch.load("model.pt"))
-"""
+    good = "model.un" + bad.removeprefix("model.")
     hint = "call model.unmerge_adapter() before the state is taken, and save it again"
 
 

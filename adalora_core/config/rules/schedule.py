@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.value_kinds import LARGEST_INTEGER, name_of_value
-from adalora_core.config.findings import Put, Remedy
-from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
+from adalora_core.config.findings import Put, Remedy, Severity
+from adalora_core.config.rules.base import SOUND, Findings, Rule
+from adalora_core.floor.places import Path
 
 LONGEST_FINAL_PHASE = 0.60
 """Above this share of the run tfinal looks like an end step. Every misread tfinal found in public
@@ -103,15 +105,13 @@ class DeltaTNotPositive(Rule):
     bad = SOUND | {"deltaT": 0}
     hint = "set deltaT to the optimizer steps between two allocations, at least 1"
     fails_at_allocation = True
-    only_if_set = ("deltaT",)
 
     def check(self, block: Block) -> Findings:
         value = block["deltaT"]
         if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value < 1:
+            severity: Severity | None = None if _divides(block) else "warning"
             message = f"`deltaT` should be at least 1, got {value}"
-            yield self.found(
-                block.at("deltaT"), message, severity=None if _divides(block) else "warning"
-            )
+            yield self.found(block.at("deltaT"), message, severity=severity)
 
 
 def _divides(block: Block) -> bool:
@@ -153,13 +153,11 @@ class ContradictsTrainer(Rule):
                 )
 
 
-def _trainer_steps(root: dict[object, object]) -> Iterator[tuple[tuple[str, ...], int]]:
+def _trainer_steps(root: dict[Any, Any]) -> Iterator[tuple[Path, int]]:
     """Yield `max_steps` of the document and of its sections; -1 and 0 mean "by epochs"."""
-    sections = [((), root)]
-    sections += [((key,), v) for key, v in root.items() if isinstance(v, dict)]  # type: ignore[misc]
-    for path, section in sections:
-        steps = section.get("max_steps")
-        if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0:
+    for path, section in (((), root), *(((key,), each) for key, each in root.items())):
+        steps = section.get("max_steps") if isinstance(section, dict) else None
+        if type(steps) is int and steps > 0:
             yield (*path, "max_steps"), steps
 
 
@@ -259,41 +257,42 @@ class TotalStepMissing(Rule):
 
     def check(self, block: Block) -> Findings:
         value = block["total_step"]
-        if isinstance(value, bool) or not (value is None or isinstance(value, int)):
-            return
-        if value is not None and value < -LARGEST_INTEGER:
-            return  # reported by rule out-of-range
-        if value is None and block.is_saved:
-            return  # reported by rule null-total-step-in-adapter
-        if value is None and block.may_get_total_step:
+        if value is None and not block.is_saved and _may_be_computed(block):
             is_computed = block.tool is not None and block.tool.total_step == "computed"
             if not is_computed and "total_step" not in block.deferred:
-                yield self._unless_computed(block)
-            return
-        if value is None or value <= 0:
+                yield self.found(
+                    block.at("total_step"),
+                    "`total_step` is not in this file: either the program that reads the file "
+                    "computes it, or AdaLoRA does not work when `total_step` is None, supply a "
+                    "value > 0",
+                    severity="warning",
+                    hint="if the program does not compute it, "
+                    f"{_needs_more_than(block) or self.hint}",
+                )
+        # Rules null-total-step-in-adapter and out-of-range report the others.
+        elif (value is None and not block.is_saved) or (
+            type(value) is int and -LARGEST_INTEGER <= value <= 0
+        ):
             got = name_of_value(value) if "total_step" in block.values else "no total_step"
+            tool, by = block.tool, ""
+            if tool is not None and tool.total_step == "never set":
+                by = f"; {tool.name} has no setting for it and never passes it to PEFT"
             yield self.found(
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
-                f"Expected the number of optimizer steps of the run, got {got}{_by(block)}",
+                f"Expected the number of optimizer steps of the run, got {got}{by}",
                 severity="warning" if block.is_saved and block.runtime != "peft" else None,
-                hint=block.tool.advice if _by(block) and block.tool else _needs_more_than(block),
+                hint=tool.advice if tool is not None and by else _needs_more_than(block),
             )
 
-    def _unless_computed(self, block: Block) -> Finding:
-        return self.found(
-            block.at("total_step"),
-            "`total_step` is not in this file: either the program that reads the file computes "
-            "it, or AdaLoRA does not work when `total_step` is None, supply a value > 0",
-            severity="warning",
-            hint=f"if the program does not compute it, {_needs_more_than(block) or self.hint}",
-        )
 
-
-def _by(block: Block) -> str:
-    if block.tool is None or block.tool.total_step != "never set":
-        return ""
-    return f"; {block.tool.name} has no setting for it and never passes it to PEFT"
+def _may_be_computed(block: Block) -> bool:
+    """Return whether the program that reads the file may compute `total_step` itself."""
+    if block.layout == "python" or "total_step" in block.deferred:
+        return "total_step" in block.deferred
+    if block.tool is not None:
+        return block.tool.total_step in {"computed", "unknown"}
+    return block.layout != "peft" or bool(block.path)
 
 
 def _needs_more_than(block: Block) -> str | None:
@@ -322,7 +321,6 @@ class NullTotalStepInAdapter(Rule):
     hint = """set total_step to the number of steps of the training run; for inference any number
     above tinit + tfinal works"""
     inputs = ("inference_mode", "total_step")
-    only_if_set = ("inference_mode",)
 
     def check(self, block: Block) -> Findings:
         if block.is_saved and block["total_step"] is None:

@@ -6,12 +6,12 @@ Sub-configurations are judged as the classes of PEFT 0.21 do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from adalora_core.config.fields.block import Block
-from adalora_core.config.fields.table import FIELDS, LORA, Treatment
+from adalora_core.config.fields.table import FIELDS, Treatment
 from adalora_core.config.findings import Put, Remedy
-from adalora_core.config.rules.base import BOTH, SOUND, SOUND_LORA, Findings, Rule
+from adalora_core.config.rules.base import SOUND, SOUND_LORA, Findings, LoraRule, Rule, SharedRule
 from adalora_core.config.rules.targets import by_names
 from adalora_core.floor.adapter_spec import LORA_START
 from adalora_core.floor.module_selection import PathEnds, saved_module_names
@@ -39,7 +39,6 @@ class IgnoredSetting(Rule):
     of them. The others are accepted, saved, and have no effect: {", ".join(IGNORED)}."""
     bad = SOUND | {"use_rslora": True}
     hint = "remove the setting"
-    only_if_set = IGNORED
     warns_at_construction = True
 
     def check(self, block: Block) -> Findings:
@@ -48,9 +47,8 @@ class IgnoredSetting(Rule):
                 continue
             # Rule lora-bias-conflict reports the other case.
             if name != "lora_bias" or not isinstance(block["init_lora_weights"], str):
-                yield self.found(
-                    block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
-                )
+                message = f"`{name}` has no effect: AdaLoRA does not read it"
+                yield self.found(block.at(name), message, "key")
 
 
 class InitSchemeIgnored(Rule):
@@ -69,27 +67,20 @@ class InitSchemeIgnored(Rule):
     warns_at_construction = True
 
     def check(self, block: Block) -> Findings:
-        value = block["init_lora_weights"]
-        if block["lora_bias"] is True:
-            return  # reported by rule lora-bias-conflict
-        if value == LORA_START:
-            if block.runtime == "peft" and not block.is_saved:
-                yield self.found(
-                    block.at("init_lora_weights"),
-                    f"`init_lora_weights` {value!r} has no effect in PEFT alone, which reads it as "
-                    "true; adalora_core starts like LoRA",
-                    hint="train with adalora_core, by its import or attach, and check with "
-                    "--runtime adalora-core; or set init_lora_weights to true",
-                )
-        elif isinstance(value, str) and value != "loftq":
+        value, at = block["init_lora_weights"], block.at("init_lora_weights")
+        if block["lora_bias"] is True or not isinstance(value, str):
+            return  # reported by rule lora-bias-conflict, or right
+        if value not in {LORA_START, "loftq"}:
+            effect = f"has no effect: AdaLoRA reads it as {'true' if value else 'false'}"
+            remedy = Remedy("Write the value that AdaLoRA reads", Put(at, bool(value)))
+            yield self.found(at, f"`init_lora_weights` {value!r} {effect}", remedy=remedy)
+        elif value == LORA_START and block.runtime == "peft" and not block.is_saved:
             yield self.found(
-                block.at("init_lora_weights"),
-                f"`init_lora_weights` {value!r} has no effect: AdaLoRA reads it as "
-                f"{'true' if value else 'false'}",
-                remedy=Remedy(
-                    "Write the value that AdaLoRA reads",
-                    Put(block.at("init_lora_weights"), bool(value)),
-                ),
+                at,
+                f"`init_lora_weights` {value!r} has no effect in PEFT alone, which reads it as "
+                "true; adalora_core starts like LoRA",
+                hint="train with adalora_core, by its import or attach, and check with "
+                "--runtime adalora-core; or set init_lora_weights to true",
             )
 
 
@@ -126,20 +117,17 @@ class SmallScale(Rule):
     def check(self, block: Block) -> Findings:
         alpha, start = block["lora_alpha"], block["init_r"]
         if alpha <= SMALLEST_SCALE * start:
+            hint = f"set lora_alpha to {start} for a scale of 1, and tune the learning rate"
             yield self.found(
                 block.at_first("lora_alpha", "init_r"),
                 f"the effective scale is lora_alpha {alpha} / init_r {start} = "
                 f"{alpha / start:.3g}, also after pruning",
                 severity="info" if block.is_saved else None,
-                hint=None
-                if block.is_saved
-                else f"set lora_alpha to {start} for a scale of 1, and tune the learning rate",
+                hint=None if block.is_saved else hint,
             )
 
 
-class ScaleZero(Rule):
-    methods = (LORA,)
-    good = SOUND_LORA
+class ScaleZero(LoraRule):
     code = "ADA426"
     severity = "warning"
     summary = "lora_alpha of LoRA is zero, and nothing is trained, or negative"
@@ -168,7 +156,7 @@ class TargetsFromTable(Rule):
     bad = {key: value for key, value in SOUND.items() if key != "target_modules"}
     hint = 'name the modules, or use "all-linear"'
     inputs = ("target_modules",)
-    only_if_set = ()
+    judges_defaults = True
 
     def check(self, block: Block) -> Findings:
         if block["target_modules"] is None and not block["target_parameters"]:
@@ -176,9 +164,8 @@ class TargetsFromTable(Rule):
             yield self.found(block.at("target_modules"), message, "key")
 
 
-class RandomStart(Rule):
+class RandomStart(SharedRule):
     code = "ADA416"
-    methods = BOTH
     severity = "info"
     summary = "init_lora_weights is false: the adapter changes the model from the first step"
     why = """A, E and B then start as random normal numbers, so at step 0 the adapted model differs
@@ -193,9 +180,8 @@ class RandomStart(Rule):
             yield self.found(block.at("init_lora_weights"), message)
 
 
-class TargetsExcluded(Rule):
+class TargetsExcluded(SharedRule):
     code = "ADA419"
-    methods = BOTH
     severity = "warning"
     summary = "the same name is in target_modules and in exclude_modules"
     why = """exclude_modules takes precedence, so the target has no effect. If every target is
@@ -203,7 +189,6 @@ class TargetsExcluded(Rule):
     bad = SOUND | {"exclude_modules": ["v_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "exclude_modules")
-    only_if_set = ("exclude_modules",)
 
     def check(self, block: Block) -> Findings:
         targets, others = block["target_modules"], block["exclude_modules"]
@@ -222,9 +207,8 @@ class TargetsExcluded(Rule):
 _NAMED_HERE = "named as a target here"
 
 
-class TargetsSaved(Rule):
+class TargetsSaved(SharedRule):
     code = "ADA420"
-    methods = BOTH
     severity = "warning"
     summary = "a target is also trained in full by modules_to_save"
     why = """modules_to_save trains a full copy of every module whose path ends with an entry, also
@@ -235,7 +219,6 @@ class TargetsSaved(Rule):
     bad = SOUND | {"modules_to_save": ["q_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "modules_to_save", "task_type")
-    only_if_set = ("modules_to_save", "task_type")
 
     def check(self, block: Block) -> Findings:
         targets, others = block["target_modules"], block["modules_to_save"]
@@ -260,9 +243,8 @@ class TargetsSaved(Rule):
             )
 
 
-class NoTargets(Rule):
+class NoTargets(SharedRule):
     code = "ADA421"
-    methods = BOTH
     summary = "target_modules is empty"
     why = "There is nothing to adapt: PEFT raises a ValueError when the adapter is built."
     bad = SOUND | {"target_modules": []}
@@ -276,20 +258,15 @@ class NoTargets(Rule):
             )
 
 
-class _Bound(NamedTuple):
-    """The values of a key that PEFT refuses."""
-
-    words: str
-    refuses: Callable[[Any], bool]
-
-
-_POSITIVE = _Bound("above 0", lambda value: value <= 0)
-_NOT_NEGATIVE = _Bound("at least 0", lambda value: value < 0)
+_Bound = tuple[str, Callable[[Any], bool]]
+"""The values of a key that PEFT takes, in words, and a test for those that it refuses."""
+_POSITIVE: _Bound = ("above 0", lambda value: value <= 0)
+_NOT_NEGATIVE: _Bound = ("at least 0", lambda value: value < 0)
 
 SUB_CONFIGS: dict[str, dict[str, _Bound]] = {
     "eva_config": {
-        "rho": _Bound("at least 1", lambda value: value < 1),
-        "tau": _Bound("at least 0 and at most 1", lambda value: value < 0 or value > 1),
+        "rho": ("at least 1", lambda value: value < 1),
+        "tau": ("at least 0 and at most 1", lambda value: value < 0 or value > 1),
     },
     "velora_config": {"num_groups": _POSITIVE, "scale": _POSITIVE},
     "kasa_config": {"beta": _NOT_NEGATIVE, "gamma": _NOT_NEGATIVE},
@@ -303,12 +280,8 @@ SUB_CONFIGS: dict[str, dict[str, _Bound]] = {
 }
 """The numbers that the classes check, by field; the order is that of their checks."""
 
-_OF_MONTECLORA = {
-    *SUB_CONFIGS["monteclora_config"],
-    "use_entropy",
-    "sample_scaler",
-    "kl_loss_weight",
-}
+_OF_MONTECLORA = {*SUB_CONFIGS["monteclora_config"], "use_entropy", "sample_scaler"}
+_OF_MONTECLORA |= {"kl_loss_weight"}
 _TYPES_OF_VELORA = ("batch_average_once", "batch_average", "random")
 _OF_BDLORA = ("target_modules_bd_a", "target_modules_bd_b")
 
@@ -320,13 +293,12 @@ def _faults_of(field: str, value: dict[str, Any]) -> Iterator[tuple[str, str]]:
         >>> list(_faults_of("eva_config", {"rho": 0.5}))
         [('rho', '`rho` should be at least 1, got 0.5')]
     """
-    for key, bound in SUB_CONFIGS[field].items():
-        if key in value:
-            given = value[key]
-            if not isinstance(given, (int, float)):
-                yield key, f"`{key}` should be a number, got {given!r}"
-            elif bound.refuses(given):
-                yield key, f"`{key}` should be {bound.words}, got {given!r}"
+    for key, (wanted, refuses) in SUB_CONFIGS[field].items():
+        given = value.get(key, 1)
+        if not isinstance(given, (int, float)):
+            yield key, f"`{key}` should be a number, got {given!r}"
+        elif refuses(given):
+            yield key, f"`{key}` should be {wanted}, got {given!r}"
     if field == "monteclora_config":
         for key in value.keys() - _OF_MONTECLORA:
             yield key, f"should not have the key {key!r}: PEFT calls itself without end"
@@ -354,9 +326,8 @@ def _faults_of_bdlora(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield _OF_BDLORA[1], f"has {both[0]!r} in both lists"
 
 
-class SubConfigRefused(Rule):
+class SubConfigRefused(SharedRule):
     code = "ADA424"
-    methods = BOTH
     summary = "a sub-configuration that AdaLoRA ignores has a value that PEFT refuses"
     why = """PEFT builds the sub-configurations of LoRA's variants, also where AdaLoRA does not read
     them. Their classes check some values, and raise when the configuration is built. Keys that they
@@ -364,7 +335,6 @@ class SubConfigRefused(Rule):
     adalora-core does not build them."""
     bad = SOUND | {"eva_config": {"rho": 0.5}}
     hint = "remove the sub-configuration"
-    only_if_set = tuple(SUB_CONFIGS)
 
     def check(self, block: Block) -> Findings:
         for name in SUB_CONFIGS if block.runtime == "peft" else ():

@@ -12,24 +12,27 @@ from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
 from adalora_core.config.fields.table import LORA, Method
 from adalora_core.config.findings import Put, Remedy, Severity
-from adalora_core.config.rules.base import BOTH, SOUND, Findings, Rule
+from adalora_core.config.rules.base import SOUND, Findings, SharedRule
 from adalora_core.config.rules.patterns import list_in_string
-from adalora_core.floor.expressions.matching import form_of, is_cheap
+from adalora_core.floor.expressions.matching import form_of
 from adalora_core.floor.module_selection import (
     PathEnds,
-    ends_with,
     is_all_linear,
     saved_module_names,
 )
 
-_MOST_SHOWN = 8
-"""Bound on the unknown names that are compared with all known ones and reported."""
+_MOST_COMPARED = 8
+"""Bound on the unknown names that are compared with all known ones."""
 
 _MOST_TESTS = 1 << 14
 """Bound on the targets times the names in modules_to_save that are read as expressions."""
 
+_LONGEST = 64
+"""The longest name of a module at the top of a model."""
+
 _PROBES = ("", "a.", "layers.0.", "a.b.0.c.")
 """Beginnings of paths, to test whether a pattern matches every path."""
+_ANY_PATHS = [*(f"{probe}module" for probe in _PROBES), "a", "a.b"]
 
 _FURTHEST = 2
 """The most characters by which a misspelling is longer or shorter."""
@@ -56,9 +59,8 @@ def _expression(block: Block) -> str | None:
     return value if faults == (None,) * 4 else None
 
 
-class ExpressionMatchesNothing(Rule):
+class ExpressionMatchesNothing(SharedRule):
     code = "ADA508"
-    methods = BOTH
     summary = "a target_modules expression can match no module path"
     why = """PEFT matches a string with re.fullmatch against the whole path of every module, as in
     model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only modules
@@ -76,7 +78,9 @@ class ExpressionMatchesNothing(Rule):
             return  # a plain name: reported by rule name-as-regex
         path, form = block.at("target_modules"), form_of(value)
         if form != "path":
-            if form == "nothing" or known.matches_top_level(value) is False:
+            is_known = block.expressions.can_match(value, _LONGEST)
+            is_top = not is_known or any(map(re.compile(value).fullmatch, known.TOP))
+            if form == "nothing" or not is_top:
                 yield self.found(
                     path,
                     f"`target_modules` {value!r} matches no module: it has to match a whole path",
@@ -105,9 +109,8 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
     return Remedy("Write a list of names", Put(block.at("target_modules"), names), is_safe=False)
 
 
-class TargetNotLinear(Rule):
+class TargetNotLinear(SharedRule):
     code = "ADA509"
-    methods = BOTH
     errors = ("Target module ... is not supported. Currently, only",)
     summary = "a target is an embedding, a normalisation or a block of modules"
     why = """AdaLoRA adapts linear layers and two-dimensional convolutions, LoRA embeddings too. A
@@ -118,7 +121,6 @@ class TargetNotLinear(Rule):
     bad = SOUND | {"target_modules": ["embed_tokens", "self_attn"]}
     hint = "name the linear layers, and train an embedding with modules_to_save"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
-    only_if_set = ("target_modules",)
 
     def check(self, block: Block) -> Findings:
         value = block["target_modules"]
@@ -141,8 +143,8 @@ class TargetNotLinear(Rule):
         if known.LINEAR.issuperset(names):
             return  # the usual case
         left = [(i, name) for i, name in enumerate(names) if known.can_end_a_path(name)]
-        never = _NeverAdapted(block, names)
-        kinds = [(i, name, known.kind_of(name)) for i, name in left if not never.covers(name)]
+        is_dropped = _never_adapted(block, names)
+        kinds = [(i, name, known.kind_of(name)) for i, name in left if not is_dropped(name)]
         is_left = any(_adapts(block, name) for _, name, _ in kinds)
         for index, name, kind in kinds:
             if not _adapts(block, name):
@@ -169,9 +171,8 @@ def _refused(block: Block) -> str:
     return f"which {'LoRA' if block.is_lora else 'AdaLoRA'} does not adapt"
 
 
-class UnknownTarget(Rule):
+class UnknownTarget(SharedRule):
     code = "ADA510"
-    methods = BOTH
     severity = "warning"
     summary = "no architecture of transformers has a linear layer of a target's name"
     why = """PEFT raises if no target matches a module, and silently ignores single targets that
@@ -197,12 +198,12 @@ class UnknownTarget(Rule):
             and not is_all_linear(name)
             and not name.rpartition(".")[2].isdecimal()
         ]
-        for index, name in unknown[:_MOST_SHOWN]:
+        for number, (index, name) in enumerate(unknown):
             before, dot, last = name.rpartition(".")
-            near, at = meant_name(last, block.method), block.at("target_modules", index)
+            near = meant_name(last, block.method) if number < _MOST_COMPARED else None
             if near is None and (block.is_saved or block.is_lora):
                 continue  # a model may have such modules
-            meant = f"{before}{dot}{near}"
+            meant, at = f"{before}{dot}{near}", block.at("target_modules", index)
             yield self.found(
                 at,
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
@@ -210,16 +211,6 @@ class UnknownTarget(Rule):
                 hint=f'did you mean "{meant}"?' if near else None,
                 remedy=Remedy(f"Write {meant}", Put(at, meant), is_safe=False) if near else None,
                 target=name,
-            )
-        if (more := unknown[_MOST_SHOWN:]) and not (block.is_saved or block.is_lora):
-            names = [name for _, name in more]
-            yield self.found(
-                block.at("target_modules", more[0][0]),
-                f"`target_modules` has {len(more)} more names that are not linear layers of "
-                f"transformers: {', '.join(map(repr, names[:_MOST_SHOWN]))}"
-                + ", ..."
-                * (len(more) > _MOST_SHOWN),
-                severity="info",
             )
 
 
@@ -243,9 +234,8 @@ def meant_name(last: str, method: Method) -> str | None:
     return next(iter(get_close_matches(last, sorted(like), n=1, cutoff=0.83)), None)
 
 
-class TargetsOfAnotherModel(Rule):
+class TargetsOfAnotherModel(SharedRule):
     code = "ADA513"
-    methods = BOTH
     errors = ("Target modules ... not found in the base model",)
     summary = "the base model is known by its name, and has none of the targets"
     why = """Names of modules differ between architectures: q_proj is Llama's, query is BERT's, and
@@ -256,7 +246,6 @@ class TargetsOfAnotherModel(Rule):
     hint = "name linear layers of the base model"
     unsafe_fix = "the targets become those that PEFT takes for the architecture"
     inputs = ("base_model_name_or_path", "target_modules")
-    only_if_set = ("base_model_name_or_path", "target_modules")
 
     def check(self, block: Block) -> Findings:
         names, base = block["target_modules"], block["base_model_name_or_path"]
@@ -288,9 +277,8 @@ def usual_hint(usual: list[str]) -> str:
     return f"write the names of this architecture, such as {json.dumps(usual)}"
 
 
-class NoTargetLeft(Rule):
+class NoTargetLeft(SharedRule):
     code = "ADA511"
-    methods = BOTH
     errors = ("No modules were targeted for adaptation", "All modules were excluded.")
     summary = "every target is excluded, or trained in full by modules_to_save"
     why = """exclude_modules and modules_to_save take precedence over target_modules. The heads of a
@@ -299,67 +287,53 @@ class NoTargetLeft(Rule):
     bad = SOUND | {"exclude_modules": r".*_proj"}
     hint = "exclude fewer modules, or name other targets"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
-    only_if_set = ("exclude_modules", "modules_to_save", "task_type")
 
     def check(self, block: Block) -> Findings:
         value, excluded = block["target_modules"], block["exclude_modules"]
         if not excluded and not saved_module_names(block["modules_to_save"], block["task_type"]):
             return
-        if isinstance(value, str) and value == excluded and not is_all_linear(value):
-            left = False
-        else:
-            names = value if isinstance(value, list) else []
-            never = _NeverAdapted(block, names or ["module"])
-            left = not (all(map(never.covers, names)) if names else never.covers_all())
-        if not left:
+        names = value if isinstance(value, list) else []
+        is_same = isinstance(value, str) and value == excluded and not is_all_linear(value)
+        if is_same or all(map(_never_adapted(block, names or [""]), names or [""])):
             marked = "exclude_modules" if excluded else "modules_to_save"
             at = block.at_first(marked, "target_modules")
             message = "no target is left: each is excluded or trained in full"
             yield self.found(at, message, "key", severity=by_names(block))
 
 
-class _NeverAdapted:
-    """The targets that are excluded or trained in full, whatever the model; made once for all."""
+def _never_adapted(block: Block, names: Collection[str]) -> Callable[[str], bool]:
+    """Return the test whether no path that ends in a name is adapted, whatever the model.
 
-    def __init__(self, block: Block, names: Collection[str]) -> None:
-        excluded = block["exclude_modules"]
-        saved = saved_module_names(block["modules_to_save"], block["task_type"])
-        longest = max(map(len, names), default=0) + len(_PROBES[-1])
-        self._endings = frozenset(excluded) if isinstance(excluded, list) else frozenset()
-        self._saved = PathEnds(saved, after_dot=True)
-        self._tests: list[Callable[[str], object]] = []
-        if excluded and isinstance(excluded, str):
-            self._add(block, excluded, longest, begin=False)
-        if block.runtime == "peft":
-            for name in saved:
-                # Only such a name means more than itself as an expression.
-                if re.search(r"[^\w.\-]", name) and len(self._tests) * len(names) < _MOST_TESTS:
-                    self._add(block, rf"(^|.*\.){name}($|\..*)", longest, begin=True)
+    The empty name is the end of every path.
+    """
+    excluded = block["exclude_modules"]
+    saved = saved_module_names(block["modules_to_save"], block["task_type"])
+    ends = PathEnds(excluded if isinstance(excluded, list) else (), after_dot=True)
+    around = PathEnds(saved, after_dot=True)
+    expressions = [excluded] if excluded and isinstance(excluded, str) else []
+    if block.runtime == "peft":
+        # Only such a name means more than itself as an expression.
+        special = [name for name in saved if re.search(r"[^\w.\-]", name)]
+        most = _MOST_TESTS // len(names)
+        expressions += [rf"(^|.*\.){name}($|\..*)" for name in special[:most]]
+    longest = max(map(len, names)) + len(_PROBES[-1])
+    tests = [
+        re.compile(each).fullmatch
+        for each in expressions
+        if block.expressions.can_match(each, longest)
+    ]
 
-    def _add(self, block: Block, text: str, longest: int, *, begin: bool) -> None:
-        judgement = block.expressions.judge(text)
-        if judgement.error or judgement.too_large:
-            return
-        if is_cheap(text, longest, anywhere=False):
-            expression = re.compile(text)
-            self._tests.append(expression.match if begin else expression.fullmatch)
-
-    def covers(self, name: str) -> bool:
-        """Return whether no path that ends in `name`, an entry of `target_modules`, is adapted."""
-        if ends_with(name, self._endings) or self._saved.around(name) is not None:
+    def covers(name: str) -> bool:
+        if name and (ends.end_of(name) is not None or around.around(name) is not None):
             return True
-        return self._match_all([probe + name for probe in _PROBES])
+        paths = [probe + name for probe in _PROBES] if name else _ANY_PATHS
+        return any(all(map(test, paths)) for test in tests)
 
-    def covers_all(self) -> bool:
-        return self._match_all([*(probe + "module" for probe in _PROBES), "a", "a.b"])
-
-    def _match_all(self, paths: Collection[str]) -> bool:
-        return any(all(test(path) for path in paths) for test in self._tests)
+    return covers
 
 
-class NegativeLayer(Rule):
+class NegativeLayer(SharedRule):
     code = "ADA512"
-    methods = BOTH
     summary = "layers_to_transform counts from the end"
     why = """PEFT compares the numbers with those in the paths of modules, which are never negative.
     With no other number no module is left to adapt, which is a ValueError. Beside others a negative
@@ -367,7 +341,6 @@ class NegativeLayer(Rule):
     bad = SOUND | {"layers_to_transform": -1}
     hint = "write the numbers of the layers from the front, the first is 0"
     inputs = ("layers_to_transform", "target_modules")
-    only_if_set = ("layers_to_transform",)
 
     def check(self, block: Block) -> Findings:
         value, targets = block["layers_to_transform"], block["target_modules"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.block import (
     Block,
     Fault,
-    FaultKind,
     fits_field,
     is_large,
     range_phrase,
@@ -20,7 +19,7 @@ from adalora_core.config.fields.readings import NOT_LOADED
 from adalora_core.config.fields.table import Treatment
 from adalora_core.config.findings import Put, Remedy, Severity, changed
 from adalora_core.config.rules.allocations import drops_are_trained_again
-from adalora_core.config.rules.base import BOTH, SOUND, Finding, Findings, Rule
+from adalora_core.config.rules.base import SOUND, Findings, SharedRule
 from adalora_core.config.rules.schedule import TotalStepMissing, is_share
 
 BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
@@ -29,9 +28,8 @@ BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 
 
-class WrongType(Rule):
+class WrongType(SharedRule):
     code = "ADA102"
-    methods = BOTH
     summary = "a value does not have the type of its field"
     why = """PEFT does not check types. A string in place of a number is stored as it is and fails
     later, when the adapter is built or in the middle of training ("12" * 1.0). Where PEFT works
@@ -44,18 +42,16 @@ class WrongType(Rule):
     the right type, or not read, becomes that value or the default"""
     unsafe_fix = """true, false and null written as strings lose their quotes; a single name in a
     list field becomes a list"""
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.TYPE):
+        for fault in block.faults("type"):
             if fault.name in block.misread_fields:
                 continue  # reported by a rule of family ADA6xx
             field = block.fields[fault.name]
-            value = value_at(block, fault)
-            got = kinds.name_of_value(value)
+            got = kinds.name_of_value(fault.value)
             if fault.subpath:
                 got += " at " + "".join(f"[{step!r}]" for step in fault.subpath)
-            remedy = correct_type(block, fault, value)
+            remedy = correct_type(block, fault)
             yield self.found(
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
@@ -66,9 +62,8 @@ class WrongType(Rule):
             )
 
 
-class IntegralFloat(Rule):
+class IntegralFloat(SharedRule):
     code = "ADA106"
-    methods = BOTH
     summary = "a whole number is written with a decimal point where an integer is needed"
     why = """JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a
     size, so `init_r: 12.0` is a TypeError when PEFT builds the adapter. Other fields, and the
@@ -78,11 +73,10 @@ class IntegralFloat(Rule):
     hint = "write the number without the decimal point"
     warns_at_construction = True
     safe_fix = "the number is written without the decimal point"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
-            value = value_at(block, fault)
+        for fault in block.faults("integral-float"):
+            value = fault.value
             path = block.at(fault.name, *fault.subpath)
             severity = type_severity(block, fault)
             message = f"`{fault.name}` should be an integer, got {value!r}"
@@ -97,9 +91,8 @@ class IntegralFloat(Rule):
             )
 
 
-class UnknownChoice(Rule):
+class UnknownChoice(SharedRule):
     code = "ADA107"
-    methods = BOTH
     errors = (
         "Invalid task type",
         "Requested bias: ... is not implemented",
@@ -112,43 +105,35 @@ class UnknownChoice(Rule):
     hint = "use one of the values that the message lists"
     safe_fix = "a value that PEFT reads, or that differs only in its case, is written as PEFT does"
     unsafe_fix = "a likely misspelling becomes the value that was probably meant"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.CHOICE):
+        for fault in block.faults("choice"):
             if fault.name == "peft_type":
                 continue
-            choices = block.fields[fault.name].choices or ()
-            value = block.values[fault.name]
-            if fault.reading is not None:
-                yield self._read_as(block, fault, str(fault.reading.value))
-                continue
-            message = f"`{fault.name}` should be one of {', '.join(choices)}; got {value!r}"
-            from difflib import get_close_matches  # slow to import, and most words are right
-
-            near = get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
-            path = block.at(fault.name)
-            default = block.fields[fault.name].default
-            hint = f"write one of these, or remove {fault.name}"
+            name, value, path = fault.name, fault.value, block.at(fault.name)
+            default, choices = block.fields[name].default, block.fields[name].choices or ()
+            message = f"`{name}` should be one of {', '.join(choices)}; got {value!r}"
+            severity: Severity | None = None
+            hint = f"write one of these, or remove {name}"
             hint += f": the default is {default}" if default is not None else ""
             remedy = None
+            if fault.reading is not None:
+                near, is_safe, severity = [fault.reading.value], True, "warning"
+                message = f"`{name}` {value!r} is taken as {near[0]!r}"
+            else:
+                from difflib import get_close_matches  # slow to import, and most words are right
+
+                upper = {each.upper(): each for each in choices}
+                near = [upper[each] for each in get_close_matches(value.upper(), upper, n=1)]
+                is_safe = upper.get(value.strip().upper()) in near
             if near:
-                meant = next(c for c in choices if c.upper() == near[0])
-                hint = f'write "{meant}"'
-                is_safe = value.strip().upper() == near[0]
-                remedy = Remedy(f"Write {meant}", Put(path, meant), is_safe)
-            yield self.found(path, message, hint=hint, remedy=remedy)
-
-    def _read_as(self, block: Block, fault: Fault, word: str) -> Finding:
-        path = block.at(fault.name)
-        message = f"`{fault.name}` {block.values[fault.name]!r} is taken as {word!r}"
-        remedy = Remedy(f"Write {word}", Put(path, word))
-        return self.found(path, message, severity="warning", hint=f'write "{word}"', remedy=remedy)
+                hint = f'write "{near[0]}"'
+                remedy = Remedy(f"Write {near[0]}", Put(path, near[0]), is_safe)
+            yield self.found(path, message, severity=severity, hint=hint, remedy=remedy)
 
 
-class RepeatedEntry(Rule):
+class RepeatedEntry(SharedRule):
     code = "ADA109"
-    methods = BOTH
     severity = "info"
     summary = "a list of modules names one module twice"
     why = """PEFT turns the list into a set, so the repetition has no effect. Often it is a typing
@@ -169,9 +154,8 @@ class RepeatedEntry(Rule):
                 seen.setdefault(entry, index)
 
 
-class NonFinite(Rule):
+class NonFinite(SharedRule):
     code = "ADA003"
-    methods = BOTH
     name = "non-finite-number"
     summary = "a number is NaN or infinite"
     why = """JSON has no such numbers, and other readers refuse the file. NaN passes every
@@ -182,11 +166,10 @@ class NonFinite(Rule):
         ' "tfinal": 200, "total_step": 1000, "orth_reg_weight": NaN}\n'
     )
     hint = "write a finite number"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.NONFINITE):
-            message = f"`{fault.name}` should be finite, got {value_at(block, fault)!r}"
+        for fault in block.faults("nonfinite"):
+            message = f"`{fault.name}` should be finite, got {fault.value!r}"
             severity: Severity | None = None if fault.reading is None else "warning"
             path = block.at(fault.name, *fault.subpath)
             is_number = not fault.subpath and block.fields[fault.name].is_number
@@ -194,9 +177,8 @@ class NonFinite(Rule):
             yield self.found(path, message, severity=severity, hint=hint)
 
 
-class OutOfRange(Rule):
+class OutOfRange(SharedRule):
     code = "ADA103"
-    methods = BOTH
     errors = ("`r` should be a positive integer value but the value passed is",)
     summary = "a number is outside its legal range"
     why = """PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a
@@ -206,10 +188,9 @@ class OutOfRange(Rule):
     settings of its training are."""
     bad = SOUND | {"beta1": 1.5}
     hint = "set a number of that range, or remove the key to get the default"
-    needs = "faults"
 
     def check(self, block: Block) -> Findings:
-        for fault in block.faults(FaultKind.RANGE):
+        for fault in block.faults("range"):
             name, value = fault.name, block.values[fault.name]
             severity: Severity | None = None if fails(block, name) else "warning"
             path = block.at(name)
@@ -227,14 +208,6 @@ class OutOfRange(Rule):
                     f"but the value passed is {value!r}"
                 )
             yield self.found(path, message, severity=severity, hint=range_hint(block, name))
-
-
-def value_at(block: Block, fault: Fault) -> Any:
-    """Return the part of a field's value that is wrong."""
-    value = block.values[fault.name]
-    for step in fault.subpath:
-        value = value[step]
-    return value
 
 
 def type_severity(block: Block, fault: Fault) -> Severity | None:
@@ -259,19 +232,12 @@ def as_read(block: Block, fault: Fault) -> str:
     return f"; {reader} takes it for {what}" + ("" if reading.is_exact else ", or nearly so")
 
 
-def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
+def correct_type(block: Block, fault: Fault) -> Remedy | None:
     """Return the remedy for a value of a wrong type, or None if its meaning is not clear."""
-
-    def instead(description: str, new: Any, *, is_safe: bool) -> Remedy | None:
+    for description, new, is_safe in _meanings(fault.value):
         whole = changed([block.values[fault.name]], [Put((0, *fault.subpath), new)])[0]
-        if not fits_field(block.fields[fault.name], whole):
-            return None
-        return Remedy(description, Put(block.at(fault.name, *fault.subpath), new), is_safe)
-
-    return _by_meaning(value, instead) or _as_read(block, fault)
-
-
-def _as_read(block: Block, fault: Fault) -> Remedy | None:
+        if fits_field(block.fields[fault.name], whole):
+            return Remedy(description, Put(block.at(fault.name, *fault.subpath), new), is_safe)
     reading = fault.reading
     if reading is None or not reading.is_exact:
         return None
@@ -279,16 +245,18 @@ def _as_read(block: Block, fault: Fault) -> Remedy | None:
     return Remedy(description, Put(block.at(fault.name), reading.value))
 
 
-def _by_meaning(value: Any, instead: Callable[..., Remedy | None]) -> Remedy | None:
-    if isinstance(value, str):
-        plain = value.strip()
-        number = _number(plain)
-        if number is not None:
-            return instead("Write the number without quotes", number, is_safe=True)
-        if plain.lower() in _WORDS:
-            return instead("Write it without quotes", _WORDS[plain.lower()], is_safe=False)
-        return instead("Write a list with one name", [value], is_safe=False) if plain else None
-    return instead("Write true or false", bool(value), is_safe=True) if value in (0, 1) else None
+def _meanings(value: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Yield the value that was meant, with an imperative, and whether no other was."""
+    plain = value.strip() if isinstance(value, str) else ""
+    number = _number(plain)
+    if number is not None:
+        yield "Write the number without quotes", number, True
+    elif plain.lower() in _WORDS:
+        yield "Write it without quotes", _WORDS[plain.lower()], False
+    elif plain:
+        yield "Write a list with one name", [value], False
+    elif value in (0, 1):
+        yield "Write true or false", bool(value), True
 
 
 def _number(text: str) -> float | None:
@@ -323,7 +291,7 @@ def type_hint(block: Block, fault: Fault, remedy: Remedy | None) -> str:
         field = block.fields[fault.name]
         default = "" if field.default is None else f": the default is {spell(field.default)}"
         return f"write {kinds.phrase_of(field.kinds)}, or remove it{default}"
-    old, new = value_at(block, fault), remedy.change.value
+    old, new = fault.value, remedy.change.value
     is_unquoted = isinstance(old, str) and not isinstance(new, (str, list))
     return f"write {spell(new)}" + " without quotes" * is_unquoted
 

@@ -104,18 +104,6 @@ def test_easy_edit_never_sets_total_step():
     assert set(_found(EASY_EDIT | {"lora_type": "lora"})) == {"ADA006"}
 
 
-def test_section_of_a_known_tool_is_read_with_the_tools_names_and_defaults():
-    section = {"init_r": 12, "target_r": 8, "delta_t": 5, "lora_alpha": 32}
-    training = {"type": "adalora", "adalora": section, "strategies": [], "hyperparams": {}}
-    found = _found({"training": training})
-    assert found["ADA201"].severity == "error"
-    assert found["ADA201"].pointer == "/training/adalora"
-    assert "RyotenkAI" in found["ADA211"].message
-    assert "ADA104" not in found
-    # tinit is 200 and tfinal 1000 where the file has neither.
-    assert "ADA202" in _found({"training": training | {"adalora": section | {"total_step": 1100}}})
-
-
 def test_easy_edit_with_another_algorithm_is_an_unknown_tool():
     assert _found(EASY_EDIT | {"alg_name": "DPO"})["ADA201"].severity == "warning"
 
