@@ -220,10 +220,7 @@ def _edit(document: Document, locator: Locator, change: Change) -> tuple[Extent,
 def _replacement(
     document: Document, locator: Locator, change: Put | Rename
 ) -> tuple[Extent, str] | None:
-    extent = locator.locate(change.path, "value" if isinstance(change, Put) else "key")
-    if extent is None:
-        return None
-    start, end = extent
+    start, end = locator.locate(change.path, "value" if isinstance(change, Put) else "key")
     if document.format == "yaml":
         properties = _PROPERTIES.match(document.text, start, end)
         start = properties.end() if properties else start
@@ -243,8 +240,7 @@ def _insertion(document: Document, locator: Locator, change: Insert) -> tuple[Ex
     mapping = document.value
     for step in above:
         mapping = mapping[step]
-    extents = [locator.locate((*above, key), "key") for key in mapping]
-    first = min((extent[0] for extent in extents if extent is not None), default=None)
+    first = min((locator.locate((*above, key), "key")[0] for key in mapping), default=None)
     if first is None:
         return None
     text, format_ = document.text, document.format

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -39,7 +40,7 @@ def format_of(name: str | os.PathLike[str]) -> Format:
 class Locator(Protocol):
     """Finds the text at a path; for a path that does not exist, that of its nearest parent."""
 
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
         """Return the extent of the key or the value at `path`."""
 
 
@@ -60,13 +61,17 @@ class Place:
 
 
 class TreeLocator:
-    """Finds keys and values in a tree of places."""
+    """Finds keys and values in a tree of places, which is made for the first question."""
 
-    def __init__(self, text: str, top: Place) -> None:
+    def __init__(self, text: str, make: Callable[[], Place]) -> None:
         self._text = text
-        self._top = top
+        self._make = make
 
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+    @cached_property
+    def _top(self) -> Place:
+        return self._make()
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
         """Return the extent of the key or value, or of its nearest parent if it does not exist."""
         place, key = self._top, None
         for step in path:
@@ -136,10 +141,7 @@ class Document:
 
     def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
         """Return the span of the key or value at `path`."""
-        if self.locator is None:
-            return None
-        extent = self.locator.locate(path, at)
-        return None if extent is None else self.span(*extent)
+        return None if self.locator is None else self.span(*self.locator.locate(path, at))
 
     def span(self, start: int, end: int) -> Span:
         """Turn offsets into a span with lines and columns."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from functools import cached_property
 from typing import Any
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Place, TreeLocator
-from adalora_core.checker.documents.problems import Problem
+from adalora_core.checker.documents.problems import Problem, values_of
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
 
 _BLANK = re.compile(r"[ \t]*")
@@ -58,7 +57,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     excess = _excess_of_values(document.value, limits)
     if excess is not None:
         return document.fail(excess)
-    document.locator = _LazyLocator(text)
+    document.locator = TreeLocator(text, _Scanner(text).document)
     return document
 
 
@@ -94,30 +93,13 @@ def _excess_of_text(text: str, limits: Limits) -> Problem | None:
 
 def _excess_of_values(value: Any, limits: Limits) -> Problem | None:
     """Return how the values exceed a limit, or None."""
-    level = [value]
-    for _ in range(limits.depth + 1):
-        inner: list[Any] = []
-        for node in level:
-            entries = node.values() if isinstance(node, dict) else node
-            inner += [entry for entry in entries if isinstance(entry, (dict, list))]
-            # Python limits the digits of decimal integers only.
-            if any(type(entry) is int and has_too_many_digits(entry) for entry in entries):
-                return problems.long_integer()
-        if not inner:
-            return None
-        level = inner
-    return problems.too_deep(limits)
-
-
-class _LazyLocator(TreeLocator):
-    """Finds keys and values; scans the text when the first position is asked for."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    @cached_property
-    def _top(self) -> Place:  # type: ignore[override]
-        return _Scanner(self._text).document()
+    for path, node in values_of(value):
+        if len(path) > limits.depth and isinstance(node, (dict, list)):
+            return problems.too_deep(limits)
+        # Python limits the digits of decimal integers only.
+        if type(node) is int and has_too_many_digits(node):
+            return problems.long_integer()
+    return None
 
 
 Key = tuple[str, tuple[int, int]]

@@ -212,7 +212,7 @@ class _Reader:
         if node is None or not self._text.strip(" \t\r\n-"):
             raise _StopError(problems.EMPTY)
         document.value, place = self._value(node, ())
-        document.locator = TreeLocator(self._text, place)
+        document.locator = TreeLocator(self._text, lambda: place)
         document.ambiguous_scalars = tuple(self._ambiguous)
 
     def _value(self, node: Any, path: Path) -> tuple[Any, Place]:

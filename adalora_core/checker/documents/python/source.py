@@ -94,7 +94,7 @@ class ScriptLocator:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._top = Place(0, len(script.code))
-        self._tree = TreeLocator(script.code, self._top)
+        self._tree = TreeLocator(script.code, lambda: self._top)
 
     def hold(self, name: str, calls: list[Call]) -> None:
         """Find the calls of a class too, at the paths `(name, index, argument)`."""
@@ -105,12 +105,11 @@ class ScriptLocator:
         }
         self._top.inside[name] = Place(self._top.start, self._top.end, keys, inside)
 
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
         """Return the extent of the key or value in the text, or of its nearest parent."""
-        extent = self.in_code(path, at)
-        return None if extent is None else self._script.in_text(extent)
+        return self._script.in_text(self.in_code(path, at))
 
-    def in_code(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+    def in_code(self, path: Path, at: Literal["key", "value"]) -> Extent:
         """Return the extent of the key or value in the code, or of its nearest parent."""
         return self._tree.locate(path, at)
 
@@ -170,7 +169,7 @@ def _replacement(
 ) -> tuple[Extent, str] | None:
     at: Literal["key", "value"] = "key" if isinstance(change, Rename) else "value"
     extent = locator.in_code(change.path, at)
-    if extent is None or extent == locator.in_code(change.path[:-1], at):
+    if extent == locator.in_code(change.path[:-1], at):
         return None
     old = script.code[slice(*extent)]
     if isinstance(change, Rename) and _NAME.fullmatch(old):
