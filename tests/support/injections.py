@@ -119,7 +119,7 @@ def planned(model: Model, fields: dict[str, Any]) -> Outcome:
     try:
         found = inject(Block({"peft_type": method, **fields}), base_of(model))
     except RefusedError as error:
-        return Outcome(error=error.problem.message)
+        return Outcome(error=error.message)
     tensors = {key: info.shape for key, info in found.file.items()}
     scales = {each.owner: (each.rank, each.scale) for each in found.adapted}
     return Outcome(tensors, scales, found.count, file_bytes(found.file))

@@ -37,12 +37,11 @@ _BITS = {
 class TensorInfo:
     """The dtype (in safetensors' spelling) and the shape of a tensor.
 
-    `file` is the file that holds it, and `begin` the place of its first byte there.
+    `begin` is the place of its first byte in the file that holds it.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    file: Path | None = field(default=None, compare=False, repr=False)
     begin: int = field(default=0, compare=False, repr=False)
 
     @property
@@ -195,7 +194,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorI
             f"{path}: tensor {name!r} is at bytes {begin} to {end} of {data}: the file is "
             "truncated or damaged"
         )
-    info = TensorInfo(dtype, tuple(shape), path, start + begin)
+    info = TensorInfo(dtype, tuple(shape), start + begin)
     if dtype in _BITS and info.entries * _BITS[dtype] != (end - begin) * 8:
         raise ValueError(
             f"{path}: tensor {name!r}, {dtype} {list(shape)}, does not fill its {end - begin} bytes"

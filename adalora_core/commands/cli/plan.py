@@ -129,7 +129,7 @@ class _Injections:
         try:
             return self._inject(_replaced(block, **values), self.base)
         except RefusedError as error:
-            error.path = block.at(error.problem.field)
+            error.path = block.at(error.field)
             raise
 
 
@@ -239,8 +239,7 @@ def _map_of(found: Injected, name: str) -> bytes:
 
 
 def _refuse(error: RefusedError, options: argparse.Namespace) -> int:
-    problem = error.problem
-    pointer, message, hint = to_pointer(error.path), problem.message, problem.hint
+    pointer, message, hint = to_pointer(error.path), error.message, error.hint
     if options.output_format == "json":
         found = {"pointer": pointer, "message": message, "hint": hint}
         print_json(file=options.file, problems=[found])

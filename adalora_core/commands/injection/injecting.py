@@ -20,7 +20,6 @@ from adalora_core.checker.plan.modules import (
     Adapted,
     AdapterKind,
     Injected,
-    Mismatch,
     RefusedError,
 )
 from adalora_core.commands.injection import quiet
@@ -84,7 +83,7 @@ def inject(block: Block, base: Base) -> Injected:
             if block.runtime == "peft":
                 set_peft_model_state_dict(made, {key: x.detach() for key, x in state.items()})
         except Exception as error:
-            raise RefusedError(_problem(error, what, block, base)) from error
+            raise _refusal(error, what, block, base) from error
         found = _counted(made, state, base, _asked(block))
         notes = [*base.notes, *notes, *notes_of(block, made.peft_config[_ADAPTER], found)]
     _refuse_missing_rows(made)
@@ -145,7 +144,7 @@ def _refuse_wrong_types(block: Block) -> None:
         kinds = " or ".join(kind.phrase for kind in LORA_FIELDS[name].kinds)
         kinds = "a number above 0, of 64 bits" if name in {"r", "lora_alpha"} else kinds
         message = f"{name} should be {kinds}, got {repr(block.values[name])[:60]}"
-        raise RefusedError(Mismatch(name, message, "write a value that PEFT takes"))
+        raise RefusedError(name, message, "write a value that PEFT takes")
 
 
 def _arguments(block: Block) -> tuple[dict[str, Any], list[str]]:
@@ -225,7 +224,7 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
         yield Adapted(path, kind, *numbers, shapes, info.dtype, owner)
 
 
-def _problem(error: Exception, what: str, block: Block, base: Base) -> Mismatch:
+def _refusal(error: Exception, what: str, block: Block, base: Base) -> RefusedError:
     """Return what PEFT raised as a problem with a hint, unless the weights were missing."""
     text = " ".join(str(error).split())
     if any(part in text.lower() for part in _WITHOUT_WEIGHTS):
@@ -235,7 +234,7 @@ def _problem(error: Exception, what: str, block: Block, base: Base) -> Mismatch:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     message = f"{_asked(block)} {what}: {kind}{text}"
     if what != _REFUSES:
-        return Mismatch("modules_to_save", message, _OF_COPIES)
+        return RefusedError("modules_to_save", message, _OF_COPIES)
     given, _ = _arguments(block)
 
     def is_taken(**values: Any) -> bool:
@@ -248,9 +247,9 @@ def _problem(error: Exception, what: str, block: Block, base: Base) -> Mismatch:
     others = [name for name, x in given.items() if x and name in FIELDS and name not in _NEEDED]
     for field in others:
         if is_taken(**{field: None}):
-            return Mismatch(field, message, hint_without(field, base.described))
+            return RefusedError(field, message, hint_without(field, base.described))
     hint = hint_of(block, base.described, lambda targets: is_taken(target_modules=targets))
-    return Mismatch("target_modules", message, hint)
+    return RefusedError("target_modules", message, hint)
 
 
 def _refuse_missing_rows(made: Any) -> None:
@@ -262,7 +261,7 @@ def _refuse_missing_rows(made: Any) -> None:
             name = path.removeprefix(TENSOR_PREFIX).removesuffix(".token_adapter")
             message = f"{name} has {len(weight)} rows, and no row {max(rows)}"
             hint = "list tokens that the embedding has"
-            raise RefusedError(Mismatch("trainable_token_indices", message, hint))
+            raise RefusedError("trainable_token_indices", message, hint)
 
 
 def _refuse_ranks_of_others(block: Block, found: Injected) -> None:
@@ -275,4 +274,4 @@ def _refuse_ranks_of_others(block: Block, found: Injected) -> None:
         if path not in paths:
             message = f"rank_pattern names {path!r}, which has no adapter in this model"
             hint = "write the paths of adapted modules, as PEFT does"
-            raise RefusedError(Mismatch("rank_pattern", message, hint))
+            raise RefusedError("rank_pattern", message, hint)
