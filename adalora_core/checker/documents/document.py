@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adalora_core.floor.places import AmbiguousScalar, Extent, Path, Span, content_end
 
@@ -37,13 +37,6 @@ def format_of(name: str | os.PathLike[str]) -> Format:
     return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
 
 
-class Locator(Protocol):
-    """Finds the text at a path; for a path that does not exist, that of its nearest parent."""
-
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
-        """Return the extent of the key or the value at `path`."""
-
-
 @dataclass(slots=True)
 class Place:
     """The position of a value, and those of the keys and values inside it.
@@ -60,7 +53,7 @@ class Place:
     inside: dict[object, Place] = field(default_factory=dict)
 
 
-class TreeLocator:
+class Locator:
     """Finds keys and values in a tree of places, which is made for the first question."""
 
     def __init__(self, text: str, make: Callable[[], Place]) -> None:
@@ -72,7 +65,10 @@ class TreeLocator:
         return self._make()
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
-        """Return the extent of the key or value, or of its nearest parent if it does not exist."""
+        """Return the extent of the key or value, or of its nearest parent if it does not exist.
+
+        In a script it is one of the code.
+        """
         place, key = self._top, None
         for step in path:
             if step not in place.inside:
@@ -141,7 +137,7 @@ class Document:
 
     def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
         """Return the span of the key or value at `path`."""
-        return None if self.locator is None else self.span(*self.locator.locate(path, at))
+        return None if self.locator is None else self.span_in_code(*self.locator.locate(path, at))
 
     def span(self, start: int, end: int) -> Span:
         """Turn offsets into a span with lines and columns."""

@@ -10,7 +10,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, Place, TreeLocator
+from adalora_core.checker.documents.document import Document, Locator, Place
 from adalora_core.checker.documents.problems import Problem, duplicate_key, impossible_characters
 from adalora_core.config.findings import Remedy, Replace
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
@@ -70,7 +70,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     except ValueError:
         return document.fail(problems.find_long_integer(text) or problems.long_integer())
     scanner = _Scanner(text)
-    document.locator = TreeLocator(text, scanner.document)
+    document.locator = Locator(text, scanner.document)
     if _SUSPICIOUS.search(text):
         document.problems += islice(impossible_characters(document.value), limits.diagnostics + 1)
     if repeated:

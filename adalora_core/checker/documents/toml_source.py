@@ -7,7 +7,7 @@ import tomllib
 from typing import Any
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, Place, TreeLocator
+from adalora_core.checker.documents.document import Document, Locator, Place
 from adalora_core.checker.documents.problems import Problem, values_of
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
 
@@ -57,7 +57,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     excess = _excess_of_values(document.value, limits)
     if excess is not None:
         return document.fail(excess)
-    document.locator = TreeLocator(text, _Scanner(text).document)
+    document.locator = Locator(text, _Scanner(text).document)
     return document
 
 

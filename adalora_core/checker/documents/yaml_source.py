@@ -13,7 +13,7 @@ from yaml.constructor import SafeConstructor
 from yaml.nodes import ScalarNode, SequenceNode
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, Place, TreeLocator
+from adalora_core.checker.documents.document import Document, Locator, Place
 from adalora_core.checker.documents.problems import Problem, duplicate_key
 from adalora_core.floor.limits import DEFAULT_LIMITS, MOST_DIGITS, Limits, has_too_many_digits
 from adalora_core.floor.places import AmbiguousScalar, Path
@@ -212,7 +212,7 @@ class _Reader:
         if node is None or not self._text.strip(" \t\r\n-"):
             raise _StopError(problems.EMPTY)
         document.value, place = self._value(node, ())
-        document.locator = TreeLocator(self._text, lambda: place)
+        document.locator = Locator(self._text, lambda: place)
         document.ambiguous_scalars = tuple(self._ambiguous)
 
     def _value(self, node: Any, path: Path) -> tuple[Any, Place]:

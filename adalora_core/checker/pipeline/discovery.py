@@ -114,28 +114,18 @@ class LoraSearch(Search):
     """The search for configurations of LoRA.
 
     Values are under the names of PEFT's `LoraConfig`; a tool's base model is
-    `base_model_name_or_path`. In code the path is `("LoraConfig", index)`, of
-    `document.script.lora_calls[index]`.
+    `base_model_name_or_path`. In code the path is `("LoraConfig", index)`.
     """
 
     def found(self) -> list[Block]:
         """Return the configurations in the order of the text."""
         document = self._document
-        if document.fatal or not isinstance(document.value, (dict, list)):
-            return []
-        return list(self._named_lora() if document.script is None else self._lora_calls())
+        if document.script is not None:
+            from adalora_core.checker.documents.python.script import LORA_CLASS
 
-    def _lora_calls(self) -> Iterator[Block]:
-        """Yield a block for each call of `LoraConfig`, whose places the document then knows."""
-        from adalora_core.checker.documents.python.script import LORA_CLASS
-        from adalora_core.checker.documents.python.source import ScriptLocator
-
-        script, locator = self._document.script, self._document.locator
-        calls = script.lora_calls if script else []
-        if calls and isinstance(locator, ScriptLocator):
-            locator.hold(LORA_CLASS, calls)
-        for index, call in enumerate(calls):
-            yield self._of_call(call, (LORA_CLASS, index), LORA)
+            calls = enumerate(document.script.lora_calls)
+            return [self._of_call(call, (LORA_CLASS, index), LORA) for index, call in calls]
+        return list(self._named_lora()) if isinstance(document.value, (dict, list)) else []
 
     def _named_lora(self) -> Iterator[Block]:
         """Yield each mapping that names LORA, as PEFT, Hydra or a known tool writes it."""
