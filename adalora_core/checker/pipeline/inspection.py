@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from adalora_core.checker.pipeline.discovery import (
     is_empty_config,
     is_untyped,
 )
-from adalora_core.checker.pipeline.selection import Selection, suppress, unused_file_ignores
+from adalora_core.checker.pipeline.selection import Selection, suppress
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, usage_findings, with_document
 from adalora_core.config.fields.block import Block
@@ -340,24 +340,6 @@ class Inspector:
         option = BY_CODE[code].needs_option
         is_asked_for = option is None or getattr(self.check, option) is not None
         return is_asked_for and code in self.selection.codes
-
-    def with_unused_ignores(
-        self, reports: Sequence[Report], searched: Container[str]
-    ) -> list[Report]:
-        """Return all reports of a run, with findings on unused `--per-file-ignores` entries.
-
-        Args:
-            reports: the reports of the run.
-            searched: names of the files that were found by searching, not named one by one.
-        """
-        result = list(reports)
-        if not self.selection.per_file:
-            return result
-        unused = unused_file_ignores(self.selection.per_file, reports, searched, self.is_active)
-        for index, found in unused.items():
-            diagnostics = (*found, *reports[index].diagnostics)
-            result[index] = self.selection.apply(replace(reports[index], diagnostics=diagnostics))
-        return result
 
 
 def _mentions_adalora(text: str, *, is_code: bool) -> bool:
