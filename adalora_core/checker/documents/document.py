@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -94,7 +93,7 @@ class Document:
         problems: the faults of the text itself.
         fatal: whether the text could not be decoded.
         locator: finds the text at a path.
-        ambiguous_scalars: scalars that YAML reads unexpectedly.
+        ambiguous_scalars: scalars that YAML reads unexpectedly, by their places.
         format: the format of the text.
         is_text: whether there is a text; false where the source was a mapping.
         raw: the bytes of the text, as a file holds them.
@@ -107,33 +106,18 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
     fatal: bool = False
     locator: Locator | None = None
-    ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
+    ambiguous_scalars: dict[Path, AmbiguousScalar] = field(default_factory=dict)
     format: Format = "json"
     is_text: bool = True
     raw: bytes = b""
     encoding: str = "utf-8"
     script: Script | None = None
-    _ambiguous: dict[int, dict[Path, tuple[AmbiguousScalar, ...]]] = field(
-        default_factory=dict, init=False, repr=False
-    )
 
     def fail(self, *found: Problem) -> Document:
         """Return the document, which could not be decoded, with the problems that prevent it."""
         self.problems += found
         self.fatal = True
         return self
-
-    def ambiguous_below(self, path: Path) -> tuple[AmbiguousScalar, ...]:
-        """Return the ambiguous scalars of the value at `path`."""
-        if not path or not self.ambiguous_scalars:
-            return self.ambiguous_scalars
-        length = len(path)
-        if length not in self._ambiguous:
-            below: defaultdict[Path, list[AmbiguousScalar]] = defaultdict(list)
-            for scalar in self.ambiguous_scalars:
-                below[scalar.path[:length]].append(scalar)
-            self._ambiguous[length] = {top: tuple(scalars) for top, scalars in below.items()}
-        return self._ambiguous[length].get(path, ())
 
     def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
         """Return the span of the key or value at `path`."""

@@ -29,18 +29,6 @@ _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 """Escapes that can make a string invalid: halves of a surrogate pair, and NUL."""
 
 
-class _RepeatedKeyError(Exception):
-    """An object has a key twice."""
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise _RepeatedKeyError
-    return values
-
-
-_STRICT = json.JSONDecoder(object_pairs_hook=_without_repetition)
 _PLAIN = json.JSONDecoder()
 
 
@@ -53,12 +41,15 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     if excess is not None:
         return document.fail(excess)
     repeated = False
+
+    def of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        values = dict(pairs)
+        repeated = repeated or len(values) != len(pairs)
+        return values
+
     try:
-        try:
-            document.value = _STRICT.decode(text)
-        except _RepeatedKeyError:
-            repeated = True
-            document.value = _PLAIN.decode(text)
+        document.value = json.JSONDecoder(object_pairs_hook=of_pairs).decode(text)
     except json.JSONDecodeError as error:
         offset, message, hint = _explained(error)
         remedy = _remedy(text)
@@ -68,7 +59,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
         message = "the document is nested too deeply for this interpreter"
         return document.fail(problems.beyond(message))
     except ValueError:
-        return document.fail(problems.find_long_integer(text) or problems.long_integer())
+        return document.fail(problems.long_integer(text))
     scanner = _Scanner(text)
     document.locator = Locator(text, scanner.document)
     if _SUSPICIOUS.search(text):

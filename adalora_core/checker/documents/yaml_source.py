@@ -196,7 +196,6 @@ class _Reader:
 
     def __init__(self, document: Document, limits: Limits) -> None:
         self._document, self._text, self._limits = document, document.text, limits
-        self._ambiguous: list[AmbiguousScalar] = []
         self._hashed = 0
 
     def read(self) -> None:
@@ -213,7 +212,6 @@ class _Reader:
             raise _StopError(problems.EMPTY)
         document.value, place = self._value(node, ())
         document.locator = Locator(self._text, lambda: place)
-        document.ambiguous_scalars = tuple(self._ambiguous)
 
     def _value(self, node: Any, path: Path) -> tuple[Any, Place]:
         place = Place(node.start_mark.index, node.end_mark.index)
@@ -293,7 +291,7 @@ class _Reader:
         elif path is not None and not node.style:
             kind = ambiguity(tag, text)
             if kind is not None and tag == resolve(text):
-                self._ambiguous.append(AmbiguousScalar(kind, path, text))
+                self._document.ambiguous_scalars[path] = AmbiguousScalar(kind, path, text)
         if tag in (STRING, MERGE, VALUE):
             return text
         if tag not in _CONSTRUCT:
@@ -318,7 +316,7 @@ class _Reader:
         message, offset = f"the tag {node.tag!r} {reason}", node.start_mark.index
         self._report(Problem(problems.UNKNOWN_TAG, message, path or (), offset=offset))
         if path is not None:
-            self._ambiguous.append(AmbiguousScalar("tag", path, node.tag))
+            self._document.ambiguous_scalars[path] = AmbiguousScalar("tag", path, node.tag)
 
     def _report(self, problem: Problem) -> None:
         if len(self._document.problems) <= self._limits.diagnostics:  # one more than is shown

@@ -19,7 +19,7 @@ from adalora_core.checker.documents.problems import (
     BOUND_EXCEEDED,
     SYNTAX_ERROR,
     Problem,
-    too_many_findings,
+    beyond,
 )
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.discovery import (
@@ -119,7 +119,8 @@ def _report(
     if any(each.rule is RankPatternSum for each in found) and has_state(name):
         found = [each for each in found if each.rule is not RankPatternSum]
     if len(problems) > limit or len(found) > room:
-        problems = [*problems[:limit], too_many_findings(limit)]
+        more = f"the document has more than {limit} findings; the rest is not shown"
+        problems = [*problems[:limit], beyond(more)]
     tops = {block.path for block in blocks}
     diagnostics = [
         _of_finding(document, finding, tops)

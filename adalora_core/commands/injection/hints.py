@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _NAMES_SHOWN = 12
 _PATHS_SHOWN = 3
-_NOTES_SHOWN = 100
 _SHOWN_KINDS: dict[Kind, str] = {
     "matrix": "linear layers", "convolution": "convolutions", "embedding": "embeddings",
 }  # fmt: skip
@@ -48,8 +47,8 @@ def notes_of(block: Block, config: Any, found: Injected) -> Iterator[str]:
         if isinstance(given, str) and not is_all_linear(given):
             yield f"target_modules: PEFT replaces the expression by {kept or 'nothing'}"
     elif isinstance(given, list):
-        yield from _few(_idle_targets(given, config, names, found.model))
-    yield from _few(_idle_settings(block, config, names, found))
+        yield from _idle_targets(given, config, names, found.model)
+    yield from _idle_settings(block, config, names, found)
 
 
 def _idle_targets(
@@ -114,13 +113,6 @@ def _idle_settings(
     for name in block["modules_to_save"] or ():
         if not any(f"{name}.modules_to_save." in each for each in trained):
             yield f"modules_to_save: the model has no {name!r}; --class names a class with it"
-
-
-def _few(notes: Iterable[str]) -> list[str]:
-    """Return notes that a long setting has, and how many more there are than are shown."""
-    found = list(notes)
-    more = [f"{len(found) - _NOTES_SHOWN} more such entries"]
-    return found if len(found) <= _NOTES_SHOWN else found[:_NOTES_SHOWN] + more
 
 
 def missed(found: Injected) -> Iterator[Module]:
