@@ -10,6 +10,7 @@ from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Locator, Place
 from adalora_core.checker.documents.problems import Problem, values_of
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
+from adalora_core.floor.places import content_end
 
 _BLANK = re.compile(r"[ \t]*")
 # Possessive: of a group that could give repetitions back, each one would take memory.
@@ -114,16 +115,13 @@ class _Scanner:
         self._at = 0
 
     def document(self) -> Place:
-        top = Place(0, len(self._text))
-        table = top
-        while True:
-            self._skip(_SPACE)
-            if self._at >= len(self._text):
-                return top
-            if self._text.startswith("[", self._at):
+        top = table = Place(0, len(self._text))
+        while self._skip(_SPACE) < len(self._text):
+            if self._text[self._at] == "[":
                 table = self._header(top)
             else:
                 self._pair(table)
+        return top
 
     def _header(self, top: Place) -> Place:
         start = self._at
@@ -165,14 +163,12 @@ class _Scanner:
     def _dotted(self) -> list[Key]:
         keys = []
         while True:
-            self._skip(_BLANK)
-            start = self._at
+            start = self._skip(_BLANK)
             if self._text[start] in "\"'":
-                self._skip(STRING)
-                name = next(iter(tomllib.loads(f"{self._text[start : self._at]} = 0")))
+                written = self._text[start : self._skip(STRING)]
+                name = next(iter(tomllib.loads(f"{written} = 0")))
             else:
-                self._skip(_BARE)
-                name = self._text[start : self._at]
+                name = self._text[start : self._skip(_BARE)]
             keys.append((name, (start, self._at)))
             self._skip(_BLANK)
             if not self._text.startswith(".", self._at):
@@ -180,8 +176,7 @@ class _Scanner:
             self._at += 1
 
     def _value(self) -> Place:
-        self._skip(_BLANK)
-        start = self._at
+        start = self._skip(_BLANK)
         first = self._text[start]
         place = Place(start, start)
         if first in "[{":
@@ -189,28 +184,23 @@ class _Scanner:
         elif first in "\"'":
             self._skip(STRING)
         else:
-            self._skip(_SCALAR)
-            self._at = start + len(self._text[start : self._at].rstrip())
+            self._at = content_end(self._text, start, self._skip(_SCALAR))
         place.end = self._at
         return place
 
     def _entries(self, place: Place, closing: str) -> None:
         """Read what is between the brackets of an array or an inline table."""
         self._at += 1
-        while True:
-            self._skip(_SPACE)
-            if self._text[self._at] == closing:
-                break
+        while self._text[self._skip(_SPACE)] != closing:
             if closing == "]":
                 place.inside[len(place.inside)] = self._value()
             else:
                 self._pair(place)
-            self._skip(_SPACE)
-            if self._text[self._at] == ",":
+            if self._text[self._skip(_SPACE)] == ",":
                 self._at += 1
         self._at += 1
 
-    def _skip(self, pattern: re.Pattern[str]) -> None:
+    def _skip(self, pattern: re.Pattern[str]) -> int:
         match = pattern.match(self._text, self._at)
-        if match is not None:
-            self._at = match.end()
+        self._at = match.end() if match else self._at
+        return self._at

@@ -297,18 +297,23 @@ class _Reader:
         if tag not in _CONSTRUCT:
             self._refuse_tag(node, path)
             return None
-        try:
-            return _constructed(tag, text)
-        except ValueError as error:
-            raise _StopError(self._unreadable(node, error)) from None
+        return self._constructed(node)
 
-    def _unreadable(self, node: Any, error: Exception) -> Problem:
-        tag, start = node.tag, node.start_mark.index
-        if tag.endswith((":int", ":float")) and "digits" in str(error):
-            kind = "an integer" if tag.endswith(":int") else "a number"
-            return problems.beyond(f"{kind} has too many digits", start)
-        fault = f"{node.value[:40]!r} is not a valid {tag.rpartition(':')[2]} ({error})"
-        return _syntax(self._text, start, fault)
+    def _constructed(self, node: Any) -> Any:
+        """Return the value of a scalar with a tag of `_CONSTRUCT`."""
+        kind, start = node.tag.removeprefix(_PREFIX), node.start_mark.index
+        is_long, value = kind in _NUMBERS and len(node.value) > MOST_DIGITS, None
+        try:
+            value = None if is_long else _CONSTRUCT[node.tag](ScalarNode(node.tag, node.value))
+        except (ValueError, ArithmeticError, LookupError, AttributeError, yaml.YAMLError) as error:
+            # PyYAML does not check the text of an explicit tag: an empty !!float, or !!bool x. A
+            # float of base 60 and a date with an offset may be out of range.
+            fault = f"{node.value[:40]!r} is not a valid {kind} ({str(error) or 'empty'})"
+            raise _StopError(_syntax(self._text, start, fault)) from None
+        if is_long or (type(value) is int and has_too_many_digits(value)):
+            message = f"{_NUMBERS[kind]} has too many digits"
+            raise _StopError(problems.beyond(message, start))
+        return value
 
     def _refuse_tag(self, node: Any, path: Path | None) -> None:
         is_known = node.tag.endswith((":set", ":omap", ":pairs"))
@@ -334,7 +339,7 @@ _CONSTRUCT = {
     _PREFIX + kind: getattr(_CONSTRUCTOR, f"construct_yaml_{kind}")
     for kind in ("null", "bool", "int", "float", "timestamp", "binary")
 }
-_NUMBERS = (_PREFIX + "int", _PREFIX + "float")
+_NUMBERS = {"int": "an integer", "float": "a number"}
 
 # Possessive: a text of digits alone would otherwise take quadratic time.
 _EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*+(?:\.[\d_]*+)?|\.\d[\d_]*+)[eE][-+]?\d+")
@@ -348,25 +353,6 @@ def resolve(text: str) -> str:
         if pattern.match(text):
             return tag
     return STRING
-
-
-def _constructed(tag: str, text: str) -> Any:
-    """Return the value of a scalar with a tag of `_CONSTRUCT`.
-
-    Raises:
-        ValueError: the text is not valid for the tag, such as a date with a 13th month.
-    """
-    if tag in _NUMBERS and len(text) > MOST_DIGITS:
-        raise ValueError("too many digits")
-    try:
-        value: Any = _CONSTRUCT[tag](ScalarNode(tag, text))
-    except (ArithmeticError, LookupError, AttributeError, yaml.YAMLError) as error:
-        # PyYAML does not check the text of an explicit tag: an empty !!float, or !!bool x. A float
-        # of base 60 and a date with an offset may be out of range.
-        raise ValueError(str(error) or "empty") from None
-    if type(value) is int and has_too_many_digits(value):
-        raise ValueError("too many digits")
-    return value
 
 
 def ambiguity(tag: str, text: str) -> str | None:
