@@ -201,20 +201,18 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def edit(document: Document, change: Change) -> Edit | None:
     """Return the edit that makes a change; None if the text cannot hold it."""
-    if isinstance(change, Replace) and document.script is None:
-        return Edit(document.span(*change.extent), change.text)
-    made = None if document.locator is None else _edit(document, document.locator, change)
-    return None if made is None else Edit(document.span(*made[0]), made[1])
-
-
-def _edit(document: Document, locator: Locator, change: Change) -> tuple[Extent, str] | None:
+    made, locator = None, document.locator
     if document.script is not None:
         from adalora_core.checker.documents.python.source import edit as edit_code
 
-        return edit_code(document, change)
-    if isinstance(change, Insert):
-        return _insertion(document, locator, change)
-    return None if isinstance(change, Replace) else _replacement(document, locator, change)
+        made = edit_code(document, change)
+    elif isinstance(change, Replace):
+        made = change.extent, change.text
+    elif isinstance(change, Insert):
+        made = None if locator is None else _insertion(document, locator, change)
+    elif locator is not None:
+        made = _replacement(document, locator, change)
+    return None if made is None else Edit(document.span(*made[0]), made[1])
 
 
 def _replacement(

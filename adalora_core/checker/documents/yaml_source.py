@@ -46,13 +46,15 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     try:
         _Reader(document, limits).read()
     except _StopError as stop:
-        _abort(document, stop.problem)
+        problem = stop.problem
     except RecursionError:
-        _abort(document, problems.beyond("the document is nested too deeply for this interpreter"))
+        problem = problems.beyond("the document is nested too deeply for this interpreter")
     except yaml.reader.ReaderError as error:
         message = f"a character that YAML does not allow: {error.reason}"
-        offset = _reader_offset(text, error)
-        _abort(document, Problem(problems.BAD_ENCODING, message, offset=offset))
+        # The C reader counts bytes, the Python reader characters; both name the character.
+        sign = error.character
+        sign = chr(sign) if isinstance(sign, int) else sign[:1] or "\0"
+        problem = Problem(problems.BAD_ENCODING, message, offset=max(text.find(sign), 0))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         offset = min(mark.index, len(text)) if mark else 0
@@ -65,8 +67,11 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
             problem = Problem(problems.MANY_DOCUMENTS, message, offset=offset)
         elif "nesting depth" in message:  # libyaml's own limit, met while it looks ahead
             problem = problems.beyond(message, offset)
-        _abort(document, problem)
-    return document
+    else:
+        return document
+    # Paths lead nowhere in a document that is not read: what is known by its path goes.
+    document.problems = [each for each in document.problems if each.offset is not None]
+    return document.fail(problem)
 
 
 def comments(text: str) -> Iterator[tuple[int, int]]:
@@ -84,19 +89,6 @@ def comments(text: str) -> Iterator[tuple[int, int]]:
 def _scanner_of(text: str) -> Any:
     is_odd = len(text) <= _SMALL and _MAY_DIFFER.search(text)
     return yaml.SafeLoader if is_odd else _FAST
-
-
-def _abort(document: Document, problem: Problem) -> None:
-    """End with `problem`; keep earlier problems only if they have an offset of their own."""
-    document.problems = [earlier for earlier in document.problems if earlier.offset is not None]
-    document.fail(problem)
-
-
-def _reader_offset(text: str, error: yaml.reader.ReaderError) -> int:
-    # The C reader counts bytes, the Python reader characters; both name the character.
-    character = error.character
-    number = character if isinstance(character, int) else ord(character[:1] or "\0")
-    return max(text.find(chr(number)), 0)
 
 
 _OF_INDENTATION = ("mapping values are not allowed", "did not find expected", "expected <block")

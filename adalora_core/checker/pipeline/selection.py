@@ -268,16 +268,13 @@ class _Requests:
         else:
             line = None if _KEYWORDS[keyword] else self._line_meant(comment)
             for each in named:
-                self._add(each.group().rstrip(), line, each.start())
-
-    def _add(self, name: str, line: Line | None, start: int) -> None:
-        extent = start, start + len(name)
-        rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
-        problem = _why_unsuppressible(rule, name)
-        if problem is not None:
-            self._refuse(extent, problem)
-        elif rule is not None:
-            self.named_rules.append(_NamedRule(rule.code, line, extent))
+                name = each.group().rstrip()
+                extent = each.start(), each.start() + len(name)
+                rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
+                if problem := _why_unsuppressible(rule, name):
+                    self._refuse(extent, problem)
+                elif rule is not None:
+                    self.named_rules.append(_NamedRule(rule.code, line, extent))
 
     def _refuse(self, extent: Extent, message: str) -> None:
         self.invalid.append(_diagnostic(self._document, InvalidSuppression, extent, message))

@@ -59,7 +59,7 @@ def _idle_targets(
     for index, name in enumerate(given):
         if name in reached:
             continue
-        if _matches(config, name, model):
+        if _matches(config, model.modules, target_modules=[name]):
             yield f"target_modules[{index}] {name!r} is excluded, copied, or in no asked layer"
             continue
         listed = listed or names_of(model)
@@ -70,19 +70,13 @@ def _idle_targets(
         yield f"target_modules[{index}] {name!r} matches no module; {advice}{listed}"
 
 
-def _matches(config: Any, entry: str, model: BaseModel) -> bool:
-    """Return whether PEFT takes an entry of a list for any module, other settings aside."""
-    alone = _alone(config, target_modules=[entry])
-    return any(check_target_module_exists(alone, path) for path in model.modules)
-
-
-def _alone(config: Any, **values: Any) -> Any:
-    """Return a copy of a configuration of PEFT that selects modules by the given fields alone."""
-    found = copy.copy(config)
+def _matches(config: Any, paths: Iterable[str], **values: Any) -> bool:
+    """Return whether PEFT adapts any of the paths, by its targets and the given fields alone."""
+    alone = copy.copy(config)
     every = {"exclude_modules": None, "modules_to_save": None, "layers_to_transform": None}
     for name, value in (every | values).items():
-        setattr(found, name, value)
-    return found
+        setattr(alone, name, value)
+    return any(check_target_module_exists(alone, path) for path in paths)
 
 
 def _idle_settings(
@@ -91,17 +85,15 @@ def _idle_settings(
     """Yield a note for each entry of the other fields that means nothing for the model."""
     excluded = block["exclude_modules"] or ()
     if isinstance(excluded, str):
-        alone = _alone(config, target_modules=excluded)
-        is_idle = not any(check_target_module_exists(alone, path) for path in found.model.modules)
-        idle = [excluded] if is_idle else []
+        is_used = _matches(config, found.model.modules, target_modules=excluded)
+        idle = [] if is_used else [excluded]
     else:
         ends = {end for path in found.model.modules for end in endings(path)}
         idle = [name for name in excluded if name not in ends]
     yield from (f"exclude_modules: {name!r} matches no module" for name in idle)
     layers = block["layers_to_transform"]
     for layer in [layers] if isinstance(layers, int) else layers or ():
-        wanted = _alone(config, layers_to_transform=layer)
-        if not any(check_target_module_exists(wanted, name) for name in names):
+        if not _matches(config, names, layers_to_transform=layer):
             yield f"layers_to_transform: no target is in layer {layer}"
     for field in ("rank_pattern", "alpha_pattern") if block.is_lora else ():
         keys = list(block[field] or ())
