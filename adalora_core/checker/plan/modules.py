@@ -12,7 +12,8 @@ from adalora_core.checker.plan.header import TensorInfo
 from adalora_core.floor.places import Path as Steps
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
-Kind = Literal["matrix", "convolution", "embedding", "other"]
+Kind = Literal["linear", "convolution", "embedding", "attention", "parameter", "other"]
+"""The kind of a module, or of what has an adapter."""
 
 _OUTPUT_HEADS = frozenset({"lm_head", "embed_out", "proj_out"})
 
@@ -91,7 +92,6 @@ def layer_of(path: str) -> int:
     return int(found[0]) if found else -1
 
 
-AdapterKind = Literal["linear", "embedding", "convolution", "attention", "parameter"]
 FACTOR = ".lora_"
 """Part of the name of each tensor of an adapter."""
 _OF_A_COPY = re.compile(r"\.base_layer|\.(modules_to_save|token_adapter)\..*")
@@ -125,7 +125,7 @@ class Adapted:
     """
 
     path: str
-    kind: AdapterKind
+    kind: Kind
     rank: int
     alpha: float
     scale: float

@@ -238,7 +238,7 @@ def _map_of(found: Injected, name: str) -> bytes:
     with _matplotlib():
         from adalora_core.commands.rank_report.heatmap import rank_heatmap
 
-        ranks = {each.path: 0 for each in found.model.of_kind("matrix")}
+        ranks = {each.path: 0 for each in found.model.of_kind("linear")}
         ranks |= {each.path: each.rank for each in found.adapted}
         return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
 

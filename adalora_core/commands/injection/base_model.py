@@ -202,9 +202,9 @@ def _described(path: str, module: nn.Module) -> Module:
         return Module(path, "other")
     info, found = info_of(weight), Module(path, "other")
     if isinstance(module, nn.Linear):
-        found = replace(found, kind="matrix", inputs=info.shape[1], outputs=info.shape[0])
+        found = replace(found, kind="linear", inputs=info.shape[1], outputs=info.shape[0])
     elif isinstance(module, Conv1D):
-        found = replace(found, kind="matrix", inputs=info.shape[0], outputs=info.shape[1])
+        found = replace(found, kind="linear", inputs=info.shape[0], outputs=info.shape[1])
     elif isinstance(module, nn.Embedding):
         found = replace(found, kind="embedding", inputs=info.shape[1], outputs=info.shape[0])
     elif isinstance(module, tuple(_CONVOLUTIONS.values())):

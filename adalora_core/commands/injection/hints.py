@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NAMES_SHOWN = 12
 _PATHS_SHOWN = 3
 _SHOWN_KINDS: dict[Kind, str] = {
-    "matrix": "linear layers", "convolution": "convolutions", "embedding": "embeddings",
+    "linear": "linear layers", "convolution": "convolutions", "embedding": "embeddings",
 }  # fmt: skip
 _NAMES_COMPARED = 200
 """Names of the model, the most frequent ones, that may be meant by a name that matches nothing."""
@@ -110,13 +110,13 @@ def _idle_settings(
 def missed(found: Injected) -> Iterator[Module]:
     """Yield the linear layers that PEFT adapts by default for the architecture, and not here."""
     adapted, model = {each.path for each in found.adapted}, found.model
-    linear = [each for each in model.of_kind("matrix") if not model.is_output_head(each)]
+    linear = [each for each in model.of_kind("linear") if not model.is_output_head(each)]
     usual = set(_usual(model))
     return (each for each in linear if each.name in usual and each.path not in adapted)
 
 
 def _usual(model: BaseModel) -> list[str]:
-    names = {each.name for each in model.of_kind("matrix") if not model.is_output_head(each)}
+    names = {each.name for each in model.of_kind("linear") if not model.is_output_head(each)}
     by_type = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.model_type or "")
     if isinstance(by_type, list) and names.issuperset(by_type):
         return list(by_type)
@@ -135,7 +135,7 @@ def hint_without(field: str, model: BaseModel) -> str:
 def hint_of(block: Block, model: BaseModel, is_taken: Callable[[str | list[str]], bool]) -> str:
     """Return what to write instead of what PEFT refuses; proposed targets are taken by PEFT."""
     targets = block["target_modules"]
-    paths = [each.path for each in model.of_kind("matrix", "convolution")]
+    paths = [each.path for each in model.of_kind("linear", "convolution")]
     if isinstance(targets, str) and not is_all_linear(targets):
         if is_taken(f".*({targets})"):
             return f'a string must match a whole path: write ".*({targets})" or a list of names'
@@ -162,7 +162,7 @@ def _near(names: Iterable[str], model: BaseModel) -> list[str]:
 
     The name of a layer of another architecture is not misspelt.
     """
-    counts = Counter(module.name for module in model.of_kind("matrix", "convolution"))
+    counts = Counter(module.name for module in model.of_kind("linear", "convolution"))
     known = sorted(name for name, _ in counts.most_common(_NAMES_COMPARED))
     near: set[str] = set()
     for name in names:

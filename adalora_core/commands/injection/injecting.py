@@ -18,8 +18,8 @@ from torch import nn
 from adalora_core.checker.plan.modules import (
     FACTOR,
     Adapted,
-    AdapterKind,
     Injected,
+    Kind,
     RefusedError,
 )
 from adalora_core.commands.injection import quiet
@@ -57,9 +57,6 @@ targets inside with exclude_modules; PEFT takes every path that ends with an ent
     "\n", " "
 )
 _LONGEST = 400
-_LAYERS_OF: dict[str, AdapterKind] = {
-    "matrix": "linear", "embedding": "embedding", "convolution": "convolution"
-}  # fmt: skip
 _WITHOUT_WEIGHTS = ("meta tensor", "meta device", "register_meta", "cuda", "no data")
 
 
@@ -209,11 +206,10 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
         if owner not in tensors or not hasattr(layer, "scale" if is_ours else "scaling"):
             continue
         path = owner.replace(".base_layer", "")
-        kind: AdapterKind = "attention"
+        module = base.described.modules.get(path)
+        kind: Kind = "attention" if module is None or module.kind == "other" else module.kind
         if hasattr(layer, "parameter_name"):
             path, kind = f"{path}.{layer.parameter_name}", "parameter"
-        elif path in base.described.modules:
-            kind = _LAYERS_OF.get(base.described.modules[path].kind, kind)
         shapes = {name: tuple(each.shape) for name, each in tensors[owner].items()}
         info = info_of(next(iter(tensors[owner].values())))
         if is_ours:
