@@ -47,6 +47,8 @@ def test_file_ignores_take_codes_out_of_files_that_fit(check, write, tmp_path):
     write(FEW, "b.json")
     _, out, _ = check(tmp_path, "-o", "json", "--per-file-ignores", "tests/*:ADA2,ADA414")
     assert _codes(out) == [["ADA207"], []]
+    more = ("--per-file-ignores", "tests/*:ADA2", "--per-file-ignores", "*.json:ADA414")
+    assert _codes(check(tmp_path, "-o", "json", *more)[1]) == [["ADA207"], []]
     _, out, _ = check(tmp_path, "--per-file-ignores", "tests/*:few-allocations")
     assert "suppressed 1 finding" in out
 

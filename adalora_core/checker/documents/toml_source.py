@@ -10,7 +10,6 @@ from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document, Locator, Place
 from adalora_core.checker.documents.problems import Problem, values_of
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
-from adalora_core.floor.places import content_end
 
 _BLANK = re.compile(r"[ \t]*")
 # Possessive: of a group that could give repetitions back, each one would take memory.
@@ -184,7 +183,7 @@ class _Scanner:
         elif first in "\"'":
             self._skip(STRING)
         else:
-            self._at = content_end(self._text, start, self._skip(_SCALAR))
+            self._skip(_SCALAR)  # blanks behind it included
         place.end = self._at
         return place
 
