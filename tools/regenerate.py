@@ -62,8 +62,7 @@ def rule_pages() -> dict[Path, Content]:
 
 
 def schemas() -> dict[Path, Content]:
-    """Return the schemas of a configuration and of a report."""
-    from adalora_core.checker.reports import report_schema_text
+    """Return the schemas of a configuration."""
     from adalora_core.config.editor_schema import FILE, editor_schema
     from adalora_core.config.schema import FILES, LORA_FILES, config_schema, to_text
 
@@ -73,10 +72,7 @@ def schemas() -> dict[Path, Content]:
     }
     for draft, name in LORA_FILES.items():
         files[folder / name] = to_text(config_schema(draft, method="LORA"))
-    return files | {
-        folder / FILE: to_text(editor_schema()),
-        folder / "adalora-report.schema.json": report_schema_text(),
-    }
+    return files | {folder / FILE: to_text(editor_schema())}
 
 
 def share() -> dict[Path, Content]:

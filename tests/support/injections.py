@@ -119,7 +119,7 @@ def planned(model: Model, fields: dict[str, Any]) -> Outcome:
     try:
         found = inject(Block({"peft_type": method, **fields}), base_of(model))
     except RefusedError as error:
-        return Outcome(error=error.problem.message)
+        return Outcome(error=error.message)
     tensors = {key: info.shape for key, info in found.file.items()}
     scales = {each.owner: (each.rank, each.scale) for each in found.adapted}
     return Outcome(tensors, scales, found.count, file_bytes(found.file))
@@ -156,7 +156,7 @@ def drawn(rng: random.Random) -> tuple[Model, dict[str, Any]]:
     model = name, rng.choice(["float32"] * 6 + ["bfloat16", "float16", "float64"])
     modules = base_of(model).described.modules
     layers = [path for path, each in modules.items() if each.kind != "other"]
-    layers += [path for path, each in modules.items() if each.kind == "matrix"] * 3
+    layers += [path for path, each in modules.items() if each.kind == "linear"] * 3
     task = next((task for end, task in TASKS.items() if name.endswith(end)), None)
     fields: dict[str, Any] = {"task_type": task if rng.random() < 0.6 else None}
     fields["target_modules"] = _targets(rng, layers, list(modules))

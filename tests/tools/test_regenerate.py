@@ -47,7 +47,7 @@ def test_committed_files_are_what_their_source_gives() -> None:
 
 DAMAGES = (
     ("rules", "docs/rules/README.md", "no-budgeting-phase"),
-    ("schemas", "schemas/adalora-report.schema.json", '"$schema"'),
+    ("schemas", "schemas/adalora-config.schema.json", '"$schema"'),
     ("stubs", "adalora_core/_cpu.pyi", "    /,\n"),
     ("indexes", "docs/adr/README.md", "0005, "),
     ("speed", "README.md", "| 8 x 16 tokens | "),

@@ -201,29 +201,24 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def edit(document: Document, change: Change) -> Edit | None:
     """Return the edit that makes a change; None if the text cannot hold it."""
-    if isinstance(change, Replace) and document.script is None:
-        return Edit(document.span(*change.extent), change.text)
-    made = None if document.locator is None else _edit(document, document.locator, change)
-    return None if made is None else Edit(document.span(*made[0]), made[1])
-
-
-def _edit(document: Document, locator: Locator, change: Change) -> tuple[Extent, str] | None:
+    made, locator = None, document.locator
     if document.script is not None:
         from adalora_core.checker.documents.python.source import edit as edit_code
 
-        return edit_code(document, change)
-    if isinstance(change, Insert):
-        return _insertion(document, locator, change)
-    return None if isinstance(change, Replace) else _replacement(document, locator, change)
+        made = edit_code(document, change)
+    elif isinstance(change, Replace):
+        made = change.extent, change.text
+    elif isinstance(change, Insert):
+        made = None if locator is None else _insertion(document, locator, change)
+    elif locator is not None:
+        made = _replacement(document, locator, change)
+    return None if made is None else Edit(document.span(*made[0]), made[1])
 
 
 def _replacement(
     document: Document, locator: Locator, change: Put | Rename
 ) -> tuple[Extent, str] | None:
-    extent = locator.locate(change.path, "value" if isinstance(change, Put) else "key")
-    if extent is None:
-        return None
-    start, end = extent
+    start, end = locator.locate(change.path, "value" if isinstance(change, Put) else "key")
     if document.format == "yaml":
         properties = _PROPERTIES.match(document.text, start, end)
         start = properties.end() if properties else start
@@ -243,8 +238,7 @@ def _insertion(document: Document, locator: Locator, change: Insert) -> tuple[Ex
     mapping = document.value
     for step in above:
         mapping = mapping[step]
-    extents = [locator.locate((*above, key), "key") for key in mapping]
-    first = min((extent[0] for extent in extents if extent is not None), default=None)
+    first = min((locator.locate((*above, key), "key")[0] for key in mapping), default=None)
     if first is None:
         return None
     text, format_ = document.text, document.format

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adalora_core.floor.places import AmbiguousScalar, Extent, Path, Span, content_end
 
@@ -36,13 +36,6 @@ def format_of(name: str | os.PathLike[str]) -> Format:
     return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
 
 
-class Locator(Protocol):
-    """Finds the text at a path; for a path that does not exist, that of its nearest parent."""
-
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
-        """Return the extent of the key or the value at `path`."""
-
-
 @dataclass(slots=True)
 class Place:
     """The position of a value, and those of the keys and values inside it.
@@ -59,15 +52,22 @@ class Place:
     inside: dict[object, Place] = field(default_factory=dict)
 
 
-class TreeLocator:
-    """Finds keys and values in a tree of places."""
+class Locator:
+    """Finds keys and values in a tree of places, which is made for the first question."""
 
-    def __init__(self, text: str, top: Place) -> None:
+    def __init__(self, text: str, make: Callable[[], Place]) -> None:
         self._text = text
-        self._top = top
+        self._make = make
 
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
-        """Return the extent of the key or value, or of its nearest parent if it does not exist."""
+    @cached_property
+    def _top(self) -> Place:
+        return self._make()
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
+        """Return the extent of the key or value, or of its nearest parent if it does not exist.
+
+        In a script it is one of the code.
+        """
         place, key = self._top, None
         for step in path:
             if step not in place.inside:
@@ -93,7 +93,7 @@ class Document:
         problems: the faults of the text itself.
         fatal: whether the text could not be decoded.
         locator: finds the text at a path.
-        ambiguous_scalars: scalars that YAML reads unexpectedly.
+        ambiguous_scalars: scalars that YAML reads unexpectedly, by their places.
         format: the format of the text.
         is_text: whether there is a text; false where the source was a mapping.
         raw: the bytes of the text, as a file holds them.
@@ -106,15 +106,12 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
     fatal: bool = False
     locator: Locator | None = None
-    ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
+    ambiguous_scalars: dict[Path, AmbiguousScalar] = field(default_factory=dict)
     format: Format = "json"
     is_text: bool = True
     raw: bytes = b""
     encoding: str = "utf-8"
     script: Script | None = None
-    _ambiguous: dict[int, dict[Path, tuple[AmbiguousScalar, ...]]] = field(
-        default_factory=dict, init=False, repr=False
-    )
 
     def fail(self, *found: Problem) -> Document:
         """Return the document, which could not be decoded, with the problems that prevent it."""
@@ -122,24 +119,9 @@ class Document:
         self.fatal = True
         return self
 
-    def ambiguous_below(self, path: Path) -> tuple[AmbiguousScalar, ...]:
-        """Return the ambiguous scalars of the value at `path`."""
-        if not path or not self.ambiguous_scalars:
-            return self.ambiguous_scalars
-        length = len(path)
-        if length not in self._ambiguous:
-            below: defaultdict[Path, list[AmbiguousScalar]] = defaultdict(list)
-            for scalar in self.ambiguous_scalars:
-                below[scalar.path[:length]].append(scalar)
-            self._ambiguous[length] = {top: tuple(scalars) for top, scalars in below.items()}
-        return self._ambiguous[length].get(path, ())
-
     def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
         """Return the span of the key or value at `path`."""
-        if self.locator is None:
-            return None
-        extent = self.locator.locate(path, at)
-        return None if extent is None else self.span(*extent)
+        return None if self.locator is None else self.span_in_code(*self.locator.locate(path, at))
 
     def span(self, start: int, end: int) -> Span:
         """Turn offsets into a span with lines and columns."""

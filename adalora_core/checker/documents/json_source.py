@@ -5,25 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, starmap
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, Literal
+from typing import Any
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document
-from adalora_core.checker.documents.problems import (
-    Problem,
-    duplicate_key,
-    impossible_characters,
-    values_of,
-)
+from adalora_core.checker.documents.document import Document, Locator, Place
+from adalora_core.checker.documents.problems import Problem, duplicate_key, impossible_characters
 from adalora_core.config.findings import Remedy, Replace
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import Extent, Path
-
-_Member = tuple[str | int, "Extent | None", "Extent"]
-"""Name or index of a value, extent of its key, extent of the value."""
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _STRING = r'"(?:[^"\\]++|\\.)*+"?'
@@ -38,18 +29,6 @@ _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 """Escapes that can make a string invalid: halves of a surrogate pair, and NUL."""
 
 
-class _RepeatedKeyError(Exception):
-    """An object has a key twice."""
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise _RepeatedKeyError
-    return values
-
-
-_STRICT = json.JSONDecoder(object_pairs_hook=_without_repetition)
 _PLAIN = json.JSONDecoder()
 
 
@@ -62,12 +41,15 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     if excess is not None:
         return document.fail(excess)
     repeated = False
+
+    def of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        values = dict(pairs)
+        repeated = repeated or len(values) != len(pairs)
+        return values
+
     try:
-        try:
-            document.value = _STRICT.decode(text)
-        except _RepeatedKeyError:
-            repeated = True
-            document.value = _PLAIN.decode(text)
+        document.value = json.JSONDecoder(object_pairs_hook=of_pairs).decode(text)
     except json.JSONDecodeError as error:
         offset, message, hint = _explained(error)
         remedy = _remedy(text)
@@ -77,13 +59,14 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
         message = "the document is nested too deeply for this interpreter"
         return document.fail(problems.beyond(message))
     except ValueError:
-        return document.fail(problems.find_long_integer(text) or problems.long_integer())
-    locator = JsonLocator(text)
-    document.locator = locator
+        return document.fail(problems.long_integer(text))
+    scanner = _Scanner(text)
+    document.locator = Locator(text, scanner.document)
     if _SUSPICIOUS.search(text):
         document.problems += islice(impossible_characters(document.value), limits.diagnostics + 1)
     if repeated:
-        document.problems += islice(_repeated_keys(document.value, locator), limits.diagnostics + 1)
+        scanner.document()
+        document.problems += starmap(duplicate_key, scanner.repeated[: limits.diagnostics + 1])
     return document
 
 
@@ -169,83 +152,40 @@ def _trailing_comma(error: json.JSONDecodeError) -> int | None:
     return len(before) - 1 if closes and before.endswith(",") else None
 
 
-def _repeated_keys(value: Any, locator: JsonLocator) -> Iterator[Problem]:
-    for path, node in values_of(value):
-        if isinstance(node, dict):
-            extents: defaultdict[Any, list[Extent]] = defaultdict(list)
-            for name, key, _ in locator.members(path):
-                extents[name] += [key] if key else []
-            for name, found in extents.items():
-                if len(found) > 1:
-                    yield duplicate_key(path, name, found)
-
-
-class JsonLocator:
-    """Finds the extents of keys and values in valid JSON text.
-
-    One container is read at a time; the values inside are skipped by the C decoder.
-    """
+class _Scanner:
+    """Finds the positions of keys and values in valid JSON text, and the keys that are repeated."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._members: dict[Path, list[_Member]] = {}
-        self._last: dict[Path, dict[str | int, _Member]] = {}
+        self.repeated: list[tuple[Path, str, list[Extent]]] = []
 
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
-        """Return the extent of the key or value, or of its nearest parent if it does not exist."""
-        extent = self._value_extent(())
-        for depth, step in enumerate(path):
-            member = self._member(path[:depth], step)
-            if member is None:
-                break
-            _, key, value = member
-            extent = key if at == "key" and key and depth + 1 == len(path) else value
-        if at == "key" and not path:
-            # The document has no key; its first character is marked, not all of it.
-            return extent[0], extent[0] + 1
-        return extent
+    def document(self) -> Place:
+        """Return the place of the one value of the text."""
+        return self._place(self._after_blank(0), ())
 
-    def members(self, path: Path) -> list[_Member]:
-        """Return name or index, extent of the key and extent of the value of each member."""
-        if path not in self._members:
-            self._members[path] = self._read(self._value_extent(path)[0])
-        return self._members[path]
-
-    def _member(self, path: Path, name: str | int) -> _Member | None:
-        if path not in self._last:
-            # Of a repeated key the last one counts, as in the decoded value.
-            self._last[path] = {member[0]: member for member in self.members(path)}
-        return self._last[path].get(name)
-
-    def _value_extent(self, path: Path) -> Extent:
-        if not path:
-            start = self._after_blank(0)
-            return start, len(self._text.rstrip(" \t\n\r"))
-        *parent, last = path
-        member = self._member(tuple(parent), last)
-        return self._value_extent(tuple(parent)) if member is None else member[2]
+    def _place(self, at: int, path: Path) -> Place:
+        text, place = self._text, Place(at, at)
+        if text[at] not in "{[":
+            _, place.end = _PLAIN.raw_decode(text, at)
+            return place
+        written: defaultdict[str, list[Extent]] = defaultdict(list)
+        is_object = text[at] == "{"
+        at = self._after_blank(at + 1)
+        while text[at] not in "]}":
+            name: str | int = len(place.inside)
+            if is_object:
+                key, end = scanstring(text, at + 1, True)
+                written[key].append((at, end))
+                name, place.keys[key] = key, (at, end)
+                at = self._after_blank(self._after_blank(end) + 1)
+            place.inside[name] = self._place(at, (*path, name))
+            at = self._after_blank(place.inside[name].end)
+            if text[at] == ",":
+                at = self._after_blank(at + 1)
+        place.end = at + 1
+        self.repeated += [(path, name, all_) for name, all_ in written.items() if len(all_) > 1]
+        return place
 
     def _after_blank(self, at: int) -> int:
         match = _BLANK.match(self._text, at)
         return match.end() if match else at
-
-    def _read(self, start: int) -> list[_Member]:
-        text = self._text
-        members: list[_Member] = []
-        if text[start : start + 1] not in ("{", "["):
-            return []
-        is_object = text[start] == "{"
-        at = self._after_blank(start + 1)
-        while text[at] not in "]}":
-            name: str | int = len(members)
-            key = None
-            if is_object:
-                name, end = scanstring(text, at + 1, True)
-                key = (at, end)
-                at = self._after_blank(self._after_blank(end) + 1)
-            _, end = _PLAIN.raw_decode(text, at)
-            members.append((name, key, (at, end)))
-            at = self._after_blank(end)
-            if text[at] == ",":
-                at = self._after_blank(at + 1)
-        return members

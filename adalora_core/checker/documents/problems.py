@@ -84,15 +84,10 @@ def too_many_values(limits: Limits, counted: str = "", offset: int = 0) -> Probl
     return beyond(f"the document has more than {limits.nodes} values{counted}", offset)
 
 
-def long_integer(offset: int = 0) -> Problem:
-    """Return the problem of an integer with too many digits."""
-    return beyond("an integer has too many digits", offset)
-
-
-def find_long_integer(text: str) -> Problem | None:
-    """Return the problem of an integer that CPython refuses to convert; None: there is none."""
+def long_integer(text: str = "") -> Problem:
+    """Return the problem of an integer with too many digits, at its place if the text is given."""
     number = re.search(r"(?<!\d)\d{4300,}", text)
-    return None if number is None else long_integer(number.start())
+    return beyond("an integer has too many digits", number.start() if number else 0)
 
 
 def at_open_bracket(problem: Problem, text: str) -> Problem:
@@ -120,11 +115,6 @@ def at_open_bracket(problem: Problem, text: str) -> Problem:
     related = (((offset, min(offset + 1, len(text))), "noticed here"),)
     hint = f"close it with {_ENDS[text[at]]}"
     return replace(problem, message=message, offset=at, hint=hint, related=related)
-
-
-def too_many_findings(most: int) -> Problem:
-    """Return the problem of a document with more findings than are shown."""
-    return beyond(f"the document has more than {most} findings; the rest is not shown")
 
 
 def duplicate_key(path: Path, key: str, extents: list[Extent]) -> Problem:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from functools import cached_property
 from typing import Any
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, Place, TreeLocator
-from adalora_core.checker.documents.problems import Problem
+from adalora_core.checker.documents.document import Document, Locator, Place
+from adalora_core.checker.documents.problems import Problem, values_of
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
 
 _BLANK = re.compile(r"[ \t]*")
@@ -52,13 +51,13 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     except RecursionError:
         return document.fail(problems.too_deep(limits))
     except ValueError:
-        is_long = problems.find_long_integer(text.replace("_", "")) is not None
+        is_long = re.search(r"\d{4300,}", text.replace("_", "")) is not None
         other = problems.beyond("a value is out of Python's range")
         return document.fail(problems.long_integer() if is_long else other)
     excess = _excess_of_values(document.value, limits)
     if excess is not None:
         return document.fail(excess)
-    document.locator = _LazyLocator(text)
+    document.locator = Locator(text, _Scanner(text).document)
     return document
 
 
@@ -94,30 +93,13 @@ def _excess_of_text(text: str, limits: Limits) -> Problem | None:
 
 def _excess_of_values(value: Any, limits: Limits) -> Problem | None:
     """Return how the values exceed a limit, or None."""
-    level = [value]
-    for _ in range(limits.depth + 1):
-        inner: list[Any] = []
-        for node in level:
-            entries = node.values() if isinstance(node, dict) else node
-            inner += [entry for entry in entries if isinstance(entry, (dict, list))]
-            # Python limits the digits of decimal integers only.
-            if any(type(entry) is int and has_too_many_digits(entry) for entry in entries):
-                return problems.long_integer()
-        if not inner:
-            return None
-        level = inner
-    return problems.too_deep(limits)
-
-
-class _LazyLocator(TreeLocator):
-    """Finds keys and values; scans the text when the first position is asked for."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    @cached_property
-    def _top(self) -> Place:  # type: ignore[override]
-        return _Scanner(self._text).document()
+    for path, node in values_of(value):
+        if len(path) > limits.depth and isinstance(node, (dict, list)):
+            return problems.too_deep(limits)
+        # Python limits the digits of decimal integers only.
+        if type(node) is int and has_too_many_digits(node):
+            return problems.long_integer()
+    return None
 
 
 Key = tuple[str, tuple[int, int]]
@@ -132,16 +114,13 @@ class _Scanner:
         self._at = 0
 
     def document(self) -> Place:
-        top = Place(0, len(self._text))
-        table = top
-        while True:
-            self._skip(_SPACE)
-            if self._at >= len(self._text):
-                return top
-            if self._text.startswith("[", self._at):
+        top = table = Place(0, len(self._text))
+        while self._skip(_SPACE) < len(self._text):
+            if self._text[self._at] == "[":
                 table = self._header(top)
             else:
                 self._pair(table)
+        return top
 
     def _header(self, top: Place) -> Place:
         start = self._at
@@ -183,14 +162,12 @@ class _Scanner:
     def _dotted(self) -> list[Key]:
         keys = []
         while True:
-            self._skip(_BLANK)
-            start = self._at
+            start = self._skip(_BLANK)
             if self._text[start] in "\"'":
-                self._skip(STRING)
-                name = next(iter(tomllib.loads(f"{self._text[start : self._at]} = 0")))
+                written = self._text[start : self._skip(STRING)]
+                name = next(iter(tomllib.loads(f"{written} = 0")))
             else:
-                self._skip(_BARE)
-                name = self._text[start : self._at]
+                name = self._text[start : self._skip(_BARE)]
             keys.append((name, (start, self._at)))
             self._skip(_BLANK)
             if not self._text.startswith(".", self._at):
@@ -198,8 +175,7 @@ class _Scanner:
             self._at += 1
 
     def _value(self) -> Place:
-        self._skip(_BLANK)
-        start = self._at
+        start = self._skip(_BLANK)
         first = self._text[start]
         place = Place(start, start)
         if first in "[{":
@@ -207,28 +183,23 @@ class _Scanner:
         elif first in "\"'":
             self._skip(STRING)
         else:
-            self._skip(_SCALAR)
-            self._at = start + len(self._text[start : self._at].rstrip())
+            self._skip(_SCALAR)  # blanks behind it included
         place.end = self._at
         return place
 
     def _entries(self, place: Place, closing: str) -> None:
         """Read what is between the brackets of an array or an inline table."""
         self._at += 1
-        while True:
-            self._skip(_SPACE)
-            if self._text[self._at] == closing:
-                break
+        while self._text[self._skip(_SPACE)] != closing:
             if closing == "]":
                 place.inside[len(place.inside)] = self._value()
             else:
                 self._pair(place)
-            self._skip(_SPACE)
-            if self._text[self._at] == ",":
+            if self._text[self._skip(_SPACE)] == ",":
                 self._at += 1
         self._at += 1
 
-    def _skip(self, pattern: re.Pattern[str]) -> None:
+    def _skip(self, pattern: re.Pattern[str]) -> int:
         match = pattern.match(self._text, self._at)
-        if match is not None:
-            self._at = match.end()
+        self._at = match.end() if match else self._at
+        return self._at

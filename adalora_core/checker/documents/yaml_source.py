@@ -13,7 +13,7 @@ from yaml.constructor import SafeConstructor
 from yaml.nodes import ScalarNode, SequenceNode
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, Place, TreeLocator
+from adalora_core.checker.documents.document import Document, Locator, Place
 from adalora_core.checker.documents.problems import Problem, duplicate_key
 from adalora_core.floor.limits import DEFAULT_LIMITS, MOST_DIGITS, Limits, has_too_many_digits
 from adalora_core.floor.places import AmbiguousScalar, Path
@@ -46,13 +46,15 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     try:
         _Reader(document, limits).read()
     except _StopError as stop:
-        _abort(document, stop.problem)
+        problem = stop.problem
     except RecursionError:
-        _abort(document, problems.beyond("the document is nested too deeply for this interpreter"))
+        problem = problems.beyond("the document is nested too deeply for this interpreter")
     except yaml.reader.ReaderError as error:
         message = f"a character that YAML does not allow: {error.reason}"
-        offset = _reader_offset(text, error)
-        _abort(document, Problem(problems.BAD_ENCODING, message, offset=offset))
+        # The C reader counts bytes, the Python reader characters; both name the character.
+        sign = error.character
+        sign = chr(sign) if isinstance(sign, int) else sign[:1] or "\0"
+        problem = Problem(problems.BAD_ENCODING, message, offset=max(text.find(sign), 0))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         offset = min(mark.index, len(text)) if mark else 0
@@ -65,8 +67,11 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
             problem = Problem(problems.MANY_DOCUMENTS, message, offset=offset)
         elif "nesting depth" in message:  # libyaml's own limit, met while it looks ahead
             problem = problems.beyond(message, offset)
-        _abort(document, problem)
-    return document
+    else:
+        return document
+    # Paths lead nowhere in a document that is not read: what is known by its path goes.
+    document.problems = [each for each in document.problems if each.offset is not None]
+    return document.fail(problem)
 
 
 def comments(text: str) -> Iterator[tuple[int, int]]:
@@ -84,19 +89,6 @@ def comments(text: str) -> Iterator[tuple[int, int]]:
 def _scanner_of(text: str) -> Any:
     is_odd = len(text) <= _SMALL and _MAY_DIFFER.search(text)
     return yaml.SafeLoader if is_odd else _FAST
-
-
-def _abort(document: Document, problem: Problem) -> None:
-    """End with `problem`; keep earlier problems only if they have an offset of their own."""
-    document.problems = [earlier for earlier in document.problems if earlier.offset is not None]
-    document.fail(problem)
-
-
-def _reader_offset(text: str, error: yaml.reader.ReaderError) -> int:
-    # The C reader counts bytes, the Python reader characters; both name the character.
-    character = error.character
-    number = character if isinstance(character, int) else ord(character[:1] or "\0")
-    return max(text.find(chr(number)), 0)
 
 
 _OF_INDENTATION = ("mapping values are not allowed", "did not find expected", "expected <block")
@@ -196,7 +188,6 @@ class _Reader:
 
     def __init__(self, document: Document, limits: Limits) -> None:
         self._document, self._text, self._limits = document, document.text, limits
-        self._ambiguous: list[AmbiguousScalar] = []
         self._hashed = 0
 
     def read(self) -> None:
@@ -212,8 +203,7 @@ class _Reader:
         if node is None or not self._text.strip(" \t\r\n-"):
             raise _StopError(problems.EMPTY)
         document.value, place = self._value(node, ())
-        document.locator = TreeLocator(self._text, place)
-        document.ambiguous_scalars = tuple(self._ambiguous)
+        document.locator = Locator(self._text, lambda: place)
 
     def _value(self, node: Any, path: Path) -> tuple[Any, Place]:
         place = Place(node.start_mark.index, node.end_mark.index)
@@ -293,24 +283,29 @@ class _Reader:
         elif path is not None and not node.style:
             kind = ambiguity(tag, text)
             if kind is not None and tag == resolve(text):
-                self._ambiguous.append(AmbiguousScalar(kind, path, text))
+                self._document.ambiguous_scalars[path] = AmbiguousScalar(kind, path, text)
         if tag in (STRING, MERGE, VALUE):
             return text
         if tag not in _CONSTRUCT:
             self._refuse_tag(node, path)
             return None
-        try:
-            return _constructed(tag, text)
-        except ValueError as error:
-            raise _StopError(self._unreadable(node, error)) from None
+        return self._constructed(node)
 
-    def _unreadable(self, node: Any, error: Exception) -> Problem:
-        tag, start = node.tag, node.start_mark.index
-        if tag.endswith((":int", ":float")) and "digits" in str(error):
-            kind = "an integer" if tag.endswith(":int") else "a number"
-            return problems.beyond(f"{kind} has too many digits", start)
-        fault = f"{node.value[:40]!r} is not a valid {tag.rpartition(':')[2]} ({error})"
-        return _syntax(self._text, start, fault)
+    def _constructed(self, node: Any) -> Any:
+        """Return the value of a scalar with a tag of `_CONSTRUCT`."""
+        kind, start = node.tag.removeprefix(_PREFIX), node.start_mark.index
+        is_long, value = kind in _NUMBERS and len(node.value) > MOST_DIGITS, None
+        try:
+            value = None if is_long else _CONSTRUCT[node.tag](ScalarNode(node.tag, node.value))
+        except (ValueError, ArithmeticError, LookupError, AttributeError, yaml.YAMLError) as error:
+            # PyYAML does not check the text of an explicit tag: an empty !!float, or !!bool x. A
+            # float of base 60 and a date with an offset may be out of range.
+            fault = f"{node.value[:40]!r} is not a valid {kind} ({str(error) or 'empty'})"
+            raise _StopError(_syntax(self._text, start, fault)) from None
+        if is_long or (type(value) is int and has_too_many_digits(value)):
+            message = f"{_NUMBERS[kind]} has too many digits"
+            raise _StopError(problems.beyond(message, start))
+        return value
 
     def _refuse_tag(self, node: Any, path: Path | None) -> None:
         is_known = node.tag.endswith((":set", ":omap", ":pairs"))
@@ -318,7 +313,7 @@ class _Reader:
         message, offset = f"the tag {node.tag!r} {reason}", node.start_mark.index
         self._report(Problem(problems.UNKNOWN_TAG, message, path or (), offset=offset))
         if path is not None:
-            self._ambiguous.append(AmbiguousScalar("tag", path, node.tag))
+            self._document.ambiguous_scalars[path] = AmbiguousScalar("tag", path, node.tag)
 
     def _report(self, problem: Problem) -> None:
         if len(self._document.problems) <= self._limits.diagnostics:  # one more than is shown
@@ -336,7 +331,7 @@ _CONSTRUCT = {
     _PREFIX + kind: getattr(_CONSTRUCTOR, f"construct_yaml_{kind}")
     for kind in ("null", "bool", "int", "float", "timestamp", "binary")
 }
-_NUMBERS = (_PREFIX + "int", _PREFIX + "float")
+_NUMBERS = {"int": "an integer", "float": "a number"}
 
 # Possessive: a text of digits alone would otherwise take quadratic time.
 _EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*+(?:\.[\d_]*+)?|\.\d[\d_]*+)[eE][-+]?\d+")
@@ -350,25 +345,6 @@ def resolve(text: str) -> str:
         if pattern.match(text):
             return tag
     return STRING
-
-
-def _constructed(tag: str, text: str) -> Any:
-    """Return the value of a scalar with a tag of `_CONSTRUCT`.
-
-    Raises:
-        ValueError: the text is not valid for the tag, such as a date with a 13th month.
-    """
-    if tag in _NUMBERS and len(text) > MOST_DIGITS:
-        raise ValueError("too many digits")
-    try:
-        value: Any = _CONSTRUCT[tag](ScalarNode(tag, text))
-    except (ArithmeticError, LookupError, AttributeError, yaml.YAMLError) as error:
-        # PyYAML does not check the text of an explicit tag: an empty !!float, or !!bool x. A float
-        # of base 60 and a date with an offset may be out of range.
-        raise ValueError(str(error) or "empty") from None
-    if type(value) is int and has_too_many_digits(value):
-        raise ValueError("too many digits")
-    return value
 
 
 def ambiguity(tag: str, text: str) -> str | None:

@@ -53,13 +53,16 @@ def find_blocks(
     top = document.value
     if isinstance(top, dict) and "peft_type" not in top and not WRITTEN.isdisjoint(top):
         return Problem(problems.NO_BLOCK, "a tool wrote this file: it configures nothing", at="key")
-    search = Search(document, options, layout)
+    search, of_lora = Search(document, options, layout), lora_blocks(document, options, key, layout)
+    uses_peft = False
     if document.script is not None:
         blocks = search.calls() if layout in (None, "python") else []
         if key:
             blocks = [block for block in blocks if to_pointer(block.path) == key]
-            if not (blocks or lora_blocks(document, options, key, layout)):
+            if not (blocks or of_lora):
                 return Problem(problems.NO_BLOCK, f"the code has no call at {key!r}")
+        imports = document.script.scopes.imports
+        uses_peft = any(name.partition(".")[0] == "peft" for name in imports)
     elif key is None:
         blocks = search.everywhere()
         if is_optional:
@@ -69,19 +72,15 @@ def find_blocks(
         if isinstance(found, Problem):
             return found
         blocks = [found]
-    if is_optional:
-        # Another method has none of AdaLoRA's own names: the word is wrong there.
-        blocks = [
-            block
-            for block in blocks
-            if not (block.is_lora or block.is_other_method)
-            or not DISTINCTIVE_FIELDS.isdisjoint(block.values)
-        ]
-    of_lora = lora_blocks(document, options, key, layout)
     places = {block.path for block in of_lora}
-    blocks = [block for block in blocks if block.path not in places]
-    imports = () if document.script is None else document.script.scopes.imports
-    uses_peft = any(name.partition(".")[0] == "peft" for name in imports)
+    blocks = [
+        block
+        for block in blocks
+        # Another method has none of AdaLoRA's own names: the word is wrong there.
+        if not (is_optional and (block.is_lora or block.is_other_method))
+        or not DISTINCTIVE_FIELDS.isdisjoint(block.values)
+        if block.path not in places
+    ]
     if blocks or of_lora or document.is_about_adalora or uses_peft:
         return (*blocks, *of_lora)
     none = Problem(problems.NO_BLOCK, "no configuration of AdaLoRA or LoRA in this file", at="key")
@@ -114,28 +113,18 @@ class LoraSearch(Search):
     """The search for configurations of LoRA.
 
     Values are under the names of PEFT's `LoraConfig`; a tool's base model is
-    `base_model_name_or_path`. In code the path is `("LoraConfig", index)`, of
-    `document.script.lora_calls[index]`.
+    `base_model_name_or_path`. In code the path is `("LoraConfig", index)`.
     """
 
     def found(self) -> list[Block]:
         """Return the configurations in the order of the text."""
         document = self._document
-        if document.fatal or not isinstance(document.value, (dict, list)):
-            return []
-        return list(self._named_lora() if document.script is None else self._lora_calls())
+        if document.script is not None:
+            from adalora_core.checker.documents.python.script import LORA_CLASS
 
-    def _lora_calls(self) -> Iterator[Block]:
-        """Yield a block for each call of `LoraConfig`, whose places the document then knows."""
-        from adalora_core.checker.documents.python.script import LORA_CLASS
-        from adalora_core.checker.documents.python.source import ScriptLocator
-
-        script, locator = self._document.script, self._document.locator
-        calls = script.lora_calls if script else []
-        if calls and isinstance(locator, ScriptLocator):
-            locator.hold(LORA_CLASS, calls)
-        for index, call in enumerate(calls):
-            yield self._of_call(call, (LORA_CLASS, index), LORA)
+            calls = enumerate(document.script.lora_calls)
+            return [self._of_call(call, (LORA_CLASS, index), LORA) for index, call in calls]
+        return list(self._named_lora()) if isinstance(document.value, (dict, list)) else []
 
     def _named_lora(self) -> Iterator[Block]:
         """Yield each mapping that names LORA, as PEFT, Hydra or a known tool writes it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -41,16 +40,36 @@ def fix(found: Examined, examine: Examine, *, unsafe: bool = False) -> Examined:
     applied: it gets an obstacle in the report, whose `fixed` holds the removed findings. A finding
     is fixed at most once.
     """
-    progress = _Progress(found, examine)
+    made: dict[Finding, Diagnostic] = {}
+    obstacles: dict[Finding, str] = {}
     for _ in range(MOST_ROUNDS):
-        wanted = without_overlaps(progress.open(unsafe=unsafe))
-        if not wanted:
+        wanted = []
+        for each in found.report.diagnostics:
+            if each.fix is None or not (each.fix.is_safe or unsafe):
+                continue
+            if _name(each) in made:
+                reason = "the fix was applied, but the finding is still there"
+                obstacles.setdefault(_name(each), reason)
+            elif _name(each) not in obstacles:
+                wanted.append(each)
+        groups = [group for _, group in _with_equal_edits(without_overlaps(wanted))]
+        if not groups:
             break
-        progress.make(wanted)
-    for diagnostic in progress.open(unsafe=unsafe):
-        reason = f"fixes remain after {MOST_ROUNDS} rounds; run the command again"
-        progress.obstacles[_name(diagnostic)] = reason
-    return dataclasses.replace(progress.found, report=progress.report())
+        document, accepted = found.document, groups
+        try:
+            found = _read(document, groups, examine)
+        except ConflictError:
+            accepted = []
+            for group in groups:
+                try:
+                    found = _read(document, [*accepted, group], examine)
+                    accepted.append(group)
+                except ConflictError as error:
+                    obstacles |= dict.fromkeys(map(_name, group), str(error))
+        made |= {_name(each): each for each in chain.from_iterable(accepted)}
+    report = _with_obstacles(found.report, lambda each: obstacles.get(_name(each)))
+    report = dataclasses.replace(report, fixed=tuple(made.values()))
+    return dataclasses.replace(found, report=report)
 
 
 def without_overlaps(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -81,71 +100,16 @@ def _name(diagnostic: Diagnostic) -> Finding:
     return diagnostic.code, diagnostic.pointer, diagnostic.message
 
 
-@dataclass
-class _Progress:
-    """A document during fixing: its state, the applied fixes, the obstacles."""
-
-    found: Examined
-    examine: Examine
-    made: list[Diagnostic] = field(default_factory=list)
-    obstacles: dict[Finding, str] = field(default_factory=dict)
-
-    def open(self, *, unsafe: bool) -> list[Diagnostic]:
-        """Return the findings with a fix that was not tried yet."""
-        done = {_name(diagnostic) for diagnostic in self.made}
-        found = []
-        for diagnostic in self.found.report.diagnostics:
-            name = _name(diagnostic)
-            if diagnostic.fix is None or not (diagnostic.fix.is_safe or unsafe):
-                continue
-            if name in done:
-                reason = "the fix was applied, but the finding is still there"
-                self.obstacles.setdefault(name, reason)
-            elif name not in self.obstacles:
-                found.append(diagnostic)
-        return found
-
-    def make(self, wanted: Sequence[Diagnostic]) -> None:
-        """Apply all fixes that can be applied together; record the obstacles of the others."""
-        accepted = self._compatible([], [group for _, group in _with_equal_edits(wanted)])
-        if accepted:
-            self.found = self._read(accepted)
-            self.made += chain.from_iterable(accepted)
-
-    def _read(self, groups: Sequence[list[Diagnostic]]) -> Examined:
-        edits = {edit for group in groups for edit in _edits(group[0])}
-        return _read(self.found.document, edits, chain.from_iterable(groups), self.examine)
-
-    def _compatible(
-        self, before: list[list[Diagnostic]], added: list[list[Diagnostic]]
-    ) -> list[list[Diagnostic]]:
-        """Return the groups that can be made together; bisect to find the others."""
-        try:
-            self._read(before + added)
-        except ConflictError as error:
-            if len(added) > 1:
-                middle = len(added) // 2
-                return self._compatible(self._compatible(before, added[:middle]), added[middle:])
-            self.obstacles |= {_name(diagnostic): str(error) for diagnostic in added[0]}
-            return before
-        return before + added
-
-    def report(self) -> Report:
-        """Return the report with the fixed findings, and obstacles at the others."""
-        report = _with_obstacles(self.found.report, lambda d: self.obstacles.get(_name(d)))
-        return dataclasses.replace(report, fixed=tuple(self.made))
-
-
-def _read(
-    document: Document, edits: Iterable[Edit], fixed: Iterable[Diagnostic], examine: Examine
-) -> Examined:
-    """Return the document with the edits of fixes applied, which must not overlap.
+def _read(document: Document, groups: Iterable[Sequence[Diagnostic]], examine: Examine) -> Examined:
+    """Return the document with the edits of fixes applied; those of a group are equal.
 
     Raises:
         ConflictError: the text does not decode to the document's value with their changes.
     """
+    fixed = list(chain.from_iterable(groups))
     changes = [change for each in fixed if each.fix is not None for change in each.fix.changes]
     expected = changed(_value(document), changes)  # of a text that was not decoded: nothing
+    edits = set(chain.from_iterable(map(_edits, fixed)))
     found = examine(apply_edits(document.text, edits))
     is_as_promised = document.fatal or same(_value(found.document), expected)
     if found.document.fatal or not is_as_promised:
@@ -191,7 +155,7 @@ def with_known_obstacles(examined: Examined) -> Report:
     most = _MOST_OF_A_CHECK // max(1, len(document.text))
     for edits, group in _with_equal_edits(report.diagnostics)[:most]:
         try:
-            _read(document, edits, group, decoded)
+            _read(document, [group], decoded)
         except ConflictError:
             stuck.add(edits)
     return _with_obstacles(report, lambda d: SHARED if _edits(d) in stuck else None)

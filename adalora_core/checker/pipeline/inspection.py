@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from adalora_core.checker.documents.problems import (
     BOUND_EXCEEDED,
     SYNTAX_ERROR,
     Problem,
-    too_many_findings,
+    beyond,
 )
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.discovery import (
@@ -29,7 +29,7 @@ from adalora_core.checker.pipeline.discovery import (
     is_empty_config,
     is_untyped,
 )
-from adalora_core.checker.pipeline.selection import Selection, suppress, unused_file_ignores
+from adalora_core.checker.pipeline.selection import Selection, suppress
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, usage_findings, with_document
 from adalora_core.config.fields.block import Block
@@ -119,7 +119,8 @@ def _report(
     if any(each.rule is RankPatternSum for each in found) and has_state(name):
         found = [each for each in found if each.rule is not RankPatternSum]
     if len(problems) > limit or len(found) > room:
-        problems = [*problems[:limit], too_many_findings(limit)]
+        more = f"the document has more than {limit} findings; the rest is not shown"
+        problems = [*problems[:limit], beyond(more)]
     tops = {block.path for block in blocks}
     diagnostics = [
         _of_finding(document, finding, tops)
@@ -340,24 +341,6 @@ class Inspector:
         option = BY_CODE[code].needs_option
         is_asked_for = option is None or getattr(self.check, option) is not None
         return is_asked_for and code in self.selection.codes
-
-    def with_unused_ignores(
-        self, reports: Sequence[Report], searched: Container[str]
-    ) -> list[Report]:
-        """Return all reports of a run, with findings on unused `--per-file-ignores` entries.
-
-        Args:
-            reports: the reports of the run.
-            searched: names of the files that were found by searching, not named one by one.
-        """
-        result = list(reports)
-        if not self.selection.per_file:
-            return result
-        unused = unused_file_ignores(self.selection.per_file, reports, searched, self.is_active)
-        for index, found in unused.items():
-            diagnostics = (*found, *reports[index].diagnostics)
-            result[index] = self.selection.apply(replace(reports[index], diagnostics=diagnostics))
-        return result
 
 
 def _mentions_adalora(text: str, *, is_code: bool) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice, product, starmap
@@ -98,13 +98,12 @@ class Search:
         mappings = self._mappings
         if blocks := list(self._named(mappings)):
             return blocks
-        unknown_tools: tuple[tuple[Layout, Callable[..., Iterator[Block]]], ...] = (
+        for layout, find in (
             ("flat", self._swept),
             ("prefixed", self._prefixed),
             ("section", self._in_section),
             ("flat", self._flat),
-        )
-        for layout, find in unknown_tools:
+        ):
             found = starmap(find, mappings) if layout in self._layouts else ()
             if blocks := list(chain.from_iterable(found)):
                 return blocks
@@ -174,7 +173,7 @@ class Search:
             path,
             options or self._options,
             root=self._document.value,
-            ambiguous_scalars=self._document.ambiguous_below(path),
+            ambiguous_scalars=self._document.ambiguous_scalars,
             expressions=self._expressions,
             **more,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -38,38 +38,27 @@ def fits(name: str, pattern: str) -> bool:
     return fnmatch(posix, pattern) or fnmatch(posix, f"*/{pattern}")
 
 
-@dataclass(frozen=True, slots=True)
-class FileIgnore:
-    """Rules that are not reported in some files.
+FileIgnore = tuple[str, frozenset[str]]
+"""A pattern of files, and the codes of the rules that are not reported there."""
 
-    Args:
-        pattern: matches the files.
-        word: the rules as the user wrote them.
-        codes: the codes of these rules.
+
+def file_ignores(settings: Iterable[str]) -> tuple[FileIgnore, ...]:
+    """Read `PATTERN:CODES` settings of `--per-file-ignores`.
+
+    Raises:
+        ValueError: a setting has another form, or names no rule or every rule.
     """
-
-    pattern: str
-    word: str
-    codes: frozenset[str]
-
-    @classmethod
-    def parse(cls, settings: Iterable[str]) -> tuple[FileIgnore, ...]:
-        """Read `PATTERN:CODES` settings of `--per-file-ignores`.
-
-        Raises:
-            ValueError: a setting has another form, or names no rule or every rule.
-        """
-        found = []
-        for setting in settings:
-            pattern, _, words = setting.rpartition(":")
-            named = [word.strip() for word in words.split(",") if word.strip()]
-            if not pattern or not named:
-                raise ValueError(
-                    "--per-file-ignores: expected PATTERN:CODES such as tests/*.json:ADA207, "
-                    f"got {setting!r}"
-                )
-            found += [cls(pattern, word, _ignored([word])) for word in named]
-        return tuple(found)
+    found = []
+    for setting in settings:
+        pattern, _, words = setting.rpartition(":")
+        named = [word.strip() for word in words.split(",") if word.strip()]
+        if not pattern or not named:
+            raise ValueError(
+                "--per-file-ignores: expected PATTERN:CODES such as tests/*.json:ADA207, "
+                f"got {setting!r}"
+            )
+        found.append((pattern, _ignored(named)))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +90,12 @@ class Selection:
         chosen = _codes(select) or frozenset(rule.code for rule in RULES)
         always = frozenset(rule.code for rule in RULES if not rule.can_be_ignored)
         codes = (chosen - _ignored(ignore)) | always
-        return cls(codes, FileIgnore.parse(per_file_ignores))
+        return cls(codes, file_ignores(per_file_ignores))
 
     def patterns_without_file(self, reports: Iterable[Report]) -> list[str]:
         """Return the patterns of `per_file` that fit no file of these reports."""
         names = [report.source for report in reports if report.source is not None]
-        patterns = dict.fromkeys(entry.pattern for entry in self.per_file)
+        patterns = dict(self.per_file)
         return [each for each in patterns if not any(fits(name, each) for name in names)]
 
     def apply(self, report: Report) -> Report:
@@ -117,9 +106,9 @@ class Selection:
         if not report.was_checked:
             return report
         ignored: set[str] = set()
-        for entry in self.per_file:
-            if report.source is not None and fits(report.source, entry.pattern):
-                ignored |= entry.codes
+        for pattern, codes in self.per_file:
+            if report.source is not None and fits(report.source, pattern):
+                ignored |= codes
         counting = [d for d in report.diagnostics if d.code in self.codes]
         kept = tuple(d for d in counting if d.code not in ignored)
         if len(kept) == len(report.diagnostics):
@@ -244,37 +233,6 @@ def _line_of(span: Span, *, is_end: bool = False) -> Line:
     return number, where.end_line if is_end else where.start_line
 
 
-def unused_file_ignores(
-    entries: Iterable[FileIgnore],
-    reports: Sequence[Report],
-    searched: Container[str | None],
-    is_active: Callable[[str], bool],
-) -> dict[int, list[Diagnostic]]:
-    """Return findings on entries that suppressed nothing, by the index of their report.
-
-    An entry without wildcards is checked whenever its file is. An entry with wildcards is checked
-    only if a search found all its files: a hook may get any part of them.
-    """
-    found: dict[int, list[Diagnostic]] = {}
-    for entry in entries:
-        fitting = [i for i, r in enumerate(reports) if r.source and fits(r.source, entry.pattern)]
-        is_whole = WILDCARDS.isdisjoint(entry.pattern) or all(
-            reports[index].source in searched for index in fitting
-        )
-        codes = {d.code for index in fitting for d in reports[index].suppressed}
-        if not fitting or not is_whole or not entry.codes.isdisjoint(codes):
-            continue
-        if any(map(is_active, entry.codes)):
-            message = (
-                f"--per-file-ignores {entry.pattern}:{entry.word} has no effect: no finding in "
-                f"{'the file' if len(fitting) == 1 else f'any of the {len(fitting)} files'}"
-            )
-            rule = UnusedSuppression
-            finding = Diagnostic(rule.code, rule.name, rule.severity, message, "", hint=rule.hint)
-            found.setdefault(fitting[0], []).append(finding)
-    return found
-
-
 class _Requests:
     """The requests of a document to suppress findings.
 
@@ -310,16 +268,13 @@ class _Requests:
         else:
             line = None if _KEYWORDS[keyword] else self._line_meant(comment)
             for each in named:
-                self._add(each.group().rstrip(), line, each.start())
-
-    def _add(self, name: str, line: Line | None, start: int) -> None:
-        extent = start, start + len(name)
-        rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
-        problem = _why_unsuppressible(rule, name)
-        if problem is not None:
-            self._refuse(extent, problem)
-        elif rule is not None:
-            self.named_rules.append(_NamedRule(rule.code, line, extent))
+                name = each.group().rstrip()
+                extent = each.start(), each.start() + len(name)
+                rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
+                if problem := _why_unsuppressible(rule, name):
+                    self._refuse(extent, problem)
+                elif rule is not None:
+                    self.named_rules.append(_NamedRule(rule.code, line, extent))
 
     def _refuse(self, extent: Extent, message: str) -> None:
         self.invalid.append(_diagnostic(self._document, InvalidSuppression, extent, message))

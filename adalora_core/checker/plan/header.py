@@ -15,7 +15,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from adalora_core.floor.files import open_regular_file, refuse_links_out, without_repetition
+from adalora_core.floor.files import (
+    open_regular_file,
+    read_start,
+    refuse_links_out,
+    without_repetition,
+)
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -36,12 +41,11 @@ _BITS = {
 class TensorInfo:
     """The dtype (in safetensors' spelling) and the shape of a tensor.
 
-    `file` is the file that holds it, and `begin` the place of its first byte there.
+    `begin` is the place of its first byte in the file that holds it.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    file: Path | None = field(default=None, compare=False, repr=False)
     begin: int = field(default=0, compare=False, repr=False)
 
     @property
@@ -102,11 +106,9 @@ def _of_shards(index: Path) -> dict[str, TensorInfo]:
 
 
 def _index_entries(index: Path) -> dict[str, str]:
-    size, raw = _start_of(index, LARGEST_HEADER + 1)
-    if size > LARGEST_HEADER:
-        raise ValueError(
-            f"{index}: the index has {size} bytes, more than the limit of {LARGEST_HEADER}"
-        )
+    raw = read_start(index, LARGEST_HEADER + 1)
+    if len(raw) > LARGEST_HEADER:
+        raise ValueError(f"{index}: the index has more bytes than the limit of {LARGEST_HEADER}")
     entries = _decoded(index, raw, "the index").get("weight_map")
     if not isinstance(entries, dict):
         raise ValueError(f"{index}: expected a weight_map from tensors to shards")  # noqa: TRY004 - content
@@ -128,19 +130,19 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, TensorInfo]:
             too large.
     """
     path = Path(path)
-    size, start = _start_of(path, _LENGTH_BYTES)
-    length = int.from_bytes(start, "little")
-    if size < _LENGTH_BYTES or length > size - _LENGTH_BYTES:
-        raise ValueError(
-            f"{path}: not a safetensors file, or truncated: it has {size} bytes"
-            + (f", but its header alone needs {length}" if size >= _LENGTH_BYTES else "")
-        )
-    if length > LARGEST_HEADER:
-        raise ValueError(
-            f"{path}: the header has {length} bytes, more than the limit of {LARGEST_HEADER}"
-        )
-    _, start = _start_of(path, _LENGTH_BYTES + length)
-    header = _decoded(path, start[_LENGTH_BYTES:], "the header")
+    with os.fdopen(open_regular_file(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        if size < _LENGTH_BYTES or length > size - _LENGTH_BYTES:
+            raise ValueError(
+                f"{path}: not a safetensors file, or truncated: it has {size} bytes"
+                + (f", but its header alone needs {length}" if size >= _LENGTH_BYTES else "")
+            )
+        if length > LARGEST_HEADER:
+            raise ValueError(
+                f"{path}: the header has {length} bytes, more than the limit of {LARGEST_HEADER}"
+            )
+        header = _decoded(path, file.read(length), "the header")
     header.pop("__metadata__", None)
     data = _LENGTH_BYTES + length
     return {name: _tensor(path, name, entry, data, size) for name, entry in header.items()}
@@ -160,12 +162,6 @@ def file_bytes(tensors: Mapping[str, TensorInfo]) -> int:
         }
     length = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
     return _LENGTH_BYTES + -(-length // _LENGTH_BYTES) * _LENGTH_BYTES + end
-
-
-def _start_of(path: Path, count: int) -> tuple[int, bytes]:
-    """Return the size of a file and its first bytes, up to `count`."""
-    with os.fdopen(open_regular_file(path), "rb") as file:
-        return os.fstat(file.fileno()).st_size, file.read(count)
 
 
 def _decoded(path: Path, raw: bytes, what: str) -> dict[str, Any]:
@@ -194,7 +190,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorI
             f"{path}: tensor {name!r} is at bytes {begin} to {end} of {data}: the file is "
             "truncated or damaged"
         )
-    info = TensorInfo(dtype, tuple(shape), path, start + begin)
+    info = TensorInfo(dtype, tuple(shape), start + begin)
     if dtype in _BITS and info.entries * _BITS[dtype] != (end - begin) * 8:
         raise ValueError(
             f"{path}: tensor {name!r}, {dtype} {list(shape)}, does not fill its {end - begin} bytes"

@@ -173,14 +173,14 @@ def _not_adapted(found: Injected) -> Counter[str]:
     adapted = {each.path for each in found.adapted}
     copies = (name.partition(".modules_to_save.") for name in found.trained)
     adapted |= {begin.removeprefix(TENSOR_PREFIX) for begin, is_copy, _ in copies if is_copy}
-    linear = (each.path for each in found.model.of_kind("matrix"))
+    linear = (each.path for each in found.model.of_kind("linear"))
     label = _labels(found)
     return Counter(label(path) for path in linear if path not in adapted)
 
 
 def _labels(found: Injected) -> Callable[[str], str]:
     """Return a function that gives the last part of a path, or two if one has several meanings."""
-    kinds = {starred(each.path) for each in found.model.of_kind("matrix")}
+    kinds = {starred(each.path) for each in found.model.of_kind("linear")}
     meanings = Counter(kind.rpartition(".")[2] for kind in kinds)
 
     def label(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -169,125 +168,70 @@ AVERAGES = {"adalora-core": 2, "peft": 3}
 """Numbers that the allocator keeps per entry until the final phase: smoothed sensitivity and
 uncertainty; PEFT also keeps the last sensitivity."""
 _NAMES_SHOWN = 8
-_ENTRY_BYTES = {"F64": 8, "F32": 4}
-_AFTER_ATTENTION = re.compile(
-    r"att(n|ention)\w*\.((output\.)?dense|o|wo|c_proj|o_proj|out_(proj|lin))$", re.IGNORECASE
-)
-"""Paths of layers that read the result of an attention."""
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """The costs of a configuration on a model.
+def costs_of(plan: Plan, found: Injected) -> dict[str, Any]:
+    """Return the matched modules and the costs of a plan as JSON values.
 
-    Trainable parameters at the `start`, and at the `end` if every matrix keeps the average rank,
-    or the smallest or the largest ones all of it; `whole` of them have no adapter. Bytes are those
-    of A, E and B at the start, of the allocator's running averages by runtime, and of what the
-    adapters keep of a batch for its backward pass, if its tokens are known.
+    Trainable parameters are those at the start, and at the end if every matrix keeps the average
+    rank, or the smallest or the largest ones all of it. Bytes are those of A, E and B at the start,
+    and of the allocator's running averages by runtime.
     """
-
-    start: int
-    end: int
-    end_least: int
-    end_most: int
-    whole: int
-    adapter_bytes: int
-    allocator_bytes: dict[str, int]
-    saved_bytes: int | None
-
-    def as_text(self, found: Injected, plan: Plan) -> str:
-        """Return the matched modules and the costs as text."""
-        groups = _groups(found.matrices)
-        width = max(len(name) for name, _ in groups)
-        total = found.model.parameters
-        count = len(found.matrices)
-        average = plan.kept_after(plan.schedule.total_step - 1) / count
-        start = f"{self.start:,} ({share(self.start, total)})"
-        end = f"{self.end:,} ({share(self.end, total)})"
-        spread = "for every distribution of the rank"
-        if self.end_least < self.end_most:
-            spread = f"if every matrix keeps rank {average:g}, else "
-            spread += f"{self.end_least:,} to {self.end_most:,}"
-        adapter = size_of(self.adapter_bytes)
-        allocator = {runtime: size_of(count) for runtime, count in self.allocator_bytes.items()}
-        lines = [
-            f"adapted by {found.asked}: {count} matrices of a model of {total:,} parameters",
-            *(f"  {name:<{width}}  {what}" for name, what in groups),
-            "",
-            f"trainable at the start: {start}, rank {plan.init_r} everywhere",
-            f"left at the end: {end} {spread}",
-        ]
-        if self.whole:
-            lines.append(f"both include {self.whole:,} trained {without_adapter(found)}")
-        lines += [
-            f"adapter: {adapter} at the start, plus as much for gradients and twice for AdamW",
-            f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
-        ]
-        if self.saved_bytes is not None:
-            lines.append(
-                f"kept for the backward pass: {size_of(self.saved_bytes)} of activations, beside "
-                "those of the model"
-            )
-        lines += [f"note: {visible(note)}" for note in found.notes]
-        return "\n".join(lines) + "\n"
-
-    def as_dict(self, found: Injected) -> dict[str, Any]:
-        """Return the matched modules and the costs as JSON values."""
-        return {
-            "asked": found.asked,
-            "base_parameters": found.model.parameters,
-            "matrices": [
-                {"module": each.path, "inputs": each.inputs, "outputs": each.outputs}
-                for each in found.matrices
-            ],
-            "trainable_parameters": {
-                "start": self.start,
-                "end": self.end,
-                "end_least": self.end_least,
-                "end_most": self.end_most,
-                "trained_whole": self.whole,
-            },
-            "trained_whole_names": found.whole,
-            "adapter_bytes": self.adapter_bytes,
-            "allocator_bytes": self.allocator_bytes,
-            "saved_bytes": self.saved_bytes,
-            "notes": list(found.notes),
-        }
-
-
-def costs_of(
-    plan: Plan, matrices: Sequence[Module], whole: int = 0, tokens: int | None = None
-) -> Costs:
-    """Return the costs of a plan on adapted matrices, beside `whole` numbers without an adapter."""
-    per_rank = [module.entries_per_rank for module in matrices]
+    matrices, whole = found.matrices, found.beside
+    per_rank = sorted(module.entries_per_rank for module in matrices)
     kept = plan.kept_after(plan.schedule.total_step - 1)
     ranks = filled(kept, plan.init_r, len(matrices))
     adapter = sum(plan.init_r * each.entries_per_rank * each.entry_bytes for each in matrices)
-    return Costs(
-        start=plan.init_r * sum(per_rank) + whole,
-        end=round(kept * sum(per_rank) / len(matrices)) + whole,
-        end_least=sum(map(mul, ranks, sorted(per_rank))) + whole,
-        end_most=sum(map(mul, ranks, sorted(per_rank, reverse=True))) + whole,
-        whole=whole,
-        adapter_bytes=adapter,
-        allocator_bytes={runtime: count * adapter for runtime, count in AVERAGES.items()},
-        saved_bytes=tokens and tokens * saved_per_token(matrices, plan.init_r),
-    )
-
-
-def saved_per_token(matrices: Iterable[Module], rank: int) -> int:
-    """Return the bytes that adapters keep of a token for the backward pass.
-
-    These are its products with the rows of A, and the input of each layer. Layers of one parent
-    share an input, and torch's attention keeps its own result.
-    """
-    matrices = list(matrices)
-    inputs = {
-        (each.path.rpartition(".")[0], each.inputs): each.inputs * _ENTRY_BYTES.get(each.dtype, 2)
-        for each in matrices
-        if not _AFTER_ATTENTION.search(each.path)
+    return {
+        "asked": found.asked,
+        "base_parameters": found.model.parameters,
+        "matrices": [
+            {"module": each.path, "inputs": each.inputs, "outputs": each.outputs}
+            for each in matrices
+        ],
+        "trainable_parameters": {
+            "start": plan.init_r * sum(per_rank) + whole,
+            "end": round(kept * sum(per_rank) / len(matrices)) + whole,
+            "end_least": sum(map(mul, ranks, per_rank)) + whole,
+            "end_most": sum(map(mul, ranks, reversed(per_rank))) + whole,
+            "trained_whole": whole,
+        },
+        "trained_whole_names": found.whole,
+        "adapter_bytes": adapter,
+        "allocator_bytes": {runtime: count * adapter for runtime, count in AVERAGES.items()},
+        "notes": list(found.notes),
     }
-    return sum(inputs.values()) + rank * sum(each.entry_bytes for each in matrices)
+
+
+def costs_as_text(costs: dict[str, Any], found: Injected, plan: Plan) -> str:
+    """Return what `costs_of` returns as text."""
+    groups = _groups(found.matrices)
+    width = max(len(name) for name, _ in groups)
+    total, count = found.model.parameters, len(found.matrices)
+    trained, allocator = costs["trainable_parameters"], costs["allocator_bytes"]
+    start = f"{trained['start']:,} ({share(trained['start'], total)})"
+    end = f"{trained['end']:,} ({share(trained['end'], total)})"
+    spread = "for every distribution of the rank"
+    if trained["end_least"] < trained["end_most"]:
+        average = plan.kept_after(plan.schedule.total_step - 1) / count
+        spread = f"if every matrix keeps rank {average:g}, else "
+        spread += f"{trained['end_least']:,} to {trained['end_most']:,}"
+    lines = [
+        f"adapted by {found.asked}: {count} matrices of a model of {total:,} parameters",
+        *(f"  {name:<{width}}  {what}" for name, what in groups),
+        "",
+        f"trainable at the start: {start}, rank {plan.init_r} everywhere",
+        f"left at the end: {end} {spread}",
+    ]
+    if found.beside:
+        lines.append(f"both include {found.beside:,} trained {without_adapter(found)}")
+    adapter = size_of(costs["adapter_bytes"])
+    lines += [
+        f"adapter: {adapter} at the start, plus as much for gradients and twice for AdamW",
+        f"allocator: {size_of(allocator['adalora-core'])}, in PEFT {size_of(allocator['peft'])}",
+        *(f"note: {visible(note)}" for note in found.notes),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def filled(triplets: int, most: int, matrices: int) -> list[int]:

@@ -205,9 +205,10 @@ def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's n
 
 
 SCHEMA_VERSION = 1
-"""Increased when a key changes its meaning or is removed, but not when a key is added."""
-SCHEMA_FILE = "adalora-report.schema.json"
-_POSITION = {"offset": 0, "line": 1, "column": 1}
+"""Increased when a key changes its meaning or is removed, but not when a key is added.
+
+The schema is `schemas/adalora-report.schema.json`.
+"""
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
@@ -295,74 +296,3 @@ def _span(span: Span | None) -> dict[str, Any] | None:
             "end": {"line": cell.end_line, "column": cell.end_column},
         }
     return found
-
-
-def report_schema() -> dict[str, Any]:
-    """Return the schema of `--output-format json`, the text of a file under `schemas/`."""
-    from adalora_core.config.schema import schema_id  # a check needs none
-
-    integers = {name: {"type": "integer", "minimum": least} for name, least in _POSITION.items()}
-    position = _object(integers)
-    text = {"type": "string"}
-    text_or_null = {"type": ["string", "null"]}
-    here = _object({name: integers[name] for name in ("line", "column")})
-    cell = _object({"number": {"type": "integer", "minimum": 1}, "start": here, "end": here})
-    stretch = _object({"start": position, "end": position})
-    # Only a place in a notebook has a cell.
-    stretch["properties"]["cell"] = {**cell, "description": "The place in a notebook's cell."}
-    span = {"anyOf": [stretch, {"type": "null"}]}
-    finding = {
-        "code": {"type": "string", "pattern": "^ADA[0-9]{3}$"},
-        "name": text,
-        "severity": {"enum": list(SEVERITIES)},
-        "message": text,
-        "pointer": {"type": "string", "description": "JSON pointer (RFC 6901)"},
-    }
-    remedy = {"description": text, "safe": {"type": "boolean"}}
-    edits = _list(_object({"span": span, "replacement": text}))
-    fix = _object({**remedy, "edits": edits, "obstacle": text_or_null})
-    diagnostic = {
-        **finding,
-        "span": span,
-        "hint": text_or_null,
-        "related": _list(_object({"message": text, "pointer": text, "span": span})),
-        "fix": {"anyOf": [fix, {"type": "null"}]},
-    }
-    notice = {"source": text_or_null, "message": text, "fails": {"type": "boolean"}}
-    report = {
-        "source": text_or_null,
-        "runtime": text,
-        "ok": {"type": "boolean"},
-        "diagnostics": _list({"$ref": "#/$defs/diagnostic"}),
-        "suppressed": _list({"$ref": "#/$defs/diagnostic"}),
-        "fixed": _list(_object({**finding, **remedy})),
-    }
-    count = {"type": "integer", "minimum": 0}
-    outcome = {
-        "schema_version": {"const": SCHEMA_VERSION},
-        "summary": _object(dict.fromkeys(to_json(Outcome(()))["summary"], count)),
-        "settings": _object({"file": text_or_null, "values": {"type": "object"}}),
-        "notices": _list(_object(notice), description="What could not be read, and the like."),
-        "reports": _list(_object(report)),
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": schema_id("adalora-report", f"{SCHEMA_VERSION}.0", SCHEMA_FILE),
-        "title": "Report of adalora check",
-        **_object(outcome),
-        "$defs": {"diagnostic": _object(diagnostic)},
-    }
-
-
-def _list(items: dict[str, Any], **more: str) -> dict[str, Any]:
-    return {"type": "array", **more, "items": items}
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object with all of these keys; later versions may add keys."""
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def report_schema_text() -> str:
-    """Return the schema as the text of its file."""
-    return json.dumps(report_schema(), indent=2) + "\n"

@@ -93,8 +93,18 @@ def render_gitlab(outcome: Outcome) -> str:
     """
     folder = Path(os.environ.get("CI_PROJECT_DIR") or Path.cwd()).absolute()
     seen: dict[str, int] = {}
-    issues = [_issue_of(_path(folder, r.source), d, seen) for r, d in outcome.findings]
-    issues += [_unchecked(_path(folder, each.source), each, seen) for each in outcome.failures]
+    issues = []
+    for report, each in outcome.findings:
+        path, text = _path(folder, report.source), in_cell(each.span) + with_hint(each)
+        name, severity = f"{each.code} {each.name}", _SEVERITIES[each.severity]
+        # GitLab shows two findings with the same fingerprint as one.
+        mark = fingerprint(path, each, seen)
+        issues.append(_issue(name, text, severity, mark, path, each.span))
+    for failure in outcome.failures:
+        path = _path(folder, failure.source)
+        mark = digest([path, NOT_CHECKED, failure.message], seen)
+        text = visible(failure.message)
+        issues.append(_issue(NOT_CHECKED, text, "critical", mark, path, None))
     return json.dumps(issues, indent=1) + "\n"
 
 
@@ -102,20 +112,6 @@ def _path(folder: Path, source: str | None) -> str:
     if source is None:
         return NO_NAME
     return visible(name_below(folder, source) or source, None)
-
-
-def _issue_of(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
-    text = in_cell(diagnostic.span) + with_hint(diagnostic)
-    name, severity = f"{diagnostic.code} {diagnostic.name}", _SEVERITIES[diagnostic.severity]
-    # GitLab shows two findings with the same fingerprint as one.
-    mark = fingerprint(path, diagnostic, seen)
-    return _issue(name, text, severity, mark, path, diagnostic.span)
-
-
-def _unchecked(path: str, notice: Notice, seen: dict[str, int]) -> dict[str, Any]:
-    """Return an issue for what could not be checked."""
-    mark = digest([path, NOT_CHECKED, notice.message], seen)
-    return _issue(NOT_CHECKED, visible(notice.message), "critical", mark, path, None)
 
 
 def _issue(

@@ -198,11 +198,10 @@ class _Trap(Rule):
 
     def check(self, block: Block) -> Findings:
         """Yield a finding for each scalar of the kind that `judge` does not accept."""
-        for scalar in block.ambiguous_scalars:
-            name = next((name for name in block.values if block.at(name) == scalar.path), None)
-            if scalar.kind == self.kind and name in FIELDS:
-                field = FIELDS[name]
-                finding = self.judge(scalar, field, block.values[field.name])
+        for name, field in FIELDS.items():
+            scalar = block.ambiguous_scalars.get(block.at(name))
+            if name in block.values and scalar is not None and scalar.kind == self.kind:
+                finding = self.judge(scalar, field, block.values[name])
                 if finding is not None:
                     yield finding
 

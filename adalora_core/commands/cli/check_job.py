@@ -152,7 +152,6 @@ class Job:
     def run(self) -> Outcome:
         """Check every file; report one that cannot be read at once and go on with the others."""
         names: list[str] = []
-        searched = set()
         options = self.options
         exclusions = SearchExclusions(all_files=options.all_files)
         found = targets(options.paths, options.exclude, options.follow_links, exclusions)
@@ -162,15 +161,13 @@ class Job:
                     self.notify(target.problem, fails=not target.may_pass)
                 continue
             names.append(target.name)
-            if not target.was_named:
-                searched.add(target.name)
             self._add(target)
         SESSION.end_of_files()
         left_out = exclusions.counts(names)
         tally = self.tally
         self._notify_of_the_whole(left_out)
         return Outcome(
-            tuple(self.inspector.with_unused_ignores(tally.reports, searched)),
+            tuple(tally.reports),
             tally.skipped,
             len(tally.too_large),
             colour=wants_colour(options.color),

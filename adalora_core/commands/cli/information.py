@@ -137,12 +137,6 @@ def make_schema_parser() -> Parser:
             "--draft": choice(tuple(DRAFTS), "for portable (default: 2020-12)"),
             "--strict-keys": flag("reject keys that PEFT does not know"),
             "--check": text("FILE", "compare FILE, a schema written earlier, with this one"),
-            "--of": choice(
-                ("config", "report"),
-                "config: the schema of a configuration (default); report: that of `adalora check "
-                "--output-format json`",
-                "config",
-            ),
         },
     )
     return parser
@@ -153,10 +147,6 @@ def run_schema(argv: Sequence[str]) -> int:
     parser = make_schema_parser()
     options = parser.parse_args(argv)
     of_portable = options.draft or options.strict_keys or options.method
-    if options.of != "config" and (of_portable or options.flavour):
-        parser.error(
-            f"--of {options.of} accepts none of --flavour, --method, --draft and --strict-keys"
-        )
     if options.flavour == "editor" and of_portable:
         parser.error("--flavour editor accepts none of --method, --draft and --strict-keys")
     schema = _text(options)
@@ -187,13 +177,10 @@ def run_schema(argv: Sequence[str]) -> int:
 
 
 def _text(options: argparse.Namespace) -> str:
-    from adalora_core.checker.reports import report_schema_text
     from adalora_core.config.editor_schema import editor_schema
     from adalora_core.config.fields.table import LORA, PEFT_TYPE
     from adalora_core.config.schema import config_schema, to_text
 
-    if options.of == "report":
-        return report_schema_text()
     if options.flavour == "editor":
         return to_text(editor_schema())
     method: Method = LORA if options.method == "lora" else PEFT_TYPE
@@ -202,8 +189,6 @@ def _text(options: argparse.Namespace) -> str:
 
 
 def _arguments(options: argparse.Namespace) -> str:
-    if options.of != "config":
-        return f"--of {options.of}"
     if options.flavour == "editor":
         return "--flavour editor"
     strict = " --strict-keys" if options.strict_keys else ""

@@ -18,7 +18,15 @@ from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.plan import lora_report
 from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
 from adalora_core.checker.plan.modules import Injected, RefusedError
-from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, costs_of, plan_of
+from adalora_core.checker.plan.plan import (
+    MANY_MATRICES,
+    Plan,
+    as_dict,
+    as_text,
+    costs_as_text,
+    costs_of,
+    plan_of,
+)
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
 from adalora_core.commands.cli.console import (
     BOUND,
@@ -129,7 +137,7 @@ class _Injections:
         try:
             return self._inject(_replaced(block, **values), self.base)
         except RefusedError as error:
-            error.path = block.at(error.problem.field)
+            error.path = block.at(error.field)
             raise
 
 
@@ -138,8 +146,6 @@ def _replaced(block: Block, **values: Any) -> Block:
 
 
 def _show(block: Block, options: argparse.Namespace) -> int:
-    if options.tokens is not None and options.weights is None:
-        raise ValueError("--tokens needs the sizes of the modules: add --weights")
     found, proposal, matrices = None, None, MANY_MATRICES
     if options.weights is not None:
         injections = _Injections(options, block)
@@ -168,18 +174,17 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     shown, text = as_dict(plan, with_budget=with_budget), as_text(plan, with_budget=with_budget)
     weights = {}
     if found is not None:
-        costs = costs_of(plan, found.matrices, found.beside, options.tokens)
-        weights = {"weights": costs.as_dict(found)}
-        text += "\n" + costs.as_text(found, plan)
+        costs = costs_of(plan, found)
+        weights = {"weights": costs}
+        text += "\n" + costs_as_text(costs, found, plan)
     picture = None if options.plot is None else _picture(plan)
     _print(options, proposal, (shown, weights), text, picture)
     return FINE
 
 
 def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
-    if options.tokens is not None or (not options.weights and (options.budget or options.plot)):
-        why = "--budget and --plot need its modules: add --weights; "
-        why += "--tokens is for AdaLoRA"
+    if not options.weights and (options.budget or options.plot):
+        why = "--budget and --plot need its modules: add --weights"
         return fail("plan", f"{options.file} is of LoRA: {why}")
     block, found, proposal, expected = blocks[0], None, None, None
     if options.weights is not None:
@@ -233,14 +238,13 @@ def _map_of(found: Injected, name: str) -> bytes:
     with _matplotlib():
         from adalora_core.commands.rank_report.heatmap import rank_heatmap
 
-        ranks = {each.path: 0 for each in found.model.of_kind("matrix")}
+        ranks = {each.path: 0 for each in found.model.of_kind("linear")}
         ranks |= {each.path: each.rank for each in found.adapted}
         return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
 
 
 def _refuse(error: RefusedError, options: argparse.Namespace) -> int:
-    problem = error.problem
-    pointer, message, hint = to_pointer(error.path), problem.message, problem.hint
+    pointer, message, hint = to_pointer(error.path), error.message, error.hint
     if options.output_format == "json":
         found = {"pointer": pointer, "message": message, "hint": hint}
         print_json(file=options.file, problems=[found])
@@ -279,16 +283,9 @@ def _picture(plan: Plan) -> bytes:
     return buffer.getvalue()
 
 
-def _whole(value: str) -> int:
-    if not value.isdecimal() or not int(value):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {value!r}")
-    return int(value)
-
-
 _WEIGHTS = """folder, index or safetensors file of the model to adapt: also show what PEFT adapts
 and what it costs (no weights are read)"""
 _BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
-_TOKENS = "tokens of a batch, rows times length: also show what adapters keep of it"
 _FORM = "format of the printed plan (default: text)"
 _CLASS = "transformers' class of the model (default: that of config.json)"
 _OPTIONS = {
@@ -296,7 +293,6 @@ _OPTIONS = {
     "--class": text("NAME", _CLASS) | {"dest": "class_name"},
     "-o --output-format": choice(("text", "json"), _FORM, "text"),
     "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
-    "--tokens": text("N", _TOKENS) | {"type": _whole},
     "--plot": text("FILE.png", "also draw the curve to this file; for LoRA a map of the ranks"),
     "--key": text("POINTER", "JSON pointer of the mapping"),
     "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),

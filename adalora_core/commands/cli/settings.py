@@ -14,7 +14,7 @@ from typing import Any, get_args
 from adalora_core.checker.documents import decode, read_bytes
 from adalora_core.checker.documents.problems import LIMIT_EXCEEDED
 from adalora_core.checker.pipeline import parse_version
-from adalora_core.checker.pipeline.selection import FileIgnore, Selection
+from adalora_core.checker.pipeline.selection import Selection, file_ignores
 from adalora_core.checker.reports import FORMATS
 from adalora_core.commands.cli.console import parse_limits, similar
 from adalora_core.commands.session import OF_A_CHECK
@@ -44,7 +44,7 @@ _TYPES: dict[str, type] = {
 _READERS: dict[str, Callable[[Any], object]] = {
     "select": lambda value: Selection.of(select=value),
     "ignore": lambda value: Selection.of(ignore=value),
-    "per-file-ignores": lambda value: FileIgnore.parse(_entries(value.items())),
+    "per-file-ignores": lambda value: file_ignores(_entries(value.items())),
     "peft-version": parse_version,
     "limit": lambda value: parse_limits(value, OF_A_CHECK, lowers_only=True),
 }

@@ -7,6 +7,7 @@ the names and shapes of the headers. Nothing is downloaded, and no code of the m
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -22,9 +23,11 @@ import transformers
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from adalora_core.checker.plan.header import TensorInfo
-from adalora_core.checker.plan.modules import BaseModel, Module, read_model, settings_of
+from adalora_core.checker.documents import read_bytes
+from adalora_core.checker.plan.header import TensorInfo, read_weights
+from adalora_core.checker.plan.modules import BaseModel, Module
 from adalora_core.floor.escaping import visible
+from adalora_core.floor.limits import DEFAULT_LIMITS
 
 _CONVOLUTIONS: dict[int, Any] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 _DTYPES = {
@@ -33,6 +36,16 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _PARTS = 4
 """How deep configurations are inside each other."""
+_MATRIX = 2
+_EMBEDDING = re.compile(
+    r"(.*_)?embeddings?|embed_(tokens|positions|in)|tok_embeddings|wte|wpe|shared"
+    r"|relative_attention_bias"
+)
+"""Names of modules whose two-dimensional weight is a lookup table, not a linear map."""
+_STACKED = frozenset({"input_linear", "output_linear"})
+"""Names of modules whose three-dimensional weight is a stack of experts."""
+_PACKED = ".weight.absmax"
+"""The tensor beside four-bit weights of bitsandbytes, whose header lacks the sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +85,16 @@ def read_base(place: str | os.PathLike[str], class_name: str | None = None) -> B
     reason = visible(" ".join(str(why).split())[:200])
     if class_name is not None:
         raise ValueError(f"--class {class_name} cannot be built: {reason}")
-    headers = read_model(path)
+    tensors, settings = read_weights(path), _settings_of(folder)
     note = f"the model is planned by names and shapes of the headers: {reason}"
     note += "; its class may have other names"
-    packed = sum(1 for _ in headers.of_kind("packed"))
+    packed = sum(1 for name in tensors if name.endswith(_PACKED))
     more = (f"{packed} quantised layers have no sizes in the header",) if packed else ()
-    described = describe(_skeleton(headers))
-    return Base(lambda: _skeleton(headers), described, (note, *more), has_class=False)
+
+    def skeleton() -> Skeleton:
+        return _skeleton(tensors, settings)
+
+    return Base(skeleton, describe(skeleton()), (note, *more), has_class=False)
 
 
 def class_of_saved(values: Mapping[str, Any]) -> str | None:
@@ -92,10 +108,22 @@ class _NoClassError(Exception):
     """Transformers has no class for a folder."""
 
 
+def _settings_of(folder: Path) -> dict[str, Any]:
+    """Return what the `config.json` of a folder holds, nothing without one."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(read_bytes(path, DEFAULT_LIMITS))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    return settings if isinstance(settings, dict) else {}
+
+
 def _of_transformers(
     folder: Path, class_name: str | None
 ) -> tuple[Callable[[], Any], tuple[str, ...]]:
-    settings = settings_of(folder)
+    settings = _settings_of(folder)
     if not settings:
         raise _NoClassError("there is no config.json")
     classes = settings.get("architectures")
@@ -147,7 +175,7 @@ def _prepare(config: Any, depth: int = 0) -> None:
 def _dtype_of_headers(folder: Path) -> torch.dtype | None:
     """Return the dtype that transformers takes where the configuration has none."""
     try:
-        tensors = read_model(folder).tensors.values()
+        tensors = read_weights(folder).values()
     except (OSError, ValueError):
         return None
     return next((_DTYPES[each.dtype] for each in tensors if each.dtype in _DTYPES), None)
@@ -174,16 +202,16 @@ def _described(path: str, module: nn.Module) -> Module:
         return Module(path, "other")
     info, found = info_of(weight), Module(path, "other")
     if isinstance(module, nn.Linear):
-        found = replace(found, kind="matrix", inputs=info.shape[1], outputs=info.shape[0])
+        found = replace(found, kind="linear", inputs=info.shape[1], outputs=info.shape[0])
     elif isinstance(module, Conv1D):
-        found = replace(found, kind="matrix", inputs=info.shape[0], outputs=info.shape[1])
+        found = replace(found, kind="linear", inputs=info.shape[0], outputs=info.shape[1])
     elif isinstance(module, nn.Embedding):
         found = replace(found, kind="embedding", inputs=info.shape[1], outputs=info.shape[0])
     elif isinstance(module, tuple(_CONVOLUTIONS.values())):
         found = replace(
             found, kind="convolution", inputs=prod(info.shape[1:]), outputs=info.shape[0]
         )
-    return replace(found, dtype=info.dtype, shape=info.shape)
+    return replace(found, dtype=info.dtype)
 
 
 class Skeleton(transformers.PreTrainedModel):
@@ -202,49 +230,69 @@ class Skeleton(transformers.PreTrainedModel):
     _prepare_encoder_decoder_kwargs_for_generation = prepare_inputs_for_generation
 
 
-def _skeleton(model: BaseModel) -> Skeleton:
-    kind = type("Config", (transformers.PretrainedConfig,), {"model_type": model.model_type or ""})
-    config = kind(vocab_size=model.vocabulary or 0)
+def _skeleton(tensors: Mapping[str, TensorInfo], settings: Mapping[str, Any]) -> Skeleton:
+    """Return the modules that the names of tensors imply, containers included."""
+    text, named = settings.get("text_config"), settings.get("model_type")
+    size = settings.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else 0)
+    fields = {"model_type": named if isinstance(named, str) else ""}
+    kind = type("Config", (transformers.PretrainedConfig,), fields)
+    root = Skeleton(kind(vocab_size=size if isinstance(size, int) and size > 0 else 0))
+    made: dict[str, nn.Module] = {"": root}
     with torch.device("meta"):
-        root = Skeleton(config)
-        made: dict[str, nn.Module] = {"": root}
-        heads = []
-        for path, module in model.modules.items():
-            parent, _, name = path.rpartition(".")
-            if (found := getattr(made[parent], name, None)) is None:  # an attention makes its own
-                found = _module(module, model)
-                made[parent].add_module(name, found)
-            made[path] = found
-            if model.is_output_head(module):
-                heads.append(found)
-        for name, info in model.tensors.items():
+        for tensor in tensors:
+            parts = tensor.split(".")[:-1]
+            for path in (".".join(parts[:length]) for length in range(1, len(parts) + 1)):
+                if path not in made:
+                    parent, _, name = path.rpartition(".")
+                    if (found := getattr(made[parent], name, None)) is None:
+                        found = _module(path, tensors)
+                        made[parent].add_module(name, found)
+                    made[path] = found  # an attention makes its own
+        for name, info in tensors.items():
             path, _, last = name.rpartition(".")
             if not hasattr(made[path], last) and not isinstance(made[path], nn.Linear):
-                value = torch.empty(info.shape, dtype=_DTYPES.get(info.dtype, torch.float32))
+                value = torch.empty(info.shape, dtype=_dtype_of(info))
                 if last == "bias" and len(info.shape) > 1:  # a mask
                     made[path].register_buffer(last, value)
                 else:
                     made[path].register_parameter(last, nn.Parameter(value, requires_grad=False))
-    root.__dict__["heads"] = heads
+    described = describe(root)
+    modules = described.modules.items()
+    root.__dict__["heads"] = [made[path] for path, x in modules if described.is_output_head(x)]
     return root
 
 
-def _module(module: Module, model: BaseModel) -> nn.Module:
-    dtype = _DTYPES.get(module.dtype, torch.float32)
-    has_bias = f"{module.path}.bias" in model.tensors
-    if module.kind == "matrix":
-        if module.shape == (module.inputs, module.outputs) != (module.outputs, module.inputs):
-            return Conv1D(module.outputs, module.inputs).to(dtype)
-        return nn.Linear(module.inputs, module.outputs, has_bias, dtype=dtype)
-    if module.kind == "embedding":
-        return nn.Embedding(module.outputs, module.inputs, dtype=dtype)
-    if module.kind == "convolution":
-        outputs, inputs, *kernel = module.shape
-        make = _CONVOLUTIONS[len(module.shape)]
+def _module(path: str, tensors: Mapping[str, TensorInfo]) -> nn.Module:
+    """Return a module of the kind that its name and the shapes of its tensors suggest."""
+    name, attention = path.rpartition(".")[2], tensors.get(f"{path}.in_proj_weight")
+    width = attention.shape[-1] if attention and attention.shape else 0
+    if attention and attention.shape == (3 * width, width):
+        has_bias, dtype = f"{path}.in_proj_bias" in tensors, _dtype_of(attention)
+        return nn.MultiheadAttention(width, 1, bias=has_bias, dtype=dtype)
+    bias, rows, scales = (tensors.get(f"{path}.{each}") for each in ("bias", "qweight", "scales"))
+    if rows and scales and len(scales.shape) == len(rows.shape) == _MATRIX:  # of GPTQ or AWQ
+        # The scales are [groups, out]. AWQ packs the outputs, so the rows are the inputs.
+        order = tensors.get(f"{path}.g_idx")
+        inputs = order.shape[0] if order and order.shape else rows.shape[0]
+        return nn.Linear(inputs, scales.shape[1], bias is not None, dtype=_dtype_of(scales))
+    weight = tensors.get(f"{path}.weight")
+    if weight is None or name in _STACKED or f"{path}{_PACKED}" in tensors:
+        return nn.Module()
+    dtype, has_bias = _dtype_of(weight), bias is not None
+    if len(weight.shape) in _CONVOLUTIONS:
+        outputs, inputs, *kernel = weight.shape
+        make = _CONVOLUTIONS[len(weight.shape)]
         made: nn.Module = make(inputs, outputs, tuple(kernel), bias=has_bias, dtype=dtype)
         return made
-    attention = model.tensors.get(f"{module.path}.in_proj_weight")
-    if attention is not None and attention.shape[0] == 3 * attention.shape[1]:
-        has_bias = f"{module.path}.in_proj_bias" in model.tensors
-        return nn.MultiheadAttention(attention.shape[1], 1, bias=has_bias, dtype=dtype)
-    return nn.Module()
+    if len(weight.shape) != _MATRIX:
+        return nn.Module()
+    outputs, inputs = weight.shape
+    if _EMBEDDING.fullmatch(name):
+        return nn.Embedding(outputs, inputs, dtype=dtype)
+    if bias is not None and bias.shape == (inputs,) != (outputs,):
+        return Conv1D(inputs, outputs).to(dtype)
+    return nn.Linear(inputs, outputs, has_bias, dtype=dtype)
+
+
+def _dtype_of(info: TensorInfo) -> torch.dtype:
+    return _DTYPES.get(info.dtype, torch.float32)

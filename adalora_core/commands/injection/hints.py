@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 _NAMES_SHOWN = 12
 _PATHS_SHOWN = 3
-_NOTES_SHOWN = 100
 _SHOWN_KINDS: dict[Kind, str] = {
-    "matrix": "linear layers", "convolution": "convolutions", "embedding": "embeddings",
+    "linear": "linear layers", "convolution": "convolutions", "embedding": "embeddings",
 }  # fmt: skip
 _NAMES_COMPARED = 200
 """Names of the model, the most frequent ones, that may be meant by a name that matches nothing."""
@@ -48,8 +47,8 @@ def notes_of(block: Block, config: Any, found: Injected) -> Iterator[str]:
         if isinstance(given, str) and not is_all_linear(given):
             yield f"target_modules: PEFT replaces the expression by {kept or 'nothing'}"
     elif isinstance(given, list):
-        yield from _few(_idle_targets(given, config, names, found.model))
-    yield from _few(_idle_settings(block, config, names, found))
+        yield from _idle_targets(given, config, names, found.model)
+    yield from _idle_settings(block, config, names, found)
 
 
 def _idle_targets(
@@ -60,7 +59,7 @@ def _idle_targets(
     for index, name in enumerate(given):
         if name in reached:
             continue
-        if _matches(config, name, model):
+        if _matches(config, model.modules, target_modules=[name]):
             yield f"target_modules[{index}] {name!r} is excluded, copied, or in no asked layer"
             continue
         listed = listed or names_of(model)
@@ -71,19 +70,13 @@ def _idle_targets(
         yield f"target_modules[{index}] {name!r} matches no module; {advice}{listed}"
 
 
-def _matches(config: Any, entry: str, model: BaseModel) -> bool:
-    """Return whether PEFT takes an entry of a list for any module, other settings aside."""
-    alone = _alone(config, target_modules=[entry])
-    return any(check_target_module_exists(alone, path) for path in model.modules)
-
-
-def _alone(config: Any, **values: Any) -> Any:
-    """Return a copy of a configuration of PEFT that selects modules by the given fields alone."""
-    found = copy.copy(config)
+def _matches(config: Any, paths: Iterable[str], **values: Any) -> bool:
+    """Return whether PEFT adapts any of the paths, by its targets and the given fields alone."""
+    alone = copy.copy(config)
     every = {"exclude_modules": None, "modules_to_save": None, "layers_to_transform": None}
     for name, value in (every | values).items():
-        setattr(found, name, value)
-    return found
+        setattr(alone, name, value)
+    return any(check_target_module_exists(alone, path) for path in paths)
 
 
 def _idle_settings(
@@ -92,17 +85,15 @@ def _idle_settings(
     """Yield a note for each entry of the other fields that means nothing for the model."""
     excluded = block["exclude_modules"] or ()
     if isinstance(excluded, str):
-        alone = _alone(config, target_modules=excluded)
-        is_idle = not any(check_target_module_exists(alone, path) for path in found.model.modules)
-        idle = [excluded] if is_idle else []
+        is_used = _matches(config, found.model.modules, target_modules=excluded)
+        idle = [] if is_used else [excluded]
     else:
         ends = {end for path in found.model.modules for end in endings(path)}
         idle = [name for name in excluded if name not in ends]
     yield from (f"exclude_modules: {name!r} matches no module" for name in idle)
     layers = block["layers_to_transform"]
     for layer in [layers] if isinstance(layers, int) else layers or ():
-        wanted = _alone(config, layers_to_transform=layer)
-        if not any(check_target_module_exists(wanted, name) for name in names):
+        if not _matches(config, names, layers_to_transform=layer):
             yield f"layers_to_transform: no target is in layer {layer}"
     for field in ("rank_pattern", "alpha_pattern") if block.is_lora else ():
         keys = list(block[field] or ())
@@ -116,23 +107,16 @@ def _idle_settings(
             yield f"modules_to_save: the model has no {name!r}; --class names a class with it"
 
 
-def _few(notes: Iterable[str]) -> list[str]:
-    """Return notes that a long setting has, and how many more there are than are shown."""
-    found = list(notes)
-    more = [f"{len(found) - _NOTES_SHOWN} more such entries"]
-    return found if len(found) <= _NOTES_SHOWN else found[:_NOTES_SHOWN] + more
-
-
 def missed(found: Injected) -> Iterator[Module]:
     """Yield the linear layers that PEFT adapts by default for the architecture, and not here."""
     adapted, model = {each.path for each in found.adapted}, found.model
-    linear = [each for each in model.of_kind("matrix") if not model.is_output_head(each)]
+    linear = [each for each in model.of_kind("linear") if not model.is_output_head(each)]
     usual = set(_usual(model))
     return (each for each in linear if each.name in usual and each.path not in adapted)
 
 
 def _usual(model: BaseModel) -> list[str]:
-    names = {each.name for each in model.of_kind("matrix") if not model.is_output_head(each)}
+    names = {each.name for each in model.of_kind("linear") if not model.is_output_head(each)}
     by_type = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.model_type or "")
     if isinstance(by_type, list) and names.issuperset(by_type):
         return list(by_type)
@@ -151,7 +135,7 @@ def hint_without(field: str, model: BaseModel) -> str:
 def hint_of(block: Block, model: BaseModel, is_taken: Callable[[str | list[str]], bool]) -> str:
     """Return what to write instead of what PEFT refuses; proposed targets are taken by PEFT."""
     targets = block["target_modules"]
-    paths = [each.path for each in model.of_kind("matrix", "convolution")]
+    paths = [each.path for each in model.of_kind("linear", "convolution")]
     if isinstance(targets, str) and not is_all_linear(targets):
         if is_taken(f".*({targets})"):
             return f'a string must match a whole path: write ".*({targets})" or a list of names'
@@ -178,7 +162,7 @@ def _near(names: Iterable[str], model: BaseModel) -> list[str]:
 
     The name of a layer of another architecture is not misspelt.
     """
-    counts = Counter(module.name for module in model.of_kind("matrix", "convolution"))
+    counts = Counter(module.name for module in model.of_kind("linear", "convolution"))
     known = sorted(name for name, _ in counts.most_common(_NAMES_COMPARED))
     near: set[str] = set()
     for name in names:

@@ -18,9 +18,8 @@ from torch import nn
 from adalora_core.checker.plan.modules import (
     FACTOR,
     Adapted,
-    AdapterKind,
     Injected,
-    Mismatch,
+    Kind,
     RefusedError,
 )
 from adalora_core.commands.injection import quiet
@@ -57,9 +56,6 @@ targets inside with exclude_modules; PEFT takes every path that ends with an ent
     "\n", " "
 )
 _LONGEST = 400
-_LAYERS_OF: dict[str, AdapterKind] = {
-    "matrix": "linear", "embedding": "embedding", "convolution": "convolution"
-}  # fmt: skip
 _WITHOUT_WEIGHTS = ("meta tensor", "meta device", "register_meta", "cuda", "no data")
 
 
@@ -83,7 +79,7 @@ def inject(block: Block, base: Base) -> Injected:
             if block.runtime == "peft":
                 set_peft_model_state_dict(made, {key: x.detach() for key, x in state.items()})
         except Exception as error:
-            raise RefusedError(_problem(error, what, block, base)) from error
+            raise _refusal(error, what, block, base) from error
         found = _counted(made, state, base, _asked(block))
         notes = [*base.notes, *notes, *notes_of(block, made.peft_config[_ADAPTER], found)]
     _refuse_missing_rows(made)
@@ -144,7 +140,7 @@ def _refuse_wrong_types(block: Block) -> None:
         kinds = " or ".join(kind.phrase for kind in LORA_FIELDS[name].kinds)
         kinds = "a number above 0, of 64 bits" if name in {"r", "lora_alpha"} else kinds
         message = f"{name} should be {kinds}, got {repr(block.values[name])[:60]}"
-        raise RefusedError(Mismatch(name, message, "write a value that PEFT takes"))
+        raise RefusedError(name, message, "write a value that PEFT takes")
 
 
 def _arguments(block: Block) -> tuple[dict[str, Any], list[str]]:
@@ -209,11 +205,10 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
         if owner not in tensors or not hasattr(layer, "scale" if is_ours else "scaling"):
             continue
         path = owner.replace(".base_layer", "")
-        kind: AdapterKind = "attention"
+        module = base.described.modules.get(path)
+        kind: Kind = "attention" if module is None or module.kind == "other" else module.kind
         if hasattr(layer, "parameter_name"):
             path, kind = f"{path}.{layer.parameter_name}", "parameter"
-        elif path in base.described.modules:
-            kind = _LAYERS_OF.get(base.described.modules[path].kind, kind)
         shapes = {name: tuple(each.shape) for name, each in tensors[owner].items()}
         info = info_of(next(iter(tensors[owner].values())))
         if is_ours:
@@ -224,7 +219,7 @@ def _adapted(made: Any, state: dict[str, nn.Parameter], base: Base) -> Iterator[
         yield Adapted(path, kind, *numbers, shapes, info.dtype, owner)
 
 
-def _problem(error: Exception, what: str, block: Block, base: Base) -> Mismatch:
+def _refusal(error: Exception, what: str, block: Block, base: Base) -> RefusedError:
     """Return what PEFT raised as a problem with a hint, unless the weights were missing."""
     text = " ".join(str(error).split())
     if any(part in text.lower() for part in _WITHOUT_WEIGHTS):
@@ -234,7 +229,7 @@ def _problem(error: Exception, what: str, block: Block, base: Base) -> Mismatch:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     message = f"{_asked(block)} {what}: {kind}{text}"
     if what != _REFUSES:
-        return Mismatch("modules_to_save", message, _OF_COPIES)
+        return RefusedError("modules_to_save", message, _OF_COPIES)
     given, _ = _arguments(block)
 
     def is_taken(**values: Any) -> bool:
@@ -247,9 +242,9 @@ def _problem(error: Exception, what: str, block: Block, base: Base) -> Mismatch:
     others = [name for name, x in given.items() if x and name in FIELDS and name not in _NEEDED]
     for field in others:
         if is_taken(**{field: None}):
-            return Mismatch(field, message, hint_without(field, base.described))
+            return RefusedError(field, message, hint_without(field, base.described))
     hint = hint_of(block, base.described, lambda targets: is_taken(target_modules=targets))
-    return Mismatch("target_modules", message, hint)
+    return RefusedError("target_modules", message, hint)
 
 
 def _refuse_missing_rows(made: Any) -> None:
@@ -261,7 +256,7 @@ def _refuse_missing_rows(made: Any) -> None:
             name = path.removeprefix(TENSOR_PREFIX).removesuffix(".token_adapter")
             message = f"{name} has {len(weight)} rows, and no row {max(rows)}"
             hint = "list tokens that the embedding has"
-            raise RefusedError(Mismatch("trainable_token_indices", message, hint))
+            raise RefusedError("trainable_token_indices", message, hint)
 
 
 def _refuse_ranks_of_others(block: Block, found: Injected) -> None:
@@ -274,4 +269,4 @@ def _refuse_ranks_of_others(block: Block, found: Injected) -> None:
         if path not in paths:
             message = f"rank_pattern names {path!r}, which has no adapter in this model"
             hint = "write the paths of adapted modules, as PEFT does"
-            raise RefusedError(Mismatch("rank_pattern", message, hint))
+            raise RefusedError("rank_pattern", message, hint)

@@ -77,7 +77,7 @@ class Block:
         options: how to judge the mapping.
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
-        ambiguous_scalars: scalars that YAML reads unexpectedly.
+        ambiguous_scalars: scalars that YAML reads unexpectedly, by their places.
         expressions: judges the regular expressions of the document.
         layout: how the tool that owns the file writes the settings.
         tool: the tool that owns the file, if it is a known one.
@@ -92,7 +92,7 @@ class Block:
     options: BlockOptions = BlockOptions()
     keys: Mapping[str, Path] = field(default_factory=dict)
     root: Any = None
-    ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
+    ambiguous_scalars: Mapping[Path, AmbiguousScalar] = field(default_factory=dict)
     expressions: Expressions = field(default_factory=Expressions)
     layout: Layout = "peft"
     tool: Tool | None = None
@@ -129,14 +129,13 @@ class Block:
             # Valid here, but not a number yet: rules on several fields still skip it.
             self.as_read = {**self.as_read, "total_step": AUTO}
             self._faults = [fault for fault in self._faults if fault.name != "total_step"]
-        if self.ambiguous_scalars:
-            places = {self.at(name): name for name in self.values if name in FIELDS}
+        if scalars := self.ambiguous_scalars:
+            known = {name: self.at(name) for name in self.values if name in FIELDS}
             self.misread_fields = frozenset(
-                places[scalar.path]
-                for scalar in self.ambiguous_scalars
-                if scalar.path in places and scalar.kind != "underscore"
-                if scalar.kind != "boolean-word"
-                or kinds.BOOLEAN not in FIELDS[places[scalar.path]].kinds
+                name
+                for name, at in known.items()
+                if at in scalars and scalars[at].kind != "underscore"
+                if scalars[at].kind != "boolean-word" or kinds.BOOLEAN not in FIELDS[name].kinds
             )
             self.invalid |= self.misread_fields
 

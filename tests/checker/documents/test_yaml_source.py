@@ -77,6 +77,8 @@ def test_form_of_yaml_is_read_as_pyyaml_reads_it(text):
         (f"a: !{'x' * 300} 5", "ADA005", "a tag has more than 256 signs"),
         ("a: &a {r: 1}\nb: &b {<<: *a, !!null r: 2}\nc: {<<: *b}", "ADA002", "None is merged"),
         ("a: |#\n x", "ADA001", "expected chomping or indentation indicators"),
+        (f"a: 0x{'F' * 4000}", "ADA005", "an integer has too many digits"),
+        (f"a: {'9' * 4400}", "ADA005", "an integer has too many digits"),
     ],
 )
 def test_text_that_pyyaml_refuses_or_reads_by_its_release_gets_a_finding(text, code, phrase):

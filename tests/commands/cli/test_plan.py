@@ -64,14 +64,6 @@ def test_plan_of_a_missing_file_exits_2(capsys, tmp_path):
     assert capsys.readouterr().err == f"adalora plan: {path}: No such file or directory\n"
 
 
-@pytest.mark.parametrize("number", ["0", "-3", "many", "\u00b2"])
-def test_plan_for_an_invalid_number_of_tokens_exits_2(write, capsys, number):
-    with pytest.raises(SystemExit) as caught:
-        main(["plan", str(write(SOUND)), f"--tokens={number}"])
-    assert caught.value.code == 2
-    assert f"expected a whole number of at least 1, got {number!r}" in capsys.readouterr().err
-
-
 def test_plan_of_a_block_in_another_file(write, capsys):
     path = write({"a": {"peft": SOUND}})
     assert main(["plan", str(path)]) == 0

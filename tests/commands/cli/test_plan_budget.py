@@ -1,4 +1,4 @@
-"""Test `adalora plan --budget` and `--tokens`: amounts, proposals, and their plans."""
+"""Test `adalora plan --budget`: amounts, proposals, and their plans."""
 
 from __future__ import annotations
 
@@ -70,19 +70,3 @@ def test_budget_that_is_none_exits_2(amount, write, capsys):
         main(["plan", str(write(SOUND)), f"--budget={amount}"])
     assert caught.value.code == 2
     assert "expected an amount such as 20MB, 2M, 2000000 parameters" in capsys.readouterr().err
-
-
-def test_tokens_show_what_is_kept_of_a_batch(write, tmp_path, capsys):
-    write_model(tmp_path / "model.safetensors", small_llama())
-    code, shown = _plan(write, capsys, tmp_path, SOUND, "--tokens", "1000")
-    # Two layers: 16 inputs that q_proj and v_proj share, and 12 products of each of the two.
-    size = 1000 * 2 * (16 + 2 * 12) * 4
-    assert (code, size) == (0, 320_000)
-    assert (
-        "kept for the backward pass: 320 kB of activations, beside those of the model" in shown.out
-    )
-    assert "kept for" not in _plan(write, capsys, tmp_path, SOUND)[1].out
-    code, shown = _plan(write, capsys, tmp_path, LORA, "--tokens", "1000")
-    assert (code, "--tokens is for AdaLoRA" in shown.err) == (2, True)
-    assert main(["plan", str(write(SOUND)), "--tokens", "1000"]) == 2
-    assert "--tokens needs the sizes of the modules: add --weights" in capsys.readouterr().err

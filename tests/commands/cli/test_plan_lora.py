@@ -187,8 +187,8 @@ def test_problem_is_one_sentence_with_its_place(case, plan):
     assert message in first["message"]
 
 
-def test_options_of_the_other_method_exit_2_with_one_sentence(plan):
-    for option in (["--tokens", "3"], ["--plot", "x.png"], ["--budget", "20MB"]):
+def test_options_that_need_the_model_exit_2_with_one_sentence(plan):
+    for option in (["--plot", "x.png"], ["--budget", "20MB"]):
         code, out, error = plan(LORA, *option)
         assert (code, out, error.count("\n")) == (2, "", 1)
         assert "add --weights" in error

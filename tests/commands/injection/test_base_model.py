@@ -139,6 +139,6 @@ def test_hint_is_one_that_peft_takes() -> None:
     base = base_of(("DeiTForImageClassification", "float32"))
     with pytest.raises(RefusedError) as caught:
         inject(Block(LORA | {"target_modules": ["query", "value"]}), base)
-    hint = caught.value.problem.hint
+    hint = caught.value.hint
     assert hint.startswith('write the usual targets of the architecture, ["q_proj", "v_proj"]; ')
     assert inject(Block(LORA), base).count > 0

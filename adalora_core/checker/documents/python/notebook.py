@@ -125,14 +125,11 @@ def _code_cells(document: Document) -> Iterator[tuple[int, str, list[Piece]]]:
 def _pieces(
     document: Document, cell: int, parts: list[str], start: int, *, is_list: bool
 ) -> list[Piece]:
-    assert isinstance(document.locator, json_source.JsonLocator)  # noqa: S101 - of JSON
+    assert document.locator is not None  # noqa: S101 - of JSON
     path: Path = ("cells", cell, "source")
-    if is_list:
-        extents = [extent for _, _, extent in document.locator.members(path)]
-    else:
-        extents = [document.locator.locate(path, "value")]
     found = []
-    for part, (begin, end) in zip(parts, extents, strict=True):
+    for number, part in enumerate(parts):
+        begin, end = document.locator.locate((*path, number) if is_list else path, "value")
         found.append(Piece(start, len(part), (begin + 1, end - 1)))
         start += len(part)
     return found

@@ -10,10 +10,10 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document, Place, TreeLocator
+from adalora_core.checker.documents.document import Document, Locator, Place
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.documents.python.lexical import line_starts, with_plain_letters
-from adalora_core.checker.documents.python.script import CLASS, Call, Script
+from adalora_core.checker.documents.python.script import CLASS, LORA_CLASS, Call, Script
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
 from adalora_core.config.findings import Insert, Put, Rename, Replace
 from adalora_core.floor.places import line_end, line_start
@@ -83,36 +83,19 @@ def document_of(text: str, script: Script, found: list[Problem]) -> Document:
                 Problem(problems.DUPLICATE_KEY, message, (CLASS, index, name), "key",
                         offset=script.extent(second)[0], related=related)
             )  # fmt: skip
-    locator = ScriptLocator(script)
-    locator.hold(CLASS, calls)
+    locator = Locator(script.code, lambda: _places(script))
     return Document(text, value, found, locator=locator, script=script)
 
 
-class ScriptLocator:
-    """Finds the arguments of calls, in the text of the document or in the code."""
-
-    def __init__(self, script: Script) -> None:
-        self._script = script
-        self._top = Place(0, len(script.code))
-        self._tree = TreeLocator(script.code, self._top)
-
-    def hold(self, name: str, calls: list[Call]) -> None:
-        """Find the calls of a class too, at the paths `(name, index, argument)`."""
-        script = self._script
-        inside: dict[object, Place] = {i: _of_call(call, script) for i, call in enumerate(calls)}
-        keys: dict[object, Extent] = {
-            index: script.code_extent(call.node.func) for index, call in enumerate(calls)
-        }
-        self._top.inside[name] = Place(self._top.start, self._top.end, keys, inside)
-
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
-        """Return the extent of the key or value in the text, or of its nearest parent."""
-        extent = self.in_code(path, at)
-        return None if extent is None else self._script.in_text(extent)
-
-    def in_code(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
-        """Return the extent of the key or value in the code, or of its nearest parent."""
-        return self._tree.locate(path, at)
+def _places(script: Script) -> Place:
+    """Return the places of the arguments of calls, at the paths `(class, index, argument)`."""
+    top = Place(0, len(script.code))
+    for name, calls in ((CLASS, script.calls), (LORA_CLASS, script.lora_calls)):
+        found = top.inside[name] = Place(top.start, top.end)
+        for index, call in enumerate(calls):
+            found.inside[index] = _of_call(call, script)
+            found.keys[index] = script.code_extent(call.node.func)
+    return top
 
 
 def _of_call(call: Call, script: Script) -> Place:
@@ -153,7 +136,7 @@ def _of_value(top: ast.AST, script: Script) -> Place:
 def edit(document: Document, change: Put | Rename | Insert | Replace) -> tuple[Extent, str] | None:
     """Return the edit that makes a change, or None if the code does not write the value itself."""
     script, locator = document.script, document.locator
-    if script is None or not isinstance(locator, ScriptLocator):
+    if script is None or locator is None:
         return None
     if isinstance(change, Replace):
         return change.extent, script.written(change.text)
@@ -166,11 +149,11 @@ def edit(document: Document, change: Put | Rename | Insert | Replace) -> tuple[E
 
 
 def _replacement(
-    script: Script, locator: ScriptLocator, change: Put | Rename
+    script: Script, locator: Locator, change: Put | Rename
 ) -> tuple[Extent, str] | None:
     at: Literal["key", "value"] = "key" if isinstance(change, Rename) else "value"
-    extent = locator.in_code(change.path, at)
-    if extent is None or extent == locator.in_code(change.path[:-1], at):
+    extent = locator.locate(change.path, at)
+    if extent == locator.locate(change.path[:-1], at):
         return None
     old = script.code[slice(*extent)]
     if isinstance(change, Rename) and _NAME.fullmatch(old):
