@@ -12,9 +12,6 @@ from typing import NoReturn
 from adalora_core.commands.cli.console import FINE, INTERRUPTED, TERMINATED, Parser, add, fail, flag
 from adalora_core.floor.errors import MissingExtraError
 
-NOT_SHUT_DOWN = 1
-"""The editor left without the request `shutdown`: the protocol asks for this exit code."""
-
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora server` until the editor ends it, and return the exit code."""
@@ -37,7 +34,8 @@ def run(argv: Sequence[str]) -> int:
     answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
     server = new_server()
     server.start_io(sys.stdin.buffer, answers.buffer)
-    return FINE if server.was_shut_down else NOT_SHUT_DOWN
+    # The exit code of the protocol for an editor that left without the request `shutdown` is 1.
+    return FINE if server.protocol._shutdown else 1  # noqa: SLF001
 
 
 def _end(number: int, _: object) -> NoReturn:

@@ -11,11 +11,13 @@ import asyncio
 import logging
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types
 
@@ -25,7 +27,7 @@ from adalora_core.commands.cli.check import options_in
 from adalora_core.commands.cli.check_job import inspector_of
 from adalora_core.commands.cli.console import in_one_line
 from adalora_core.commands.cli.settings import SearchExclusions, Settings, project_settings
-from adalora_core.commands.server.findings import SOURCE, diagnostics
+from adalora_core.commands.server.findings import SOURCE, Published, published
 from adalora_core.commands.server.snapshots import START, CheckedSnapshot, Snapshot
 from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.floor.escaping import visible
@@ -34,136 +36,88 @@ from adalora_core.floor.worker import OUT_OF_MEMORY, Channel, Worker, limit_this
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from pathlib import Path
 
     from adalora_core.checker.pipeline.inspection import Inspector
 
 _LOG = logging.getLogger(__name__)
-_Result = TypeVar("_Result")
 PROGRAM = "from adalora_core.commands.server.checking import work; work(reading, writing)"
-MOST_KEPT = 32
-"""The number of documents that a worker keeps."""
 QUIET = 0.02
-"""Seconds without an edit after which a document is checked; of a large one, as long as its last
-check took."""
-LONGEST_QUIET = 1.0
+"""Seconds without an edit after which a document is checked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
-    """The settings for the documents of a folder; `problem` is the reason why they are not used."""
+def check(snapshot: Snapshot, folders: Sequence[Path]) -> CheckedSnapshot:
+    """Check a document; `folders` are those that the editor has open.
 
-    top: Path | None
-    options: Namespace
-    inspector: Inspector
-    problem: str | None = None
-
-    def leaves_out(self, path: Path) -> bool:
-        """Return whether a search of the folder passes over a file."""
-        if any(fits(str(path), pattern) for pattern in self.options.exclude):
-            return True
-        assert self.top is not None  # noqa: S101 - a document with a path has a folder
-        *folders, name = path.relative_to(self.top).parts
-        if ".git" in folders or not is_inside(path, self.top):
-            return True
-        exclusions = SearchExclusions(all_files=self.options.all_files)
-        parent = str(self.top)
-        for folder in folders:
-            if not exclusions.kept(parent, [folder], "folder"):
-                return True
-            parent = os.path.join(parent, folder)  # noqa: PTH118 - as the search does
-        return not exclusions.kept(parent, [name], "file")
-
-
-class Checker:
-    """Checks snapshots in a worker, with the settings of their projects, read for each check."""
-
-    def __init__(self) -> None:
-        self.folders: tuple[Path, ...] = ()
-        """The folders that the editor has open."""
-        self._checked: dict[str, CheckedSnapshot] = {}
-
-    def check(self, snapshot: Snapshot) -> CheckedSnapshot:
-        """Check a document, and keep the result.
-
-        A fault of the checker is a problem of the result.
-        """
-        try:
-            checked = self._check(snapshot)
-            checked = replace(checked, diagnostics=diagnostics(checked))
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the server lives on
-            _LOG.exception("a check failed")
-            checked = CheckedSnapshot(
-                snapshot,
-                problem=f"{visible(snapshot.name)} is not checked, by a fault of adalora-core: "
-                f"{visible(repr(error))}; please report it with the file, the log of the "
-                "language server and the output of `adalora env`",
-            )
-        self._checked.pop(snapshot.uri, None)
-        self._checked[snapshot.uri] = checked
-        if len(self._checked) > MOST_KEPT:
-            self._checked.pop(next(iter(self._checked)))
-        return checked
-
-    def about(self, find: Callable[..., Any], snapshot: Snapshot, *given: Any) -> Any:
-        """Return what `find` finds in a document, which an earlier worker may have checked."""
-        checked = self._checked.get(snapshot.uri)
-        if checked is None or checked.snapshot != snapshot:
-            checked = self.check(snapshot)
-        return find(checked, *given)
-
-    def completions(self, snapshot: Snapshot, uri: str, position: types.Position) -> Any:
-        """Return the proposals for a place of a snapshot."""
-        from adalora_core.commands.server.completing import completions
-
-        project = self._project_of(snapshot.path)
-        if snapshot.path is not None and project.leaves_out(snapshot.path):
-            return []
-        return completions(snapshot, project.inspector, uri, position)
-
-    def _check(self, snapshot: Snapshot) -> CheckedSnapshot:
-        project = self._project_of(snapshot.path)
-        if snapshot.path is not None and project.leaves_out(snapshot.path):
-            return CheckedSnapshot(snapshot, problem=project.problem)
-        found = project.inspector.inspect(snapshot.raw, snapshot.name, was_named=False)
-        return CheckedSnapshot(snapshot, project.inspector, found, project.problem)
-
-    def _project_of(self, path: Path | None) -> Project:
-        """Return the project of a file; of a document without one, that of the first folder."""
-        if path is None:
-            return _read(next(iter(self.folders), None))
-        above = [folder for folder in self.folders if path.is_relative_to(folder)]
-        return _read(max(above, key=lambda folder: len(folder.parts), default=path.parent))
+    A fault of the checker is a problem of the result.
+    """
+    path = snapshot.path
+    above = [each for each in folders if path is None or path.is_relative_to(each)]
+    if path is None:
+        top = next(iter(above), None)
+    else:
+        top = max(above, key=lambda folder: len(folder.parts), default=path.parent)
+    try:
+        options, inspector, problem = _project(top)
+        if path is not None and top is not None and _leaves_out(top, options, path):
+            return CheckedSnapshot(snapshot, problem=problem)
+        found = inspector.inspect(snapshot.raw, snapshot.name, was_named=False)
+        return CheckedSnapshot(snapshot, inspector, found, problem)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the server lives on
+        _LOG.exception("a check failed")
+        problem = (
+            f"{visible(snapshot.name)} is not checked, by a fault of adalora-core: "
+            f"{visible(repr(error))}; please report it with the file, the log of the "
+            "language server and the output of `adalora env`"
+        )
+        return CheckedSnapshot(snapshot, problem=problem)
 
 
-def _read(top: Path | None) -> Project:
+def _project(top: Path | None) -> tuple[Namespace, Inspector, str | None]:
+    """Return what checks the documents of a folder, and why its settings are not used."""
     try:
         settings = Settings() if top is None else project_settings(top)
         options = options_in(settings)
-        return Project(top, options, inspector_of(options), settings.problem)
+        return options, inspector_of(options), settings.problem
     except (OSError, ValueError) as error:
         options = options_in(Settings())
-        shown = visible(in_one_line(error))
-        problem = f"{shown}; the settings of the project are not used"
-        return Project(top, options, inspector_of(options), problem)
+        problem = f"{visible(in_one_line(error))}; the settings of the project are not used"
+        return options, inspector_of(options), problem
+
+
+def _leaves_out(top: Path, options: Namespace, path: Path) -> bool:
+    """Return whether a search of a folder passes over a file in it."""
+    if any(fits(str(path), pattern) for pattern in options.exclude):
+        return True
+    *folders, name = path.relative_to(top).parts
+    if ".git" in folders or not is_inside(path, top):
+        return True
+    exclusions = SearchExclusions(all_files=options.all_files)
+    parent = str(top)
+    for folder in folders:
+        if not exclusions.kept(parent, [folder], "folder"):
+            return True
+        parent = os.path.join(parent, folder)  # noqa: PTH118 - as the search does
+    return not exclusions.kept(parent, [name], "file")
 
 
 def work(reading: int, writing: int) -> None:
-    """Answer the requests of a server until there are no more."""
+    """Answer the requests of a server until there are no more.
+
+    The last checked document is kept: most requests are about the one in which somebody types.
+    """
     # A stray print must not reach the client, and its messages are the server's.
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    channel, checker = Channel(reading, writing), Checker()
+    channel, last = Channel(reading, writing), -1
     while (frame := channel.receive()) is not None:
-        checker.folders, method, given = pickle.loads(frame)  # noqa: S301
+        folders, state, snapshot, find, given = pickle.loads(frame)  # noqa: S301
         limit_this_process(OF_A_CHECK)
         try:
-            answer = getattr(checker, method)(*given)
-            if method == "check":
-                answer = answer.problem, answer.diagnostics
-            channel.send(pickle.dumps(answer))
+            if state != last:
+                last, checked = state, check(snapshot, folders)
+            channel.send(pickle.dumps(find(checked, *given)))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
 
@@ -173,107 +127,85 @@ class RemoteChecker:
 
     def __init__(self) -> None:
         self._worker = Worker(PROGRAM, OF_A_CHECK)
+        self._beyond: dict[int, str] = {}
         self.folders: tuple[Path, ...] = ()
         """The folders that the editor has open."""
 
-    def check(self, snapshot: Snapshot) -> CheckedSnapshot:
-        """Check a document; where that exceeds a bound, this is the finding."""
-        found, reason = self._ask("check", snapshot)
-        if not reason:
-            return CheckedSnapshot(snapshot, problem=found[0], diagnostics=found[1])
+    def answer(self, state: int, snapshot: Snapshot, find: Callable[..., Any], *given: Any) -> Any:
+        """Return what `find` finds in a document, which an earlier request may have had checked.
+
+        Where the check exceeds a bound, this is the only finding; the state is not tried again.
+        """
+        if state not in self._beyond:
+            content = None
+            with suppress(BrokenPipeError):
+                self._worker.send(pickle.dumps((self.folders, state, snapshot, find, given)))
+                content = self._worker.answer()
+            if content is not None:
+                return pickle.loads(content)  # noqa: S301 - of our own process
+            self._worker.end()
+            self._beyond[state] = self._worker.reason or "ends the process that reads it"
+            self._worker = Worker(PROGRAM, OF_A_CHECK)
+        if find is not published:
+            return None
         one = types.Diagnostic(
             types.Range(START, START),
-            f"the check of the file {reason}",
+            f"the check of the file {self._beyond[state]}",
             severity=types.DiagnosticSeverity.Error,
             code=BOUND_EXCEEDED,
             source=SOURCE,
         )
-        shown = {part.uri: [one] for part in snapshot.parts[:1]}
-        return CheckedSnapshot(snapshot, diagnostics=shown, is_beyond=True)
-
-    def about(self, find: Callable[..., Any], checked: CheckedSnapshot, *given: Any) -> Any:
-        """Return what `find` finds in a checked document; None: it exceeds a bound."""
-        return None if checked.is_beyond else self._ask("about", find, checked.snapshot, *given)[0]
-
-    def completions(self, *given: Any) -> list[types.CompletionItem]:
-        """Return the proposals for a place of a snapshot."""
-        return self._ask("completions", *given)[0] or []
-
-    def _ask(self, method: str, *given: Any) -> tuple[Any, str]:
-        """Return the answer of the worker; if that has ended, None and the reason."""
-        content = None
-        with suppress(BrokenPipeError):
-            self._worker.send(pickle.dumps((self.folders, method, given)))
-            content = self._worker.answer()
-        if content is not None:
-            return pickle.loads(content), ""  # noqa: S301 - of our own process
-        self._worker.end()
-        reason = self._worker.reason or "ends the process that reads it"
-        self._worker = Worker(PROGRAM, OF_A_CHECK)
-        return None, reason
+        return None, [
+            types.PublishDiagnosticsParams(part.uri, [one] * (number == 0), part.version)
+            for number, part in enumerate(snapshot.parts)
+        ]
 
 
 class Schedule:
     """The checks of all open documents, one at a time, and each of the newest state only.
 
-    `take` returns a document as it is now, None if it is not open. `check` runs in another thread.
-    `publish` takes the result, unless the document has changed since.
+    `take` returns a document as it is now, None if it is not open. `answer` runs in another thread,
+    with the number of a state. `publish` takes the result, unless the document has changed since.
     """
 
     def __init__(
         self,
         take: Callable[[str], Snapshot | None],
-        check: Callable[[Snapshot], CheckedSnapshot],
-        publish: Callable[[CheckedSnapshot], None],
+        answer: Callable[..., Any],
+        publish: Callable[[Published], None],
     ) -> None:
-        self._take, self._check, self._publish = take, check, publish
-        # The newest state, and its check, which begins at once where it is wanted.
-        self._changes: dict[str, tuple[asyncio.Event, asyncio.Task[CheckedSnapshot | None]]] = {}
-        self._taken: dict[str, float] = {}
+        self._take, self._answer, self._publish = take, answer, publish
+        self._numbers = count()
+        self._open: dict[str, tuple[int, asyncio.Task[None]]] = {}
         self._thread = ThreadPoolExecutor(1, "adalora-check")
         self._turn = asyncio.Lock()
 
     def changed(self, uri: str) -> None:
         """Note that a document was opened or edited."""
         self.closed(uri)
-        is_wanted = asyncio.Event()
-        self._changes[uri] = is_wanted, asyncio.create_task(self._work(uri, is_wanted))
+        self._open[uri] = next(self._numbers), asyncio.create_task(self._check(uri))
 
     def closed(self, uri: str) -> None:
         """Forget a state of a document; a check of it that still runs is not published."""
-        if (old := self._changes.pop(uri, None)) is not None:
-            old[0].set()
+        if (old := self._open.pop(uri, None)) is not None:
+            old[1].cancel()
 
-    async def newest(self, uri: str) -> CheckedSnapshot | None:
-        """Return the result for the newest state of a document, and check that first if needed."""
-        while (newest := self._changes.get(uri)) is not None:
-            newest[0].set()
-            result = await asyncio.shield(newest[1])
-            if self._changes.get(uri) is newest:
-                return result
-        return None
+    def check_again(self) -> None:
+        """Check every open document with the settings as they are now."""
+        for uri in [*self._open]:
+            self.changed(uri)
 
-    async def beside(self, work: Callable[[], _Result]) -> _Result:
-        """Run work in the thread of the checks."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    async def _work(self, uri: str, is_wanted: asyncio.Event) -> CheckedSnapshot | None:
-        loop = asyncio.get_running_loop()
-        quiet = min(max(QUIET, self._taken.get(uri, 0)), LONGEST_QUIET)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(is_wanted.wait(), quiet)
-        # Other documents wait here, and not with a text that will be old by their turn.
+    async def ask(self, uri: str, find: Callable[..., Any], *given: Any) -> Any:
+        """Return what `find` finds in the newest state of a document; None: it is not open."""
+        # Requests wait here, and not with a text that will be old by their turn.
         async with self._turn:
-            snapshot = self._take(uri) if self._is_newest(uri, is_wanted) else None
+            snapshot = self._take(uri) if uri in self._open else None
             if snapshot is None:
                 return None
-            began = loop.time()
-            result = await self.beside(lambda: self._check(snapshot))
-            self._taken[uri] = loop.time() - began
-        if self._is_newest(uri, is_wanted):
-            self._publish(result)
-        return result
+            work = partial(self._answer, self._open[uri][0], snapshot, find, *given)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _is_newest(self, uri: str, is_wanted: asyncio.Event) -> bool:
-        newest = self._changes.get(uri)
-        return newest is not None and newest[0] is is_wanted
+    async def _check(self, uri: str) -> None:
+        await asyncio.sleep(QUIET)
+        if (found := await self.ask(uri, published)) is not None:
+            self._publish(found)

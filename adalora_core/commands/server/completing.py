@@ -27,7 +27,7 @@ from adalora_core.config.fields.tools import PREFIX
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline.inspection import Inspector
-    from adalora_core.commands.server.snapshots import Snapshot
+    from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
     from adalora_core.config.fields.block import Block
     from adalora_core.floor.places import Path
 
@@ -98,14 +98,15 @@ def _closing(text: str) -> str:
 
 
 def completions(
-    snapshot: Snapshot, inspector: Inspector, uri: str, position: types.Position
+    checked: CheckedSnapshot, params: types.CompletionParams
 ) -> list[types.CompletionItem]:
     """Return the keys or the values that fit at a position of a text."""
-    part = snapshot.part(uri)
-    if part is None or not part.is_code:
+    snapshot, inspector, position = checked.snapshot, checked.inspector, params.position
+    part = snapshot.part(params.text_document.uri)
+    if inspector is None or part is None or not part.is_code:
         return []
-    text, language = str(part.text), snapshot.format
-    cursor = _Cursor.at(text, part.text.offset(position), language)
+    text, language = str(part), snapshot.format
+    cursor = _Cursor.at(text, part.offset(position), language)
     where = part.stretch(len(cursor.before), len(text) - len(cursor.behind)).range
     for written in cursor.completed(language):
         whole = snapshot.with_text(part, written)

@@ -37,12 +37,18 @@ _SEVERITIES = {
 }
 
 
-def diagnostics(checked: CheckedSnapshot) -> dict[str, list[types.Diagnostic]]:
+Published = tuple[str | None, list[types.PublishDiagnosticsParams]]
+"""What is wrong with the settings or the check, and the findings on each text of a document."""
+
+
+def published(checked: CheckedSnapshot) -> Published:
     """Return the findings on each text of a document, also on a text without one."""
     found: dict[str, list[types.Diagnostic]] = {part.uri: [] for part in checked.snapshot.parts}
     for each, place in _placed(checked):
         found[place.uri].append(_diagnostic(checked, each, place))
-    return found
+    parts = checked.snapshot.parts
+    shown = [types.PublishDiagnosticsParams(p.uri, found[p.uri], p.version) for p in parts]
+    return checked.problem, shown
 
 
 def _placed(checked: CheckedSnapshot) -> Iterator[tuple[Diagnostic, types.Location]]:
@@ -72,19 +78,17 @@ def _diagnostic(
     )
 
 
-def actions(
-    checked: CheckedSnapshot, place: types.Location, kinds: Sequence[str] | None
-) -> list[types.CodeAction]:
+def actions(checked: CheckedSnapshot, params: types.CodeActionParams) -> list[types.CodeAction]:
     """Return for the findings on the lines of a place their fixes and comments that ignore them.
 
-    The fix of all findings comes last. `kinds` are those that the client asks for, None for every
-    kind.
+    The fix of all findings comes last.
     """
-    found = checked.found
+    found, kinds = checked.found, params.context.only
     if found is None or checked.inspector is None:
         return []
     offered: list[types.CodeAction] = []
     if _wants(kinds, types.CodeActionKind.QuickFix.value):
+        place = types.Location(params.text_document.uri, params.range)
         offered += _quick_fixes(checked, found, place)
     if _wants(kinds, FIX_ALL) and (changes := _fixed(checked, found)):
         title, edit = "Apply all safe fixes of adalora", types.WorkspaceEdit(changes)
@@ -138,8 +142,8 @@ def _ignoring(
     part = snapshot.part(there.uri)
     assert part is not None  # noqa: S101 - a place is in a part
     assert inspector is not None  # noqa: S101 - the caller has tested it
-    end = part.text.offset(types.Position(there.range.end.line, _BEHIND_A_LINE))
-    comment, text = f"  # adalora: ignore[{finding.code}]", str(part.text)
+    end = part.offset(types.Position(there.range.end.line, _BEHIND_A_LINE))
+    comment, text = f"  # adalora: ignore[{finding.code}]", str(part)
     changed = snapshot.with_text(part, f"{text[:end]}{comment}{text[end:]}")
     again = inspector.inspect(changed.raw, snapshot.name, was_named=False)
     before = {each.message: each.code for each in found.report.diagnostics}
@@ -159,9 +163,9 @@ def _fixed(checked: CheckedSnapshot, found: Examined, only: Diagnostic | None = 
     return checked.snapshot.changes(found.document, fixed.document)
 
 
-def hover(checked: CheckedSnapshot, uri: str, position: types.Position) -> types.Hover | None:
+def hover(checked: CheckedSnapshot, params: types.HoverParams) -> types.Hover | None:
     """Return the findings at a position, the field's description and the pages of the rules."""
-    at = types.Location(uri, types.Range(position, position))
+    at = types.Location(params.text_document.uri, types.Range(params.position, params.position))
     shown, pages, around = [], {}, None
     written = checked.snapshot.format
     language = "python" if written == "notebook" else written
@@ -212,14 +216,19 @@ def _fields(checked: CheckedSnapshot) -> Iterator[tuple[Field, types.Location]]:
                 yield block.fields[name], place
 
 
-def lenses(checked: CheckedSnapshot, uri: str) -> list[types.CodeLens]:
+def lenses(checked: CheckedSnapshot, params: types.CodeLensParams) -> list[types.CodeLens]:
     """Return the phases of each configuration of a text that can be trained."""
     if (found := checked.found) is None:
         return []
     lenses = []
     for block in found.blocks:
         place = checked.snapshot.place(found.document.span_of(block.path, "key"))
-        if place is None or place.uri != uri or block.is_lora or block.deferred:
+        if (
+            place is None
+            or place.uri != params.text_document.uri
+            or block.is_lora
+            or block.deferred
+        ):
             continue
         if any((each.severity or each.rule.severity) == "error" for each in findings(block)):
             continue

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from served_documents import WRONG, json_text
 
 from adalora_core.commands.server import checking
-from adalora_core.commands.server.snapshots import CheckedSnapshot, Part, Snapshot, Text
+from adalora_core.commands.server.findings import published
 
 URI = "untitled:a"
 
@@ -17,17 +16,12 @@ class Bench:
     """A schedule whose checks and results are counted."""
 
     def __init__(self):
-        self.texts, self.checked, self.published = {URI: json_text(WRONG)}, [], []
-        self.schedule = checking.Schedule(self.take, self.check, self.published.append)
+        self.texts, self.checked, self.shown = {URI: ""}, [], []
+        self.schedule = checking.Schedule(self.texts.get, self.answer, self.shown.append)
 
-    def take(self, uri):
-        text = self.texts.get(uri)
-        part = Part(uri, 1, Text.of(text or "", "utf-16"))
-        return None if text is None else Snapshot(uri, None, "json", (part,))
-
-    def check(self, snapshot):
-        self.checked.append(str(snapshot.parts[0].text))
-        return CheckedSnapshot(snapshot)
+    def answer(self, state, snapshot, find):
+        self.checked.append((state, snapshot, find))
+        return snapshot
 
     def edit(self, text):
         self.texts[URI] = text
@@ -49,13 +43,25 @@ def test_edits_are_not_checked_before_a_pause_but_when_somebody_asks(monkeypatch
             bench.edit(str(number))
             await _settled()
         assert bench.checked == []
-        found = await bench.schedule.newest(URI)
-        assert bench.checked == ["49"]
-        assert found is bench.published[0]
-        assert await bench.schedule.newest(URI) is found  # known already
-        assert bench.checked == ["49"]
+        assert await bench.schedule.ask(URI, len) == "49"
+        assert await bench.schedule.ask(URI, max) == "49"
+        assert bench.checked == [(49, "49", len), (49, "49", max)]  # the state is the same
 
     asyncio.run(type_and_ask())
+
+
+def test_documents_are_checked_again_in_another_state():
+    async def check_twice():
+        bench = Bench()
+        bench.edit("text")
+        while len(bench.shown) < 1:
+            await _settled()
+        bench.schedule.check_again()
+        while len(bench.shown) < 2:
+            await _settled()
+        assert bench.checked == [(0, "text", published), (1, "text", published)]
+
+    asyncio.run(check_twice())
 
 
 @pytest.mark.parametrize("is_reopened", [False, True])
@@ -64,13 +70,11 @@ def test_closed_document_is_not_checked_and_a_reopened_one_is_checked_anew(is_re
         bench = Bench()
         bench.edit("old")
         bench.schedule.closed(URI)
-        bench.texts.clear()
         if is_reopened:
             bench.edit("new")
-        await bench.schedule.newest(URI)
+        assert await bench.schedule.ask(URI, len) == ("new" if is_reopened else None)
         while len(asyncio.all_tasks()) > 1:
             await _settled()
-        assert bench.checked == (["new"] if is_reopened else [])
-        assert len(bench.published) == is_reopened
+        assert bench.shown == (["new"] if is_reopened else [])
 
     asyncio.run(close())
