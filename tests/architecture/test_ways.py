@@ -108,8 +108,7 @@ def edit(folder: Path) -> list[str]:
 
     from lsprotocol import types
 
-    from adalora_core.commands.server.checking import check
-    from adalora_core.commands.server.findings import published
+    from adalora_core.commands.server.checking import check, published
     from adalora_core.commands.server.handlers import new_server
 
     server = new_server()
@@ -125,7 +124,7 @@ def edit(folder: Path) -> list[str]:
 
     async def type_once() -> None:
         server.protocol._handle_notification(types.TEXT_DOCUMENT_DID_CHANGE, changed)
-        _, (shown,) = await server.schedule.ask(uri, published)
+        _, (shown,) = await server.checks.ask(uri, published)
         assert shown.diagnostics
         # The same once more in this process, where the modules are seen.
         snapshot = server.documents.snapshot(uri)

@@ -49,7 +49,6 @@ class Text:
     encoding: str
     uri: str = ""
     version: int | None = None
-    is_code: bool = True
 
     @classmethod
     def of(cls, text: str, encoding: str, uri: str = "") -> Text:
@@ -169,10 +168,7 @@ class Snapshot:
         """The bytes of the file that the document would be saved in."""
         if not self.has_cells:
             return _encoded(str(self.parts[0]), self.format)
-        cells = [
-            {"cell_type": "code" if part.is_code else "markdown", "source": str(part)}
-            for part in self.parts
-        ]
+        cells = [{"cell_type": "code", "source": str(part)} for part in self.parts]
         # Escaped, so that one cell with half of a surrogate pair does not spoil the others.
         return json.dumps({"cells": cells}).encode()
 

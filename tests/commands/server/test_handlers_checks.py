@@ -6,18 +6,18 @@ import asyncio
 
 import pytest
 
-from adalora_core.commands.server import checking
-from adalora_core.commands.server.findings import published
+from adalora_core.commands.server import handlers
+from adalora_core.commands.server.checking import published
 
 URI = "untitled:a"
 
 
-class Bench:
-    """A schedule whose checks and results are counted."""
+class Bench(handlers.Checks):
+    """Checks that are counted, and made by nobody."""
 
     def __init__(self):
         self.texts, self.checked, self.shown = {URI: ""}, [], []
-        self.schedule = checking.Schedule(self.texts.get, self.answer, self.shown.append)
+        super().__init__(self.texts.get, self.shown.append)
 
     def answer(self, state, snapshot, find):
         self.checked.append((state, snapshot, find))
@@ -25,7 +25,7 @@ class Bench:
 
     def edit(self, text):
         self.texts[URI] = text
-        self.schedule.changed(URI)
+        self.changed(URI)
 
 
 async def _settled():
@@ -35,7 +35,7 @@ async def _settled():
 
 
 def test_edits_are_not_checked_before_a_pause_but_when_somebody_asks(monkeypatch):
-    monkeypatch.setattr(checking, "QUIET", 3600.0)
+    monkeypatch.setattr(handlers, "QUIET", 3600.0)
 
     async def type_and_ask():
         bench = Bench()
@@ -43,8 +43,8 @@ def test_edits_are_not_checked_before_a_pause_but_when_somebody_asks(monkeypatch
             bench.edit(str(number))
             await _settled()
         assert bench.checked == []
-        assert await bench.schedule.ask(URI, len) == "49"
-        assert await bench.schedule.ask(URI, max) == "49"
+        assert await bench.ask(URI, len) == "49"
+        assert await bench.ask(URI, max) == "49"
         assert bench.checked == [(49, "49", len), (49, "49", max)]  # the state is the same
 
     asyncio.run(type_and_ask())
@@ -56,7 +56,7 @@ def test_documents_are_checked_again_in_another_state():
         bench.edit("text")
         while len(bench.shown) < 1:
             await _settled()
-        bench.schedule.check_again()
+        bench.check_again()
         while len(bench.shown) < 2:
             await _settled()
         assert bench.checked == [(0, "text", published), (1, "text", published)]
@@ -69,10 +69,10 @@ def test_closed_document_is_not_checked_and_a_reopened_one_is_checked_anew(is_re
     async def close():
         bench = Bench()
         bench.edit("old")
-        bench.schedule.closed(URI)
+        bench.closed(URI)
         if is_reopened:
             bench.edit("new")
-        assert await bench.schedule.ask(URI, len) == ("new" if is_reopened else None)
+        assert await bench.ask(URI, len) == ("new" if is_reopened else None)
         while len(asyncio.all_tasks()) > 1:
             await _settled()
         assert bench.shown == (["new"] if is_reopened else [])
