@@ -26,7 +26,7 @@ from adalora_core.commands.cli.console import (
 )
 from adalora_core.floor.errors import AdaLoraError, MissingExtraError
 from adalora_core.floor.escaping import shortened, visible
-from adalora_core.floor.files import object_in, read_start, refuse_links_out, write_file
+from adalora_core.floor.files import object_in, read_start, refuse_links_out
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
@@ -69,9 +69,8 @@ def make_parser() -> Parser:
         "--energy": least | {"type": part},
     }
     add(parser.add_mutually_exclusive_group(required=True), limits)
-    picture = text("FILE.png", "also draw a map of the ranks to this file")
     form = choice(("text", "json"), "format of what is printed (default: text)", "text")
-    add(parser, {**OUTPUT, "--plot": picture, "-o --output-format": form, **BOUND})
+    add(parser, {**OUTPUT, "-o --output-format": form, **BOUND})
     return parser
 
 
@@ -92,13 +91,7 @@ def run(argv: Sequence[str]) -> int:
             budget = int(budget * adapter.bytes)
         limits = {"rank": options.rank, "budget": budget, "energy": options.energy}
         shrunk = shrink(adapter, **limits, pad_ranks=options.pad_ranks)
-        # Draw before writing: if matplotlib is missing, nothing is written.
-        picture = _picture(shrunk) if options.plot else None
         shrunk.write(options.out)
-        if picture is not None:
-            write_file(Path(options.plot), picture)
-    except ModuleNotFoundError:
-        return fail("shrink", MissingExtraError("matplotlib", "plot", "--plot"))
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("shrink", error)
     entries = {"adapter": options.adapter, "out": options.out, **_entries(shrunk)}
@@ -116,14 +109,6 @@ def _refuse_unsound(folder: Path) -> None:
     values = object_in(folder / "adapter_config.json") if (folder / WEIGHTS).is_file() else {}
     if values.get("peft_type") == "LORA":
         SavedLora(folder, values).require_sound()
-
-
-def _picture(shrunk: ShrunkAdapter) -> bytes:
-    from adalora_core.commands.rank_report.heatmap import rank_heatmap
-
-    largest = max(len(each.A) for each in shrunk.adapter.modules.values())
-    title = f"Rank of each matrix: {shrunk.adapter.folder.name}"
-    return rank_heatmap(shrunk.ranks, init_r=largest, title=title)
 
 
 def _entries(shrunk: ShrunkAdapter) -> dict[str, Any]:

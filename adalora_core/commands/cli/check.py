@@ -160,7 +160,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: the arguments are wrong (exit code 2) or ask for help (0).
     """
     if NAMES_AFTER_DASHES in argv and "--" not in argv:
-        make_parser().error(_without_dashes(argv))
+        make_parser().error(
+            "the args of the hook do not end with --, so the name of a file could be an option; "
+            "write args: [..., --]"
+        )
     if "--" in argv:  # names follow, and "-" may be that of a file
         end = argv.index("--")
         argv = [*argv[:end], *("./-" if each == STDIN else each for each in argv[end:])]
@@ -179,17 +182,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     return options
-
-
-def _without_dashes(argv: Sequence[str]) -> str:
-    """Explain how the configuration of a hook keeps names of files from being options."""
-    arguments = list(argv[argv.index(NAMES_AFTER_DASHES) + 1 :])
-    names = [index for index, each in enumerate(arguments) if Path(each).exists()]
-    args = ", ".join([*arguments[: min(names, default=0)], "--"])
-    return (
-        "the args of the hook do not end with --, so the name of a file could be an option; "
-        f"write args: [{args}]"
-    )
 
 
 def _source_of_settings() -> Parser:

@@ -238,9 +238,6 @@ class Job:
     def _notify_of_the_whole(self, left_out: Mapping[str, int]) -> None:
         """Print warnings about the run as a whole."""
         tally = self.tally
-        if self._searched_all():
-            for pattern in self.inspector.selection.patterns_without_file(tally.reports):
-                self.notify(f"--per-file-ignores {pattern}: fits no checked file", fails=False)
         if tally.too_large:
             number, first = len(tally.too_large), tally.too_large[0]
             message = f"too large to look into: {first}" + f" and {number - 1} more" * (number > 1)
@@ -258,14 +255,6 @@ class Job:
         is_empty = not (tally.reports or tally.skipped or tally.too_large or self.left)
         if is_empty and not tally.failed and not self._may_be_empty():
             self.notify(_nothing_checked(left_out))
-
-    def _searched_all(self) -> bool:
-        """Return whether the run searched the whole folder to which the settings apply."""
-        folder = self.options.project.folder or Path.cwd()
-        if self.options.settings is not None:
-            folder = Path.cwd()
-        tops = [Path(os.path.realpath(path)) for path in self.options.paths if path != STDIN]
-        return any(folder.resolve().is_relative_to(top) for top in tops)
 
     def _may_be_empty(self) -> bool:
         """Return whether the run may check nothing.

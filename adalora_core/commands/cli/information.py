@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.console import (
@@ -29,18 +28,12 @@ from adalora_core.commands.cli.console import (
 )
 from adalora_core.commands.session import SESSION
 from adalora_core.floor.errors import INSTALL, BackendUnavailableError
-from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
     import argparse
 
     from adalora_core.config.fields.table import Method
     from adalora_core.config.schema import Draft
-
-DRIVER_OF_CUDA = {12000: "525", 12010: "530", 13000: "580"}
-"""The first NVIDIA driver on Linux that supports a CUDA version (1000 * major + 10 * minor)."""
-
-KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 PACKAGES = ("torch", "peft", "transformers", "safetensors", "pydantic")
 LABEL_WIDTH = 14
@@ -136,7 +129,6 @@ def make_schema_parser() -> Parser:
             ),
             "--draft": choice(tuple(DRAFTS), "for portable (default: 2020-12)"),
             "--strict-keys": flag("reject keys that PEFT does not know"),
-            "--check": text("FILE", "compare FILE, a schema written earlier, with this one"),
             "--of": choice(
                 ("config", "report"),
                 "config: the schema of a configuration (default); report: that of `adalora check "
@@ -159,31 +151,8 @@ def run_schema(argv: Sequence[str]) -> int:
         )
     if options.flavour == "editor" and of_portable:
         parser.error("--flavour editor accepts none of --method, --draft and --strict-keys")
-    schema = _text(options)
-    if options.check is None:
-        print_text(schema)
-        return FINE
-    try:
-        committed = Path(options.check).read_text(encoding="utf-8")
-    except OSError as error:
-        return fail("schema", error)
-    except UnicodeDecodeError as error:
-        return fail("schema", f"{options.check}: {error}")
-    name = visible(options.check)
-    if committed == schema:
-        print(f"{name} is up to date")
-        return FINE
-    if '"properties"' not in committed:  # never advise to replace a configuration
-        return fail(
-            "schema",
-            f"{options.check} is not a JSON Schema; to check a configuration: "
-            f"adalora check {options.check}",
-        )
-    print(
-        f"{name} differs from the schema of this version; regenerate it with: "
-        f"adalora schema {_arguments(options)} > {name}"
-    )
-    return FINDINGS
+    print_text(_text(options))
+    return FINE
 
 
 def _text(options: argparse.Namespace) -> str:
@@ -199,16 +168,6 @@ def _text(options: argparse.Namespace) -> str:
     method: Method = LORA if options.method == "lora" else PEFT_TYPE
     draft: Draft = options.draft or "2020-12"
     return to_text(config_schema(draft, strict_keys=options.strict_keys, method=method))
-
-
-def _arguments(options: argparse.Namespace) -> str:
-    if options.of != "config":
-        return f"--of {options.of}"
-    if options.flavour == "editor":
-        return "--flavour editor"
-    strict = " --strict-keys" if options.strict_keys else ""
-    method = "--method lora " if options.method == "lora" else ""
-    return f"{method}--draft {options.draft or '2020-12'}{strict}"
 
 
 def run_env(argv: Sequence[str]) -> int:
@@ -274,10 +233,8 @@ def _cuda_backend() -> str:
         reason = _without_kernels() if missing else str(error)
         return f"none: {reason}; CUDA tensors use the portable backend"
     needed, supported = cuda.required_driver_version(), cuda.driver_version()
-    driver = DRIVER_OF_CUDA.get(needed)
     needs = f"needs a driver for CUDA {_version_text(needed)}"
-    needs += f" ({driver} or newer)" if driver else ""
-    found = f"{_driver()} supports CUDA {_version_text(supported)}"
+    found = f"the installed driver supports CUDA {_version_text(supported)}"
     there = found if supported else "no driver is installed"
     used = "" if supported >= needed else "; CUDA tensors use the portable backend"
     version = _version_text(cuda.runtime_version())
@@ -308,14 +265,6 @@ def _code(architectures: str) -> str:
 def _version_text(version: int) -> str:
     """Return "13.0" for 13000."""
     return f"{version // 1000}.{version % 1000 // 10}"
-
-
-def _driver() -> str:
-    try:
-        found = re.search(r"\b\d{3,}\.\d+[.\d]*", KERNEL_MODULE.read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return f"driver {found.group()}" if found else "the installed driver"
 
 
 def _core_alone() -> str:

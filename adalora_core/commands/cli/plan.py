@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -18,7 +16,7 @@ from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.plan import lora_report
 from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
 from adalora_core.checker.plan.modules import Injected, RefusedError
-from adalora_core.checker.plan.plan import MANY_MATRICES, Plan, as_dict, as_text, costs_of, plan_of
+from adalora_core.checker.plan.plan import MANY_MATRICES, as_dict, as_text, costs_of, plan_of
 from adalora_core.checker.plan.sizing import Limit, Proposal, for_adalora, for_lora
 from adalora_core.commands.cli.console import (
     BOUND,
@@ -37,7 +35,7 @@ from adalora_core.commands.injection import quiet
 from adalora_core.config.fields.table import LORA, Runtime
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.files import refuse_links_out, write_file
+from adalora_core.floor.files import refuse_links_out
 from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import to_pointer
 
@@ -45,8 +43,6 @@ if TYPE_CHECKING:
     from adalora_core.checker.reports import Examined
     from adalora_core.commands.injection.base_model import Base
     from adalora_core.config.fields.block import Block
-
-_POINTS = 400
 
 
 def run(argv: Sequence[str]) -> int:
@@ -160,7 +156,7 @@ def _show(block: Block, options: argparse.Namespace) -> int:
     try:
         plan = plan_of(block, matrices)
     except ValueError as error:
-        if proposal is None or options.plot is not None or options.output_format == "json":
+        if proposal is None or options.output_format == "json":
             raise
         print_text(f"{proposal.as_text()}note: no plan: {error}\n")
         return FINE
@@ -171,15 +167,13 @@ def _show(block: Block, options: argparse.Namespace) -> int:
         costs = costs_of(plan, found.matrices, found.beside, options.tokens)
         weights = {"weights": costs.as_dict(found)}
         text += "\n" + costs.as_text(found, plan)
-    picture = None if options.plot is None else _picture(plan)
-    _print(options, proposal, (shown, weights), text, picture)
+    _print(options, proposal, (shown, weights), text)
     return FINE
 
 
 def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
-    if options.tokens is not None or (not options.weights and (options.budget or options.plot)):
-        why = "--budget and --plot need its modules: add --weights; "
-        why += "--tokens is for AdaLoRA"
+    if options.tokens is not None or (not options.weights and options.budget):
+        why = "--budget needs its modules: add --weights; --tokens is for AdaLoRA"
         return fail("plan", f"{options.file} is of LoRA: {why}")
     block, found, proposal, expected = blocks[0], None, None, None
     if options.weights is not None:
@@ -200,7 +194,6 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
         notes.append(f"the first of {len(blocks)} configurations; for others {keys}")
-    picture = None if options.plot is None or found is None else _map_of(found, options.file)
     is_json = options.output_format == "json"
     entries = lora_report.as_dict(block, found, notes) if is_json else {}
     text = "" if is_json else lora_report.as_text(block, found, notes)
@@ -208,34 +201,22 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
         message, hint = visible(fault.message), visible(fault.hint)
         text += f"{fault.severity}[{RULES[fault.kind].code}]: {message}\n  hint: {hint}\n"
     more = {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
-    _print(options, proposal, (entries, more), text, picture)
+    _print(options, proposal, (entries, more), text)
     return FINDINGS if any(each.severity == "error" for each in faults) else FINE
 
 
 def _print(
-    options: argparse.Namespace, proposal: Proposal | None, entries: Sequence[dict[str, Any]],
-    text: str, picture: bytes | None,
-) -> None:  # fmt: skip
-    """Print a plan; the picture was drawn before: without matplotlib nothing is printed."""
+    options: argparse.Namespace,
+    proposal: Proposal | None,
+    entries: Sequence[dict[str, Any]],
+    text: str,
+) -> None:
     if options.output_format == "json":
         first, last = entries
         proposed = {} if proposal is None else {"proposal": proposal.as_dict()}
         print_json(file=options.file, **first, **proposed, **last)
     else:
         print_text(text if proposal is None else f"{proposal.as_text()}\n{text}")
-    if picture is not None:
-        write_file(Path(options.plot), picture)
-        print(f"wrote {visible(options.plot)}", file=sys.stderr)
-
-
-def _map_of(found: Injected, name: str) -> bytes:
-    """Draw the rank of each linear layer, 0 where it is not adapted."""
-    with _matplotlib():
-        from adalora_core.commands.rank_report.heatmap import rank_heatmap
-
-        ranks = {each.path: 0 for each in found.model.of_kind("matrix")}
-        ranks |= {each.path: each.rank for each in found.adapted}
-        return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
 
 
 def _refuse(error: RefusedError, options: argparse.Namespace) -> int:
@@ -250,33 +231,6 @@ def _refuse(error: RefusedError, options: argparse.Namespace) -> int:
     text = f"error: {visible(message)}\n  --> {visible(place)}\n  hint: {visible(hint)}\n"
     print_text(text)
     return FINDINGS
-
-
-@contextlib.contextmanager
-def _matplotlib() -> Iterator[None]:
-    try:
-        yield
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
-
-
-def _picture(plan: Plan) -> bytes:
-    """Draw the curve as a PNG."""
-    with _matplotlib():
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    curve = plan.curve(_POINTS)
-    axes.step([step for step, _ in curve], [rank for _, rank in curve], where="post")
-    for phase in plan.phases():
-        if phase.length:
-            axes.axvline(phase.first, color="0.8", zorder=0)
-            axes.text(phase.first, 0.02, f" {phase.name}", transform=axes.get_xaxis_transform())
-    axes.set(xlabel="optimizer step", ylabel="average rank", ylim=(0, None))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
 
 
 def _whole(value: str) -> int:
@@ -297,7 +251,6 @@ _OPTIONS = {
     "-o --output-format": choice(("text", "json"), _FORM, "text"),
     "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
     "--tokens": text("N", _TOKENS) | {"type": _whole},
-    "--plot": text("FILE.png", "also draw the curve to this file; for LoRA a map of the ranks"),
     "--key": text("POINTER", "JSON pointer of the mapping"),
     "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),
     "--runtime": choice(get_args(Runtime), "the package that will train (default: peft)", "peft"),

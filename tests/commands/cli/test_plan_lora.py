@@ -188,7 +188,7 @@ def test_problem_is_one_sentence_with_its_place(case, plan):
 
 
 def test_options_of_the_other_method_exit_2_with_one_sentence(plan):
-    for option in (["--tokens", "3"], ["--plot", "x.png"], ["--budget", "20MB"]):
+    for option in (["--tokens", "3"], ["--budget", "20MB"]):
         code, out, error = plan(LORA, *option)
         assert (code, out, error.count("\n")) == (2, "", 1)
         assert "add --weights" in error
@@ -253,14 +253,6 @@ def test_folder_of_an_adapter_is_compared_with_its_tensors(tmp_path, capsys):
     settings |= {"layer_replication": [[0, 1]]}  # shapes are not compared
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     assert "the tensors are" not in plan()[1]
-
-
-def test_map_of_the_ranks_is_a_png(plan, tmp_path):
-    pytest.importorskip("matplotlib", reason="would prove that --plot draws a file")
-    path = tmp_path / "map.png"
-    code, _, error = plan(LORA, "--plot", str(path), tensors=small_llama())
-    assert (code, error) == (0, f"wrote {path}\n")
-    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_rank_beyond_floating_point_is_one_sentence(plan):
