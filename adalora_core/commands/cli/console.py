@@ -302,16 +302,23 @@ BOUND = {
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are safe to print: names of files may be hostile.
 
-    The help begins with a sentence and with `examples`, `{command line: what it does}`.
+    The help begins with a sentence and with `examples`, `{command line: what it does}`. The
+    arguments are `{names: details}`.
     """
 
     def __init__(
-        self, sentence: str = "", examples: Mapping[str, str] | None = None, **options: Any
+        self,
+        command: str,
+        sentence: str,
+        examples: Mapping[str, str],
+        arguments: Mapping[str, dict[str, Any]],
+        **options: Any,
     ) -> None:
-        self._sentence, self._examples = sentence, examples or {}
+        self._sentence, self._examples = sentence, examples
         # Without a width each argument would import shutil, which is slow.
         formatter = partial(argparse.HelpFormatter, width=80)
-        super().__init__(formatter_class=formatter, **options)
+        super().__init__(prog=f"adalora {command}", formatter_class=formatter, **options)
+        add(self, arguments)
 
     def format_help(self) -> str:
         """Return the help in the width of the terminal."""

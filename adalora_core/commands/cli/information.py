@@ -18,7 +18,6 @@ from adalora_core.commands.cli.console import (
     FINDINGS,
     FINE,
     Parser,
-    add,
     choice,
     fail,
     flag,
@@ -42,12 +41,11 @@ LABEL_WIDTH = 14
 def run(argv: Sequence[str]) -> int:
     """Run `adalora rule [CODE|NAME]` and return the exit code."""
     parser = Parser(
+        "rule",
         "Explain one rule, or list them all.",
         {"adalora rule ADA202": "why, and how to mend it", "adalora rule": "all codes and names"},
-        prog="adalora rule",
+        {"rule": {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}},
     )
-    page_ = {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}
-    add(parser, {"rule": page_})
     wanted = parser.parse_args(argv).rule
 
     from adalora_core.checker.rules import RULES, page
@@ -72,17 +70,14 @@ def run(argv: Sequence[str]) -> int:
 def run_explain(argv: Sequence[str]) -> int:
     """Run `adalora explain [TEXT ...]` and return the exit code."""
     parser = Parser(
+        "explain",
         "Name the rule about an error, and what to do.",
         {
             "adalora explain < traceback.txt": "the last known error of a text",
             "adalora explain \"KeyError: 'adalora'\"": "an error",
         },
-        prog="adalora explain",
-        epilog="exit code: 0 known, 1 not known",
-    )
-    add(
-        parser,
         {"words": {"nargs": "*", **text("TEXT", "the error; without it, standard input")}, **BOUND},
+        epilog="exit code: 0 known, 1 not known",
     )
     words = parser.parse_args(argv).words
     if not words and sys.stdin is None:
@@ -104,20 +99,17 @@ def run_explain(argv: Sequence[str]) -> int:
     return FINE
 
 
-def make_schema_parser() -> Parser:
-    """Return the parser of `adalora schema`."""
+def run_schema(argv: Sequence[str]) -> int:
+    """Run `adalora schema ...` and return the exit code."""
     from adalora_core.config.schema import DRAFTS
 
     parser = Parser(
+        "schema",
         "Print the JSON Schema of a configuration.",
         {
             "adalora schema > adalora.schema.json": "for any validator",
             "adalora schema --flavour editor": "for VS Code and others",
         },
-        prog="adalora schema",
-    )
-    add(
-        parser,
         {
             "--flavour": choice(
                 ("portable", "editor"),
@@ -137,12 +129,6 @@ def make_schema_parser() -> Parser:
             ),
         },
     )
-    return parser
-
-
-def run_schema(argv: Sequence[str]) -> int:
-    """Run `adalora schema ...` and return the exit code."""
-    parser = make_schema_parser()
     options = parser.parse_args(argv)
     of_portable = options.draft or options.strict_keys or options.method
     if options.of != "config" and (of_portable or options.flavour):
@@ -173,9 +159,10 @@ def _text(options: argparse.Namespace) -> str:
 def run_env(argv: Sequence[str]) -> int:
     """Print the environment; return 2 if the compiled core is broken, else 0."""
     parser = Parser(
+        "env",
         "Print versions and backends, and why a backend is missing.",
         {"adalora env": "for a terminal", "adalora env > env.txt": "for an issue"},
-        prog="adalora env",
+        {},
     )
     parser.parse_args(argv)
     backend, exit_code = _cpu_backend()

@@ -23,7 +23,6 @@ from adalora_core.commands.cli.console import (
     FINDINGS,
     FINE,
     Parser,
-    add,
     budget,
     choice,
     fail,
@@ -45,12 +44,49 @@ if TYPE_CHECKING:
     from adalora_core.config.fields.block import Block
 
 
+def _whole(value: str) -> int:
+    if not value.isdecimal() or not int(value):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+_WEIGHTS = """folder, index or safetensors file of the model to adapt: also show what PEFT adapts
+and what it costs (no weights are read)"""
+_BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
+_TOKENS = "tokens of a batch, rows times length: also show what adapters keep of it"
+_FORM = "format of the printed plan (default: text)"
+_CLASS = "transformers' class of the model (default: that of config.json)"
+_OPTIONS = {
+    "--weights": text("PLACE", _WEIGHTS),
+    "--class": text("NAME", _CLASS) | {"dest": "class_name"},
+    "-o --output-format": choice(("text", "json"), _FORM, "text"),
+    "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
+    "--tokens": text("N", _TOKENS) | {"type": _whole},
+    "--key": text("POINTER", "JSON pointer of the mapping"),
+    "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),
+    "--runtime": choice(get_args(Runtime), "the package that will train (default: peft)", "peft"),
+}
+
+
 def run(argv: Sequence[str]) -> int:
     """Run `adalora plan FILE`.
 
     Return 1 if the configuration has errors or does not fit the weights, 2 if there is none.
     """
-    options = make_parser().parse_args(argv)
+    shown = "a JSON, YAML or TOML file, a Python script, a notebook or the folder of an adapter"
+    parser = Parser(
+        "plan",
+        "Show what a configuration will do: phases, allocations and budget of AdaLoRA; modules, "
+        "sizes and scales of LoRA, rsLoRA or DoRA.",
+        {
+            "adalora plan run.yaml": "the phases of a run",
+            "adalora plan run.yaml --weights MODEL": "modules, parameters and memory",
+        },
+        {"file": text("FILE", shown), **_OPTIONS, **BOUND},
+        epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
+        "2 could not run",
+    )
+    options = parser.parse_args(argv)
     folder = Path(options.file) if Path(options.file).is_dir() else None
     file = options.file if folder is None else str(folder / "adapter_config.json")
     try:
@@ -83,7 +119,7 @@ def run(argv: Sequence[str]) -> int:
         return _show(blocks[0], options)
     except RefusedError as error:
         return _refuse(error, options)
-    except (OSError, ValueError, RuntimeError, OverflowError, MissingExtraError) as error:
+    except (OverflowError, RuntimeError) as error:
         why = f"{options.file}: a number is too large for a plan ({error})"
         return fail("plan", why if isinstance(error, OverflowError) else error)
 
@@ -231,45 +267,3 @@ def _refuse(error: RefusedError, options: argparse.Namespace) -> int:
     text = f"error: {visible(message)}\n  --> {visible(place)}\n  hint: {visible(hint)}\n"
     print_text(text)
     return FINDINGS
-
-
-def _whole(value: str) -> int:
-    if not value.isdecimal() or not int(value):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {value!r}")
-    return int(value)
-
-
-_WEIGHTS = """folder, index or safetensors file of the model to adapt: also show what PEFT adapts
-and what it costs (no weights are read)"""
-_BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
-_TOKENS = "tokens of a batch, rows times length: also show what adapters keep of it"
-_FORM = "format of the printed plan (default: text)"
-_CLASS = "transformers' class of the model (default: that of config.json)"
-_OPTIONS = {
-    "--weights": text("PLACE", _WEIGHTS),
-    "--class": text("NAME", _CLASS) | {"dest": "class_name"},
-    "-o --output-format": choice(("text", "json"), _FORM, "text"),
-    "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
-    "--tokens": text("N", _TOKENS) | {"type": _whole},
-    "--key": text("POINTER", "JSON pointer of the mapping"),
-    "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),
-    "--runtime": choice(get_args(Runtime), "the package that will train (default: peft)", "peft"),
-}
-
-
-def make_parser() -> Parser:
-    """Return the parser of `adalora plan`."""
-    parser = Parser(
-        "Show what a configuration will do: phases, allocations and budget of AdaLoRA; modules, "
-        "sizes and scales of LoRA, rsLoRA or DoRA.",
-        {
-            "adalora plan run.yaml": "the phases of a run",
-            "adalora plan run.yaml --weights MODEL": "modules, parameters and memory",
-        },
-        prog="adalora plan",
-        epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
-        "2 could not run",
-    )
-    shown = "a JSON, YAML or TOML file, a Python script, a notebook or the folder of an adapter"
-    add(parser, {"file": text("FILE", shown), **_OPTIONS, **BOUND})
-    return parser

@@ -9,19 +9,19 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from adalora_core.commands.cli.console import FINE, INTERRUPTED, TERMINATED, Parser, add, fail, flag
+from adalora_core.commands.cli.console import FINE, INTERRUPTED, TERMINATED, Parser, fail, flag
 from adalora_core.floor.errors import MissingExtraError
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora server` until the editor ends it, and return the exit code."""
     parser = Parser(
+        "server",
         "Serve an editor, which starts this command, over the Language Server Protocol: findings "
         "while typing, fixes, descriptions and proposals (docs/editors.md).",
         {"adalora server": "for every editor", "adalora server --stdio": "the same"},
-        prog="adalora server",
+        {"--stdio": flag("accepted for editors that pass it; there is no other")},
     )
-    add(parser, {"--stdio": flag("accepted for editors that pass it; there is no other")})
     parser.parse_args(argv)
     if importlib.util.find_spec("pygls") is None:
         return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))

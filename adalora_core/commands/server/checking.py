@@ -29,6 +29,7 @@ from adalora_core.commands.session import OF_A_CHECK
 from adalora_core.config.editor_schema import CHOICES, description_of
 from adalora_core.config.fields.table import Field, use_of
 from adalora_core.config.fields.value_kinds import phrase_of
+from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import is_inside
 from adalora_core.floor.worker import OUT_OF_MEMORY, Channel, limit_this_process
@@ -48,12 +49,6 @@ MOST_ACTIONS = 20
 """The most findings whose changes are tried for one request; each is made and read again."""
 _BEHIND_A_LINE = 1 << 30
 """A column beyond the end of every line, which stands for its end."""
-
-_SEVERITIES = {
-    "error": types.DiagnosticSeverity.Error,
-    "warning": types.DiagnosticSeverity.Warning,
-    "info": types.DiagnosticSeverity.Information,
-}
 
 
 def check(snapshot: Snapshot, folders: Sequence[Path]) -> CheckedSnapshot:
@@ -143,14 +138,14 @@ def published(checked: CheckedSnapshot) -> Published:
     for each, place in _placed(checked):
         found[place.uri].append(_diagnostic(checked, each, place))
     parts = checked.snapshot.parts
-    shown = [types.PublishDiagnosticsParams(p.uri, found[p.uri], p.version) for p in parts]
-    return checked.problem, shown
+    return checked.problem, [
+        types.PublishDiagnosticsParams(part.uri, found[part.uri], part.version) for part in parts
+    ]
 
 
-def _placed(checked: CheckedSnapshot) -> Iterator[tuple[Diagnostic, types.Location]]:
-    for each in () if checked.found is None else checked.found.report.diagnostics:
-        if (place := checked.snapshot.place(each.span)) is not None:
-            yield each, place
+def _placed(checked: CheckedSnapshot) -> list[tuple[Diagnostic, types.Location]]:
+    found = () if checked.found is None else checked.found.report.diagnostics
+    return [(each, checked.snapshot.place(each.span)) for each in found]
 
 
 def _diagnostic(
@@ -160,14 +155,14 @@ def _diagnostic(
     if finding.hint:
         message += f" (hint: {visible(finding.hint)})"
     related = [
-        types.DiagnosticRelatedInformation(there, visible(each.message))
+        types.DiagnosticRelatedInformation(checked.snapshot.place(each.span), visible(each.message))
         for each in finding.related
-        if each.span is not None and (there := checked.snapshot.place(each.span)) is not None
+        if each.span is not None
     ]
     return types.Diagnostic(
         place.range,
         message,
-        severity=_SEVERITIES[finding.severity],
+        severity=types.DiagnosticSeverity(1 + SEVERITIES.index(finding.severity)),
         code=finding.code,
         source=SOURCE,
         related_information=related or None,
@@ -307,9 +302,8 @@ def _fields(checked: CheckedSnapshot) -> Iterator[tuple[Field, types.Location]]:
     written = [(block, name) for block in found.blocks for name in block.values]
     for block, name in written:
         for at in ("key", "value") if name in block.fields else ():
-            place = checked.snapshot.place(found.document.span_of(block.at(name), at))
-            if place is not None:
-                yield block.fields[name], place
+            span = found.document.span_of(block.at(name), at)
+            yield block.fields[name], checked.snapshot.place(span)
 
 
 def lenses(checked: CheckedSnapshot, params: types.CodeLensParams) -> list[types.CodeLens]:
@@ -319,12 +313,7 @@ def lenses(checked: CheckedSnapshot, params: types.CodeLensParams) -> list[types
     lenses = []
     for block in found.blocks:
         place = checked.snapshot.place(found.document.span_of(block.path, "key"))
-        if (
-            place is None
-            or place.uri != params.text_document.uri
-            or block.is_lora
-            or block.deferred
-        ):
+        if place.uri != params.text_document.uri or block.is_lora or block.deferred:
             continue
         if any((each.severity or each.rule.severity) == "error" for each in findings(block)):
             continue

@@ -113,20 +113,16 @@ def _blocks(snapshot: Snapshot, document: Document, inspector: Inspector) -> tup
     return () if isinstance(whole, Problem) else whole
 
 
-def _path_of_word(top: Any) -> Path | None:
+def _path_of_word(value: Any, path: Path = ()) -> Path | None:
     """Return the path of the word in a decoded document: of its key, or of its value."""
-    stack: list[tuple[Path, Any]] = [((), top)]
-    while stack:
-        path, value = stack.pop()
-        if value == _WORD:
-            return path
-        if isinstance(value, dict):
-            if _WORD in value:
-                return (*path, _WORD)
-            stack += [((*path, key), entry) for key, entry in value.items()]
-        elif isinstance(value, list):
-            stack += [((*path, index), entry) for index, entry in enumerate(value)]
-    return None
+    if value == _WORD:
+        return path
+    if isinstance(value, dict) and _WORD in value:
+        return (*path, _WORD)
+    is_list = isinstance(value, list)
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if is_list else ()
+    found = (_path_of_word(entry, (*path, key)) for key, entry in entries)
+    return next((each for each in found if each is not None), None)
 
 
 def _keys(

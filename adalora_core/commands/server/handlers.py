@@ -48,13 +48,9 @@ PROGRAM = "from adalora_core.commands.server.checking import work; work(reading,
 QUIET = 0.02
 """Seconds without an edit after which a document is checked."""
 _SETTINGS = ("pyproject.toml", IGNORE_FILE)
+_PYTHON = types.NotebookCellLanguage("python")
 _NOTEBOOKS = types.NotebookDocumentSyncOptions(
-    [
-        types.NotebookDocumentFilterWithNotebook(
-            types.NotebookDocumentFilterNotebookType("jupyter-notebook"),
-            [types.NotebookCellLanguage("python")],
-        )
-    ]
+    [types.NotebookDocumentFilterWithNotebook("jupyter-notebook", [_PYTHON])]
 )
 
 

@@ -12,6 +12,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from adalora_core.checker.reports import Examined
     from adalora_core.floor.places import Span
 
-MARK = "\ufeff"
-"""A byte order mark, which some clients leave in the text."""
 START = Position(0, 0)
 
 # A lone CR ends a line; U+2028 does not.
@@ -166,16 +165,22 @@ class Snapshot:
     @cached_property
     def raw(self) -> bytes:
         """The bytes of the file that the document would be saved in."""
-        if not self.has_cells:
-            return _encoded(str(self.parts[0]), self.format)
-        cells = [{"cell_type": "code", "source": str(part)} for part in self.parts]
-        # Escaped, so that one cell with half of a surrogate pair does not spoil the others.
-        return json.dumps({"cells": cells}).encode()
+        if self.has_cells:
+            cells = [{"cell_type": "code", "source": str(part)} for part in self.parts]
+            # Escaped, so that one cell with half of a surrogate pair does not spoil the others.
+            return json.dumps({"cells": cells}).encode()
+        text = str(self.parts[0])
+        raw = text.encode("utf-8", "surrogatepass")  # the reader refuses half of a pair
+        if self.format == "python" and not raw.isascii() and not text.startswith("\ufeff"):
+            from adalora_core.checker.documents.python.lexical import EncodingError, declared
 
-    def place(self, span: Span | None) -> Location | None:
-        """Return where a span of the checked document is; None: nowhere."""
-        if not self.parts:
-            return None
+            with suppress(EncodingError):  # which the reader refuses
+                if (encoding := declared(raw)) != "utf-8":
+                    return text.encode(encoding, "replace")  # a character stays one character
+        return raw
+
+    def place(self, span: Span | None) -> Location:
+        """Return where a span of the checked document is; nothing is found without parts."""
         part = self.parts[0]
         if span is None or (self.has_cells and span.cell is None):
             return Location(part.uri, Range(START, START))
@@ -228,21 +233,3 @@ class CheckedSnapshot:
     inspector: Inspector | None = None
     found: Examined | None = None
     problem: str | None = None
-
-
-def _encoded(text: str, format: Format) -> bytes:  # noqa: A002 - as in the contract
-    """Return the bytes of a text, in the encoding that its reader expects.
-
-    Half of a surrogate pair is passed on to the reader, who refuses it.
-    """
-    raw = text.encode("utf-8", "surrogatepass")
-    if format == "python" and not raw.isascii():
-        from adalora_core.checker.documents.python.lexical import EncodingError, declared
-
-        try:
-            encoding = declared(raw)
-        except EncodingError:
-            return raw  # which the reader refuses
-        if encoding != "utf-8" and not text.startswith(MARK):
-            return text.encode(encoding, "replace")  # a character stays one character
-    return raw
