@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import os
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -29,8 +28,6 @@ from adalora_core.commands.session import SESSION
 from adalora_core.floor.errors import INSTALL, BackendUnavailableError
 
 if TYPE_CHECKING:
-    import argparse
-
     from adalora_core.config.fields.table import Method
     from adalora_core.config.schema import Draft
 
@@ -101,7 +98,10 @@ def run_explain(argv: Sequence[str]) -> int:
 
 def run_schema(argv: Sequence[str]) -> int:
     """Run `adalora schema ...` and return the exit code."""
-    from adalora_core.config.schema import DRAFTS
+    from adalora_core.checker.reports import report_schema_text
+    from adalora_core.config.editor_schema import editor_schema
+    from adalora_core.config.fields.table import LORA, PEFT_TYPE
+    from adalora_core.config.schema import DRAFTS, config_schema, to_text
 
     parser = Parser(
         "schema",
@@ -137,23 +137,15 @@ def run_schema(argv: Sequence[str]) -> int:
         )
     if options.flavour == "editor" and of_portable:
         parser.error("--flavour editor accepts none of --method, --draft and --strict-keys")
-    print_text(_text(options))
-    return FINE
-
-
-def _text(options: argparse.Namespace) -> str:
-    from adalora_core.checker.reports import report_schema_text
-    from adalora_core.config.editor_schema import editor_schema
-    from adalora_core.config.fields.table import LORA, PEFT_TYPE
-    from adalora_core.config.schema import config_schema, to_text
-
     if options.of == "report":
-        return report_schema_text()
-    if options.flavour == "editor":
-        return to_text(editor_schema())
-    method: Method = LORA if options.method == "lora" else PEFT_TYPE
-    draft: Draft = options.draft or "2020-12"
-    return to_text(config_schema(draft, strict_keys=options.strict_keys, method=method))
+        print_text(report_schema_text())
+    elif options.flavour == "editor":
+        print_text(to_text(editor_schema()))
+    else:
+        method: Method = LORA if options.method == "lora" else PEFT_TYPE
+        draft: Draft = options.draft or "2020-12"
+        print_text(to_text(config_schema(draft, strict_keys=options.strict_keys, method=method)))
+    return FINE
 
 
 def run_env(argv: Sequence[str]) -> int:
@@ -169,7 +161,7 @@ def run_env(argv: Sequence[str]) -> int:
     lines = {
         "adalora-core": _version("adalora-core"),
         "python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
-        **{name: _version(name) + _required(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "CPU backend": backend,
         "CUDA backend": _cuda_backend(),
     }
@@ -182,16 +174,6 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _required(distribution: str) -> str:
-    """Return the versions that this package takes, such as " (>=2.10)"."""
-    try:
-        requirements = metadata.requires("adalora-core") or []
-    except metadata.PackageNotFoundError:
-        return ""
-    found = (re.match(rf"{distribution}([<>=!~][^;]*)", each) for each in requirements)
-    return "".join(f" ({each[1].strip()})" for each in found if each)
 
 
 def _cpu_backend() -> tuple[str, int]:

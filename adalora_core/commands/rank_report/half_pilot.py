@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -140,35 +141,22 @@ def most_important(
     return kept
 
 
-class TrainerStep:
-    """The loss of a Trainer for batches of its training set, one for each step."""
+def trainer_step(trainer: Any, steps: int) -> Callable[[torch.nn.Module, int], torch.Tensor]:
+    """Return the loss of a Trainer for batches of its training set, one for each step."""
+    prepared = trainer.accelerator._dataloaders  # noqa: SLF001 - no public way
+    before = list(prepared)
+    batches: list[Any] = []
+    while len(batches) < steps:
+        batches += islice(trainer.get_train_dataloader(), steps - len(batches))
+    prepared[:] = before
 
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-        self._batches: Iterator[Any] | None = None
-        self._kept: dict[int, Any] = {}
-
-    def __call__(self, model: torch.nn.Module, step: int) -> torch.Tensor:
-        """Return the loss of `model` on the batch of `step`."""
-        trainer = self._trainer
-        if step not in self._kept:
-            self._kept[step] = self._next_batch()
-        inputs = trainer._prepare_inputs(dict(self._kept[step]))  # noqa: SLF001 - no public way
+    def step(model: torch.nn.Module, number: int) -> torch.Tensor:
+        inputs = trainer._prepare_inputs(dict(batches[number]))  # noqa: SLF001 - same
         with trainer.compute_loss_context_manager():
             loss: torch.Tensor = trainer.compute_loss(model, inputs)
         return loss
 
-    def _next_batch(self) -> Any:
-        while True:
-            if self._batches is None:
-                prepared = self._trainer.accelerator._dataloaders  # noqa: SLF001
-                before = list(prepared)
-                self._batches = iter(self._trainer.get_train_dataloader())
-                prepared[:] = before
-            try:
-                return next(self._batches)
-            except StopIteration:
-                self._batches = None
+    return step
 
 
 @contextlib.contextmanager

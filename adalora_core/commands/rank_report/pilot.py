@@ -13,9 +13,9 @@ import torch
 
 from adalora_core.commands.rank_report.half_pilot import (
     HalfPilot,
-    TrainerStep,
     left_as_it_was,
     most_important,
+    trainer_step,
 )
 from adalora_core.commands.rank_report.report import lora_settings
 from adalora_core.config.model import config_of
@@ -176,7 +176,8 @@ def find_ranks(
             "training_step: expected a function (model, step) -> loss or a Trainer, got "
             f"{training_step!r}"
         )
-    step = training_step if callable(training_step) else TrainerStep(training_step)
+    with left_as_it_was(model):  # to draw batches takes random numbers
+        step = training_step if callable(training_step) else trainer_step(training_step, steps)
     layers = find_targets(model, config).layers
     sizes = {path: sum(layer.factor_shapes) for path, layer in layers.items()}
     if unit not in get_args(Unit):

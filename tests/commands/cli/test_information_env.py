@@ -54,7 +54,7 @@ def test_env_names_versions_backend_and_instruction_set() -> None:
         assert word in text
     assert "compiled, instruction set" in text
     assert "thread" in text
-    assert re.search(r"^torch +\d\S+ \(>=2\.10\)$", text, re.MULTILINE)
+    assert re.search(r"^torch +\d\S+$", text, re.MULTILINE)
 
 
 def as_module(**attributes: object) -> ModuleType:
