@@ -123,12 +123,6 @@ def _number(target: Target) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def link_out(name: str) -> OSError | None:
-    """Return an error if links lead from a named path out of its tree, else None."""
-    is_in_tree = is_inside(name, Target(name, was_named=True).tree)
-    return None if is_in_tree else _not_followed(name).problem
-
-
 def _not_followed(name: str, *, may_pass: bool = False) -> Target:
     return Target(name, False, OSError(errno.ELOOP, LINK_OUT, name), may_pass)
 
@@ -143,7 +137,7 @@ def _expand(
     top = fixed if is_pattern else argument
     if argument == STDIN:
         yield Target(STDIN, was_named=True)
-    elif follow is False and link_out(top):
+    elif follow is False and not is_inside(top, Target(top, was_named=True).tree):
         yield _not_followed(argument)
     elif is_folder:
         yield from _below(argument, exclusions, follow=bool(follow))

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -178,16 +179,11 @@ def _show(block: Block, options: argparse.Namespace) -> int:
         found = injections.of(block)
         matrices = len(found.adapted)
     if options.budget is not None:
-        limit = Limit(*options.budget)
-        if found is not None:
-            proposal = for_adalora(
-                block, limit, found, lambda rank: injections.of(block, init_r=rank, target_r=1)
-            )
-        else:
-            raise ValueError(
-                "--budget needs the sizes of the modules: add --weights with the model's folder or "
-                "file"
-            )
+        if found is None:
+            needed = "add --weights with the model's folder or file"
+            raise ValueError(f"--budget needs the sizes of the modules: {needed}")
+        limit, injected = Limit(*options.budget), partial(injections.of, block, target_r=1)
+        proposal = for_adalora(block, limit, found, lambda rank: injected(init_r=rank))
         block = _replaced(block, **proposal.values)
     try:
         plan = plan_of(block, matrices)
