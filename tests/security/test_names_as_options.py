@@ -36,12 +36,9 @@ def test_names_behind_dashes_are_names(committed, args):
     assert (committed.tree / "x.json").read_text() == json.dumps(SOUND)
 
 
-@pytest.mark.parametrize(
-    ("args", "line"),
-    [([], "args: [--]"), (["--fail-level", "warning"], "args: [--fail-level, warning, --]")],
-)
-def test_call_of_a_hook_without_dashes_is_refused_and_names_the_line(committed, args, line):
+@pytest.mark.parametrize("args", [[], ["--fail-level", "warning"]])
+def test_call_of_a_hook_without_dashes_is_refused(committed, args):
     done = committed.run(*ENTRY, *args, *NAMES, "bad.json", "x.json")
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"write {line}\n" in done.stderr
+    assert "write args: [..., --]\n" in done.stderr
     assert (committed.tree / "x.json").read_text() == json.dumps(SOUND)

@@ -79,7 +79,6 @@ def test_invisible_letters_are_escaped_whatever_their_category():
         ["plan", "a.json", "--key", f"/{EVIL}"],
         ["plan", "a.json", "--weights", f"none{EVIL}"],
         ["report", f"none{EVIL}"],
-        ["schema", "--check", f"none{EVIL}"],
         ["rule", EVIL],
         [EVIL],
     ],

@@ -45,7 +45,6 @@ def test_demo_runs_without_network_and_writes_what_it_found(tmp_path):
     for expected in (
         "LoRA    training of 165,888 parameters, 24 steps",
         "AdaLoRA training of 249,048 parameters, 24 steps",
-        "s of training for both, by the first steps\n",
         ", too short to help: leave out --quick\n",
         "ranks   sum 144 of 216, target 4 x 36 = 144",
         "PEFT    reloads the adapter; largest prediction difference",

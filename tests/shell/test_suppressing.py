@@ -109,19 +109,3 @@ def test_comments_are_ignored_on_request(check, write):
         path = write(text, "a.yaml")
         code, out, _ = check(path, "--no-suppressions", "--fail-level=warning", "-o", "json")
         assert (code, _codes(out)) == (1, [["ADA207"]])
-
-
-def test_entry_of_the_project_that_fits_no_file_is_named(check, write, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write(FEW, "runs/a.json")
-    table = '[tool.adalora.per-file-ignores]\n"runs/a.json" = ["ADA207"]\n"run/*" = ["ADA207"]\n'
-    write(table, "pyproject.toml")
-    code, _, err = check("--fail-level", "warning")
-    pattern = f"{tmp_path}/run/*"
-    assert (code, err) == (
-        0,
-        f"adalora check: --per-file-ignores {pattern}: fits no checked file\n",
-    )
-    # A part of the folder tells nothing about the rest.
-    assert check("runs")[2] == ""
-    assert check("runs/a.json")[2] == ""

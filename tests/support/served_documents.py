@@ -10,8 +10,8 @@ from adalora_core.config.rules.base import SOUND
 COMMAND = (sys.executable, "-m", "adalora_core", "server")
 _WITH = """
 import sys
-from adalora_core.commands.server import checking
-checking.PROGRAM = f"exec({sys.argv[1]!r}, {{}}); {checking.PROGRAM}"
+from adalora_core.commands.server import handlers
+handlers.PROGRAM = f"exec({sys.argv[1]!r}, {{}}); {handlers.PROGRAM}"
 from adalora_core.commands.cli import main
 sys.exit(main(["server"]))
 """

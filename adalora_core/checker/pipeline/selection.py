@@ -92,12 +92,6 @@ class Selection:
         codes = (chosen - _ignored(ignore)) | always
         return cls(codes, file_ignores(per_file_ignores))
 
-    def patterns_without_file(self, reports: Iterable[Report]) -> list[str]:
-        """Return the patterns of `per_file` that fit no file of these reports."""
-        names = [report.source for report in reports if report.source is not None]
-        patterns = dict(self.per_file)
-        return [each for each in patterns if not any(fits(name, each) for name in names)]
-
     def apply(self, report: Report) -> Report:
         """Return the report with the selected findings.
 

@@ -17,6 +17,7 @@ from adalora_core.commands.cli.console import (
     fail,
     print_text,
 )
+from adalora_core.floor.errors import AdaLoraError
 
 COMMANDS = {
     "check": ("commands.cli.check", "check configurations, scripts, notebooks and saved LoRA"),
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with raising():
         try:
             return _run(command, rest)
-        except OSError as error:  # for example, standard output goes to a full disk
+        except (AdaLoraError, OSError, ValueError) as error:
             return fail(command, error)
         except KeyboardInterrupt:
             fail(command, "interrupted")

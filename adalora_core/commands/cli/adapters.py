@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from adalora_core.commands.cli.console import (
     Parser,
     add,
     choice,
-    fail,
     flag,
     part,
     print_json,
@@ -24,9 +23,9 @@ from adalora_core.commands.cli.console import (
     size,
     text,
 )
-from adalora_core.floor.errors import AdaLoraError, MissingExtraError
+from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import shortened, visible
-from adalora_core.floor.files import object_in, read_start, refuse_links_out, write_file
+from adalora_core.floor.files import object_in, read_start, refuse_links_out
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
@@ -48,59 +47,41 @@ OUTPUT = {
 """The arguments of a command that writes a LoRA adapter."""
 
 
-def make_parser() -> Parser:
-    """Return the parser of `adalora shrink`."""
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora shrink ADAPTER_DIR OUT ...` and return the exit code."""
+    form = choice(("text", "json"), "format of what is printed (default: text)", "text")
     parser = Parser(
+        "shrink",
         "Write a trained LoRA, rsLoRA or AdaLoRA adapter as a smaller LoRA with a rank for each "
         "module, without data or training, which keeps the largest squared singular values.",
         {
             "adalora shrink adapter small --budget 20MB": "at most 20 MB, or 50%",
             "adalora shrink adapter small --rank 8": "8 on average",
         },
-        prog="adalora shrink",
+        {"adapter": text("ADAPTER", "folder of the adapter")},
         epilog="exit code: 0 written, 2 could not run",
     )
-    add(parser, {"adapter": text("ADAPTER", "folder of the adapter")})
     most = text("SIZE", "most bytes of the file with the weights, for example 20MB")
     least = text("PART", "part that each module keeps of its energy, for example 0.95 or 95%%")
-    limits = {
+    sizes = {
         "--budget": most | {"type": size},
         "--rank": text("RANK", "mean rank of all modules") | {"type": float},
         "--energy": least | {"type": part},
     }
-    add(parser.add_mutually_exclusive_group(required=True), limits)
-    picture = text("FILE.png", "also draw a map of the ranks to this file")
-    form = choice(("text", "json"), "format of what is printed (default: text)", "text")
-    add(parser, {**OUTPUT, "--plot": picture, "-o --output-format": form, **BOUND})
-    return parser
-
-
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora shrink ADAPTER_DIR OUT ...` and return the exit code."""
-    options = make_parser().parse_args(argv)
-    try:
+    add(parser.add_mutually_exclusive_group(required=True), sizes)
+    add(parser, {**OUTPUT, "-o --output-format": form, **BOUND})
+    options = parser.parse_args(argv)
+    with _training():
         from adalora_core.training.shrinking import read_trained, shrink
-    except ModuleNotFoundError as error:
-        return fail("shrink", MissingExtraError(error.name or "torch", "torch", "this command"))
-    if why := foreign_file(options.adapter) or refusal(options):
-        return fail("shrink", why)
-    try:
-        adapter = read_trained(options.adapter)
-        _refuse_unsound(adapter.folder)
-        budget = options.budget
-        if isinstance(budget, float):
-            budget = int(budget * adapter.bytes)
-        limits = {"rank": options.rank, "budget": budget, "energy": options.energy}
-        shrunk = shrink(adapter, **limits, pad_ranks=options.pad_ranks)
-        # Draw before writing: if matplotlib is missing, nothing is written.
-        picture = _picture(shrunk) if options.plot else None
-        shrunk.write(options.out)
-        if picture is not None:
-            write_file(Path(options.plot), picture)
-    except ModuleNotFoundError:
-        return fail("shrink", MissingExtraError("matplotlib", "plot", "--plot"))
-    except (AdaLoraError, OSError, ValueError) as error:
-        return fail("shrink", error)
+    _refuse_other(options)
+    adapter = read_trained(options.adapter)
+    _refuse_unsound(adapter.folder)
+    budget = options.budget
+    if isinstance(budget, float):
+        budget = int(budget * adapter.bytes)
+    limits = {"rank": options.rank, "budget": budget, "energy": options.energy}
+    shrunk = shrink(adapter, **limits, pad_ranks=options.pad_ranks)
+    shrunk.write(options.out)
     entries = {"adapter": options.adapter, "out": options.out, **_entries(shrunk)}
     if options.output_format == "json":
         print_json(**entries)
@@ -116,14 +97,6 @@ def _refuse_unsound(folder: Path) -> None:
     values = object_in(folder / "adapter_config.json") if (folder / WEIGHTS).is_file() else {}
     if values.get("peft_type") == "LORA":
         SavedLora(folder, values).require_sound()
-
-
-def _picture(shrunk: ShrunkAdapter) -> bytes:
-    from adalora_core.commands.rank_report.heatmap import rank_heatmap
-
-    largest = max(len(each.A) for each in shrunk.adapter.modules.values())
-    title = f"Rank of each matrix: {shrunk.adapter.folder.name}"
-    return rank_heatmap(shrunk.ranks, init_r=largest, title=title)
 
 
 def _entries(shrunk: ShrunkAdapter) -> dict[str, Any]:
@@ -178,100 +151,84 @@ def _text(entries: dict[str, Any]) -> str:
 def run_export(argv: Sequence[str]) -> int:
     """Run `adalora export-lora ADAPTER_DIR OUT ...` and return the exit code."""
     parser = Parser(
+        "export-lora",
         "Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs, without the base "
         "model.",
         {
             "adalora export-lora adapter lora": "a rank for each module",
             "adalora export-lora adapter lora --pad-ranks": "one rank for all",
         },
-        prog="adalora export-lora",
+        {"adapter": text("ADAPTER_DIR", "folder of the AdaLoRA adapter"), **OUTPUT, **BOUND},
         epilog="exit code: 0 written, 2 could not run",
     )
-    add(
-        parser, {"adapter": text("ADAPTER_DIR", "folder of the AdaLoRA adapter"), **OUTPUT, **BOUND}
-    )
     arguments = parser.parse_args(argv)
-    try:
+    with _training():
         from adalora_core.training.lora_export import export_folder
-    except ModuleNotFoundError as error:
-        missing = MissingExtraError(error.name or "torch", "torch", "this command")
-        return fail("export-lora", missing)
-    if why := foreign_file(arguments.adapter) or refusal(arguments):
-        return fail("export-lora", why)
-    try:
-        export_folder(arguments.adapter, arguments.out, pad_ranks=arguments.pad_ranks)
-    except (AdaLoraError, OSError) as error:
-        return fail("export-lora", error)
+    _refuse_other(arguments)
+    export_folder(arguments.adapter, arguments.out, pad_ranks=arguments.pad_ranks)
     print(f"wrote a LoRA adapter to {visible(arguments.out)}")
     return FINE
 
 
-def refusal(arguments: Namespace) -> str | None:
-    """Return why no adapter is written to OUT, if one is there already."""
-    if not Path(arguments.out, "adapter_config.json").exists() or arguments.overwrite:
-        return None
-    other = "name another folder, or replace that one with --overwrite"
-    return f"{arguments.out} holds an adapter; {other}"
+@contextlib.contextmanager
+def _training() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "torch", "torch", "this command") from None
 
 
-def foreign_file(place: str) -> str | None:
-    """Return what a file of tensors is that was named in place of an adapter's folder."""
-    path = Path(place)
+def _refuse_other(arguments: Namespace) -> None:
+    """Raise ValueError if a file of tensors is named, or OUT holds an adapter that is to stay."""
+    path = Path(arguments.adapter)
     found = path.is_file() and tensors_in(read_start(path, DEFAULT_LIMITS.file_bytes))
-    return f"{place}: {found.message}; {found.hint}" if found else None
+    if found:
+        raise ValueError(f"{path}: {found.message}; {found.hint}")
+    out = getattr(arguments, "out", None)
+    if out and Path(out, "adapter_config.json").exists() and not arguments.overwrite:
+        other = "name another folder, or replace that one with --overwrite"
+        raise ValueError(f"{out} holds an adapter; {other}")
 
 
-def make_report_parser() -> Parser:
-    """Return the parser of `adalora report`."""
+def run_report(argv: Sequence[str]) -> int:
+    """Run `adalora report ADAPTER_DIR [options]` and return the exit code."""
     from adalora_core.commands.rank_report.report import FORMATS
 
+    files = "write rank_report.md and, with matplotlib, rank_heatmap.png to this folder instead"
+    output = text("DIR", files)
     parser = Parser(
+        "report",
         "Print the ranks of a saved AdaLoRA or LoRA adapter as a table; of LoRA, with torch, also "
         "the norm of each module's change and its effective rank.",
         {
             "adalora report adapter": "print a table",
             "adalora report adapter --output ranks": "write it, and a map",
         },
-        prog="adalora report",
+        {"adapter": text("ADAPTER_DIR", "folder of the adapter"), "--output": output, **BOUND},
         epilog="exit code: 0 reported, 2 could not run; a line names an unfinished run",
     )
     ranks = (
         "print the ranks as settings for a fresh run with plain LoRA: "
         "peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every module)"
     )
-    files = "write rank_report.md and, with matplotlib, rank_heatmap.png to this folder instead"
-    output = text("DIR", files)
-    add(
-        parser,
-        {"adapter": text("ADAPTER_DIR", "folder of the adapter"), "--output": output, **BOUND},
-    )
     pattern = {"choices": FORMATS, **text("FORMAT", ranks)}
     form = choice(("text", "json"), "json: print what is known of each module", "")
     printed = {"--rank-pattern": pattern, "-o --output-format": form}
     add(parser.add_mutually_exclusive_group(), printed)
-    return parser
-
-
-def run_report(argv: Sequence[str]) -> int:
-    """Run `adalora report ADAPTER_DIR [options]` and return the exit code."""
-    parser = make_report_parser()
     arguments = parser.parse_args(argv)
     prints = arguments.rank_pattern or arguments.output_format == "json"
     if prints and arguments.output:
         parser.error("--output has no effect with --rank-pattern or -o json, which print")
 
-    folder = Path(arguments.adapter)
-    if why := foreign_file(arguments.adapter):
-        return fail("report", why)
-    try:
-        refuse_links_out(folder)
-        values = _of_lora(folder / "adapter_config.json")
-        if values:
-            _lora(folder, values, arguments)
-        else:
-            _adalora(folder, arguments)
-    except (AdaLoraError, OSError, ValueError) as error:
-        return fail("report", error)
+    _refuse_other(arguments)
+    folder, values = Path(arguments.adapter), {}
+    refuse_links_out(folder)
+    with contextlib.suppress(OSError, ValueError):  # what else reads the file speaks of these
+        values = object_in(folder / "adapter_config.json")
+    if values.get("peft_type") == "LORA":
+        _lora(folder, values, arguments)
+    else:
+        _adalora(folder, arguments)
     return FINE
 
 
@@ -286,14 +243,6 @@ def _show(report: RankReport, folder: str | None) -> None:
     if len(written) == 1:
         missing = MissingExtraError("matplotlib", "plot", "the picture of the ranks")
         print(f"adalora report: left rank_heatmap.png out: {missing}", file=sys.stderr)
-
-
-def _of_lora(path: Path) -> dict[str, Any]:
-    """Return the fields of a LoRA's configuration, none for any other file."""
-    with contextlib.suppress(OSError, ValueError):  # what else reads the file speaks of these
-        values = object_in(path)
-        return values if values.get("peft_type") == "LORA" else {}
-    return {}
 
 
 def _adalora(folder: Path, arguments: Namespace) -> None:

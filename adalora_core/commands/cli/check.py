@@ -49,12 +49,13 @@ NAMES_AFTER_DASHES = "--names-after-dashes"
 """The option of hooks; a program that adds names of files calls the command with it."""
 
 
-_SOURCE: dict[str, dict[str, Any]] = {
+_SOURCE = {
     "--isolated": flag("do not read [tool.adalora] of any file"),
     "--settings": text(
         "FILE", "read [tool.adalora] of this file, and not of the nearest pyproject.toml"
     ),
 }
+"""The options that decide on the defaults of all others."""
 
 
 def _codes(value: str) -> list[str]:
@@ -160,11 +161,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: the arguments are wrong (exit code 2) or ask for help (0).
     """
     if NAMES_AFTER_DASHES in argv and "--" not in argv:
-        make_parser().error(_without_dashes(argv))
+        make_parser().error(
+            "the args of the hook do not end with --, so the name of a file could be an option; "
+            "write args: [..., --]"
+        )
     if "--" in argv:  # names follow, and "-" may be that of a file
         end = argv.index("--")
         argv = [*argv[:end], *("./-" if each == STDIN else each for each in argv[end:])]
-    source, _ = _source_of_settings().parse_known_args(argv)
+    source, _ = Parser("check", "", {}, _SOURCE, add_help=False).parse_known_args(argv)
     here = Path.cwd()
     if source.isolated:
         project = Settings()
@@ -181,27 +185,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _without_dashes(argv: Sequence[str]) -> str:
-    """Explain how the configuration of a hook keeps names of files from being options."""
-    arguments = list(argv[argv.index(NAMES_AFTER_DASHES) + 1 :])
-    names = [index for index, each in enumerate(arguments) if Path(each).exists()]
-    args = ", ".join([*arguments[: min(names, default=0)], "--"])
-    return (
-        "the args of the hook do not end with --, so the name of a file could be an option; "
-        f"write args: [{args}]"
-    )
-
-
-def _source_of_settings() -> Parser:
-    """Return a parser of the options that decide on the defaults of all other options."""
-    parser = Parser(add_help=False)
-    add(parser, _SOURCE)
-    return parser
-
-
 def make_parser(project: Settings | None = None) -> Parser:
     """Return the parser of `adalora check`, with the project's settings as defaults."""
+    paths = "a file, a folder or a pattern; - for standard input (default: the working folder)"
     parser = Parser(
+        "check",
         "Find what is wrong with AdaLoRA and LoRA in configurations, scripts, notebooks and saved "
         "adapters.",
         {
@@ -210,16 +198,9 @@ def make_parser(project: Settings | None = None) -> Parser:
             "adalora check --fix run.yaml": "correct what is safe to correct",
             "adalora check -o github .": "annotate a pull request",
         },
-        prog="adalora check",
+        {**_SOURCE, "paths": {"nargs": "*", **text("PATH", paths)}},
         usage="adalora check [OPTIONS] [PATH ...]",
         epilog="exit code: 0 no finding at or above the fail level, 1 findings, 2 could not run",
-        parents=[_source_of_settings()],
-    )
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="a file, a folder or a pattern; - for standard input (default: the working folder)",
     )
     for title, options in _OPTIONS.items():
         add(parser.add_argument_group(title), options)
@@ -251,14 +232,11 @@ def parse_output_file(setting: str) -> tuple[str, Path]:
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora check ...`; return 0 (no findings), 1 (findings) or 2 (could not run)."""
-    try:
-        options = parse(argv)
-        job = Job(options, inspector_of(options))
-        files = [parse_output_file(setting) for setting in options.output_file]
-        _notify_of_settings(job)
-        outcome = job.run()
-    except (OSError, ValueError) as error:  # a PolicyError is a ValueError
-        return fail("check", error)
+    options = parse(argv)
+    job = Job(options, inspector_of(options))
+    files = [parse_output_file(setting) for setting in options.output_file]
+    _notify_of_settings(job)
+    outcome = job.run()
     is_empty = not (outcome.reports or outcome.skipped or outcome.too_large)
     is_untold = is_empty and job.tally.failed and options.output_format in FOR_PEOPLE
     if not options.diff and not is_untold:

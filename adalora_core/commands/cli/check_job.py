@@ -46,10 +46,6 @@ MOST_FINDINGS, MOST_CHARACTERS, LONGEST = 10_000, 64 << 20, 4 << 20
 a report may show parts; an answer of a worker has room for it."""
 
 
-def _without_long_text(report: Report) -> Report:
-    return replace(report, text=None) if len(report.text or "") > LONGEST else report
-
-
 def inspector_of(options: Namespace) -> Inspector:
     """Return what checks each file of a run.
 
@@ -196,7 +192,10 @@ class Job:
         elif found is None:
             SESSION.begin(target.name, may_retry=target.name != STDIN)
             found = self._tally_of(target)
-            found.reports = [_without_long_text(report) for report in found.reports]
+            found.reports = [
+                replace(report, text=None) if len(report.text or "") > LONGEST else report
+                for report in found.reports
+            ]
             SESSION.done(None if found == _PASSED else found)
         found.reports = [self._shortened(report) for report in found.reports]
         self.tally.add(found)
@@ -234,9 +233,6 @@ class Job:
     def _notify_of_the_whole(self, left_out: Mapping[str, int]) -> None:
         """Print warnings about the run as a whole."""
         tally = self.tally
-        if self._searched_all():
-            for pattern in self.inspector.selection.patterns_without_file(tally.reports):
-                self.notify(f"--per-file-ignores {pattern}: fits no checked file", fails=False)
         if tally.too_large:
             number, first = len(tally.too_large), tally.too_large[0]
             message = f"too large to look into: {first}" + f" and {number - 1} more" * (number > 1)
@@ -252,24 +248,15 @@ class Job:
             message = f"not checked: {files}, since others exceed a bound"
             self._note(message, fails=True)
         is_empty = not (tally.reports or tally.skipped or tally.too_large or self.left)
-        if is_empty and not tally.failed and not self._may_be_empty():
-            self.notify(_nothing_checked(left_out))
-
-    def _searched_all(self) -> bool:
-        """Return whether the run searched the whole folder to which the settings apply."""
-        folder = self.options.project.folder or Path.cwd()
-        if self.options.settings is not None:
-            folder = Path.cwd()
-        tops = [Path(os.path.realpath(path)) for path in self.options.paths if path != STDIN]
-        return any(folder.resolve().is_relative_to(top) for top in tops)
-
-    def _may_be_empty(self) -> bool:
-        """Return whether the run may check nothing.
-
-        What names files one by one, as hooks do, may have none left that is not excluded.
-        """
+        # Hooks name files one by one, of which none may be left that is not excluded.
         are_files = all(Path(path).is_file() for path in self.options.paths)
-        return bool(self.options.allow_empty or (self.options.ignore_unmatched and are_files))
+        may_be_empty = self.options.allow_empty or (self.options.ignore_unmatched and are_files)
+        if is_empty and not tally.failed and not may_be_empty:
+            shown = left_out_phrase(left_out)
+            if any(EXCLUDED not in what for what in left_out):
+                shown += ": pass --all-files to check them"
+            message = "no file matched, so nothing was checked; pass --allow-empty if that is right"
+            self.notify(f"{message}; {shown}" if shown else message)
 
     def _shown_name(self, target: Target) -> str:
         """Return the name of a file in reports."""
@@ -312,12 +299,6 @@ class Job:
             old, new = found.document.text, better.document.text
             _show_difference(name, mark + old, mark + new, found.document.encoding)
             return found
-        return self._written(target, name, raw, found, better)
-
-    def _written(
-        self, target: Target, name: str, raw: bytes, found: Examined, better: Examined
-    ) -> Examined:
-        """Write a better text, and return what is in the file then."""
         if target.name == STDIN:
             self._pass_through(target, better.document.raw)
         elif better.document.raw != raw:
@@ -334,14 +315,6 @@ class Job:
             print_bytes(content)
             while rest := sys.stdin.buffer.read(self.inspector.check.limits.file_bytes):
                 print_bytes(rest)
-
-
-def _nothing_checked(left_out: Mapping[str, int]) -> str:
-    shown = left_out_phrase(left_out)
-    if any(EXCLUDED not in what for what in left_out):
-        shown += ": pass --all-files to check them"
-    message = "no file matched, so nothing was checked; pass --allow-empty if that is right"
-    return f"{message}; {shown}" if shown else message
 
 
 def _show_difference(name: str, old: str, new: str, encoding: str) -> None:

@@ -94,21 +94,12 @@ def wrapped(text: str) -> str:
     import textwrap
 
     columns = shutil.get_terminal_size().columns
+    wrapper = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
     lines = []
     for line in text.splitlines():
-        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        wrapper.subsequent_indent = " " * (len(line) - len(line.lstrip()) + 2)
         is_whole = len(line) <= columns or _WHOLE.match(line)
-        lines += (
-            [line]
-            if is_whole
-            else textwrap.wrap(
-                line,
-                columns,
-                subsequent_indent=indent,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
+        lines += [line] if is_whole else wrapper.wrap(line)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -188,12 +179,10 @@ def texts(metavar: str, help_: str) -> dict[str, Any]:
 def size(value: str) -> int | float:
     """Read a number of bytes, such as `20MB`, `1.5GiB` or `20000000`; a part, `50%`, as a float."""
     amount, unit = _amount(value)
-    if unit == "%":
-        return amount / 100
-    if unit not in _UNITS:
+    if unit not in {"%", *_UNITS}:
         expected = "a size such as 20MB, 1.5GiB, 20000000 (bytes) or 50%"
         raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
-    return int(amount * _UNITS[unit])
+    return amount / 100 if unit == "%" else int(amount * _UNITS[unit])
 
 
 def part(value: str) -> float:
@@ -211,11 +200,9 @@ def budget(value: str) -> tuple[int, str, bool]:
     Return it with its unit, and whether bytes are counted by 1024.
     """
     amount, unit = _amount(value)
-    count, _, what = unit.rpartition(" ")
-    if count in {"", *_COUNTS} and what in {"parameters", "triplets"}:
+    count, _, what = (f"{unit} parameters" if unit in _COUNTS else unit).rpartition(" ")
+    if what in {"parameters", "triplets"} and count in {"", *_COUNTS}:
         return int(amount * _COUNTS.get(count, 1)), what, False
-    if unit in _COUNTS:
-        return int(amount * _COUNTS[unit]), "parameters", False
     if unit not in _UNITS:
         expected = "an amount such as 20MB, 2M, 2000000 parameters or 500 triplets"
         raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
@@ -300,16 +287,23 @@ BOUND = {
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are safe to print: names of files may be hostile.
 
-    The help begins with a sentence and with `examples`, `{command line: what it does}`.
+    The help begins with a sentence and with `examples`, `{command line: what it does}`. The
+    arguments are `{names: details}`.
     """
 
     def __init__(
-        self, sentence: str = "", examples: Mapping[str, str] | None = None, **options: Any
+        self,
+        command: str,
+        sentence: str,
+        examples: Mapping[str, str],
+        arguments: Mapping[str, dict[str, Any]],
+        **options: Any,
     ) -> None:
-        self._sentence, self._examples = sentence, examples or {}
+        self._sentence, self._examples = sentence, examples
         # Without a width each argument would import shutil, which is slow.
         formatter = partial(argparse.HelpFormatter, width=80)
-        super().__init__(formatter_class=formatter, **options)
+        super().__init__(prog=f"adalora {command}", formatter_class=formatter, **options)
+        add(self, arguments)
 
     def format_help(self) -> str:
         """Return the help in the width of the terminal."""

@@ -123,12 +123,6 @@ def _number(target: Target) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def link_out(name: str) -> OSError | None:
-    """Return an error if links lead from a named path out of its tree, else None."""
-    is_in_tree = is_inside(name, Target(name, was_named=True).tree)
-    return None if is_in_tree else _not_followed(name).problem
-
-
 def _not_followed(name: str, *, may_pass: bool = False) -> Target:
     return Target(name, False, OSError(errno.ELOOP, LINK_OUT, name), may_pass)
 
@@ -143,7 +137,7 @@ def _expand(
     top = fixed if is_pattern else argument
     if argument == STDIN:
         yield Target(STDIN, was_named=True)
-    elif follow is False and link_out(top):
+    elif follow is False and not is_inside(top, Target(top, was_named=True).tree):
         yield _not_followed(argument)
     elif is_folder:
         yield from _below(argument, exclusions, follow=bool(follow))
@@ -293,20 +287,17 @@ def rewrite(target: Target, old: bytes, new: bytes, limits: Limits) -> None:
     try:
         # The working folder stays what it is, whatever is put in the place of its name.
         with contextlib.chdir(path.parent):
-            if Path.cwd() != path.parent or Path(path.name).is_symlink():
+            here = Path(path.name)
+            if Path.cwd() != path.parent or here.is_symlink():
                 _refuse(errno.ELOOP, "a link leads to the file; name the file itself")
-            _rewrite_here(path.name, old, new, limits)
+            # A writable folder allows to replace a read-only file, and root may write any file.
+            if not here.stat().st_mode & _WRITABLE or not os.access(here, os.W_OK):
+                _refuse(errno.EACCES, "the file is read-only")
+            if read_bytes(here, limits, "notebook") != old:  # the format that allows the most
+                _refuse(errno.EBUSY, "the file changed while it was checked")
+            write_file(here, new)
     except OSError as error:
         raise OSError(error.errno, f"not written: {error.strerror}", target.name) from None
-
-
-def _rewrite_here(name: str, old: bytes, new: bytes, limits: Limits) -> None:
-    # A writable folder allows to replace a read-only file, and root may write any file.
-    if not Path(name).stat().st_mode & _WRITABLE or not os.access(name, os.W_OK):
-        _refuse(errno.EACCES, "the file is read-only")
-    if read_bytes(name, limits, "notebook") != old:  # the format that allows the most
-        _refuse(errno.EBUSY, "the file changed while it was checked")
-    write_file(Path(name), new)
 
 
 def _refuse(number: int, why: str) -> NoReturn:

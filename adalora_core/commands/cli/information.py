@@ -6,11 +6,9 @@ import importlib
 import importlib.util
 import os
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.commands.cli.console import (
@@ -19,7 +17,6 @@ from adalora_core.commands.cli.console import (
     FINDINGS,
     FINE,
     Parser,
-    add,
     choice,
     fail,
     flag,
@@ -29,18 +26,10 @@ from adalora_core.commands.cli.console import (
 )
 from adalora_core.commands.session import SESSION
 from adalora_core.floor.errors import INSTALL, BackendUnavailableError
-from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    import argparse
-
     from adalora_core.config.fields.table import Method
     from adalora_core.config.schema import Draft
-
-DRIVER_OF_CUDA = {12000: "525", 12010: "530", 13000: "580"}
-"""The first NVIDIA driver on Linux that supports a CUDA version (1000 * major + 10 * minor)."""
-
-KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 PACKAGES = ("torch", "peft", "transformers", "safetensors", "pydantic")
 LABEL_WIDTH = 14
@@ -49,12 +38,11 @@ LABEL_WIDTH = 14
 def run(argv: Sequence[str]) -> int:
     """Run `adalora rule [CODE|NAME]` and return the exit code."""
     parser = Parser(
+        "rule",
         "Explain one rule, or list them all.",
         {"adalora rule ADA202": "why, and how to mend it", "adalora rule": "all codes and names"},
-        prog="adalora rule",
+        {"rule": {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}},
     )
-    page_ = {"nargs": "?", **text("CODE", "a code such as ADA202, or a name")}
-    add(parser, {"rule": page_})
     wanted = parser.parse_args(argv).rule
 
     from adalora_core.checker.rules import RULES, page
@@ -79,17 +67,14 @@ def run(argv: Sequence[str]) -> int:
 def run_explain(argv: Sequence[str]) -> int:
     """Run `adalora explain [TEXT ...]` and return the exit code."""
     parser = Parser(
+        "explain",
         "Name the rule about an error, and what to do.",
         {
             "adalora explain < traceback.txt": "the last known error of a text",
             "adalora explain \"KeyError: 'adalora'\"": "an error",
         },
-        prog="adalora explain",
-        epilog="exit code: 0 known, 1 not known",
-    )
-    add(
-        parser,
         {"words": {"nargs": "*", **text("TEXT", "the error; without it, standard input")}, **BOUND},
+        epilog="exit code: 0 known, 1 not known",
     )
     words = parser.parse_args(argv).words
     if not words and sys.stdin is None:
@@ -111,20 +96,19 @@ def run_explain(argv: Sequence[str]) -> int:
     return FINE
 
 
-def make_schema_parser() -> Parser:
-    """Return the parser of `adalora schema`."""
-    from adalora_core.config.schema import DRAFTS
+def run_schema(argv: Sequence[str]) -> int:
+    """Run `adalora schema ...` and return the exit code."""
+    from adalora_core.config.editor_schema import editor_schema
+    from adalora_core.config.fields.table import LORA, PEFT_TYPE
+    from adalora_core.config.schema import DRAFTS, config_schema, to_text
 
     parser = Parser(
+        "schema",
         "Print the JSON Schema of a configuration.",
         {
             "adalora schema > adalora.schema.json": "for any validator",
             "adalora schema --flavour editor": "for VS Code and others",
         },
-        prog="adalora schema",
-    )
-    add(
-        parser,
         {
             "--flavour": choice(
                 ("portable", "editor"),
@@ -136,79 +120,35 @@ def make_schema_parser() -> Parser:
             ),
             "--draft": choice(tuple(DRAFTS), "for portable (default: 2020-12)"),
             "--strict-keys": flag("reject keys that PEFT does not know"),
-            "--check": text("FILE", "compare FILE, a schema written earlier, with this one"),
         },
     )
-    return parser
-
-
-def run_schema(argv: Sequence[str]) -> int:
-    """Run `adalora schema ...` and return the exit code."""
-    parser = make_schema_parser()
     options = parser.parse_args(argv)
     of_portable = options.draft or options.strict_keys or options.method
     if options.flavour == "editor" and of_portable:
         parser.error("--flavour editor accepts none of --method, --draft and --strict-keys")
-    schema = _text(options)
-    if options.check is None:
-        print_text(schema)
-        return FINE
-    try:
-        committed = Path(options.check).read_text(encoding="utf-8")
-    except OSError as error:
-        return fail("schema", error)
-    except UnicodeDecodeError as error:
-        return fail("schema", f"{options.check}: {error}")
-    name = visible(options.check)
-    if committed == schema:
-        print(f"{name} is up to date")
-        return FINE
-    if '"properties"' not in committed:  # never advise to replace a configuration
-        return fail(
-            "schema",
-            f"{options.check} is not a JSON Schema; to check a configuration: "
-            f"adalora check {options.check}",
-        )
-    print(
-        f"{name} differs from the schema of this version; regenerate it with: "
-        f"adalora schema {_arguments(options)} > {name}"
-    )
-    return FINDINGS
-
-
-def _text(options: argparse.Namespace) -> str:
-    from adalora_core.config.editor_schema import editor_schema
-    from adalora_core.config.fields.table import LORA, PEFT_TYPE
-    from adalora_core.config.schema import config_schema, to_text
-
     if options.flavour == "editor":
-        return to_text(editor_schema())
-    method: Method = LORA if options.method == "lora" else PEFT_TYPE
-    draft: Draft = options.draft or "2020-12"
-    return to_text(config_schema(draft, strict_keys=options.strict_keys, method=method))
-
-
-def _arguments(options: argparse.Namespace) -> str:
-    if options.flavour == "editor":
-        return "--flavour editor"
-    strict = " --strict-keys" if options.strict_keys else ""
-    method = "--method lora " if options.method == "lora" else ""
-    return f"{method}--draft {options.draft or '2020-12'}{strict}"
+        print_text(to_text(editor_schema()))
+    else:
+        method: Method = LORA if options.method == "lora" else PEFT_TYPE
+        draft: Draft = options.draft or "2020-12"
+        print_text(to_text(config_schema(draft, strict_keys=options.strict_keys, method=method)))
+    return FINE
 
 
 def run_env(argv: Sequence[str]) -> int:
     """Print the environment; return 2 if the compiled core is broken, else 0."""
     parser = Parser(
+        "env",
         "Print versions and backends, and why a backend is missing.",
         {"adalora env": "for a terminal", "adalora env > env.txt": "for an issue"},
-        prog="adalora env",
+        {},
     )
     parser.parse_args(argv)
     backend, exit_code = _cpu_backend()
     lines = {
         "adalora-core": _version("adalora-core"),
         "python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
-        **{name: _version(name) + _required(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "CPU backend": backend,
         "CUDA backend": _cuda_backend(),
     }
@@ -221,16 +161,6 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _required(distribution: str) -> str:
-    """Return the versions that this package takes, such as " (>=2.10)"."""
-    try:
-        requirements = metadata.requires("adalora-core") or []
-    except metadata.PackageNotFoundError:
-        return ""
-    found = (re.match(rf"{distribution}([<>=!~][^;]*)", each) for each in requirements)
-    return "".join(f" ({each[1].strip()})" for each in found if each)
 
 
 def _cpu_backend() -> tuple[str, int]:
@@ -259,10 +189,8 @@ def _cuda_backend() -> str:
         reason = _without_kernels() if missing else str(error)
         return f"none: {reason}; CUDA tensors use the portable backend"
     needed, supported = cuda.required_driver_version(), cuda.driver_version()
-    driver = DRIVER_OF_CUDA.get(needed)
     needs = f"needs a driver for CUDA {_version_text(needed)}"
-    needs += f" ({driver} or newer)" if driver else ""
-    found = f"{_driver()} supports CUDA {_version_text(supported)}"
+    found = f"the installed driver supports CUDA {_version_text(supported)}"
     there = found if supported else "no driver is installed"
     used = "" if supported >= needed else "; CUDA tensors use the portable backend"
     version = _version_text(cuda.runtime_version())
@@ -293,14 +221,6 @@ def _code(architectures: str) -> str:
 def _version_text(version: int) -> str:
     """Return "13.0" for 13000."""
     return f"{version // 1000}.{version % 1000 // 10}"
-
-
-def _driver() -> str:
-    try:
-        found = re.search(r"\b\d{3,}\.\d+[.\d]*", KERNEL_MODULE.read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return f"driver {found.group()}" if found else "the installed driver"
 
 
 def _core_alone() -> str:

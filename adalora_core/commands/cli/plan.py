@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -20,7 +19,6 @@ from adalora_core.checker.plan.adapter_tensors import RULES, SavedLora, is_usual
 from adalora_core.checker.plan.modules import Injected, RefusedError
 from adalora_core.checker.plan.plan import (
     MANY_MATRICES,
-    Plan,
     as_dict,
     as_text,
     costs_as_text,
@@ -33,7 +31,6 @@ from adalora_core.commands.cli.console import (
     FINDINGS,
     FINE,
     Parser,
-    add,
     budget,
     choice,
     fail,
@@ -45,7 +42,7 @@ from adalora_core.commands.injection import quiet
 from adalora_core.config.fields.table import LORA, Runtime
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.escaping import visible
-from adalora_core.floor.files import refuse_links_out, write_file
+from adalora_core.floor.files import refuse_links_out
 from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import to_pointer
 
@@ -54,7 +51,21 @@ if TYPE_CHECKING:
     from adalora_core.commands.injection.base_model import Base
     from adalora_core.config.fields.block import Block
 
-_POINTS = 400
+
+_WEIGHTS = """folder, index or safetensors file of the model to adapt: also show what PEFT adapts
+and what it costs (no weights are read)"""
+_BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
+_FORM = "format of the printed plan (default: text)"
+_CLASS = "transformers' class of the model (default: that of config.json)"
+_OPTIONS = {
+    "--weights": text("PLACE", _WEIGHTS),
+    "--class": text("NAME", _CLASS) | {"dest": "class_name"},
+    "-o --output-format": choice(("text", "json"), _FORM, "text"),
+    "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
+    "--key": text("POINTER", "JSON pointer of the mapping"),
+    "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),
+    "--runtime": choice(get_args(Runtime), "the package that will train (default: peft)", "peft"),
+}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -62,7 +73,20 @@ def run(argv: Sequence[str]) -> int:
 
     Return 1 if the configuration has errors or does not fit the weights, 2 if there is none.
     """
-    options = make_parser().parse_args(argv)
+    shown = "a JSON, YAML or TOML file, a Python script, a notebook or the folder of an adapter"
+    parser = Parser(
+        "plan",
+        "Show what a configuration will do: phases, allocations and budget of AdaLoRA; modules, "
+        "sizes and scales of LoRA, rsLoRA or DoRA.",
+        {
+            "adalora plan run.yaml": "the phases of a run",
+            "adalora plan run.yaml --weights MODEL": "modules, parameters and memory",
+        },
+        {"file": text("FILE", shown), **_OPTIONS, **BOUND},
+        epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
+        "2 could not run",
+    )
+    options = parser.parse_args(argv)
     folder = Path(options.file) if Path(options.file).is_dir() else None
     file = options.file if folder is None else str(folder / "adapter_config.json")
     try:
@@ -95,7 +119,7 @@ def run(argv: Sequence[str]) -> int:
         return _show(blocks[0], options)
     except RefusedError as error:
         return _refuse(error, options)
-    except (OSError, ValueError, RuntimeError, OverflowError, MissingExtraError) as error:
+    except (OverflowError, RuntimeError) as error:
         why = f"{options.file}: a number is too large for a plan ({error})"
         return fail("plan", why if isinstance(error, OverflowError) else error)
 
@@ -152,21 +176,16 @@ def _show(block: Block, options: argparse.Namespace) -> int:
         found = injections.of(block)
         matrices = len(found.adapted)
     if options.budget is not None:
-        limit = Limit(*options.budget)
-        if found is not None:
-            proposal = for_adalora(
-                block, limit, found, lambda rank: injections.of(block, init_r=rank, target_r=1)
-            )
-        else:
-            raise ValueError(
-                "--budget needs the sizes of the modules: add --weights with the model's folder or "
-                "file"
-            )
+        if found is None:
+            needed = "add --weights with the model's folder or file"
+            raise ValueError(f"--budget needs the sizes of the modules: {needed}")
+        limit, injected = Limit(*options.budget), partial(injections.of, block, target_r=1)
+        proposal = for_adalora(block, limit, found, lambda rank: injected(init_r=rank))
         block = _replaced(block, **proposal.values)
     try:
         plan = plan_of(block, matrices)
     except ValueError as error:
-        if proposal is None or options.plot is not None or options.output_format == "json":
+        if proposal is None or options.output_format == "json":
             raise
         print_text(f"{proposal.as_text()}note: no plan: {error}\n")
         return FINE
@@ -177,14 +196,13 @@ def _show(block: Block, options: argparse.Namespace) -> int:
         costs = costs_of(plan, found)
         weights = {"weights": costs}
         text += "\n" + costs_as_text(costs, found, plan)
-    picture = None if options.plot is None else _picture(plan)
-    _print(options, proposal, (shown, weights), text, picture)
+    _print(options, proposal, (shown, weights), text)
     return FINE
 
 
 def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.Namespace) -> int:
-    if not options.weights and (options.budget or options.plot):
-        why = "--budget and --plot need its modules: add --weights"
+    if options.budget and not options.weights:
+        why = "--budget needs its modules: add --weights"
         return fail("plan", f"{options.file} is of LoRA: {why}")
     block, found, proposal, expected = blocks[0], None, None, None
     if options.weights is not None:
@@ -205,7 +223,6 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
     if len(blocks) > 1:
         keys = " or ".join(f"--key {to_pointer(each.path)}" for each in blocks[1:3])
         notes.append(f"the first of {len(blocks)} configurations; for others {keys}")
-    picture = None if options.plot is None or found is None else _map_of(found, options.file)
     is_json = options.output_format == "json"
     entries = lora_report.as_dict(block, found, notes) if is_json else {}
     text = "" if is_json else lora_report.as_text(block, found, notes)
@@ -213,34 +230,22 @@ def _show_lora(blocks: Sequence[Block], folder: Path | None, options: argparse.N
         message, hint = visible(fault.message), visible(fault.hint)
         text += f"{fault.severity}[{RULES[fault.kind].code}]: {message}\n  hint: {hint}\n"
     more = {} if folder is None else {"faults": [asdict(fault) for fault in faults]}
-    _print(options, proposal, (entries, more), text, picture)
+    _print(options, proposal, (entries, more), text)
     return FINDINGS if any(each.severity == "error" for each in faults) else FINE
 
 
 def _print(
-    options: argparse.Namespace, proposal: Proposal | None, entries: Sequence[dict[str, Any]],
-    text: str, picture: bytes | None,
-) -> None:  # fmt: skip
-    """Print a plan; the picture was drawn before: without matplotlib nothing is printed."""
+    options: argparse.Namespace,
+    proposal: Proposal | None,
+    entries: Sequence[dict[str, Any]],
+    text: str,
+) -> None:
     if options.output_format == "json":
         first, last = entries
         proposed = {} if proposal is None else {"proposal": proposal.as_dict()}
         print_json(file=options.file, **first, **proposed, **last)
     else:
         print_text(text if proposal is None else f"{proposal.as_text()}\n{text}")
-    if picture is not None:
-        write_file(Path(options.plot), picture)
-        print(f"wrote {visible(options.plot)}", file=sys.stderr)
-
-
-def _map_of(found: Injected, name: str) -> bytes:
-    """Draw the rank of each linear layer, 0 where it is not adapted."""
-    with _matplotlib():
-        from adalora_core.commands.rank_report.heatmap import rank_heatmap
-
-        ranks = {each.path: 0 for each in found.model.of_kind("linear")}
-        ranks |= {each.path: each.rank for each in found.adapted}
-        return rank_heatmap(ranks, init_r=max(ranks.values()), title=f"Rank of each layer: {name}")
 
 
 def _refuse(error: RefusedError, options: argparse.Namespace) -> int:
@@ -254,65 +259,3 @@ def _refuse(error: RefusedError, options: argparse.Namespace) -> int:
     text = f"error: {visible(message)}\n  --> {visible(place)}\n  hint: {visible(hint)}\n"
     print_text(text)
     return FINDINGS
-
-
-@contextlib.contextmanager
-def _matplotlib() -> Iterator[None]:
-    try:
-        yield
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
-
-
-def _picture(plan: Plan) -> bytes:
-    """Draw the curve as a PNG."""
-    with _matplotlib():
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    curve = plan.curve(_POINTS)
-    axes.step([step for step, _ in curve], [rank for _, rank in curve], where="post")
-    for phase in plan.phases():
-        if phase.length:
-            axes.axvline(phase.first, color="0.8", zorder=0)
-            axes.text(phase.first, 0.02, f" {phase.name}", transform=axes.get_xaxis_transform())
-    axes.set(xlabel="optimizer step", ylabel="average rank", ylim=(0, None))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
-
-
-_WEIGHTS = """folder, index or safetensors file of the model to adapt: also show what PEFT adapts
-and what it costs (no weights are read)"""
-_BUDGET = "propose the largest ranks that fit: 20MB, 2M (parameters) or 500 triplets"
-_FORM = "format of the printed plan (default: text)"
-_CLASS = "transformers' class of the model (default: that of config.json)"
-_OPTIONS = {
-    "--weights": text("PLACE", _WEIGHTS),
-    "--class": text("NAME", _CLASS) | {"dest": "class_name"},
-    "-o --output-format": choice(("text", "json"), _FORM, "text"),
-    "--budget": text("AMOUNT", _BUDGET) | {"type": budget},
-    "--plot": text("FILE.png", "also draw the curve to this file; for LoRA a map of the ranks"),
-    "--key": text("POINTER", "JSON pointer of the mapping"),
-    "--format": choice(FORMATS, "of the file (default: by its suffix, else json)"),
-    "--runtime": choice(get_args(Runtime), "the package that will train (default: peft)", "peft"),
-}
-
-
-def make_parser() -> Parser:
-    """Return the parser of `adalora plan`."""
-    parser = Parser(
-        "Show what a configuration will do: phases, allocations and budget of AdaLoRA; modules, "
-        "sizes and scales of LoRA, rsLoRA or DoRA.",
-        {
-            "adalora plan run.yaml": "the phases of a run",
-            "adalora plan run.yaml --weights MODEL": "modules, parameters and memory",
-        },
-        prog="adalora plan",
-        epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
-        "2 could not run",
-    )
-    shown = "a JSON, YAML or TOML file, a Python script, a notebook or the folder of an adapter"
-    add(parser, {"file": text("FILE", shown), **_OPTIONS, **BOUND})
-    return parser

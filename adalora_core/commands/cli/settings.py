@@ -29,13 +29,11 @@ POLICY_METHODS: dict[str, tuple[Method, ...]] = {
     "both": (PEFT_TYPE, LORA),
 }
 """The values of `--policy-methods`."""
-_CHOICES: dict[str, tuple[str, ...]] = {
+_KINDS: dict[str, type | tuple[str, ...]] = {
     "output-format": FORMATS,
     "fail-level": SEVERITIES,
     "policy-methods": tuple(POLICY_METHODS),
     "runtime": get_args(Runtime),
-}
-_TYPES: dict[str, type] = {
     **dict.fromkeys(("select", "ignore", "exclude", "limit"), list),
     **dict.fromkeys(("strict-keys", "strict-types", "exit-zero", "all-files"), bool),
     **dict.fromkeys(("peft-version", "policy"), str),
@@ -49,7 +47,7 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "limit": lambda value: parse_limits(value, OF_A_CHECK, lowers_only=True),
 }
 """How the options read their values; each raises a ValueError for one that it refuses."""
-KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
+KEYS = tuple(sorted(_KINDS))
 """The keys of the table, which are options of `adalora check`."""
 
 
@@ -152,20 +150,18 @@ _NAMES: dict[type, str] = {list: "a list of strings", dict: "a table of lists of
 
 def _check(file: Path, key: str, value: Any) -> None:
     where = f"{file}: tool.adalora.{key}"
-    if key in _CHOICES:
-        if value not in _CHOICES[key]:
-            raise ValueError(f"{where}: expected one of {', '.join(_CHOICES[key])}, got {value!r}")
-        return
-    if key not in _TYPES:
+    if (wanted := _KINDS.get(key)) is None:
         known = ", ".join(KEYS)
         raise ValueError(f"{where}: unknown key{similar([key], KEYS)}; expected one of {known}")
-    wanted = _TYPES[key]
+    if isinstance(wanted, tuple):
+        if value not in wanted:
+            raise ValueError(f"{where}: expected one of {', '.join(wanted)}, got {value!r}")
+        return
     lists = value.values() if isinstance(value, dict) else [value]
     is_whole = wanted not in (list, dict) or all(
         isinstance(each, list) and all(isinstance(entry, str) for entry in each) for each in lists
     )
-    fits = isinstance(value, wanted) and is_whole
-    if not fits:
+    if not (isinstance(value, wanted) and is_whole):
         raise ValueError(f"{where}: expected {_NAMES.get(wanted, wanted.__name__)}, got {value!r}")
     try:
         _READERS.get(key, bool)(value)

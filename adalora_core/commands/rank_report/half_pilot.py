@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,80 +20,64 @@ COMPARED_STEPS = 8
 """Steps over which losses are compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class HalfResult:
-    """What one half of a pilot found; `ranks` are those that its scores alone give.
-
-    The scores of a module's triplets have the highest first, and all add up to 1. `losses` are
-    means without an adapter, with the budget, and with half of it.
-    """
-
-    scores: dict[str, torch.Tensor]
-    ranks: dict[str, int]
-    losses: tuple[float, float, float]
-
-
+@dataclass(frozen=True)
 class HalfPilot:
     """A short run of AdaLoRA on a model whose adapter has seen no step.
 
     Its part after pruning is made twice, for two budgets. The optimizer holds what learns.
     """
 
-    def __init__(
-        self,
-        model: AdaLoraModel,
-        training_step: Callable[[torch.nn.Module, int], torch.Tensor],
-        steps: range,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        self._model = model
-        self._step = training_step
-        self._steps = steps
-        self._optimizer = optimizer
-        self._highest = [group["lr"] for group in optimizer.param_groups]
-        adapter = model.base_model.adapter
-        self._singular_values = {
-            path: layer.lora_E[adapter.name] for path, layer in adapter.layers.items()
-        }
-        assert adapter.allocator is not None  # noqa: S101 - made with the adapter
-        self._allocator = adapter.allocator
+    model: AdaLoraModel
+    training_step: Callable[[torch.nn.Module, int], torch.Tensor]
+    steps: range
+    optimizer: torch.optim.Optimizer
 
-    def result(self, costs: Mapping[str, int], limit: int) -> HalfResult:
-        """Train, and compare the losses of two budgets; see `find_ranks`."""
-        pruned = self._allocator.schedule.final_start
+    def result(
+        self, costs: Mapping[str, int], limit: int
+    ) -> tuple[dict[str, torch.Tensor], dict[str, int], tuple[float, ...]]:
+        """Train, and compare the losses of two budgets; see `find_ranks`.
+
+        Returns:
+            The scores of each module's triplets, of which the highest come first, and all add up to
+            1; the ranks that these scores alone give; and the mean losses without an adapter, with
+            the budget, and with half of it.
+        """
+        allocator = self.model.base_model.adapter.allocator
+        assert allocator is not None  # noqa: S101 - made with the adapter
+        pruned = allocator.schedule.final_start
         for place in range(pruned):
             self._train(place)
-            self._model.update_and_allocate(place)
-            self._optimizer.zero_grad()
-        found = self._allocator.triplet_scores()
-        self._model.finalize()
+            self.model.update_and_allocate(place)
+            self.optimizer.zero_grad()
+        found = allocator.triplet_scores()
+        self.model.finalize()
         scores = {path: each.double().cpu() for path, each in found.items()}
         kept = most_important(scores, costs, limit)
-        nothing = {path: torch.zeros_like(flags) for path, flags in kept.items()}
+        rest = range(pruned, len(self.steps))
+        losses = (
+            self._loss_after(range(0), most_important(scores, costs, 0)),
+            self._loss_after(rest, kept),
+            self._loss_after(rest, most_important(scores, costs, limit // 2)),
+        )
         total = sum(float(each.sum()) for each in scores.values())
-        return HalfResult(
+        return (
             {path: each.sort(descending=True).values / total for path, each in scores.items()},
             {path: int(flags.sum()) for path, flags in kept.items()},
-            (
-                self._loss_after(range(0), nothing),
-                self._loss_after(range(pruned, len(self._steps)), kept),
-                self._loss_after(
-                    range(pruned, len(self._steps)), most_important(scores, costs, limit // 2)
-                ),
-            ),
+            losses,
         )
 
     def _train(self, place: int) -> None:
         """Make one step of the optimizer, whose rate rises over a tenth and then falls to 0."""
-        rise = min((place + 1) / max(1, len(self._steps) // 10), 1)
-        for group, highest in zip(self._optimizer.param_groups, self._highest, strict=True):
-            group["lr"] = highest * rise * (1 - place / len(self._steps))
-        self._loss(self._model.train(), self._steps[place]).backward()
-        self._optimizer.step()
+        rise = min((place + 1) / max(1, len(self.steps) // 10), 1)
+        for group in self.optimizer.param_groups:
+            highest = group.setdefault("initial_lr", group["lr"])
+            group["lr"] = highest * rise * (1 - place / len(self.steps))
+        self._loss(self.model.train(), self.steps[place]).backward()
+        self.optimizer.step()
 
     def _loss(self, model: torch.nn.Module, step: int) -> torch.Tensor:
         """Return the loss of a step; an error if that is not one finite number."""
-        loss: Any = self._step(model, step)
+        loss: Any = self.training_step(model, step)
         expected = f"training_step: expected a loss at step {step} that is a tensor of one"
         if not isinstance(loss, torch.Tensor):
             raise TypeError(f"{expected} finite number, got {loss!r}; return the loss of the model")
@@ -107,26 +92,28 @@ class HalfPilot:
 
         Factors and optimizer are as before afterwards.
         """
-        parameters = [each for each in self._model.parameters() if each.requires_grad]
+        parameters = [each for each in self.model.parameters() if each.requires_grad]
         before = [each.detach().clone() for each in parameters]
-        state = copy.deepcopy(self._optimizer.state_dict())
+        state = copy.deepcopy(self.optimizer.state_dict())
         self._keep(kept)
         for place in places:
             self._train(place)
-            self._optimizer.zero_grad()
+            self.optimizer.zero_grad()
             self._keep(kept)
-        model = self._model.eval()
+        model = self.model.eval()
         with torch.no_grad():
-            compared = self._steps[-COMPARED_STEPS:]
+            compared = self.steps[-COMPARED_STEPS:]
             losses = [float(self._loss(model, step)) for step in compared]
             for parameter, values in zip(parameters, before, strict=True):
                 parameter.copy_(values)
-        self._optimizer.load_state_dict(state)
+        self.optimizer.load_state_dict(state)
         return sum(losses) / len(losses)
 
     @torch.no_grad()
     def _keep(self, kept: Mapping[str, torch.Tensor]) -> None:
-        for path, values in self._singular_values.items():
+        adapter = self.model.base_model.adapter
+        for path, layer in adapter.layers.items():
+            values = layer.lora_E[adapter.name]
             values.mul_(kept[path].to(values.device)[:, None])
 
 
@@ -154,35 +141,22 @@ def most_important(
     return kept
 
 
-class TrainerStep:
-    """The loss of a Trainer for batches of its training set, one for each step."""
+def trainer_step(trainer: Any, steps: int) -> Callable[[torch.nn.Module, int], torch.Tensor]:
+    """Return the loss of a Trainer for batches of its training set, one for each step."""
+    prepared = trainer.accelerator._dataloaders  # noqa: SLF001 - no public way
+    before = list(prepared)
+    batches: list[Any] = []
+    while len(batches) < steps:
+        batches += islice(trainer.get_train_dataloader(), steps - len(batches))
+    prepared[:] = before
 
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-        self._batches: Iterator[Any] | None = None
-        self._kept: dict[int, Any] = {}
-
-    def __call__(self, model: torch.nn.Module, step: int) -> torch.Tensor:
-        """Return the loss of `model` on the batch of `step`."""
-        trainer = self._trainer
-        if step not in self._kept:
-            self._kept[step] = self._next_batch()
-        inputs = trainer._prepare_inputs(dict(self._kept[step]))  # noqa: SLF001 - no public way
+    def step(model: torch.nn.Module, number: int) -> torch.Tensor:
+        inputs = trainer._prepare_inputs(dict(batches[number]))  # noqa: SLF001 - same
         with trainer.compute_loss_context_manager():
             loss: torch.Tensor = trainer.compute_loss(model, inputs)
         return loss
 
-    def _next_batch(self) -> Any:
-        while True:
-            if self._batches is None:
-                prepared = self._trainer.accelerator._dataloaders  # noqa: SLF001
-                before = list(prepared)
-                self._batches = iter(self._trainer.get_train_dataloader())
-                prepared[:] = before
-            try:
-                return next(self._batches)
-            except StopIteration:
-                self._batches = None
+    return step
 
 
 @contextlib.contextmanager
@@ -217,10 +191,15 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
     buffers = [(each, each.detach().clone()) for each in model.buffers()]
     parameters = [(each, each.requires_grad, each.grad) for each in model.parameters()]
     versions = [each._version for each, _, _ in parameters]  # noqa: SLF001 - torch documents it
+    state, numpy = random.getstate(), sys.modules.get("numpy")
+    numpy_state = numpy.random.get_state() if numpy else None
     try:
-        with _same_random_numbers():
+        with torch.random.fork_rng():
             yield
     finally:
+        random.setstate(state)
+        if numpy:
+            numpy.random.set_state(numpy_state)
         for module, kept in attributes:
             vars(module).clear()
             vars(module).update(kept)
@@ -240,18 +219,3 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
             f"model: the training step wrote to the parameter {written[0]!r} and "
             f"{len(written) - 1} others; let it return a loss and change nothing"
         )
-
-
-@contextlib.contextmanager
-def _same_random_numbers() -> Iterator[None]:
-    """Restore the state of torch's, Python's and NumPy's generators after the block."""
-    state = random.getstate()
-    numpy = sys.modules.get("numpy")
-    numpy_state = numpy.random.get_state() if numpy else None
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(state)
-        if numpy:
-            numpy.random.set_state(numpy_state)

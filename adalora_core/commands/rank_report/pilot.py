@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,9 +13,9 @@ import torch
 
 from adalora_core.commands.rank_report.half_pilot import (
     HalfPilot,
-    TrainerStep,
     left_as_it_was,
     most_important,
+    trainer_step,
 )
 from adalora_core.commands.rank_report.report import lora_settings
 from adalora_core.config.model import config_of
@@ -45,8 +45,6 @@ SMALL_SHARE = 0.05
 MARGIN = 1.25
 """Triplets that a pilot keeps to its end, as a multiple of those that the budget allows: some
 modules have shorter ones, of which more fit."""
-
-_FLOAT32 = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +176,14 @@ def find_ranks(
             "training_step: expected a function (model, step) -> loss or a Trainer, got "
             f"{training_step!r}"
         )
-    step = training_step if callable(training_step) else TrainerStep(training_step)
+    with left_as_it_was(model):  # to draw batches takes random numbers
+        step = training_step if callable(training_step) else trainer_step(training_step, steps)
     layers = find_targets(model, config).layers
     sizes = {path: sum(layer.factor_shapes) for path, layer in layers.items()}
     if unit not in get_args(Unit):
         raise ValueError(f"unit: expected one of {', '.join(get_args(Unit))}, got {unit!r}")
     costs = {
-        path: {"triplets": 1, "parameters": size, "bytes": _FLOAT32 * size}[unit]
+        path: {"triplets": 1, "parameters": size, "bytes": 4 * size}[unit]
         for path, size in sizes.items()
     }
     limit = config.target_r * len(costs) if budget is None else budget
@@ -197,14 +196,15 @@ def find_ranks(
             part = range(half * (steps // 2), (half + 1) * (steps // 2))
             run = HalfPilot(adapted, step, part, optimizer(learning, lr=lr))
             halves.append(run.result(costs, limit))
-    scores = {path: halves[0].scores[path] + halves[1].scores[path] for path in costs}
+    (first, second), both, losses = zip(*halves, strict=True)
+    scores = {path: first[path] + second[path] for path in costs}
     kept = most_important(scores, costs, limit)
     ranks = {path: int(flags.sum()) for path, flags in kept.items()}
     found = FoundRanks(
         ranks,
         sum(rank * sizes[path] for path, rank in ranks.items()),
-        _correlation([half.ranks for half in halves]),
-        tuple(sum(losses) / 2 for losses in zip(*(each.losses for each in halves), strict=True)),
+        _correlation(both),
+        tuple(sum(each) / 2 for each in zip(*losses, strict=True)),
         _with_pattern(pilot, kept),
     )
     for doubt in found.doubts():
@@ -241,7 +241,7 @@ def _with_pattern(pilot: AdaLoraConfig, kept: Mapping[str, torch.Tensor]) -> Ada
     return config_of(run_values(pilot) | values)
 
 
-def _correlation(both: list[dict[str, int]]) -> float:
+def _correlation(both: Sequence[dict[str, int]]) -> float:
     """Return Spearman's correlation of the ranks of two halves."""
     ranks = torch.tensor([list(each.values()) for each in both], dtype=torch.float64)
     lower = (ranks[:, :, None] > ranks[:, None]).sum(2)

@@ -107,7 +107,17 @@ def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
 def _lines(config: AdaLoraConfig, ranks: Mapping[str, int]) -> list[str]:
     """Return budget, schedule and matrices by rank as Markdown."""
     kept, start = sum(ranks.values()), config.init_r * len(ranks)
-    target = config.target_r * len(ranks)
+    target, schedule_lines = config.target_r * len(ranks), []
+    if isinstance(config.total_step, int):
+        schedule = AdapterSpec.of(config).schedule()
+        schedule_lines = [
+            (
+                f"Warm-up to step {schedule.tinit}, budgeting to step {schedule.final_start - 1} "
+                f"with {schedule.allocation_count()} allocations, final phase to step "
+                f"{schedule.total_step - 1}."
+            ),
+            "",
+        ]
     return [
         "| budget | triplets | per matrix |",
         "| --- | ---: | ---: |",
@@ -120,7 +130,7 @@ def _lines(config: AdaLoraConfig, ranks: Mapping[str, int]) -> list[str]:
             f"without any triplet; ranks run from {min(ranks.values())} to {max(ranks.values())}."
         ),
         "",
-        *_schedule_lines(config),
+        *schedule_lines,
         "| matrix | rank |",
         "| --- | ---: |",
         *(
@@ -139,20 +149,6 @@ def code(text: str) -> str:
     """Return `text` as code in Markdown: nothing of it is HTML, a link or the end of a cell."""
     shown = visible(text).replace("`", r"\x60").replace("|", r"\x7c")
     return f"`{shown}`"
-
-
-def _schedule_lines(config: AdaLoraConfig) -> list[str]:
-    if not isinstance(config.total_step, int):
-        return []
-    schedule = AdapterSpec.of(config).schedule()
-    return [
-        (
-            f"Warm-up to step {schedule.tinit}, budgeting to step {schedule.final_start - 1} with "
-            f"{schedule.allocation_count()} allocations, final phase to step "
-            f"{schedule.total_step - 1}."
-        ),
-        "",
-    ]
 
 
 def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:

@@ -9,22 +9,19 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from adalora_core.commands.cli.console import FINE, INTERRUPTED, TERMINATED, Parser, add, fail, flag
+from adalora_core.commands.cli.console import FINE, INTERRUPTED, TERMINATED, Parser, fail, flag
 from adalora_core.floor.errors import MissingExtraError
-
-NOT_SHUT_DOWN = 1
-"""The editor left without the request `shutdown`: the protocol asks for this exit code."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora server` until the editor ends it, and return the exit code."""
     parser = Parser(
+        "server",
         "Serve an editor, which starts this command, over the Language Server Protocol: findings "
         "while typing, fixes, descriptions and proposals (docs/editors.md).",
         {"adalora server": "for every editor", "adalora server --stdio": "the same"},
-        prog="adalora server",
+        {"--stdio": flag("accepted for editors that pass it; there is no other")},
     )
-    add(parser, {"--stdio": flag("accepted for editors that pass it; there is no other")})
     parser.parse_args(argv)
     if importlib.util.find_spec("pygls") is None:
         return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
@@ -37,7 +34,8 @@ def run(argv: Sequence[str]) -> int:
     answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
     server = new_server()
     server.start_io(sys.stdin.buffer, answers.buffer)
-    return FINE if server.was_shut_down else NOT_SHUT_DOWN
+    # The exit code of the protocol for an editor that left without the request `shutdown` is 1.
+    return FINE if server.protocol._shutdown else 1  # noqa: SLF001
 
 
 def _end(number: int, _: object) -> NoReturn:

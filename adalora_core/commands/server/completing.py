@@ -10,7 +10,6 @@ import json
 import re
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types
@@ -18,7 +17,7 @@ from lsprotocol import types
 from adalora_core.checker.documents import decode
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.commands.server.findings import about
+from adalora_core.commands.server.checking import about
 from adalora_core.config.editor_schema import CHOICES, OWN_CHOICES, is_proposed
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.table import ADALORA_FIELDS, fields_of
@@ -27,7 +26,7 @@ from adalora_core.config.fields.tools import PREFIX
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline.inspection import Inspector
-    from adalora_core.commands.server.snapshots import Snapshot
+    from adalora_core.commands.server.snapshots import CheckedSnapshot, Snapshot
     from adalora_core.config.fields.block import Block
     from adalora_core.floor.places import Path
 
@@ -46,45 +45,6 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _TOKEN = re.compile(r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|\#[^\n]*)|([\[\](){}])""")
 
 
-@dataclass(frozen=True, slots=True)
-class _Cursor:
-    """A text around the word that is being written: a value, or a key that may have one."""
-
-    before: str
-    behind: str
-    word: str
-    is_value: bool
-    has_value: bool
-
-    @classmethod
-    def at(cls, text: str, offset: int, language: Format) -> _Cursor:
-        before, behind = text[:offset].rstrip(_CHARACTERS), text[offset:].lstrip(_CHARACTERS)
-        if before.endswith(_QUOTES):
-            quote, before = before[-1], before[:-1]
-            behind = behind.removeprefix(quote)
-        sign = _ASSIGNS[language].strip()
-        return cls(
-            before,
-            behind,
-            text[len(before) : len(text) - len(behind)],
-            before.rstrip(" \t").endswith(sign),
-            behind.lstrip(" \t").startswith(sign),
-        )
-
-    def completed(self, language: Format) -> Iterator[str]:
-        """Yield texts with the word written out: the whole text, and closed behind the word."""
-        word = json.dumps(_WORD) if self.is_value or language == "json" else _WORD
-        if not self.is_value and not self.has_value:
-            word += f"{_ASSIGNS[language].strip()} 0"
-        between = comma = ""
-        if language in {"json", "python", "notebook"}:
-            between = "" if self.is_value or self.before.rstrip()[-1:] in ",:=([{" else ", "
-            comma = "" if self.behind.lstrip()[:1] in ",:=)]}" else ", "
-        yield f"{self.before}{between}{word}{comma}{self.behind}"
-        # In flow style, or with an incomplete line below.
-        yield f"{self.before}{between}{word}{_closing(self.before)}\n"
-
-
 def _closing(text: str) -> str:
     """Return the brackets that close those that a text leaves open."""
     open_ = []
@@ -98,16 +58,31 @@ def _closing(text: str) -> str:
 
 
 def completions(
-    snapshot: Snapshot, inspector: Inspector, uri: str, position: types.Position
+    checked: CheckedSnapshot, params: types.CompletionParams
 ) -> list[types.CompletionItem]:
     """Return the keys or the values that fit at a position of a text."""
-    part = snapshot.part(uri)
-    if part is None or not part.is_code:
+    snapshot, inspector = checked.snapshot, checked.inspector
+    part = snapshot.part(params.text_document.uri)
+    if inspector is None or part is None:
         return []
-    text, language = str(part.text), snapshot.format
-    cursor = _Cursor.at(text, part.text.offset(position), language)
-    where = part.stretch(len(cursor.before), len(text) - len(cursor.behind)).range
-    for written in cursor.completed(language):
+    text, language, offset = str(part), snapshot.format, part.offset(params.position)
+    before, behind = text[:offset].rstrip(_CHARACTERS), text[offset:].lstrip(_CHARACTERS)
+    quote = before[-1] if before.endswith(_QUOTES) else ""
+    before, behind = before.removesuffix(quote), behind.removeprefix(quote)
+    where = part.stretch(len(before), len(text) - len(behind)).range
+    sign = _ASSIGNS[language].strip()
+    is_value = before.rstrip(" \t").endswith(sign)
+    has_value = behind.lstrip(" \t").startswith(sign)
+    word = json.dumps(_WORD) if is_value or language == "json" else _WORD
+    if not is_value and not has_value:
+        word += f"{sign} 0"
+    between = comma = ""
+    if language in {"json", "python", "notebook"}:
+        between = "" if is_value or before.rstrip()[-1:] in ",:=([{" else ", "
+        comma = "" if behind.lstrip()[:1] in ",:=)]}" else ", "
+    head = f"{before}{between}{word}"
+    # Closed behind the word in flow style, or with an incomplete line below.
+    for written in (f"{head}{comma}{behind}", f"{head}{_closing(before)}\n"):
         whole = snapshot.with_text(part, written)
         document = decode(whole.raw, language, inspector.check.limits)
         path = None if document.fatal else _path_of_word(document.value)
@@ -115,12 +90,12 @@ def completions(
             continue
         for block in _blocks(whole, document, inspector):
             if path == (*block.path, _WORD) and not block.is_other_method:
-                return list(_keys(block, cursor, language, where))
+                return list(_keys(block, language, where, has_value=has_value))
             for name in block.values:
                 # The word is in the place of the method, if it is the value of `peft_type`.
                 is_ours = name == "peft_type" or not block.is_other_method
                 if is_ours and name in block.fields and block.at(name) == path:
-                    return list(_values(block, name, cursor, language, where))
+                    return list(_values(block, name, before, language, where, bool(quote)))
     return []
 
 
@@ -138,24 +113,20 @@ def _blocks(snapshot: Snapshot, document: Document, inspector: Inspector) -> tup
     return () if isinstance(whole, Problem) else whole
 
 
-def _path_of_word(top: Any) -> Path | None:
+def _path_of_word(value: Any, path: Path = ()) -> Path | None:
     """Return the path of the word in a decoded document: of its key, or of its value."""
-    stack: list[tuple[Path, Any]] = [((), top)]
-    while stack:
-        path, value = stack.pop()
-        if value == _WORD:
-            return path
-        if isinstance(value, dict):
-            if _WORD in value:
-                return (*path, _WORD)
-            stack += [((*path, key), entry) for key, entry in value.items()]
-        elif isinstance(value, list):
-            stack += [((*path, index), entry) for index, entry in enumerate(value)]
-    return None
+    if value == _WORD:
+        return path
+    if isinstance(value, dict) and _WORD in value:
+        return (*path, _WORD)
+    is_list = isinstance(value, list)
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if is_list else ()
+    found = (_path_of_word(entry, (*path, key)) for key, entry in entries)
+    return next((each for each in found if each is not None), None)
 
 
 def _keys(
-    block: Block, cursor: _Cursor, language: Format, where: types.Range
+    block: Block, language: Format, where: types.Range, *, has_value: bool
 ) -> Iterator[types.CompletionItem]:
     written = {value: key for key, value in block.tool.keys.items()} if block.tool else {}
     # AdaLoRA's own fields first; before them the method, which a file cannot lack.
@@ -169,7 +140,7 @@ def _keys(
         if block.layout == "prefixed" and name == field.name:
             name = f"{PREFIX}{name}"
         key = json.dumps(name) if language == "json" else name
-        text = key if cursor.has_value else key + _ASSIGNS[language]
+        text = key if has_value else key + _ASSIGNS[language]
         yield types.CompletionItem(
             name,
             kind=types.CompletionItemKind.Property,
@@ -182,7 +153,7 @@ def _keys(
 
 
 def _values(
-    block: Block, name: str, cursor: _Cursor, language: Format, where: types.Range
+    block: Block, name: str, before: str, language: Format, where: types.Range, is_quoted: bool
 ) -> Iterator[types.CompletionItem]:
     field, is_code = block.fields[name], language in {"python", "notebook"}
     own = OWN_CHOICES.get(name, {}) if block.runtime == "adalora-core" else {}
@@ -197,13 +168,13 @@ def _values(
         found |= dict.fromkeys(("True", "False") if is_code else ("true", "false"))
     if kinds.NULL in field.kinds and language != "toml":
         found["None" if is_code else "null"] = None
-    blank = "" if is_code or cursor.before.endswith((" ", "\t")) else " "
+    blank = "" if is_code or before.endswith((" ", "\t")) else " "
     for number, (text, meaning) in enumerate(found.items()):
         yield types.CompletionItem(
             text.strip('"'),
             kind=types.CompletionItemKind.EnumMember,
             detail=meaning,
             sort_text=f"{number:02}",
-            filter_text=blank + text if cursor.word.startswith(_QUOTES) else text.strip('"'),
+            filter_text=blank + text if is_quoted else text.strip('"'),
             text_edit=types.TextEdit(where, blank + text),
         )

@@ -1,15 +1,22 @@
 """Answer a client: documents in; diagnostics, descriptions, fixes and proposals out.
 
-Texts and notebooks are kept in the workspace of pygls.
+Texts and notebooks are kept in the workspace of pygls. Typing never waits, and no check waits
+behind old ones. The worker that checks has limits of the system: a document that exceeds a bound
+has one finding, and the next request gets a new worker.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import unquote
@@ -20,20 +27,30 @@ from pygls.uris import to_fs_path
 from pygls.workspace import TextDocument, Workspace
 
 from adalora_core.checker.documents.document import SUFFIXES, Format
+from adalora_core.checker.documents.problems import BOUND_EXCEEDED
 from adalora_core.commands.cli.settings import IGNORE_FILE
-from adalora_core.commands.server.checking import RemoteChecker, Schedule
-from adalora_core.commands.server.findings import ACTION_KINDS, actions, hover, lenses
-from adalora_core.commands.server.snapshots import CheckedSnapshot, Part, Snapshot, Text
+from adalora_core.commands.server.checking import (
+    ACTION_KINDS,
+    SOURCE,
+    Published,
+    actions,
+    hover,
+    lenses,
+    published,
+)
+from adalora_core.commands.server.completing import completions
+from adalora_core.commands.server.snapshots import START, Snapshot, Text
+from adalora_core.commands.session import OF_A_CHECK
+from adalora_core.floor.worker import Worker
 
 _LOG = logging.getLogger(__name__)
+PROGRAM = "from adalora_core.commands.server.checking import work; work(reading, writing)"
+QUIET = 0.02
+"""Seconds without an edit after which a document is checked."""
 _SETTINGS = ("pyproject.toml", IGNORE_FILE)
+_PYTHON = types.NotebookCellLanguage("python")
 _NOTEBOOKS = types.NotebookDocumentSyncOptions(
-    [
-        types.NotebookDocumentFilterWithNotebook(
-            types.NotebookDocumentFilterNotebookType("jupyter-notebook"),
-            [types.NotebookCellLanguage("python")],
-        )
-    ]
+    [types.NotebookDocumentFilterWithNotebook("jupyter-notebook", [_PYTHON])]
 )
 
 
@@ -53,13 +70,13 @@ class _OpenText(TextDocument):
 
     def __init__(self, item: types.TextDocumentItem, encoding: str) -> None:
         super().__init__(item.uri, "", item.version, item.language_id)
-        self.text = Text.of(item.text, encoding)
+        self.text = Text.of(item.text, encoding, item.uri)
 
     def apply_change(self, change: types.TextDocumentContentChangeEvent) -> None:
         if isinstance(change, types.TextDocumentContentChangePartial):
             self.text = self.text.edited(change.range, change.text)
         else:
-            self.text = Text.of(change.text, self.text.encoding)
+            self.text = Text.of(change.text, self.text.encoding, self.uri)
 
 
 class Documents(Workspace):
@@ -73,11 +90,6 @@ class Documents(Workspace):
         opened = _OpenText(text_document, self.position_encoding or "utf-16")
         self.text_documents[unquote(text_document.uri)] = opened
 
-    def names(self) -> list[str]:
-        """Return the names of all documents, without those of cells."""
-        opened = (*self.text_documents.values(), *self.notebook_documents.values())
-        return [each.uri for each in opened if self.owner(each.uri) == each.uri]
-
     def owner(self, uri: str) -> str:
         """Return the name of the document that a text is a part of."""
         notebook = self.get_notebook_document(cell_uri=uri)
@@ -85,39 +97,103 @@ class Documents(Workspace):
 
     def snapshot(self, uri: str) -> Snapshot | None:
         """Return a document as it is now; None: it is not open, or of another format."""
-        notebook = self.get_notebook_document(notebook_uri=uri)
         path = path_of(uri)
-        if notebook is not None:
-            metadata = _metadata(notebook.metadata)
-            parts = tuple(part for cell in notebook.cells if (part := self._part(cell)))
-            return Snapshot(uri, path, "notebook", parts, metadata)
+        if (notebook := self.get_notebook_document(notebook_uri=uri)) is not None:
+            parts = tuple(part for cell in notebook.cells for part in self._text(cell.document))
+            return Snapshot(uri, path, "notebook", parts)
+        format_ = None if path is None else SUFFIXES.get(path.suffix.lower())
+        if uri.startswith("untitled:"):  # and not the other side of a difference
+            language = getattr(self.text_documents.get(unquote(uri)), "language_id", None)
+            format_ = next((each for each in get_args(Format) if each == language), None)
+        parts = self._text(uri)
+        return Snapshot(uri, path, format_, parts) if parts and format_ is not None else None
+
+    def _text(self, uri: str) -> tuple[Text, ...]:
+        """Return a text as it is now, if it is open."""
         opened = self.text_documents.get(unquote(uri))
-        if not isinstance(opened, _OpenText) or self.owner(uri) != uri:
-            return None
-        format_ = None
-        if path is not None:
-            format_ = SUFFIXES.get(path.suffix.lower())
-        elif uri.startswith("untitled:"):  # and not the other side of a difference
-            format_ = next((each for each in get_args(Format) if each == opened.language_id), None)
-        if format_ is None:
-            return None
-        return Snapshot(uri, path, format_, (Part(uri, opened.version, opened.text),))
-
-    def _part(self, cell: types.NotebookCell) -> Part | None:
-        opened = self.text_documents.get(unquote(cell.document))
         if not isinstance(opened, _OpenText):
+            return ()
+        return (replace(opened.text, uri=uri, version=opened.version),)
+
+
+class Checks:
+    """The checks of all open documents in a worker, one at a time, each of the newest text only.
+
+    `take` returns a document as it is now, None if it is not open. `publish` takes what is found,
+    unless the document has changed since.
+    """
+
+    def __init__(
+        self, take: Callable[[str], Snapshot | None], publish: Callable[[Published], None]
+    ) -> None:
+        self._take, self._publish = take, publish
+        self._worker = Worker(PROGRAM, OF_A_CHECK)
+        self.folders: tuple[Path, ...] = ()
+        """The folders that the editor has open."""
+        self._states = count()
+        self._open: dict[str, tuple[int, asyncio.Task[None]]] = {}
+        self._beyond: dict[int, str] = {}
+        self._thread = ThreadPoolExecutor(1, "adalora-check")
+        self._turn = asyncio.Lock()
+
+    def changed(self, uri: str) -> None:
+        """Note that a document was opened or edited."""
+        self.closed(uri)
+        self._open[uri] = next(self._states), asyncio.create_task(self._check(uri))
+
+    def closed(self, uri: str) -> None:
+        """Forget a state of a document; a check of it that still runs is not published."""
+        if (old := self._open.pop(uri, None)) is not None:
+            old[1].cancel()
+
+    def check_again(self) -> None:
+        """Check every open document with the settings as they are now."""
+        for uri in [*self._open]:
+            self.changed(uri)
+
+    async def ask(self, uri: str, find: Callable[..., Any], *given: Any) -> Any:
+        """Return what `find` finds in the newest state of a document; None: it is not open."""
+        # Requests wait here, and not with a text that will be old by their turn.
+        async with self._turn:
+            snapshot = self._take(uri) if uri in self._open else None
+            if snapshot is None:
+                return None
+            work = partial(self.answer, self._open[uri][0], snapshot, find, *given)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _check(self, uri: str) -> None:
+        await asyncio.sleep(QUIET)
+        if (found := await self.ask(uri, published)) is not None:
+            self._publish(found)
+
+    def answer(self, state: int, snapshot: Snapshot, find: Callable[..., Any], *given: Any) -> Any:
+        """Return what `find` finds in a document, which an earlier request may have had checked.
+
+        Where the check exceeds a bound, this is the only finding; the state is not tried again.
+        """
+        if state not in self._beyond:
+            content = None
+            with suppress(BrokenPipeError):
+                self._worker.send(pickle.dumps((self.folders, state, snapshot, find, given)))
+                content = self._worker.answer()
+            if content is not None:
+                return pickle.loads(content)  # noqa: S301 - of our own process
+            self._worker.end()
+            self._beyond[state] = self._worker.reason or "ends the process that reads it"
+            self._worker = Worker(PROGRAM, OF_A_CHECK)
+        if find is not published:
             return None
-        is_code = cell.kind == types.NotebookCellKind.Code
-        return Part(cell.document, opened.version, opened.text, is_code)
-
-
-def _metadata(found: Any) -> dict[str, Any]:
-    """Return the metadata of a notebook as JSON values; clients send objects of their own."""
-    try:
-        value = json.loads(json.dumps(found, default=vars))
-    except (TypeError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        one = types.Diagnostic(
+            types.Range(START, START),
+            f"the check of the file {self._beyond[state]}",
+            severity=types.DiagnosticSeverity.Error,
+            code=BOUND_EXCEEDED,
+            source=SOURCE,
+        )
+        return None, [
+            types.PublishDiagnosticsParams(part.uri, [one] * (number == 0), part.version)
+            for number, part in enumerate(snapshot.parts)
+        ]
 
 
 class Server(LanguageServer):
@@ -126,18 +202,9 @@ class Server(LanguageServer):
     def __init__(self) -> None:
         super().__init__("adalora", version("adalora-core"), notebook_document_sync=_NOTEBOOKS)
         self.documents = Documents(None)
-        self.checker = RemoteChecker()
-        self.schedule = Schedule(
-            lambda uri: self.documents.snapshot(uri),  # noqa: PLW0108 - others are used later
-            self.checker.check,
-            self._publish,
-        )
+        # The documents are others once the client has sent its first message.
+        self.checks = Checks(lambda uri: self.documents.snapshot(uri), self._publish)  # noqa: PLW0108
         self._shown: set[str] = set()
-
-    @property
-    def was_shut_down(self) -> bool:
-        """Whether the client has asked for the end."""
-        return self.protocol._shutdown  # noqa: SLF001
 
     def begin(self) -> None:
         """Take over what the client has asked for in its first message."""
@@ -161,118 +228,72 @@ class Server(LanguageServer):
             self.client_register_capability(asked)
 
     def note_folders(self) -> None:
-        """Take over the folders that the client has open."""
+        """Take over the folders that the client has open, and check with their settings."""
         uris = [*self.workspace.folders] or [self.workspace.root_uri or ""]
-        self.checker.folders = tuple(path for uri in uris if (path := path_of(uri)))
-
-    def check_again(self) -> None:
-        """Check every open document with the settings as they are now."""
-        for uri in self.documents.names():
-            self.schedule.changed(uri)
-
-    def clear(self, texts: Iterable[types.TextDocumentIdentifier]) -> None:
-        """Remove the diagnostics of texts that are closed."""
-        for each in texts:
-            self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(each.uri, []))
-
-    def show_once(self, message: str) -> None:
-        """Show a message to the user, the first time only."""
-        if message not in self._shown:
-            self._shown.add(message)
-            kind = types.MessageType.Error
-            self.window_show_message(types.ShowMessageParams(kind, f"adalora: {message}"))
+        self.checks.folders = tuple(path for uri in uris if (path := path_of(uri)))
+        self.checks.check_again()
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """Log an error that no answer reports; a malformed message may be one of thousands."""
         _LOG.error("%s: %s", getattr(source, "__name__", source), error)
 
-    def _publish(self, checked: CheckedSnapshot) -> None:
-        if checked.problem is not None:
-            self.show_once(checked.problem)
-        for part in checked.snapshot.parts:
-            found = checked.diagnostics.get(part.uri, [])
-            self.text_document_publish_diagnostics(
-                types.PublishDiagnosticsParams(part.uri, found, part.version)
-            )
+    def _publish(self, found: Published) -> None:
+        problem, texts = found
+        if problem is not None and problem not in self._shown:
+            self._shown.add(problem)
+            kind = types.MessageType.Error
+            self.window_show_message(types.ShowMessageParams(kind, f"adalora: {problem}"))
+        for each in texts:
+            self.text_document_publish_diagnostics(each)
 
 
-def _folders_changed(ls: Server, _: types.DidChangeWorkspaceFoldersParams) -> None:
-    ls.note_folders()
-    ls.check_again()
+def _uri(params: Any) -> str:
+    named = getattr(params, "text_document", None) or params.notebook_document
+    return str(named.uri)
 
 
-def _text_closed(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
-    ls.schedule.closed(params.text_document.uri)
-    ls.clear([params.text_document])
+def _changed(ls: Server, params: Any) -> None:
+    ls.checks.changed(_uri(params))
 
 
 def _notebook_changed(ls: Server, params: types.DidChangeNotebookDocumentParams) -> None:
     structure = params.change.cells and params.change.cells.structure
-    ls.clear((structure and structure.did_close) or ())
-    ls.schedule.changed(params.notebook_document.uri)
+    for each in (structure and structure.did_close) or ():
+        ls.text_document_publish_diagnostics(types.PublishDiagnosticsParams(each.uri, []))
+    ls.checks.changed(_uri(params))
 
 
-def _notebook_closed(ls: Server, params: types.DidCloseNotebookDocumentParams) -> None:
-    ls.schedule.closed(params.notebook_document.uri)
-    ls.clear(params.cell_text_documents)
+def _closed(ls: Server, params: Any) -> None:
+    ls.checks.closed(_uri(params))
+    for each in getattr(params, "cell_text_documents", None) or [params.text_document]:
+        ls.text_document_publish_diagnostics(types.PublishDiagnosticsParams(each.uri, []))
 
 
-async def _about(ls: Server, uri: str, find: Callable[..., Any], *given: Any) -> Any:
-    checked = await ls.schedule.newest(ls.documents.owner(uri))
-    if checked is None:
-        return None
-    return await ls.schedule.beside(partial(ls.checker.about, find, checked, *given))
-
-
-async def _hover(ls: Server, params: types.HoverParams) -> Any:
-    uri = params.text_document.uri
-    return await _about(ls, uri, hover, uri, params.position)
-
-
-async def _code_lens(ls: Server, params: types.CodeLensParams) -> Any:
-    uri = params.text_document.uri
-    return await _about(ls, uri, lenses, uri) or []
-
-
-async def _code_action(ls: Server, params: types.CodeActionParams) -> Any:
-    place = types.Location(params.text_document.uri, params.range)
-    return await _about(ls, place.uri, actions, place, params.context.only) or []
-
-
-async def _completion(ls: Server, params: types.CompletionParams) -> types.CompletionList:
-    uri = params.text_document.uri
-    snapshot = ls.documents.snapshot(ls.documents.owner(uri))
-    find = partial(ls.checker.completions, snapshot, uri, params.position)
-    items = [] if snapshot is None else await ls.schedule.beside(find)
-    return types.CompletionList(is_incomplete=False, items=items)
-
-
-def _text_changed(ls: Server, params: Any) -> None:
-    ls.schedule.changed(params.text_document.uri)
-
-
-def _notebook_opened(ls: Server, params: types.DidOpenNotebookDocumentParams) -> None:
-    ls.schedule.changed(params.notebook_document.uri)
+async def _about(ls: Server, params: Any, find: Callable[..., Any]) -> Any:
+    return await ls.checks.ask(ls.documents.owner(_uri(params)), find, params)
 
 
 _HANDLERS: dict[str, tuple[Callable[..., Any], Any]] = {
     types.INITIALIZE: (lambda ls, _: ls.begin(), None),
     types.INITIALIZED: (lambda ls, _: ls.watch_settings(), None),
-    types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: (_folders_changed, None),
-    types.WORKSPACE_DID_CHANGE_WATCHED_FILES: (lambda ls, _: ls.check_again(), None),
-    types.TEXT_DOCUMENT_DID_OPEN: (_text_changed, None),
-    types.TEXT_DOCUMENT_DID_CHANGE: (_text_changed, None),
+    types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: (lambda ls, _: ls.note_folders(), None),
+    types.WORKSPACE_DID_CHANGE_WATCHED_FILES: (lambda ls, _: ls.checks.check_again(), None),
+    types.TEXT_DOCUMENT_DID_OPEN: (_changed, None),
+    types.TEXT_DOCUMENT_DID_CHANGE: (_changed, None),
     # A policy has any name.
-    types.TEXT_DOCUMENT_DID_SAVE: (lambda ls, _: ls.check_again(), None),
-    types.TEXT_DOCUMENT_DID_CLOSE: (_text_closed, None),
-    types.NOTEBOOK_DOCUMENT_DID_OPEN: (_notebook_opened, None),
+    types.TEXT_DOCUMENT_DID_SAVE: (lambda ls, _: ls.checks.check_again(), None),
+    types.TEXT_DOCUMENT_DID_CLOSE: (_closed, None),
+    types.NOTEBOOK_DOCUMENT_DID_OPEN: (_changed, None),
     types.NOTEBOOK_DOCUMENT_DID_CHANGE: (_notebook_changed, None),
-    types.NOTEBOOK_DOCUMENT_DID_CLOSE: (_notebook_closed, None),
-    types.TEXT_DOCUMENT_HOVER: (_hover, None),
-    types.TEXT_DOCUMENT_CODE_LENS: (_code_lens, None),
-    types.TEXT_DOCUMENT_CODE_ACTION: (_code_action, types.CodeActionOptions(ACTION_KINDS)),
+    types.NOTEBOOK_DOCUMENT_DID_CLOSE: (_closed, None),
+    types.TEXT_DOCUMENT_HOVER: (partial(_about, find=hover), None),
+    types.TEXT_DOCUMENT_CODE_LENS: (partial(_about, find=lenses), None),
+    types.TEXT_DOCUMENT_CODE_ACTION: (
+        partial(_about, find=actions),
+        types.CodeActionOptions(ACTION_KINDS),
+    ),
     types.TEXT_DOCUMENT_COMPLETION: (
-        _completion,
+        partial(_about, find=completions),
         types.CompletionOptions(trigger_characters=['"', ":", "=", "(", " "]),
     ),
 }

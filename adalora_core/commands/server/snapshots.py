@@ -12,10 +12,11 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lsprotocol.types import Location, Position, Range, TextEdit
 
@@ -24,14 +25,10 @@ from adalora_core.checker.documents.document import SUFFIXES, Document, Format
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lsprotocol.types import Diagnostic
-
     from adalora_core.checker.pipeline.inspection import Inspector
     from adalora_core.checker.reports import Examined
     from adalora_core.floor.places import Span
 
-MARK = "\ufeff"
-"""A byte order mark, which some clients leave in the text."""
 START = Position(0, 0)
 
 # A lone CR ends a line; U+2028 does not.
@@ -41,18 +38,21 @@ _CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32
 
 @dataclass(frozen=True)
 class Text:
-    """The lines of a text, each with its end; an edit makes a new text and shares the others.
+    """The lines of a text of the client, or of a cell; an edit makes a new text and shares lines.
 
-    Positions are in the units of `encoding`, and offsets in characters.
+    Positions are in the units of `encoding`, and offsets in characters. `version` is the client's
+    number of the state.
     """
 
     lines: Sequence[str]
     encoding: str
+    uri: str = ""
+    version: int | None = None
 
     @classmethod
-    def of(cls, text: str, encoding: str) -> Text:
+    def of(cls, text: str, encoding: str, uri: str = "") -> Text:
         """Split a text into lines."""
-        return cls(_LINE_START.split(text), encoding)
+        return cls(_LINE_START.split(text), encoding, uri)
 
     def __str__(self) -> str:
         """Return the whole text."""
@@ -71,7 +71,7 @@ class Text:
         changed = _LINE_START.split(piece)
         if last + 1 < len(self.lines):
             changed.pop()  # the line after its end is the next one
-        return Text([*self.lines[:first], *changed, *self.lines[last + 1 :]], self.encoding)
+        return replace(self, lines=[*self.lines[:first], *changed, *self.lines[last + 1 :]])
 
     def offset(self, position: Position) -> int:
         """Return the offset of a position."""
@@ -82,6 +82,10 @@ class Text:
         """Return the position of an offset."""
         line = bisect_right(self._starts, offset) - 1
         return self.at(line, offset - self._starts[line])
+
+    def stretch(self, start: int, end: int) -> Location:
+        """Return the stretch of the text between two offsets."""
+        return Location(self.uri, Range(self.position(start), self.position(end)))
 
     def at(self, line: int, column: int) -> Position:
         """Return the position of a character of a line."""
@@ -124,20 +128,6 @@ def _common(one: str, other: str) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-@dataclass(frozen=True)
-class Part:
-    """A text of the client, with the client's number of its state; a code cell, if it is a cell."""
-
-    uri: str
-    version: int | None
-    text: Text
-    is_code: bool = True
-
-    def stretch(self, start: int, end: int) -> Location:
-        """Return the stretch of the text between two offsets."""
-        return Location(self.uri, Range(self.text.position(start), self.text.position(end)))
-
-
 def meet(one: Location, other: Location) -> bool:
     """Return whether two stretches touch."""
     a, b = one.range, other.range
@@ -150,16 +140,15 @@ Changes = dict[str, list[TextEdit]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A document of the client, which no later edit changes.
+    """A document of the client, which no later edit changes; `path` is None where there is no file.
 
-    `path` is None where there is no file yet, and `metadata` where this is not a notebook.
+    A notebook consists of its cells, unless the client opened the file as one text.
     """
 
     uri: str
     path: Path | None
     format: Format
-    parts: tuple[Part, ...]
-    metadata: dict[str, Any] | None = None
+    parts: tuple[Text, ...]
 
     @property
     def name(self) -> str:
@@ -168,55 +157,62 @@ class Snapshot:
             return str(self.path)
         return f"untitled{next(suffix for suffix, f in SUFFIXES.items() if f == self.format)}"
 
+    @property
+    def has_cells(self) -> bool:
+        """Whether the parts are cells."""
+        return [part.uri for part in self.parts] != [self.uri]
+
     @cached_property
     def raw(self) -> bytes:
         """The bytes of the file that the document would be saved in."""
-        if self.metadata is None:
-            return _encoded(str(self.parts[0].text), self.format)
-        cells = [
-            {"cell_type": "code" if part.is_code else "markdown", "source": str(part.text)}
-            for part in self.parts
-        ]
-        # Escaped, so that one cell with half of a surrogate pair does not spoil the others.
-        return json.dumps({"cells": cells, "metadata": self.metadata}).encode()
+        if self.has_cells:
+            cells = [{"cell_type": "code", "source": str(part)} for part in self.parts]
+            # Escaped, so that one cell with half of a surrogate pair does not spoil the others.
+            return json.dumps({"cells": cells}).encode()
+        text = str(self.parts[0])
+        raw = text.encode("utf-8", "surrogatepass")  # the reader refuses half of a pair
+        if self.format == "python" and not raw.isascii() and not text.startswith("\ufeff"):
+            from adalora_core.checker.documents.python.lexical import EncodingError, declared
 
-    def place(self, span: Span | None) -> Location | None:
-        """Return where a span of the checked document is; None: nowhere."""
-        if not self.parts:
-            return None
+            with suppress(EncodingError):  # which the reader refuses
+                if (encoding := declared(raw)) != "utf-8":
+                    return text.encode(encoding, "replace")  # a character stays one character
+        return raw
+
+    def place(self, span: Span | None) -> Location:
+        """Return where a span of the checked document is; nothing is found without parts."""
         part = self.parts[0]
-        if span is None or (self.metadata is not None and span.cell is None):
+        if span is None or (self.has_cells and span.cell is None):
             return Location(part.uri, Range(START, START))
-        if (cell := span.cell) is None or self.metadata is None:
+        if not self.has_cells or (cell := span.cell) is None:
             return part.stretch(span.start + self._shift, span.end + self._shift)
         part = self.parts[cell.number - 1]
-        start = part.text.at(cell.start_line - 1, cell.start_column - 1)
-        end = part.text.at(cell.end_line - 1, cell.end_column - 1)
+        start = part.at(cell.start_line - 1, cell.start_column - 1)
+        end = part.at(cell.end_line - 1, cell.end_column - 1)
         return Location(part.uri, Range(start, end))
 
     def changes(self, old: Document, new: Document) -> Changes:
         """Return what turns the texts of the client into those of a fixed document."""
-        if self.metadata is None:
-            texts = [(self.parts[0], old.text, new.text, self._shift)]
-        else:
+        texts = [(old.text, new.text, self._shift)]
+        if self.has_cells:
             cells = json.loads(new.text)["cells"]
             pairs = zip(self.parts, cells, strict=True)
-            texts = [(part, str(part.text), cell["source"], 0) for part, cell in pairs]
+            texts = [(str(part), cell["source"], 0) for part, cell in pairs]
         found = {}
-        for part, before, after, shift in texts:
+        for part, (before, after, shift) in zip(self.parts, texts, strict=True):
             if before != after:
                 start, end, text = difference(before, after)
                 place = part.stretch(start + shift, end + shift)
                 found[part.uri] = [TextEdit(place.range, text)]
         return found
 
-    def part(self, uri: str) -> Part | None:
+    def part(self, uri: str) -> Text | None:
         """Return a text by its name."""
         return next((part for part in self.parts if part.uri == uri), None)
 
-    def with_text(self, part: Part, text: str) -> Snapshot:
+    def with_text(self, part: Text, text: str) -> Snapshot:
         """Return the snapshot with another text in the place of one."""
-        new = replace(part, text=Text.of(text, part.text.encoding))
+        new = replace(part, lines=[text])
         return replace(self, parts=tuple(new if each is part else each for each in self.parts))
 
     @property
@@ -227,34 +223,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSnapshot:
-    """A checked snapshot, with its findings for the client on each text.
+    """A checked snapshot.
 
     `inspector` is None where a search leaves the file out, and `found` where nothing is about
-    AdaLoRA; both are in the worker alone. `problem` is why the project's settings are not used, or
-    why the text is not checked. A check that `is_beyond` a bound is not tried again.
+    AdaLoRA. `problem` is why the project's settings are not used, or why the text is not checked.
     """
 
     snapshot: Snapshot
     inspector: Inspector | None = None
     found: Examined | None = None
     problem: str | None = None
-    diagnostics: dict[str, list[Diagnostic]] = field(default_factory=dict)
-    is_beyond: bool = False
-
-
-def _encoded(text: str, format: Format) -> bytes:  # noqa: A002 - as in the contract
-    """Return the bytes of a text, in the encoding that its reader expects.
-
-    Half of a surrogate pair is passed on to the reader, who refuses it.
-    """
-    raw = text.encode("utf-8", "surrogatepass")
-    if format == "python" and not raw.isascii():
-        from adalora_core.checker.documents.python.lexical import EncodingError, declared
-
-        try:
-            encoding = declared(raw)
-        except EncodingError:
-            return raw  # which the reader refuses
-        if encoding != "utf-8" and not text.startswith(MARK):
-            return text.encode(encoding, "replace")  # a character stays one character
-    return raw

@@ -54,31 +54,8 @@ def test_schema_for_an_editor_is_the_committed_one_and_accepts_no_option(capsys)
     assert main(["schema", *options]) == 0
     printed = capsys.readouterr().out
     assert printed == committed.read_text("utf-8"), "run: python tools/regenerate.py schemas"
-    assert main(["schema", *options, "--check", str(committed)]) == 0
-    assert main(["schema", "--check", str(committed)]) == 1
     for more in (["--draft", "draft-07"], ["--strict-keys"]):
         with pytest.raises(SystemExit) as caught:
             main(["schema", *options, *more])
         assert caught.value.code == 2
         assert f"{' '.join(options)} accepts none of" in capsys.readouterr().err
-
-
-def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
-    path = tmp_path / "adalora.schema.json"
-    assert main(["schema", "--check", str(path)]) == 2
-    main(["schema"])
-    capsys.readouterr()
-    main(["schema"])
-    path.write_text(capsys.readouterr().out)
-    assert main(["schema", "--check", str(path)]) == 0
-    assert main(["schema", "--strict-keys", "--check", str(path)]) == 1
-    assert "adalora schema --draft 2020-12 --strict-keys >" in capsys.readouterr().out
-
-
-def test_a_configuration_is_never_called_a_schema_that_differs(tmp_path, capsys):
-    path = tmp_path / "good.json"
-    path.write_text(json.dumps({"$schema": "adalora.schema.json", "peft_type": "ADALORA"}))
-    assert main(["schema", "--check", str(path)]) == 2
-    shown = capsys.readouterr()
-    assert "is not a JSON Schema; to check a configuration: adalora check" in shown.err
-    assert ">" not in shown.out + shown.err

@@ -54,7 +54,7 @@ def test_env_names_versions_backend_and_instruction_set() -> None:
         assert word in text
     assert "compiled, instruction set" in text
     assert "thread" in text
-    assert re.search(r"^torch +\d\S+ \(>=2\.10\)$", text, re.MULTILINE)
+    assert re.search(r"^torch +\d\S+$", text, re.MULTILINE)
 
 
 def as_module(**attributes: object) -> ModuleType:
@@ -86,12 +86,22 @@ NO_DRIVER = "no driver is installed; CUDA tensors use the portable backend"
 @pytest.mark.parametrize(
     ("compiled", "required", "served", "expected"),
     [
-        (13000, 13000, 0, f"13.0 (580 or newer), {NO_DRIVER}"),
-        (13000, 13000, 12080, "supports CUDA 12.8; CUDA tensors use the portable backend"),
-        (13000, 13000, 13010, "supports CUDA 13.1"),
-        (12080, 12010, 0, f"12.1 (530 or newer), {NO_DRIVER}"),
-        (12080, 12010, 12000, "supports CUDA 12.0; CUDA tensors use the portable backend"),
-        (12080, 12010, 12010, "supports CUDA 12.1"),
+        (13000, 13000, 0, f"13.0, {NO_DRIVER}"),
+        (
+            13000,
+            13000,
+            12080,
+            "the installed driver supports CUDA 12.8; CUDA tensors use the portable backend",
+        ),
+        (13000, 13000, 13010, "the installed driver supports CUDA 13.1"),
+        (12080, 12010, 0, f"12.1, {NO_DRIVER}"),
+        (
+            12080,
+            12010,
+            12000,
+            "the installed driver supports CUDA 12.0; CUDA tensors use the portable backend",
+        ),
+        (12080, 12010, 12010, "the installed driver supports CUDA 12.1"),
     ],
 )
 def test_env_names_the_driver_that_the_kernels_need_and_the_one_that_is_there(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
@@ -93,18 +92,6 @@ def test_curve_kept_at_every_step_is_that_of_the_last_allocation(fields):
             kept = schedule.at(step).budget
         assert plan.kept_after(step) == kept, step
     assert sum(phase.length for phase in plan.phases()) == schedule.total_step
-
-
-def test_plot_is_written_as_a_png_and_missing_matplotlib_is_reported(
-    write, tmp_path, monkeypatch, capsys
-):
-    pytest.importorskip("matplotlib", reason="would prove that --plot draws a file")
-    path = tmp_path / "curve.png"
-    assert main(["plan", str(write(SOUND)), "--plot", str(path)]) == 0
-    assert path.read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert main(["plan", str(write(SOUND)), "--plot", str(path)]) == 2
-    assert "pip install '.[plot]'" in capsys.readouterr().err
 
 
 def test_json_without_weights_is_the_schedule_alone(write, capsys):
