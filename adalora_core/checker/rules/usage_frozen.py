@@ -118,7 +118,10 @@ def _left_in_evaluation(usage: Usage) -> Iterator[tuple[Event, Event]]:
             loops = [a for a, b in zip(event.loops, step.loops, strict=False) if a is b]
             known = {guard.test for guard in step.guards}
             guards = [each.test for each in event.guards if each.test not in known]
-            is_asked = all(any(walk(test, ast.Mod)) for test in guards)
+            is_asked = all(
+                any(isinstance(each.op, ast.Mod) for each in walk(test, ast.BinOp))
+                for test in guards
+            )
             is_again = any(
                 called_name(e.node) == "train" and [*e.loops[: len(loops)]] == loops for e in modes
             )
@@ -208,7 +211,7 @@ class HeadTrainedAlone(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for event in usage.events("optimizer"):
-            held = list(held_models(usage, event.call))
+            held = held_models(usage, event.call)
             if held and all(_is_part(usage, model) for model in held):
                 message = f"the optimizer holds the parameters of {shown(held[0])} alone"
                 yield CodeFault(event.node, message)
@@ -217,7 +220,7 @@ class HeadTrainedAlone(UsageRule):
 
 
 def _without_new_layer(usage: Usage) -> Iterator[CodeFault]:
-    optimizers = {e.node: list(held_models(usage, e.call)) for e in usage.events("optimizer")}
+    optimizers = {e.node: held_models(usage, e.call) for e in usage.events("optimizer")}
     taken = {last_name(model) for held in optimizers.values() for model in held}
     for node, held in optimizers.items():
         left = _new_layers(usage, held[0]) if len(held) == 1 else []

@@ -94,11 +94,11 @@ def _applies(dropped: Event, event: Event) -> bool:
 
 def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
     """Return the conditions that hold once per several micro-batches."""
-    return [guard for guard in event.guards if _accumulates(usage, guard)]
+    return [guard for guard in event.guards if usage.once(_accumulates, guard.test)]
 
 
-def _accumulates(usage: Usage, guard: Guard) -> bool:
-    for node in usage.mentions(guard.test, ast.expr):
+def _accumulates(usage: Usage, test: ast.expr) -> bool:
+    for node in usage.mentions(test, ast.expr):
         if last_name(node) == "sync_gradients":
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
