@@ -19,7 +19,6 @@ from adalora_core.config.rules.base import BOTH
 from adalora_core.floor.module_selection import heads_of, saved_module_names
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.scopes import Scopes
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
@@ -234,16 +233,11 @@ def _new_layers(usage: Usage, model: ast.expr) -> list[str]:
     owner = usage.class_of_value(model.value) if isinstance(model, ast.Attribute) else None
     if owner is None or not usage.is_adalora_model(model):
         return []
-    return own_layers(usage.scopes, owner.name)
-
-
-def own_layers(scopes: Scopes, owner: str | None = None) -> list[str]:
-    """Return the attributes in which a class, or any, of the script keeps linear layers."""
     return [
         name
-        for (of, name), bindings in scopes.attributes.items()
-        for value in (each.value for each in bindings if each.value is not None)
-        if owner in {None, of} and "Linear" in map(called_name, walk(value, ast.Call))
+        for (of, name), bindings in usage.scopes.attributes.items()
+        for value in (each.value for each in bindings if of == owner.name)
+        if value is not None and "Linear" in map(called_name, walk(value, ast.Call))
     ]
 
 

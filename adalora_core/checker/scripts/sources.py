@@ -1,4 +1,4 @@
-"""Follow a value through a script to what it can come from, and find where something may happen."""
+"""Follow a value through a script to what it can come from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from adalora_core.checker.documents.python.syntax import (
     keyword,
     last_name,
 )
-from adalora_core.checker.scripts.frameworks import may_be_an_event
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Scopes
@@ -299,26 +298,3 @@ class Sources:
             node = self.scopes.parents[node]
         block = self.scopes.parents[node]
         return self._block(block) if isinstance(block, ast.With | ast.AsyncWith) else block
-
-
-def eventful(scopes: Scopes) -> list[Function]:
-    """Return the functions that may do more than set and count: no rule asks for others alone.
-
-    A function is one if it has a word of an event, or the name of such a function.
-    """
-    queue = ["grad", *filter(may_be_an_event, scopes.words)]
-    found: set[ast.AST] = set()
-    seen: set[str] = set()
-    while queue:
-        name = queue.pop()
-        words = () if name in seen else scopes.words.get(name, ())
-        seen.add(name)
-        for function in {scopes.of[word].function for word in words} - found:
-            found.add(function)
-            if isinstance(function, FUNCTION):
-                queue.append(function.name)
-                queue += scopes.classes if function.name == "__init__" else ()
-    # What an instance of the script's own classes does is in one of these.
-    names = {"forward", "__call__"}
-    is_module = any(each.name in names and each in found for each in scopes.functions)
-    return [each for each in scopes.functions if is_module or each in found]

@@ -35,13 +35,6 @@ _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
 
 def placement(event: Event) -> Placement | None:
     """Return the place of an allocation among the steps; None if no step is near."""
-    places = event.trace.places
-    if event.number not in places:
-        places[event.number] = _placement(event)
-    return places[event.number]
-
-
-def _placement(event: Event) -> Placement | None:
     steps = [each for each in event.trace.of("step") if not excludes(each, event)]
     shared = {each: _shared(event.loops, each.loops) for each in steps}
     steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
