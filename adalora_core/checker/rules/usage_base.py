@@ -173,11 +173,10 @@ _CAUGHT = frozenset({
 
 def is_expected(scopes: Scopes, node: ast.AST, *, of_error: bool) -> bool:
     """Return whether a script expects a fault, catches its error, or never reaches it."""
+    if scopes.is_expected_to_fail(node):
+        return True
     while (outer := scopes.parents.get(node)) is not None:
         match outer:
-            case ast.With() | ast.AsyncWith():
-                if scopes.expects_a_fault(outer):
-                    return True
             case ast.Try(body, handlers) if of_error and node in body:
                 types = [list(walk(h.type, ast.Name)) if h.type else [None] for h in handlers]
                 if not _CAUGHT.isdisjoint(last_name(each) for found in types for each in found):

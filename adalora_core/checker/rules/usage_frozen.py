@@ -19,7 +19,6 @@ from adalora_core.config.rules.base import BOTH
 from adalora_core.floor.module_selection import heads_of, saved_module_names
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.scopes import Scopes
     from adalora_core.checker.documents.python.script import Call
     from adalora_core.checker.scripts.usage import Usage, Wrap
 
@@ -118,7 +117,10 @@ def _left_in_evaluation(usage: Usage) -> Iterator[tuple[Event, Event]]:
             loops = [a for a, b in zip(event.loops, step.loops, strict=False) if a is b]
             known = {guard.test for guard in step.guards}
             guards = [each.test for each in event.guards if each.test not in known]
-            is_asked = all(any(walk(test, ast.Mod)) for test in guards)
+            is_asked = all(
+                any(isinstance(each.op, ast.Mod) for each in walk(test, ast.BinOp))
+                for test in guards
+            )
             is_again = any(
                 called_name(e.node) == "train" and [*e.loops[: len(loops)]] == loops for e in modes
             )
@@ -208,7 +210,7 @@ class HeadTrainedAlone(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         for event in usage.events("optimizer"):
-            held = list(held_models(usage, event.call))
+            held = held_models(usage, event.call)
             if held and all(_is_part(usage, model) for model in held):
                 message = f"the optimizer holds the parameters of {shown(held[0])} alone"
                 yield CodeFault(event.node, message)
@@ -217,7 +219,7 @@ class HeadTrainedAlone(UsageRule):
 
 
 def _without_new_layer(usage: Usage) -> Iterator[CodeFault]:
-    optimizers = {e.node: list(held_models(usage, e.call)) for e in usage.events("optimizer")}
+    optimizers = {e.node: held_models(usage, e.call) for e in usage.events("optimizer")}
     taken = {last_name(model) for held in optimizers.values() for model in held}
     for node, held in optimizers.items():
         left = _new_layers(usage, held[0]) if len(held) == 1 else []
@@ -231,16 +233,11 @@ def _new_layers(usage: Usage, model: ast.expr) -> list[str]:
     owner = usage.class_of_value(model.value) if isinstance(model, ast.Attribute) else None
     if owner is None or not usage.is_adalora_model(model):
         return []
-    return own_layers(usage.scopes, owner.name)
-
-
-def own_layers(scopes: Scopes, owner: str | None = None) -> list[str]:
-    """Return the attributes in which a class, or any, of the script keeps linear layers."""
     return [
         name
-        for (of, name), bindings in scopes.attributes.items()
-        for value in (each.value for each in bindings if each.value is not None)
-        if owner in {None, of} and "Linear" in map(called_name, walk(value, ast.Call))
+        for (of, name), bindings in usage.scopes.attributes.items()
+        for value in (each.value for each in bindings if of == owner.name)
+        if value is not None and "Linear" in map(called_name, walk(value, ast.Call))
     ]
 
 

@@ -320,7 +320,10 @@ def _waits(
     waits = step is None or step.accumulations or accumulation_guards(usage, step)
     for guard in accumulation_guards(usage, event):
         nodes = list(usage.mentions(guard.test, ast.AST))
-        if not any(isinstance(n, ast.Mod) for n in nodes) or ast.dump(guard.test) in known:
+        if (
+            not any(isinstance(getattr(n, "op", None), ast.Mod) for n in nodes)
+            or ast.dump(guard.test) in known
+        ):
             continue
         names = set(map(last_name, nodes))
         texts = {str(n.value) for n in nodes if isinstance(n, ast.Constant)}

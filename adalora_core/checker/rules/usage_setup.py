@@ -75,9 +75,15 @@ def _selections(usage: Usage, optimizer: ast.Call) -> Iterator[tuple[ast.expr, b
             yield from ((test, False) for test in part.ifs)
             if not part.ifs:
                 yield part.iter, True
-    for loop in (loop for each in functions for loop in walk(each, ast.For)):
-        if "named_parameters" in ast.unparse(loop.iter):
+    for loop in usage.once(_named_loops):
+        if not functions.keys().isdisjoint(usage.scopes.above(loop)):
             yield from _branches(loop.body, lists)
+
+
+def _named_loops(usage: Usage) -> list[ast.For]:
+    """Return the loops over the parameters of models and their names."""
+    loops = (each for each in usage.scopes.of if isinstance(each, ast.For))
+    return [each for each in loops if "named_parameters" in ast.unparse(each.iter)]
 
 
 def _branches(body: list[ast.stmt], lists: set[str]) -> Iterator[tuple[ast.expr, bool]]:

@@ -192,7 +192,7 @@ class TotalStepCountsSamples(UsageRule):
             counted = unit(usage, value)
             waits = usage.once(accumulation)
             hint = None
-            if _counts_epochs_alone(usage, value):
+            if ast.dump(value) in usage.once(_numbers_of_epochs):
                 fault = "the number of epochs, not of optimizer steps"
             elif _counts_all_processes(usage, value):
                 fault = "the steps of all processes together"
@@ -206,8 +206,8 @@ class TotalStepCountsSamples(UsageRule):
             yield CodeFault(key, f"total_step is {shown(value)}: {fault}", hint)
 
 
-def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
-    """Return whether a total is what the outer loop, or the trainer, is given as its epochs."""
+def _numbers_of_epochs(usage: Usage) -> set[str]:
+    """Return the expressions that outer loops, or trainers, are given as their epochs."""
     rounds = [
         call.args[0]
         for event in usage.events("step")
@@ -217,8 +217,7 @@ def _counts_epochs_alone(usage: Usage, total: ast.expr) -> bool:
         if called_name(call) == "range" and len(call.args) == 1
     ]
     rounds += usage.settings("num_train_epochs", "max_epochs")
-    same = {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
-    return ast.dump(total) in same
+    return {ast.dump(each) for each in rounds if not isinstance(each, ast.Constant)}
 
 
 def _counts_all_processes(usage: Usage, total: ast.expr) -> bool:

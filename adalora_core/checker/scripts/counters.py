@@ -39,7 +39,6 @@ class Counter:
 
 
 UNKNOWN = Counter("unknown")
-STEPS = Counter("steps")
 CONSTANT = Counter("constant")
 _SAME = frozenset({"int", "min", "max", "float", "round"})
 
@@ -70,8 +69,6 @@ class _Reader:
 
     def read(self, node: ast.expr, frame: Frame | None) -> Counter:
         match node:
-            case ast.UnaryOp():
-                return self.read(node.operand, frame)
             case ast.BinOp():
                 return self._operation(node, frame)
             case ast.Call(args=[_, *_]) if called_name(node) in _SAME:
@@ -86,8 +83,6 @@ class _Reader:
             return UNKNOWN  # of a list that grows
         is_constant = called_name(node) in {"len", "get_rank", "get_world_size"}
         is_constant |= isinstance(node, ast.Constant)
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            is_constant = node.slice.value in CONSTANT_NAMES
         return CONSTANT if is_constant else UNKNOWN
 
     def _operation(self, node: ast.BinOp, frame: Frame | None) -> Counter:
@@ -106,10 +101,6 @@ class _Reader:
     def _attribute(self, node: ast.Attribute) -> Counter:
         if node.attr in EPOCH_NAMES:
             return Counter("epochs")
-        if node.attr in CONSTANT_NAMES:
-            return CONSTANT
-        if node.attr == "global_step" and last_name(node.value) in {"state", "trainer"}:
-            return STEPS
         if self.usage.class_of_value(node.value) is not None:
             return self._of_attribute(node, self.usage.bindings_of(node))
         root, _ = dotted(node)
@@ -120,7 +111,7 @@ class _Reader:
 
     def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
         if not bindings:
-            return STEPS if node.attr == "global_step" else UNKNOWN
+            return UNKNOWN
         if "added" in (each.kind for each in bindings):
             return self._counted(ast.unparse(node))
         owners = [self.usage.scopes.of[each.node].function for each in bindings]

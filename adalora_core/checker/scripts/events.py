@@ -29,7 +29,7 @@ from adalora_core.checker.scripts.frameworks import (
     TRAINS,
     may_be_an_event,
 )
-from adalora_core.checker.scripts.sources import Sources, eventful
+from adalora_core.checker.scripts.sources import Sources
 
 EventKind = Literal[
     "allocate", "backward", "count", "merge", "mode", "optimizer", "set", "step", "train", "wrap",
@@ -123,7 +123,6 @@ class Trace:
 
     function: Function | None
     events: list[Event] = field(default_factory=list)
-    places: dict[int, Placement | None] = field(default_factory=dict)
 
     def of(self, *kinds: str) -> list[Event]:
         """Return the events of some kinds."""
@@ -149,7 +148,7 @@ def traces(sources: Sources, tree: ast.Module) -> list[Trace]:
     """Return the events of a script, each function of it at the places that call it."""
     tracer = _Tracer(sources)
     tracer.trace(None, tree.body)
-    functions = eventful(sources.scopes)
+    functions = sources.scopes.functions
     for is_called in (False, True):
         for function in functions:
             if function not in tracer.visited and bool(sources.calls_of(function)) == is_called:
@@ -211,7 +210,7 @@ class _Tracer:
                 self._expression(call, at)
                 if isinstance(call, ast.Call) and called_name(call) == "accumulate":
                     at = replace(at, accumulations=(*at.accumulations, receiver(call)))
-            if not self.sources.scopes.expects_a_fault(node):
+            if not self.sources.scopes.is_expected_to_fail(node):
                 self._block(node.body, at)
         elif isinstance(node, ast.Try):
             self._block([*node.body, *node.orelse, *node.finalbody], at)

@@ -87,7 +87,7 @@ def _is_penalty(usage: Usage, term: ast.expr) -> bool:
     nodes = list(usage.mentions(term, ast.AST))
     nodes += [] if function is None else walk(function, ast.AST)
     names = {called_name(node) for node in nodes}
-    is_product = any(isinstance(node, ast.MatMult) for node in nodes)
+    is_product = any(isinstance(getattr(node, "op", None), ast.MatMult) for node in nodes)
     return "eye" in names and (is_product or not names.isdisjoint(_PRODUCTS))
 
 

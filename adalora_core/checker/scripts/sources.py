@@ -1,4 +1,4 @@
-"""Follow a value through a script to what it can come from, and find where something may happen."""
+"""Follow a value through a script to what it can come from."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from adalora_core.checker.documents.python.syntax import (
     Function,
     argument,
     called_name,
+    children,
     keyword,
     last_name,
-    walk,
 )
-from adalora_core.checker.scripts.frameworks import may_be_an_event
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Scopes
 
-    _Path = frozenset[int]  # the ids of the expressions that lead to one
-    _Leaves = Iterator[ast.expr]
-
 _Node = TypeVar("_Node", bound=ast.AST)
-_DEEPEST = 8
-"""Bound on the expressions of one path to an origin: the paths grow with its power."""
+_Step = tuple[ast.expr, int | None]
+"""An expression, and the item of it that is followed; None: the whole."""
+_FOUND = -1
+"""The item of an expression that is an origin itself."""
 _FOLLOWED = frozenset({"value", "loop", "with", "parameter"})
 """Kinds of bindings that can be followed to a value."""
 
@@ -62,8 +60,19 @@ class Sources:
             return []
         if expression not in self._known:
             self._known[expression] = [expression]  # while it is looked for
-            found = self._follow(expression, None, frozenset())
-            self._known[expression] = list(dict.fromkeys(found))
+            found: dict[ast.expr, None] = {}
+            seen: set[_Step] = set()
+            stack: list[_Step] = [(expression, None)]
+            while stack:
+                if (step := stack.pop()) in seen:
+                    continue
+                seen.add(step)
+                node, item = step
+                if item == _FOUND:
+                    found[node] = None
+                else:
+                    stack += reversed(self._follow(node, item))
+            self._known[expression] = list(found)
         return self._known[expression]
 
     def calls(self, expression: ast.expr | None) -> list[ast.Call]:
@@ -73,16 +82,16 @@ class Sources:
     def mentions(self, expression: ast.expr | None, *kinds: type[_Node]) -> Iterator[_Node]:
         """Yield the nodes of some kinds of an expression and of what it comes from."""
         seen: set[ast.AST] = set()
-        queue = [] if expression is None else [expression]
-        while queue:
-            for node in walk(queue.pop(), ast.AST):
-                if node in seen:
-                    continue
-                seen.add(node)
-                if isinstance(node, kinds):
-                    yield node
-                if isinstance(node, ast.Name | ast.Attribute):
-                    queue += [each for each in self.origins(node) if each not in seen]
+        stack: list[ast.AST] = [] if expression is None else [expression]
+        while stack:
+            if (node := stack.pop()) in seen:
+                continue
+            seen.add(node)
+            if isinstance(node, kinds):
+                yield node
+            stack += children(node)
+            if isinstance(node, ast.Name | ast.Attribute):
+                stack += self.origins(node)
 
     def called(self, call: ast.Call) -> Function | None:
         """Return the function or method of this script that a call runs."""
@@ -133,52 +142,47 @@ class Sources:
         """Return the class of this script that a call makes an instance of."""
         return self.scopes.class_named(node.func) if isinstance(node, ast.Call) else None
 
-    def _follow(  # noqa: C901 - one case per node
-        self, node: ast.expr, item: int | None, seen: _Path
-    ) -> _Leaves:
-        if id(node) in seen or len(seen) > _DEEPEST:
-            return
-        seen |= {id(node)}
+    def _follow(  # noqa: PLR0911 - one case per node
+        self, node: ast.expr, item: int | None
+    ) -> list[_Step]:
+        """Return the next expressions on the way to the origins of one, or of an item of it."""
         match node:
             case ast.Name():
                 bindings = [each for each in self.reaching(node) if each.kind in _FOLLOWED]
-                yield from self._of_bindings(node, bindings, item, seen)
+                return self._of_bindings(node, bindings, item)
             case ast.Attribute():
-                yield from self._of_attribute(node, item, seen)
+                return self._of_attribute(node, item)
             case ast.Subscript():
-                yield from self._of_subscript(node, item, seen)
+                return self._of_subscript(node, item)
             case ast.Call():
-                yield from self._of_call(node, item, seen)
+                return self._of_call(node, item)
             case ast.IfExp():
-                yield from self._follow(node.body, item, seen)
-                yield from self._follow(node.orelse, item, seen)
+                return [(node.body, item), (node.orelse, item)]
             case ast.BoolOp():
-                for value in node.values:
-                    yield from self._follow(value, item, seen)
+                return [(value, item) for value in node.values]
             case ast.NamedExpr() | ast.Await() | ast.Starred():
-                yield from self._follow(node.value, item, seen)
+                return [(node.value, item)]
             case ast.Tuple() | ast.List() if item is not None and item < len(node.elts):
-                yield from self._follow(node.elts[item], None, seen)
+                return [(node.elts[item], None)]
             case ast.ListComp() if item is not None:
-                yield from self._follow(node.elt, None, seen)
-            case _:
-                yield node
+                return [(node.elt, None)]
+        return [(node, _FOUND)]
 
     def _of_bindings(
-        self, node: ast.expr, bindings: list[Binding], item: int | None, seen: _Path
-    ) -> _Leaves:
+        self, node: ast.expr, bindings: list[Binding], item: int | None
+    ) -> list[_Step]:
         """Follow a name or an attribute to what it is bound to, where that is known."""
-        if not bindings:
-            yield node
+        found: list[_Step] = [] if bindings else [(node, _FOUND)]
         for each in bindings:
             values: Sequence[ast.expr | None] = [each.value]
             if each.kind == "parameter":
                 values = self.given(each.node, last_name(node))
             if each.kind == "loop" or not values:
-                yield node
+                found.append((node, _FOUND))
                 continue
-            for value in filter(None, values):
-                yield from self._follow(value, item if each.item is None else each.item, seen)
+            at = item if each.item is None else each.item
+            found += [(value, at) for value in values if value is not None]
+        return found
 
     def reaching(self, node: ast.Name) -> list[Binding]:
         """Return the bindings that can reach a name; all of them from another function."""
@@ -207,12 +211,11 @@ class Sources:
             and called_name(getattr(call.func, "value", None)) != "super"
         ]
 
-    def _of_attribute(self, node: ast.Attribute, item: int | None, seen: _Path) -> _Leaves:
+    def _of_attribute(self, node: ast.Attribute, item: int | None) -> list[_Step]:
         bindings = [each for each in self.bindings_of(node) if each.kind == "value"]
         if not bindings and node.attr in {"base_model", "module"}:
-            yield from self._follow(node.value, None, seen)
-        else:
-            yield from self._of_bindings(node, bindings, item, seen)
+            return [(node.value, None)]
+        return self._of_bindings(node, bindings, item)
 
     def bindings_of(self, node: ast.Attribute) -> list[Binding]:
         """Return the bindings of an attribute of an instance of the script's own class."""
@@ -221,42 +224,36 @@ class Sources:
         known = self.scopes.bases(owner)[0] if owner is not None else []
         return [b for each in known for b in self.scopes.attributes.get((each.name, node.attr), [])]
 
-    def _of_subscript(self, node: ast.Subscript, item: int | None, seen: _Path) -> _Leaves:
+    def _of_subscript(self, node: ast.Subscript, item: int | None) -> list[_Step]:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         values: list[ast.expr] = []
         for change in self.scopes.changes(node.value) if isinstance(node.value, ast.Name) else ():
             statement, same = self.scopes.parents[change], getattr(change, "slice", None)
             if isinstance(statement, ast.Assign) and getattr(same, "value", key) == key:
                 values.append(statement.value)
-        bases = [b for b in self._follow(node.value, None, seen) if isinstance(b, ast.Dict)]
+        bases = [b for b in self.origins(node.value) if isinstance(b, ast.Dict)]
         for name, value in (pair for b in bases for pair in zip(b.keys, b.values, strict=True)):
             if key is None or not isinstance(name, ast.Constant) or name.value == key:
                 values.append(value)
-        for value in values:
-            yield from self._follow(value, item, seen)
-        if not (values or bases):
-            yield node
+        found: list[_Step] = [(value, item) for value in values]
+        return found if values or bases else [(node, _FOUND)]
 
-    def _of_call(self, node: ast.Call, item: int | None, seen: _Path) -> _Leaves:
+    def _of_call(self, node: ast.Call, item: int | None) -> list[_Step]:
         name = last_name(node.func)
         is_prepared = name == "prepare" and (item is not None or len(node.args) == 1)
         function = self.called(node) if self.class_of_call(node) is None else None
-        if function is not None:
-            returned = list(self.returned(function))
-            for value in returned:
-                yield from self._follow(value, item, seen)
-            if not returned:
-                yield node
-        elif name == "initialize" and not item and (model := keyword(node, "model")) is not None:
-            yield from self._follow(model, None, seen)  # DeepSpeed's engine
-        elif node.args and (name in _PASS_THROUGH or is_prepared):
-            yield from self._follow(node.args[min(item or 0, len(node.args) - 1)], None, seen)
-        elif name in _RETURN_SELF and isinstance(node.func, ast.Attribute):
-            yield from self._follow(node.func.value, item, seen)
-        else:
-            yield node
+        if function is not None and (returned := list(self.returned(function))):
+            return [(value, item) for value in returned]
+        if function is None:
+            if name == "initialize" and not item and (model := keyword(node, "model")) is not None:
+                return [(model, None)]  # DeepSpeed's engine
+            if node.args and (name in _PASS_THROUGH or is_prepared):
+                return [(node.args[min(item or 0, len(node.args) - 1)], None)]
+            if name in _RETURN_SELF and isinstance(node.func, ast.Attribute):
+                return [(node.func.value, item)]
+        return [(node, _FOUND)]
 
-    def returned(self, function: Function) -> _Leaves:
+    def returned(self, function: Function) -> Iterator[ast.expr]:
         """Yield the expressions that a function returns."""
         stack: list[ast.AST] = list(function.body)
         while stack:
@@ -264,7 +261,7 @@ class Sources:
             if isinstance(node, ast.Return) and node.value is not None:
                 yield node.value
             if not isinstance(node, (*FUNCTION, ast.ClassDef, ast.Lambda)):
-                stack += ast.iter_child_nodes(node)
+                stack += children(node)
 
     def _reaching(self, node: ast.Name, bindings: list[Binding]) -> list[Binding]:
         """Return the bindings of a scope that can reach a name of the same scope."""
@@ -301,26 +298,3 @@ class Sources:
             node = self.scopes.parents[node]
         block = self.scopes.parents[node]
         return self._block(block) if isinstance(block, ast.With | ast.AsyncWith) else block
-
-
-def eventful(scopes: Scopes) -> list[Function]:
-    """Return the functions that may do more than set and count: no rule asks for others alone.
-
-    A function is one if it has a word of an event, or the name of such a function.
-    """
-    queue = ["grad", *filter(may_be_an_event, scopes.words)]
-    found: set[ast.AST] = set()
-    seen: set[str] = set()
-    while queue:
-        name = queue.pop()
-        words = () if name in seen else scopes.words.get(name, ())
-        seen.add(name)
-        for function in {scopes.of[word].function for word in words} - found:
-            found.add(function)
-            if isinstance(function, FUNCTION):
-                queue.append(function.name)
-                queue += scopes.classes if function.name == "__init__" else ()
-    # What an instance of the script's own classes does is in one of these.
-    names = {"forward", "__call__"}
-    is_module = any(each.name in names and each in found for each in scopes.functions)
-    return [each for each in scopes.functions if is_module or each in found]

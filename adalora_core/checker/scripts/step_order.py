@@ -35,13 +35,6 @@ _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
 
 def placement(event: Event) -> Placement | None:
     """Return the place of an allocation among the steps; None if no step is near."""
-    places = event.trace.places
-    if event.number not in places:
-        places[event.number] = _placement(event)
-    return places[event.number]
-
-
-def _placement(event: Event) -> Placement | None:
     steps = [each for each in event.trace.of("step") if not excludes(each, event)]
     shared = {each: _shared(event.loops, each.loops) for each in steps}
     steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
@@ -94,11 +87,11 @@ def _applies(dropped: Event, event: Event) -> bool:
 
 def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
     """Return the conditions that hold once per several micro-batches."""
-    return [guard for guard in event.guards if _accumulates(usage, guard)]
+    return [guard for guard in event.guards if usage.once(_accumulates, guard.test)]
 
 
-def _accumulates(usage: Usage, guard: Guard) -> bool:
-    for node in usage.mentions(guard.test, ast.expr):
+def _accumulates(usage: Usage, test: ast.expr) -> bool:
+    for node in usage.mentions(test, ast.expr):
         if last_name(node) == "sync_gradients":
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):

@@ -111,16 +111,19 @@ def _later_wrap(usage: Usage, optimizer: Event) -> Event | None:
     return None
 
 
-def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
-    """Yield the models whose parameters an optimizer is given."""
+def held_models(usage: Usage, optimizer: ast.Call) -> list[ast.expr]:
+    """Return the models whose parameters an optimizer is given."""
+    return usage.once(_held_models, optimizer)
+
+
+def _held_models(usage: Usage, optimizer: ast.Call) -> list[ast.expr]:
     found = [node for given in passed(optimizer) for node in usage.mentions(given, ast.Call)]
     held = [each for each in found if called_name(each) in _PARAMETERS]
     function = usage.scopes.of[optimizer].function
     if not held and isinstance(function, FUNCTION):  # a loop sorts them into groups
         held = [each.iter for each in walk(function, ast.For) if isinstance(each.iter, ast.Call)]
-    for call in held:
-        if isinstance(call.func, ast.Attribute) and call.func.attr in _PARAMETERS:
-            yield call.func.value
+    functions = (call.func for call in held)
+    return [e.value for e in functions if isinstance(e, ast.Attribute) and e.attr in _PARAMETERS]
 
 
 def _trainer(usage: Usage, event: Event) -> Training | None:

@@ -110,11 +110,12 @@ class Usage(Sources):
     def _is_config(self, config: ast.expr | None) -> bool:
         return any(map(self.makes_config, self.origins(config)))
 
-    def once(self, read: Callable[[Usage], _Found]) -> _Found:
-        """Return what a function reads from the script; it is called once."""
-        if read not in self._read:
-            self._read[read] = read(self)
-        found: _Found = self._read[read]
+    def once(self, read: Callable[..., _Found], *nodes: ast.AST) -> _Found:
+        """Return what a function reads from the script, or from nodes of it; it is called once."""
+        key = read, *nodes
+        if key not in self._read:
+            self._read[key] = read(self, *nodes)
+        found: _Found = self._read[key]
         return found
 
     @cached_property
@@ -167,7 +168,11 @@ class Usage(Sources):
 
     def settings(self, *names: str) -> Iterator[ast.expr]:
         """Yield what any call passes by one of some keywords."""
-        return (k.value for call in self.scopes.calls for k in call.keywords if k.arg in names)
+        return (value for name, value in self._settings if name in names)
+
+    @cached_property
+    def _settings(self) -> list[tuple[str | None, ast.expr]]:
+        return [(k.arg, k.value) for call in self.scopes.calls for k in call.keywords]
 
     def keywords(self, call: ast.Call) -> dict[str, ast.expr]:
         """Return the keyword arguments of a call, those of a known `**mapping` included."""

@@ -70,7 +70,6 @@ class Origins:
         self.scopes = scopes
         self._limits = limits
         self._sources: dict[ast.AST, ast.expr | None] = {}
-        self._spreads: dict[ast.AST, bool] = {}
         self._entries_of: dict[ast.AST, Entries] = {}
         self._depth = 0
 
@@ -340,10 +339,9 @@ class Origins:
             return None
         if isinstance(node.value, ast.Name) and self.scopes.changes(node.value):
             return None
-        if base not in self._spreads:
-            self._spreads[base] = any(isinstance(each, ast.Starred) for each in base.elts)
-        is_there = -len(base.elts) <= key < len(base.elts) and not self._spreads[base]
-        return base.elts[key] if is_there else None
+        is_there = key in range(-len(base.elts), len(base.elts))
+        is_spread = any(isinstance(each, ast.Starred) for each in base.elts)
+        return base.elts[key] if is_there and not is_spread else None
 
 
 def _joined(found: Entries, more: Entries) -> Entries:

@@ -81,9 +81,6 @@ class Scopes:
         self.attributes: defaultdict[tuple[str, str], list[Binding]] = defaultdict(list)
         self.imports: dict[str, ast.AST] = {}
         self.changed: defaultdict[str, list[ast.AST]] = defaultdict(list)
-        self._changes_by_scope: dict[tuple[Scope | None, str], tuple[ast.AST, ...]] = {}
-        self._origins: dict[tuple[Scope, str], list[str | None]] = {}
-        self._full_names: dict[ast.expr, str] = {}
         self._bound: set[ast.AST] = set()
         of, parents, words = self.of, self.parents, self.words  # local names are found faster
         stack: list[tuple[ast.AST, Scope, int]] = [(tree, self.module, 0)]
@@ -163,13 +160,7 @@ class Scopes:
 
     def origins(self, name: ast.Name) -> list[str | None]:
         """Return the full names that a name is imported by, with None for other bindings."""
-        scope = self.find(name)
-        if scope is None:
-            return []
-        key = scope, name.id
-        if key not in self._origins:
-            self._origins[key] = list(dict.fromkeys(each.origin for each in scope.names[name.id]))
-        return self._origins[key]
+        return list(dict.fromkeys(each.origin for each in self.bindings(name)))
 
     def qualified(self, node: ast.expr) -> str | None:
         """Return the full name of an imported function or class: `peft.AdaLoraConfig`.
@@ -182,9 +173,10 @@ class Scopes:
             return None
         return f"{origins[0] if origins else name.id}{rest}"
 
-    def expects_a_fault(self, node: ast.With | ast.AsyncWith) -> bool:
-        """Return whether the block of a test expects an error or a warning."""
-        calls = (item.context_expr for item in node.items)
+    def is_expected_to_fail(self, node: ast.AST) -> bool:
+        """Return whether a node is in the block of a test that expects an error or a warning."""
+        blocks = (e for e in self.above(node) if isinstance(e, ast.With | ast.AsyncWith))
+        calls = (item.context_expr for block in blocks for item in block.items)
         return any(
             isinstance(call, ast.Call)
             and (name := last_name(call.func)) in _EXPECTING
@@ -195,12 +187,10 @@ class Scopes:
 
     def full_name(self, node: ast.expr) -> str:
         """Return the dotted name of an expression, with the module that it is imported from."""
-        if node not in self._full_names:
-            name, rest = dotted(node)
-            origins = [] if name is None else self.origins(name)
-            own = "?" if name is None else name.id
-            self._full_names[node] = f"{next(filter(None, reversed(origins)), own)}{rest}"
-        return self._full_names[node]
+        name, rest = dotted(node)
+        origins = [] if name is None else self.origins(name)
+        own = "?" if name is None else name.id
+        return f"{next(filter(None, reversed(origins)), own)}{rest}"
 
     def own_name(self, node: ast.expr) -> str:
         """Return the last part of the full name of an expression."""
@@ -270,15 +260,10 @@ class Scopes:
                     return True
         return False
 
-    def changes(self, name: ast.Name) -> tuple[ast.AST, ...]:
+    def changes(self, name: ast.Name) -> list[ast.AST]:
         """Return what changes the value of a name: stores into it, calls of its methods."""
-        scope = self.find(name)
-        key = scope, name.id
-        if key not in self._changes_by_scope:
-            found = self.changed.get(name.id, ())
-            same = (node for node in found if self._find(name.id, self.of[node]) is scope)
-            self._changes_by_scope[key] = tuple(same)
-        return self._changes_by_scope[key]
+        scope, found = self.find(name), self.changed.get(name.id, ())
+        return [node for node in found if self._find(name.id, self.of[node]) is scope]
 
     def _bind(self, scope: Scope, name: str, binding: Binding) -> None:
         owner = scope.outside.get(name, scope)

@@ -191,14 +191,13 @@ class Call:
 def find_calls(values: Values, name: str = CLASS) -> list[Call]:
     """Return the calls of a class in the order of the code."""
     found = []
-    expecting: dict[ast.AST, bool] = {}
     for node in values.scopes.calls:
         door = _door(node.func, values, name)
         if door is None and last_name(node.func) == "get_peft_config" and node.args:
             _, kind = values.entries(node.args[0]).get("peft_type", (None, None))
             is_meant = kind is not None and values.of(kind) == name.removesuffix("Config").upper()
             door = "peft" if is_meant else None
-        if door is not None and not _is_expected_to_fail(node, values.scopes, expecting):
+        if door is not None and not values.scopes.is_expected_to_fail(node):
             found.append(((node.lineno, node.col_offset), node, door))
     found.sort(key=lambda each: each[0])
     live = _assigned_in_model(values.scopes) if found else set()
@@ -229,18 +228,6 @@ def find_loads(values: Values, name: str) -> list[Call]:
         elif is_used and str(scopes.qualified(owner)).startswith(_LOADS):
             found.append(Call(node, "peft", is_open=True))
     return found
-
-
-def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, bool]) -> bool:
-    """Return whether a call is in the block of a test that expects an error or a warning."""
-    while (parent := scopes.parents.get(node)) is not None:
-        if isinstance(parent, (ast.With, ast.AsyncWith)):
-            if parent not in known:
-                known[parent] = scopes.expects_a_fault(parent)
-            if known[parent]:
-                return True
-        node = parent
-    return False
 
 
 def _door(function: ast.expr, values: Values, wanted: str) -> Door | None:

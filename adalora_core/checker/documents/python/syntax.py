@@ -37,8 +37,12 @@ def unless_too_deep(read: Callable[..., _Found], *given: Any) -> _Found | None:
 
 
 def walk(node: ast.AST, *kinds: type[_Node]) -> Iterator[_Node]:
-    """Yield those of some kinds of a node and all nodes inside."""
-    return (each for each in ast.walk(node) if isinstance(each, kinds))
+    """Yield those of some kinds of a node and all nodes inside, the outer ones first."""
+    queue = [node]
+    for each in queue:
+        queue += children(each)
+        if isinstance(each, kinds):
+            yield each
 
 
 _WITHOUT_NODES = frozenset({

@@ -25,8 +25,6 @@ _CONSTANTS: dict[str | None, float] = {
 LONGEST = 4096
 """Bound on the entries and characters of a computed value."""
 _LARGEST = 1 << 256
-_MOST_DIGITS = 400
-"""More than any known number has before its point: `round` drops all of them alike."""
 
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -45,7 +43,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "float": float,
     "bool": bool,
     "str": str,
-    "round": lambda number, *digits: round(number, *(max(each, -_MOST_DIGITS) for each in digits)),
+    "round": lambda number, digits=None: round(number, digits and max(digits, -LONGEST)),
     "abs": abs,
     "max": max,
     "min": min,
