@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1045,
     "adalora_core/bridge": 1845,
-    "adalora_core/checker": 12950,
+    "adalora_core/checker": 12873,
     "adalora_core/commands": 5506,
     "adalora_core/config": 6885,
     "adalora_core/demo": 368,
