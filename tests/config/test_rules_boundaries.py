@@ -307,3 +307,11 @@ def test_hint_names_the_option_that_accepts_files_of_other_methods():
     (finding,) = inspect("r: 8\nlora_alpha: 16\n", "yaml").report.diagnostics
     assert finding.code == "ADA006"
     assert "--ignore-unmatched" in finding.hint
+
+
+def test_a_name_in_modules_to_save_is_an_expression_to_peft_alone():
+    fields = SOUND | {"target_modules": ["q_proj", "v_proj"], "modules_to_save": ["[qv]_proj"]}
+    found = check_config(fields).diagnostics
+    assert "no target is left: each is excluded or trained in full" in {d.message for d in found}
+    ours = check_config(fields, runtime="adalora-core").diagnostics
+    assert not any("no target is left" in d.message for d in ours)
