@@ -28,7 +28,6 @@ import torch
 from measure import Case, Result, run
 from shapes import LLAMA, RANK, MatrixSizes, describe
 
-from adalora_core.commands.cli.information import KERNEL_MODULE
 from adalora_core.ops import _backend
 
 if TYPE_CHECKING:
@@ -177,7 +176,9 @@ def machine(device: str) -> dict[str, str]:
 
         found["card"] = torch.cuda.get_device_name()
         with contextlib.suppress(OSError):
-            found["driver"] = KERNEL_MODULE.read_text(encoding="utf-8").splitlines()[0]
+            found["driver"] = (
+                Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+            )
         found["CUDA of the driver"] = str(_cuda.driver_version())
         found["CUDA of the kernels"] = str(_cuda.runtime_version())
     else:

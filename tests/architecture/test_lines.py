@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINES = {
     "adalora_core/allocation": 1045,
     "adalora_core/bridge": 1845,
-    "adalora_core/checker": 12873,
+    "adalora_core/checker": 12878,
     "adalora_core/commands": 5506,
     "adalora_core/config": 6885,
     "adalora_core/demo": 368,
@@ -47,7 +47,7 @@ LINES = {
     "tests/runs": 3819,
     "tests/scripts": 527,
     "tests/security": 2778,
-    "tests/shell": 1237,
+    "tests/shell": 1238,
     "tests/support": 10300,
     "tests/tools": 116,
     "tests/trainers": 1019,

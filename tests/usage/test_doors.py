@@ -13,7 +13,7 @@ from lsprotocol import types
 
 from adalora_core.checker.check import check_config
 from adalora_core.commands.cli import main
-from adalora_core.commands.server.checking import Checker
+from adalora_core.commands.server.checking import check, published
 from adalora_core.commands.server.handlers import Documents
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def _in_editor(path: Path) -> list[Found]:
         notebook = types.NotebookDocument(uri, "jupyter-notebook", 1, [], whole["metadata"])
         texts = []
         for number, cell in enumerate(whole["cells"], 1):
+            if cell["cell_type"] != "code":
+                continue  # no client sends it, since the server asks for cells of Python
             name = f"{uri}#{number}"
             cells[name] = number
             kind = types.NotebookCellKind.Code
-            if cell["cell_type"] != "code":
-                kind = types.NotebookCellKind.Markup
             notebook.cells = [*notebook.cells, types.NotebookCell(kind, name)]
             texts.append(types.TextDocumentItem(name, "python", 1, "".join(cell["source"])))
         documents.put_notebook_document(types.DidOpenNotebookDocumentParams(notebook, texts))
@@ -85,12 +85,12 @@ def _in_editor(path: Path) -> list[Found]:
         Found(
             str(each.code),
             severities[each.severity or 0],
-            cells.get(name),
+            cells.get(text.uri),
             each.range.start.line + 1,
             each.range.start.character + 1,
         )
-        for name, found in Checker().check(snapshot).diagnostics.items()
-        for each in found
+        for text in published(check(snapshot, ()))[1]
+        for each in text.diagnostics
     )
 
 

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.python.script import Script
@@ -24,6 +23,7 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
 from adalora_core.checker.rules.usage_base import CodeFault, UsageRule, is_expected, is_used
 from adalora_core.checker.rules.usage_steps import TotalStepCountsSamples
 from adalora_core.checker.scripts.usage import Usage
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.rules import findings as of_rules
 from adalora_core.config.rules.base import BOTH, Example, Finding, Rule, defined_rules
@@ -39,8 +39,13 @@ _ON_SCRIPTS = {
     method: tuple(rule for rule in _IN_CODE if method in rule.methods) for method in BOTH
 }
 
-findings = partial(of_rules, rules=[rule for rule in RULES if type(rule).check is not Rule.check])
-"""Yields all findings about a block."""
+_ON_BLOCKS = [rule for rule in RULES if type(rule).check is not Rule.check]
+_ON_PLAIN_BLOCKS = [rule for rule in _ON_BLOCKS if not isinstance(rule, input.YamlTrap)]
+
+
+def findings(block: Block) -> Iterator[Finding]:
+    """Yield all findings about a block."""
+    return of_rules(block, _ON_BLOCKS if block.ambiguous_scalars else _ON_PLAIN_BLOCKS)
 
 
 def usage_findings(document: Document) -> Iterator[Finding]:

@@ -187,7 +187,7 @@ fan_in_fan_out: false
 """
 
 
-class _Trap(Rule):
+class YamlTrap(Rule):
     """A kind of scalar that YAML reads unexpectedly, as the value of a field."""
 
     language = "yaml"
@@ -215,7 +215,7 @@ def _differs(scalar: AmbiguousScalar, field: Field, value: Any) -> str:
     return f"`{field.name}`: PyYAML reads {scalar.text} as {kind}, other readers as a string"
 
 
-class ExponentIsString(_Trap):
+class ExponentIsString(YamlTrap):
     code = "ADA601"
     kind = "exponent"
     summary = "a number such as 1e-4 is a string to PyYAML"
@@ -244,7 +244,7 @@ class ExponentIsString(_Trap):
         )
 
 
-class Octal(_Trap):
+class Octal(YamlTrap):
     code = "ADA602"
     kind = "octal"
     summary = "readers of YAML disagree about an integer with a leading 0 or 0o"
@@ -267,7 +267,7 @@ class Octal(_Trap):
         )
 
 
-class BooleanWord(_Trap):
+class BooleanWord(YamlTrap):
     code = "ADA603"
     kind = "boolean-word"
     summary = "yes, no, on and off are booleans to PyYAML and strings to other readers"
@@ -296,7 +296,7 @@ class BooleanWord(_Trap):
         )
 
 
-class Sexagesimal(_Trap):
+class Sexagesimal(YamlTrap):
     code = "ADA604"
     kind = "sexagesimal"
     summary = "digits with colons are a number in base 60 to PyYAML"
@@ -315,7 +315,7 @@ class Sexagesimal(_Trap):
         )
 
 
-class Date(_Trap):
+class Date(YamlTrap):
     code = "ADA605"
     kind = "date"
     summary = "a value that looks like a date is a date to PyYAML"
@@ -333,7 +333,7 @@ class Date(_Trap):
         )
 
 
-class Underscore(_Trap):
+class Underscore(YamlTrap):
     code = "ADA606"
     kind = "underscore"
     severity = "warning"

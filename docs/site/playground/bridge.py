@@ -14,6 +14,7 @@ from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.fixing import fix
 from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.selection import Selection
+from adalora_core.checker.plan.modules import Adapted, Injected
 from adalora_core.checker.plan.plan import as_dict, costs_of, plan_of
 from adalora_core.checker.reports import diagnostic_to_json
 from adalora_core.checker.rules import explained
@@ -187,19 +188,22 @@ def _costs(block: Block, name: str, model: BaseModel) -> dict[str, Any]:
         return row | {"problem": f"{error.field}: {error.problem}"}
     if not matrices:
         return row | {"problem": "target_modules matches no linear layer"}
-    costs = costs_of(plan_of(block, len(matrices)), matrices)
+    # The plan takes ranks and scale of the configuration, and the sizes of the modules.
+    adapted = (Adapted(each.path, each.kind, 0, 0, 1, {}, "", each.path) for each in matrices)
+    costs = costs_of(plan_of(block, len(matrices)), Injected(model, tuple(adapted)))
+    trained = costs["trainable_parameters"]
     return row | {
         "matrices": len(matrices),
-        "start": costs.start,
-        "end": costs.end,
-        "adapter_bytes": costs.adapter_bytes,
+        "start": trained["start"],
+        "end": trained["end"],
+        "adapter_bytes": costs["adapter_bytes"],
     }
 
 
 def _matrices(block: Block, model: BaseModel) -> Iterator[Module]:
     """Yield the linear layers that a configuration selects by their names."""
     targets = block["target_modules"] or DEFAULT_TARGETS.get(model.model_type or "", ())
-    linear = model.of_kind("matrix")
+    linear = model.of_kind("linear")
     if is_all_linear(targets):
         targets = [each.path for each in linear if not model.is_output_head(each)]
     saved = saved_module_names(block["modules_to_save"], block["task_type"])

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from adalora_core.checker.plan.header import TensorInfo
-from adalora_core.checker.plan.modules import BaseModel, modules_of
+from adalora_core.checker.plan.modules import BaseModel, Module
 
 Shapes = dict[str, tuple[int, ...]]
+_MATRIX = 2
+_TABLES = {"embeddings", "rel_embeddings", "wte", "wpe", "embed_tokens"}
+"""Parts of names of weights that are a lookup table, not a linear map."""
 
 
 class Shape(NamedTuple):
@@ -32,8 +35,17 @@ class Shape(NamedTuple):
 
     def model(self) -> BaseModel:
         """Return the model for `adalora plan`."""
-        tensors = {name: TensorInfo("F32", shape) for name, shape in self.tensors().items()}
-        return BaseModel(tensors, modules_of(tensors), self.model_type)
+        shapes = self.tensors()
+        tensors = {name: TensorInfo("F32", shape) for name, shape in shapes.items()}
+        modules = {}
+        for name, shape in shapes.items():
+            path, _, last = name.rpartition(".")
+            if last == "weight" and len(shape) == _MATRIX and not _TABLES & {*path.split(".")}:
+                outputs, inputs = shape
+                if shapes.get(f"{path}.bias") == (inputs,) != (outputs,):
+                    outputs, inputs = shape[::-1]  # transformers' Conv1D
+                modules[path] = Module(path, "linear", inputs, outputs, "F32")
+        return BaseModel(tensors, modules, self.model_type)
 
 
 def _linear(name: str, inputs: int, outputs: int) -> Shapes:
