@@ -24,7 +24,7 @@ STEPS_BETWEEN = 8
 """Steps of the budgeting phase if `total_step` is left to the trainer."""
 
 _CHECKS = {
-    "config_of": ("adapter", "adapter_file.folder", "training_state.state"),
+    "config_of": ("adapter", "adapter_file.folder"),
     "read_config": ("adapter_file.folder",),
     "checked_copy": ("adapter", "saving"),
     "check_in_place": ("model",),
