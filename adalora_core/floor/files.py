@@ -2,8 +2,9 @@
 
 Every file that this package writes is written here.
 
-A process that is killed leaves its temporary files behind. A write into their folder finds them by
-their names, and deletes them once they are older than any write takes.
+A process that is killed leaves its temporary files behind. The next write into their folder finds
+them by their names and deletes them. A lock, which dies with its process, tells the file of a
+living process from one that was left behind.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import errno
 import json
 import os
 import stat
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _TEMPORARY = ".adalora-{}.tmp"
 """The names of temporary files: hidden, with a suffix that no search looks for."""
-_SECONDS_OF_A_WRITE = 3600
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
@@ -63,13 +62,13 @@ def staged(contents: Mapping[Path, bytes | mmap]) -> Iterator[dict[Path, Path]]:
 
     A file has the permissions and the owner of the file at its path, without setuid and setgid, or
     else those of a new file. Files that are still there at the end are deleted. What killed
-    processes have left in the same folders an hour ago is deleted first.
+    processes have left in the same folders is deleted first.
 
     Raises:
         OSError: as `write_files`.
     """
     names: dict[Path, Path] = {}
-    with _temporary_names() as name_beside:
+    with _temporary_files() as files:
         for path, content in contents.items():
             with _naming(path):
                 if path.is_dir() and not path.is_symlink():
@@ -77,20 +76,18 @@ def staged(contents: Mapping[Path, bytes | mmap]) -> Iterator[dict[Path, Path]]:
                 if _is_device(path):
                     raise OSError(errno.EINVAL, "expected a file, got a device or a pipe")
                 like = path.lstat() if path.is_file() and not path.is_symlink() else None
-                names[path] = name_beside(path)
-                descriptor = os.open(names[path], _NEW, 0o666 if like is None else 0o600)
-                try:
-                    rest = memoryview(content)
-                    while rest:
-                        rest = rest[os.write(descriptor, rest) :]
-                    if like is not None:
-                        # Only root may give files away, and only root has to.
-                        with contextlib.suppress(PermissionError, AttributeError):
-                            os.chown(names[path], like.st_uid, like.st_gid)
-                        names[path].chmod(stat.S_IMODE(like.st_mode) & 0o777)
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                names[path], descriptor = files.create(path, 0o666 if like is None else 0o600)
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                if like is not None:
+                    # Only root may give files away, and only root has to.
+                    with contextlib.suppress(PermissionError, AttributeError):
+                        os.chown(names[path], like.st_uid, like.st_gid)
+                    names[path].chmod(stat.S_IMODE(like.st_mode) & 0o777)
+                os.fsync(descriptor)
+                if fcntl is None:  # Windows renames no open file
+                    files.close()
         yield names
 
 
@@ -104,10 +101,8 @@ def _is_device(path: Path) -> bool:
 @contextlib.contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder in `target` that is deleted as the temporary files of `staged` are."""
-    with _temporary_names() as name_beside:
-        folder = name_beside(target / "staging")
-        folder.mkdir(0o700)
-        yield folder
+    with _temporary_files() as files:
+        yield files.create(target / "staging", None)[0]
 
 
 @contextlib.contextmanager
@@ -132,28 +127,59 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
             os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _temporary_names() -> Iterator[Callable[[Path], Path]]:
-    """Yield a function that names a file beside a path; it is deleted at the end if it is there."""
-    names: list[Path] = []
+class _TemporaryFiles:
+    """Temporary files and folders of one block, locked where the system has locks."""
 
-    def name_beside(path: Path) -> Path:
+    def __init__(self) -> None:
+        self._names: list[Path] = []
+        self._descriptors: list[int] = []
+
+    def create(self, path: Path, mode: int | None) -> tuple[Path, int]:
+        """Create a file of a mode, or a folder, beside `path`; return its name and descriptor."""
         _delete_leftovers(path)
-        names.append(path.with_name(_TEMPORARY.format(os.urandom(8).hex())))
-        return names[-1]
+        while True:
+            name = path.with_name(_TEMPORARY.format(os.urandom(8).hex()))
+            self._names.append(name)  # before it is there: a signal may arrive at any moment
+            try:
+                if mode is None:
+                    name.mkdir(0o700)
+                    descriptor = os.open(os.devnull if fcntl is None else name, os.O_RDONLY)
+                else:
+                    descriptor = os.open(name, _NEW, mode)
+                self._descriptors.append(descriptor)
+                if fcntl is None:
+                    return name, descriptor
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(descriptor), name.lstat()):
+                    return name, descriptor
+            except FileNotFoundError:
+                if not path.parent.is_dir():
+                    raise
+            # Another process took it for a leftover.
 
-    def delete() -> None:
-        for name in names:
+    def close(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def delete(self) -> None:
+        for name in self._names:
             with contextlib.suppress(OSError):
                 _delete(name)
+        self.close()
 
+
+@contextlib.contextmanager
+def _temporary_files() -> Iterator[_TemporaryFiles]:
+    """Yield temporary files that are deleted at the end, unless they were renamed."""
+    files = _TemporaryFiles()
     try:
         try:
-            yield name_beside
+            yield files
         finally:
-            delete()
+            files.delete()
     except BaseException:
-        delete()  # SIGINT may have come in the middle of it
+        files.delete()  # SIGINT may have come in the middle of it
         raise
 
 
@@ -167,22 +193,29 @@ def _delete(name: Path) -> None:
 
 
 def _delete_leftovers(path: Path) -> None:
-    """Delete the temporary files and folders beside `path` that killed processes have left.
+    """Delete the temporary files and folders beside `path` whose writers are dead.
 
-    One is kept if it may belong to another user or program.
+    One is kept if its writer lives, if it may belong to another user or program, and where there
+    are no locks.
     """
-    if not hasattr(os, "geteuid"):  # Windows
+    if fcntl is None:
         return
     owners = {os.geteuid()}
     with contextlib.suppress(OSError):
         owners.add(path.lstat().st_uid)  # root gives a file to the owner of its target
     for name in path.parent.glob(_TEMPORARY.format("[0-9a-f]" * 16)):
-        with contextlib.suppress(OSError):
-            found = name.lstat()
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            # Neither follow a link nor wait for a pipe that somebody has put there.
+            access = os.O_RDONLY if name.is_dir() else os.O_RDWR
+            descriptor = os.open(name, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+            stack.callback(os.close, descriptor)
+            found = os.fstat(descriptor)
             is_file = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-            is_old = found.st_mtime < time.time() - _SECONDS_OF_A_WRITE
-            if is_old and (is_file or stat.S_ISDIR(found.st_mode)) and found.st_uid in owners:
-                _delete(name)
+            if (is_file or stat.S_ISDIR(found.st_mode)) and found.st_uid in owners:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its writer may have renamed it before the lock.
+                if os.path.samestat(found, name.lstat()):
+                    _delete(name)
 
 
 def rename(source: Path, target: Path) -> None:

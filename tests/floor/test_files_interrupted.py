@@ -27,11 +27,6 @@ def _temporary(folder):
     return {path.name for path in folder.rglob(".adalora-*")}
 
 
-def _age(folder):
-    for path in folder.rglob(".adalora-*"):
-        os.utime(path, (0, 0), follow_symlinks=False)
-
-
 def _left_behind(folder, number=0):
     """Return a name of a temporary file in a folder."""
     return folder / f".adalora-{number:016x}.tmp"
@@ -71,7 +66,6 @@ def test_next_write_deletes_what_a_killed_write_has_left(kind, step, tmp_path):
     folders = _ended_everywhere(kind, signal.SIGKILL, tmp_path, step)
     assert any(_temporary(folder) for folder in folders)
     for folder in folders:
-        _age(folder)
         signalled_writes.KINDS[kind](folder)
         assert _temporary(folder) == set()
         assert (folder / "target").read_bytes() == NEW
@@ -80,18 +74,40 @@ def test_next_write_deletes_what_a_killed_write_has_left(kind, step, tmp_path):
 def test_next_write_deletes_no_file_and_folder_with_another_name(tmp_path):
     (tmp_path / ".adalora-notes.tmp").touch()
     (tmp_path / ".adalora-x.tmp").mkdir()
-    _age(tmp_path)
     write_file(tmp_path / "target", NEW)
     assert _temporary(tmp_path) == {".adalora-notes.tmp", ".adalora-x.tmp"}
 
 
 # --- temporary files that are no leftovers --------------------------------------------------------
 
+WAITING = """
+import os, signal, sys
+from pathlib import Path
+real = os.fsync
+def fsync(descriptor):
+    print("written", flush=True)
+    sys.stdin.readline()
+    real(descriptor)
+os.fsync = fsync
+from adalora_core.floor.files import write_file
+write_file(Path(sys.argv[1]), b"slow")
+"""
+
 
 def test_temporary_file_of_a_living_process_stays(tmp_path):
-    _left_behind(tmp_path).write_bytes(b"half")
-    write_file(tmp_path / "target", NEW)
-    assert _temporary(tmp_path) == {_left_behind(tmp_path).name}
+    path = tmp_path / "target"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WAITING, str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT, text=True,
+    )  # fmt: skip
+    assert writer.stdout.readline() == "written\n"
+    (living,) = _temporary(tmp_path)
+    write_file(path, NEW)
+    write_file(path.with_name("other"), NEW)
+    assert (_temporary(tmp_path), path.read_bytes()) == ({living}, NEW)
+    writer.communicate("\n" * 9)
+    assert writer.returncode == 0
+    assert (_temporary(tmp_path), path.read_bytes()) == (set(), b"slow")
 
 
 def _other_user(slot, _):
@@ -118,7 +134,6 @@ def test_what_somebody_else_has_put_in_place_of_a_temporary_file_stays(put, tmp_
     path.parent.mkdir()
     for number in range(6):
         put(_left_behind(path.parent, number), victim)
-    _age(path.parent)
     write_file(path, NEW)
     with staging_folder(path.parent):
         pass
@@ -135,6 +150,31 @@ def test_root_deletes_what_it_had_given_to_the_owner_of_the_target(tmp_path):
     _left_behind(tmp_path).write_bytes(b"left")
     for each in (path, _left_behind(tmp_path)):
         os.chown(each, 12345, 12345)
-    _age(tmp_path)
     write_file(path, NEW)
     assert [each.name for each in tmp_path.iterdir()] == ["target"]
+
+
+def test_file_system_without_locks_is_written_and_nothing_is_deleted(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    path = tmp_path / "target"
+    left = _left_behind(tmp_path)
+    left.write_bytes(b"left")
+    write_file(path, NEW)
+    assert (_temporary(tmp_path), path.read_bytes()) == ({left.name}, NEW)
+
+
+def test_new_folder_that_another_process_takes_for_a_leftover_is_made_anew(tmp_path, monkeypatch):
+    make = Path.mkdir
+
+    def make_and_lose(folder, mode):
+        make(folder, mode)
+        monkeypatch.undo()
+        write_file(folder.with_name("other"), NEW)  # as another process does at that moment
+
+    monkeypatch.setattr(Path, "mkdir", make_and_lose)
+    with staging_folder(tmp_path) as folder:
+        assert folder.is_dir()
+    assert [each.name for each in tmp_path.iterdir()] == ["other"]

@@ -282,10 +282,12 @@ def test_adapter_with_a_slow_expression_is_refused_and_the_model_unchanged(
     make(base()).save_pretrained(tmp_path)
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | slow))
+    if field == "alpha_pattern" and library != "attached":
+        # AdaLoRA reads no alpha_pattern, and this package matches none.
+        make(base(), **slow)
+        return
     attempts = [lambda model: make(model, **slow)]
-    # Ignored by this package in a file: the tensors name the modules.
-    if field != "alpha_pattern" or library == "attached":
-        attempts.append(lambda model: LOADERS[library].from_pretrained(model, tmp_path))
+    attempts.append(lambda model: LOADERS[library].from_pretrained(model, tmp_path))
     for attempt in attempts:
         model = base()
         before = [(key, value.requires_grad) for key, value in model.named_parameters()]
