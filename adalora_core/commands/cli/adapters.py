@@ -223,7 +223,7 @@ def run_report(argv: Sequence[str]) -> int:
     _refuse_other(arguments)
     folder, values = Path(arguments.adapter), {}
     refuse_links_out(folder)
-    with contextlib.suppress(OSError, ValueError):  # what else reads the file speaks of these
+    with contextlib.suppress(OSError, ValueError):  # who reads the file next reports these
         values = object_in(folder / "adapter_config.json")
     if values.get("peft_type") == "LORA":
         _lora(folder, values, arguments)
