@@ -141,7 +141,7 @@ class AdaLoraConfig(BaseModel):
         found = list(findings(block))
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
-            raise _refusal(cls, errors, values)
+            raise _refusal(cls, errors, block.as_read)
         for finding in found:
             if finding.rule.warns_at_construction:
                 # Skip pydantic's frames: the warning points at the line that builds the config.

@@ -29,7 +29,7 @@ LINES = {
     "tests/bridge": 927,
     "tests/checker": 3262,
     "tests/commands": 3951,
-    "tests/config": 1842,
+    "tests/config": 1843,
     "tests/contract": 5270,
     "tests/core": 1036,
     "tests/csrc": 655,
