@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.bridge import attach, to_peft_config
-from adalora_core.demo.experiment import FULL, load_encoder, mean_pooled
+from adalora_core.commands.demo.experiment import FULL, load_encoder, mean_pooled
 
 TINIT = 2
 BATCH = (32, 8)

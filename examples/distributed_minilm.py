@@ -30,7 +30,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.demo.experiment import (
+from adalora_core.commands.demo.experiment import (
     FULL,
     QUICK,
     DemoSettings,

@@ -40,7 +40,7 @@ def test_the_proof_fails_where_torch_is_loaded() -> None:
 
 # All in one process: what one of them loads is there in the end.
 CONTRACT = """
-import adalora_core, adalora_core.commands.cli, adalora_core.demo
+import adalora_core, adalora_core.commands.cli, adalora_core.commands.demo
 import adalora_core.commands.server.handlers
 from adalora_core import AdaLoraConfig, ConfigError, check_config, validate_config
 from adalora_core.checker.rules import RULES

@@ -28,7 +28,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.demo.experiment import DemoSettings, accuracy
+from adalora_core.commands.demo.experiment import DemoSettings, accuracy
 from adalora_core.trainers.distributed import AdapterState, check_agreement
 
 EVERY = 6

