@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from adalora_runs import make
 from safetensors.torch import load_file, save_file
 from torch import nn
+from toy_models import TwoLayer
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from adalora_core import AdaLoraModel, RunWarning
@@ -96,6 +98,16 @@ def test_a_resized_vocabulary_is_saved_where_it_is_trained(saved: Any, tmp_path:
         base = resized(tmp_path / "base", seed)
         loaded = AdaLoraModel.from_pretrained(base, tmp_path / "adapter")
         torch.testing.assert_close(logits(loaded), logits(model))
+
+
+def test_a_model_that_is_none_of_transformers_is_saved_though_it_has_a_vocabulary(
+    tmp_path: Path,
+) -> None:
+    base = TwoLayer()
+    base.config = SimpleNamespace(vocab_size=20)
+    model = drawn("adalora_core", base, base_model_name_or_path=str(tmp_path / "base"))
+    model.save_pretrained(tmp_path / "adapter")
+    assert AdaLoraModel.from_pretrained(TwoLayer(), tmp_path / "adapter")
 
 
 HEAD = {"target_modules": ["q_proj", "lm_head"]}

@@ -119,14 +119,16 @@ def _warn_if_resized(adapter: Adapter, model: Any) -> None:
     pretrained = pretrained_name(adapter.config, model)
     config: Any = getattr(model, "config", None)
     size = getattr(config, "vocab_size", None)
-    if not (size and pretrained) or isinstance(model.get_input_embeddings(), ModulesToSave):
-        return
-    with contextlib.suppress(OSError, ValueError):
-        before = type(config).from_pretrained(pretrained, local_files_only=True).vocab_size
-        if before != size:
-            seen = f"the vocabulary of the base model was resized from {before} to {size}, and the "
-            seen += f"adapter {adapter.name!r} is saved without its embeddings"
-            adapter.run.report(FileLacksTrainedWeights, seen)
+    before = size
+    if size and pretrained:
+        # Only models of transformers know the size of theirs.
+        with contextlib.suppress(OSError, ValueError, AttributeError, NotImplementedError):
+            if not isinstance(model.get_input_embeddings(), ModulesToSave):
+                before = type(config).from_pretrained(pretrained, local_files_only=True).vocab_size
+    if before != size:
+        seen = f"the vocabulary of the base model was resized from {before} to {size}, and the "
+        seen += f"adapter {adapter.name!r} is saved without its embeddings"
+        adapter.run.report(FileLacksTrainedWeights, seen)
 
 
 # --- checks, before a model is changed -----------------------------------------------------------
