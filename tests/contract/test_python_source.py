@@ -14,7 +14,7 @@ from contract_fixes import fix, inspect
 from adalora_core.checker.check import check_config, validate_config
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.selection import Selection
+from adalora_core.checker.pipeline.suppression import Selection
 from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.usage_base import CodeFault
 from adalora_core.config.fields.table import says_lora

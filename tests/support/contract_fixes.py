@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.selection import Selection
+from adalora_core.checker.pipeline.suppression import Selection
 from adalora_core.checker.reports import Examined
 
 

@@ -29,7 +29,7 @@ from adalora_core.checker.pipeline.discovery import (
     is_empty_config,
     is_untyped,
 )
-from adalora_core.checker.pipeline.selection import Selection, suppress
+from adalora_core.checker.pipeline.suppression import Selection, suppress
 from adalora_core.checker.reports import Examined, Report
 from adalora_core.checker.rules import BY_CODE, findings, usage_findings, with_document
 from adalora_core.config.fields.block import Block

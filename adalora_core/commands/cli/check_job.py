@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.checker.documents import read_bytes
 from adalora_core.checker.pipeline import CheckOptions, parse_version
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.selection import Selection
+from adalora_core.checker.pipeline.suppression import Selection
 from adalora_core.checker.reports import Examined, Notice, Outcome, Report
 from adalora_core.checker.reports.text import left_out_phrase
 from adalora_core.commands.cli.console import (

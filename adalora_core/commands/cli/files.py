@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from adalora_core.checker.documents import read_bytes
 from adalora_core.checker.documents.document import SUFFIXES
-from adalora_core.checker.pipeline.selection import WILDCARDS, fits
+from adalora_core.checker.pipeline.suppression import WILDCARDS, fits
 from adalora_core.floor.files import is_inside, write_file
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
         if wanted.lower() in (rule.code.lower(), rule.name):
             print_text(wrapped(page(rule)))
             return FINE
-    from adalora_core.checker.pipeline.selection import unknown_rule
+    from adalora_core.checker.pipeline.suppression import unknown_rule
 
     return fail("rule", f"{unknown_rule(wanted)}; run 'adalora rule' to list all rules")
 

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from adalora_core.checker.documents import decode, read_bytes
 from adalora_core.checker.documents.problems import LIMIT_EXCEEDED
 from adalora_core.checker.pipeline import parse_version
-from adalora_core.checker.pipeline.selection import Selection, file_ignores
+from adalora_core.checker.pipeline.suppression import Selection, file_ignores
 from adalora_core.checker.reports import FORMATS
 from adalora_core.commands.cli.console import parse_limits, similar
 from adalora_core.commands.session import OF_A_CHECK

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lsprotocol import types
 
-from adalora_core.checker.pipeline.selection import fits
+from adalora_core.checker.pipeline.suppression import fits
 from adalora_core.checker.plan.plan import plan_of
 from adalora_core.checker.rules import BY_CODE, findings, page
 from adalora_core.commands.cli.check import options_in

@@ -13,7 +13,7 @@ from known_models import MODELS
 from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.fixing import fix
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.selection import Selection
+from adalora_core.checker.pipeline.suppression import Selection
 from adalora_core.checker.plan.modules import Adapted, Injected
 from adalora_core.checker.plan.plan import as_dict, costs_of, plan_of
 from adalora_core.checker.reports import diagnostic_to_json

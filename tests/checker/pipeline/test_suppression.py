@@ -8,7 +8,7 @@ import pytest
 from contract_fixes import fix, inspect
 
 from adalora_core.checker.documents import decode
-from adalora_core.checker.pipeline.selection import comments
+from adalora_core.checker.pipeline.suppression import comments
 from adalora_core.checker.rules import RULES
 from adalora_core.config.rules.base import SOUND
 from adalora_core.floor.limits import DEFAULT_LIMITS

@@ -1,4 +1,4 @@
-"""Select the findings to report: by code, family or name of the rule, and by file."""
+"""Select the findings to report: by code, family or name of the rule, by file, and by comments."""
 
 from __future__ import annotations
 
