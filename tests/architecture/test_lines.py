@@ -26,7 +26,7 @@ LINES = {
     "tests/architecture": 970,
     "tests/benchmarks": 670,
     "tests/bridge": 927,
-    "tests/checker": 3262,
+    "tests/checker": 3271,
     "tests/commands": 4051,
     "tests/config": 1843,
     "tests/contract": 5270,

@@ -7,10 +7,12 @@ import random
 from dataclasses import replace
 
 import pytest
+import torch
 from header_files import small_llama, write_model
 from injections import base_of, drawn
+from safetensors.torch import save_file
 
-from adalora_core.checker.plan.header import file_bytes
+from adalora_core.checker.plan.header import file_bytes, read_header
 from adalora_core.checker.plan.modules import RefusedError
 from adalora_core.checker.plan.sizing import Limit, for_adalora, for_lora
 from adalora_core.commands.injection.base_model import read_base
@@ -138,3 +140,10 @@ def _judge_a_drawn_budget(rng):
     larger = [amount(rank + more) for more in (1, 2)]
     is_most = "no matrix can use" in found.note
     assert is_most or all(x is None or x > limit for x in larger), (model, fields)
+
+
+def test_bytes_of_a_file_are_those_that_are_written_however_long_its_header_is(tmp_path):
+    for length in range(1, 17):
+        path = tmp_path / f"{length}.safetensors"
+        save_file({"n" * length: torch.zeros(2)}, path, {"format": "pt"})
+        assert file_bytes(read_header(path)) == path.stat().st_size
