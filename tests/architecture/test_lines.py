@@ -42,7 +42,7 @@ LINES = {
     "tests/ops": 1949,
     "tests/packaging": 1730,
     "tests/peft": 1667,
-    "tests/runs": 3819,
+    "tests/runs": 3833,
     "tests/scripts": 527,
     "tests/security": 2780,
     "tests/shell": 1237,

@@ -8,7 +8,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from adalora_runs import SETTINGS, train
+from adalora_runs import SETTINGS, make, optimizer_of, train
 from toy_models import TwoLayer, outputs, tiny_llama, token_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, RunWarning, get_peft_model
@@ -77,3 +77,17 @@ class TestBias:
             torch.manual_seed(5)
             loaded = load.from_pretrained(TwoLayer(), tmp_path)
             torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
+
+
+def test_rows_of_an_embedding_that_are_trained_and_saved_are_no_finding(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    rows = {"target_modules": ["q_proj"], "trainable_token_indices": [3, 4]}
+    model = make("attached", tiny_llama(), **rows)
+    optimizer = optimizer_of(model)
+    for step in range(2):
+        model(**token_batch(step)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(tmp_path)
+    assert not [each for each in recwarn if "ADA823" in str(each.message)]
