@@ -15,12 +15,12 @@ TRIED = (
     ("0.19.1", "5.17.0"),
     ("0.20.0", "5.23.0"),
     ("0.21.2", "5.23.0"),
-    ("0.21.2", "5.24.0"),
+    ("0.21.2", "5.25.0"),
 )
 """Releases of PEFT and of transformers that the tests of the bridge run with.
 
-With each PEFT the newest transformers whose `add_adapter` accepts it, and the newest of all: 5.24
-asks for PEFT 0.22.
+With each PEFT the newest transformers whose `add_adapter` accepts it, and the newest of all, which
+asks for a later PEFT.
 """
 
 _MODEL = "peft.tuners.adalora.model:AdaLoraModel."
