@@ -102,7 +102,11 @@ def pytest_collection_modifyitems(
         pytest.UsageError: a test is marked slow and nightly: `-m slow` would run what takes hours.
     """
     for item in items:
-        if item.get_closest_marker("slow") and item.get_closest_marker("nightly"):
+        if item.get_closest_marker("nightly") is None:
+            continue
+        # A parameter of a fixture may be slow where the test itself is nightly.
+        item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]
+        if item.get_closest_marker("slow"):
             raise pytest.UsageError(f"{item.nodeid} is slow and nightly: choose one tier")
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu and "gpu" not in config.getoption("markexpr") and not _has_gpu():
@@ -177,7 +181,7 @@ def forget_dataloaders() -> None:
     GradientState._reset_state()
 
 
-@pytest.fixture(params=["own", "import", "attach"])
+@pytest.fixture(params=["own", "import", pytest.param("attach", marks=pytest.mark.slow)])
 def door(request: pytest.FixtureRequest) -> str:
     """Make the models of a test through each door of the package; a key of `LIBRARIES`."""
     if request.param == "import":
@@ -192,7 +196,7 @@ def library(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=["native", "portable"])
+@pytest.fixture(params=["native", pytest.param("portable", marks=pytest.mark.slow)])
 def op_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Serve every call of a test by the compiled core, or by torch's operations."""
     name: str = request.param

@@ -1,38 +1,28 @@
-"""Four processes on two cores take turns: what needs as many is in the slow tier."""
+"""What starts processes, which take turns on two cores, is slow, but for a case of each kind."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from peft_releases import environment_of
 
 pytest.register_assert_rewrite("distributed_runs")
 
-MANY = 4
 HERE = Path(__file__).parent
+FAST = {
+    "test_every_process_goes_the_way_of_the_single_one[ddp-2-adapted-penalty]",
+    "test_every_process_goes_the_way_of_the_single_one[fsdp2-2-adapted-penalty]",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests here that a parameter gives so many processes."""
+    """Mark the tests here that start processes, whose files are in `tmp_path`, but two."""
     for item in items:
-        if item.get_closest_marker("nightly"):
+        if item.get_closest_marker("nightly") or HERE not in item.path.parents:
             continue
-        callspec = getattr(item, "callspec", None)
-        if callspec and HERE in item.path.parents and _numbers(callspec.params.values()) & {MANY}:
+        if "tmp_path" in getattr(item, "fixturenames", ()) and item.name not in FAST:
             item.add_marker(pytest.mark.slow)
-
-
-def _numbers(values: Any) -> set[Any]:
-    """Return all whole numbers in nested tuples and lists."""
-    found = set()
-    for value in values:
-        if isinstance(value, (tuple, list)):
-            found |= _numbers(value)
-        elif type(value) is int:
-            found.add(value)
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import sys
 
@@ -232,7 +233,7 @@ def test_changed_files_are_checked_with_the_settings_of_the_target_and_never_pas
     run_command, project
 ):
     (block,) = re.findall(r"```bash\n(set -eu # TARGET.*?)```", PAGE, re.DOTALL)
-    block = block.replace("python -I", f"{sys.executable} -I")
+    block = block.replace("python -I", f"{shlex.quote(sys.executable)} -I")
     git = "git -c user.name=n -c user.email=e -c init.defaultBranch=main"
     start = f"{git} init -q . && {git} add . && {git} commit -qm base && git remote add origin ."
     assert _shell(run_command, start, project).returncode == 0

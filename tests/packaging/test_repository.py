@@ -17,8 +17,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 WORKFLOWS = {
     path.name: yaml.safe_load(path.read_text("utf-8")) for path in GITHUB.glob("workflows/*.yml")
 }
-# Runners have no nvcc; the wheels are built with one. Pip takes the newest torch there for `tests`.
-NOT_IN_WORKFLOWS = {"cuda", "newest"}
+# Runners have no nvcc; the wheels are built with one.
+NOT_IN_WORKFLOWS = {"cuda"}
 PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 needs_clone = pytest.mark.skipif(
     not GITHUB.exists(), reason="an sdist has no workflows; would have compared them with .ci/run"

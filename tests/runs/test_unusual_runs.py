@@ -61,15 +61,16 @@ class Lookahead(torch.optim.Optimizer):
 
 
 def lbfgs(model: Any) -> None:
-    optimizer = torch.optim.LBFGS(factors(model), line_search_fn="strong_wolfe")
+    """On one batch, whose loss the line search never raises: another batch may make it diverge."""
+    optimizer = torch.optim.LBFGS(factors(model), max_iter=2, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss: torch.Tensor = model(**two_layer_batch(0)).loss
+        loss.backward()
+        return loss
+
     for step in range(STEPS):
-
-        def closure(step: int = step) -> torch.Tensor:
-            optimizer.zero_grad()
-            loss: torch.Tensor = model(**two_layer_batch(step)).loss
-            loss.backward()
-            return loss
-
         optimizer.step(closure)
         model.base_model.update_and_allocate(step)
 

@@ -6,10 +6,10 @@
 # ruff: noqa: E501 - an architecture is a line
 from __future__ import annotations
 
-TRANSFORMERS = "5.24.0"
+TRANSFORMERS = "5.25.0"
 """The release that was walked."""
 
-ARCHITECTURES = 1461
+ARCHITECTURES = 1475
 """The number of model classes that were walked."""
 
 LINEAR = """
@@ -71,13 +71,14 @@ Wi Wk Wo Wq Wqkv Wv a_proj acoustic_linear_1 acoustic_linear_2 action_in_proj ac
  sink_proj spatial_conv spatial_features_proj spatial_proj spatial_reduction speaker_embeds_layer
  speaker_proj sr start_classifier state_proj summary temporal_dense
  temporal_positional_encoding_projection_layer text_proj text_projection text_to_mm_projection
- thinker_to_talker_proj to_k to_key to_kv to_out to_q to_query to_v token top_conv transformation
- unembedding_projection up_proj up_proj_for_speech up_proj_for_vision_speech v v_head v_lin v_proj
- v_proj_current v_proj_delayed value value_global value_proj value_protein values_text_proj
- values_vision_proj vertical_conv video_patch_projection vision_embed_tokens vision_head
- vision_proj vision_projection visual_projection vocab_projector vocab_transform w1 w2 w2e_query
- w3 w_0 w_1 w_out weight_proj weights_proj wi wi_0 wi_1 wk wo wp_head wq_b x_proj
- xpath_unitseq2_embeddings xpath_unitseq2_inner
+ thinker_to_talker_proj time_mlp_in time_mlp_out to_k to_key to_kv to_out to_q to_query to_v token
+ top_conv transformation unembedding_projection up_proj up_proj_for_speech
+ up_proj_for_vision_speech v v_head v_lin v_proj v_proj_current v_proj_delayed value value_global
+ value_proj value_protein values_text_proj values_vision_proj vertical_conv video_patch_projection
+ vision_embed_tokens vision_head vision_proj vision_projection visual_embeddings_table
+ visual_projection vocab_projector vocab_transform w1 w2 w2e_query w3 w_0 w_1 w_out weight_proj
+ weights_proj wi wi_0 wi_1 wk wo wp_head wq_b x_proj xpath_unitseq2_embeddings
+ xpath_unitseq2_inner
 """
 """Last parts of paths of linear and convolutional modules."""
 
@@ -161,7 +162,7 @@ OPTForCausalLM lm_head model(decoder(embed_positions! embed_tokens! final_layer_
 GPTNeoXForCausalLM gpt_neox(emb_dropout! embed_in! final_layer_norm! layers(0(attention(dense query_key_value) input_layernorm! mlp(act! dense_4h_to_h dense_h_to_4h) post_attention_dropout! post_attention_layernorm! post_mlp_dropout!)) rotary_emb!) lm_head
 GPTJForCausalLM lm_head transformer(drop! h(0(attn(k_proj out_proj q_proj resid_dropout! v_proj) ln_1! mlp(act! dropout! fc_in fc_out))) ln_f! rotary_emb! wte!)
 BloomForCausalLM lm_head transformer(h(0(input_layernorm! mlp(dense_4h_to_h dense_h_to_4h gelu_impl!) post_attention_layernorm! self_attention(attention_dropout! dense query_key_value))) ln_f! word_embeddings! word_embeddings_layernorm!)
-FalconForCausalLM lm_head transformer(h(0(input_layernorm! mlp(act! dense_4h_to_h dense_h_to_4h) self_attention(attention_dropout! dense query_key_value))) ln_f! rotary_emb! word_embeddings!)
+FalconForCausalLM lm_head transformer(h(0(input_layernorm! mlp(act! dense_4h_to_h dense_h_to_4h) self_attention(dense query_key_value))) ln_f! rotary_emb! word_embeddings!)
 PhiForCausalLM lm_head model(embed_dropout! embed_tokens! final_layernorm! layers(0(input_layernorm! mlp(activation_fn! fc1 fc2) resid_dropout! self_attn(dense k_proj q_proj v_proj))) rotary_emb!)
 Phi3ForCausalLM lm_head model(embed_tokens! layers(0(input_layernorm! mlp(activation_fn! down_proj gate_up_proj) post_attention_layernorm! resid_attn_dropout! resid_mlp_dropout! self_attn(o_proj qkv_proj))) norm! rotary_emb!)
 MptForCausalLM lm_head transformer(blocks(0(attn(Wqkv out_proj) ffn(act! down_proj up_proj) norm_1! norm_2! resid_attn_dropout!)) norm_f! wte!)

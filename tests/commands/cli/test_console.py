@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -102,7 +103,7 @@ def test_messages_wrap_to_the_terminal_and_to_nothing_else(check, write, monkeyp
 
 def _shell(command, cwd):
     """Run `adalora` from a shell, as `adalora` is named there."""
-    line = command.replace("adalora ", f"{sys.executable} -m adalora_core ", 1)
+    line = command.replace("adalora ", f"{shlex.quote(sys.executable)} -m adalora_core ", 1)
     return subprocess.run(
         ["/bin/bash", "-c", f"set -o pipefail; {line}"],
         cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
