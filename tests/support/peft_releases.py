@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from programs import run
 
 ROOT = Path(__file__).parents[2]
-HIDDEN = "import sys; sys.modules['torchao'] = None"
-"""PEFT 0.18 imports names from torchao, for LoRA, that its newest releases do not have."""
+HIDDEN = "import sys; sys.modules.update(torchao=None, kernels=None)"
+"""PEFT 0.18 and transformers 5.5 call these, if present, in ways that later ones refuse."""
 
 
 def environment_of(folder: Path, *requirements: str) -> Path:
