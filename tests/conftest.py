@@ -105,7 +105,11 @@ def pytest_collection_modifyitems(
         if item.get_closest_marker("nightly") is None:
             continue
         # A parameter of a fixture may be slow where the test itself is nightly.
-        item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "slow"]
+        marks = getattr(getattr(item, "callspec", None), "marks", ())
+        slow = [each for each in marks if each.name == "slow"]
+        item.own_markers[:] = [
+            each for each in item.own_markers if not any(each is one for one in slow)
+        ]
         if item.get_closest_marker("slow"):
             raise pytest.UsageError(f"{item.nodeid} is slow and nightly: choose one tier")
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]

@@ -1,4 +1,4 @@
-"""What starts processes, which take turns on two cores, is slow, but for a case of each kind."""
+"""Mark as slow what starts processes, which take turns on two cores, but a case of each kind."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from peft_releases import environment_of
 pytest.register_assert_rewrite("distributed_runs")
 
 HERE = Path(__file__).parent
-FAST = {
-    "test_every_process_goes_the_way_of_the_single_one[ddp-2-adapted-penalty]",
-    "test_every_process_goes_the_way_of_the_single_one[fsdp2-2-adapted-penalty]",
-}
+COMPARED = "test_every_process_goes_the_way_of_the_single_one"
+FAST = {f"{COMPARED}[{kind}-2-adapted-penalty]" for kind in ("ddp", "fsdp2")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests here that start processes, whose files are in `tmp_path`, but two."""
+    """Mark the tests here that start processes, whose files are in `tmp_path`, but two.
+
+    Raises:
+        pytest.UsageError: these two are gone: the fast tier would be without processes.
+    """
+    compared = {item.name for item in items if item.name.startswith(COMPARED)}
+    if len(compared) > len(FAST) and not compared >= FAST:
+        raise pytest.UsageError(f"no {sorted(FAST - compared)}: choose other cases to stay fast")
     for item in items:
         if item.get_closest_marker("nightly") or HERE not in item.path.parents:
             continue

@@ -1,4 +1,4 @@
-"""What the tests passed with is recorded for all that they need, and asked of no index."""
+"""Hold that constraints.txt records a release of all that the tests need; no index is asked."""
 
 from __future__ import annotations
 
