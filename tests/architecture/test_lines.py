@@ -41,7 +41,7 @@ LINES = {
     "tests/nn": 598,
     "tests/ops": 1949,
     "tests/packaging": 1778,
-    "tests/peft": 1667,
+    "tests/peft": 1671,
     "tests/runs": 3834,
     "tests/scripts": 527,
     "tests/security": 2780,

@@ -9,6 +9,7 @@ import pytest
 from peft_releases import ROOT, environment_of, requirements_of, run_tests
 
 from adalora_core.bridge.versions import TRIED
+from adalora_core.config.fields.module_names import TRANSFORMERS
 
 CORE = [
     *(f"tests/bridge/test_{name}.py" for name in ("attaching", "injected", "layers")),
@@ -22,8 +23,15 @@ ALL = [
     *(f"tests/runs/test_{name}.py" for name in ("torch_encoder", "trainer_findings")),
     *CORE[3:],
 ]
+NAMES = ("peft", "transformers")
 INSTALLED = (version("peft"), version("transformers"))
 OTHERS = [pair for pair in TRIED if pair != INSTALLED]
+
+
+def test_releases_that_the_project_names_are_the_recorded_ones() -> None:
+    recorded = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    assert {f"{name}=={each}" for name, each in zip(NAMES, TRIED[-1], strict=True)} <= {*recorded}
+    assert TRIED[-1][1] == TRANSFORMERS
 
 
 def test_listed_tests_exist() -> None:
