@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.check import check_config as check_config
     from adalora_core.checker.check import validate_config as validate_config
     from adalora_core.checker.reports import Report as Report
-    from adalora_core.commands.rank_report.pilot import find_ranks as find_ranks
+    from adalora_core.commands.rank_report.averaging import average_ranks as average_ranks
     from adalora_core.config.findings import ConfigError as ConfigError
     from adalora_core.config.findings import ConfigWarning as ConfigWarning
     from adalora_core.config.findings import Diagnostic as Diagnostic
@@ -45,9 +45,9 @@ _EXPORTS = {
     "Span": "adalora_core.floor.places",
     "allocate_automatically": "adalora_core.trainers.optimizer_hook",
     "allocate_on_step": "adalora_core.trainers.optimizer_hook",
+    "average_ranks": "adalora_core.commands.rank_report.averaging",
     "check_config": "adalora_core.checker.check",
     "factor_groups": "adalora_core.training.run.optimizers",
-    "find_ranks": "adalora_core.commands.rank_report.pilot",
     "get_peft_model": "adalora_core.training",
     "ignore_run_findings": "adalora_core.training.run.reporting",
     "validate_config": "adalora_core.checker.check",

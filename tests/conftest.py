@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -90,6 +91,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if all(each.partition("::")[0].endswith(".py") for each in config.args):
         return 0
     return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file whose tests are all of another tier: each worker spends seconds on that."""
+    if collection_path.suffix != ".py" or not config.getoption("markexpr").startswith(FAST_TIER):
+        return None
+    marked = r"^pytestmark = pytest\.mark\.(slow|nightly)$"
+    return bool(re.search(marked, collection_path.read_text("utf-8"), re.MULTILINE)) or None
 
 
 @pytest.hookimpl(wrapper=True)

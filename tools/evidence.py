@@ -1,4 +1,4 @@
-"""Make the results of the first study in docs/evidence-tables.md, and their picture."""
+"""Make the results of the first study in benchmarks/studies/tables.md, and their picture."""
 
 from __future__ import annotations
 

@@ -64,7 +64,8 @@ def answers() -> str:
         "(training.md#other-scores) divides the score of a triplet (what one unit of rank consists "
         "of) by its parameters, and counts the budget in parameters. LoRA needs "
         f"**{_more(scored)}** more parameters ({_reach(scored)}) to reach its loss in 300 steps. "
-        "One test, [planned before](evidence-tables.md#studies-of-one-question), asked whether the "
+        "One test, [planned before](../benchmarks/studies/tables.md#studies-of-one-question), "
+        "asked whether the "
         f"gain is above 7 %: {_verdict('in-parameters')}. It is not the default, since PEFT has no "
         "such score.",
         "Which learning rate?": "Half the rate [until the last triplet is dropped]"

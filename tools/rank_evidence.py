@@ -1,4 +1,4 @@
-"""Make the results of the second study in docs/evidence-tables.md."""
+"""Make the results of the second study in benchmarks/studies/tables.md."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab")
 COMMANDS = (
     "check", "rule", "explain", "plan", "schema", "server", "env", "report", "export-lora",
-    "shrink", "demo",
+    "demo",
 )  # fmt: skip
 
 

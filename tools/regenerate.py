@@ -98,13 +98,6 @@ def comparison() -> dict[Path, Content]:
     return {DOCS / "peft-comparison.md": page()}
 
 
-def machinery() -> dict[Path, Content]:
-    """Return the table of torch's machinery over adapted models."""
-    from torch_machinery import PAGE, page
-
-    return {PAGE: page()}
-
-
 def scripts() -> dict[Path, Content]:
     """Return the table of scripts that are written for PEFT."""
     sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -164,11 +157,11 @@ def ranks() -> dict[Path, Content]:
 
 
 def scaling() -> dict[Path, Content]:
-    """Return the costs on many devices: the table in docs/scaling.md and its picture."""
+    """Return the costs on many devices: a table and its picture."""
     from scaling_model import draw, table_and_products
     from written_blocks import with_block
 
-    page = DOCS / "scaling.md"
+    page = ROOT / "benchmarks" / "results" / "scaling.md"
     return {
         page: with_block(page, "scaling", table_and_products()),
         DOCS / "scaling.png": Picture((TOOLS / "scaling_model.py",), draw),
@@ -248,7 +241,7 @@ def indexes() -> dict[Path, Content]:
 
 
 def evidence() -> dict[Path, Content]:
-    """Return the results of the first study in docs/evidence-tables.md, and their picture."""
+    """Return the results of the first study in benchmarks/studies/tables.md, and their picture."""
     from evidence import PICTURE, SOURCES, block, draw
     from study_tables import on_tables
 
@@ -272,7 +265,7 @@ def rank_study() -> dict[Path, Content]:
 
 
 def questions() -> dict[Path, Content]:
-    """Return the studies of one question in docs/evidence-tables.md."""
+    """Return the studies of one question in benchmarks/studies/tables.md."""
     from rank_answers import questions as block
     from study_tables import on_tables
 
@@ -294,7 +287,7 @@ def install() -> dict[Path, Content]:
 
 
 def cut_study() -> dict[Path, Content]:
-    """Return the results of the third study in docs/evidence-tables.md."""
+    """Return the results of the third study in benchmarks/studies/tables.md."""
     from cut_evidence import block
     from study_tables import on_tables
 
@@ -326,7 +319,6 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "cut-study": cut_study,
     "finding": finding,
     "install": install,
-    "machinery": machinery,
     "comparison": comparison,
 }
 

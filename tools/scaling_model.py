@@ -167,12 +167,12 @@ def _penalty_flops_of(columns: int, rows: int, devices: int, division: Division)
 
 
 def table_and_products() -> str:
-    """Return the written part of docs/scaling.md."""
+    """Return the written part of benchmarks/results/scaling.md."""
     return f"{table()}\n\n{adapter_flops()}."
 
 
 def table() -> str:
-    """Return the table of docs/scaling.md."""
+    """Return the table of benchmarks/results/scaling.md."""
     lines = [
         (
             "| model | devices | division | averages | update moves | gathers (LoRA too) "
@@ -196,7 +196,7 @@ def table() -> str:
 
 
 def adapter_flops() -> str:
-    """Return the sentence of docs/scaling.md about the products of the adapters."""
+    """Return the sentence there about the products of the adapters."""
     costs = [f"{6 * parameters(model) / 1e9:.2f} GFLOP ({model.name})" for model in MODELS]
     return f"Per token the adapters take {' and '.join(costs)}, forward and backward"
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURES = RESULTS / "core.json"
+GOALS = RESULTS / "goals.md"
 README = ROOT / "README.md"
 STATUS = ROOT / "docs" / "status.md"
-ADR = ROOT / "docs" / "adr" / "0004-which-goals-of-speed-the-core-reaches.md"
 PART = "speed"
 
 
@@ -37,7 +37,7 @@ def pages() -> dict[Path, str]:
             with_block(README, PART, readme_block(results, setting)), PART, price(results)
         ),
         STATUS: with_block(STATUS, PART, table(results, setting)),
-        ADR: with_block(ADR, PART, goals_block(results)),
+        GOALS: with_block(GOALS, PART, goals_block(results)),
     }
 
 

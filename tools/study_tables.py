@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from intervals import Interval
 
 
-PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
+PAGE = Path(__file__).parents[1] / "benchmarks" / "studies" / "tables.md"
 
 
 def on_tables(part: str, block: str) -> dict[Path, str]:
-    """Return docs/evidence-tables.md with the block of a part."""
+    """Return benchmarks/studies/tables.md with the block of a part."""
     return {PAGE: with_block(PAGE, part, block)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import peft
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
@@ -13,11 +13,10 @@ from torch import nn
 
 from adalora_core.bridge import adapters, injected, layers
 from adalora_core.bridge import model as models
-from adalora_core.bridge.configurations import BuiltConfigOverrides, to_peft_config
+from adalora_core.bridge.configurations import BuiltConfigOverrides
 from adalora_core.bridge.layers import OVERRIDES, LayerOverrides, adalora_layers
 from adalora_core.bridge.model import is_adalora
 from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built, replaced
-from adalora_core.config.model import AdaLoraConfig
 from adalora_core.nn.wrapping import leave_fast_path, offloading_hook
 from adalora_core.training.host import TUNER, Host, register
 from adalora_core.training.run.reporting import refuse_adapted
@@ -61,28 +60,6 @@ def uninstall() -> None:
         if not isinstance(tuner, injected.Attached):
             adapters.return_to_peft(tuner)
     built.clear()
-
-
-def checked_config(**fields: Any) -> AdaLoraConfig:
-    """Return the configuration of `fields`, whose `total_step` is "auto" unless it is given.
-
-    Raises:
-        ValueError: a field is unknown, or the schedule is impossible; every finding is listed.
-    """
-    return AdaLoraConfig(**{"total_step": "auto", **fields})
-
-
-def adapted(model: nn.Module, config: AdaLoraConfig) -> PeftModel:
-    """Return `model` with a new adapter, in PEFT's class for its task."""
-    install()
-    return get_peft_model(model, to_peft_config(config))
-
-
-def loaded(model: nn.Module, folder: str, **options: Any) -> PeftModel:
-    """Return `model` with the adapter in `folder`; `options` are those of PEFT."""
-    install()
-    found: PeftModel = PeftModel.from_pretrained(model, folder, **options)
-    return found
 
 
 def attach(model: Module) -> Module:

@@ -26,7 +26,6 @@ BOUNDS = {
     "plan": OF_TENSORS,
     "report": OF_TENSORS,
     "export-lora": OF_TENSORS,
-    "shrink": OF_TENSORS,
 }
 """The bounds of each command that reads files of others."""
 MOST_FILES, MOST_SECONDS = 10, 300

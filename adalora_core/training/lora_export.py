@@ -1,4 +1,4 @@
-"""Write a LoRA adapter with a rank for each module, also from AdaLoRA.
+"""Write an AdaLoRA adapter as a LoRA adapter with a rank for each module.
 
 `B · diag(E) · A · scale = B · (A · E · scale)`, so with `lora_A = A · E · scale`, `lora_B = B`, and
 `lora_alpha = r` per module the outputs are equal. Servers that support only LoRA can use the file.
@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import distributed
 from torch.nn import functional
 
@@ -37,14 +35,11 @@ from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import warn_if_unfinished
 from adalora_core.training.tuner import AdaLoraTuner
 
-Factors = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
-
 CARRIED_OVER = (
     "base_model_name_or_path", "bias", "fan_in_fan_out", "lora_dropout", "modules_to_save",
     "revision", "task_type", "trainable_token_indices",
 )  # fmt: skip
 """Fields with the same meaning for LoRA."""
-_LENGTH_BYTES = 8
 
 
 def export_folder(
@@ -62,13 +57,17 @@ def export_folder(
         refuse_links_out(source)
         saved = folders.read_adapter(source)
         kernels = kernels_in(saved)
-    refuse_same(source, destination, "export_lora")
-    warn_if_folder_is_unfinished(saved, "exported")
+    if Path(source).resolve() == Path(destination).resolve():
+        raise CheckpointError(
+            "export_lora: the LoRA adapter would replace the adapter that is read from "
+            f"{str(source)!r}; name another folder to write to"
+        )
+    _warn_if_unfinished(saved)
     modules = modules_of(saved, kernels, AdapterSpec.of(saved.config).scale)
     _write(saved, modules, destination, pad_ranks=pad_ranks)
 
 
-def warn_if_folder_is_unfinished(saved: SavedAdapter, what: str) -> None:
+def _warn_if_unfinished(saved: SavedAdapter) -> None:
     """Warn of a save from the middle of a run, after a check of its factors.
 
     Raises:
@@ -77,7 +76,7 @@ def warn_if_folder_is_unfinished(saved: SavedAdapter, what: str) -> None:
     ranks = [len(rows) for rows in row_positions(saved).values()]
     kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:
-        seen = f"{str(saved.folder)!r} is {what} with {kept} triplets, target {target}"
+        seen = f"{str(saved.folder)!r} is exported with {kept} triplets, target {target}"
         report({}, BudgetNotReached, seen)
 
 
@@ -108,15 +107,60 @@ def _write(
     *,
     pad_ranks: bool,
 ) -> None:
+    """Write the modules as a LoRA adapter, which is put together in memory.
 
-    def factors(path: str) -> tuple[torch.Tensor, torch.Tensor]:
-        _, A, B, E, scale = modules[path]
-        # In float64, so that the file is as close as its dtype allows.
-        return A.flatten(1).double() * E * scale, B.flatten(1)
+    With `pad_ranks` every module gets the largest rank, with rows and columns of zeros: some
+    loaders divide the one `lora_alpha` of the file by the rank of each module.
 
+    Raises:
+        CheckpointError: no rank is left, a factor is beyond the range of its dtype, or tensors of
+            `modules_to_save` are missing.
+        OSError: the folder cannot be written; nothing was replaced.
+    """
     ranks = {path: len(each.A) for path, each in modules.items()}
-    file = LoraFile(modules, ranks, saved.tensors, pad_ranks=pad_ranks)
-    file.write(destination, lora_settings(saved.config), factors, "export_lora")
+    if pad_ranks:
+        ranks = {path: rank and max(ranks.values()) for path, rank in ranks.items()}
+    if not any(ranks.values()):
+        raise CheckpointError(
+            "export_lora: no triplet is left in any module, so there is nothing to export"
+        )
+    tensors = {}
+    for name, each in saved.tensors.items():
+        # The name of a base layer is that of the module where that has no adapter.
+        path, inside, last = name.rpartition(".base_layer.")
+        tensors[f"{path}.{last}" if inside and not ranks.get(path) else name] = each
+    settings = lora_settings(saved.config)
+    whole = saved_module_names(settings.get("modules_to_save"), settings.get("task_type"))
+    if lacks_all_of(whole, tensors):
+        raise CheckpointError(
+            f"export_lora: the adapter holds no tensor of modules_to_save {whole}, without which "
+            "PEFT cannot load it; save the adapter again"
+        )
+    for path, rank in ranks.items():
+        if rank:
+            tensors |= _factors(path, modules[path], rank)
+    fixed = {"peft_type": "LORA", "inference_mode": True, "init_lora_weights": True}
+    patterns = settings_of_ranks(ranks, lambda rank: rank)
+    config = folders.encode_config({**settings, **fixed, **patterns})
+    weights = folders.encode_tensors({TENSOR_PREFIX + n: each for n, each in tensors.items()})
+    folders.commit(Path(destination), weights, config)
+
+
+def _factors(path: str, module: LoraModule, rank: int) -> dict[str, torch.Tensor]:
+    """Return the factors of a module as they are written, by their names."""
+    names, of_A, of_B, E, scale = module
+    missing = rank - len(of_A)
+    # In float64, so that the file is as close as its dtype allows.
+    A = functional.pad(of_A.flatten(1).double() * E * scale, (0, 0, 0, missing))
+    B = functional.pad(of_B.flatten(1), (0, missing))
+    A = A.reshape(-1, *of_A.shape[1:]).to(of_A.dtype)
+    B = B.reshape(len(B), -1, *of_B.shape[2:])
+    if not (A.isfinite().all() and B.isfinite().all()):
+        raise CheckpointError(
+            f"export_lora: the product of factors and scale of {path!r} is beyond the range of "
+            f"{of_A.dtype}; the adapter cannot be written as LoRA in this dtype"
+        )
+    return dict(zip(names, (A, B), strict=True))
 
 
 def modules_of(
@@ -152,20 +196,6 @@ def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
     return {field: values[field] for field in CARRIED_OVER}
 
 
-def refuse_same(
-    source: str | os.PathLike[str], destination: str | os.PathLike[str], command: str
-) -> None:
-    """Raise CheckpointError if what is written would replace what was read."""
-    if Path(source).resolve() == Path(destination).resolve():
-        raise CheckpointError(
-            f"{command}: the LoRA adapter would replace the adapter that is read from "
-            f"{str(source)!r}; name another folder to write to"
-        )
-
-
-# --- the file -----------------------------------------------------------------------------------
-
-
 class LoraModule(NamedTuple):
     """An adapted module, whose change is `scale · B · diag(E) · A`.
 
@@ -175,7 +205,7 @@ class LoraModule(NamedTuple):
     names: tuple[str, str]
     A: torch.Tensor
     B: torch.Tensor
-    E: torch.Tensor | float
+    E: torch.Tensor
     scale: float
 
 
@@ -202,111 +232,3 @@ def kernels_in(saved: SavedAdapter) -> dict[str, tuple[int, ...] | None]:
             f"the kernels in {str(path)!r} do not fit its factors; save the adapter again"
         ) from None
     return kernels
-
-
-class LoraFile:
-    """The layout of the file of a LoRA adapter; names lack the prefix `base_model.model.`.
-
-    Attributes:
-        size: bytes of the file.
-        entry_bytes: bytes of each module in the header; at a lower rank they are no more.
-    """
-
-    def __init__(
-        self,
-        modules: Mapping[str, LoraModule],
-        ranks: Mapping[str, int],
-        others: Mapping[str, torch.Tensor],
-        *,
-        pad_ranks: bool = False,
-    ) -> None:
-        """Lay out the factors of `modules` at `ranks`, 0 for none, and `others` as they are.
-
-        With `pad_ranks` every module gets the largest rank, with rows and columns of zeros: some
-        loaders divide the one `lora_alpha` of the file by the rank of each module.
-        """
-        largest = max(ranks.values(), default=0)
-        written = {path: largest if pad_ranks else rank for path, rank in ranks.items() if rank}
-        self._modules, self._ranks = modules, written
-        self._all_ranks = {path: written.get(path, 0) for path in ranks}
-        self._others: dict[str, torch.Tensor] = {}
-        for name, each in others.items():
-            # The name of a base layer is that of the module where that has no adapter.
-            path, inside, last = name.rpartition(".base_layer.")
-            self._others[f"{path}.{last}" if inside and path not in written else name] = each
-        shapes = {name: (each.dtype, [*each.shape]) for name, each in self._others.items()}
-        for path, rank in written.items():
-            (name_a, name_b), A, B, *_ = modules[path]
-            shapes[name_a] = A.dtype, [rank, *A.shape[1:]]
-            shapes[name_b] = B.dtype, [len(B), rank, *B.shape[2:]]
-        end, header = 0, {}
-        for name in sorted(shapes, key=lambda each: (-shapes[each][0].itemsize, each)):
-            dtype, shape = shapes[name]
-            begin, end = end, end + dtype.itemsize * prod(shape)
-            place = {"dtype": _code(dtype), "shape": shape, "data_offsets": [begin, end]}
-            header[name] = _json({TENSOR_PREFIX + name: place})
-        # One brace of an entry is a comma in the file, and the other one is not there.
-        sizes = {name: len(each) - 1 for name, each in header.items()}
-        self.entry_bytes = {path: sum(sizes[n] for n in modules[path].names) for path in written}
-        text = len(_json({"__metadata__": {"format": "pt"}})) + sum(sizes.values())
-        self.size = _LENGTH_BYTES + text + -text % _LENGTH_BYTES + end
-
-    def write(
-        self,
-        folder: str | os.PathLike[str],
-        settings: Mapping[str, Any],
-        factors: Factors,
-        command: str,
-    ) -> None:
-        """Write the adapter, which is put together in memory.
-
-        `factors` returns A `[rank, in]` and B `[out, rank]` of a path, with its scale in them.
-
-        Raises:
-            CheckpointError: no rank is left, a factor is beyond the range of its dtype, or tensors
-                of `modules_to_save` are missing.
-            OSError: the folder cannot be written; nothing was replaced.
-        """
-        if not self._ranks:
-            raise CheckpointError(
-                f"{command}: no triplet is left in any module, so there is nothing to export"
-            )
-        whole = saved_module_names(settings.get("modules_to_save"), settings.get("task_type"))
-        if lacks_all_of(whole, self._others):
-            raise CheckpointError(
-                f"{command}: the adapter holds no tensor of modules_to_save {whole}, without which "
-                "PEFT cannot load it; save the adapter again"
-            )
-        fixed = {"peft_type": "LORA", "inference_mode": True, "init_lora_weights": True}
-        ranks = settings_of_ranks(self._all_ranks, lambda rank: rank)
-        config = folders.encode_config({**settings, **fixed, **ranks})
-        tensors = dict(self._others)
-        for path in self._ranks:
-            tensors |= self._made(path, factors, command)
-        weights = folders.encode_tensors({TENSOR_PREFIX + n: each for n, each in tensors.items()})
-        folders.commit(Path(folder), weights, config)
-
-    def _made(self, path: str, factors: Factors, command: str) -> dict[str, torch.Tensor]:
-        """Return the factors of a module as they are written, by their names."""
-        (A, B), (names, of_A, of_B, *_) = factors(path), self._modules[path]
-        missing = self._ranks[path] - len(A)
-        A = functional.pad(A, (0, 0, 0, missing)).reshape(-1, *of_A.shape[1:]).to(of_A.dtype)
-        B = functional.pad(B, (0, missing)).reshape(len(B), -1, *of_B.shape[2:]).to(of_B.dtype)
-        if not (A.isfinite().all() and B.isfinite().all()):
-            raise CheckpointError(
-                f"{command}: the product of factors and scale of {path!r} is beyond the range of "
-                f"{of_A.dtype}; the adapter cannot be written as LoRA in this dtype"
-            )
-        return dict(zip(names, (A, B), strict=True))
-
-
-@cache
-def _code(dtype: torch.dtype) -> str:
-    """Return the name that safetensors gives a dtype."""
-    code: str = json.loads(save({"x": torch.empty(0, dtype=dtype)})[_LENGTH_BYTES:])["x"]["dtype"]
-    return code
-
-
-def _json(entries: Mapping[str, Any]) -> bytes:
-    """Return the JSON of entries of a header, as safetensors writes it."""
-    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()

@@ -42,7 +42,6 @@ BOOST = {
     "release.md": 0.3,
     "runs-that-go-wrong.md": 2,
     "saved-lora.md": 3,
-    "shrink.md": 2,
     "training.md": 3,
     "when-not.md": 2.7,
 }

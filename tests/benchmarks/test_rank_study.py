@@ -351,7 +351,7 @@ def test_averaged_ranks_are_those_of_the_eight_seeds_at_every_length(tmp_path: P
         assert found_ranks(job, block, outcomes)[::6] == [4, 6, 6, 8]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_short_form_tells_a_broken_arm_from_a_good_one(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     command = [STUDY / "rank_study.py", "short", "--results", path, "--cache", tmp_path]

@@ -252,6 +252,7 @@ class TestTransformers:
             end_step(model, optimizer, step)
 
 
+@pytest.mark.slow
 class TestDiffusers:
     def test_unet_trains_and_its_file_loads(self, tmp_path: Path) -> None:
         model = attach(unet())

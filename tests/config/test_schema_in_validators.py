@@ -98,6 +98,7 @@ def test_published_schema_accepts_some_and_refuses_some(file):
     assert min(verdicts.count(True), verdicts.count(False)) > 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", PUBLISHED)
 def test_published_schema_is_judged_alike_by_ajv_in_strict_mode(file, ajv_modules):
     keywords = KEYWORDS if file == EDITOR_FILE else ()
@@ -111,6 +112,7 @@ def test_published_schema_is_judged_alike_by_jsonschema_rs(file):
     assert [validator.is_valid(config) for config in CONFIGS] == _verdicts(file)
 
 
+@pytest.mark.slow
 def test_schema_with_strict_keys_compiles_in_ajv_strict(ajv_modules, tmp_path):
     path = tmp_path / "strict.json"
     path.write_text(json.dumps(config_schema(strict_keys=True)))

@@ -49,6 +49,7 @@ def _search(reader, seeds):
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_drawn_texts_are_read_as_their_oracle_reads_them(reader):
     _search(reader, range(1_500))

@@ -25,9 +25,11 @@ def test_wrong_arguments_are_refused_by_name_and_never_crash(seed: int) -> None:
     fuzz(seed)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_cuda_module_refuses_wrong_arguments_by_name_too(seed: int, emulated_core: Any) -> None:
+def test_the_emulated_module_refuses_wrong_arguments_by_name_too(
+    seed: int, emulated_core: Any
+) -> None:
     fuzz(seed, emulated_core.__file__)
 
 

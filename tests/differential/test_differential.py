@@ -36,9 +36,8 @@ DRAWS = [
     ("lora", "peft", drawing_lora.draws),
 ]
 """The method, who trains it, and what draws configurations."""
-drawn = pytest.mark.parametrize(
-    ("runtime", "draws"), [pytest.param(*each[1:], id="-".join(each[:2])) for each in DRAWS]
-)
+PARAMETERS = [pytest.param(*each[1:], id="-".join(each[:2])) for each in DRAWS]
+drawn = pytest.mark.parametrize(("runtime", "draws"), PARAMETERS)
 
 
 def _unlisted(
@@ -60,7 +59,7 @@ def _unlisted(
 
 
 @pytest.mark.slow
-@drawn
+@pytest.mark.parametrize(("runtime", "draws"), PARAMETERS[:1])
 def test_drawn_configurations_are_errors_exactly_where_the_runtime_fails(
     runtime: Runtime, draws: Draws
 ) -> None:
@@ -141,7 +140,7 @@ def test_fix_of_a_real_configuration_removes_the_failure() -> None:
     assert found == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_fix_of_a_drawn_configuration_removes_the_failure() -> None:
     found = []
     for seed, case in enumerate(drawing.draws(0, 300)):

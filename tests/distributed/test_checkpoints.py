@@ -30,7 +30,13 @@ from adalora_core.trainers.distributed import AdapterState
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 
-@pytest.mark.parametrize("stop", [9, 27], ids=["while-budgeting", "in-the-final-phase"])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(9, id="while-budgeting"),
+        pytest.param(27, id="in-the-final-phase", marks=pytest.mark.nightly),
+    ],
+)
 @pytest.mark.parametrize(
     ("saved", "resumed", "make"),
     [

@@ -29,7 +29,7 @@ def assert_scores_equal(found: list[torch.Tensor], expected: torch.Tensor) -> No
         pytest.param("magnitude", "fsdp2", 2, marks=slow),
         pytest.param("random", "fsdp2", 2, marks=slow),
         *(pytest.param(each, "hsdp", 4, marks=slow) for each in CRITERIA),
-        *(pytest.param(each, "fsdp2-columns", 2, marks=slow) for each in CRITERIA),
+        *(pytest.param(each, "fsdp2-columns", 2, marks=pytest.mark.nightly) for each in CRITERIA),
     ],
 )
 def test_sharded_factors_have_the_scores_of_whole_ones(

@@ -14,8 +14,8 @@ from process_groups import run_processes
     "changes",
     [
         pytest.param({}, id="penalty"),
-        pytest.param({"orth_reg_weight": 0.0}, id="no-penalty"),
-        pytest.param({"init_lora_weights": "lora"}, id="like-lora", marks=pytest.mark.slow),
+        pytest.param({"orth_reg_weight": 0.0}, id="no-penalty", marks=pytest.mark.nightly),
+        pytest.param({"init_lora_weights": "lora"}, id="like-lora", marks=pytest.mark.nightly),
     ],
 )
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from distributed_runs import run as run_whole
 from killed_training import Death, PageRun, forked, newest_whole, train_as_the_page_tells
 from process_groups import run_processes
 
-PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
-FLAGS = re.MULTILINE | re.DOTALL
+PROGRAM = Path(__file__).parents[2] / "examples" / "distributed" / "restart.py"
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
@@ -26,8 +24,14 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any], tolerance: floa
         torch.testing.assert_close(found["parameters"][name], parameter, atol=tolerance, rtol=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "world"), [("ddp", 2), ("ddp", 3), ("fsdp2", 2)])
+@pytest.mark.parametrize(
+    ("strategy", "world"),
+    [
+        ("fsdp2", 2),
+        pytest.param("ddp", 2, marks=pytest.mark.nightly),
+        pytest.param("ddp", 3, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_killed_run_is_the_uninterrupted_one(strategy: str, world: int, tmp_path: Path) -> None:
     options = {"strategy": strategy, "dropout": True}
     expected = forked(world, tmp_path / "whole", **options)
@@ -43,8 +47,14 @@ def test_a_killed_run_is_the_uninterrupted_one(strategy: str, world: int, tmp_pa
     assert_same(forked(world, folder, **options), expected, 0.0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "world"), [("ddp", 1), ("fsdp2", 1), ("fsdp2", 4)])
+@pytest.mark.parametrize(
+    ("strategy", "world"),
+    [
+        ("ddp", 1),
+        pytest.param("fsdp2", 1, marks=pytest.mark.nightly),
+        pytest.param("fsdp2", 4, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_killed_run_goes_on_with_other_processes(
     strategy: str, world: int, tmp_path: Path
 ) -> None:
@@ -57,7 +67,7 @@ def test_a_killed_run_goes_on_with_other_processes(
 
 @pytest.mark.parametrize(("kind", "world"), [("ddp", 2), ("fsdp2", 2), ("single", 1)])
 def test_the_page_resumes_a_run(kind: str, world: int, tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```python\n(# restart.py.*?)^```$", PAGE.read_text(), FLAGS)
+    block = PROGRAM.read_text(encoding="utf-8")
     folder = tmp_path / "checkpoints"
 
     def run(processes: int, kind: str, stop: int) -> list[PageRun]:

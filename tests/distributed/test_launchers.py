@@ -52,13 +52,15 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 SLOW = [
     ("torchrun", "with_trainer", "attached"),
+    ("accelerate", "fsdp2_accelerate", "adalora_core"),
+]
+NIGHTLY = [
     ("accelerate", "with_label_smoothing", "attached"),
     ("accelerate", "with_accelerate", "attached"),
     ("torchrun", "fsdp2_trainer", "attached"),
     ("accelerate", "fsdp2_trainer_sharded_files", "attached"),
-    ("accelerate", "fsdp2_accelerate", "adalora_core"),
+    ("torchrun", "fsdp2_accelerate", "attached"),
 ]
-NIGHTLY = [("torchrun", "fsdp2_accelerate", "attached")]
 
 
 @pytest.mark.parametrize(
@@ -89,8 +91,8 @@ def test_two_processes_are_one_with_the_same_global_batch(
     ("job", "library", "saved", "resumed"),
     [
         pytest.param("trainer", "attached", 1, 2, marks=pytest.mark.slow),
-        pytest.param("trainer", "attached", 2, 1, marks=pytest.mark.slow),
-        pytest.param("fsdp2_trainer", "attached", 2, 4, marks=pytest.mark.slow),
+        pytest.param("trainer", "attached", 2, 1, marks=pytest.mark.nightly),
+        pytest.param("fsdp2_trainer", "attached", 2, 4, marks=pytest.mark.nightly),
         pytest.param("fsdp2_trainer_sharded_files", "attached", 2, 4, marks=pytest.mark.nightly),
     ],
 )
@@ -113,7 +115,7 @@ def test_trainer_resumes_with_another_number_of_processes(
     ("best", "files"),
     [
         pytest.param(10, "FULL", marks=pytest.mark.slow),
-        pytest.param(24, "SHARDED", marks=pytest.mark.slow),
+        pytest.param(24, "SHARDED", marks=pytest.mark.nightly),
     ],
 )
 def test_the_best_checkpoint_is_loaded_under_fsdp2(best: int, files: str, tmp_path: Path) -> None:

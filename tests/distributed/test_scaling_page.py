@@ -1,10 +1,11 @@
-"""Run every block of docs/scaling.md as it is there, by the commands of the page."""
+"""Run the programs of docs/scaling.md by the commands of the page."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,23 +17,15 @@ from safetensors.torch import load_file
 from walkthroughs import blocks_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
-NAMED = re.compile(r"# (\S+\.(?:py|yaml))\n")
+PROGRAMS = PAGE.parents[1] / "examples" / "distributed"
 VARIABLE = re.compile(r"[A-Z_]+=")
 MODULES = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.accelerate_cli"}
 
 
 def write_files(folder: Path) -> set[str]:
-    """Write the blocks of the page into the files that they name; return the names."""
-    names = set()
-    for block in blocks_of(PAGE):
-        if block.language == "bash":
-            (folder / "job.slurm").write_text(block.content, encoding="utf-8")
-        elif block.language in {"python", "yaml"}:
-            name = NAMED.match(block.content)
-            assert name, f"{PAGE.name}:{block.line}: the first line names no file"
-            (folder / name[1]).write_text(block.content, encoding="utf-8")
-            names.add(name[1])
-    return names
+    """Copy the programs of the page; return the names."""
+    shutil.copytree(PROGRAMS, folder, dirs_exist_ok=True)
+    return {path.name for path in PROGRAMS.iterdir()}
 
 
 def commands() -> list[tuple[dict[str, str], list[str]]]:
@@ -68,17 +61,14 @@ def launched(words: list[str], folder: Path, variables: dict[str, str] | None = 
     return done
 
 
-@pytest.mark.slow
-def test_every_block_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
+@pytest.mark.nightly
+def test_every_program_of_the_page_runs(tmp_path: Path) -> None:
     names = write_files(tmp_path)
     ran = set()
     for variables, words in commands():
-        # tests/docs/test_example_scripts.py runs the examples.
-        if words[0] not in MODULES or any(word.startswith("examples/") for word in words):
-            continue
         launched(words, tmp_path, variables)
         ran |= set(words) & names
-    assert names - ran == {"model.py", "by_ray.py"}
+    assert names - ran == {"model.py", "by_ray.py", "job.slurm"}
     whole = adapter(tmp_path / "by-ddp")
     assert sum(len(each) for name, each in whole.items() if name.endswith("lora_E")) == 12
     for found in ("by-fsdp2", "resumed", "checkpoints/adapter"):

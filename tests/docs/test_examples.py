@@ -10,10 +10,8 @@ import pytest
 from walkthroughs import WALKTHROUGHS, Block, blocks_of, printed_by
 
 ROOT = Path(__file__).parents[2]
-# Its blocks need several processes: tests/distributed/test_scaling_page.py runs them.
-OF_SEVERAL_PROCESSES = ROOT / "docs" / "scaling.md"
 # The examples of these continue each other: test_walkthroughs.py runs them.
-TESTED_ELSEWHERE = {OF_SEVERAL_PROCESSES, *WALKTHROUGHS}
+TESTED_ELSEWHERE = {*WALKTHROUGHS}
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

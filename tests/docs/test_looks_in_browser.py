@@ -85,7 +85,7 @@ def test_keys_reach_everything_in_the_bar_and_show_where_they_are(browser, serve
         "Start here",
         "Check",
         "Train",
-        "Plan and shrink",
+        "Plan and look",
         "Playground",
         "Reference",
         "Internals",
@@ -93,11 +93,11 @@ def test_keys_reach_everything_in_the_bar_and_show_where_they_are(browser, serve
     for name in ["Skip to content", "adalora-core", "__palette_0", *tabs, "Plan a run"]:
         assert reached[name], (name, reached)
     page.keyboard.press("/")
-    page.keyboard.type("resize")
+    page.keyboard.type("gguf")
     page.wait_for_selector(
-        ".md-search-result__item a[href*='shrink/']"
+        ".md-search-result__item a[href*='serving/']"
     )  # the first letters find others
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/shrink/**")
+    page.wait_for_url("**/serving/**")
     page.close()

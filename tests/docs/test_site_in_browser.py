@@ -113,8 +113,6 @@ def test_search_finds_the_page_of_a_rule_first(search, words):
         ("GPU", "build/"),
         ("multi-GPU", "scaling/"),
         ("DeepSpeed", "scaling/"),
-        ("resize", "shrink/"),
-        ("decrease the LoRA rank of an existing adapter", "shrink/"),
         ("does nothing", "saved-lora/"),
         ("Inference with peft and base model are the same", "saved-lora/"),
         ("which rank", "plan/"),

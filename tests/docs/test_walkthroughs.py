@@ -10,6 +10,7 @@ pytest.importorskip("torch", reason="would run the pages that train")
 from walkthroughs import WALKTHROUGHS, run_page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uninstalled")
 @pytest.mark.parametrize("page", WALKTHROUGHS, ids=lambda page: page.stem)
 def test_page_prints_what_it_shows(page, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
-APART = ("rules/", "adr/", "evidence-tables")
+APART = ("rules/", "adr/")
 MOST, MOST_OF_PROSE = 38_000, 19_000
 """Largest numbers of words as `wc -w` counts them; of prose, without tables and code."""
 ROW = re.compile(r"^\|.*$", re.MULTILINE)

@@ -128,6 +128,7 @@ Inspector.inspect = inspect
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
 @pytest.mark.parametrize("name", BEYOND)
 def test_document_beyond_a_bound_has_one_finding_and_the_others_are_checked(root, name):

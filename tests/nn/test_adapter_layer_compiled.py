@@ -24,7 +24,7 @@ WIDTHS = (5, 9, 7, 4)
 # Inductor compiles C++ and takes half a minute; the other backend traces and differentiates alike.
 CASES = [
     pytest.param(torch.float32, "aot_eager", id="float32"),
-    pytest.param(torch.bfloat16, "aot_eager", id="bfloat16", marks=pytest.mark.slow),
+    pytest.param(torch.bfloat16, "aot_eager", id="bfloat16", marks=pytest.mark.nightly),
     # In double precision, since inductor sums a normalisation in another order than eager mode.
     pytest.param(torch.float64, "inductor", id="inductor", marks=pytest.mark.slow),
 ]

@@ -77,7 +77,7 @@ def who_serves(choice: str, device: str = "cpu") -> Finished:
         ("", "0 True"),
         slow("native", "0 True"),
         slow("portable", "0 False"),
-        ("reference", "4 False"),
+        slow("reference", "4 False"),
     ],
 )
 def test_the_environment_chooses_a_backend(choice: str, printed: str) -> None:
@@ -86,6 +86,7 @@ def test_the_environment_chooses_a_backend(choice: str, printed: str) -> None:
     assert run.stdout.strip() == printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
@@ -99,6 +100,7 @@ def test_a_choice_that_cannot_be_met_is_an_error(choice: str, message: str) -> N
     assert message in run.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_tree_that_was_not_built_is_one_explanatory_error() -> None:
     run = without_core("false")
     assert run.returncode == 1

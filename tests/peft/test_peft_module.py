@@ -72,13 +72,14 @@ def answers(*parts: str) -> dict[str, list[bool]]:
     return {name: values for name, *values in found}
 
 
+@pytest.mark.slow
 def test_names_and_submodules_are_those_of_peft_and_train_bridged() -> None:
     found = answers(NAMES, SUBMODULES, TRAINING)
     assert list(found) == ["names", "submodules", "missing", "training"]
     assert not {name: values for name, values in found.items() if not all(values)}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("first", ["import peft", "import adalora_core.peft"])
 def test_submodules_are_those_of_peft_whatever_is_imported_first(first: str) -> None:
     found = answers(f"\n{first}\n", SUBMODULES, TRAINING)

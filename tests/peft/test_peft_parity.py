@@ -19,11 +19,12 @@ STEPS = 200
 # Ten times this rate and two float32 runs that differ in one rounding part ways: AdamW divides by
 # the size of the gradient, so noise moves parameters as far as signal does.
 LEARNING_RATE = 1e-3
+SLOW, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
 SCHEDULES = [
-    pytest.param({"deltaT": 1, "tinit": 20, "tfinal": 60}, id="every-step"),
-    pytest.param({"deltaT": 7, "tinit": 20, "tfinal": 60}, id="every-7th"),
-    pytest.param({"deltaT": 1, "tinit": 0, "tfinal": 0}, id="every-step-no-phases"),
-    pytest.param({"deltaT": 7, "tinit": 0, "tfinal": 0}, id="every-7th-no-phases"),
+    pytest.param({"deltaT": 1, "tinit": 20, "tfinal": 60}, id="every-step", marks=SLOW),
+    pytest.param({"deltaT": 7, "tinit": 20, "tfinal": 60}, id="every-7th", marks=NIGHTLY),
+    pytest.param({"deltaT": 1, "tinit": 0, "tfinal": 0}, id="every-step-no-phases", marks=NIGHTLY),
+    pytest.param({"deltaT": 7, "tinit": 0, "tfinal": 0}, id="every-7th-no-phases", marks=NIGHTLY),
 ]
 
 
@@ -87,7 +88,6 @@ def train_both(schedule: dict[str, int], dtype: torch.dtype) -> tuple[Run, Run]:
     return train(theirs, start), train(ours, start)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_training_in_float64_equals_peft(schedule: dict[str, int]) -> None:
     theirs, ours = train_both(schedule, torch.float64)
@@ -98,7 +98,6 @@ def test_training_in_float64_equals_peft(schedule: dict[str, int]) -> None:
         assert (ours.parameters[name] - values).abs().max() <= 1e-6, name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_training_in_float32_has_the_rank_patterns_of_peft(schedule: dict[str, int]) -> None:
     theirs, ours = train_both(schedule, torch.float32)

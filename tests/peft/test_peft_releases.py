@@ -39,10 +39,8 @@ def test_listed_tests_exist() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", [OTHERS[0], OTHERS[-1]], ids="-".join)
-def test_core_tests_pass_with_the_oldest_and_the_newest(
-    pair: tuple[str, str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("pair", [OTHERS[0]], ids="-".join)
+def test_core_tests_pass_with_the_oldest(pair: tuple[str, str], tmp_path: Path) -> None:
     printed = run_tests(environment_of(tmp_path, *requirements_of(pair)), *CORE)
     # Here `add_adapter` of transformers accepts PEFT.
     assert "would have shown an adapter that the library adds" not in printed

@@ -67,7 +67,7 @@ class Release:
     sources: Path
 
 
-INSTALLED = pytest.param(None, marks=pytest.mark.slow, id="installed")
+INSTALLED = pytest.param(None, marks=pytest.mark.nightly, id="installed")
 OTHERS = [
     pytest.param(pair, marks=pytest.mark.nightly, id="-".join(pair))
     for pair in dict(TRIED).items()

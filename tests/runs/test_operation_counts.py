@@ -88,6 +88,7 @@ def test_a_step_takes_as_many_operations_for_any_number_of_matrices_and_no_wait(
     assert (update_waits, allocation_waits) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_second_dtype_at_most_doubles_a_step(device: str) -> None:
     del device
     one = step_counts(FEW, torch.float32)
@@ -124,6 +125,7 @@ def test_factors_on_two_devices_are_grouped_and_nothing_waits() -> None:
     assert (penalty.device, penalty.shape) == (torch.device("cuda:0"), ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cuda", "meta"], indirect=True)
 def test_to_see_whether_e_changes_takes_few_operations_and_no_wait(device: str) -> None:
     del device

@@ -67,7 +67,7 @@ def test_chosen_steps_in_every_way(way: str, kind: str, tmp_path: Path) -> None:
     check_resuming(shape, WAYS[way], tmp_path, SOME_STEPS)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_step_of_a_run(schedule: str, tmp_path: Path) -> None:
     shape = shape_of("whole", "not sorted", "two dtypes", schedule, tmp_path)

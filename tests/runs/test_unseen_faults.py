@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, OneC
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.training.shrinking import read_trained
 
 
 def messages(run: Any) -> list[str]:
@@ -188,16 +187,6 @@ def test_index_of_a_layer_that_is_not_there_is_told(door: str) -> None:
     with pytest.warns(match=expected):
         make(door, base, **settings, layers_to_transform=[1, 5])
     assert not messages(lambda: make(door, other, **settings, layers_to_transform=[1]))
-
-
-def test_unfinished_run_that_is_shrunk_is_told(tmp_path: Path) -> None:
-    model = make("adalora_core", TwoLayer()).train()
-    optimizer = optimizer_of(model)
-    found(lambda: [right(model, optimizer, step) for step in range(12)])
-    model.save_pretrained(tmp_path, save_training_state=True)
-    (message,) = messages(lambda: read_trained(tmp_path))
-    assert message.startswith("ADA811: ")
-    assert "triplets, target 16" in message
 
 
 def test_two_files_of_different_weights_are_named(door: str, tmp_path: Path) -> None:

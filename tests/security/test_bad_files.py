@@ -152,6 +152,7 @@ def test_names_and_kinds_of_files_that_cannot_be_read_are_one_line_each(confined
     assert (done.returncode, done.stderr) == (2, "adalora check: y.json: Not a regular file\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [".", "--follow-links .", "**/*.json", "./**/*.json"])
 @pytest.mark.parametrize("name", ["d", "["])
 def test_folders_of_any_depth_are_searched(confined, call, name):

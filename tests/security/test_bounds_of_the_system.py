@@ -65,7 +65,9 @@ def _check(tmp_path, *arguments):
     }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", ["long-key.json", *(pytest.param(n, marks=pytest.mark.slow) for n in list(HOSTILE)[1:])]
+)
 def test_file_beyond_a_bound_is_one_finding_beside_those_of_others(tmp_path, name):
     (tmp_path / name).write_text(HOSTILE[name]())
     (tmp_path / "a.json").write_text(WRONG)
@@ -76,6 +78,7 @@ def test_file_beyond_a_bound_is_one_finding_beside_those_of_others(tmp_path, nam
     assert finished.stderr == ""
 
 
+@pytest.mark.slow
 def test_settings_and_comments_do_not_suppress_the_finding(tmp_path):
     (tmp_path / "a.yaml").write_text(
         f"# adalora: ignore-file[ADA013]\n{HOSTILE['comments.yaml']()}"
@@ -105,6 +108,7 @@ def test_settings_of_the_tree_lower_bounds_and_never_raise_them(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_after_ten_files_beyond_a_bound_the_rest_is_counted(tmp_path):
     content = HOSTILE["long-key.json"]()
     for number in range(10):
@@ -150,6 +154,7 @@ def test_run_shows_ten_thousand_findings_and_each_error(tmp_path):
     assert "findings beyond the first 10000 errors and as many others" in finished.stderr
 
 
+@pytest.mark.slow
 def test_wall_time_is_bounded_but_not_while_the_user_is_waited_for(tmp_path):
     (tmp_path / "a.json").write_text(WRONG)
     command = [
@@ -193,6 +198,7 @@ def test_difference_of_many_lines_is_bounded(tmp_path):
     assert finished.stderr.endswith("\nwould fix nothing\n")
 
 
+@pytest.mark.slow
 def test_explanation_of_a_long_text_is_bounded(tmp_path):
     low = ["--limit", "processor-seconds=1"]
     finished = _run(tmp_path, "explain", *low, input="Target modules " * 70_000)
@@ -278,6 +284,7 @@ POLICIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POLICIES)
 def test_policy_that_takes_too_long_never_passes(tmp_path, name):
     (tmp_path / name).write_text(json.dumps(POLICIES[name]))
@@ -312,12 +319,14 @@ def _write_lora(folder, modules, entries, rank=8):
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
+@pytest.mark.slow
 def test_tensors_on_the_same_bytes_never_pass_a_check_that_takes_too_long(tmp_path):
     _write_lora(tmp_path / "saved", 49_000, 1 << 11)
     finished, found = _check(tmp_path, *LOW, "saved/adapter_config.json")
     assert (finished.returncode, found) == (1, {"saved/adapter_config.json": ["ADA013"]})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None,
     reason="matplotlib is not installed; would have drawn for more than a second",
@@ -361,7 +370,7 @@ def test_plan_with_an_expression_that_takes_long_is_bounded(tmp_path):
 
 
 def test_commands_on_files_of_others_are_those_with_bounds():
-    of_data = {"plan", "report", "export-lora", "shrink"}
+    of_data = {"plan", "report", "export-lora"}
     assert of_data == {name for name, each in BOUNDS.items() if each.of_data}
     assert {"check", "explain"} == BOUNDS.keys() - of_data
     assert BOUNDS.keys() < COMMANDS.keys()

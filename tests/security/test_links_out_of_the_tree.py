@@ -79,6 +79,7 @@ def test_link_as_an_argument_is_the_users_choice_unless_links_are_forbidden(link
     assert linked.run("check", "--no-follow-links", outside).returncode == 0
 
 
+@pytest.mark.slow
 def test_fixes_go_through_no_link(confined):
     target = confined.outside / "folder" / "target.json"
     target.parent.mkdir()
@@ -109,9 +110,10 @@ def test_fixes_go_through_no_link_that_appears_after_the_check(tmp_path, monkeyp
     assert (tmp_path / "out" / "a.json").read_text() == WRONG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_folder_of_blobs_that_is_a_link_leads_out_of_no_adapter(confined, name):
-    pytest.importorskip("torch", reason="shrink and export-lora need it")
+    pytest.importorskip("torch", reason="export-lora needs it")
     folder = confined.tree / "snapshots" / "x"
     folder.mkdir(parents=True)
     (confined.tree / "blobs").symlink_to("../out")
@@ -123,8 +125,7 @@ def test_folder_of_blobs_that_is_a_link_leads_out_of_no_adapter(confined, name):
     write_model(folder / "adapter_model.safetensors", {k: ("F32", v) for k, v in shapes.items()})
     calls = [["check", "."], ["check", "snapshots/x/*.json"], ["plan", "snapshots/x"],
              ["report", "snapshots/x"], ["report", "snapshots/x", "-o", "json"],
-             ["shrink", "snapshots/x", "s", "--rank", "1"], ["export-lora", "snapshots/x", "s"],
-             ["check", ".", "--no-follow-links"]]  # fmt: skip
+             ["export-lora", "snapshots/x", "s"], ["check", ".", "--no-follow-links"]]  # fmt: skip
     if name == "adapter_config.json":
         (folder / name).write_text(json.dumps(lora | {"r": CANARY}))
     (folder / name).rename(confined.outside / "out" / name)
@@ -138,6 +139,7 @@ def test_folder_of_blobs_that_is_a_link_leads_out_of_no_adapter(confined, name):
             assert "a link out of its folder is not followed" in done.stderr
 
 
+@pytest.mark.slow
 @needs_peft
 def test_weights_of_a_base_model_lead_out_of_no_folder(confined):
     write_model(confined.outside / "model.safetensors", {f"{CANARY}.q.weight": ("F32", [8, 8])})

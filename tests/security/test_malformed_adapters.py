@@ -100,7 +100,7 @@ FACTORS = {
     "views of one memory": (bad.weights(bad.views, binary=True), "share their memory"),
     "evil key": (plus(binary=True, **{EVIL: torch.ones(1)}), "unexpected tensor"),
 }
-"""Spoilt adapters, and what loading, `export-lora` and `shrink` report."""
+"""Spoilt adapters, and what loading and `export-lora` report."""
 
 OTHERS = {
     "head of whole numbers": (
@@ -200,13 +200,12 @@ def test_malformed_factors_are_refused(name, saved, tmp_path, capsys):
     folder = saved(tmp_path / "adapter")
     spoil(folder)
     assert_refused(folder, message)
-    for command in (["export-lora"], ["shrink", "--rank=1"]):
-        assert main([*command, str(folder), str(tmp_path / "out")]) == 2
-        shown = capsys.readouterr().err
-        assert re.search(message, shown)
-        assert shown.count("\n") == 1
-        assert not RAW.search(shown)
-        assert not (tmp_path / "out").exists()
+    assert main(["export-lora", str(folder), str(tmp_path / "out")]) == 2
+    shown = capsys.readouterr().err
+    assert re.search(message, shown)
+    assert shown.count("\n") == 1
+    assert not RAW.search(shown)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

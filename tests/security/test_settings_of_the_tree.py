@@ -92,6 +92,7 @@ def test_settings_raise_no_limit(weakened):
     assert weakened.run("check", "other.json").returncode == 1
 
 
+@pytest.mark.slow
 def test_patterns_that_take_too_long_end_the_command(weakened):
     patterns = json.dumps(["*a" * 30 + f"b{number}" for number in range(20_000)])
     weakened.write({"a" * 200 + ".json": "{}"})

@@ -86,7 +86,7 @@ def test_demo_interrupted_while_training_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_demo_on_a_full_disk_leaves_nothing(tmp_path):
     result = demo("--quick", "--output", tmp_path / "out", before=SMALL_DISK)
     assert result.returncode == 2

@@ -46,6 +46,7 @@ def test_plan_without_weights_loads_nothing_heavy(tmp_path):
     assert _loaded(_command("plan", str(path)), HEAVY + UNNEEDED) == []
 
 
+@pytest.mark.slow
 def test_plan_for_given_weights_loads_no_compute_of_this_package(tmp_path):
     pytest.importorskip("peft")
     model = write_model(tmp_path / "model.safetensors", small_llama())

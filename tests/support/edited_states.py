@@ -59,13 +59,9 @@ def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Edit:
 
 def average(name: str, number: float) -> Edit:
     """Return an edit of the first number of an average."""
-    from adalora_core.training.training_state import contents as state_tensors
 
     def edited(_: Any, tensors: dict[str, torch.Tensor]) -> None:
-        columns = 1 if name.endswith("E") else 16
-        factor = torch.empty(12, columns)
-        whole = state_tensors._unpacked(dict(tensors), name, factor)
-        whole.view(-1)[0] = number
-        tensors[name] = state_tensors._packed(whole)
+        tensors[name] = tensors[name].clone()
+        tensors[name].view(-1)[0] = number
 
     return edited

@@ -33,7 +33,7 @@ DEVICES = [
             ),
         ],
     ),
-    pytest.param("emulated", marks=pytest.mark.slow),
+    pytest.param("emulated", marks=pytest.mark.nightly),
     pytest.param("interpreted", marks=pytest.mark.nightly),
 ]
 

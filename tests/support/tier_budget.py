@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import pytest
 from pace import processor_time, slowness
 
-MOST_SECONDS = 480
+MOST_SECONDS = 400
 """Processor time of the tier without ranks of process groups, in seconds of an idle machine.
 
 Twice what it takes: beside another run of tests the same work took 1.45 times as long, which the
 correction for a busy machine does not see, since programs also share memory.
 """
-MOST_PROCESSES = 700
+MOST_PROCESSES = 450
 """Processes that the tests start: a program, or a rank of a process group."""
 STARTS = {"subprocess.Popen", "tests.rank"}
 PROPERTY = "work"

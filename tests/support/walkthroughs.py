@@ -19,7 +19,7 @@ WALKTHROUGHS = [
     DOCS / f"{name}.md"
     for name in (
         "start-here", "checking", "training", "training-reference", "runs-that-go-wrong",
-        "find-ranks", "serving", "saved-lora", "shrink", "trainers",
+        "serving", "saved-lora", "trainers",
     )
 ]  # fmt: skip
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -106,6 +106,7 @@ def answer():
         del sys.path[:2]
 
 
+@pytest.mark.slow
 def test_every_door_finds_the_same_in_every_file_of_the_corpora(tmp_path, capsys, answer):
     files = [write_entry(entry, tmp_path) for entry in CORPUS]
     for path in SCRIPTS:

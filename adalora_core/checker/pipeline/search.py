@@ -267,8 +267,7 @@ class Search:
         """Return the block of a mapping under PEFT's names, without what a run alone can tell."""
         own = {} if tool is None else tool.keys
         spelled: dict[Any, Any] = {}
-        loads_from = None if tool is None else tool.loads_from
-        skipped = {loads_from, *(() if path or tool is None else tool.refused_keys)}
+        skipped = () if path or tool is None else tool.refused_keys
         for key, value in values.items():
             if key in skipped:
                 continue
@@ -286,8 +285,7 @@ class Search:
         keys: dict[str, Path] = {name: (*path, key) for name, key in spelled.items()}
         known = {name: values[key] for name, key in spelled.items()}
         if tool is not None:
-            is_loaded = loads_from in values
-            deferred |= tool.maps | (FIELDS.keys() - spelled.keys() if is_loaded else set())
+            deferred |= tool.maps
             self._complete(tool, known, keys)
         return self._block(
             path,

@@ -38,7 +38,6 @@ COMMANDS = {
     ),
     "report": ("commands.cli.adapters:run_report", "print or draw the ranks of a saved adapter"),
     "export-lora": ("commands.cli.adapters:run_export", "write a saved adapter as plain LoRA"),
-    "shrink": ("commands.cli.adapters", "write a trained LoRA or AdaLoRA adapter smaller"),
     "demo": ("commands.demo", "fine-tune a real sentence encoder with AdaLoRA"),
 }
 """`{command: (module, one line of help)}`; a function, `run` if none is named, takes argv."""

@@ -176,24 +176,6 @@ def texts(metavar: str, help_: str) -> dict[str, Any]:
     return {"action": "append", "default": [], "metavar": metavar, "help": help_}
 
 
-def size(value: str) -> int | float:
-    """Read a number of bytes, such as `20MB`, `1.5GiB` or `20000000`; a part, `50%`, as a float."""
-    amount, unit = _amount(value)
-    if unit not in {"%", *_UNITS}:
-        expected = "a size such as 20MB, 1.5GiB, 20000000 (bytes) or 50%"
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}")
-    return amount / 100 if unit == "%" else int(amount * _UNITS[unit])
-
-
-def part(value: str) -> float:
-    """Read a part of a whole, such as `0.95` or `95%`."""
-    try:
-        return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
-    except ValueError:
-        expected = "a part such as 0.95 or 95%"
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {value!r}") from None
-
-
 def budget(value: str) -> tuple[int, str, bool]:
     """Read bytes as `size` does, or a number of parameters or triplets.
 

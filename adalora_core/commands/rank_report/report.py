@@ -1,13 +1,9 @@
-"""Report the ranks of an adapter with a heat map, or write them as settings for plain LoRA.
-
-Of a saved LoRA the report shows how much of its ranks the training has used.
-"""
+"""Report the ranks of an adapter with a heat map, or write them as settings for plain LoRA."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +16,6 @@ import yaml
 from adalora_core.checker.plan.adapter_tensors import SavedLora
 from adalora_core.commands.rank_report.heatmap import rank_heatmap
 from adalora_core.floor.adapter_spec import AdapterSpec
-from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_files
 from adalora_core.floor.module_selection import settings_of_ranks
@@ -36,21 +31,17 @@ FORMATS: tuple[PatternFormat, ...] = get_args(PatternFormat)
 
 HEAT_MAP_NAME = "rank_heatmap.png"
 REPORT_NAME = "rank_report.md"
-ENERGY = 0.9
-"""The part of a module's squared singular values that its effective rank holds."""
-
 Modules = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RankReport:
-    """A report in Markdown; `ranks` are those of its heat map, which shows `what`."""
+    """A report in Markdown; `ranks` are those of its heat map."""
 
     name: str
     lines: Sequence[str]
     ranks: Mapping[str, int]
     init_r: int
-    what: str = "Rank"
 
     def text(self, picture: str = "") -> str:
         """Return the report, with a line that shows a picture if there is one."""
@@ -65,11 +56,12 @@ class RankReport:
         """
         folder.mkdir(parents=True, exist_ok=True)
         files: dict[Path, bytes] = {}
-        what, shown = f"{self.what} of each matrix", ""
+        shown = ""
         with contextlib.suppress(ModuleNotFoundError):
-            picture = rank_heatmap(self.ranks, init_r=self.init_r, title=f"{what}: {self.name}")
+            title = f"Rank of each matrix: {self.name}"
+            picture = rank_heatmap(self.ranks, init_r=self.init_r, title=title)
             files[folder / HEAT_MAP_NAME] = picture
-            shown = f"![{what.lower()}]({HEAT_MAP_NAME})"
+            shown = f"![rank of each matrix]({HEAT_MAP_NAME})"
         files[folder / REPORT_NAME] = self.text(shown).encode()
         write_files(files)
         return list(files)
@@ -151,8 +143,8 @@ def code(text: str) -> str:
     return f"`{shown}`"
 
 
-def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
-    """Return what is known of each module, and why norms and effective ranks are not among it.
+def measure(folder: Path, values: Mapping[str, Any]) -> Modules:
+    """Return rank and scale of each module of a LoRA, and whether it moved.
 
     Raises:
         OSError: the weights cannot be read.
@@ -160,55 +152,31 @@ def measure(folder: Path, values: Mapping[str, Any]) -> tuple[Modules, str]:
     """
     saved = SavedLora(folder, values)
     still = saved.require_sound()
-    modules: list[dict[str, Any]] = [
+    return [
         {"module": path, "rank": each.rank, "scale": each.scale, "moved": path not in still}
         for path, each in saved.scales().items()
     ]
-    try:
-        from adalora_core.training.shrinking import read_trained
-
-        adapter = read_trained(folder, is_exact=False)
-    except ModuleNotFoundError as error:
-        return modules, str(MissingExtraError(error.name or "torch", "torch", "a norm"))
-    except CheckpointError as error:
-        return modules, str(error)
-    used = adapter.ranks_with(ENERGY)
-    for each in modules:
-        squares = adapter.squares[each["module"]]
-        each |= {"norm": math.sqrt(float(squares.sum())), "effective_rank": used[each["module"]]}
-    return modules, ""
 
 
-def lora_report(modules: Modules, *, name: str, why: str) -> RankReport:
+def lora_report(modules: Modules, *, name: str) -> RankReport:
     """Return the report on what `measure` returned."""
-    key, what = ("rank", "Rank") if why else ("effective_rank", "Effective rank")
-    largest = max(each["rank"] for each in modules)
-    ranks = {each["module"]: each[key] for each in modules}
-    return RankReport(name, [*_summary(modules, why), "", *_table(modules)], ranks, largest, what)
+    ranks = {each["module"]: each["rank"] for each in modules}
+    return RankReport(name, [*_summary(modules), "", *_table(modules)], ranks, max(ranks.values()))
 
 
-def _summary(modules: Modules, why: str) -> list[str]:
+def _summary(modules: Modules) -> list[str]:
     ranks, scales = ([each[key] for each in modules] for key in ("rank", "scale"))
-    mean = fmean(ranks)
-    lines = [
-        f"{len(modules)} modules of rank {_span(ranks)}, mean {mean:.2f}; scale {_span(scales)}."
-    ]
-    if why:
-        lines.append(f"Without norms and effective ranks: {literal(why)}.")
-    else:
-        norm = math.hypot(*(each["norm"] for each in modules))
-        used = fmean(each["effective_rank"] for each in modules)
-        lines += [
-            f"Norm of the whole change: {norm:.4g}. Mean effective rank, the fewest singular",
-            f"values with {ENERGY:.0%} of a module's energy (their squares): {used:.2f}.",
-        ]
     still, count = sum(not each["moved"] for each in modules), len(modules)
     moved = f"{still} of {count} modules did not move, so "
     moved += "it changes nothing." if still == 1 else "they change nothing."
     if still in {0, count}:
         nothing = "No module moved: the adapter changes nothing."
         moved = nothing if still else f"All {count} modules moved."
-    return [*lines, moved]
+    mean = fmean(ranks)
+    return [
+        f"{count} modules of rank {_span(ranks)}, mean {mean:.2f}; scale {_span(scales)}.",
+        moved,
+    ]
 
 
 def _span(numbers: Sequence[float]) -> str:
@@ -217,58 +185,48 @@ def _span(numbers: Sequence[float]) -> str:
 
 
 def _table(modules: Modules) -> list[str]:
-    columns = [key for key in ("rank", "scale", "norm", "effective_rank") if key in modules[0]]
-    by = "norm" if "norm" in columns else "rank"
     return [
-        f"| module | {' | '.join(columns).replace('_', ' ')} |",
-        f"| --- |{' ---: |' * len(columns)}",
+        "| module | rank | scale |",
+        "| --- | ---: | ---: |",
         *(
-            f"| {code(each['module'])} | {' | '.join(f'{each[key]:.4g}' for key in columns)} |"
-            for each in sorted(modules, key=lambda each: -each[by])
+            f"| {code(each['module'])} | {each['rank']} | {each['scale']:.4g} |"
+            for each in sorted(modules, key=lambda each: -each["rank"])
         ),
     ]
 
 
-def lora_settings(config: AdaLoraConfig) -> dict[str, Any]:
-    r"""Return arguments of PEFT's `LoraConfig` that give every module the rank that was found.
+def lora_settings(ranks: Mapping[str, int], scale: float) -> dict[str, Any]:
+    r"""Return arguments of PEFT's `LoraConfig` that give every module its rank and the scale.
 
-    A module at rank 0 is not a target: PEFT refuses a rank of 0. The scale of every module is that
-    of the AdaLoRA run, `lora_alpha / init_r`, so alpha is that times the rank.
+    A module at rank 0 is not a target: PEFT refuses a rank of 0. PEFT's scale is alpha / rank, so
+    every module has an alpha of its own.
 
     Raises:
-        ValueError: no allocation has happened, or no triplet is left.
+        ValueError: no triplet is left.
 
     Example:
-        >>> from adalora_core import AdaLoraConfig
-        >>> pattern = {"0.q.lora_E": [True, True, False], "0.v.lora_E": [False] * 3}
-        >>> config = AdaLoraConfig(
-        ...     init_r=3, target_r=1, lora_alpha=6, total_step=9, rank_pattern=pattern
-        ... )
-        >>> settings = lora_settings(config)
+        >>> settings = lora_settings({"0.q": 2, "0.v": 0}, 2.0)
         >>> settings["target_modules"], settings["rank_pattern"], settings["alpha_pattern"]
         (['0.q'], {'^0\\.q': 2}, {'^0\\.q': 4})
     """
-    ranks = ranks_of(config)
     if not any(ranks.values()):
         raise ValueError("rank_pattern: no triplet is left in any module")
-    return settings_of_ranks(ranks, lambda rank: config.lora_alpha * rank / config.init_r)
+    return settings_of_ranks(ranks, lambda rank: scale * rank)
 
 
-def render_rank_pattern(config: AdaLoraConfig, form: PatternFormat) -> str:
+def render_rank_pattern(ranks: Mapping[str, int], scale: float, form: PatternFormat) -> str:
     """Return the ranks as text in one of `FORMATS`.
 
     "peft" is JSON with arguments of `LoraConfig`, "axolotl" YAML, and "json" the rank of every
     module, 0 included.
 
     Raises:
-        ValueError: no allocation has happened, or no triplet is left.
+        ValueError: no triplet is left.
     """
     if form == "json":
-        return json.dumps(ranks_of(config), indent=2, sort_keys=True)
-    settings = lora_settings(config)
-    if form == "peft":
-        return json.dumps(settings, indent=2)
-    return _axolotl(settings)
+        return json.dumps(ranks, indent=2, sort_keys=True)
+    settings = lora_settings(ranks, scale)
+    return json.dumps(settings, indent=2) if form == "peft" else _axolotl(settings)
 
 
 def _axolotl(settings: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ class Tool:
             file alone; unknown where only a fork of the tool has AdaLoRA.
         refuses: whether the tool has no AdaLoRA and ends with an error at such a file.
         unless: a key of the file with which it may know AdaLoRA all the same.
-        served_by: the module of this package with which the tool trains what the file asks for.
+        served_by: the plugin of our examples with which the tool trains what the file asks for.
         listed_in: the key that has to name this module; None: the file alone does not tell.
         allocates: whether the tool ever allocates, and with it what fails there.
         remark: what the tool does otherwise than the settings ask for; None: nothing.
@@ -50,7 +50,6 @@ class Tool:
         expands: whether `all-linear` in a list of modules means every linear layer too.
         refused_keys: `{key at the top of the file: what to do}`; the tool stops at these.
         stops_at_unknown: whether the tool stops at a key among AdaLoRA's settings that is no field.
-        loads_from: the key that names a saved adapter, which then holds the settings.
         says: the values of the marker that mean LoRA; empty: the tool is one for AdaLoRA.
         alpha_per_rank: for LoRA, the default of `lora_alpha` as a multiple of the rank.
         splits: whether names of modules are one text with commas, and `all` means every layer.
@@ -78,7 +77,6 @@ class Tool:
     expands: bool = False
     refused_keys: Mapping[str, str] = field(default_factory=dict)
     stops_at_unknown: bool = False
-    loads_from: str | None = None
     says: frozenset[Any] = frozenset()
     alpha_per_rank: int | None = None
     splits: bool = False
@@ -101,11 +99,7 @@ def _lists(value: Any, name: str | None) -> bool:
     return any(isinstance(each, str) and str(name) in each for each in entries)
 
 
-_OF_LORA = (
-    "lora_r", "lora_alpha", "lora_target_modules", "lora_target_linear", "lora_target_parameters",
-    "lora_modules_to_save", "lora_rank_pattern", "lora_alpha_pattern", "peft_layers_to_transform",
-    "peft_use_rslora", "peft_use_dora", "peft_init_lora_weights",
-)  # fmt: skip
+_OF_LORA = ("lora_r", "lora_alpha", "lora_target_modules", "lora_target_linear")
 """Keys of axolotl that the plugin for AdaLoRA refuses."""
 
 WRITTEN = frozenset({"global_world_size"})
@@ -124,8 +118,8 @@ _SWIFT = Tool(
     stops_at_unknown=True,
     remark="allocates on one process only: its callback replaces zero_grad of the model, and "
     "under DDP the trainer calls that of the wrapper, so every matrix keeps init_r",
-    advice="list in external_plugins the file that `python -m adalora_core.trainers.ms_swift` "
-    "names, or train on one GPU",
+    advice="list in external_plugins a file adalora_ms_swift.py that installs adalora_core.bridge, "
+    "or train on one GPU",
 )
 
 TOOLS = (
@@ -210,19 +204,17 @@ TOOLS = (
         beside=frozenset({"stage", "template", "dataset_dir", "cutoff_len"}),
         refuses=True,
         remark="has no AdaLoRA: it refuses every finetuning_type but lora, oft, freeze and full",
-        advice="write a YAML of its v1 and start adalora_core.trainers.llamafactory, or use "
-        "finetuning_type lora",
+        advice="use finetuning_type lora",
     ),
     Tool(
         "LLaMA-Factory 0.9 v1",  # src/llamafactory/v1/core/model_engine.py
         "flat",
         ("name",),
-        "computed",
+        "unknown",
         under="peft_config",
-        served_by="adalora_core.trainers.llamafactory",
-        refused_keys={"dist_config": "leave it out: the module trains in one process or by DDP"},
-        stops_at_unknown=True,
-        loads_from="adapter_name_or_path",
+        refuses=True,
+        remark="has no AdaLoRA: it refuses every name but lora and freeze",
+        advice="use the name lora",
     ),
     Tool(
         "axolotl 0.19",  # src/axolotl/integrations/base.py
@@ -231,7 +223,7 @@ TOOLS = (
         "computed",
         beside=frozenset({"base_model", "datasets"}),
         section="adalora",
-        served_by="adalora_core.trainers.axolotl.AdaLoraPlugin",
+        served_by="adalora_axolotl.AdaLoraPlugin",
         listed_in="plugins",
         refused_keys={
             "rl": "use the adapter lora: the trainer of rl makes the adapter itself",
@@ -240,12 +232,12 @@ TOOLS = (
         stops_at_unknown=True,
     ),
     Tool(
-        "axolotl 0.19",  # adalora_core/trainers/axolotl.py
+        "axolotl 0.19",  # examples/adalora_axolotl.py
         "flat",
         ("adapter",),
         "computed",
         beside=frozenset({"base_model", "datasets"}),
-        served_by="adalora_core.trainers.axolotl.AdaLoraPlugin",
+        served_by="adalora_axolotl.AdaLoraPlugin",
         listed_in="plugins",
         refuses=True,
         remark="stops: the plugin expects PEFT's fields in the mapping `adalora`, which is missing",
@@ -261,8 +253,8 @@ TOOLS = (
         unless="plugins",
         remark="has no AdaLoRA: it refuses every adapter but lora, qlora, llama-adapter and those "
         "of plugins",
-        advice="list adalora_core.trainers.axolotl.AdaLoraPlugin in plugins and write PEFT's "
-        "fields into the mapping `adalora`, or use the adapter lora",
+        advice="list adalora_axolotl.AdaLoraPlugin in plugins and write PEFT's fields into the "
+        "mapping `adalora`, or use the adapter lora",
     ),
 )
 

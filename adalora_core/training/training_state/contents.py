@@ -1,9 +1,4 @@
-"""Convert between a run and what its training state holds: JSON values, and tensors.
-
-Averages are stored in two parts. The last byte of a number holds the sign and most of the exponent,
-which differ little between numbers, so the last bytes are compressed. The other bytes are noise and
-are stored as they are. The values stay equal bit for bit.
-"""
+"""Convert between a run and what its training state holds: JSON values, and tensors."""
 
 from __future__ import annotations
 
@@ -11,12 +6,10 @@ import hashlib
 import json
 import reprlib
 import warnings
-import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 
 from adalora_core.allocation import AllocationReport, RankAllocator
@@ -229,8 +222,6 @@ def _is_count(value: Any) -> bool:
 
 AVERAGES = ("smoothed", "uncertainty")
 DROPPED = "dropped."
-_FAST = 1
-"""zlib's level: a higher one takes longer and saves little."""
 
 
 def factor_names(paths: Iterable[str]) -> list[str]:
@@ -285,57 +276,37 @@ def joined_factors(
     return factors
 
 
-def pack_averages(allocator: RankAllocator) -> dict[str, torch.Tensor]:
-    """Return both averages of every factor, `{kind.path.factor: bytes}`; nothing without averages.
+def averages_of(allocator: RankAllocator) -> dict[str, torch.Tensor]:
+    """Return both averages of every factor, `{kind.path.factor: values}`; nothing without averages.
 
     With a sharded model every process has to call it.
     """
-    packed = {}
+    found = {}
     names = factor_names(matrix.path for matrix in allocator.matrices)
     for kind in AVERAGES:
         averages = getattr(allocator.statistics, kind)  # there are none in the final phase
         for name, parameter, each in zip(names, allocator.parameters(), averages, strict=False):
-            packed[f"{kind}.{name}"] = _packed(whole(divided_like(parameter, each)))
-    return packed
+            found[f"{kind}.{name}"] = whole(divided_like(parameter, each)).detach()
+    return found
 
 
 def take_averages(
     tensors: dict[str, torch.Tensor], factors: Mapping[str, torch.Tensor]
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """Take the averages of `factors` out of `tensors`: the inverse of `pack_averages`.
+    """Take the averages of `factors` out of `tensors`: the inverse of `averages_of`.
 
     The result is `{kind: {path.factor: values}}`, empty inside without averages.
     """
     if not any(name.startswith(f"{kind}.") for kind in AVERAGES for name in tensors):
         return {kind: {} for kind in AVERAGES}
     return {
-        kind: {name: _unpacked(tensors, f"{kind}.{name}", each) for name, each in factors.items()}
+        kind: {name: _average(tensors, f"{kind}.{name}", each) for name, each in factors.items()}
         for kind in AVERAGES
     }
 
 
-def _packed(average: torch.Tensor) -> torch.Tensor:
-    entries = average.detach().cpu().contiguous().numpy().reshape(-1).view(np.uint8)
-    by_entry = entries.reshape(-1, average.dtype.itemsize)
-    last = np.frombuffer(zlib.compress(by_entry[:, -1].tobytes(), _FAST), np.uint8)
-    return torch.from_numpy(np.concatenate([by_entry[:, :-1].ravel(), last]))
-
-
-def _unpacked(tensors: dict[str, torch.Tensor], name: str, factor: torch.Tensor) -> torch.Tensor:
-    dtype, count = average_dtype(factor.dtype), factor.numel()
-    width = dtype.itemsize - 1
-    first, rest = np.split(take(tensors, name, torch.uint8).numpy(), [count * width])
-    inflater = zlib.decompressobj()
-    try:
-        # Never more than there has to be: a few bytes can unfold to gigabytes.
-        last = inflater.decompress(rest.tobytes(), count + 1)
-    except zlib.error as error:
-        raise ValueError(f"{visible(name)}: it cannot be unpacked ({error})") from error
-    is_whole = inflater.eof and not inflater.unused_data and len(last) == count
-    require(is_whole and len(first) == count * width, name, f"{count} entries", len(last))
-    column = np.frombuffer(last, np.uint8).reshape(count, 1)
-    entries = np.concatenate([first.reshape(count, width), column], 1)
-    average = torch.from_numpy(entries.reshape(-1)).view(dtype).view(factor.shape)
+def _average(tensors: dict[str, torch.Tensor], name: str, factor: torch.Tensor) -> torch.Tensor:
+    average = take(tensors, name, average_dtype(factor.dtype), factor.shape)
     bad = average[~(average.isfinite() & (average >= 0))]
     require(not len(bad), name, "finite numbers from 0", bad.tolist())
     return average

@@ -39,7 +39,7 @@ from adalora_core.training.adapter_file import folder as files
 from adalora_core.training.training_state import contents
 from adalora_core.training.training_state.contents import require
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 _BY_MODULE = {"mask": torch.bool, "ranks": torch.int16}
 """Values of the progress that are stored as tensors."""
 
@@ -111,7 +111,7 @@ def encode_state(
     """
     values = contents.progress(adapter)
     tensors = contents.dropped_factors(adapter, pattern)
-    tensors |= contents.pack_averages(contents.allocator_of(adapter))
+    tensors |= contents.averages_of(contents.allocator_of(adapter))
     for kind, dtype in _BY_MODULE.items():
         for path, entries in values.pop(kind).items():
             tensors[f"{kind}.{path}"] = torch.tensor(entries, dtype=dtype)

@@ -63,6 +63,7 @@ def _exactly(node):
     return [_exactly(entry) for entry in node] if isinstance(node, list) else repr(node)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", FORMATS)
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), unsafe=st.booleans())
@@ -108,7 +109,7 @@ def _other_formats(example):
 
 
 EXAMPLES = [
-    pytest.param(rule, format_, text, id=f"{rule.code}-{format_}")
+    (rule, format_, text)
     for rule in RULES
     for format_, text in (
         [(rule.language, rule.bad)] if isinstance(rule.bad, str) else _other_formats(rule.bad)
@@ -119,25 +120,23 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "format_", "text"), EXAMPLES)
-def test_fixed_bad_example_of_a_fixable_rule_loses_its_finding(rule, format_, text):
-    done = fix(text, format_)
-    fixed = [d for d in done.report.fixed if d.code == rule.code]
-    assert fixed
-    assert all(rule.safe_fix if d.fix.is_safe else rule.unsafe_fix for d in fixed)
-    assert not {(d.code, d.pointer) for d in fixed} & _names(done.report)
+def test_fixed_bad_example_of_a_fixable_rule_loses_its_finding():
+    for rule, format_, text in EXAMPLES:
+        done = fix(text, format_)
+        fixed = [d for d in done.report.fixed if d.code == rule.code]
+        assert fixed, (rule.code, format_)
+        assert all(rule.safe_fix if d.fix.is_safe else rule.unsafe_fix for d in fixed), rule.code
+        assert not {(d.code, d.pointer) for d in fixed} & _names(done.report), rule.code
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [rule for rule in RULES if rule.needs not in {"run", "file", "worker"}],
-    ids=lambda rule: rule.code,
-)
-def test_rule_without_a_documented_fix_fixes_nothing(rule):
-    if rule.safe_fix is None and rule.unsafe_fix is None and not rule.example_options:
-        text = rule.bad if isinstance(rule.bad, str) else example_text(rule.bad)
-        done = fix(text, rule.language)
-        assert (done.document.raw, done.report.fixed) == (text.encode(), ())
+def test_rule_without_a_documented_fix_fixes_nothing():
+    for rule in RULES:
+        if rule.needs in {"run", "file", "worker"} or rule.example_options:
+            continue
+        if rule.safe_fix is None and rule.unsafe_fix is None:
+            text = rule.bad if isinstance(rule.bad, str) else example_text(rule.bad)
+            done = fix(text, rule.language)
+            assert (done.document.raw, done.report.fixed) == (text.encode(), ()), rule.code
 
 
 def _one(old, new, format_="json", *, unsafe=False):

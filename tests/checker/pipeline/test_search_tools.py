@@ -23,14 +23,9 @@ SWIFT = {
 }  # fmt: skip
 AXOLOTL = {
     "base_model": "m", "datasets": [], "adapter": "adalora", "adalora": FIELDS | TARGETS,
-    "plugins": ["adalora_core.trainers.axolotl.AdaLoraPlugin"],
+    "plugins": ["adalora_axolotl.AdaLoraPlugin"],
 }  # fmt: skip
-FACTORY = {
-    "model": "m",
-    "train_dataset": "d",
-    "peft_config": {"name": "adalora"} | FIELDS | TARGETS,
-}
-TOOLS = {"ms-swift": SWIFT, "axolotl": AXOLOTL, "LLaMA-Factory": FACTORY}
+TOOLS = {"ms-swift": SWIFT, "axolotl": AXOLOTL}
 
 
 def _report(values: dict[str, Any]) -> Any:
@@ -81,15 +76,10 @@ FAULTS = {
     "lora_r": (AXOLOTL | {"lora_r": 8}, "ADA211", "stops at `lora_r`"),
     "rl": (AXOLOTL | {"rl": "dpo"}, "ADA211", "stops at `rl`"),
     "no mapping": (AXOLOTL | {"adalora": None}, "ADA211", "in the mapping `adalora`, which is"),
-    "dist_config": (FACTORY | {"dist_config": {"name": "fsdp2"}}, "ADA211", "at `dist_config`"),
     "tfinal": (SWIFT | {"tfinal": 5}, "ADA211", "stops at `tfinal`"),
     "typo of swift": (SWIFT | {"adalora_tfinl": 5}, "ADA104", "ms-swift 4.6 has no such key"),
     "typo of axolotl": (
         AXOLOTL | {"adalora": FIELDS | TARGETS | {"lora_rank": 5}}, "ADA104", "axolotl 0.19 has no",
-    ),
-    "typo of the factory": (
-        FACTORY | {"peft_config": {"name": "adalora", "tfinl": 5} | FIELDS | TARGETS},
-        "ADA104", "v1 has no such key and stops",
     ),
 }  # fmt: skip
 
@@ -100,13 +90,6 @@ def test_key_at_which_the_tool_stops_is_an_error(name: str) -> None:
     found = _report(values).errors
     assert [each.code for each in found] == [code]
     assert message in found[0].message
-
-
-def test_file_that_names_a_saved_adapter_lacks_nothing() -> None:
-    assert (
-        _codes({"model": "m", "peft_config": {"name": "adalora", "adapter_name_or_path": "o"}})
-        == []
-    )
 
 
 def test_method_of_the_factory_is_its_name() -> None:

@@ -21,7 +21,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("whose", FOREIGN)
-@pytest.mark.parametrize("command", ["check", "plan", "report", "export-lora", "shrink"])
+@pytest.mark.parametrize("command", ["check", "plan", "report", "export-lora"])
 def test_a_file_of_another_format_is_named_as_what_it_is(
     command: str, whose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -29,8 +29,7 @@ def test_a_file_of_another_format_is_named_as_what_it_is(
 
     file, out = tmp_path / "weights.safetensors", tmp_path / "out.safetensors"
     save_file({name: torch.ones(4, 4) for name in FOREIGN[whose]}, file)
-    outputs = {"export-lora": [str(out)], "shrink": [str(out), "--rank", "1"]}
-    code = main([command, str(file), *outputs.get(command, [])])
+    code = main([command, str(file), *[str(out)] * (command == "export-lora")])
     shown = capsys.readouterr()
     assert code == (1 if command in {"check", "plan"} else 2)
     assert f" of {whose} format" in shown.out + shown.err
@@ -65,11 +64,10 @@ def trained(folder: Path, **settings: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("call", [["export-lora"], ["shrink", "--energy", "1"]])
-def test_convolutions_of_saved_files_are_loaded_by_peft(call: list[str], tmp_path: Path) -> None:
+def test_convolutions_of_saved_files_are_loaded_by_peft(tmp_path: Path) -> None:
     model = trained(tmp_path / "adapter", target_modules=["0", "3"])
     place, out = str(tmp_path / "adapter"), tmp_path / "out"
-    assert main([call[0], place, str(out), *call[1:]]) == 0
+    assert main(["export-lora", place, str(out)]) == 0
     loaded = peft.PeftModel.from_pretrained(Pictures(), out)
     x = torch.randn(2, 4, 3, 3)
     with torch.no_grad():
@@ -84,10 +82,9 @@ NOT_WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("call", [["export-lora"], ["shrink", "--energy", "1"]])
 @pytest.mark.parametrize("fault", [*NOT_WRITTEN])
 def test_what_peft_cannot_load_is_not_written(
-    fault: str, call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -103,10 +100,10 @@ def test_what_peft_cannot_load_is_not_written(
         kernels = '{"0": [5, -1]}' if fault == "kernels" else "3"
         save_file(load_file(weights), weights, {"lora_kernels": kernels})
     place, out = str(weights.parent), tmp_path / "out"
-    assert main([call[0], place, str(out), *call[1:]]) == 2
+    assert main(["export-lora", place, str(out)]) == 2
     shown = capsys.readouterr().err
     assert NOT_WRITTEN[fault] in shown
-    assert shown.count(f"{call[0].replace('-', '_')}:") <= 1
+    assert shown.count("export_lora:") <= 1
     assert not out.exists()
 
 

@@ -149,6 +149,7 @@ def test_env_without_torch_works_and_names_the_extra() -> None:
     assert "pip install '.[torch]'" in text
 
 
+@pytest.mark.slow
 @needs_torch
 def test_env_with_a_core_that_was_not_built_gives_the_remedy() -> None:
     code, text = env(hidden=("adalora_core._cpu",))

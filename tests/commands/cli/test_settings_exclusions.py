@@ -158,6 +158,7 @@ def test_hard_links_are_files_of_their_own(check, tree):
     assert _checked(check)[0] == {"a.json", "b.json"}
 
 
+@pytest.mark.slow
 def test_this_repository_is_clean_and_a_fault_outside_the_excludes_is_found(
     check, monkeypatch, tmp_path
 ):

@@ -20,11 +20,12 @@ SUPPORT = str(Path(injections.__file__).parent)
 LLAMA = "LlamaForCausalLM", "float32"
 
 
+@pytest.mark.slow
 def test_plan_of_drawn_configurations_is_what_peft_makes() -> None:
     assert disagreements(random.Random(34), 20) == []  # noqa: S311 - configurations
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_plan_of_400_drawn_configurations_is_what_peft_makes() -> None:
     assert len(CLASSES) >= 60
     assert disagreements(random.Random(47), 400) == []  # noqa: S311 - configurations

@@ -13,7 +13,8 @@ import yaml
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from adalora_core.commands.rank_report.report import lora_settings, render_rank_pattern
+from adalora_core.commands.rank_report import report
+from adalora_core.commands.rank_report.report import ranks_of
 from adalora_core.config.model import AdaLoraConfig
 
 INIT_R = 6
@@ -38,6 +39,14 @@ def config(ranks: dict[str, int] = RANKS, **changes: Any) -> AdaLoraConfig:
     pattern = {f"{path}.lora_E": [i < rank for i in range(INIT_R)] for path, rank in ranks.items()}
     fields = {"init_r": INIT_R, "target_r": 2, "lora_alpha": 8, "total_step": 100, "tfinal": 10}
     return AdaLoraConfig(rank_pattern=pattern, **fields | changes)
+
+
+def lora_settings(of: AdaLoraConfig) -> dict[str, Any]:
+    return report.lora_settings(ranks_of(of), of.lora_alpha / of.init_r)
+
+
+def render_rank_pattern(of: AdaLoraConfig, form: Any) -> str:
+    return report.render_rank_pattern(ranks_of(of), of.lora_alpha / of.init_r, form)
 
 
 def built(settings: dict[str, Any]) -> dict[str, tuple[int, float]]:

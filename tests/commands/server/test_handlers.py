@@ -58,6 +58,7 @@ def test_help_and_wrong_options():
     assert "unrecognized arguments" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--stdio"], 1)])
 def test_server_that_was_shut_down_ends_with_0_and_another_with_1(tmp_path, arguments, code):
     with LanguageServer([*COMMAND, *arguments], tmp_path) as server:
@@ -72,6 +73,7 @@ def test_server_whose_editor_is_gone_ends_with_1(tmp_path):
         assert server.hang_up() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a handler")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_a_server_that_waits_for_its_editor(tmp_path, number, code):

@@ -39,6 +39,7 @@ def _codes(report):
     return {each.code for each in report.errors}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [SOUND, SAVED], ids=["training", "saved"])
 @pytest.mark.parametrize("runtime", ["peft", "adalora-core"])
 def test_accepted_value_of_another_type_has_a_typed_configuration(base, runtime):
@@ -67,6 +68,7 @@ def test_strict_types_make_errors_of_the_warnings_about_types_alone(base):
         assert _codes(strict) == _codes(found) | about_types, (name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [SOUND, SAVED], ids=["training", "saved"])
 def test_safe_fix_of_a_value_of_another_type_leaves_no_finding_about_it(base):
     fixed = 0

@@ -37,7 +37,7 @@ def test_ms_swift_computes_total_step_and_its_callback_is_reported():
     assert "DDP" in found["ADA211"].message
 
 
-PLUGIN = "adalora_core.trainers.axolotl.AdaLoraPlugin"
+PLUGIN = "adalora_axolotl.AdaLoraPlugin"
 AXOLOTL = {"adapter": "adalora", "base_model": "m", "datasets": []}
 FIELDS_OF_BLOCK = {"init_r": 6, "target_r": 3, "lora_alpha": 8, "target_modules": ["q_proj"]}
 
@@ -45,9 +45,7 @@ FIELDS_OF_BLOCK = {"init_r": 6, "target_r": 3, "lora_alpha": 8, "target_modules"
 @pytest.mark.parametrize("plugins", ["a/b/adalora_ms_swift.py", ["own.py", "adalora_ms_swift.py"]])
 def test_ms_swift_with_our_plugin_has_nothing_to_report(plugins):
     assert not _found(SWIFT | {"external_plugins": plugins})
-    assert (
-        "adalora_core.trainers.ms_swift" in _found(SWIFT | {"external_plugins": []})["ADA211"].hint
-    )
+    assert "adalora_ms_swift.py" in _found(SWIFT | {"external_plugins": []})["ADA211"].hint
 
 
 def test_axolotl_with_our_plugin_is_read_by_its_mapping_adalora():
@@ -65,15 +63,10 @@ def test_hint_for_axolotl_without_our_plugin_names_it(plugins):
     assert found.severity == ("warning" if plugins else "error")
 
 
-def test_llamafactory_v1_is_read_by_its_peft_config():
-    settings = {"name": "adalora", **FIELDS_OF_BLOCK}
-    assert not _found({"model": "m", "peft_config": settings})
-    found = _found({"model": "m", "peft_config": settings | {"target_r": 8}})
-    assert found["ADA301"].pointer == "/peft_config/target_r"
-    assert (
-        "adalora_core.trainers.llamafactory"
-        in _found({"finetuning_type": "adalora", "stage": "sft", "lora_rank": 8})["ADA211"].hint
-    )
+def test_llamafactory_v1_has_no_adalora():
+    found = _found({"model": "m", "peft_config": {"name": "adalora", **FIELDS_OF_BLOCK}})
+    assert "has no AdaLoRA" in found["ADA211"].message
+    assert found["ADA211"].pointer == "/peft_config/name"
 
 
 @pytest.mark.parametrize("marker", ["train_type", "sft_type"])
