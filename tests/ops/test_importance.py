@@ -249,7 +249,6 @@ def test_scores_by_hand() -> None:
     assert scores.item() == 5 * 2 + (2 * 2 + 3 * 2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flat", [True, False])
 def test_a_compiled_allocation_equals_the_eager_one(flat: bool) -> None:
     def allocate(lists: Any, scores: torch.Tensor) -> tuple[int, torch.Tensor]:
