@@ -6,8 +6,8 @@ Each public name is loaded on first use: checking a configuration never loads to
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
 if TYPE_CHECKING:
     from typing import Any
 

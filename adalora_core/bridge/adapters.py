@@ -17,7 +17,7 @@ from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.model import faults_in
 from adalora_core.config.rules.runs import SelectionMatchesNothing
 from adalora_core.floor.errors import RunError
-from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.matching import Matcher
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.nn.wrapping import return_to_fast_path
@@ -174,19 +174,19 @@ def fill_divided_adapter(
 
 
 def refuse_slow_expressions(config: Any, paths: Sequence[str]) -> None:
-    """Refuse a configuration whose expressions PEFT would match against `paths` for too long."""
-    matcher = Matcher()
+    """Refuse a configuration whose expressions PEFT may match against `paths` for too long."""
+    matcher, path = Matcher(), max(paths, key=len, default="")
     for field in ("target_modules", "exclude_modules"):
         if isinstance(value := getattr(config, field), str):
-            matcher.rehearse("fullmatch", value, paths, field)
+            matcher.refuse_slow("fullmatch", value, path, field)
     layers = config.layers_pattern or ()
     for each in [layers] if isinstance(layers, str) else layers:
-        matcher.rehearse("match", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.", paths, "layers_pattern")
+        matcher.refuse_slow("match", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.", path, "layers_pattern")
     for each in config.modules_to_save or ():
-        matcher.rehearse("match", rf"(^|.*\.){each}($|\..*)", paths, "modules_to_save")
+        matcher.refuse_slow("match", rf"(^|.*\.){each}($|\..*)", path, "modules_to_save")
     for field in ("rank_pattern", "alpha_pattern"):
         for key in getattr(config, field) or ():
-            matcher.rehearse("match", rf"(.*\.)?({key})$", paths, field)
+            matcher.refuse_slow("match", rf"(.*\.)?({key})$", path, field)
 
 
 _SILENT = ("ADA203", "ADA405")

@@ -12,11 +12,11 @@ import marshal
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from adalora_core.commands.session import OF_A_CHECK, OF_TENSORS, SESSION
 from adalora_core.floor.worker import Bounds, Worker
 
-TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,7 +63,6 @@ class _Run:
         self._printed: list[str] = []
         self._retried: set[str] = set()
         self._seconds = 0.0
-        self._purpose = ""
         self._worker: Worker | None = None
 
     def run(self) -> int:
@@ -81,7 +80,7 @@ class _Run:
                 from adalora_core.commands.cli.console import fail
 
                 hint = "raise the bound with --limit NAME=NUMBER"
-                return fail(self._argv[0], f"the command {worker.reason}{self._purpose}; {hint}")
+                return fail(self._argv[0], f"the command {worker.reason}; {hint}")
             self._seconds += time.monotonic() - began
             had_others = len(self._results) > served
             if may_retry and had_others and file not in self._retried:
@@ -113,8 +112,6 @@ class _Run:
                 file = None
             elif kind == "printed":
                 self._printed.append(given[0])
-            elif kind == "purpose":
-                self._purpose = f" {given[0]}"
             elif kind == "waits":
                 is_timed = not given[0]
             else:  # bounds

@@ -5,10 +5,10 @@ from __future__ import annotations
 import marshal
 import os
 import time
+from typing import TYPE_CHECKING
 
 from adalora_core.floor.worker import OUT_OF_MEMORY, Bounds, Channel, limit_this_process
 
-TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
@@ -65,10 +65,6 @@ class Session:
         """Hand over the last result."""
         if self._held:
             self._send()
-
-    def announce(self, purpose: str) -> None:
-        """Name what the next steps are for; the message has it if one exceeds a bound."""
-        self._send("purpose", purpose)
 
     def _limit_again(self) -> None:
         """Set the bounds anew, unless little of them was used."""

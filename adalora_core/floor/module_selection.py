@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import pairwise
 from typing import Any
 
-from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.matching import Matcher
 
 ALL_LINEAR = "all-linear"
 """The `target_modules` for every linear module but the output head; its case does not matter."""

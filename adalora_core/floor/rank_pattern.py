@@ -8,7 +8,7 @@ from math import isfinite, sqrt
 from typing import Any, NamedTuple
 
 from adalora_core.floor.errors import ExpressionError
-from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.matching import Matcher
 
 TENSOR_PREFIX = "base_model.model."
 """The begin of every name in a file that PEFT writes."""

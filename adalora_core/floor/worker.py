@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
-
-TYPE_CHECKING = False  # that of typing takes as long to import as all the rest
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+from collections.abc import Sequence
 
 MOST_BYTES = 16 << 20
 """The size from which a frame of a worker is not read."""
@@ -162,7 +159,7 @@ class Worker(Channel):
 
     def end(self) -> int:
         """Wait for the process, and return its exit code, which is negative after a signal."""
-        code: int = self._process.wait()
+        code = self._process.wait()
         self.close()
         if code == OUT_OF_MEMORY and self.reason is None:
             self.reason = f"needs more than {self.bounds.memory >> 20} MB of memory"
@@ -194,36 +191,7 @@ def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
     return pipes
 
 
-class _Process:
-    """What is needed of subprocess.Popen, whose import takes as long as all the rest."""
-
-    def __init__(self, arguments: list[str], inherited: Sequence[int]) -> None:
-        # These alone, and not in a process that another thread starts meanwhile.
-        actions = [(os.POSIX_SPAWN_DUP2, each, each) for each in inherited]
-        self.pid = os.posix_spawn(arguments[0], arguments, os.environ, file_actions=actions)
-        self._code: int | None = None
-
-    def send_signal(self, number: int) -> None:
-        if self._code is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def poll(self) -> int | None:
-        if self._code is None:
-            number, status = os.waitpid(self.pid, os.WNOHANG)
-            self._code = os.waitstatus_to_exitcode(status) if number else None
-        return self._code
-
-    def wait(self) -> int:
-        if self._code is None:
-            code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            self._code = code
-        return self._code
-
-
-def _start(program: str, reading: int, writing: int, *, runs_site: bool) -> Any:
+def _start(program: str, reading: int, writing: int, *, runs_site: bool) -> subprocess.Popen[bytes]:
     if sys.platform == "emscripten":
         raise OSError("a browser starts no process")
     flags = ["-I"] if sys.flags.isolated else ["-P"]
@@ -233,7 +201,6 @@ def _start(program: str, reading: int, writing: int, *, runs_site: bool) -> Any:
     path = [*sys.path, os.path.dirname(os.path.dirname(os.path.dirname(__file__)))]  # noqa: PTH120
     if sys.platform == "win32":
         import msvcrt
-        import subprocess
 
         handles = [msvcrt.get_osfhandle(each) for each in (reading, writing)]
         for each in handles:
@@ -242,7 +209,8 @@ def _start(program: str, reading: int, writing: int, *, runs_site: bool) -> Any:
         head = f"{opened}{handles})"
         return subprocess.Popen(_command(flags, path, head, program), close_fds=False)  # noqa: S603
     head = f"reading, writing = {reading}, {writing}"
-    return _Process(_command(flags, path, head, program), (reading, writing))
+    command = _command(flags, path, head, program)
+    return subprocess.Popen(command, pass_fds=(reading, writing))  # noqa: S603 - ours
 
 
 def _command(flags: Sequence[str], path: Sequence[str], head: str, program: str) -> list[str]:

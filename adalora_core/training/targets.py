@@ -14,7 +14,7 @@ from torch import nn
 from adalora_core.config.model import AdaLoraConfig
 from adalora_core.floor import module_selection
 from adalora_core.floor.errors import TargetError
-from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.matching import Matcher
 from adalora_core.floor.module_selection import DEFAULT_TARGETS, ModuleSelection, ends_with
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes

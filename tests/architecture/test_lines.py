@@ -16,7 +16,7 @@ LINES = {
     "adalora_core/checker": 12878,
     "adalora_core/commands": 5342,
     "adalora_core/config": 6886,
-    "adalora_core/floor": 1963,
+    "adalora_core/floor": 1780,
     "adalora_core/nn": 670,
     "adalora_core/ops": 2139,
     "adalora_core/sharding": 331,
@@ -44,7 +44,7 @@ LINES = {
     "tests/peft": 1410,
     "tests/runs": 3834,
     "tests/scripts": 527,
-    "tests/security": 2780,
+    "tests/security": 2654,
     "tests/shell": 1238,
     "tests/support": 10300,
     "tests/tools": 112,
@@ -56,7 +56,7 @@ LINES = {
 }
 """By folder: lines of Python, and of the notebooks and settings that a corpus consists of."""
 SUFFIXES = {".py", ".ipynb", ".json", ".toml", ".tsv", ".txt", ".yaml"}
-MOST_FILES = 193
+MOST_FILES = 189
 """Modules of the package."""
 SLACK = 0.03
 """The share below its number from which a room is given a smaller one."""

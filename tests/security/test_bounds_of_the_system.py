@@ -358,15 +358,13 @@ def test_report_of_a_large_adapter_ends_in_time(tmp_path, modules, entries, rank
 
 @needs_peft
 @pytest.mark.slow
-def test_plan_with_an_expression_that_takes_long_is_bounded(tmp_path):
+def test_plan_with_an_expression_that_may_take_long_is_refused(tmp_path):
     name = "a" * 48
     write_model(tmp_path / "model.safetensors", {f"{name}.weight": ("F32", [4, 4])})
     (tmp_path / "c.json").write_text(json.dumps(SOUND | {"target_modules": "(a|a)*b"}))
-    low = ["--limit", "processor-seconds=20"]
-    finished = _run(tmp_path, "plan", *low, "c.json", "--weights", "model.safetensors")
+    finished = _run(tmp_path, "plan", "c.json", "--weights", "model.safetensors")
     assert finished.returncode == 2
-    expected = "needs more than 20 s of processor time to match the expressions of target_modules,"
-    assert f"adalora plan: the command {expected}" in finished.stderr
+    assert "it may take long; repeat less in it" in finished.stderr
 
 
 def test_commands_on_files_of_others_are_those_with_bounds():

@@ -27,7 +27,7 @@ from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import LORA, PEFT_TYPE, Method
 from adalora_core.config.rules import findings as of_rules
 from adalora_core.config.rules.base import BOTH, Example, Finding, Rule, defined_rules
-from adalora_core.floor.expressions.matching import is_cheap
+from adalora_core.floor.matching import is_cheap
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule, in the order of the codes."""

@@ -25,9 +25,8 @@ from adalora_core.checker.plan.modules import (
 from adalora_core.commands.injection import quiet
 from adalora_core.commands.injection.base_model import Base, info_of
 from adalora_core.commands.injection.hints import hint_of, hint_without, missed, notes_of
-from adalora_core.commands.session import SESSION
 from adalora_core.config.fields.table import FIELDS, LORA_FIELDS
-from adalora_core.floor.expressions.matching import is_cheap
+from adalora_core.floor.matching import Matcher
 from adalora_core.floor.rank_pattern import TENSOR_PREFIX
 
 if TYPE_CHECKING:
@@ -64,11 +63,11 @@ def inject(block: Block, base: Base) -> Injected:
 
     Raises:
         RefusedError: the configuration does not fit this model.
+        ExpressionError: an expression may take long.
         RuntimeError: PEFT needs the weights of the model to answer.
     """
     _refuse_wrong_types(block)
-    if costly := ", ".join(_costly_settings(block, base)):
-        SESSION.announce(f"to match the expressions of {costly}, which may take for ever")
+    _refuse_slow_expressions(block, base)
     arguments, notes = _arguments(block)
     with quiet():
         what = _REFUSES
@@ -87,16 +86,16 @@ def inject(block: Block, base: Base) -> Injected:
     return dataclasses.replace(found, notes=tuple(notes), missed=tuple(missed(found)))
 
 
-def _costly_settings(block: Block, base: Base) -> Iterator[str]:
-    """Yield the fields with an expression that may take many steps for a path of the model."""
-    longest = max(map(len, base.described.modules), default=0)
+def _refuse_slow_expressions(block: Block, base: Base) -> None:
+    """Refuse an expression that PEFT may match for long."""
+    path = max(base.described.modules, key=len, default="")
     for name in ("target_modules", "exclude_modules", "rank_pattern", "alpha_pattern"):
         given = block.values.get(name)
         expressions = list(given) if isinstance(given, dict) else []
         expressions += [given] if isinstance(given, str) else []
         with contextlib.suppress(re.error):  # which PEFT raises
-            if not all(is_cheap(each, longest, anywhere=False) for each in expressions):
-                yield name
+            for each in expressions:
+                Matcher().refuse_slow("fullmatch", each, path, name)
 
 
 def _made(block: Block, base: Base, arguments: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from adalora_core.floor.expressions.matching import OP, PARSER, is_cheap
+from adalora_core.floor.matching import OP, PARSER, is_cheap
 
 MOST_CLASSES = 64
 """The most character classes of an expression that is compiled: each costs up to 4 ms."""

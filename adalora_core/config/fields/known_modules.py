@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 from typing import Literal
 
 from adalora_core.config.fields import module_names as table
-from adalora_core.floor.expressions.matching import NOT_IN_NAMES, is_cheap
+from adalora_core.floor.matching import NOT_IN_NAMES, is_cheap
 from adalora_core.floor.module_selection import DEFAULT_TARGETS
 
 Kind = Literal["linear", "embedding", "normalisation", "block"]

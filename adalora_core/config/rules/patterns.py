@@ -11,6 +11,7 @@ from adalora_core.config.fields import known_modules as known
 from adalora_core.config.fields.block import Block
 from adalora_core.config.findings import Put, Remedy, Severity
 from adalora_core.config.rules.base import SOUND, SOUND_TEXT, Finding, Findings, Rule, SharedRule
+from adalora_core.floor.matching import is_cheap
 from adalora_core.floor.module_selection import ALL_LINEAR, ends_with, is_all_linear
 from adalora_core.floor.places import Path
 
@@ -23,6 +24,8 @@ KEYS = {
 """The expressions that PEFT makes of keys and names, by field."""
 _OTHERS = frozenset({"exclude_modules", "layers_pattern", *KEYS})
 EXPRESSIONS = (*MODULES, "layers_pattern", *KEYS)
+_PATH = 64
+"""Characters of a long path of a module."""
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
 _NAME = re.compile(r"\w+")
 _PLAIN = re.compile(r"[\w.\-]+")
@@ -107,6 +110,10 @@ class InvalidRegex(SharedRule):
                 yield Finding(LimitExceeded, path, f"`{name}` is too large to check: {too_large}")
 
 
+def _is_quick(text: str) -> bool:
+    return is_cheap(text, _PATH, anywhere=False)
+
+
 class SlowRegex(SharedRule):
     code = "ADA502"
     severity = "warning"
@@ -118,9 +125,13 @@ class SlowRegex(SharedRule):
 
     def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):
-            if slow := block.expressions.judge(text).slow:
-                fault = f"may take exponential time: it repeats a repetition, {slow}"
+            judged = block.expressions.judge(text)
+            if judged.slow:
+                fault = f"may take exponential time: it repeats a repetition, {judged.slow}"
                 yield self.found(path, f"`{name}` {fault}")
+            elif not (judged.error or judged.too_large or judged.varies or _is_quick(text)):
+                fault = "is not matched against the names of modules: it may take long"
+                yield self.found(path, f"`{name}` {fault}", severity="info")
 
 
 class RegexVaries(SharedRule):

@@ -14,7 +14,7 @@ from adalora_core.config.fields.table import LORA, Method
 from adalora_core.config.findings import Put, Remedy, Severity
 from adalora_core.config.rules.base import SOUND, Findings, SharedRule
 from adalora_core.config.rules.patterns import list_in_string
-from adalora_core.floor.expressions.matching import form_of
+from adalora_core.floor.matching import form_of
 from adalora_core.floor.module_selection import (
     PathEnds,
     is_all_linear,

@@ -1,43 +1,33 @@
-"""Match regular expressions within a bound of time, and judge their cost without matching them."""
+"""Match regular expressions of foreign files where that is certainly quick; judge their cost."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import math
 import re
 import time
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from adalora_core.floor.errors import ExpressionError
 
-SECONDS_OF_MATCH = 1.0
-"""The longest that one match may take."""
-
-SECONDS_OF_DOCUMENT = 4.0
-"""The longest that all matches of one document may take together."""
+SECONDS = 1.0
+"""The longest that all slow matches of one document may take together, the last one aside."""
+_MOMENT = 0.001
+"""The seconds of a match that is not slow."""
 
 Method = Literal["match", "fullmatch", "search"]
 """The functions of `re` that match."""
 
 _MOST_SHOWN = 60
-_REASONS = {
-    "RecursionError": "is nested too deep",
-    "MemoryError": "needs too much memory",
-    "OverflowError": "repeats too often",
-}
 
 
 class Matcher:
-    """Match expressions as `re` does, and refuse those that take too long.
+    """Match expressions as `re` does, and refuse those that may take long."""
 
-    An expression that is cheap in the worst case is matched in this process, any other in a child
-    process that ends when its time is over.
-    """
-
-    def __init__(self, seconds: float = SECONDS_OF_DOCUMENT) -> None:
-        self._left = self._seconds = seconds
+    def __init__(self) -> None:
+        self._left = SECONDS
 
     def find(
         self, method: Method, pattern: str, text: str, field: str, group: int | str = 0
@@ -48,62 +38,35 @@ class Matcher:
 
         Raises:
             re.error: `pattern` is not a regular expression.
-            ExpressionError: the match, or all matches so far, take too long.
+            ExpressionError: the match may take long, or the matches so far have.
 
         Example:
             >>> Matcher().find("search", r"layers\.(\d+)", "model.layers.3.q", "layers_pattern", 1)
             '3'
         """
+        self.refuse_slow(method, pattern, text, field)
         begin = time.perf_counter()
-        if is_cheap(pattern, len(text), anywhere=method == "search"):
-            match = getattr(re, method)(pattern, text)
-            found = None if match is None else match[group]
-        else:
-            found = self._find_apart(method, pattern, text, field, group)
-        self._left -= time.perf_counter() - begin
-        if self._left <= 0:
-            raise _refusal(
-                field, pattern, text, f"exceeds the {self._seconds:g} s for all expressions"
-            )
-        return found
+        match = getattr(re, method)(pattern, text)
+        took = time.perf_counter() - begin
+        self._left -= took if took > _MOMENT else 0
+        return None if match is None else match[group]
 
     def matches(self, pattern: str, path: str, field: str) -> bool:
         """Return whether an expression matches a path whole, with the errors of `find`."""
         return self.find("fullmatch", pattern, path, field) is not None
 
-    def rehearse(self, method: Method, pattern: str, texts: Sequence[str], field: str) -> None:
-        """Raise the errors of `find` unless another library can match all of `texts` quickly.
-
-        An expression that is cheap in the worst case is not matched.
-        """
-        longest = max(map(len, texts), default=0)
-        if not is_cheap(pattern, longest, anywhere=method == "search"):
-            for text in texts:
-                self.find(method, pattern, text, field)
-
-    def _find_apart(
-        self, method: Method, pattern: str, text: str, field: str, group: int | str
-    ) -> str | None:
-        from adalora_core.floor.expressions.process import NotMatchedError, ask
-
-        request: dict[str, object] = {
-            "method": method, "pattern": pattern, "text": text, "group": group,
-            "seconds": min(SECONDS_OF_MATCH, self._left),
-        }  # fmt: skip
-        try:
-            answer = ask(request)
-        except NotMatchedError as error:
-            raise _refusal(field, pattern, text, str(error)) from None
-        if "error" in answer:
-            raise re.error(answer["error"], pattern, answer["position"])
-        if "refused" in answer:
-            raise _refusal(field, pattern, text, _REASONS[answer["refused"]])
-        found: str | None = answer["found"]
-        return found
+    def refuse_slow(self, method: Method, pattern: str, text: str, field: str) -> None:
+        """Raise the errors of `find` without matching."""
+        if not is_cheap(pattern, len(text), anywhere=method == "search"):
+            if len(pattern) <= LONGEST:
+                re.compile(pattern)  # an error of its own
+            raise _refusal(field, pattern, text, "may take long; repeat less in it")
+        if self._left <= 0:
+            raise _refusal(field, pattern, text, f"exceeds the {SECONDS:g} s for all expressions")
 
 
 def _refusal(field: str, pattern: str, text: str, reason: str) -> ExpressionError:
-    match = f"the regular expression {_shown(pattern)} cannot be matched against {_shown(text)}"
+    match = f"the regular expression {_shown(pattern)} is not matched against {_shown(text)}"
     return ExpressionError(field, f"{match}: it {reason}")
 
 
@@ -114,13 +77,13 @@ def _shown(text: str) -> str:
 # --- the steps of an expression in `re`, and what it can match -----------------------------------
 
 LONGEST = 4096
-"""The most characters of an expression that is judged here; a longer one is parsed elsewhere."""
+"""The most characters of an expression that is judged; a longer one is not matched."""
 
 MOST_CLASSES = 16
-"""The most character classes of an expression that is compiled here: each costs up to 16 ms."""
+"""The most character classes of an expression that is compiled: each costs up to 16 ms."""
 
-TOO_MANY = 4_000_000
-"""The number of steps, a tenth of a second, from which they are not counted any more."""
+TOO_MANY = 200_000_000
+"""The number of steps, a second, from which they are not counted any more."""
 
 # re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
 PARSER: Any = importlib.import_module("re._parser")
@@ -149,8 +112,8 @@ def is_cheap(pattern: str, length: int, *, anywhere: bool) -> bool:
     """
     if len(pattern) > LONGEST or pattern.count("[") > MOST_CLASSES:
         return False
-    # Powers of two, so that the cache holds few entries for one pattern.
-    longest = max(64, 1 << (length - 1).bit_length())
+    # In steps, so that the cache holds few entries for one pattern.
+    longest = max(64, -(-length // 16) * 16)
     starts = longest + 1 if anywhere else 1
     return starts * _most_steps(pattern, longest) < TOO_MANY
 
@@ -164,9 +127,13 @@ def _most_steps(pattern: str, length: int) -> float:
 
 
 def _sequence(nodes: Any, length: int) -> _Bound:
-    ways, steps = 1.0, 1.0
+    ways, steps, stars = 1.0, 1.0, 0.0
     for operation, argument in nodes:
         ways_here, steps_here = _node(operation, argument, length)
+        if operation in _REPETITIONS and ways_here == length + 2:
+            # Repetitions of a character share the text: n end in C(length + 1 + n, n) ways.
+            stars += 1
+            ways_here = (length + 1 + stars) / stars
         # Every way through the earlier parts tries this one anew.
         steps += ways * steps_here
         ways *= ways_here
@@ -187,7 +154,9 @@ def _node(operation: Any, argument: Any, length: int) -> _Bound:
     bounds = [_sequence(each, length) for each in _parts(operation, argument)]
     if not bounds:
         return _NO_BOUND
-    ways, steps = map(sum, zip(*bounds, strict=True))
+    ways, steps = (float(sum(each)) for each in zip(*bounds, strict=True))
+    if operation is OP.BRANCH:
+        ways = _most_at_once(argument[1], [each for each, _ in bounds])
     if operation in _REPETITIONS:
         # Empty rounds end a repetition as soon as it has its minimum.
         rounds = min(argument[1], argument[0] + length + 1)
@@ -195,6 +164,25 @@ def _node(operation: Any, argument: Any, length: int) -> _Bound:
             return _repeated(argument[0], rounds, ways, steps)
         steps = 1 + rounds * steps
     return (1 if operation in {OP.ATOMIC_GROUP, OP.POSSESSIVE_REPEAT} else ways), steps
+
+
+def _most_at_once(alternatives: Any, ways: list[float]) -> float:
+    """Return the ways of those alternatives that can match at one position.
+
+    Of two of these, the letters with which one begins are the beginning of the other's.
+    """
+    begins = []
+    for nodes in alternatives:
+        letters = itertools.takewhile(lambda node: node[0] is OP.LITERAL, nodes)
+        begins.append("".join(chr(argument) for _, argument in letters).casefold())
+    return max(
+        sum(
+            each
+            for other, each in zip(begins, ways, strict=True)
+            if begin.startswith(other) or other.startswith(begin)
+        )
+        for begin in begins
+    )
 
 
 def _repeated(least: int, rounds: int, ways: float, steps: float) -> _Bound:
