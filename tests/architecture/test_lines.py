@@ -15,7 +15,7 @@ LINES = {
     "adalora_core/bridge": 1845,
     "adalora_core/checker": 12878,
     "adalora_core/commands": 5342,
-    "adalora_core/config": 6886,
+    "adalora_core/config": 6889,
     "adalora_core/floor": 1780,
     "adalora_core/nn": 670,
     "adalora_core/ops": 2139,
