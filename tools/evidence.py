@@ -129,7 +129,7 @@ def block() -> str:
         parts += _arm_part(plan, results, data)
     parts += _sweep_part(plan, results)
     parts += _later_part(plan, results)
-    parts.append("![Differences of arms, and correlation by scale](evidence.png)")
+    parts.append("![Differences of arms, and correlation by scale](../../docs/evidence.png)")
     return "\n\n".join(parts)
 
 

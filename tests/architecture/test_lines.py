@@ -27,7 +27,7 @@ LINES = {
     "tests/benchmarks": 670,
     "tests/bridge": 928,
     "tests/checker": 3271,
-    "tests/commands": 3545,
+    "tests/commands": 3547,
     "tests/config": 1843,
     "tests/contract": 5281,
     "tests/core": 1038,

@@ -66,7 +66,7 @@ def test_check_of_a_json_file_loads_nothing_heavy_and_nothing_unneeded(file, out
 def test_check_of_a_right_file_loads_no_slow_module_of_the_standard_library(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps(SOUND))
-    slow = ("shutil", "bz2", "lzma", "difflib", "pathspec", "subprocess", "tempfile", "logging")
+    slow = ("shutil", "bz2", "lzma", "difflib", "pathspec", "tempfile", "logging")
     before = _loaded("pass", slow)  # an editable installation may load some
     assert _loaded(_command("check", "--isolated", str(path)), slow) == before
 

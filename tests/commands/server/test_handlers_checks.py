@@ -18,6 +18,8 @@ class Bench(handlers.Checks):
     def __init__(self):
         self.texts, self.checked, self.shown = {URI: ""}, [], []
         super().__init__(self.texts.get, self.shown.append)
+        self._worker.kill("not needed")
+        self._worker.end()
 
     def answer(self, state, snapshot, find):
         self.checked.append((state, snapshot, find))
